@@ -1,0 +1,14 @@
+"""Floor 2: what a search keeps. The CVT archive, its rules of acceptance, annealing, and weight snapshots.
+
+| file | holds |
+| --- | --- |
+| `centroids.py` | where the cells lie: Lloyd iterations on a KD-tree |
+| `store.py` | the data of an archive: one elite a cell, statistics, plain-data round trip |
+| `rules.py` | who may enter an occupied cell: the better one, or by annealing a worse one |
+| `cvt.py` | the archive: nearest centroid, batches, ties, placements |
+| `annealing.py` | temperature schedules, acceptance probability, mutation scale |
+| `snapshot/` | the change of weights, small; the only part that imports torch |
+
+May import: evo.base, evo.dsl, evo.kernels, numpy, scipy; torch and safetensors inside `snapshot/` only.
+Never here: training, the journal, files (an archive and a snapshot are data; who holds them writes them).
+"""
