@@ -1,0 +1,1 @@
+"""Softmax attention: grouped heads, stencils, QK-norm, soft cap, learned sinks."""

@@ -1,0 +1,119 @@
+"""The language and the plan of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.blocks.attention.stencils import FullStencil, StencilSpec
+from evo.blocks.position.spec import PositionSpec
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops
+from evo.dsl.spec import Kind, Problem, Spec, shapes
+
+BUILDER = "evo.blocks.attention.module:Attention"
+
+
+def _full() -> Spec:
+    return FullStencil()
+
+
+class AttentionSpec(Spec):
+    """softmax(q k^T / sqrt(head_dim)) v over grouped heads (Vaswani et al. 2017; Ainslie et al. 2023)."""
+
+    kind: ClassVar[str | None] = "attention"
+
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    """Query heads."""
+    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True)] = None
+    """Key and value heads, each serving heads / kv_heads queries; as many as heads if left out."""
+    head_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
+    """Width of a head; width / heads if left out."""
+    qk_norm: Literal["none", "rms"] = "none"
+    """RMS norm of q and k per head, before the rotation (Qwen3)."""
+    soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
+    """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
+    stencil: Annotated[Spec, Kind("stencil")] = Field(default_factory=_full)
+    """Which positions a query may see."""
+    sink_logit: bool = False
+    """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
+    bias: bool = False
+    """Biases on the q, k, v and output projections."""
+    causal: Annotated[bool, FIXED] = True
+    """Whether a query sees only its past. False leaks the future in next-token tasks, which refuse it."""
+    position: Annotated[Spec | None, Kind("position")] = None
+    """Overrides the position encoding of the stage."""
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        if self.head_dim is None and scope.width % self.heads:
+            message = f"{self.heads} heads do not divide the width {scope.width}"
+            yield Problem("EVO300", ("heads",), message, "change heads or width, or set head_dim")
+            return
+        kv_heads = self.kv_heads or self.heads
+        if self.heads % kv_heads:
+            yield Problem("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
+        assert isinstance(self.stencil, StencilSpec)
+        full = FullStencil().visible(scope.context, self.causal)
+        if self.position is not None and self.position.kind == "learned":
+            message = "learned positions are added to the embedding: they belong to the organism"
+            yield Problem("EVO304", ("position",), message, "write them under organism.position")
+        if self.stencil.kind != "full" and self.stencil.visible(scope.context, self.causal) >= full:
+            message = f"this stencil hides nothing within the context of {scope.context}"
+            yield Problem("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
+        for problem in self._position(scope).attention_problems(self._head_dim(scope)):
+            where = ("position", *problem.path) if self.position else ("heads",)
+            yield Problem(problem.code, where, problem.message, problem.help)
+
+    def _position(self, scope: Scope) -> PositionSpec:
+        position = self.position or scope.position
+        assert isinstance(position, PositionSpec)
+        return position
+
+    def _head_dim(self, scope: Scope) -> int:
+        return self.head_dim or scope.width // self.heads
+
+    def plan(self, scope: Scope) -> BlockPlan:
+        dim, groups = self._head_dim(scope), self.kv_heads or self.heads
+        position = self._position(scope).for_heads(scope, self.heads, dim)
+        weights = self._weights(scope, dim, groups)
+        assert isinstance(self.stencil, StencilSpec)
+        pairs = self.stencil.visible(scope.context, self.causal) / scope.context
+        window = self.stencil.window()
+        sinks = getattr(self.stencil, "sinks", 0)
+        settings = {
+            "heads": self.heads,
+            "kv_heads": groups,
+            "head_dim": dim,
+            "qk_norm": self.qk_norm,
+            "soft_cap": self.soft_cap,
+            "stencil": {"kind": self.stencil.kind, **{k: getattr(self.stencil, k) for k in shapes(type(self.stencil))}},
+            "sink_logit": self.sink_logit,
+            "bias": self.bias,
+            "causal": self.causal,
+        }
+        cost = Cost(
+            flops=matmul_flops(weights) + 4.0 * self.heads * dim * pairs,
+            cache_per_token=2 * groups * dim,
+            cache_limit=None if window is None else window + sinks,
+            activations=scope.width + 2 * self.heads * dim + 2 * groups * dim + self.heads,
+        )
+        return BlockPlan("attention", BUILDER, settings, weights, cost, (("position", position),))
+
+    def _weights(self, scope: Scope, dim: int, groups: int) -> tuple[Weight, ...]:
+        width, inner = scope.width, self.heads * dim
+        weights = [
+            linear("q", inner, width),
+            linear("k", groups * dim, width),
+            linear("v", groups * dim, width),
+            linear("o", width, inner, scope.residual_gain),
+        ]
+        if self.bias:
+            sizes = (("q", inner), ("k", groups * dim), ("v", groups * dim), ("o", width))
+            weights += [Weight(f"{name}_bias", (size,), ZEROS) for name, size in sizes]
+        if self.qk_norm == "rms":
+            weights += [Weight("q_norm", (dim,), ONES), Weight("k_norm", (dim,), ONES)]
+        if self.sink_logit:
+            weights.append(Weight("sink_logit", (self.heads,), ZEROS))
+        return tuple(weights)

@@ -1,0 +1,60 @@
+"""Which positions a query may see."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.dsl.genes import Gene
+from evo.dsl.spec import Spec
+
+
+class StencilSpec(Spec):
+    """A pattern of visible positions."""
+
+    def visible(self, context: int, causal: bool) -> int:
+        """The number of visible (query, key) pairs in a full context."""
+        raise NotImplementedError
+
+    def window(self) -> int | None:
+        """How many recent tokens a decoder must keep; None for all."""
+        raise NotImplementedError
+
+
+class FullStencil(StencilSpec):
+    """Every position (before the query, if causal)."""
+
+    kind: ClassVar[str | None] = "full"
+
+    def visible(self, context: int, causal: bool) -> int:
+        return context * (context + 1) // 2 if causal else context * context
+
+    def window(self) -> int | None:
+        return None
+
+
+class WindowStencil(StencilSpec):
+    """The last `size` positions, itself included: t - size < s <= t (|t - s| < size if not causal), and the sinks."""
+
+    kind: ClassVar[str | None] = "window"
+
+    size: Annotated[int, Field(ge=1), Gene(4, 1024, "x2")]
+    """Positions in the window, the query's own included."""
+    sinks: Annotated[int, Field(ge=0), Gene(0, 8, "+1")] = 0
+    """First positions that stay visible to every later query (Xiao et al. 2023)."""
+
+    def visible(self, context: int, causal: bool) -> int:
+        size, sinks = min(self.size, context), min(self.sinks, context)
+        past = size * (size + 1) // 2 + (context - size) * size
+        pairs = past if causal else 2 * past - context
+        hidden_sinks = (_before_window(t, sinks, size) for t in range(context))
+        return pairs + sum(hidden_sinks) + (0 if causal else sum(max(0, sinks - t - size) for t in range(sinks)))
+
+    def window(self) -> int | None:
+        return self.size
+
+
+def _before_window(query: int, sinks: int, size: int) -> int:
+    """How many sinks lie before the query's window."""
+    return max(0, min(sinks, query - size + 1))

@@ -1,0 +1,40 @@
+"""The language and the plan of the short convolution."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.dsl.genes import Gene
+from evo.dsl.plan import BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops
+from evo.dsl.spec import Spec
+
+
+class ConvolutionSpec(Spec):
+    """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x)))."""
+
+    kind: ClassVar[str | None] = "convolution"
+
+    size: Annotated[int, Field(ge=1, le=256), Gene(2, 16, "+1")] = 4
+    """Taps: how many tokens each output sees, its own included."""
+    gate: bool = True
+    """Whether input and output are gated by projections of the input."""
+    act: Literal["none", "silu"] = "none"
+    """What follows the convolution."""
+
+    def plan(self, scope: Scope) -> BlockPlan:
+        width = scope.width
+        streams = ("x", "b", "c") if self.gate else ("x",)
+        weights = (
+            *(linear(name, width, width) for name in streams),
+            Weight("taps", (width, self.size), Init("normal", self.size**-0.5), "taps"),
+            linear("o", width, width, scope.residual_gain),
+        )
+        cost = Cost(
+            flops=matmul_flops(weights),
+            state=(self.size - 1) * width,
+            activations=width * (3 + 3 * self.gate),
+        )
+        settings = {"size": self.size, "gate": self.gate, "act": self.act}
+        return BlockPlan("convolution", "evo.blocks.convolution.module:Convolution", settings, weights, cost)

@@ -1,0 +1,1 @@
+"""Position-wise feed-forwards: dense and gated."""

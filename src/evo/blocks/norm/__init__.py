@@ -1,0 +1,1 @@
+"""RMS and layer normalisation, and where in a block they stand."""

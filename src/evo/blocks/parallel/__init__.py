@@ -1,0 +1,1 @@
+"""Several mixers side by side."""

@@ -1,0 +1,1 @@
+"""How order enters: rotary angles and their scalings, ALiBi, learned vectors, nothing."""

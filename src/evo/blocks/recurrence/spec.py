@@ -1,0 +1,141 @@
+"""The language and the plan of the recurrence family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.blocks.position.spec import NO_POSITION, PositionSpec
+from evo.dsl.genes import Gene
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops
+from evo.dsl.spec import Kind, Problem, Spec
+
+BUILDER = "evo.blocks.recurrence.module:Recurrence"
+GATE_RANK = 16
+"""Inner width of the per-channel decay's projection (Yang et al. 2023)."""
+
+
+class RecurrenceSpec(Spec):
+    """S_t = A_t S_{t-1} + update(k_t, v_t), y_t = S_t^T q_t, with one matrix state S (key_dim, value_dim) a head.
+
+    Points in it: decay none and feature elu with normalizer sum is linear attention (Katharopoulos et al. 2020); decay
+    head is RetNet; decay channel is GLA; decay token is Mamba-2's form; update delta is DeltaNet, gated if it decays.
+    """
+
+    kind: ClassVar[str | None] = "recurrence"
+
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    """Heads, each with its own state."""
+    key_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
+    """Width of a head's queries and keys; width / heads if left out."""
+    value_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
+    """Width of a head's values; width / heads if left out."""
+    decay: Literal["none", "head", "token", "channel"] = "token"
+    """none; head: the constant 1 - 2^(-5-h); token: one learned gate a head and token; channel: one a key channel."""
+    update: Literal["outer", "delta"] = "delta"
+    """outer adds k v^T; delta first takes out what k already holds, by a learned share."""
+    feature: Literal["identity", "l2", "elu"] = "l2"
+    """What is done to q and k: nothing, unit length, or elu + 1."""
+    conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
+    """Taps of a causal short convolution with silu on q, k and v; 0 for none."""
+    gate: Literal["none", "silu", "sigmoid"] = "silu"
+    """Output gate, a projection of the input."""
+    normalizer: Literal["none", "rms", "sum"] = "rms"
+    """rms: RMS norm of each head's output. sum: division by the sum of decayed q.k, as in softmax."""
+    bonus: bool = False
+    """A learned extra weight of the current token, which then enters the state only afterwards (RWKV-6)."""
+    position: Annotated[Spec | None, Kind("position")] = None
+    """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        free = self.key_dim is None or self.value_dim is None
+        if free and scope.width % self.heads:
+            message = f"{self.heads} heads do not divide the width {scope.width}"
+            yield Problem("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
+            return
+        if self.update == "delta" and self.feature != "l2":
+            message = f"the delta rule is stable only with keys of unit length, not with feature {self.feature}"
+            yield Problem("EVO305", ("feature",), message, "write feature: l2, or update: outer")
+        if self.update == "delta" and self.bonus:
+            yield Problem("EVO305", ("bonus",), "a bonus belongs to update: outer")
+        if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
+            message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
+            yield Problem("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
+        yield from self._position_problems(scope)
+
+    def _position_problems(self, scope: Scope) -> Iterator[Problem]:
+        if self.position is None:
+            return
+        if self.position.kind not in ("rope", "none"):
+            message = f"a recurrence cannot use position {self.position.kind}"
+            yield Problem("EVO304", ("position",), message, "known here: rope, none")
+            return
+        assert isinstance(self.position, PositionSpec)
+        for problem in self.position.attention_problems(self._dims(scope)[0]):
+            yield Problem(problem.code, ("position", *problem.path), problem.message, problem.help)
+
+    def _dims(self, scope: Scope) -> tuple[int, int]:
+        share = scope.width // self.heads
+        return self.key_dim or share, self.value_dim or share
+
+    def plan(self, scope: Scope) -> BlockPlan:
+        key_dim, value_dim = self._dims(scope)
+        weights = self._weights(scope, key_dim, value_dim)
+        settings = {
+            "heads": self.heads,
+            "key_dim": key_dim,
+            "value_dim": value_dim,
+            **{name: getattr(self, name) for name in ("decay", "update", "feature", "conv", "gate", "normalizer", "bonus")},
+        }
+        position = NO_POSITION
+        if isinstance(self.position, PositionSpec):
+            position = self.position.for_heads(scope, self.heads, key_dim)
+        state = self.heads * key_dim * (value_dim + (self.normalizer == "sum"))
+        streams = self.heads * (2 * key_dim + value_dim)
+        cost = Cost(
+            flops=matmul_flops(weights) + self._mixing_flops(key_dim, value_dim),
+            state=state + max(self.conv - 1, 0) * streams,
+            activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
+        )
+        return BlockPlan("recurrence", BUILDER, settings, weights, cost, (("position", position),))
+
+    def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
+        """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
+        touches = 4 + 2 * (self.update == "delta") + (self.decay != "none")
+        return float(self.heads * key_dim * value_dim * touches)
+
+    def _weights(self, scope: Scope, key_dim: int, value_dim: int) -> tuple[Weight, ...]:
+        width, keys, values = scope.width, self.heads * key_dim, self.heads * value_dim
+        weights = [linear("q", keys, width), linear("k", keys, width), linear("v", values, width)]
+        weights.append(linear("o", width, values, scope.residual_gain))
+        if self.conv:
+            taps = Init("normal", self.conv**-0.5)
+            sizes = (("q", keys), ("k", keys), ("v", values))
+            weights += [Weight(f"{name}_taps", (size, self.conv), taps, "taps") for name, size in sizes]
+        if self.gate != "none":
+            weights.append(linear("gate", values, width))
+        if self.update == "delta":
+            weights.append(linear("beta", self.heads, width))
+        if self.normalizer == "rms":
+            weights.append(Weight("out_norm", (value_dim,), ONES))
+        if self.bonus:
+            weights.append(Weight("bonus", (self.heads, key_dim), Init("normal", 0.5)))
+        return (*weights, *self._decay_weights(width, keys))
+
+    def _decay_weights(self, width: int, keys: int) -> tuple[Weight, ...]:
+        if self.decay == "token":
+            return (
+                linear("decay", self.heads, width),
+                Weight("decay_bias", (self.heads,), Init("timestep", 1e-3, 1e-1)),
+                Weight("decay_rate", (self.heads,), Init("uniform", 0.0, math.log(16.0))),
+            )
+        if self.decay == "channel":
+            return (
+                linear("decay_down", GATE_RANK, width),
+                linear("decay_up", keys, GATE_RANK),
+                Weight("decay_bias", (keys,), ZEROS),
+            )
+        return ()

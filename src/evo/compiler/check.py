@@ -1,0 +1,198 @@
+"""Faults of meaning: what is well formed and still cannot be, or does nothing. All of a document at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
+from evo.blocks.position.spec import PositionSpec
+from evo.compiler.resolve import INPUT, cycle_length, organism_scope, sources, stage_scope
+from evo.dsl.canonical import named_pseudopods
+from evo.dsl.document import Document, Loaded
+from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.dsl.references import ABSOLUTE, mixer_problems, resolve_mixer
+from evo.dsl.spec import Problem, Spec, shapes
+
+MAX_PARAMETERS = 10**12
+
+
+def check(loaded: Loaded) -> list[Diagnostic]:
+    """Every fault of meaning, errors and warnings, in the order of the file."""
+    found = [_diagnostic(problem, loaded) for problem in problems(loaded.document)]
+    unique = list(dict.fromkeys(found))
+    return sorted(unique, key=lambda d: (d.span.line, d.span.column) if d.span else (0, 0))
+
+
+def require_valid(loaded: Loaded) -> Document:
+    """The document, if it has no error; raises DiagnosticError with all of them otherwise."""
+    errors = [diagnostic for diagnostic in check(loaded) if diagnostic.severity == "error"]
+    if errors:
+        raise DiagnosticError(errors, loaded.text)
+    return loaded.document
+
+
+def problems(document: Document) -> Iterator[Problem]:
+    """The faults with paths from the document's root."""
+    organism = document.organism
+    wiring = list(_wiring(organism))
+    yield from wiring
+    for index, stage in enumerate(organism.stages):
+        assert isinstance(stage, StageSpec)
+        for problem in _stage_problems(organism, stage):
+            where = problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
+            yield replace(problem, path=where)
+    yield from _unused(organism)
+    yield from _train_problems(document)
+
+
+def _diagnostic(problem: Problem, loaded: Loaded) -> Diagnostic:
+    severity = "warning" if problem.severity == "warning" else "error"
+    return Diagnostic(problem.code, problem.message, loaded.node.at(problem.path), problem.help, severity)
+
+
+def _wiring(organism: OrganismSpec) -> Iterator[Problem]:
+    names = [stage.name for stage in organism.stages if isinstance(stage, StageSpec)]
+    counts = Counter(names)
+    read: set[str] = set()
+    for index, name in enumerate(names):
+        path = ("organism", "stages", index)
+        if counts[name] > 1 and names.index(name) != index:
+            yield Problem("EVO313", (*path, "name"), f"a stage named '{name}' stands above", "names tell stages apart")
+        if name == INPUT:
+            yield Problem("EVO313", (*path, "name"), f"'{INPUT}' is the name of the input")
+        read.update(sources(organism, index))
+        yield from _sources(organism, names, index)
+    for index, name in enumerate(names[:-1]):
+        if name not in read:
+            help = "add it to a later stage's `from`, or remove it"
+            yield Problem("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
+
+
+def _sources(organism: OrganismSpec, names: list[str], index: int) -> Iterator[Problem]:
+    path = ("organism", "stages", index, "from")
+    listed = sources(organism, index)
+    earlier = [INPUT, *names[:index]]
+    if not listed:
+        yield Problem("EVO310", path, "a stage must read something", f"known here: {', '.join(earlier)}")
+    for position, source in enumerate(listed):
+        where = (*path, position)
+        if source in earlier:
+            if source in listed[:position]:
+                yield Problem("EVO310", where, f"'{source}' is listed twice")
+        elif source in names:
+            yield Problem("EVO314", where, f"'{source}' does not come before this stage", "data flows downwards")
+        else:
+            help = f"{suggestion(source, earlier)}known here: {', '.join(earlier)}"
+            yield Problem("EVO310", where, f"no stage is named '{source}'", help)
+
+
+def _stage_problems(organism: OrganismSpec, stage: StageSpec) -> Iterator[Problem]:
+    scope = stage_scope(organism, stage)
+    for index, entry in enumerate(stage.mix):
+        yield from mixer_problems(entry, scope, ("mix", index))
+    for index, ffn in enumerate(stage.ffn):
+        yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(scope))
+    for field in ("mix", "ffn"):
+        entries = len(getattr(stage, field))
+        if entries > stage.repeat:
+            message = f"'{field}' lists {entries} entries but the stage has {stage.repeat} layers"
+            yield Problem("EVO332", (field, stage.repeat), message, "raise repeat, or shorten the list")
+    if stage.share and stage.repeat <= cycle_length(stage):
+        yield Problem("EVO333", ("share",), "no two layers of this stage are alike, so nothing is shared", None, "warning")
+    if isinstance(stage.position, PositionSpec) and stage.position.acts_on == "embedding":
+        message = "learned positions are added to the embedding: they belong to the organism"
+        yield Problem("EVO304", ("position",), message, "write them under organism.position")
+
+
+def _unused(organism: OrganismSpec) -> Iterator[Problem]:
+    used = set(named_pseudopods(organism))
+    for name in organism.pseudopods:
+        if name not in used:
+            path = ("organism", "pseudopods", name)
+            yield Problem("EVO321", path, f"no stage uses pseudopod '{name}'", "remove it, or name it in a mix", "warning")
+    yield from _unread_settings(organism)
+
+
+def _unread_settings(organism: OrganismSpec) -> Iterator[Problem]:
+    stages = [stage for stage in organism.stages if isinstance(stage, StageSpec)]
+    if all(stage.norm for stage in stages) and "norm" in organism.model_fields_set and stages[-1].norm:
+        place = getattr(stages[-1].norm, "place", None)
+        if place == "post":
+            yield Problem("EVO330", ("organism", "norm"), "every stage has a norm of its own", None, "warning")
+    inheriting = {id(stage): _inherits_position(organism, stage) for stage in stages}
+    for index, stage in enumerate(stages):
+        if stage.position is not None and not inheriting[id(stage)]:
+            path = ("organism", "stages", index, "position")
+            yield Problem("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
+    explicit = "position" in organism.model_fields_set
+    acts_on_heads = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"
+    if explicit and acts_on_heads and not any(s.position is None and inheriting[id(s)] for s in stages):
+        yield Problem("EVO330", ("organism", "position"), "no mixer reads it", "remove it", "warning")
+
+
+def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
+    """Whether some mixer of the stage takes its position encoding from the stage."""
+    scope = organism_scope(organism)
+    known = [m for m in stage.mix if not isinstance(m, str) or m in organism.pseudopods]
+    return any(_reads_position(resolve_mixer(m, scope), organism, 0) for m in known)
+
+
+def _reads_position(mixer: Spec, organism: OrganismSpec, depth: int) -> bool:
+    if mixer.kind == "attention":
+        return getattr(mixer, "position", None) is None
+    if depth > len(organism.pseudopods):
+        return False
+    for shape in shapes(type(mixer)).values():
+        value = getattr(mixer, shape.name)
+        if not shape.names:
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            inner = organism.pseudopods.get(item) if isinstance(item, str) else item
+            if isinstance(inner, Spec) and _reads_position(inner, organism, depth + 1):
+                return True
+    return False
+
+
+def _train_problems(document: Document) -> Iterator[Problem]:
+    train, organism = document.train, document.organism
+    if train.context is not None and train.context > organism.context:
+        message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
+        yield Problem("EVO340", ("train", "context"), message)
+    if train.task.kind == "bytes" and organism.vocab < 256:
+        message = f"bytes need a vocabulary of 256, this organism has {organism.vocab}"
+        yield Problem("EVO341", ("organism", "vocab"), message)
+    schedule = train.schedule
+    if getattr(schedule, "warmup", 0.0) + getattr(schedule, "decay", 0.0) > 1:
+        yield Problem("EVO342", ("train", "schedule"), "warmup and decay together exceed the whole of training")
+    if train.task.kind == "bytes":
+        yield from _leaks(document)
+
+
+def _leaks(document: Document) -> Iterator[Problem]:
+    for path, mixer in _mixers(document.organism):
+        if getattr(mixer, "causal", True) is False:
+            message = "a mixer that is not causal sees the bytes it is to predict"
+            yield Problem("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
+
+
+def _mixers(organism: OrganismSpec) -> Iterator[tuple[tuple[str | int, ...], Spec]]:
+    used = set(named_pseudopods(organism))
+    for name, spec in organism.pseudopods.items():
+        if name in used:
+            yield from _inside(spec, ("organism", "pseudopods", name))
+    for index, stage in enumerate(organism.stages):
+        yield from _inside(stage, ("organism", "stages", index))
+
+
+def _inside(spec: Spec, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Spec]]:
+    yield path, spec
+    for key, shape in shapes(type(spec)).items():
+        value = getattr(spec, shape.name)
+        if isinstance(value, Spec):
+            yield from _inside(value, (*path, key))
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, Spec):
+                    yield from _inside(item, (*path, key, index))

@@ -1,0 +1,75 @@
+"""The canonical form: defaults and dead genes omitted, keys in order, one spelling; and the hash over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from evo.base.digest import digest_data
+from evo.dsl.document import Document
+from evo.dsl.index import DEFAULT_KIND
+from evo.dsl.organism import OrganismSpec
+from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.yaml import write
+
+
+def to_data(spec: Spec) -> dict[str, Any]:
+    """The canonical form of a spec as plain data."""
+    spec = _without_dead(spec)
+    data: dict[str, Any] = {"kind": spec.kind} if spec.kind and spec.kind not in DEFAULT_KIND.values() else {}
+    for key, shape in shapes(type(spec)).items():
+        value = getattr(spec, shape.name)
+        if shape.info.is_required() or value != shape.default:
+            plain = _plain(value, shape)
+            if plain != {} or shape.info.is_required():
+                data[key] = plain
+    return data
+
+
+def to_yaml(document: Document) -> str:
+    """The canonical text of a document: what `evo fmt` writes and what variants are stored as."""
+    return write(to_data(document))
+
+
+def content_hash(document: Document) -> str:
+    """The identity of a candidate: a digest over what is built and how it is trained.
+
+    The name and the search settings do not count: they change nothing about an evaluation.
+    """
+    data = to_data(document)
+    return digest_data({key: data.get(key) for key in ("evo", "organism", "train")})
+
+
+def _plain(value: Any, shape: FieldShape) -> Any:
+    if isinstance(value, Spec):
+        return to_data(value)
+    if isinstance(value, tuple):
+        items = [_plain(item, shape) for item in value]
+        return items[0] if shape.many and shape.many.bare and len(items) == 1 else items
+    if isinstance(value, dict):
+        return {key: _plain(item, shape) for key, item in value.items()}
+    return value
+
+
+def _without_dead(spec: Spec) -> Spec:
+    """Pseudopods that no stage names are dropped."""
+    if not isinstance(spec, OrganismSpec) or not spec.pseudopods:
+        return spec
+    used = set(named_pseudopods(spec))
+    return spec.model_copy(update={"pseudopods": {k: v for k, v in spec.pseudopods.items() if k in used}})
+
+
+def named_pseudopods(organism: OrganismSpec) -> Iterator[str]:
+    """Every name of a pseudopod that a stage uses, directly or inside a composite."""
+    for stage in organism.stages:
+        yield from _names(stage)
+
+
+def _names(spec: Spec) -> Iterator[str]:
+    for shape in shapes(type(spec)).values():
+        value = getattr(spec, shape.name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Spec):
+                yield from _names(item)
+            elif shape.names and isinstance(item, str):
+                yield item

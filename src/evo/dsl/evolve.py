@@ -1,0 +1,98 @@
+"""How a search runs. Every setting has an option of the same name on `evo evolve`, which wins."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.dsl.spec import Kind, Spec
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(gt=0, le=100)]
+
+
+class LinearCooling(Spec):
+    """T = start (1 - generation / generations)."""
+
+    kind: ClassVar[str | None] = "linear"
+
+    start: Temperature = 0.05
+    """The temperature of generation 0, in units of fitness."""
+
+
+class GeometricCooling(Spec):
+    """T = start (end / start)^(generation / generations)."""
+
+    kind: ClassVar[str | None] = "geometric"
+
+    start: Temperature = 0.05
+    """The temperature of generation 0, in units of fitness."""
+    end: Temperature = 0.001
+    """The temperature of the last generation."""
+
+
+class CosineCooling(Spec):
+    """Half a cosine from start to end."""
+
+    kind: ClassVar[str | None] = "cosine"
+
+    start: Temperature = 0.05
+    """The temperature of generation 0, in units of fitness."""
+    end: Temperature = 0.001
+    """The temperature of the last generation."""
+
+
+class AdaptiveCooling(Spec):
+    """Geometric cooling that heats up again when the best has not improved for a while."""
+
+    kind: ClassVar[str | None] = "adaptive"
+
+    start: Temperature = 0.05
+    """The temperature of generation 0 and the most that reheating reaches, in units of fitness."""
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The factor by which each generation cools."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Generations without improvement before reheating."""
+    reheat: Annotated[float, Field(gt=1)] = 3.0
+    """The factor of reheating."""
+
+
+def _linear() -> Spec:
+    return LinearCooling()
+
+
+class FitnessSpec(Spec):
+    """The weights of the objective's terms, each of which lies in [0, 1]."""
+
+    task: Annotated[float, Field(ge=0)] = 0.7
+    """Weight of the held-out score."""
+    efficiency: Annotated[float, Field(ge=0)] = 0.2
+    """Weight of low cost by the plan."""
+    gradient: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of gradient relevance."""
+
+
+class EvolveSpec(Spec):
+    """One search."""
+
+    generations: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    """Generations after the seeds."""
+    population: Annotated[int, Field(ge=1, le=100_000)] = 16
+    """Children a generation."""
+    cells: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """Cells of the archive."""
+    crossover: Fraction = 0.25
+    """Share of the children with two parents."""
+    mutations: Annotated[int, Field(ge=1, le=100)] = 2
+    """The most mutations a child receives; fewer as the temperature falls."""
+    inherit: bool = True
+    """Whether a child starts from its parent's trained weights where shapes allow."""
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """The largest relative loss of bits per byte that a snapshot may cost, measured after restoring."""
+    cooling: Annotated[Spec, Kind("cooling")] = Field(default_factory=_linear)
+    """The temperature over the generations."""
+    fitness: FitnessSpec = Field(default_factory=FitnessSpec)
+    """The weights of the objective."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seeds every random choice of the search."""

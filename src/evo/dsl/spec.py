@@ -1,0 +1,123 @@
+"""What every spec class is: a frozen, strict record whose fields know their role and their genes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.fields import FieldInfo
+
+if TYPE_CHECKING:
+    from evo.dsl.plan import BlockPlan, Scope
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Field metadata: the value is a spec of this role, chosen by its `kind` key (or by a form's one key)."""
+
+    role: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """Field metadata: where text stands for a spec of a role, it names an entry of `organism.pseudopods`."""
+
+
+@dataclass(frozen=True)
+class Many:
+    """Field metadata: a list of values; `bare` lists of one are written, and may be read, without brackets."""
+
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Field metadata: a mapping from names to values."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(_as_tuple)
+"""Lets a YAML list stand for a tuple; everything else stays strict."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault of meaning inside one spec, before it is known where the spec stands in a file."""
+
+    code: str
+    path: tuple[str | int, ...]
+    message: str
+    help: str | None = None
+    severity: str = "error"
+
+
+class Spec(BaseModel):
+    """One mapping of the language. Immutable: a changed spec is made by applying a patch and by nothing else."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    kind: ClassVar[str | None] = None
+    form: ClassVar[str | None] = None
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
+        del scope
+        return iter(())
+
+    def plan(self, scope: Scope) -> BlockPlan:
+        """The block with every dimension a concrete number. Only called when `problems` yields no error."""
+        raise TypeError(f"{type(self).__name__} does not build a block")
+
+
+@dataclass(frozen=True)
+class FieldShape:
+    """What the language knows of one field beyond its type. `key` is the YAML key; `name` differs for `from_`."""
+
+    key: str
+    name: str
+    info: FieldInfo
+    kind: Kind | None
+    many: Many | None
+    table: bool
+    names: bool
+    nested: type[Spec] | None
+
+    def meta(self, cls: type) -> Any:
+        """The first metadata of a class on this field, or None."""
+        return next((item for item in self.info.metadata if isinstance(item, cls)), None)
+
+    @property
+    def default(self) -> Any:
+        """The field's default; undefined for a required field."""
+        return self.info.get_default(call_default_factory=True)
+
+
+@cache
+def shapes(cls: type[Spec]) -> dict[str, FieldShape]:
+    """The fields of a spec class by YAML key, in order."""
+    return {name.rstrip("_"): _shape(name, info) for name, info in cls.model_fields.items()}
+
+
+def _shape(name: str, info: FieldInfo) -> FieldShape:
+    def find(cls: type) -> Any:
+        return next((item for item in info.metadata if isinstance(item, cls)), None)
+
+    annotation = info.annotation
+    nested = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
+    kind = find(Kind)
+    return FieldShape(
+        key=name.rstrip("_"),
+        name=name,
+        info=info,
+        kind=kind,
+        many=find(Many),
+        table=find(Table) is not None,
+        names=find(Names) is not None,
+        nested=None if kind else nested,
+    )
