@@ -1,0 +1,96 @@
+"""`attend`: the one entrance to attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.stencil import Stencil
+from evo.kernels.dispatch import AUTO, choose
+
+
+def attend(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGV: Tensor,
+    *,
+    stencil: Stencil,
+    scale: float | None = None,
+    soft_cap: float | None = None,
+    sink_logits_H: Tensor | None = None,
+    alibi_slopes_H: Tensor | None = None,
+    bias_HTS: Tensor | None = None,
+    query_offset: int = 0,
+    key_positions_S: Tensor | None = None,
+    segments_BT: Tensor | None = None,
+    key_segments_BS: Tensor | None = None,
+    backend: str = AUTO,
+) -> Tensor:
+    """softmax(cap(q k^T scale) + bias) v over what `stencil` allows -> (B, T, H, V) in q's dtype.
+
+    Query i sits at absolute position `query_offset + i`, key j at j or at `key_positions_S[j]` (int64, -1 is an empty
+    slot).
+    H is a multiple of G: query head h reads kv head h // (H // G) (GQA, arXiv 2305.13245).
+    `scale` defaults to K ** -0.5; `soft_cap` c makes a logit x into c tanh(x / c) (Gemma 2); `sink_logits_H` joins each
+    softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
+    `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
+    documents, and only
+    equal ids see each other. A query that sees nothing returns zeros.
+    Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
+    """
+    if segments_BT is not None and key_segments_BS is None:
+        key_segments_BS = segments_BT
+    segments = None if segments_BT is None else (segments_BT, key_segments_BS)
+    parts = {
+        "soft_cap": soft_cap,
+        "sink_logits_H": sink_logits_H,
+        "alibi_slopes_H": alibi_slopes_H,
+        "bias_HTS": bias_HTS,
+        "query_offset": query_offset,
+        "key_positions_S": key_positions_S,
+        "segments": segments,
+    }
+    problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, **parts)
+    run = choose(problem, backend).backend.load()
+    scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
+    return run(problem, q_BTHK, k_BSGK, v_BSGV, scale=scale, parts=parts)
+
+
+def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> AttentionProblem:
+    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+    _check(q, k, v)
+    B, T, H, K = q.shape
+    given = {name for name, value in parts.items() if value is not None}
+    tensors = [q, k, v, *(x for x in parts.values() if isinstance(x, Tensor))]
+    return AttentionProblem(
+        device=q.device.type,
+        dtype=str(q.dtype).removeprefix("torch."),
+        batch=B,
+        queries=T,
+        keys=k.shape[1],
+        heads=H,
+        kv_heads=k.shape[2],
+        key_dim=K,
+        value_dim=v.shape[-1],
+        stencil=stencil,
+        offset=parts.get("query_offset", 0),
+        has_soft_cap="soft_cap" in given,
+        has_sink_logits="sink_logits_H" in given,
+        has_alibi="alibi_slopes_H" in given,
+        has_segments="segments" in given,
+        has_key_positions="key_positions_S" in given,
+        has_bias="bias_HTS" in given,
+        needs_grad=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
+    )
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
+        raise ValueError(
+            f"q, k, v must be (B, T, H, K), (B, S, G, K), (B, S, G, V); found {q.shape}, {k.shape}, {v.shape}"
+        )
+    if k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0] or q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q, k, v do not fit each other: {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+    if k.shape[2] == 0 or q.shape[2] % k.shape[2]:
+        raise ValueError(f"query heads ({q.shape[2]}) must be a multiple of kv heads ({k.shape[2]})")

@@ -1,0 +1,54 @@
+"""What the dispatcher knows about an attention call: shapes, dtype, features; no tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evo.kernels.attention.stencil import Stencil
+from evo.kernels.dispatch import Table
+
+
+@dataclass(frozen=True)
+class AttentionProblem:
+    """One attention call. `offset` is the absolute position of query 0; `needs_grad`: a backward may follow."""
+
+    device: str
+    dtype: str
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    stencil: Stencil
+    offset: int = 0
+    has_soft_cap: bool = False
+    has_sink_logits: bool = False
+    has_alibi: bool = False
+    has_segments: bool = False
+    has_key_positions: bool = False
+    has_bias: bool = False
+    needs_grad: bool = False
+
+    @property
+    def table(self) -> Table:
+        from evo.kernels.attention.backends import TABLE
+
+        return TABLE
+
+    @property
+    def is_plain_causal(self) -> bool:
+        """Whether SDPA's `is_causal` (aligned at the first position) says it all."""
+        return self.stencil.causal and not self.needs_mask and self.queries == self.keys and self.offset == 0
+
+    @property
+    def is_plain_full(self) -> bool:
+        return not self.stencil.causal and not self.needs_mask
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether something besides causality decides what is seen or adds to the logits."""
+        return (
+            not self.stencil.is_plain or self.has_alibi or self.has_segments or self.has_key_positions or self.has_bias
+        )

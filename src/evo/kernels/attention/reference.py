@@ -1,0 +1,75 @@
+"""The equation of attention, in plain torch. Every other backend is compared with this file."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.attention.stencil import Stencil
+
+
+def positions(queries: int, keys: int, offset: int, key_positions_S: Tensor | None, device: torch.device):
+    """Absolute positions (T, 1) of the queries and (1, S) of the keys, int64."""
+    query_T1 = torch.arange(offset, offset + queries, device=device)[:, None]
+    if key_positions_S is None:
+        key_positions_S = torch.arange(keys, device=device)
+    return query_T1, key_positions_S[None, :]
+
+
+def visible(stencil: Stencil, query_T1: Tensor, key_1S: Tensor, segments: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Boolean mask, (T, S), or (B, 1, T, S) when documents are packed."""
+    seen = stencil.allows(query_T1, key_1S)
+    if segments is None:
+        return seen
+    query_BT, key_BS = segments
+    return seen & (query_BT[:, None, :, None] == key_BS[:, None, None, :])
+
+
+def attention(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGV: Tensor,
+    *,
+    stencil: Stencil,
+    scale: float,
+    soft_cap: float | None = None,
+    sink_logits_H: Tensor | None = None,
+    alibi_slopes_H: Tensor | None = None,
+    bias_HTS: Tensor | None = None,
+    query_offset: int = 0,
+    key_positions_S: Tensor | None = None,
+    segments: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """softmax(cap(q k^T scale) + bias) v over what the stencil allows; a query that sees nothing gets zeros.
+
+    Computes in float32, or float64 for float64 inputs; returns (B, T, H, V) in the dtype of q.
+    """
+    B, T, H, K = q_BTHK.shape
+    S, G = k_BSGK.shape[1:3]
+    compute = torch.promote_types(q_BTHK.dtype, torch.float32)
+    q = q_BTHK.to(compute).transpose(1, 2).reshape(B, G, H // G, T, K)
+    k = k_BSGK.to(compute).transpose(1, 2).unsqueeze(2)
+    v = v_BSGV.to(compute).transpose(1, 2).unsqueeze(2)
+    logits_BHTS = (q @ k.transpose(-1, -2)).reshape(B, H, T, S) * scale
+    if soft_cap is not None:
+        logits_BHTS = soft_cap * torch.tanh(logits_BHTS / soft_cap)
+    query_T1, key_1S = positions(T, S, query_offset, key_positions_S, q.device)
+    if alibi_slopes_H is not None:
+        distance_TS = (query_T1 - key_1S).abs().to(compute)
+        logits_BHTS = logits_BHTS - alibi_slopes_H.to(compute)[:, None, None] * distance_TS
+    if bias_HTS is not None:
+        logits_BHTS = logits_BHTS + bias_HTS.to(compute)
+    seen = visible(stencil, query_T1, key_1S, segments)
+    weights = masked_softmax(logits_BHTS, seen, sink_logits_H)
+    o = weights.reshape(B, G, H // G, T, S) @ v
+    return o.reshape(B, H, T, v.shape[-1]).transpose(1, 2).to(q_BTHK.dtype)
+
+
+def masked_softmax(logits_BHTS: Tensor, seen: Tensor, sink_logits_H: Tensor | None) -> Tensor:
+    """Softmax over the seen keys; a learned sink joins the sum and is dropped (gpt-oss). Blind rows are zero."""
+    logits = logits_BHTS.masked_fill(~seen, float("-inf"))
+    if sink_logits_H is not None:
+        sink = sink_logits_H.to(logits.dtype)[None, :, None, None].expand(*logits.shape[:-1], 1)
+        return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    blind = ~seen.any(dim=-1, keepdim=True)
+    return logits.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)

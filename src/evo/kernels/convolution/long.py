@@ -1,0 +1,28 @@
+"""Long causal convolution by FFT (Hyena, arXiv 2302.10866; S4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def long_convolution(x_BTD: Tensor, filter_DT: Tensor, *, skip_D: Tensor | None = None) -> Tensor:
+    """y_t = sum_{s <= t} filter[:, t - s] x_s (+ skip x_t) -> (B, T, D) in x's dtype.
+
+    `filter_DT` may be shorter or longer than x in time; taps beyond T are never reached. The transform is padded so
+    that nothing
+    wraps round; it runs in float32, or float64 for float64 inputs.
+    """
+    T, D = x_BTD.shape[1:]
+    if filter_DT.shape[0] != D:
+        raise ValueError(f"filter must be ({D}, taps), found {tuple(filter_DT.shape)}")
+    if x_BTD.numel() == 0:
+        return x_BTD.clone()
+    compute = torch.promote_types(x_BTD.dtype, torch.float32)
+    taps = filter_DT[:, :T].to(compute)
+    length = 1 << (T + taps.shape[1] - 2).bit_length()
+    spectrum_BDF = torch.fft.rfft(x_BTD.to(compute).transpose(1, 2), n=length) * torch.fft.rfft(taps, n=length)
+    y_BTD = torch.fft.irfft(spectrum_BDF, n=length)[..., :T].transpose(1, 2)
+    if skip_D is not None:
+        y_BTD = y_BTD + skip_D * x_BTD
+    return y_BTD.to(x_BTD.dtype)

@@ -1,0 +1,6 @@
+"""The decaying state family: `recur` and what describes it. May import: torch, `evo.kernels.dispatch`."""
+
+from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.recur import plan, recur
+
+__all__ = ["RecurrenceProblem", "plan", "recur"]

@@ -1,0 +1,31 @@
+"""The table of recurrence backends and their order per device."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from evo.kernels.dispatch import Backend, Table, always
+from evo.kernels.recurrence import chunked, reference
+from evo.kernels.recurrence.problem import RecurrenceProblem
+
+Outcome = tuple[Tensor, Tensor]
+
+
+def run_reference(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+    """The equation, one token at a time."""
+    return reference.recurrence(q, k, v, scale=scale, **parts)
+
+
+def run_chunked(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+    """The chunked form in plain torch."""
+    return chunked.recurrence(q, k, v, scale=scale, chunk=problem.chunk, **parts)
+
+
+TABLE = Table(
+    family="recurrence",
+    backends=(
+        Backend("chunked", "evo.kernels.recurrence.backends:run_chunked", always),
+        Backend("reference", "evo.kernels.recurrence.backends:run_reference", always),
+    ),
+    priority={"cpu": ("chunked", "reference"), "cuda": ("chunked", "reference")},
+)

@@ -1,0 +1,108 @@
+"""`recur`: the one entrance to the recurrence family."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.recurrence.problem import RecurrenceProblem
+
+
+def recur(
+    q_BTHK: Tensor,
+    k_BTHK: Tensor,
+    v_BTHV: Tensor,
+    *,
+    log_decay: Tensor | None = None,
+    beta_BTH: Tensor | None = None,
+    removal: tuple[Tensor, Tensor] | None = None,
+    bonus_HK: Tensor | None = None,
+    scale: float | None = None,
+    initial_state_BHKV: Tensor | None = None,
+    chunk: int = 64,
+    backend: str = AUTO,
+) -> tuple[Tensor, Tensor]:
+    """S_t = exp(log_decay_t) S_{t-1} + update(k_t, v_t), o_t = scale q_t S_t -> o (B, T, H, V), final state (B, H, K,
+    V).
+
+    `log_decay` is None, (H,) per head, (B, T, H) per token or (B, T, H, K) per channel: natural logs, at most 0.
+    The update is k^T v; with `beta_BTH` the delta rule on the decayed state; with `removal` = (a, b), each (B, T, H,
+    K), RWKV-7's
+    generalised delta, where a reads the state before its decay. `bonus_HK` (RWKV-6) makes the output read the state
+    before the write plus
+    diag(u) k^T v. `recurrence/reference.py` has the equations. `scale` defaults to K ** -0.5.
+    o has q's dtype; the state is float32 (float64 for float64 inputs). Raises ValueError on shapes that do not fit.
+    """
+    parts = {
+        "log_decay": log_decay,
+        "beta_BTH": beta_BTH,
+        "removal": removal,
+        "bonus_HK": bonus_HK,
+        "initial_state_BHKV": initial_state_BHKV,
+    }
+    problem = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **parts)
+    run = choose(problem, backend).backend.load()
+    scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
+    return run(problem, q_BTHK, k_BTHK, v_BTHV, scale=scale, parts=parts)
+
+
+def plan(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    log_decay=None,
+    beta_BTH=None,
+    removal=None,
+    bonus_HK=None,
+    initial_state_BHKV=None,
+    chunk: int = 64,
+) -> RecurrenceProblem:
+    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+    _check(q, k, v, beta_BTH, removal, bonus_HK, initial_state_BHKV)
+    B, T, H, K = q.shape
+    tensors = [q, k, v, log_decay, beta_BTH, *(removal or ()), bonus_HK, initial_state_BHKV]
+    update = "removal" if removal is not None else "outer" if beta_BTH is None else "delta"
+    return RecurrenceProblem(
+        device=q.device.type,
+        dtype=str(q.dtype).removeprefix("torch."),
+        batch=B,
+        time=T,
+        heads=H,
+        key_dim=K,
+        value_dim=v.shape[-1],
+        decay=_decay_kind(log_decay, q),
+        update=update,
+        has_bonus=bonus_HK is not None,
+        has_state=initial_state_BHKV is not None,
+        chunk=chunk,
+        needs_grad=torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors),
+    )
+
+
+def _decay_kind(log_decay: Tensor | None, q_BTHK: Tensor) -> str:
+    if log_decay is None:
+        return "none"
+    shapes = {"head": q_BTHK.shape[2:3], "token": q_BTHK.shape[:3], "channel": q_BTHK.shape}
+    for kind, shape in shapes.items():
+        if log_decay.shape == shape:
+            return kind
+    raise ValueError(
+        f"log_decay must be (H,), (B, T, H) or (B, T, H, K) for q {tuple(q_BTHK.shape)}; found {tuple(log_decay.shape)}"
+    )
+
+
+def _check(q, k, v, beta_BTH, removal, bonus_HK, state) -> None:
+    if q.ndim != 4 or q.shape != k.shape or v.shape[:3] != q.shape[:3]:
+        raise ValueError(f"q and k must be (B, T, H, K) and v (B, T, H, V); found {q.shape}, {k.shape}, {v.shape}")
+    if beta_BTH is not None and (removal is not None or bonus_HK is not None):
+        raise ValueError("beta_BTH (the delta rule) goes with neither removal nor bonus_HK")
+    if beta_BTH is not None and beta_BTH.shape != q.shape[:3]:
+        raise ValueError(f"beta_BTH must be {tuple(q.shape[:3])}, found {tuple(beta_BTH.shape)}")
+    if removal is not None and any(x.shape != q.shape for x in removal):
+        raise ValueError(f"removal must be two tensors {tuple(q.shape)}, found {[tuple(x.shape) for x in removal]}")
+    if bonus_HK is not None and bonus_HK.shape != q.shape[2:]:
+        raise ValueError(f"bonus_HK must be {tuple(q.shape[2:])}, found {tuple(bonus_HK.shape)}")
+    if state is not None and state.shape != (q.shape[0], *q.shape[2:], v.shape[-1]):
+        raise ValueError(f"initial_state must be (B, H, K, V) for q {tuple(q.shape)}, found {tuple(state.shape)}")

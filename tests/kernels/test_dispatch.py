@@ -1,0 +1,75 @@
+"""The dispatcher: order, reasons, cache, and the promise not to import triton early."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from evo.kernels.dispatch import Backend, BackendError, Table, always, choose
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A problem whose backends refuse odd sizes."""
+
+    size: int
+    device: str = "cuda"
+    usable: bool = True
+
+    @property
+    def table(self):
+        return TABLE
+
+
+def refuses_odd(problem):
+    return ["size is odd"] if problem.size % 2 else []
+
+
+TABLE = Table(
+    family="counting",
+    backends=(
+        Backend("fast", "operator:add", refuses_odd),
+        Backend("never", "no.such.module:run", lambda problem: ["not built", "not wanted"]),
+        Backend("reference", "operator:mul", always),
+    ),
+    priority={"cpu": ("reference",), "cuda": ("never", "fast", "reference")},
+)
+
+
+def test_first_without_a_reason_wins_and_the_rest_are_explained():
+    """The first usable backend in the device's order is chosen; the ones before it carry their reasons."""
+    assert choose(Counted(2)).backend.name == "fast"
+    choice = choose(Counted(3))
+    assert choice.backend.name == "reference"
+    assert choice.rejected == {"never": ("not built", "not wanted"), "fast": ("size is odd",)}
+
+
+def test_order_is_per_device_and_unknown_devices_take_the_cpu_order():
+    """A device without a list of its own uses the plainest one."""
+    assert choose(Counted(2, device="cpu")).backend.name == "reference"
+    assert choose(Counted(2, device="tpu")).backend.name == "reference"
+
+
+def test_explicit_request_raises_with_the_reasons():
+    """What was asked for runs, or an error says why not."""
+    assert choose(Counted(3), "reference").backend.load()(2, 3) == 6
+    with pytest.raises(BackendError, match="'fast' cannot run this problem: size is odd"):
+        choose(Counted(3), "fast")
+    with pytest.raises(BackendError, match="counting: unknown backend 'slow'; known: fast, never, reference"):
+        choose(Counted(3), "slow")
+
+
+def test_a_backend_is_imported_only_when_it_runs():
+    """A row whose module does not exist costs nothing until it is loaded."""
+    with pytest.raises(ModuleNotFoundError):
+        TABLE.named("never").load()
+
+
+def test_importing_the_kernels_does_not_import_triton():
+    """A machine without triton can use every room of the package."""
+    code = (
+        "import sys; import evo.kernels.attention, evo.kernels.recurrence, evo.kernels.convolution;"
+        "sys.exit('triton.language' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
