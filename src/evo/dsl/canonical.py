@@ -47,7 +47,7 @@ def _plain(value: Any, shape: FieldShape) -> Any:
         items = [_plain(item, shape) for item in value]
         return items[0] if shape.many and shape.many.bare and len(items) == 1 else items
     if isinstance(value, dict):
-        return {key: _plain(item, shape) for key, item in value.items()}
+        return {key: _plain(value[key], shape) for key in sorted(value)}
     return value
 
 
