@@ -22,40 +22,38 @@ class LinearCooling(Spec):
 
 
 class GeometricCooling(Spec):
-    """T = start (end / start)^(generation / generations)."""
+    """T = start * ratio^(generation / generations)."""
 
     kind: ClassVar[str | None] = "geometric"
 
     start: Temperature = 0.05
     """The temperature of generation 0, in units of fitness."""
-    end: Temperature = 0.001
-    """The temperature of the last generation."""
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """The last temperature as a share of the first."""
 
 
 class CosineCooling(Spec):
-    """Half a cosine from start to end."""
+    """Half a cosine from start to zero."""
 
     kind: ClassVar[str | None] = "cosine"
 
     start: Temperature = 0.05
     """The temperature of generation 0, in units of fitness."""
-    end: Temperature = 0.001
-    """The temperature of the last generation."""
 
 
-class AdaptiveCooling(Spec):
+class ReheatingCooling(Spec):
     """Geometric cooling that heats up again when the best has not improved for a while."""
 
-    kind: ClassVar[str | None] = "adaptive"
+    kind: ClassVar[str | None] = "reheating"
 
     start: Temperature = 0.05
-    """The temperature of generation 0 and the most that reheating reaches, in units of fitness."""
-    rate: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The temperature of generation 0, in units of fitness."""
+    cooling: Annotated[float, Field(gt=0, le=1)] = 0.8
     """The factor by which each generation cools."""
     patience: Annotated[int, Field(ge=1)] = 3
     """Generations without improvement before reheating."""
-    reheat: Annotated[float, Field(gt=1)] = 3.0
-    """The factor of reheating."""
+    reheat: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The temperature after reheating, as a share of start."""
 
 
 def _linear() -> Spec:
@@ -86,6 +84,8 @@ class EvolveSpec(Spec):
     """Share of the children with two parents."""
     mutations: Annotated[int, Field(ge=1, le=100)] = 2
     """The most mutations a child receives; fewer as the temperature falls."""
+    growth: Annotated[float, Field(ge=1)] = 2.0
+    """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
     inherit: bool = True
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01

@@ -61,10 +61,10 @@ KINDS: dict[str, dict[str, str]] = {
         "wsd": "evo.dsl.train:WsdSchedule",
     },
     "cooling": {
-        "adaptive": "evo.dsl.evolve:AdaptiveCooling",
         "cosine": "evo.dsl.evolve:CosineCooling",
         "geometric": "evo.dsl.evolve:GeometricCooling",
         "linear": "evo.dsl.evolve:LinearCooling",
+        "reheating": "evo.dsl.evolve:ReheatingCooling",
     },
 }
 

@@ -1,0 +1,69 @@
+"""What an operator is, and what it proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from evo.dsl.document import Document
+from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.evolution.sites import replace_at
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A changed document, not yet validated, and where its renamed weights come from.
+
+    origins: (prefix in the child, parent's index, prefix in that parent) for weight paths that moved; everything else
+    comes from parent 0 under its own path.
+    """
+
+    document: Document
+    origins: tuple[tuple[str, int, str], ...] = ()
+
+
+class Operator(Protocol):
+    """One kind of mutation."""
+
+    @property
+    def name(self) -> str:
+        """What the journal and the report call it."""
+        ...
+
+    def sites(self, document: Document) -> Sequence[Any]:
+        """The places where it can act; empty where it cannot."""
+        ...
+
+    def propose(self, document: Document, site: Any, scale: float, rng: np.random.Generator) -> Proposal | None:
+        """A change at one of its sites, or None if the draw led nowhere. `scale` in (0, 1] sizes numeric steps."""
+        ...
+
+
+def stages_of(document: Document) -> list[StageSpec]:
+    """The stages of a document."""
+    return [stage for stage in document.organism.stages if isinstance(stage, StageSpec)]
+
+
+def with_organism(document: Document, **changes: Any) -> Document:
+    """The document with some fields of its organism replaced."""
+    organism: OrganismSpec = document.organism.model_copy(update=changes)
+    return replace_at(document, ("organism",), organism)
+
+
+def with_stage(document: Document, index: int, **changes: Any) -> Document:
+    """The document with some fields of one stage replaced."""
+    stage = stages_of(document)[index].model_copy(update=changes)
+    return replace_at(document, ("organism", "stages", index), stage)
+
+
+def fresh_name(document: Document, base: str) -> str:
+    """A stage name that the document does not use: `base`, `base_2`, ..."""
+    taken = {stage.name for stage in stages_of(document)}
+    stem = base.rsplit("_", 1)[0] if base.rsplit("_", 1)[-1].isdigit() else base
+    count = 2
+    while f"{stem}_{count}" in taken:
+        count += 1
+    return f"{stem}_{count}"

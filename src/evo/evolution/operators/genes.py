@@ -1,0 +1,70 @@
+"""Operators that move one gene: a number along its scale, a choice to another option."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evo.dsl.document import Document
+from evo.dsl.genes import Gene
+from evo.dsl.index import kinds
+from evo.dsl.spec import Spec
+from evo.evolution.operators.base import Proposal
+from evo.evolution.sample import choices, draw_spec, move_number
+from evo.evolution.sites import Site, replace_at, sites
+
+
+@dataclass(frozen=True)
+class Number:
+    """Moves a numeric gene to a neighbouring value."""
+
+    name: str = "number"
+
+    def sites(self, document: Document) -> Sequence[Site]:
+        return [site for site in sites(document) if site.shape.meta(Gene) is not None]
+
+    def propose(self, document: Document, site: Site, scale: float, rng: np.random.Generator) -> Proposal | None:
+        value = move_number(site.value, site.shape.meta(Gene), site.shape.info, scale, rng)
+        return None if value == site.value else Proposal(replace_at(document, site.path, value))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Flips a boolean, picks another literal, or another kind of position, norm, stencil, optimizer or schedule."""
+
+    name: str = "choice"
+
+    def sites(self, document: Document) -> Sequence[Site]:
+        return [site for site in sites(document) if _has_choice(site)]
+
+    def propose(self, document: Document, site: Site, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale
+        value = _other_kind(site, rng) if site.shape.kind else _other_option(site, rng)
+        return Proposal(replace_at(document, site.path, value))
+
+
+def _has_choice(site: Site) -> bool:
+    shape = site.shape
+    if shape.kind:
+        return not shape.many and not shape.table
+    return bool(choices(shape.info))
+
+
+def _other_option(site: Site, rng: np.random.Generator) -> Any:
+    options = [option for option in choices(site.shape.info) if option != site.value]
+    return options[int(rng.integers(len(options)))]
+
+
+def _other_kind(site: Site, rng: np.random.Generator) -> Spec | None:
+    assert site.shape.kind is not None
+    role = site.shape.kind.role
+    present = site.value.kind if isinstance(site.value, Spec) else None
+    optional = not site.shape.info.is_required() and site.shape.default is None
+    others = [kind for kind in kinds(role) if kind != present]
+    if optional and present is not None:
+        others.append("")
+    kind = others[int(rng.integers(len(others)))]
+    return draw_spec(role, rng, kind) if kind else None

@@ -1,0 +1,55 @@
+"""The graph of stages as explicit edges, and the operator that changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evo.compiler.resolve import INPUT, sources
+from evo.dsl.document import Document
+from evo.dsl.organism import StageSpec
+from evo.evolution.operators.base import Proposal, stages_of, with_organism
+
+Edges = list[tuple[str, ...]]
+
+
+def edges(document: Document) -> Edges:
+    """What each stage reads, written out."""
+    return [sources(document.organism, index) for index in range(len(document.organism.stages))]
+
+
+def rewired(document: Document, stages: Sequence[StageSpec], reads: Edges) -> Document:
+    """The document with these stages and edges; edges to the stage before are left implicit."""
+    result: list[StageSpec] = []
+    for index, (stage, listed) in enumerate(zip(stages, reads, strict=True)):
+        listed = tuple(dict.fromkeys(listed))
+        implied = (stages[index - 1].name,) if index else (INPUT,)
+        result.append(stage.model_copy(update={"from_": None if listed == implied else listed}))
+    return with_organism(document, stages=tuple(result))
+
+
+@dataclass(frozen=True)
+class Rewire:
+    """Adds a skip connection from an earlier stage, or takes one away."""
+
+    name: str = "rewire"
+
+    def sites(self, document: Document) -> Sequence[int]:
+        return range(len(document.organism.stages))
+
+    def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale
+        stages, reads = stages_of(document), edges(document)
+        earlier = [INPUT, *(stage.name for stage in stages[:site])]
+        missing = [name for name in earlier if name not in reads[site]]
+        removable = list(reads[site]) if len(reads[site]) > 1 else []
+        options = [(name, True) for name in missing] + [(name, False) for name in removable]
+        if not options:
+            return None
+        name, adds = options[int(rng.integers(len(options)))]
+        order = {known: index for index, known in enumerate(earlier)}
+        changed = {*reads[site], name} if adds else {*reads[site]} - {name}
+        reads[site] = tuple(sorted(changed, key=order.__getitem__))
+        return Proposal(rewired(document, stages, reads))

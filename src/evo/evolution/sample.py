@@ -1,0 +1,100 @@
+"""Draws: a new value for a gene, a fresh spec of a role."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+from pydantic.fields import FieldInfo
+
+from evo.dsl.genes import Fixed, Gene
+from evo.dsl.index import kind_class, kinds
+from evo.dsl.spec import FieldShape, Spec, shapes
+
+SAMPLED_OPTIONS = 0.35
+"""How likely a fresh spec leaves the default of a field with choices or a gene."""
+
+
+def choices(info: FieldInfo) -> list[Any]:
+    """The values of a boolean or literal field; empty for any other."""
+    annotation = info.annotation
+    if annotation is bool:
+        return [False, True]
+    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
+
+
+def is_integer(info: FieldInfo) -> bool:
+    """Whether the field holds an int (or an int and null)."""
+    return info.annotation is int or int in get_args(info.annotation)
+
+
+def draw_number(gene: Gene, info: FieldInfo, rng: np.random.Generator) -> int | float:
+    """A value from the gene's range: log-uniform for scales and doublings, uniform otherwise."""
+    if gene.step == "x2":
+        low, high = math.ceil(math.log2(gene.low)), math.floor(math.log2(gene.high))
+        value: float = 2.0 ** int(rng.integers(low, high + 1))
+    elif gene.step == "scale" and gene.low > 0:
+        value = math.exp(rng.uniform(math.log(gene.low), math.log(gene.high)))
+    else:
+        value = rng.uniform(gene.low, gene.high)
+    return _fit(value, gene, info)
+
+
+def move_number(value: Any, gene: Gene, info: FieldInfo, scale: float, rng: np.random.Generator) -> Any:
+    """A neighbour of a gene's value; steps shrink with `scale` in (0, 1] and never vanish. May be null if optional."""
+    if value is None:
+        return draw_number(gene, info, rng)
+    if gene.optional and rng.random() < 0.15:
+        return None
+    sign = 1 if rng.random() < 0.5 else -1
+    if gene.step == "x2":
+        moved = value * 2.0**sign
+    elif gene.step == "+1":
+        moved = value + sign * max(1, round(abs(rng.normal()) * 2 * scale))
+    elif gene.step == "scale":
+        moved = value * math.exp(rng.normal() * 0.5 * scale + sign * 0.05)
+    else:
+        moved = value + (rng.normal() * 0.25 * scale + sign * 0.01) * (gene.high - gene.low)
+    return _fit(moved, gene, info, value)
+
+
+def _fit(value: float, gene: Gene, info: FieldInfo, before: float | None = None) -> int | float:
+    """The value inside the gene's range: rounded to three digits, or to whole multiples for an int."""
+    low = gene.low if before is None else min(gene.low, before)
+    high = gene.high if before is None else max(gene.high, before)
+    value = min(max(value, low), high)
+    if is_integer(info):
+        return max(gene.multiple, round(value / gene.multiple) * gene.multiple) if gene.multiple > 1 else round(value)
+    return float(f"{value:.3g}")
+
+
+def draw_spec(role: str, rng: np.random.Generator, kind: str | None = None) -> Spec:
+    """A fresh spec of a role: a kind, its required fields drawn from their genes, some options left their default."""
+    names = list(kinds(role))
+    cls = kind_class(role, kind or names[int(rng.integers(len(names)))])
+    values: dict[str, Any] = {}
+    for shape in shapes(cls).values():
+        drawn = _draw_field(shape, rng)
+        if drawn is not None:
+            values[shape.name] = drawn
+    return cls.model_construct(_fields_set=set(values), **{**_defaults(cls), **values})
+
+
+def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
+    if shape.meta(Fixed) is not None:
+        return None
+    if not shape.info.is_required() and rng.random() >= SAMPLED_OPTIONS:
+        return None
+    gene = shape.meta(Gene)
+    if gene is not None:
+        return draw_number(gene, shape.info, rng)
+    if options := choices(shape.info):
+        return options[int(rng.integers(len(options)))]
+    if shape.kind and not shape.many and shape.kind.role in ("stencil", "scaling"):
+        return draw_spec(shape.kind.role, rng)
+    return None
+
+
+def _defaults(cls: type[Spec]) -> dict[str, Any]:
+    return {s.name: s.default for s in shapes(cls).values() if not s.info.is_required()}
