@@ -1,0 +1,36 @@
+"""The engine that runs every job in this process: for debugging, and where processes are not to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from evo.engines.jobs import Job, Outcome, explain, find_function, one_thread, run_job
+
+
+class InlineEngine:
+    """Runs jobs here, one torch thread as in a worker. It cannot stop a job that hangs, grows or ends the process."""
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run each job when its outcome is asked for; outcomes come in the order of the jobs."""
+        return (_run(job) for job in jobs)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def __enter__(self) -> InlineEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _run(job: Job) -> Outcome:
+    try:
+        function = find_function(job.function)
+    except Exception as error:
+        return Outcome(job.id, None, explain(error), 0.0)
+    with one_thread():
+        return run_job(job, function)

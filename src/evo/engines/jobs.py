@@ -1,0 +1,100 @@
+"""Jobs and their outcomes: what every engine takes and gives, and how one job is run in the current process."""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Cause = Literal["error", "timeout", "memory", "crash"]
+
+MESSAGE_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: `function` is 'package.module:name', `payload` its only argument, `id` returns in the outcome."""
+
+    id: str
+    function: str
+    payload: Any = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job has no value. `message` is one line without addresses, times or machine paths, so that runs repeat."""
+
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: a value, or a failure. `seconds` is the wall time of the function alone."""
+
+    id: str
+    value: Any
+    failure: Failure | None
+    seconds: float
+
+
+class Engine(Protocol):
+    """A place where jobs run."""
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run the jobs, taking them lazily, and yield one outcome each in the order in which they end."""
+        ...
+
+    def close(self) -> None:
+        """End every worker. Closing twice is allowed."""
+        ...
+
+
+def find_function(name: str) -> Callable[[Any], Any]:
+    """The function called 'package.module:name'. Raises ImportError, ValueError or AttributeError."""
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(f"a job's function is 'package.module:name', not '{name}'")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def run_job(job: Job, function: Callable[[Any], Any]) -> Outcome:
+    """Call the function and put whatever happens, but a keyboard interrupt, into an outcome."""
+    started = time.perf_counter()
+    try:
+        value, failure = function(job.payload), None
+    except (Exception, SystemExit) as error:
+        value, failure = None, explain(error)
+    return Outcome(job.id, value, failure, time.perf_counter() - started)
+
+
+def explain(error: BaseException) -> Failure:
+    """The failure that an exception stands for; out of memory, on any device, is its own cause."""
+    text = " ".join(str(error).split())
+    is_memory = (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.replace(chr(92), '/').rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Failure("memory" if is_memory else "error", message[:MESSAGE_CHARACTERS] + place)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread inside the block, so that sums do not depend on where a job runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

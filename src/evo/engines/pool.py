@@ -1,0 +1,158 @@
+"""The engine that runs jobs in persistent worker processes and outlives whatever a job does to its worker.
+
+A worker that raises reports; one that dies, is killed, runs past `max_seconds` or grows past `max_memory_bytes` is
+replaced, and its job's outcome carries the cause. Workers are spawned, not forked, and use one torch thread each, so
+that a value does not depend on their number. Limits are enforced while an outcome is waited for.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
+from types import TracebackType
+
+from evo.engines.jobs import Failure, Job, Outcome, explain
+from evo.engines.memory import resident_bytes
+from evo.engines.process import Phase, WorkerProcess
+
+POLL_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 60.0
+START_SECONDS = 300.0
+
+
+class PoolEngine:
+    """Runs jobs in `workers` processes, started when first needed and kept between calls of `map`.
+
+    `max_seconds` limits the wall time of a job's function, without the time its module takes to import;
+    `max_memory_bytes` limits the resident memory of its process, libraries included. Use as a context manager, or
+    `close`.
+    """
+
+    def __init__(self, workers: int, max_seconds: float | None = None, max_memory_bytes: int | None = None) -> None:
+        if workers < 1:
+            raise ValueError(f"a pool needs at least one worker, not {workers}")
+        self.workers = workers
+        self.max_seconds = max_seconds
+        self.max_memory_bytes = max_memory_bytes
+        self._team: list[WorkerProcess] = []
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run the jobs and yield outcomes as they come. Leaving early, or an interrupt, kills the workers still busy.
+
+        Jobs are taken from the iterable when a worker is free for them. One `map` runs at a time.
+        """
+        source = iter(jobs)
+        try:
+            while True:
+                yield from self._hand_out(source)
+                if not self._busy():
+                    return
+                yield from self._collect()
+        finally:
+            self._dismiss(self._busy())
+
+    def close(self) -> None:
+        """End all workers and reap them."""
+        self._dismiss(list(self._team))
+
+    def __enter__(self) -> PoolEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _busy(self) -> list[WorkerProcess]:
+        return [worker for worker in self._team if worker.job is not None]
+
+    def _hand_out(self, source: Iterator[Job]) -> Iterator[Outcome]:
+        while len(self._busy()) < self.workers:
+            job = next(source, None)
+            if job is None:
+                return
+            try:
+                self._free_worker().take(job)
+            except Exception as error:  # whatever a payload's own pickling raises
+                message = f"the job cannot be pickled: {explain(error).message}"
+                yield Outcome(job.id, None, Failure("error", message), 0.0)
+
+    def _free_worker(self) -> WorkerProcess:
+        for worker in self._team:
+            if worker.job is None:
+                return worker
+        self._team.append(WorkerProcess())
+        return self._team[-1]
+
+    def _collect(self) -> list[Outcome]:
+        """Wait until something happens to a busy worker, and give the outcomes that came of it."""
+        busy = self._busy()
+        wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=self._patience(busy))
+        outcomes = (self._look_at(worker) for worker in busy)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _patience(self, busy: list[WorkerProcess]) -> float:
+        if self.max_memory_bytes is not None:
+            return POLL_SECONDS
+        now = time.monotonic()
+        left = min(worker.since + self._limit_seconds(worker) - now for worker in busy)
+        return max(0.0, min(left, LONGEST_WAIT_SECONDS))
+
+    def _look_at(self, worker: WorkerProcess) -> Outcome | None:
+        job = worker.job
+        assert job is not None
+        try:
+            outcome = worker.hear()
+        except (EOFError, OSError):
+            return self._bury(worker, job)
+        if outcome is not None:
+            self._retire_if_swollen(worker)
+            return outcome
+        failure = self._overrun(worker)
+        if failure is None:
+            return None
+        seconds = time.monotonic() - worker.since
+        self._dismiss([worker])
+        return Outcome(job.id, None, failure, seconds)
+
+    def _bury(self, worker: WorkerProcess, job: Job) -> Outcome | None:
+        """A worker died. A job that had not begun gets a second worker: the death was hardly its doing."""
+        seconds = time.monotonic() - worker.since if worker.phase is Phase.RUNNING else 0.0
+        is_innocent = worker.phase is not Phase.RUNNING and not worker.is_second_try
+        failure = worker.death()
+        self._dismiss([worker])
+        if not is_innocent:
+            return Outcome(job.id, None, failure, seconds)
+        self._free_worker().take(job, is_second_try=True)
+        return None
+
+    def _overrun(self, worker: WorkerProcess) -> Failure | None:
+        if time.monotonic() - worker.since > self._limit_seconds(worker):
+            doing = "ran" if worker.phase is Phase.RUNNING else "took to start"
+            return Failure("timeout", f"{doing} longer than {self._limit_seconds(worker):g} s")
+        if self.max_memory_bytes is None or worker.phase is not Phase.RUNNING:
+            return None
+        if (self._resident(worker) or 0) <= self.max_memory_bytes:
+            return None
+        return Failure("memory", f"used more than {self.max_memory_bytes:,} bytes")
+
+    def _limit_seconds(self, worker: WorkerProcess) -> float:
+        if worker.phase is not Phase.RUNNING:
+            return START_SECONDS
+        return math.inf if self.max_seconds is None else self.max_seconds
+
+    def _retire_if_swollen(self, worker: WorkerProcess) -> None:
+        """Memory that one job left behind must not count against the next one."""
+        if self.max_memory_bytes is not None and (self._resident(worker) or 0) > self.max_memory_bytes / 2:
+            self._dismiss([worker])
+
+    def _resident(self, worker: WorkerProcess) -> int | None:
+        pid = worker.process.pid
+        return None if pid is None else resident_bytes(pid)
+
+    def _dismiss(self, workers: list[WorkerProcess]) -> None:
+        for worker in workers:
+            self._team.remove(worker)
+            worker.close()

@@ -1,0 +1,109 @@
+"""The parent's side of one worker process: start it, hand it a job, hear from it, end it."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from multiprocessing import get_context
+
+from evo.engines.jobs import Failure, Job, Outcome
+from evo.engines.worker import serve
+
+CLOSE_SECONDS = 2.0
+
+
+class Phase(Enum):
+    """What a worker is doing: importing torch, nothing, importing a job's module, running a job."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    LOADING = "loading"
+    RUNNING = "running"
+
+
+class WorkerProcess:
+    """One spawned process. `since` is when its phase began, on the clock of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True, name="evo-worker")
+        with _interrupts_held():
+            self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+        self.is_second_try = False
+        self._message = b""
+        self._enter(Phase.STARTING)
+
+    def take(self, job: Job, is_second_try: bool = False) -> None:
+        """Run this job as soon as the worker is ready. Raises what pickling the job raises."""
+        self._message = pickle.dumps(job)
+        self.job, self.is_second_try = job, is_second_try
+        if self.phase is Phase.IDLE:
+            self._hand_over()
+
+    def hear(self) -> Outcome | None:
+        """Read what the worker has sent; the outcome if it ended its job. Raises EOFError or OSError if it is gone."""
+        while self.pipe.poll():
+            message = pickle.loads(self.pipe.recv_bytes())
+            if message[0] == "done":
+                self.job = None
+                self._enter(Phase.IDLE)
+                return message[1]
+            if message[0] == "ready" and self.job is None:
+                self._enter(Phase.IDLE)
+            elif message[0] == "ready":
+                self._hand_over()
+            else:
+                self._enter(Phase.RUNNING)
+        return None
+
+    def death(self) -> Failure:
+        """Why the process ended by itself."""
+        self.process.join(CLOSE_SECONDS)
+        code = self.process.exitcode
+        if code is None:
+            return Failure("crash", "the worker closed its pipe")
+        if code >= 0:
+            return Failure("crash", f"the worker exited with status {code}")
+        name = signal.Signals(-code).name
+        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
+        return Failure("crash", f"the worker was killed by {name}{hint}")
+
+    def close(self) -> None:
+        """Let the process end by itself if it is idle, or kill it; either way it is gone and reaped afterwards."""
+        self.pipe.close()
+        if self.phase is Phase.IDLE:
+            self.process.join(CLOSE_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.process.close()
+
+    def _hand_over(self) -> None:
+        self._enter(Phase.LOADING)
+        try:
+            self.pipe.send_bytes(self._message)
+        except OSError:
+            return  # it died; its sentinel tells the pool
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase, self.since = phase, time.monotonic()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A child started here never sees Ctrl-C, not even before it can ignore it; ours arrives when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

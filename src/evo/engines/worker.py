@@ -1,0 +1,67 @@
+"""The inside of a worker process: read a job, run it, send the outcome, until the parent closes the pipe or dies.
+
+Messages to the parent are pickled tuples: ("ready",) once, then per job ("started",) and ("done", Outcome). Plain
+pickle is used on purpose: `Connection.send` would hand tensors over by file descriptor, and those die with the
+worker.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job
+
+ORPHANED = 3
+
+
+def serve(pipe: Connection) -> None:
+    """Serve jobs from the pipe. Interrupts are the parent's business; so is stdout, and prints go to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _use_one_thread()
+    try:
+        _send(pipe, ("ready",))
+        while True:
+            _serve_one(pipe, pickle.loads(pipe.recv_bytes()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _serve_one(pipe: Connection, job: Job) -> None:
+    try:
+        function = find_function(job.function)
+    except Exception as error:
+        _send(pipe, ("done", Outcome(job.id, None, explain(error), 0.0)))
+        return
+    _use_one_thread()
+    _send(pipe, ("started",))
+    outcome = run_job(job, function)
+    try:
+        message = pickle.dumps(("done", outcome))
+    except Exception as error:
+        failure = Failure("error", f"the job's value cannot be pickled: {explain(error).message}")
+        message = pickle.dumps(("done", Outcome(job.id, None, failure, outcome.seconds)))
+    pipe.send_bytes(message)
+
+
+def _send(pipe: Connection, message: tuple[object, ...]) -> None:
+    pipe.send_bytes(pickle.dumps(message))
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(ORPHANED)

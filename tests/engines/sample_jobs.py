@@ -1,0 +1,96 @@
+"""Jobs for the engine tests: well-behaved and otherwise. Workers import this module by name."""
+
+import os
+import signal
+import time
+from typing import Any
+
+
+def double(payload: int) -> int:
+    """Twice the payload."""
+    return 2 * payload
+
+
+def raise_error(payload: str) -> None:
+    """Fail as code fails."""
+    raise ValueError(payload)
+
+
+def run_out(payload: object) -> None:
+    """Fail as an allocation fails."""
+    raise MemoryError
+
+
+def leave(payload: int) -> None:
+    """End the process without a word."""
+    os._exit(payload)
+
+
+def leave_politely(payload: int) -> None:
+    """End the process as a script does."""
+    raise SystemExit(payload)
+
+
+def kill_itself(payload: object) -> None:
+    """Die as under the system's out-of-memory killer."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(payload: float) -> float:
+    """Sleep and give the seconds back."""
+    time.sleep(payload)
+    return payload
+
+
+def allocate(payload: int) -> int:
+    """Hold some bytes for a long time."""
+    held = bytearray(payload)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(30)
+    return len(held)
+
+
+def unpicklable(payload: object) -> Any:
+    """A value that cannot cross a pipe."""
+    return lambda: payload
+
+
+def chatter(payload: str) -> str:
+    """Print to stdout, which belongs to the parent."""
+    print(payload, flush=True)
+    return payload
+
+
+def process_id(payload: object) -> int:
+    """Which process ran this."""
+    return os.getpid()
+
+
+def threads(payload: object) -> int:
+    """How many threads torch uses here."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def train(payload: int) -> tuple[list[float], bytes]:
+    """A few steps of a small network: the losses and the bytes of a weight matrix."""
+    import torch
+
+    generator = torch.Generator().manual_seed(payload)
+    weight = torch.randn(256, 256, generator=generator, requires_grad=True)
+    x = torch.randn(512, 256, generator=generator)
+    losses = []
+    for _ in range(5):
+        loss = torch.softmax(x @ weight, -1).pow(2).mean() + (x @ weight).logsumexp(-1).mean()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        weight = (weight - 0.1 * gradient).detach().requires_grad_()
+        losses.append(loss.item())
+    return losses, weight.detach().numpy().tobytes()
+
+
+def give_tensor(payload: int) -> Any:
+    """A tensor larger than a pipe's buffer."""
+    import torch
+
+    return torch.arange(payload)
