@@ -6,11 +6,20 @@ A `Diagnostic` is data; `render` prints it as a good compiler would; `Diagnostic
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
+Role = Literal["place", "error", "warning", "caret", "help"]
+Paint = Callable[[Role, str], str]
+"""Turns a part of a rendered diagnostic into what is printed; a terminal's adds colour."""
+
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""What PyYAML counts as the end of a line; `str.splitlines` knows more and would show the wrong one."""
+_MAX_SHOWN = 160
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,12 @@ class Diagnostic:
 
     def to_data(self) -> dict[str, Any]:
         """The diagnostic as plain data, for `--json`."""
-        where = None if self.span is None else vars(self.span)
         return {
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
             "help": self.help,
-            "where": where,
+            "where": None if self.span is None else asdict(self.span),
         }
 
 
@@ -54,36 +62,74 @@ class DiagnosticError(Exception):
         super().__init__("\n".join(f"{d.code} {d.message}" for d in self.diagnostics))
 
 
-def render(diagnostic: Diagnostic, source: str = "") -> str:
+def plain(role: Role, text: str) -> str:
+    """The paint of pipes and files: none."""
+    del role
+    return text
+
+
+def render(diagnostic: Diagnostic, source: str = "", paint: Paint = plain) -> str:
     """The diagnostic as text: `file:line:col: CODE message`, two lines of source with a caret, and the help."""
-    label = diagnostic.code if diagnostic.severity == "error" else f"{diagnostic.code} {diagnostic.severity}:"
-    span = diagnostic.span
-    if span is None:
-        lines = [f"{label} {diagnostic.message}"]
-    else:
-        lines = [f"{span.file}:{span.line}:{span.column}: {label} {diagnostic.message}", *_excerpt(span, source)]
+    is_warning = diagnostic.severity == "warning"
+    code = f"{diagnostic.code} warning:" if is_warning else diagnostic.code
+    head = f"{paint(diagnostic.severity, code)} {printable(diagnostic.message)}"
+    lines = [head]
+    if span := diagnostic.span:
+        place = paint("place", f"{printable(span.file)}:{span.line}:{span.column}:")
+        lines = [f"{place} {head}", *_excerpt(span, source, paint)]
     if diagnostic.help:
-        lines.append(f"   help: {diagnostic.help}")
+        lines.append(f"   {paint('help', 'help:')} {printable(diagnostic.help)}")
     return "\n".join(lines)
 
 
-def _excerpt(span: Span, source: str) -> list[str]:
-    lines = source.splitlines()
-    if not 1 <= span.line <= len(lines):
-        return []
-    width = max(5, len(str(span.line)) + 3)
-    shown = range(max(1, span.line - 1), span.line + 1)
-    text = [f"{number:>{width}} | {_printable(lines[number - 1])}" for number in shown]
-    length = max(1, min(span.length, len(lines[span.line - 1]) - span.column + 1, 100))
-    caret = " " * (span.column - 1) + "^" + "~" * (length - 1)
-    return [*text, f"{'':>{width}} | {caret}"] if span.column <= 160 else text
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in line[:200])
+def printable(text: str) -> str:
+    """The text on one line, control characters escaped, so that no document can drive the reader's terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` if a known word is close, otherwise nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'? " if close else ""
+
+
+def _excerpt(span: Span, source: str, paint: Paint) -> list[str]:
+    lines = _lines_until(source, span.line)
+    if len(lines) < span.line:
+        return []
+    width = max(5, len(str(span.line)) + 3)
+    shown = range(max(1, span.line - 1), span.line + 1)
+    text = [f"{number:>{width}} | {_line(lines[number - 1])}".rstrip() for number in shown]
+    if span.column > _MAX_SHOWN:
+        return text
+    line = lines[span.line - 1]
+    marked = line[span.column - 1 : min(span.column - 1 + span.length, _MAX_SHOWN)]
+    caret = "^" + "~" * (_columns(marked) - 1)
+    return [*text, f"{'':>{width}} | {' ' * _columns(line[: span.column - 1])}{paint('caret', caret)}"]
+
+
+def _lines_until(source: str, last: int) -> list[str]:
+    """The lines of a text up to one of them, without looking further: a file may be long and its faults many."""
+    lines: list[str] = []
+    start = 0
+    for match in _LINE_BREAK.finditer(source):
+        lines.append(source[start : match.start()])
+        start = match.end()
+        if len(lines) == last:
+            return lines
+    return [*lines, source[start:]] if source else []
+
+
+def _line(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line[:_MAX_SHOWN])
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    return sum(_column_width(c) for c in text)
+
+
+def _column_width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

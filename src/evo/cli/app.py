@@ -1,0 +1,117 @@
+"""The program `evo`: finds the command, runs it, and turns what it raises into text and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from evo import __version__
+from evo.base.diagnostics import DiagnosticError
+from evo.cli import view
+from evo.cli.commands import ROWS, present
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0    fine
+  1    the input has errors, or differs where that was asked
+  2    the command line is wrong
+  130  interrupted
+"""
+
+
+class _Commands(TyperGroup):
+    """Knows every command by its row; imports the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=row.help) for name, row in present().items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found and _load(str(name)), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in ctx.args
+        try:
+            status = super().invoke(ctx)
+        except DiagnosticError as error:
+            view.show_error(str(ctx.invoked_subcommand), error, as_json)
+            status = 1
+        except BrokenPipeError:
+            status = _closed()
+        except OSError as error:
+            view.show_error(str(ctx.invoked_subcommand), view.os_error(error), as_json)
+            status = 1
+        raise typer.Exit(status if isinstance(status, int) else 0)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"evo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Evolve neural architectures written as YAML.
+
+    `evo COMMAND --help` tells more; `evo explain EVO210` explains an error code.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit the process."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    view.escape_unspellable()
+    try:
+        app(arguments, prog_name="evo")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _flush()
+
+
+def _load(name: str) -> Any:
+    row = ROWS[name]
+    found = getattr(importlib.import_module(row.module), row.attribute)
+    if isinstance(found, typer.Typer):
+        return get_command(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(name, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)(found)
+    return get_command(single)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _closed()
+
+
+def _closed() -> int:
+    """Nobody reads our output any more: let the rest of it, and the interpreter's last flush, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

@@ -1,0 +1,46 @@
+"""The table of commands: a name, where its function is, and its line in `evo --help`, which imports none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True)
+class Row:
+    """One command. `help` repeats the first line of its docstring; a test compares them."""
+
+    target: str
+    help: str
+
+    @property
+    def module(self) -> str:
+        """The module that holds it."""
+        return self.target.partition(":")[0]
+
+    @property
+    def attribute(self) -> str:
+        """The name of the function, or of the group of subcommands, in that module."""
+        return self.target.partition(":")[2]
+
+
+ROWS: dict[str, Row] = {
+    "validate": Row("evo.cli.validate:command", "Check documents and show every fault."),
+    "fmt": Row("evo.cli.fmt:command", "Rewrite documents in their canonical form."),
+    "diff": Row("evo.cli.diff:command", "Show the patch between two documents and what it costs."),
+    "apply": Row("evo.cli.apply:command", "Apply a patch to a document."),
+    "explain": Row("evo.cli.explain:command", "Show what a document builds, layer by layer, or what a code means."),
+    "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
+    "train": Row("evo.cli.train:command", "Train an organism on text."),
+    "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
+    "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
+    "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),
+    "resume": Row("evo.cli.resume:command", "Continue an interrupted run."),
+    "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
+    "bench": Row("evo.cli.bench:command", "Measure speed side by side."),
+}
+
+
+def present() -> dict[str, Row]:
+    """The rows whose module is installed, in the order of the table."""
+    return {name: row for name, row in ROWS.items() if find_spec(row.module) is not None}

@@ -1,0 +1,88 @@
+"""How commands print: diagnostics, tables and JSON; plain text for pipes, colour for terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, Span, plain, render
+
+FORMAT = 1
+"""The version of every JSON output; it grows when a key changes its meaning or goes."""
+MAX_SHOWN = 50
+"""Faults of one file that are printed as text; `--json` has them all."""
+_COLOURS: dict[Role, str] = {"place": "1", "error": "1;31", "warning": "1;33", "caret": "1;32", "help": "36"}
+
+
+def escape_unspellable() -> None:
+    """Let what a terminal's encoding cannot spell be escaped instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def print_json(command: str, data: dict[str, Any]) -> None:
+    """One JSON object on stdout: `command`, `format`, and the command's own keys."""
+    print(json.dumps({"command": command, "format": FORMAT, **data}, indent=2))
+
+
+def show(diagnostics: Sequence[Diagnostic], source: str = "", stream: IO[str] | None = None) -> None:
+    """Diagnostics of one file, as text on stderr unless told otherwise."""
+    out = stream or sys.stderr
+    paint = paint_for(out)
+    for diagnostic in diagnostics[:MAX_SHOWN]:
+        print(render(diagnostic, source, paint), file=out)
+    if len(diagnostics) > MAX_SHOWN:
+        print(f"... and {len(diagnostics) - MAX_SHOWN:,} more (--json shows all)", file=out)
+
+
+def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
+    """What stopped a command: text on stderr, or `{"error": [...]}` on stdout for programs."""
+    if as_json:
+        print_json(command, {"error": [diagnostic.to_data() for diagnostic in error.diagnostics]})
+    else:
+        show(error.diagnostics, error.source)
+
+
+def os_error(error: OSError) -> DiagnosticError:
+    """A failure of the file system as a diagnostic."""
+    name = None if error.filename is None else os.fsdecode(error.filename)
+    reason = error.strerror or str(error)
+    message = reason if name is None else f"{name}: {reason}"
+    return DiagnosticError([Diagnostic("EVO004", message, None if name is None else Span(name, 1, 1))])
+
+
+def paint_for(stream: IO[str]) -> Paint:
+    """Colour for a terminal, none for a pipe or where NO_COLOR is set."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return plain
+    return _colour
+
+
+def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of text in columns: the first `left` columns flush left, the others flush right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def count(number: float) -> str:
+    """A count as people read it: 950, 12.3 k, 4.56 M."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= 0.9995 * size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.4g}"
+
+
+def _colour(role: Role, text: str) -> str:
+    return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
