@@ -18,7 +18,7 @@ class StencilSpec(Spec):
         raise NotImplementedError
 
     def window(self) -> int | None:
-        """How many recent tokens a decoder must keep; None for all."""
+        """How many recent tokens a decoder must keep for the next; None for all."""
         raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ class WindowStencil(StencilSpec):
         return pairs + sum(hidden_sinks) + (0 if causal else sum(max(0, sinks - t - size) for t in range(sinks)))
 
     def window(self) -> int | None:
-        return self.size
+        return self.size - 1
 
 
 def _before_window(query: int, sinks: int, size: int) -> int:
