@@ -41,7 +41,9 @@ def problems(document: Document) -> Iterator[Problem]:
     for index, stage in enumerate(organism.stages):
         assert isinstance(stage, StageSpec)
         for problem in _stage_problems(organism, stage):
-            where = problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
+            where = (
+                problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
+            )
             yield replace(problem, path=where)
     yield from _unused(organism)
     yield from _train_problems(document)
@@ -100,7 +102,9 @@ def _stage_problems(organism: OrganismSpec, stage: StageSpec) -> Iterator[Proble
             message = f"'{field}' lists {entries} entries but the stage has {stage.repeat} layers"
             yield Problem("EVO332", (field, stage.repeat), message, "raise repeat, or shorten the list")
     if stage.share and stage.repeat <= cycle_length(stage):
-        yield Problem("EVO333", ("share",), "no two layers of this stage are alike, so nothing is shared", None, "warning")
+        yield Problem(
+            "EVO333", ("share",), "no two layers of this stage are alike, so nothing is shared", None, "warning"
+        )
     if isinstance(stage.position, PositionSpec) and stage.position.acts_on == "embedding":
         message = "learned positions are added to the embedding: they belong to the organism"
         yield Problem("EVO304", ("position",), message, "write them under organism.position")
@@ -111,7 +115,9 @@ def _unused(organism: OrganismSpec) -> Iterator[Problem]:
     for name in organism.pseudopods:
         if name not in used:
             path = ("organism", "pseudopods", name)
-            yield Problem("EVO321", path, f"no stage uses pseudopod '{name}'", "remove it, or name it in a mix", "warning")
+            yield Problem(
+                "EVO321", path, f"no stage uses pseudopod '{name}'", "remove it, or name it in a mix", "warning"
+            )
     yield from _unread_settings(organism)
 
 

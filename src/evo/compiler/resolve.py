@@ -27,7 +27,9 @@ def resolve(organism: OrganismSpec) -> Plan:
         embedding=_embedding(organism, scope),
         stages=tuple(_stage(organism, index) for index in range(len(organism.stages))),
         final_norm=None if place == "post" else organism.norm.plan(scope),
-        readout=None if organism.readout.tie else Weight("weight", (organism.vocab, organism.width), _table(), "linear"),
+        readout=None
+        if organism.readout.tie
+        else Weight("weight", (organism.vocab, organism.width), _table(), "linear"),
         soft_cap=organism.readout.soft_cap,
     )
 

@@ -18,7 +18,9 @@ class ParallelSpec(Spec):
 
     form: ClassVar[str | None] = "parallel"
 
-    parallel: Annotated[tuple[Name | Spec, ...], AsTuple, Many(), Kind("mixer"), Names(), Field(min_length=2, max_length=16)]
+    parallel: Annotated[
+        tuple[Name | Spec, ...], AsTuple, Many(), Kind("mixer"), Names(), Field(min_length=2, max_length=16)
+    ]
     """The mixers, at least two."""
 
     def problems(self, scope: Scope) -> Iterator[Problem]:

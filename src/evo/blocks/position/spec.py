@@ -12,7 +12,6 @@ from evo.dsl.genes import Gene
 from evo.dsl.plan import BlockPlan, Init, Scope, Weight
 from evo.dsl.spec import Kind, Problem, Spec
 
-
 NO_POSITION = BlockPlan("none", "evo.blocks.position.module:NoPosition")
 
 

@@ -63,7 +63,9 @@ class RecurrenceSpec(Spec):
             yield Problem("EVO305", ("bonus",), "a bonus belongs to update: outer")
         if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
             message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
-            yield Problem("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
+            yield Problem(
+                "EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer"
+            )
         yield from self._position_problems(scope)
 
     def _position_problems(self, scope: Scope) -> Iterator[Problem]:
@@ -88,7 +90,10 @@ class RecurrenceSpec(Spec):
             "heads": self.heads,
             "key_dim": key_dim,
             "value_dim": value_dim,
-            **{name: getattr(self, name) for name in ("decay", "update", "feature", "conv", "gate", "normalizer", "bonus")},
+            **{
+                name: getattr(self, name)
+                for name in ("decay", "update", "feature", "conv", "gate", "normalizer", "bonus")
+            },
         }
         position = NO_POSITION
         if isinstance(self.position, PositionSpec):
