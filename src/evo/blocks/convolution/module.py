@@ -1,0 +1,60 @@
+"""The short convolution as a mixer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, Mixer, State
+from evo.dsl.plan import BlockPlan
+from evo.kernels.convolution import short_convolution
+
+
+@dataclass(frozen=True)
+class ConvolutionState(State):
+    """The inputs of the convolution at the latest W - 1 positions, zeros before the first."""
+
+    past_BWD: Tensor
+
+
+class Convolution(Mixer):
+    """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x)))."""
+
+    optional: ClassVar[tuple[str, ...]] = ("b", "c")
+    x: nn.Parameter
+    b: nn.Parameter | None
+    c: nn.Parameter | None
+    taps: nn.Parameter
+    o: nn.Parameter
+
+    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.activation: str | None = {"none": None}.get(plan.settings["act"], plan.settings["act"])
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self._mix(x_BTD, None)[0]
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ConvolutionState:
+        """Zeros, as before the first token."""
+        width, size = self.taps.shape
+        return ConvolutionState(torch.zeros(batch, size - 1, width, device=device, dtype=dtype))
+
+    def extend(self, x_BTD: Tensor, state: ConvolutionState) -> tuple[Tensor, ConvolutionState]:
+        """The next T positions."""
+        y_BTD, past_BWD = self._mix(x_BTD, state.past_BWD)
+        return y_BTD, ConvolutionState(past_BWD)
+
+    def _mix(self, x_BTD: Tensor, past_BWD: Tensor | None) -> tuple[Tensor, Tensor]:
+        inner_BTD = F.linear(x_BTD, self.x)
+        if self.b is not None:
+            inner_BTD = inner_BTD * F.linear(x_BTD, self.b)
+        mixed_BTD, past_BWD = short_convolution(inner_BTD, self.taps, activation=self.activation, state_BWD=past_BWD)
+        if self.c is not None:
+            mixed_BTD = mixed_BTD * F.linear(x_BTD, self.c)
+        return F.linear(mixed_BTD, self.o), past_BWD

@@ -1,0 +1,65 @@
+"""Position encodings that act on a mixer's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from evo.blocks.base import Block, Constant, Position
+from evo.dsl.plan import BlockPlan
+
+
+class NoPosition(Position):
+    """Nothing."""
+
+
+class Rope(Position):
+    """Turns pairs (i, i + dims / 2) of the first `dims` dimensions by position times frequency i (Su et al. 2021).
+
+    The pairing is that of Hugging Face's `rotate_half`. Angles are computed in float64 and kept per device and dtype.
+    """
+
+    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.frequencies = torch.tensor(plan.settings["frequencies"], dtype=torch.float64)
+        self.amplitude: float = plan.settings["amplitude"]
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Both turned as if the first of them stood at position `offset`."""
+        cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK)
+        return turn(q_BTHK, cos_T1R, sin_T1R), turn(k_BTGK, cos_T1R, sin_T1R)
+
+    def _angles(self, offset: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, (T, 1, dims / 2), times the amplitude."""
+        key, end = (like.device, like.dtype), offset + length
+        if key not in self._tables or self._tables[key][0].shape[0] < end:
+            with torch.inference_mode(False):
+                self._tables[key] = self._table(1 << (end - 1).bit_length(), like)
+        cos, sin = self._tables[key]
+        return cos[offset:end], sin[offset:end]
+
+    def _table(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        angles = torch.outer(torch.arange(length, dtype=torch.float64), self.frequencies)[:, None]
+        cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
+        return cos.to(like.dtype).to(like.device), sin.to(like.dtype).to(like.device)
+
+
+def turn(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
+    """The first 2 R dimensions of x turned in pairs (i, i + R); the others as they are."""
+    pairs = cos_T1R.shape[-1]
+    a, b, rest = x_BTHK.split([pairs, pairs, x_BTHK.shape[-1] - 2 * pairs], dim=-1)
+    return torch.cat((a * cos_T1R - b * sin_T1R, b * cos_T1R + a * sin_T1R, rest), dim=-1)
+
+
+class Alibi(Position):
+    """Scores fall by slope_h a token of distance (Press et al. 2021)."""
+
+    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self._slopes = Constant(torch.tensor(plan.settings["slopes"], dtype=torch.float64))
+
+    def slopes_H(self, like: Tensor) -> Tensor:
+        return self._slopes.like(like)

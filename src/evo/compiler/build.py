@@ -1,0 +1,87 @@
+"""From a plan to a module, with initial weights that depend on the seed and each weight's own path alone."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from evo.base.streams import Stream
+from evo.blocks.base import Block
+from evo.compiler.organism import Organism
+from evo.compiler.plan import Plan
+from evo.dsl.plan import BlockPlan, Init, Weight
+
+
+def build(
+    plan: Plan, seed: int, device: torch.device | str = "cpu", weights: Mapping[str, Tensor] | None = None
+) -> Organism:
+    """The organism of a plan on a device, in float32.
+
+    weights: what it starts from, by path (as `transplant` or a checkpoint gives it); by default the initial weights of
+    `seed`. Raises KeyError or ValueError when they are not exactly the plan's.
+    """
+    organism = Organism(plan, make)
+    load(organism, initial_weights(plan, seed) if weights is None else weights)
+    return organism.to(device)
+
+
+def load(organism: Organism, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into an organism by path; every path must be there, in the planned shape, and no other."""
+    parameters = dict(organism.named_parameters())
+    if parameters.keys() != weights.keys():
+        raise KeyError(f"weights do not fit the plan: {sorted(parameters.keys() ^ weights.keys())}")
+    with torch.no_grad():
+        for path, tensor in weights.items():
+            if tensor.shape != parameters[path].shape:
+                raise ValueError(f"{path} is {tuple(tensor.shape)}, planned {tuple(parameters[path].shape)}")
+            parameters[path].copy_(tensor)
+
+
+def make(block: BlockPlan) -> Block:
+    """The module of a block, its children first."""
+    children = {name: make(child) for name, child in block.children}
+    module, _, name = block.builder.partition(":")
+    return getattr(importlib.import_module(module), name)(block, children)
+
+
+def initial_weights(plan: Plan, seed: int) -> dict[str, Tensor]:
+    """Every weight of a plan by path, float32 on the CPU: a pure function of the seed and the path."""
+    return {path: initial_weight(path, weight, seed) for path, weight in plan.weights.items()}
+
+
+def initial_weight(path: str, weight: Weight, seed: int) -> Tensor:
+    """One weight as its law draws it, float32."""
+    generator = torch.Generator().manual_seed(Stream(seed).child("init", path).integer())
+    return LAWS[weight.init.law](weight.init, weight.shape, generator)
+
+
+def _normal(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator).mul_(init.a)
+
+
+def _constant(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    del generator
+    return torch.full(shape, init.a)
+
+
+def _uniform(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator).mul_(init.b - init.a).add_(init.a)
+
+
+def _timestep(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """x with softplus(x) log-uniform in [a, b] (Dao & Gu 2405.21060)."""
+    low, high = math.log(init.a), math.log(init.b)
+    step = torch.rand(shape, generator=generator).mul_(high - low).add_(low).exp_()
+    return step + torch.log(-torch.expm1(-step))
+
+
+LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
+    "normal": _normal,
+    "constant": _constant,
+    "uniform": _uniform,
+    "timestep": _timestep,
+}
