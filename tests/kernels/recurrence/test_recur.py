@@ -61,9 +61,9 @@ def test_chunked_equals_stepwise(decay, update, T):
         torch.testing.assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 16, 24, 64])
+@pytest.mark.parametrize("chunk", [1, 2, 16, 64])
 def test_chunk_size_changes_nothing(chunk):
-    """The size of a chunk is a matter of speed only, even when it is odd."""
+    """The size of a chunk is a matter of speed only."""
     inputs, parts = draw("channel", "delta")
     expected = recur(*inputs, **parts, backend="reference")
     torch.testing.assert_close(recur(*inputs, **parts, chunk=chunk), expected)
@@ -149,6 +149,7 @@ def test_scale_defaults_to_the_inverse_root_of_the_key_dim():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"chunk": 24}, "chunk must be a power of two"),
         ({"log_decay": torch.zeros(3)}, "log_decay must be"),
         ({"beta_BTH": torch.zeros(2, 37, 1)}, "beta_BTH must be"),
         ({"beta_BTH": torch.zeros(2, 37, 2), "bonus_HK": torch.zeros(2, 6)}, "goes with neither"),

@@ -72,7 +72,7 @@ def recurrence(
         state = initial_state_BHKV.to(compute)
     if T == 0:
         return v_BTHV.to(q_BTHK.dtype), state
-    size = min(chunk, T)
+    size = min(chunk, 1 << (T - 1).bit_length())
     chunks = _cut(q_BTHK * scale, k_BTHK, v_BTHV, log_decay, beta_BTH, removal, size, compute)
     bonus = None if bonus_HK is None else bonus_HK.to(compute)[None, :, None, None, :]
     if removal is not None:
@@ -126,10 +126,10 @@ def _outer_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
 
 def _delta_maps(c: Chunks) -> ChunkMap:
     """The delta rule: pseudo-values W solve (I + beta A) W = beta (V - K S), then all is an outer update with W."""
-    among_keys = decayed_scores(c.k, c.k, c.upto, c.upto, strict=True) * c.beta_C1
+    among_keys, scores = decayed_scores(torch.stack([c.k, c.q]), c.k, c.upto, c.upto, strict=False)
+    among_keys = (among_keys * c.beta_C1).tril(-1)
     sides = torch.cat([c.beta_C1 * c.v, c.beta_C1 * _decayed(c.k, c.upto)], dim=-1)
     values, from_state = _solve(among_keys, sides).split([c.v.shape[-1], c.k.shape[-1]], dim=-1)
-    scores = decayed_scores(c.q, c.k, c.upto, c.upto, strict=False)
     ending = _ending(c, c.k).transpose(-1, -2)
     reader = _decayed(c.q, c.upto) - scores @ from_state
     return ChunkMap(reader, scores @ values, c.over_chunk(), ending @ values, -(ending @ from_state))
@@ -137,13 +137,13 @@ def _delta_maps(c: Chunks) -> ChunkMap:
 
 def _removal_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
     """Generalised delta: what a reads, U, solves (I - A_ab) U = a S + A_ak V; b writes it back."""
-    on_b = decayed_scores(c.a, c.b, c.before, c.upto, strict=True)
-    on_k = decayed_scores(c.a, c.k, c.before, c.upto, strict=True)
+    writers = torch.stack([c.b, c.k])
+    on_b, on_k = decayed_scores(c.a, writers, c.before, c.upto, strict=True)
     sides = torch.cat([on_k @ c.v, _decayed(c.a, c.before)], dim=-1)
     values, from_state = _solve(-on_b, sides).split([c.v.shape[-1], c.k.shape[-1]], dim=-1)
     seen_from, strict = (c.upto, False) if bonus is None else (c.before, True)
-    to_b = decayed_scores(c.q, c.b, seen_from, c.upto, strict=strict)
-    own = decayed_scores(c.q, c.k, seen_from, c.upto, strict=strict) @ c.v + to_b @ values
+    to_b, to_k = decayed_scores(c.q, writers, seen_from, c.upto, strict=strict)
+    own = to_k @ c.v + to_b @ values
     if bonus is not None:
         own = own + (c.q * bonus * c.k).sum(-1, keepdim=True) * c.v
     ending_b = _ending(c, c.b).transpose(-1, -2)

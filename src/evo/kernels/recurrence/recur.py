@@ -32,6 +32,7 @@ def recur(
     generalised delta, where a reads the state before its decay. `bonus_HK` (RWKV-6) makes the output read the state
     before the write plus
     diag(u) k^T v. `recurrence/reference.py` has the equations. `scale` defaults to K ** -0.5.
+    `chunk`, a power of two, matters for speed only.
     o has q's dtype; the state is float32 (float64 for float64 inputs). Raises ValueError on shapes that do not fit.
     """
     parts = {
@@ -61,6 +62,8 @@ def plan(
 ) -> RecurrenceProblem:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v, beta_BTH, removal, bonus_HK, initial_state_BHKV)
+    if chunk < 1 or chunk & (chunk - 1):
+        raise ValueError(f"chunk must be a power of two, found {chunk}")
     B, T, H, K = q.shape
     tensors = [q, k, v, log_decay, beta_BTH, *(removal or ()), bonus_HK, initial_state_BHKV]
     update = "removal" if removal is not None else "outer" if beta_BTH is None else "delta"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SUB_CHUNK = 16
 LOG_ZERO = -100.0
 
 
@@ -21,11 +20,10 @@ def decayed_scores(x_CK: Tensor, y_CK: Tensor, upto_x: Tensor | None, upto_y: Te
     """A[t, s] = sum_k x[t, k] exp(upto_x[t, k] - upto_y[s, k]) y[s, k] for s <= t (s < t when strict), else 0.
 
     x, y (..., C, K); `upto_*` cumulative log decays, None, (..., C, 1) or (..., C, K), with upto_x[t] <= upto_y[s]
-    wherever
-    the mask is open. Returns (..., C, C).
+    wherever the mask is open. Leading dims broadcast, so that several x or y share their exponentials.
+    C is a power of two for channel decays. Returns (..., C, C).
     """
-    size = x_CK.shape[-2]
-    mask = lower_mask(size, x_CK.device, strict)
+    mask = lower_mask(x_CK.shape[-2], x_CK.device, strict)
     if upto_x is None:
         return (x_CK @ y_CK.transpose(-1, -2)).masked_fill(~mask, 0.0)
     if upto_x.shape[-1] == 1:
@@ -35,26 +33,23 @@ def decayed_scores(x_CK: Tensor, y_CK: Tensor, upto_x: Tensor | None, upto_y: Te
 
 
 def _channel_scores(x: Tensor, y: Tensor, upto_x: Tensor, upto_y: Tensor, strict: bool) -> Tensor:
-    """Rows in sub-chunks: earlier columns by a matmul about the sub-chunk's start, its own block by the direct sum."""
+    """Lower triangle by halves: a block of 2h rows is two blocks of h rows and the square between them.
+
+    The square is a matmul about the pivot where the first half ends, which lies between every s and every t of it.
+    """
     size = x.shape[-2]
-    rows = []
-    for start in range(0, size, SUB_CHUNK):
-        stop = min(start + SUB_CHUNK, size)
-        here = slice(start, stop)
-        blocks = []
-        if start:
-            pivot = upto_y[..., start - 1 : start, :]
-            x_scaled = x[..., here, :] * (upto_x[..., here, :] - pivot).exp()
-            y_scaled = y[..., :start, :] * (pivot - upto_y[..., :start, :]).exp()
-            blocks.append(x_scaled @ y_scaled.transpose(-1, -2))
-        blocks.append(_direct(x[..., here, :], y[..., here, :], upto_x[..., here, :], upto_y[..., here, :], strict))
-        if stop < size:
-            blocks.append(x.new_zeros(*x.shape[:-2], stop - start, size - stop))
-        rows.append(torch.cat(blocks, dim=-1))
-    return torch.cat(rows, dim=-2)
-
-
-def _direct(x: Tensor, y: Tensor, upto_x: Tensor, upto_y: Tensor, strict: bool) -> Tensor:
-    mask = lower_mask(x.shape[-2], x.device, strict)
-    left = (upto_x[..., :, None, :] - upto_y[..., None, :, :]).masked_fill(~mask[..., None], float("-inf")).exp()
-    return torch.einsum("...tk,...tsk,...sk->...ts", x, left, y)
+    if strict:
+        blocks = torch.zeros(*torch.broadcast_shapes(x.shape, y.shape)[:-1], 1, 1, dtype=x.dtype, device=x.device)
+    else:
+        blocks = (x * (upto_x - upto_y).exp() * y).sum(-1)[..., None, None]
+    half = 1
+    while half < size:
+        x_late, upto_late = (z.unflatten(-2, (-1, 2, half))[..., 1, :, :] for z in (x, upto_x))
+        y_early, upto_early = (z.unflatten(-2, (-1, 2, half))[..., 0, :, :] for z in (y, upto_y))
+        pivot = upto_early[..., -1:, :]
+        square = (x_late * (upto_late - pivot).exp()) @ (y_early * (pivot - upto_early).exp()).transpose(-1, -2)
+        first, second = blocks.unflatten(-3, (-1, 2)).unbind(-3)
+        above = torch.cat([first, torch.zeros_like(first)], dim=-1)
+        blocks = torch.cat([above, torch.cat([square, second], dim=-1)], dim=-2)
+        half *= 2
+    return blocks.squeeze(-3)
