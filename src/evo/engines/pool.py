@@ -26,16 +26,23 @@ class PoolEngine:
     """Runs jobs in `workers` processes, started when first needed and kept between calls of `map`.
 
     `max_seconds` limits the wall time of a job's function, without the time its module takes to import;
-    `max_memory_bytes` limits the resident memory of its process, libraries included. Use as a context manager, or
-    `close`.
+    `max_memory_bytes` limits the resident memory of its process, libraries included; `preload` names the modules that a
+    worker imports before it counts as ready. Use as a context manager, or `close`.
     """
 
-    def __init__(self, workers: int, max_seconds: float | None = None, max_memory_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        max_seconds: float | None = None,
+        max_memory_bytes: int | None = None,
+        preload: tuple[str, ...] = ("torch",),
+    ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
         self.workers = workers
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
+        self.preload = preload
         self._team: list[WorkerProcess] = []
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -83,7 +90,7 @@ class PoolEngine:
         for worker in self._team:
             if worker.job is None:
                 return worker
-        self._team.append(WorkerProcess())
+        self._team.append(WorkerProcess(self.preload))
         return self._team[-1]
 
     def _collect(self) -> list[Outcome]:

@@ -28,10 +28,10 @@ class Phase(Enum):
 class WorkerProcess:
     """One spawned process. `since` is when its phase began, on the clock of `time.monotonic`."""
 
-    def __init__(self) -> None:
+    def __init__(self, preload: tuple[str, ...]) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs,), daemon=True, name="evo-worker")
+        self.process = context.Process(target=serve, args=(theirs, preload), daemon=True, name="evo-worker")
         with _interrupts_held():
             self.process.start()
         theirs.close()

@@ -7,9 +7,11 @@ worker.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import signal
+import sys
 import threading
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -17,20 +19,24 @@ from multiprocessing.connection import Connection, wait
 from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job
 
 ORPHANED = 3
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: Connection, preload: tuple[str, ...]) -> None:
     """Serve jobs from the pipe. Interrupts are the parent's business; so is stdout, and prints go to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _use_one_thread()
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    for module in preload:
+        importlib.import_module(module)
     try:
         _send(pipe, ("ready",))
         while True:
             _serve_one(pipe, pickle.loads(pipe.recv_bytes()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+        sys.stderr.flush()
+        os._exit(0)  # taking torch down in good order takes a second, and there is nothing to save
 
 
 def _serve_one(pipe: Connection, job: Job) -> None:
@@ -55,9 +61,11 @@ def _send(pipe: Connection, message: tuple[object, ...]) -> None:
 
 
 def _use_one_thread() -> None:
-    import torch
+    """Set it in torch if torch is loaded; one that a job loads later reads the environment."""
+    if "torch" in sys.modules:
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
 
 
 def _exit_with_parent() -> None:
