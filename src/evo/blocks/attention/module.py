@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, Mixer, Position, State
+from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
 from evo.kernels.attention import Stencil, attend
 
@@ -125,4 +126,4 @@ def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:
 
 def _norm(x_BTHK: Tensor, gain_K: Tensor | None) -> Tensor:
     """RMS norm of each head (Qwen3), if it has a gain."""
-    return x_BTHK if gain_K is None else F.rms_norm(x_BTHK, gain_K.shape, gain_K.to(x_BTHK.dtype), QK_NORM_EPS)
+    return x_BTHK if gain_K is None else rms_norm(x_BTHK, gain_K, QK_NORM_EPS)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block
+from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
 
 
@@ -23,7 +24,7 @@ class RMSNorm(Block):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D) in x's dtype."""
-        return F.rms_norm(x_BTD, self.gain.shape, self.gain.to(x_BTD.dtype), self.eps)
+        return rms_norm(x_BTD, self.gain, self.eps)
 
 
 class LayerNorm(Block):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,9 +50,32 @@ class Rope(Position):
 
 def turn(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
     """The first 2 R dimensions of x turned in pairs (i, i + R); the others as they are."""
-    pairs = cos_T1R.shape[-1]
-    a, b, rest = x_BTHK.split([pairs, pairs, x_BTHK.shape[-1] - 2 * pairs], dim=-1)
-    return torch.cat((a * cos_T1R - b * sin_T1R, b * cos_T1R + a * sin_T1R, rest), dim=-1)
+    return _Turn.apply(x_BTHK, cos_T1R, sin_T1R)  # pyright: ignore[reportReturnType]
+
+
+class _Turn(torch.autograd.Function):
+    """(a, b) -> (a cos - b sin, b cos + a sin) in one new tensor; the gradient is turned back."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
+        pairs = cos_T1R.shape[-1]
+        a, b = x_BTHK[..., :pairs], x_BTHK[..., pairs : 2 * pairs]
+        rest = torch.ones_like(cos_T1R[..., :1]).expand(*cos_T1R.shape[:-1], x_BTHK.shape[-1] - 2 * pairs)
+        y_BTHK = x_BTHK * torch.cat((cos_T1R, cos_T1R, rest), dim=-1)
+        y_BTHK[..., :pairs].addcmul_(b, sin_T1R, value=-1)
+        y_BTHK[..., pairs : 2 * pairs].addcmul_(a, sin_T1R)
+        return y_BTHK
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos_T1R, sin_T1R = ctx.saved_tensors
+        return turn(gradients[0], cos_T1R, -sin_T1R), None, None
 
 
 class Alibi(Position):

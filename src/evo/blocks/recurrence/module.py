@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, Constant, Mixer, Position, State, compute_dtype
+from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import short_convolution
 from evo.kernels.recurrence import recur
@@ -136,7 +137,7 @@ class Recurrence(Mixer):
         if self.divides:
             o_BTHV = o_BTHV[..., :-1] / (o_BTHV[..., -1:] + SUM_EPS)
         if self.out_norm is not None:
-            o_BTHV = F.rms_norm(o_BTHV, self.out_norm.shape, self.out_norm.to(o_BTHV.dtype), NORM_EPS)
+            o_BTHV = rms_norm(o_BTHV, self.out_norm, NORM_EPS)
         inner_BTD = o_BTHV.flatten(-2)
         if self.gate is not None:
             inner_BTD = inner_BTD * self.gate_act(F.linear(x_BTD, self.gate))
