@@ -1,0 +1,181 @@
+"""Behaviour descriptors: five measures in [0, 1], defined for every kind of mixer.
+
+They are read off a trained model on fixed held-out text. Span and locality come from the influence probe, the causality
+probe read the other way round: how much an output depends on each earlier input, whatever mixer carries it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from evo.base.streams import Stream
+from evo.compiler.organism import Organism
+from evo.compiler.plan import Plan
+from evo.data.batches import held_out_batches
+from evo.data.corpus import Corpus
+
+QUERIES = 16
+NEAR = 8
+NEAR_ZERO = 0.05
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Where a variant stands in the archive. Every field lies in [0, 1].
+
+    attention_span: the mean distance of influence, as a share of the largest there could be: for each of some query
+        positions t, sum_s I(t,s) (t - s) / (t sum_s I(t,s)) over s < t, where I(t,s) is the norm of the gradient of a
+        random projection of the logits at t with respect to the embedding at s. 0 if no mixer reaches anywhere.
+    activation_sparsity: the share of entries smaller than 5 % of their tensor's root mean square, in what enters the
+        projections that write to the residual stream (`o` of mixers, `down` of feed-forwards).
+    gradient_flow: (5 + log10 g) / 5, clipped, where g is the geometric mean over layers of |gradient| / |weights|.
+    memory_locality: the share of the influence from s < t that comes from the nearest 8 tokens.
+    computational_intensity: log10(i) / 3, clipped, where i is forward FLOPs per token over the bytes of activations
+        kept per token (fp32), both by the plan.
+    """
+
+    attention_span: float
+    activation_sparsity: float
+    gradient_flow: float
+    memory_locality: float
+    computational_intensity: float
+
+    def vector(self) -> tuple[float, ...]:
+        """The values in the order of the fields."""
+        return astuple(self)
+
+
+MEASURES = tuple(Measures.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The measures, and the gradient relevance that the fitness uses.
+
+    gradient_relevance: the evenness of gradient flow: exp(entropy of the layers' shares of |gradient| / |weights|) /
+        layers, in (0, 1]; 1 where every layer receives the same.
+    """
+
+    measures: Measures
+    gradient_relevance: float
+
+
+def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behaviour:
+    """Probe a model on the first held-out windows. Deterministic for a seed."""
+    inputs, targets = next(iter(held_out_batches(corpus, context, QUERIES * context)))
+    device = next(model.parameters()).device
+    inputs_BT, targets_BT = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+    span, locality = _reach(influence(model, inputs_BT[:1], seed))
+    with NearZero(model) as near_zero:
+        loss = F.cross_entropy(model(inputs_BT).flatten(0, 1).float(), targets_BT.flatten())
+    flows = _layer_flows(model, loss)
+    measures = Measures(
+        attention_span=span,
+        activation_sparsity=near_zero.share(),
+        gradient_flow=_clip((5 + _log_mean(flows)) / 5),
+        memory_locality=locality,
+        computational_intensity=intensity(model.plan),
+    )
+    return Behaviour(measures, evenness(flows))
+
+
+def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:
+    """I (Q, T): how much a random projection of the logits at each of Q positions moves with each input's embedding.
+
+    One backward pass: the sequence is repeated Q times and row q is asked about its own position.
+    """
+    length = tokens_1T.shape[1]
+    queries_Q = torch.linspace(1, length - 1, min(QUERIES, length - 1)).round().long()
+    generator = torch.Generator().manual_seed(Stream(seed).child("influence").integer())
+    projection_QV = torch.randn(len(queries_Q), model.plan.vocab, generator=generator).to(tokens_1T.device)
+    x_QTD = model.embed(tokens_1T).detach().repeat(len(queries_Q), 1, 1).requires_grad_(True)
+    logits_QTV = model.forward_embedded(x_QTD)
+    rows = torch.arange(len(queries_Q), device=tokens_1T.device)
+    asked = (logits_QTV[rows, queries_Q.to(tokens_1T.device)] * projection_QV).sum()
+    (gradient_QTD,) = torch.autograd.grad(asked, x_QTD)
+    positions_T = torch.arange(length)
+    is_past_QT = positions_T < queries_Q[:, None]
+    return gradient_QTD.norm(dim=-1).double().cpu() * is_past_QT
+
+
+def _reach(influence_QT: Tensor) -> tuple[float, float]:
+    """(span, locality) of an influence matrix whose future and present are zero."""
+    queries, length = influence_QT.shape
+    queries_Q = torch.linspace(1, length - 1, queries).round()
+    distance_QT = (queries_Q[:, None] - torch.arange(length)).clamp_min(0)
+    mass_Q = influence_QT.sum(1)
+    reached = mass_Q > 0
+    if not bool(reached.any()):
+        return 0.0, 0.0
+    span_Q = (influence_QT * distance_QT).sum(1) / (queries_Q * mass_Q)
+    near_Q = (influence_QT * (distance_QT <= NEAR)).sum(1) / mass_Q
+    return _clip(float(span_Q[reached].mean())), _clip(float(near_Q[reached].mean()))
+
+
+class NearZero(TorchFunctionMode):
+    """Counts small entries in what enters the projections that write to the residual stream."""
+
+    def __init__(self, model: Organism) -> None:
+        super().__init__()
+        writers = (".o", ".down")
+        self.watched = {id(p) for name, p in model.named_parameters() if name.endswith(writers)}
+        self.small, self.total = 0, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and id(args[1]) in self.watched:
+            x = args[0].detach()
+            self.small += int((x.abs() < NEAR_ZERO * x.float().square().mean().sqrt()).sum())
+            self.total += x.numel()
+        return func(*args, **(kwargs or {}))
+
+    def share(self) -> float:
+        """The share of small entries; 0 if nothing was seen."""
+        return self.small / self.total if self.total else 0.0
+
+
+def _layer_flows(model: Organism, loss: Tensor) -> list[float]:
+    """|gradient| / |weights| of each layer (layers that share weights count once)."""
+    named = [(name, p) for name, p in model.named_parameters() if _is_layer(name)]
+    gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
+    sums: dict[str, list[float]] = {}
+    for (name, parameter), gradient in zip(named, gradients, strict=True):
+        layer = ".".join(name.split(".")[:3])
+        pair = sums.setdefault(layer, [0.0, 0.0])
+        pair[0] += 0.0 if gradient is None else float(gradient.double().square().sum())
+        pair[1] += float(parameter.detach().double().square().sum())
+    return [math.sqrt(g / w) if w > 0 else 0.0 for g, w in sums.values()]
+
+
+def _is_layer(path: str) -> bool:
+    """Whether a weight belongs to a layer: `stages.NAME.INDEX.` and so on."""
+    steps = path.split(".")
+    return steps[0] == "stages" and len(steps) > 3 and steps[2].isdigit()
+
+
+def evenness(flows: list[float]) -> float:
+    """exp(entropy of the shares) / count; 0 if all are zero or one is not finite."""
+    total = sum(flows)
+    if not total > 0 or not math.isfinite(total):
+        return 0.0
+    shares = [flow / total for flow in flows if flow > 0]
+    return math.exp(-sum(share * math.log(share) for share in shares)) / len(flows)
+
+
+def intensity(plan: Plan) -> float:
+    """The computational intensity of a plan, in [0, 1]; see `Measures`."""
+    return _clip(math.log10(max(plan.flops_per_token / (4 * plan.activations_per_token), 1.0)) / 3)
+
+
+def _log_mean(flows: list[float]) -> float:
+    return sum(math.log10(max(flow, 1e-12)) for flow in flows) / len(flows) if flows else -12.0
+
+
+def _clip(value: float) -> float:
+    return min(max(value, 0.0), 1.0) if value == value else 0.0

@@ -1,0 +1,101 @@
+"""Checkpoints: one safetensors file with weights, optimizer state, and the document that made them. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.files import write_atomic
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import Document, parse
+
+FORMAT = "evo-checkpoint-1"
+MODEL, OPTIMIZER = "model.", "optimizer."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on its way: the document, its weights by path, the number of steps taken, and the optimizer's state.
+
+    root: the folder that relative corpus paths start from.
+    """
+
+    document: Document
+    weights: dict[str, Tensor]
+    step: int
+    steps: int
+    corpus_digest: str
+    optimizer: dict[str, Any] | None = None
+    root: str = "."
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically."""
+    tensors = {MODEL + name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    scalars: dict[str, Any] = {}
+    for index, values in (checkpoint.optimizer or {"state": {}})["state"].items():
+        for name, value in values.items():
+            key = f"{index}.{name}"
+            if isinstance(value, Tensor):
+                tensors[OPTIMIZER + key] = value.detach().cpu().contiguous()
+            else:
+                scalars[key] = value
+    metadata = {
+        "format": FORMAT,
+        "document": to_yaml(checkpoint.document),
+        "step": str(checkpoint.step),
+        "steps": str(checkpoint.steps),
+        "corpus_digest": checkpoint.corpus_digest,
+        "root": checkpoint.root,
+        "optimizer": json.dumps(scalars),
+    }
+    write_atomic(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint. Raises DiagnosticError (EVO602) for anything that is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise _fault(path, "it was not written by `evo train`")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise _fault(path, "there is no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise _fault(path, str(error)) from None
+    return Checkpoint(
+        document=parse(metadata["document"], str(path)).document,
+        weights={key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)},
+        step=int(metadata["step"]),
+        steps=int(metadata["steps"]),
+        corpus_digest=metadata["corpus_digest"],
+        optimizer=_optimizer_state(tensors, json.loads(metadata["optimizer"])),
+        root=metadata["root"],
+    )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Put saved state back into an optimizer made for the same model and settings."""
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _optimizer_state(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    found = {k.removeprefix(OPTIMIZER): v for k, v in tensors.items() if k.startswith(OPTIMIZER)}
+    for key, value in {**found, **scalars}.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state}
+
+
+def _fault(path: Path, reason: str) -> DiagnosticError:
+    return DiagnosticError([Diagnostic("EVO602", f"{path} is not a checkpoint: {reason}")])

@@ -1,0 +1,117 @@
+"""The training loop: batches, schedule, clipping, a guard against divergence, and progress for whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from evo.base.streams import Stream
+from evo.compiler.organism import Organism
+from evo.data.batches import training_batch
+from evo.data.corpus import Corpus
+from evo.dsl.train import TrainSpec
+from evo.training.device import autocast
+from evo.training.optimizers import make_optimizer, set_lr_scale
+from evo.training.schedules import lr_scale
+
+GUARD_EVERY = 16
+"""Steps between two looks at the loss on an accelerator, where looking waits for the device."""
+
+
+class DivergedError(Exception):
+    """The loss is no longer a finite number."""
+
+
+class BudgetError(Exception):
+    """The time allowed is over."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step. `loss` is in nats per token, `seconds` since the loop began."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Throughput so far."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+class Trainer:
+    """One training run that can stop and go on: model, optimizer, and the number of the next step.
+
+    `offset` shifts which batches are drawn: a child that starts from its parent's weights goes on reading where its
+    ancestry stopped.
+    """
+
+    def __init__(self, model: Organism, corpus: Corpus, spec: TrainSpec, *, steps: int | None = None, offset: int = 0):
+        self.model, self.corpus, self.spec = model, corpus, spec
+        self.steps = spec.steps if steps is None else steps
+        self.context = spec.context or model.plan.context
+        self.device = next(model.parameters()).device
+        self.optimizer = make_optimizer(list(model.named_parameters()), spec.optimizer)
+        self.stream = Stream(spec.seed).child("data")
+        self.offset, self.step = offset, 0
+
+    def run(
+        self, until: int | None = None, on_step: Callable[[Progress], None] | None = None, max_seconds: float | None = None
+    ) -> float:
+        """Train up to step `until` (the end by default) and return the last loss in nats per token.
+
+        Raises:
+            DivergedError: the loss is not finite.
+            BudgetError: `max_seconds` are over.
+        """
+        self.model.train()
+        started, tokens, loss = time.perf_counter(), 0, float("nan")
+        end = self.steps if until is None else min(until, self.steps)
+        while self.step < end:
+            loss_tensor = self._step()
+            tokens += self.spec.batch * self.context
+            looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0 or self.step == end
+            if looks:
+                loss = self._guard(loss_tensor)
+                seconds = time.perf_counter() - started
+                if on_step is not None:
+                    on_step(Progress(self.step, self.steps, loss, tokens, seconds))
+                if max_seconds is not None and seconds > max_seconds:
+                    raise BudgetError(f"training took more than {max_seconds:g} s ({self.step} of {self.steps} steps)")
+        self.model.eval()
+        return loss
+
+    def loss(self, step: int) -> torch.Tensor:
+        """The mean cross-entropy of one step's batch, in nats, with its graph."""
+        inputs, targets = training_batch(
+            self.corpus, self.offset + step, self.spec.batch, self.context, self.stream
+        )
+        inputs_BT = torch.from_numpy(inputs).to(self.device, non_blocking=True)
+        targets_BT = torch.from_numpy(targets).to(self.device, non_blocking=True)
+        with autocast(self.device, self.spec.precision):
+            logits_BTV = self.model(inputs_BT)
+        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    def _step(self) -> torch.Tensor:
+        set_lr_scale(self.optimizer, lr_scale(self.spec.schedule, self.step, self.steps))
+        loss = self.loss(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.spec.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
+        self.optimizer.step()
+        self.step += 1
+        return loss.detach()
+
+    def _guard(self, loss: torch.Tensor) -> float:
+        value = float(loss)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise DivergedError(f"the loss became {value} at step {self.step} of {self.steps}")
+        return value

@@ -1,0 +1,45 @@
+"""Second moments of what enters each matrix: the weights that low-rank snapshots judge a change by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from evo.compiler.organism import Organism
+
+
+class InputMoments(TorchFunctionMode):
+    """Inside the block, sums x x^T over all rows x that a model's matrices multiply.
+
+    Embedding tables are left out, tied ones too: their change matters as a lookup as much as a readout, and weighting
+    it by the readout's inputs alone lost 7 % where no weighting lost 0.2 % (first.yaml after 60 steps).
+
+    >>> with torch.no_grad(), InputMoments(model) as moments: model(tokens)
+    >>> moments.means()  # path -> (in, in) float32
+    """
+
+    def __init__(self, model: Organism) -> None:
+        super().__init__()
+        uses = {path: weight.use for path, weight in model.plan.weights.items()}
+        self._paths = {id(p): path for path, p in model.named_parameters() if uses[path] == "linear"}
+        self._sums: dict[str, Tensor] = {}
+        self._rows: dict[str, int] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and id(args[1]) in self._paths:
+            self._note(self._paths[id(args[1])], args[0].detach())
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, path: str, x: Tensor) -> None:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        total = rows.T @ rows
+        self._sums[path] = self._sums[path] + total if path in self._sums else total
+        self._rows[path] = self._rows.get(path, 0) + len(rows)
+
+    def means(self) -> dict[str, Tensor]:
+        """The second moment of each matrix's inputs by path, (in, in) float32 on the CPU."""
+        return {path: (total / self._rows[path]).cpu() for path, total in self._sums.items()}
