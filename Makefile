@@ -1,0 +1,69 @@
+# `make evolve` sets everything up and runs the main job; `make test` checks it. Both work in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# Two test processes on two cores: one thread each is faster than four fighting.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+ELSEWHERE := not gpu and not ray
+
+.DEFAULT_GOAL := help
+.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-gpu clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.installed $(VENV)/.oracles ## Make .venv with evo, its tools and the test oracles (once; minutes)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "evo needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 setup"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing evo, torch and the tools into $(VENV): a few minutes, once, and quiet."
+	@started=$$(date +%s); $(PIP) -c constraints.txt -e '.[test]' && echo "Installed in $$(( $$(date +%s) - started )) s."
+	@touch $@
+
+$(VENV)/.oracles: requirements-oracles.txt $(VENV)/.installed
+	@echo "Installing the independent implementations that tests compare with."
+	@$(PIP) --no-deps -r requirements-oracles.txt
+	@touch $@
+
+evolve: $(VENV)/.installed ## The main job: evolve a small model on real text (minutes on two cores) into results/demo
+	$(BIN)/evo evolve examples/first.yaml --generations 4 --population 8 --seed 0 --out results/demo
+
+test: setup ## The quick tests
+	$(BIN)/ruff check .
+	$(PYTEST) -m "not slow and $(ELSEWHERE)"
+
+test-all: test check ## Everything this machine can check
+
+check: format-check types floors schema-check test-slow ## What `make test` leaves out: format, types, floors, schemas, slow tests
+
+format-check: setup
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+floors: setup
+	$(BIN)/lint-imports
+
+schema: setup ## Write dsl_schemas/ from the spec classes
+	$(BIN)/evo schema
+
+schema-check: setup
+	@[ ! -e src/evo/cli/schema.py ] || $(BIN)/evo schema --check
+
+# Exit status 5 means that no test is marked slow.
+test-slow: setup
+	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
+
+test-gpu: setup ## The tests that need a CUDA device
+	$(BIN)/pytest -q -m gpu
+
+clean: ## Remove caches and build leftovers; keeps .venv and results
+	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
