@@ -62,6 +62,11 @@ class DiagnosticError(Exception):
         super().__init__("\n".join(f"{d.code} {d.message}" for d in self.diagnostics))
 
 
+def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Each diagnostic once, in the order of the file."""
+    return sorted(dict.fromkeys(diagnostics), key=lambda d: (d.span.line, d.span.column) if d.span else (0, 0))
+
+
 def plain(role: Role, text: str) -> str:
     """The paint of pipes and files: none."""
     del role

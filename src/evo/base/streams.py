@@ -16,7 +16,8 @@ import numpy as np
 class Stream:
     """A source of random numbers keyed by a seed and a path of names.
 
-    >>> Stream(0).child("generation", 3).child("mutate").integer() == Stream(0).child("generation", 3, "mutate").integer()
+    >>> by_steps, at_once = Stream(0).child("generation", 3).child("mutate"), Stream(0).child("generation", 3, "mutate")
+    >>> by_steps.integer() == at_once.integer()
     True
     """
 

@@ -6,6 +6,7 @@ error locations are plain field names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +14,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from evo.base.diagnostics import Diagnostic, suggestion
-from evo.dsl.index import DEFAULT_KIND, FORMS, form_class, kind_class, kinds
+from evo.dsl.index import DEFAULT_KIND, FORMS, form_class, is_kind, kind_class, kinds
 from evo.dsl.spec import FieldShape, Spec, shapes
-from evo.dsl.yaml import Node
+from evo.dsl.yaml import Data, Node
 
 Path = tuple[str | int, ...]
+
+
+_OUT_OF_RANGE = ("greater_than", "less_than", "finite_number", "string_too", "multiple_of", "value_error")
 
 
 class _Failed:
@@ -98,18 +102,18 @@ class Builder:
 
     def _kind(self, role: str, path: Path) -> Spec | _Failed:
         node = self._node(path)
-        known = kinds(role)
         if not isinstance(node.value, dict):
-            hint = f"write {{kind: {node.value}}}" if node.value in known else f"known {role} kinds: {', '.join(known)}"
+            is_known = isinstance(node.value, str) and is_kind(role, node.value)
+            hint = f"write {{kind: {node.value}}}" if is_known else f"known {role} kinds: {', '.join(kinds(role))}"
             return self._fail("EVO202", path, f"expected a mapping with a `kind` here, found {_found(node)}", hint)
         if "kind" not in node.value:
             return self._form(role, node, path)
-        kind = node.value["kind"].node.value
-        if not isinstance(kind, str) or kind not in known:
-            shown = kind if isinstance(kind, str) else _found(node.value["kind"].node)
-            help = f"{suggestion(str(kind), known)}known {role} kinds: {', '.join(known)}"
-            return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind '{shown}'", help)
-        return self.spec(kind_class(role, kind), path)
+        kind = node.value["kind"].node
+        if isinstance(kind.value, str) and is_kind(role, kind.value):
+            return self.spec(kind_class(role, kind.value), path)
+        known = kinds(role)
+        help = f"{self._suggestion(str(kind.value), known)}known {role} kinds: {', '.join(known)}"
+        return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind {_found(kind)}", help)
 
     def _form(self, role: str, node: Node, path: Path) -> Spec | _Failed:
         assert isinstance(node.value, dict)
@@ -125,37 +129,60 @@ class Builder:
         try:
             spec = cls.model_validate(values)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True):
-                if not (detail["loc"] and detail["loc"][0] in failed):
-                    self._invalid(cls, detail, path)
+            seen: set[Path] = set()
+            for detail in error.errors(include_url=False):
+                where = self._existing(path, detail["loc"])
+                if not (detail["loc"] and detail["loc"][0] in failed) and (where not in seen or where == path):
+                    self._invalid(cls, detail, path, where)
+                seen.add(where)  # a union complains once for each of its members
             return FAILED
         return FAILED if failed else spec
 
-    def _invalid(self, cls: type[Spec], detail: ErrorDetails, path: Path) -> None:
-        key = str(detail["loc"][0]).rstrip("_") if detail["loc"] else ""
-        where = (*path, key) if key else path
-        if detail["type"] == "missing":
+    def _existing(self, path: Path, loc: Path) -> Path:
+        """The place in the document that pydantic's location within one spec speaks of."""
+        node = self._node(path)
+        for step in loc:
+            child = node.child(step.removesuffix("_") if isinstance(step, str) else step)
+            if child is None:
+                break
+            path, node = (*path, step.removesuffix("_") if isinstance(step, str) else step), child
+        return path
+
+    def _invalid(self, cls: type[Spec], detail: ErrorDetails, path: Path, where: Path) -> None:
+        key = str(detail["loc"][0]).removesuffix("_") if detail["loc"] else ""
+        fault, found, context = detail["type"], _value(detail["input"]), detail.get("ctx", {})
+        if fault == "missing":
             self._add("EVO201", path, f"'{key}' is missing{_of(cls)}")
-            return
-        found, label = _value(detail["input"]), f"'{key}' " if key else ""
-        if detail["type"] in ("literal_error", "enum"):
-            expected = detail.get("ctx", {}).get("expected", "")
-            words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
-            hint = suggestion(str(detail["input"]), words) if isinstance(detail["input"], str) else ""
-            self._add("EVO204", where, f"{label}cannot be {found}", f"{hint}one of: {', '.join(words)}")
-            return
-        bounds = ("greater_than", "less_than", "too_short", "too_long", "finite_number", "string_pattern_mismatch")
-        code = "EVO203" if detail["type"].startswith(bounds) else "EVO202"
-        if detail["type"] in ("value_error", "assertion_error"):
-            code = "EVO203"
-        text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        self._add(code, where, f"{label}{text[:1].lower()}{text[1:]}, found {found}")
+        elif fault == "literal_error":
+            words = [word.strip("' ") for word in context["expected"].replace(" or ", ", ").split(",")]
+            hint = self._suggestion(detail["input"], words) if isinstance(detail["input"], str) else ""
+            self._add("EVO204", where, f"'{key}' cannot be {found}", f"{hint}one of: {', '.join(words)}")
+        elif fault == "string_pattern_mismatch":
+            self._add_name(where, detail)
+        elif fault in ("too_short", "too_long"):
+            bound = f"at least {context['min_length']}" if fault == "too_short" else f"at most {context['max_length']}"
+            self._add("EVO203", where, f"'{key}' takes {bound} of them, found {context['actual_length']}")
+        else:
+            text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            code = "EVO203" if fault.startswith(_OUT_OF_RANGE) else "EVO202"
+            self._add(code, where, f"'{key}' {text[:1].lower()}{text[1:]}, found {found}")
+
+    def _add_name(self, where: Path, detail: ErrorDetails) -> None:
+        is_key = detail["loc"][-1] == "[key]"
+        span = self.root.key_at(where) if is_key else self.root.at(where)
+        help = "letters, digits, _ and -; the first is a letter or _"
+        self.diagnostics.append(Diagnostic("EVO203", f"{_value(detail['input'])} is not a name", span, help))
 
     def _unknown_key(self, cls: type[Spec], path: Path) -> None:
         known = list(shapes(cls))
-        span = self.root.key_at(path)
-        help = f"{suggestion(str(path[-1]), known)}known keys: {', '.join(known)}" if known else "it has no settings"
-        self.diagnostics.append(Diagnostic("EVO200", f"unknown key '{_clip(str(path[-1]))}'{_of(cls)}", span, help))
+        hint = self._suggestion(str(path[-1]), known)
+        help = f"{hint}known keys: {', '.join(known)}" if known else "it has no settings"
+        message = f"unknown key '{_clip(str(path[-1]))}'{_of(cls)}"
+        self.diagnostics.append(Diagnostic("EVO200", message, self.root.key_at(path), help))
+
+    def _suggestion(self, word: str, known: Iterable[str]) -> str:
+        """Finding close words is slow: a file with hundreds of faults is no typing error."""
+        return suggestion(word, known) if len(self.diagnostics) < 100 else ""
 
     def _node(self, path: Path) -> Node:
         node = self.root
@@ -183,7 +210,7 @@ def _found(node: Node) -> str:
     return "a list" if isinstance(node.value, tuple) else _value(node.value)
 
 
-def _value(value: Any) -> str:
+def _value(value: Data | Spec) -> str:
     if isinstance(value, dict | list | tuple | Spec):
         return "a mapping" if isinstance(value, dict | Spec) else "a list"
     if isinstance(value, bool) or value is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from evo.base.digest import digest_data
 from evo.dsl.document import Document
@@ -44,11 +44,12 @@ def _plain(value: Any, shape: FieldShape) -> Any:
     if isinstance(value, Spec):
         return to_data(value)
     if isinstance(value, tuple):
-        items = [_plain(item, shape) for item in value]
+        items = [_plain(item, shape) for item in cast(tuple[Any, ...], value)]
         return items[0] if shape.many and shape.many.bare and len(items) == 1 else items
     if isinstance(value, dict):
-        return {key: _plain(value[key], shape) for key in sorted(value)}
-    return value
+        table = cast(dict[str, Any], value)
+        return {key: _plain(table[key], shape) for key in sorted(table)}
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
 
 
 def _without_dead(spec: Spec) -> Spec:
@@ -60,15 +61,23 @@ def _without_dead(spec: Spec) -> Spec:
 
 
 def named_pseudopods(organism: OrganismSpec) -> Iterator[str]:
-    """Every name of a pseudopod that a stage uses, directly or inside a composite."""
-    for stage in organism.stages:
-        yield from _names(stage)
+    """Every name of a pseudopod that a stage uses, directly or inside a composite, each once."""
+    waiting = [name for stage in organism.stages for name in _names(stage)]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        if name in organism.pseudopods:
+            waiting += _names(organism.pseudopods[name])
 
 
 def _names(spec: Spec) -> Iterator[str]:
     for shape in shapes(type(spec)).values():
         value = getattr(spec, shape.name)
-        for item in value if isinstance(value, tuple) else (value,):
+        for item in cast(tuple[Any, ...], value) if isinstance(value, tuple) else (value,):
             if isinstance(item, Spec):
                 yield from _names(item)
             elif shape.names and isinstance(item, str):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.dsl.build import FAILED, Builder
+from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order
+from evo.dsl.build import Builder
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.genes import FIXED
 from evo.dsl.organism import OrganismSpec
 from evo.dsl.spec import Spec
 from evo.dsl.train import TrainSpec
-from evo.dsl.yaml import Node, node_of, read, read_file
+from evo.dsl.yaml import Data, Node, node_of, read_all, read_text
 
 LANGUAGE = 1
 """The language version this library reads and writes."""
@@ -48,29 +48,29 @@ class Loaded:
 
 def load(path: Path) -> Loaded:
     """Read a document from a file. Raises DiagnosticError with all faults of syntax and schema at once."""
-    node, text = read_file(path)
-    return Loaded(_build(node, text), node, text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, file: str = "<text>") -> Loaded:
     """Read a document from text."""
-    node = read(text, file)
-    return Loaded(_build(node, text), node, text, file)
+    node, duplicates = read_all(text, file)
+    return Loaded(_build(node, text, duplicates), node, text, file)
 
 
-def from_data(data: Any) -> Loaded:
+def from_data(data: Data) -> Loaded:
     """A document from plain data, such as a patch's result."""
     node = node_of(data)
-    return Loaded(_build(node, ""), node)
+    return Loaded(_build(node, "", []), node)
 
 
-def _build(node: Node, text: str) -> Document:
+def _build(node: Node, text: str, duplicates: list[Diagnostic]) -> Document:
     _check_version(node, text)
     builder = Builder(node)
     document = builder.spec(Document, ())
-    if builder.diagnostics:
-        raise DiagnosticError(builder.diagnostics, text)
-    assert isinstance(document, Document) and document is not FAILED
+    faults = in_order([*duplicates, *builder.diagnostics])
+    if faults:
+        raise DiagnosticError(faults, text)
+    assert isinstance(document, Document)
     return document
 
 

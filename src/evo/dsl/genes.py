@@ -1,6 +1,7 @@
 """Gene metadata: which fields of a spec evolution may move, and how far.
 
-A gene is declared on the field itself, so a new kind of block is evolvable, documented and fuzzed the moment its class exists:
+A gene is declared on the field itself, so a new kind of block is evolvable, documented and fuzzed the moment its class
+exists:
 
     heads: Annotated[int, Field(ge=1), Gene(1, 64, "x2")] = 8
 

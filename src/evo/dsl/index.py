@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,10 +81,16 @@ def kinds(role: str) -> dict[str, str]:
     return dict(sorted({**KINDS[role], **_installed().get(role, {})}.items()))
 
 
+def is_kind(role: str, kind: str) -> bool:
+    """Whether the role has that kind; looks at installed packages only for kinds that are not built in."""
+    return kind in KINDS[role] or kind in _installed().get(role, {})
+
+
 @cache
 def kind_class(role: str, kind: str) -> type[Spec]:
     """The spec class of a kind. Raises KeyError for an unknown one."""
-    return _load(kinds(role)[kind])
+    target = KINDS[role].get(kind)
+    return _load(target if target else kinds(role)[kind])
 
 
 @cache
@@ -101,6 +106,8 @@ def _load(target: str) -> type[Spec]:
 
 @cache
 def _installed() -> dict[str, dict[str, str]]:
+    from importlib.metadata import entry_points  # slow to import, and most documents name built-in kinds only
+
     found: dict[str, dict[str, str]] = {}
     for point in entry_points(group="evo.kinds"):
         role, _, kind = point.name.partition(".")

@@ -7,17 +7,19 @@ apply(diff(a, b), a) == b for all documents a and b. Mutation, crossover, lineag
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order
 from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, Loaded, from_data
-from evo.dsl.yaml import Node, write
+from evo.dsl.yaml import Data, Node, write
 from evo.dsl.yaml.writer import flow
 
 PATCH_VERSION = 1
+_INDEX = re.compile("[0-9]{1,6}")
 Path = tuple[str | int, ...]
 
 
@@ -25,12 +27,13 @@ class _Absent:
     def __repr__(self) -> str:
         return "ABSENT"
 
-    def __deepcopy__(self, memo: Any) -> _Absent:
-        return self
+    def __reduce__(self) -> str:
+        return "ABSENT"  # one object, also after copying and in other processes
 
 
 ABSENT = _Absent()
 """Stands for a value that is not written: the field's default, or no list entry."""
+Value: TypeAlias = "Data | _Absent"
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,18 @@ class Edit:
     """One change: the value at `path` was `old` and becomes `new`; either may be ABSENT.
 
     Steps of a path are keys, indices of plain lists, and names of entries in lists of named mappings (stages). `at` is
-    set for entries that come into or leave such a list: their index at that moment.
+    set for entries that come into or leave such a list: their index at that moment. `span`: where it was read.
     """
 
     path: Path
     old: Any
     new: Any
     at: int | None = None
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     def invert(self) -> Edit:
         """The edit that undoes this one."""
-        return Edit(self.path, self.new, self.old, self.at)
+        return Edit(self.path, self.new, self.old, self.at, self.span)
 
     def __str__(self) -> str:
         where = ".".join(map(str, self.path))
@@ -86,22 +90,33 @@ class Patch:
 
 
 def patch_from_node(node: Node, text: str = "") -> Patch:
-    """A patch from its parsed file. Raises DiagnosticError where it is not one."""
-    data = node.plain()
-    if not isinstance(data, dict) or data.get("evo_patch") != PATCH_VERSION or not isinstance(data.get("edits"), list):
+    """A patch from its parsed file. Raises DiagnosticError with everything that keeps it from being one."""
+    faults: list[Diagnostic] = []
+    version, edits = node.child("evo_patch"), node.child("edits")
+    if version is None or version.plain() is not PATCH_VERSION or edits is None or not isinstance(edits.value, tuple):
         message = f"not a patch: expected `evo_patch: {PATCH_VERSION}` and a list of `edits`"
         raise DiagnosticError([Diagnostic("EVO401", message, node.span)], text)
-    edits: list[Edit] = []
-    for index, item in enumerate(data["edits"]):
-        known = isinstance(item, dict) and set(item) <= {"path", "old", "new", "at"}
-        at = item.get("at") if known else None
-        if not known or not isinstance(item.get("path"), str) or not isinstance(at, int | None):
-            span = node.at(("edits", index))
-            help = "write {path: organism.width, old: 128, new: 256}"
-            raise DiagnosticError([Diagnostic("EVO401", "not an edit", span, help)], text)
-        steps = tuple(int(step) if step.isdigit() else step for step in item["path"].split("."))
-        edits.append(Edit(steps, item.get("old", ABSENT), item.get("new", ABSENT), at))
-    return Patch(tuple(edits))
+    assert isinstance(node.value, dict)
+    for key in set(node.value) - {"evo_patch", "edits"}:
+        faults.append(Diagnostic("EVO401", f"unknown key '{key}' in a patch", node.key_at((key,))))
+    found = [_edit(item, faults) for item in edits.value]
+    if faults:
+        raise DiagnosticError(in_order(faults), text)
+    return Patch(tuple(edit for edit in found if edit is not None))
+
+
+def _edit(node: Node, faults: list[Diagnostic]) -> Edit | None:
+    data: Data = node.plain()
+    if isinstance(data, dict) and set(data) <= {"path", "old", "new", "at"} and {"old", "new"} & set(data):
+        path, at = data.get("path"), data.get("at")
+        is_index = at is None or (type(at) is int and at >= 0)
+        if isinstance(path, str) and path and is_index:
+            assert at is None or isinstance(at, int)
+            steps = tuple(int(step) if _INDEX.fullmatch(step) else step for step in path.split("."))
+            return Edit(steps, data.get("old", ABSENT), data.get("new", ABSENT), at, node.span)
+    help = "write {path: organism.width, old: 128, new: 256}"
+    faults.append(Diagnostic("EVO401", "not an edit", node.span, help))
+    return None
 
 
 def diff(before: Document, after: Document) -> Patch:
@@ -115,7 +130,7 @@ def diff_data(before: Any, after: Any) -> Patch:
 
 
 def apply(patch: Patch, document: Document) -> Loaded:
-    """The changed document, parsed afresh. Raises DiagnosticError where an edit does not fit or the result is no document."""
+    """The changed document, parsed afresh. Raises DiagnosticError where an edit does not fit or the result is none."""
     return from_data(apply_data(patch, to_data(document)))
 
 
@@ -135,25 +150,25 @@ def _edit_data(edit: Edit) -> dict[str, Any]:
     return data if edit.at is None else {**data, "at": edit.at}
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Equality that tells 1, 1.0 and true apart."""
+def _same(a: Value, b: Value) -> bool:
+    """Equality that tells 1, 1.0 and true apart, and that no order of keys disturbs."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
 
 
-def _diff(a: Any, b: Any, path: Path) -> Iterator[Edit]:
+def _diff(a: Value, b: Value, path: Path) -> Iterator[Edit]:
     if _same(a, b):
         return
     if isinstance(a, dict) and isinstance(b, dict) and a.get("kind") == b.get("kind"):
         for key in [*a, *(key for key in b if key not in a)]:
             yield from _diff(a.get(key, ABSENT), b.get(key, ABSENT), (*path, key))
-    elif _is_named(a) and _is_named(b):
-        yield from _diff_named(a, b, path)
+    elif (named_a := _by_name(a)) and (named_b := _by_name(b)):
+        yield from _diff_named(named_a, named_b, path)
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from _diff(x, y, (*path, index))
@@ -161,61 +176,71 @@ def _diff(a: Any, b: Any, path: Path) -> Iterator[Edit]:
         yield Edit(path, a, b)
 
 
-def _diff_named(a: list[Any], b: list[Any], path: Path) -> Iterator[Edit]:
+def _diff_named(a: dict[str, Data], b: dict[str, Data], path: Path) -> Iterator[Edit]:
     """Entries that leave (last first), entries that come (first first), then what changed inside those that stay."""
-    names_a, names_b = [item["name"] for item in a], [item["name"] for item in b]
-    kept = set(_longest_common(names_a, names_b))
-    for index in reversed(range(len(a))):
-        if names_a[index] not in kept:
-            yield Edit((*path, names_a[index]), a[index], ABSENT, index)
-    for index, item in enumerate(b):
-        if names_b[index] not in kept:
-            yield Edit((*path, names_b[index]), ABSENT, item, index)
-    by_name = {item["name"]: item for item in b}
-    for item in a:
-        if item["name"] in kept:
-            yield from _diff(item, by_name[item["name"]], (*path, item["name"]))
+    kept = set(_longest_common(list(a), list(b)))
+    for index, (name, item) in reversed(list(enumerate(a.items()))):
+        if name not in kept:
+            yield Edit((*path, name), item, ABSENT, index)
+    for index, (name, item) in enumerate(b.items()):
+        if name not in kept:
+            yield Edit((*path, name), ABSENT, item, index)
+    for name, item in a.items():
+        if name in kept:
+            yield from _diff(item, b[name], (*path, name))
 
 
 def _longest_common(a: list[str], b: list[str]) -> list[str]:
-    best: list[list[list[str]]] = [[[] for _ in range(len(b) + 1)] for _ in range(len(a) + 1)]
-    for i in range(len(a)):
-        for j in range(len(b)):
-            if a[i] == b[j]:
-                best[i + 1][j + 1] = [*best[i][j], a[i]]
-            else:
-                best[i + 1][j + 1] = max(best[i][j + 1], best[i + 1][j], key=len)
-    return best[-1][-1]
+    """The longest list of names that both hold in this order."""
+    length = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i in reversed(range(len(a))):
+        for j in reversed(range(len(b))):
+            longer = max(length[i + 1][j], length[i][j + 1])
+            length[i][j] = length[i + 1][j + 1] + 1 if a[i] == b[j] else longer
+    common: list[str] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        if a[i] == b[j]:
+            common.append(a[i])
+            i, j = i + 1, j + 1
+        elif length[i + 1][j] >= length[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    return common
 
 
-def _is_named(value: Any) -> bool:
-    if not isinstance(value, list) or not value:
-        return False
-    names = [item.get("name") if isinstance(item, dict) else None for item in value]
-    return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+def _by_name(items: Value) -> dict[str, Data] | None:
+    """The entries of a list whose entries all have a name of their own; None for anything else."""
+    if not isinstance(items, list):
+        return None
+    named = {name: item for item in items if isinstance(name := _name(item), str)}
+    return named if len(named) == len(items) else None
 
 
-def _apply_edit(root: Any, edit: Edit) -> None:
-    if not edit.path:
-        raise _conflict(edit, "it has no path")
+def _name(item: Data) -> Data:
+    return item.get("name") if isinstance(item, dict) else None
+
+
+def _apply_edit(root: Data, edit: Edit) -> None:
     parent = root
     for step in edit.path[:-1]:
         if isinstance(parent, dict) and step not in parent and edit.old is ABSENT:
-            parent[step] = {}
+            parent[str(step)] = {}
         parent = _step(parent, step, edit)
-    key = edit.path[-1]
-    if isinstance(parent, dict):
-        _apply_to_mapping(parent, key, edit)
-    elif isinstance(parent, list) and edit.at is not None:
+    key = edit.path[-1] if edit.path else ""
+    if isinstance(parent, dict) and edit.at is None:
+        _apply_to_mapping(parent, str(key), edit)
+    elif isinstance(parent, list) and isinstance(key, str):
         _apply_to_named(parent, key, edit)
-    elif isinstance(parent, list) and isinstance(key, int) and key < len(parent):
+    elif isinstance(parent, list) and isinstance(key, int) and key < len(parent) and edit.new is not ABSENT:
         _expect(parent[key], edit)
         parent[key] = copy.deepcopy(edit.new)
     else:
-        raise _conflict(edit, "there is nothing at that path")
+        raise _conflict(edit, "there is nothing at that path that it could change")
 
 
-def _apply_to_mapping(parent: dict[Any, Any], key: str | int, edit: Edit) -> None:
+def _apply_to_mapping(parent: dict[str, Data], key: str, edit: Edit) -> None:
     _expect(parent.get(key, ABSENT), edit)
     if edit.new is ABSENT:
         parent.pop(key, None)
@@ -223,37 +248,43 @@ def _apply_to_mapping(parent: dict[Any, Any], key: str | int, edit: Edit) -> Non
         parent[key] = copy.deepcopy(edit.new)
 
 
-def _apply_to_named(parent: list[Any], name: str | int, edit: Edit) -> None:
-    assert edit.at is not None
-    index = next((i for i, item in enumerate(parent) if item.get("name") == name), None)
+def _apply_to_named(parent: list[Data], name: str, edit: Edit) -> None:
+    index = next((i for i, item in enumerate(parent) if _name(item) == name), None)
     _expect(ABSENT if index is None else parent[index], edit)
-    if edit.new is ABSENT:
-        assert index is not None
+    if edit.new is not ABSENT and _name(edit.new) != name:
+        raise _conflict(edit, f"what comes there must be named '{name}'")
+    if edit.new is ABSENT and index is not None:
         parent.pop(index)
-    else:
+    elif index is not None:
+        parent[index] = copy.deepcopy(edit.new)
+    elif edit.at is not None:
         parent.insert(edit.at, copy.deepcopy(edit.new))
+    else:
+        raise _conflict(edit, "an entry that comes needs its index, `at`")
 
 
-def _step(parent: Any, step: str | int, edit: Edit) -> Any:
+def _step(parent: Data, step: str | int, edit: Edit) -> Data:
     if isinstance(parent, dict) and step in parent:
-        return parent[step]
+        return parent[str(step)]
     if isinstance(parent, list):
         if isinstance(step, int) and step < len(parent):
             return parent[step]
         for item in parent:
-            if isinstance(item, dict) and item.get("name") == step:
+            if _name(item) == step:
                 return item
     raise _conflict(edit, f"there is no '{step}'")
 
 
-def _expect(found: Any, edit: Edit) -> None:
+def _expect(found: Value, edit: Edit) -> None:
     if not _same(found, edit.old):
-        shown = "nothing" if found is ABSENT else flow(found)
-        expected = "nothing" if edit.old is ABSENT else flow(edit.old)
-        raise _conflict(edit, f"it expects {expected} and finds {shown}")
+        raise _conflict(edit, f"it expects {_shown(edit.old)} and finds {_shown(found)}")
+
+
+def _shown(value: Value) -> str:
+    return "nothing" if isinstance(value, _Absent) else flow(value)
 
 
 def _conflict(edit: Edit, reason: str) -> DiagnosticError:
     where = ".".join(map(str, edit.path)) or "(no path)"
     help = "a patch applies to the document it was made from, or to one that agrees where it edits"
-    return DiagnosticError([Diagnostic("EVO400", f"the edit of {where} does not fit: {reason}", None, help)])
+    return DiagnosticError([Diagnostic("EVO400", f"the edit of {where} does not fit: {reason}", edit.span, help)])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from evo.base.diagnostics import Span
 
 Scalar = str | int | float | bool | None
+Data: TypeAlias = "Scalar | list[Data] | tuple[Data, ...] | dict[str, Data]"
+"""Plain data: what YAML holds once positions are taken away."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class Entry:
     node: Node
 
 
-def node_of(data: Any) -> Node:
+def node_of(data: Data) -> Node:
     """Plain data as a node without positions."""
     if isinstance(data, dict):
-        return Node({str(key): Entry(None, node_of(value)) for key, value in data.items()})
+        return Node({key: Entry(None, node_of(value)) for key, value in data.items()})
     if isinstance(data, list | tuple):
         return Node(tuple(node_of(item) for item in data))
     return Node(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -15,35 +16,56 @@ from evo.dsl.yaml.scalars import resolve_scalar
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 20_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_file(path: Path) -> tuple[Node, str]:
     """The document in a file, with its text. Raises DiagnosticError for anything that is not one YAML document."""
+    text = read_text(path)
+    return read(text, str(path)), text
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises DiagnosticError where there is none, too much of it, or something else than UTF-8."""
     name = str(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise _fault("EVO001", f"no such file: {name}", Span(name, 1, 1)) from None
-    except OSError as error:
-        raise _fault("EVO001", f"cannot read {name}: {error.strerror}", Span(name, 1, 1)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _fault("EVO001", f"cannot read {name}: {reason}", Span(name, 1, 1)) from None
     if len(data) > MAX_BYTES:
         raise _fault("EVO002", f"the file is larger than {MAX_BYTES:,} bytes", Span(name, 1, 1))
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise _fault("EVO003", f"not UTF-8 text (byte 0x{data[error.start]:02x})", Span(name, line, 1)) from None
-    return read(text, name), text
 
 
 def read(text: str, file: str = "<text>") -> Node:
-    """The one document in `text`."""
-    return _Reader(text, file).document()
+    """The one document in `text`. Raises DiagnosticError for anything else."""
+    node, duplicates = read_all(text, file)
+    if duplicates:
+        raise DiagnosticError(duplicates, text)
+    return node
+
+
+def read_all(text: str, file: str = "<text>") -> tuple[Node, list[Diagnostic]]:
+    """The one document in `text` and its duplicate keys, of which the first counts: reading can go on despite them."""
+    reader = _Reader(text, file)
+    return reader.document(), reader.duplicates
 
 
 def _fault(code: str, message: str, span: Span, source: str = "", help: str | None = None) -> DiagnosticError:
     return DiagnosticError([Diagnostic(code, message, span, help)], source)
+
+
+def _events(text: str) -> Iterator[Any]:
+    parse: Callable[..., Iterator[Any]] = cast(Any, yaml).parse
+    return iter(parse(text, Loader=yaml.SafeLoader))
 
 
 class _Reader:
@@ -58,14 +80,12 @@ class _Reader:
 
     def document(self) -> Node:
         try:
-            self.events = iter(yaml.parse(self.text, Loader=yaml.SafeLoader))
+            self.events = _events(self.text)
             self._expect_content()
             node, _ = self._node(next(self.events), 0)
             self._expect_end()
         except yaml.YAMLError as error:
             raise self._syntax(error) from None
-        if self.duplicates:
-            raise DiagnosticError(self.duplicates, self.text)
         return node
 
     def _expect_content(self) -> None:
@@ -85,13 +105,11 @@ class _Reader:
             raise self._fault("EVO104", f"nested deeper than {MAX_DEPTH} levels", self._span(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
-        if event.tag not in (None, "!"):
-            raise self._fault("EVO106", f"tags are not part of the language: {event.tag}", self._span(event))
+        self._refuse_tag(event)
         if event.anchor:
             self.open_anchors.add(event.anchor)
         if isinstance(event, yaml.ScalarEvent):
-            plain = event.implicit[0] and event.style is None
-            node, size = Node(resolve_scalar(event.value) if plain else event.value, self._span(event)), 1
+            node, size = self._scalar(event), 1
         elif isinstance(event, yaml.SequenceStartEvent):
             node, size = self._sequence(event, depth)
         else:
@@ -102,6 +120,20 @@ class _Reader:
             self.open_anchors.discard(event.anchor)
             self.anchors[event.anchor] = (node, size)
         return node, size
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Node:
+        text = self._text(event)
+        is_plain = event.implicit[0] and event.style is None
+        return Node(resolve_scalar(text) if is_plain else text, self._span(event))
+
+    def _text(self, event: yaml.ScalarEvent) -> str:
+        if _SURROGATE.search(event.value):
+            raise self._fault("EVO109", "half of a surrogate pair stands in the text", self._span(event))
+        return event.value
+
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag not in (None, "!"):
+            raise self._fault("EVO106", f"tags are not part of the language: {event.tag}", self._span(event))
 
     def _alias(self, event: Any) -> tuple[Node, int]:
         if event.anchor in self.open_anchors:
@@ -142,7 +174,11 @@ class _Reader:
     def _key(self, event: Any) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             raise self._fault("EVO108", "a key must be plain text", self._span(event))
-        return event.value
+        self._refuse_tag(event)
+        text = self._text(event)
+        if event.anchor:
+            self.anchors[event.anchor] = (Node(text, self._span(event)), 1)
+        return text
 
     def _span(self, event: Any) -> Span:
         start, end = event.start_mark, event.end_mark
@@ -152,14 +188,20 @@ class _Reader:
     def _syntax(self, error: yaml.YAMLError) -> DiagnosticError:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         if mark is None:
-            line = self.text[: getattr(error, "position", 0)].count("\n") + 1
-            return self._fault("EVO109", "a control character stands in the text", Span(self.file, line, 1))
+            return self._control_character(getattr(error, "position", 0))
         span = Span(self.file, mark.line + 1, mark.column + 1)
         if "'\\t'" in str(error):
             return self._fault("EVO102", "a tab cannot indent YAML", span, "use spaces")
         problem = getattr(error, "problem", None) or "not YAML"
         context = getattr(error, "context", None)
         return self._fault("EVO100", f"{problem} ({context})" if context else problem, span)
+
+    def _control_character(self, position: int) -> DiagnosticError:
+        before = self.text[:position]
+        line, column = before.count("\n") + 1, position - before.rfind("\n")
+        character = ord(self.text[position])
+        message = f"the character U+{character:04X} cannot stand in YAML"
+        return self._fault("EVO109", message, Span(self.file, line, column), "remove it, or write it escaped in quotes")
 
     def _fault(self, code: str, message: str, span: Span, help: str | None = None) -> DiagnosticError:
         return _fault(code, message, span, self.text, help)
