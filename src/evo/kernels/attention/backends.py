@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.attention import reference, sdpa
+from evo.kernels.attention import reference, sdpa, triton_reasons
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.dispatch import Backend, Table, always
 
@@ -14,11 +14,21 @@ def run_reference(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *,
     return reference.attention(q, k, v, stencil=problem.stencil, scale=scale, **parts)
 
 
+def vendor_reasons(problem: AttentionProblem) -> list[str]:
+    """SDPA without a mask: where the vendor's own kernels run, nothing is faster."""
+    found = sdpa.reasons(problem)
+    if not (problem.is_plain_causal or problem.is_plain_full or problem.queries == 1):
+        found.append("the vendor kernels take plain causal, full and one-query problems only")
+    return found
+
+
 TABLE = Table(
     family="attention",
     backends=(
+        Backend("vendor", "evo.kernels.attention.sdpa:run", vendor_reasons),
+        Backend("triton", "evo.kernels.attention.triton_operator:run", triton_reasons.reasons),
         Backend("sdpa", "evo.kernels.attention.sdpa:run", sdpa.reasons),
         Backend("reference", "evo.kernels.attention.backends:run_reference", always),
     ),
-    priority={"cpu": ("sdpa", "reference"), "cuda": ("sdpa", "reference")},
+    priority={"cpu": ("sdpa", "reference"), "cuda": ("vendor", "triton", "sdpa", "reference")},
 )

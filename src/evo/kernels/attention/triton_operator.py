@@ -1,0 +1,88 @@
+"""The Triton attention as custom operators: traced by torch.compile, captured in CUDA graphs, differentiable."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.stencil import KINDS, Stencil
+from evo.kernels.attention.triton_launch import Call, launch_backward, launch_forward
+
+
+def pack(stencil: Stencil) -> list[int]:
+    """A stencil as a list of integers, since operators take no dataclasses."""
+    kind = KINDS.index(stencil.kind)
+    return [kind, stencil.size or 0, stencil.sinks, int(stencil.causal), stencil.dilation, stencil.period or 0]
+
+
+def unpack(numbers: list[int]) -> Stencil:
+    kind, size, sinks, causal, dilation, period = numbers
+    return Stencil(KINDS[kind], size or None, sinks, bool(causal), dilation, period or None)
+
+
+@torch.library.custom_op("evo::attention", mutates_args=())
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
+    stencil: list[int], offset: int, scale: float, cap: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """o (B, T, H, V) and the log-sum-exp (B, H, T) float32, both differentiable. cap 0 means none."""
+    return launch_forward(q, k, v, sink, slopes, ids_q, ids_k, Call(unpack(stencil), offset, scale, cap))
+
+
+@attention.register_fake
+def _(q, k, v, sink, slopes, ids_q, ids_k, stencil, offset, scale, cap):
+    B, T, H, _ = q.shape
+    return q.new_empty(B, T, H, v.shape[3]), q.new_empty(B, H, T, dtype=torch.float32)
+
+
+@torch.library.custom_op("evo::attention_backward", mutates_args=())
+def attention_backward(
+    do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
+    slopes: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
+    stencil: list[int], offset: int, scale: float, cap: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """dq, dk, dv and delta (B, H, T)."""
+    call = Call(unpack(stencil), offset, scale, cap)
+    return launch_backward(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, call)
+
+
+@attention_backward.register_fake
+def _(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, stencil, offset, scale, cap):
+    dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
+    return dq, dk, dv, torch.empty_like(lse)
+
+
+def _save(ctx, inputs, output):
+    q, k, v, sink, slopes, ids_q, ids_k, *ctx.numbers = inputs
+    ctx.save_for_backward(q, k, v, *output, sink, slopes, ids_q, ids_k)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, do, dlse):
+    q, k, v, o, lse, sink, slopes, ids_q, ids_k = ctx.saved_tensors
+    do = torch.zeros_like(o) if do is None else do
+    dlse = None if dlse is None else dlse.contiguous()
+    dq, dk, dv, delta = attention_backward(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, *ctx.numbers)
+    dsink = None
+    if sink is not None:
+        share_BHT = (sink.float()[None, :, None] - lse).exp()
+        dsink = -(share_BHT * delta).sum((0, 2)).to(sink.dtype)
+    return dq, dk, dv, dsink, *[None] * 7
+
+
+attention.register_autograd(_backward, setup_context=_save)
+
+
+def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+    """The signature that all backends share; no log-sum-exp."""
+    return run_with_lse(problem, q, k, v, scale=scale, parts=parts)[0]
+
+
+def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+    """o (B, T, H, V) and the log-sum-exp (B, H, T)."""
+    ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
+    return attention(
+        q, k, v, parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
+        pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""What every Triton backend asks about the machine, without importing triton."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+@cache
+def is_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def is_interpreting() -> bool:
+    """Whether this process runs Triton kernels on the CPU, as the tests do. Results are the same kernels' results."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def machine_reasons(device: str, dtype: str) -> list[str]:
+    """Why no Triton kernel of ours runs on this device with this dtype."""
+    found = []
+    if not is_installed():
+        found.append("triton is not installed")
+    if device != "cuda" and not (device == "cpu" and is_interpreting()):
+        found.append(f"Triton needs a CUDA device, found {device}")
+    if dtype not in DTYPES:
+        found.append(f"Triton kernels take {', '.join(DTYPES)}, found {dtype}")
+    return found
+
+
+def padded(dim: int) -> int:
+    """The tile side that holds `dim`: a power of two, at least 16."""
+    return max(16, 1 << (dim - 1).bit_length())

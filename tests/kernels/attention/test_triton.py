@@ -1,0 +1,148 @@
+"""The Triton attention against the float64 reference: values and gradients.
+
+On a CUDA device: `pytest -m gpu tests/kernels`. Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
+"""
+
+import pytest
+import torch
+
+from evo.kernels.attention import Stencil, attend
+from evo.kernels.triton_support import is_interpreting
+
+DEVICE = "cpu" if is_interpreting() else "cuda"
+pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
+if not is_interpreting():
+    pytestmark.append(pytest.mark.gpu)
+
+DTYPES = [torch.float32] if is_interpreting() else [torch.float32, torch.float16, torch.bfloat16]
+BOUNDS = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
+
+STENCILS = {
+    "causal": Stencil(),
+    "full": Stencil(causal=False),
+    "window": Stencil("window", 20, sinks=4),
+    "window-narrow": Stencil("window", 1),
+    "window-both": Stencil("window", 9, causal=False),
+    "window-both-sinks": Stencil("window", 9, causal=False, sinks=3),
+    "dilated": Stencil("dilated", 5, dilation=7, sinks=2),
+    "dilated-both": Stencil("dilated", 3, dilation=3, causal=False),
+    "block": Stencil("block", 24, sinks=1),
+    "block-both": Stencil("block", 40, causal=False),
+    "ring": Stencil("ring", 3, period=90),
+    "ring-both": Stencil("ring", 2, period=77, causal=False),
+    "prefix": Stencil("prefix", 37),
+    "prefix-sinks": Stencil("prefix", 3, sinks=10),
+}
+EXTRAS = {
+    "plain": {},
+    "cap": {"soft_cap": 3.0},
+    "sink": {"sink": True},
+    "alibi": {"alibi": True},
+    "packed": {"packed": True},
+    "all": {"soft_cap": 3.0, "sink": True, "alibi": True, "packed": True},
+}
+
+
+def draw(B=1, T=70, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):
+    """q, k, v with gradients, in `dtype` on `device`."""
+    S, V = S or T, V or K
+    stream = torch.Generator().manual_seed(seed)
+    shapes = (B, T, H, K), (B, S, G, K), (B, S, G, V)
+    return [torch.randn(*shape, generator=stream).to(device, dtype).requires_grad_() for shape in shapes]
+
+
+def arguments(q, k, soft_cap=None, sink=False, alibi=False, packed=False):
+    """Keyword arguments of `attend` for the extras by name."""
+    H, device = q.shape[2], q.device
+    found = {"soft_cap": soft_cap}
+    if sink:
+        found["sink_logits_H"] = torch.linspace(-1, 2, H, device=device).requires_grad_()
+    if alibi:
+        found["alibi_slopes_H"] = torch.linspace(0.01, 0.3, H, device=device)
+    if packed:
+        found["segments_BT"] = (torch.arange(q.shape[1], device=device) // 23).expand(q.shape[0], -1)
+        found["key_segments_BS"] = (torch.arange(k.shape[1], device=device) // 23).expand(k.shape[0], -1)
+    return found
+
+
+def answer(inputs, options, backend, stencil, **extra):
+    """Output and gradients of q, k, v and, when there is one, the sink, for a loss that weighs all outputs."""
+    o = attend(*inputs, stencil=stencil, backend=backend, **options, **extra)
+    weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
+    leaves = list(inputs)
+    if options.get("sink_logits_H") is not None:
+        leaves.append(options["sink_logits_H"])
+    return [o.detach(), *torch.autograd.grad((o * weights.to(o.dtype)).sum(), leaves)]
+
+
+def exact(inputs, options, stencil, **extra):
+    """The same answer by the reference in float64 on the same numbers."""
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    options = {
+        n: x.detach().double() if torch.is_tensor(x) and x.is_floating_point() else x for n, x in options.items()
+    }
+    if options.get("sink_logits_H") is not None:
+        options["sink_logits_H"].requires_grad_()
+    return answer(wide, options, "reference", stencil, **extra)
+
+
+def errors(got, wanted):
+    """Relative errors in the Frobenius norm (against 0.1 an element where the true answer is about zero)."""
+    return [
+        ((g.double() - w).norm() / w.norm().clamp(min=0.1 * w.numel() ** 0.5)).item()
+        for g, w in zip(got, wanted, strict=True)
+    ]
+
+
+def check(inputs, options, stencil, **extra):
+    bound = BOUNDS[inputs[0].dtype]
+    found = errors(answer(inputs, options, "triton", stencil, **extra), exact(inputs, options, stencil, **extra))
+    assert all(error < bound for error in found), found
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("stencil", STENCILS.values(), ids=STENCILS)
+def test_every_stencil(stencil, dtype):
+    """Values and gradients of each stencil equal float64 over an odd number of rows that spans tiles."""
+    inputs = draw(T=131 if is_interpreting() else 333, K=16, dtype=dtype)
+    check(inputs, arguments(*inputs[:2]), stencil)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
+def test_every_extra(extra, dtype):
+    """Soft cap, learned sink, ALiBi and packed documents, alone and together, with grouped heads."""
+    inputs = draw(B=2, T=70, H=4, G=2, K=20, V=12, dtype=dtype)
+    check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20, sinks=4))
+
+
+@pytest.mark.parametrize("stencil", [Stencil(), Stencil(causal=False), Stencil("window", 30, causal=False)], ids=str)
+@pytest.mark.parametrize(("T", "S", "offset"), [(1, 90, 89), (70, 33, 0), (5, 90, 40)])
+def test_unequal_lengths_and_offsets(T, S, offset, stencil):
+    """Cross attention and queries in the middle of a cache; rows that see nothing are zero."""
+    inputs = draw(T=T, S=S)
+    check(inputs, {}, stencil, query_offset=offset)
+
+
+def test_one_token():
+    """A single token attends to itself."""
+    inputs = draw(T=1)
+    check(inputs, arguments(*inputs[:2], sink=True), Stencil("window", 3))
+
+
+def test_half_precision():
+    """float16 in and out, accumulated in float32."""
+    inputs = draw(T=70, dtype=torch.float16)
+    check(inputs, {}, Stencil("window", 20))
+
+
+def test_non_contiguous():
+    """Transposed storage gives the same answer."""
+    inputs = [x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in draw(H=4, G=2)]
+    check(inputs, {}, Stencil("window", 20))
+
+
+def test_empty_batches():
+    """No batch gives an empty answer and empty gradients."""
+    inputs = [x[:0].detach().requires_grad_() for x in draw()]
+    assert attend(*inputs, stencil=Stencil("window", 3), backend="triton").shape == (0, 70, 2, 16)
