@@ -1,0 +1,140 @@
+"""The blocks that the contract suite runs over: every registered kind, with a set of options each."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from evo.blocks.base import Block, Mixer
+from evo.compiler.build import build, initial_weight, make
+from evo.compiler.check import check
+from evo.compiler.organism import Organism
+from evo.compiler.plan import Plan
+from evo.compiler.resolve import resolve
+from evo.dsl.document import Document, from_data
+from evo.dsl.plan import BlockPlan
+
+WIDTH, CONTEXT = 16, 24
+
+ATTENTION = {"kind": "attention", "heads": 4}
+RECURRENCE = {"kind": "recurrence", "heads": 2}
+OUTER = {**RECURRENCE, "update": "outer"}
+CONVOLUTION = {"kind": "convolution"}
+
+
+def window(size: int, sinks: int = 0) -> dict[str, Any]:
+    """An attention over a window."""
+    return {**ATTENTION, "stencil": {"kind": "window", "size": size, "sinks": sinks}}
+
+
+MIXERS: dict[str, dict[str, Any]] = {
+    "attention": ATTENTION,
+    "attention grouped": {**ATTENTION, "kv_heads": 2, "head_dim": 6},
+    "attention one kv head": {**ATTENTION, "kv_heads": 1},
+    "attention full dress": {
+        **window(6, 2),
+        **{"kv_heads": 2, "qk_norm": "rms", "soft_cap": 2.0, "sink_logit": True, "bias": True},
+    },
+    "attention window": window(5),
+    "attention window, sinks": window(5, 3),
+    "attention window 1, sinks": window(1, 2),
+    "attention soft cap": {**ATTENTION, "soft_cap": 1.5},
+    "attention sink logit": {**ATTENTION, "sink_logit": True},
+    "attention alibi": {**ATTENTION, "position": {"kind": "alibi"}},
+    "attention alibi window": {**window(5, 2), "position": {"kind": "alibi"}},
+    "attention no position": {**ATTENTION, "position": {"kind": "none"}},
+    "attention partial rope": {**ATTENTION, "position": {"kind": "rope", "dims": 2, "theta": 100.0}},
+    "attention linear": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "linear", "factor": 2.0}}},
+    "attention ntk": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "ntk", "factor": 2.0}}},
+    "attention yarn": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "yarn", "factor": 4.0}}},
+    "recurrence": RECURRENCE,
+    "recurrence no decay": {**RECURRENCE, "decay": "none", "conv": 0, "gate": "none"},
+    "recurrence head delta": {**RECURRENCE, "decay": "head", "key_dim": 3, "value_dim": 5},
+    "recurrence channel delta": {**RECURRENCE, "decay": "channel", "conv": 1, "gate": "sigmoid"},
+    "recurrence retention": {
+        **{**OUTER, "decay": "head", "feature": "identity", "conv": 0, "key_dim": 4, "value_dim": 8},
+        "position": {"kind": "rope"},
+    },
+    "recurrence linear attention": {
+        **{**OUTER, "decay": "none", "feature": "elu", "normalizer": "sum", "conv": 0, "gate": "none"}
+    },
+    "recurrence decayed sum": {**OUTER, "decay": "token", "feature": "elu", "normalizer": "sum"},
+    "recurrence gla": {**OUTER, "decay": "channel", "feature": "identity", "conv": 0},
+    "recurrence bonus": {**OUTER, "decay": "channel", "feature": "identity", "bonus": True},
+    "recurrence no norm": {**OUTER, "decay": "token", "normalizer": "none", "conv": 2},
+    "convolution": CONVOLUTION,
+    "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
+    "convolution 1": {**CONVOLUTION, "size": 1},
+    "parallel": {"parallel": [window(5, 1), RECURRENCE, CONVOLUTION]},
+    "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
+}
+
+FFNS: dict[str, dict[str, Any]] = {
+    f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
+    for kind in ("dense", "gated")
+    for act in ("relu", "relu2", "gelu", "silu")
+    for bias in (False, True)
+}
+
+NORMS: dict[str, dict[str, Any]] = {
+    "rms": {"kind": "rms"},
+    "layer": {"kind": "layer"},
+    "layer without bias": {"kind": "layer", "bias": False, "eps": 1e-3},
+}
+
+
+def stage(name: str, mix: Any, **settings: Any) -> dict[str, Any]:
+    """A stage as data."""
+    return {"name": name, "mix": mix, **settings}
+
+
+def document(stages: list[dict[str, Any]], **organism: Any) -> Document:
+    """A document that the checks find no error in."""
+    body = {"width": WIDTH, "context": CONTEXT, "stages": stages, **organism}
+    loaded = from_data({"evo": 1, "organism": body})
+    errors = [diagnostic for diagnostic in check(loaded) if diagnostic.severity == "error"]
+    assert not errors, errors
+    return loaded.document
+
+
+def plan(stages: list[dict[str, Any]], **organism: Any) -> Plan:
+    """The plan of such a document."""
+    return resolve(document(stages, **organism).organism)
+
+
+def organism(stages: list[dict[str, Any]], **settings: Any) -> Organism:
+    """The organism of such a document in float64."""
+    return build(plan(stages, **settings), seed=0).double()
+
+
+@functools.cache
+def mixer_plan(name: str) -> BlockPlan:
+    """The plan of a row of MIXERS."""
+    return plan([stage("s", MIXERS[name])]).layers[0].mixer
+
+
+def built(block: BlockPlan) -> Block:
+    """The module of a block in float64 with its initial weights, biases and gains drawn too."""
+    module = make(block).double()
+    weights = dict(block.named_weights(""))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(initial_weight(name, weights[f".{name}"], seed=0))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def mixer(name: str) -> Mixer:
+    """The module of a row of MIXERS."""
+    module = built(mixer_plan(name))
+    assert isinstance(module, Mixer)
+    return module
+
+
+def inputs(time: int = CONTEXT, batch: int = 2, seed: int = 0) -> torch.Tensor:
+    """x (B, T, D), normal, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, time, WIDTH, generator=generator, dtype=torch.float64)

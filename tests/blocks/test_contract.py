@@ -1,0 +1,147 @@
+"""What every mixer promises: shapes, causality, continuation, gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from block_variants import CONTEXT, FFNS, MIXERS, NORMS, WIDTH, built, inputs, mixer, plan, stage
+
+from evo.dsl.index import FORMS, kinds
+
+EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
+
+
+def kinds_in(data: object) -> set[str]:
+    """Every kind and form that some data names."""
+    if isinstance(data, dict):
+        own = {data["kind"]} if "kind" in data else set(data)
+        return own.union(*(kinds_in(value) for value in data.values()))
+    return set().union(*(kinds_in(value) for value in data)) if isinstance(data, list) else set()
+
+
+@pytest.mark.parametrize("role", ["mixer", "stencil", "scaling", "ffn", "norm"])
+def test_every_registered_kind_is_under_contract(role: str):
+    """No kind can be registered without entering this suite."""
+    covered = kinds_in([*MIXERS.values(), *FFNS.values(), *NORMS.values(), {"kind": "full"}, {"kind": "none"}])
+    assert {*kinds(role), *FORMS.get(role, {})} <= covered
+
+
+@EVERY_MIXER
+@pytest.mark.parametrize("time", [1, 2, 7, CONTEXT])
+def test_shapes(name: str, time: int):
+    """A mixer maps (B, T, D) to (B, T, D) for any T, with finite values."""
+    y = mixer(name)(inputs(time, batch=3))
+    assert y.shape == (3, time, WIDTH)
+    assert y.isfinite().all()
+
+
+@EVERY_MIXER
+@pytest.mark.parametrize("at", [1, 11, CONTEXT - 1])
+def test_no_value_leaks_from_the_future(name: str, at: int):
+    """Changing the input at j changes no output before j, and changes the output at j."""
+    module, x = mixer(name), inputs()
+    changed = x.clone()
+    changed[:, at] += 1.0
+    before, after = module(x), module(changed)
+    torch.testing.assert_close(after[:, :at], before[:, :at], rtol=0, atol=1e-13)
+    assert (after[:, at] - before[:, at]).abs().max() > 1e-6
+
+
+@EVERY_MIXER
+@pytest.mark.parametrize("at", [0, 10, CONTEXT - 2])
+def test_no_gradient_leaks_to_the_future(name: str, at: int):
+    """An output at i has a gradient of zero at every input after i, and not at i."""
+    x = inputs().requires_grad_()
+    y = mixer(name)(x)
+    y[:, at].backward(torch.randn_like(y[:, at]))
+    assert x.grad is not None
+    assert (x.grad[:, at + 1 :] == 0).all()
+    assert x.grad[:, at].abs().max() > 1e-8
+
+
+@EVERY_MIXER
+@pytest.mark.parametrize("lengths", [(CONTEXT,), (1,) * CONTEXT, (5, 1, 1, 9, 2, 6), (1, 20, 3), (23, 1)])
+def test_continuing_equals_parallel(name: str, lengths: tuple[int, ...]):
+    """A sequence in one piece, in chunks and token by token gives the same outputs."""
+    module, x = mixer(name), inputs()
+    state, pieces = module.initial_state(len(x), "cpu", x.dtype), []
+    for chunk in x.split(list(lengths), dim=1):
+        y, state = module.extend(chunk, state)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), module(x), rtol=1e-9, atol=1e-11)
+
+
+@EVERY_MIXER
+def test_continuing_carries_gradients(name: str):
+    """Backpropagation through the state gives the gradients of the parallel form."""
+    module, x = mixer(name), inputs()
+    cotangent = inputs(seed=3)
+    whole = torch.autograd.grad((module(x) * cotangent).sum(), list(module.parameters()), allow_unused=True)
+    first, state = module.extend(x[:, :10], module.initial_state(len(x), "cpu", x.dtype))
+    second, _ = module.extend(x[:, 10:], state)
+    total = (torch.cat((first, second), dim=1) * cotangent).sum()
+    parts = torch.autograd.grad(total, list(module.parameters()), allow_unused=True)
+    torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
+
+
+@EVERY_MIXER
+def test_state_is_left_as_it_was(name: str):
+    """Extending twice from one state gives the same twice: states are values."""
+    module, x = mixer(name), inputs()
+    _, state = module.extend(x[:, :9], module.initial_state(len(x), "cpu", x.dtype))
+    once, _ = module.extend(x[:, 9:15], state)
+    twice, _ = module.extend(x[:, 9:15], state)
+    assert torch.equal(once, twice)
+
+
+@EVERY_MIXER
+def test_batch_rows_do_not_meet(name: str):
+    """Each sequence of a batch is computed as if it were alone."""
+    module, x = mixer(name), inputs(batch=3)
+    torch.testing.assert_close(module(x)[1:2], module(x[1:2]), rtol=1e-10, atol=1e-12)
+
+
+@EVERY_MIXER
+def test_gradients_reach_every_parameter(name: str):
+    """No parameter of a mixer is dead."""
+    module = mixer(name)
+    module(inputs()).square().sum().backward()
+    reached = {path for path, p in module.named_parameters() if p.grad is not None and p.grad.abs().max() > 1e-12}
+    assert reached == {path for path, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("data", [*FFNS.values(), {"kind": "none"}], ids=[*FFNS, "none"])
+def test_feed_forwards_act_on_each_position_alone(data: dict):
+    """A feed-forward keeps shapes, mixes no positions, and gradients reach every parameter."""
+    block = plan([stage("s", {"kind": "convolution"}, ffn=data)]).layers[0].ffn
+    if block is None:
+        assert data["kind"] == "none"
+        return
+    module, x = built(block), inputs()
+    y = module(x)
+    torch.testing.assert_close(y[:, 3:4], module(x[:, 3:4]), rtol=1e-10, atol=1e-12)
+    y.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 1e-12 for p in module.parameters())
+
+
+@pytest.mark.parametrize("data", NORMS.values(), ids=NORMS)
+@pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
+def test_norms_stand_in_their_place(data: dict, place: str):
+    """A layer computes x + f(N(x)), N(x + f(x)) or x + N'(f(N(x))) for its mixer and then for its feed-forward."""
+    from block_variants import organism
+
+    model = organism([stage("s", MIXERS["attention"], norm={**data, "place": place})])
+    model = model.requires_grad_(False)
+    for i, parameter in enumerate(model.parameters()):
+        parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
+    layer, x = model.stages.get_submodule("s.0"), inputs()
+    expected = x
+    for part in ("mixer", "ffn"):
+        f, norm = layer.get_submodule(part), layer.get_submodule(f"{part}_norm")
+        if place == "pre":
+            expected = expected + f(norm(expected))
+        elif place == "post":
+            expected = norm(expected + f(expected))
+        else:
+            expected = expected + layer.get_submodule(f"{part}_out_norm")(f(norm(expected)))
+    torch.testing.assert_close(layer(x, lambda m, x: m(x)), expected, rtol=1e-12, atol=1e-12)

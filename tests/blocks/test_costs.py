@@ -1,0 +1,120 @@
+"""What a plan counts is what is built and computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from block_variants import CONTEXT, FFNS, MIXERS, built, inputs, mixer, mixer_plan, plan, stage
+from torch.utils.flop_counter import FlopCounterMode
+
+from evo.blocks.attention.stencils import FullStencil, StencilSpec, WindowStencil
+from evo.blocks.base import values
+from evo.dsl.plan import BlockPlan, matmul_flops
+from evo.kernels.attention import Stencil
+
+EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
+
+
+def linear_flops(module: torch.nn.Module, x: torch.Tensor) -> int:
+    """What torch counts for products of activations with two-dimensional matrices."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    counts = counter.get_flop_counts().get("Global", {})
+    return sum(count for operation, count in counts.items() if str(operation) in ("aten.mm", "aten.addmm"))
+
+
+def planned_linear_flops(block: BlockPlan) -> float:
+    """What the plan counts for the same."""
+    linear = [weight for b in block.blocks() for weight in b.weights if weight.use == "linear"]
+    return matmul_flops(tuple(linear))
+
+
+@EVERY_MIXER
+def test_planned_parameters_are_built(name: str):
+    """A mixer's parameters have exactly the planned names, shapes and uses."""
+    planned = {path[1:]: (weight.shape, weight.use) for path, weight in mixer_plan(name).named_weights("")}
+    module = mixer(name)
+    assert {path: (tuple(p.shape), getattr(p, "use", None)) for path, p in module.named_parameters()} == planned
+    assert list(module.state_dict()) == [path for path, _ in module.named_parameters()]
+    assert mixer_plan(name).parameters == sum(p.numel() for p in module.parameters())
+
+
+@EVERY_MIXER
+def test_planned_matrix_flops_are_spent(name: str):
+    """Torch counts as many operations for matrices as the plan."""
+    batch = 2
+    counted = linear_flops(mixer(name), inputs(CONTEXT, batch))
+    assert counted == planned_linear_flops(mixer_plan(name)) * CONTEXT * batch
+
+
+@pytest.mark.parametrize("data", FFNS.values(), ids=FFNS)
+def test_feed_forward_flops(data: dict):
+    """A feed-forward costs its matrices."""
+    block = plan([stage("s", {"kind": "convolution"}, ffn=data)]).layers[0].ffn
+    assert block is not None
+    assert linear_flops(built(block), inputs(CONTEXT, 2)) == block.flops * CONTEXT * 2
+
+
+@EVERY_MIXER
+def test_taps_are_counted(name: str):
+    """Depthwise taps cost two operations each a token, like matrices: nothing else of the plan's matmul part is left."""
+    for block in mixer_plan(name).blocks():
+        taps = sum(weight.count for weight in block.weights if weight.use == "taps")
+        linear = sum(weight.count for weight in block.weights if weight.use == "linear")
+        assert matmul_flops(block.weights) == 2 * (taps + linear)
+
+
+def brute_force_pairs(stencil: StencilSpec, context: int, causal: bool) -> int:
+    """Visible pairs counted on the mask that the kernels apply."""
+    fields = {key: getattr(stencil, key) for key in type(stencil).model_fields}
+    kernel = Stencil(kind=stencil.kind or "", causal=causal, **fields)
+    positions = torch.arange(context)
+    return int(kernel.allows(positions[:, None], positions[None, :]).sum())
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("context", [1, 2, 7, 24])
+@pytest.mark.parametrize("size", [1, 2, 5, 23, 24, 60])
+@pytest.mark.parametrize("sinks", [0, 1, 3, 24, 40])
+def test_visible_pairs(size: int, sinks: int, context: int, causal: bool):
+    """The closed form of visible pairs equals a sum over the mask."""
+    window = WindowStencil(size=size, sinks=sinks)
+    assert window.visible(context, causal) == brute_force_pairs(window, context, causal)
+    full = FullStencil()
+    assert full.visible(context, causal) == brute_force_pairs(full, context, causal)
+
+
+def test_visible_pairs_of_a_huge_context_are_immediate():
+    """Ten million positions are counted without walking over them."""
+    assert WindowStencil(size=4, sinks=2).visible(10_000_000, True) == 6 * 10_000_000 - 6 - 3 - 6
+
+
+@pytest.mark.parametrize("name", [name for name, data in MIXERS.items() if data.get("kind") == "attention"])
+def test_attention_pairs_cost_two_products(name: str):
+    """Besides its matrices, attention costs 4 * heads * head_dim for each visible pair."""
+    block = mixer_plan(name)
+    data = MIXERS[name].get("stencil", {"kind": "full"})
+    stencil = WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
+    inner = block.settings["heads"] * block.settings["head_dim"]
+    pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT
+    assert block.flops == pytest.approx(matmul_flops(block.weights) + 4 * inner * pairs)
+
+
+@EVERY_MIXER
+def test_planned_cache_is_kept(name: str):
+    """After any number of tokens, a state holds as many values as the plan says."""
+    module, batch = mixer(name), 3
+    whole = plan([stage("s", MIXERS[name])])
+    state = module.initial_state(batch, "cpu", torch.float64)
+    assert values(state) == whole.cache_values(0) * batch
+    for seen, x in enumerate(inputs(batch=batch).split(1, dim=1), 1):
+        _, state = module.extend(x, state)
+        assert values(state) == whole.cache_values(seen) * batch
+
+
+@EVERY_MIXER
+def test_a_long_chunk_leaves_the_planned_cache(name: str):
+    """The same after one chunk longer than any window."""
+    module, batch = mixer(name), 2
+    _, state = module.extend(inputs(batch=batch), module.initial_state(batch, "cpu", torch.float64))
+    assert values(state) == plan([stage("s", MIXERS[name])]).cache_values(CONTEXT) * batch
