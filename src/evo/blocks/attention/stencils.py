@@ -47,14 +47,19 @@ class WindowStencil(StencilSpec):
     def visible(self, context: int, causal: bool) -> int:
         size, sinks = min(self.size, context), min(self.sinks, context)
         past = size * (size + 1) // 2 + (context - size) * size
-        pairs = past if causal else 2 * past - context
-        hidden_sinks = (_before_window(t, sinks, size) for t in range(context))
-        return pairs + sum(hidden_sinks) + (0 if causal else sum(max(0, sinks - t - size) for t in range(sinks)))
+        behind = _staircase(context - size, sinks)
+        if causal:
+            return past + behind
+        ahead = _staircase(sinks - size, sinks)
+        return 2 * past - context + behind + ahead
 
     def window(self) -> int | None:
         return self.size - 1
 
 
-def _before_window(query: int, sinks: int, size: int) -> int:
-    """How many sinks lie before the query's window."""
-    return max(0, min(sinks, query - size + 1))
+def _staircase(steps: int, height: int) -> int:
+    """1 + 2 + ... over so many steps, each at most `height`: sinks that leave the window one query after another."""
+    if steps <= 0:
+        return 0
+    rising = min(steps, height)
+    return rising * (rising + 1) // 2 + (steps - rising) * height
