@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -54,12 +54,18 @@ class Diagnostic:
 
 
 class DiagnosticError(Exception):
-    """Raised once, with every diagnostic that was collected."""
+    """Raised once, with every diagnostic that was collected, and the text they are about (by file, if of several)."""
 
-    def __init__(self, diagnostics: Iterable[Diagnostic], source: str = "") -> None:
+    def __init__(self, diagnostics: Iterable[Diagnostic], source: str | Mapping[str, str] = "") -> None:
         self.diagnostics = tuple(diagnostics)
         self.source = source
         super().__init__("\n".join(f"{d.code} {d.message}" for d in self.diagnostics))
+
+    def source_of(self, diagnostic: Diagnostic) -> str:
+        """The text that a diagnostic is about."""
+        if isinstance(self.source, str):
+            return self.source
+        return self.source.get(diagnostic.span.file, "") if diagnostic.span else ""
 
 
 def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

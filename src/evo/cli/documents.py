@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,24 +21,34 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for pr
 
 
 def found_in(paths: Sequence[Path]) -> list[Path]:
-    """The files meant by some paths, each once, folders in alphabetical order. Raises DiagnosticError for an empty folder."""
+    """The files meant by some paths, each once, folders in alphabetical order.
+
+    Raises DiagnosticError for a folder without any.
+    """
     files: dict[Path, None] = {}
     for path in paths:
         files.update(dict.fromkeys(_files(path)))
     return list(files)
 
 
-def read_valid(path: Path) -> Loaded:
-    """A document without errors; its warnings are shown. Raises DiagnosticError with all of its errors."""
+def read_valid(*paths: Path) -> list[Loaded]:
+    """Documents without errors; their warnings are shown. Raises DiagnosticError with every error of all of them."""
     from evo.compiler.check import check
     from evo.dsl.document import load
 
-    loaded = load(path)
-    diagnostics = check(loaded)
-    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    loaded: list[Loaded] = []
+    errors: list[Diagnostic] = []
+    sources: dict[str, str] = {}
+    for path in paths:
+        try:
+            loaded.append(load(path))
+            diagnostics, sources[str(path)] = check(loaded[-1]), loaded[-1].text
+        except DiagnosticError as error:
+            diagnostics, sources[str(path)] = list(error.diagnostics), str(error.source)
+        errors += [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+        view.show([d for d in diagnostics if d.severity == "warning"], sources[str(path)])
     if errors:
-        raise DiagnosticError(errors, loaded.text)
-    view.show(diagnostics, loaded.text, sys.stderr)
+        raise DiagnosticError(errors, sources)
     return loaded
 
 

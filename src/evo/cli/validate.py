@@ -56,7 +56,7 @@ def _report(path: Path) -> _Report:
     try:
         loaded = load(path)
     except DiagnosticError as error:
-        return _Report(path, error.diagnostics, error.source, None)
+        return _Report(path, error.diagnostics, str(error.source), None)
     diagnostics = tuple(check(loaded))
     is_valid = not any(diagnostic.severity == "error" for diagnostic in diagnostics)
     return _Report(path, diagnostics, loaded.text, content_hash(loaded.document) if is_valid else None)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from typing import IO, Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, Span, plain, render
@@ -45,7 +46,8 @@ def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
     if as_json:
         print_json(command, {"error": [diagnostic.to_data() for diagnostic in error.diagnostics]})
     else:
-        show(error.diagnostics, error.source)
+        for source, diagnostics in groupby(error.diagnostics, error.source_of):
+            show(list(diagnostics), source)
 
 
 def os_error(error: OSError) -> DiagnosticError:

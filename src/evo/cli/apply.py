@@ -1,0 +1,49 @@
+"""`evo apply PATCH CFG`: a changed document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.base.diagnostics import DiagnosticError
+from evo.cli import view
+from evo.cli.documents import Json, read_valid
+
+
+def command(
+    patch: Annotated[Path, typer.Argument(metavar="PATCH", help="A patch, as `evo diff --patch` prints it.")],
+    config: Annotated[Path, typer.Argument(metavar="CFG", help="The document it changes; the file stays as it is.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the result here instead of printing it.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", "-R", help="Undo the patch instead.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Apply a patch to a document.
+
+    The result is validated and in canonical form. A patch that does not fit changes nothing.
+    """
+    from evo.base.files import write_atomic
+    from evo.compiler.check import require_valid
+    from evo.dsl.canonical import content_hash, to_data, to_yaml
+    from evo.dsl.document import parse
+    from evo.dsl.patch import apply_data, patch_from_node
+    from evo.dsl.yaml import read_file, write
+
+    [loaded] = read_valid(config)
+    node, text = read_file(patch)
+    wanted = patch_from_node(node, text)
+    try:
+        data = apply_data(wanted.invert() if reverse else wanted, to_data(loaded.document))
+    except DiagnosticError as error:
+        raise DiagnosticError(error.diagnostics, text) from None
+    document = require_valid(parse(write(data), f"{config} after {patch}"))
+    if out is not None:
+        write_atomic(out, to_yaml(document))
+    if as_json:
+        data = to_data(document)
+        shown = None if out is None else str(out)
+        view.print_json("apply", {"document": data, "content_hash": content_hash(document), "out": shown})
+    elif out is None:
+        print(to_yaml(document), end="")
+    return 0
