@@ -1,0 +1,136 @@
+"""A run directory: where its files are, and how they are written. The journal is the truth; the files are for people."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evo import __version__
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.files import write_atomic
+from evo.dsl.canonical import to_data
+from evo.dsl.document import parse
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.yaml import read_file, write
+from evo.evolution.evaluate import Evaluation
+from evo.evolution.journal import Candidate
+
+RUN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run's result depends on, and how it is carried out.
+
+    seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. workers and
+    the budgets say how: they do not change the result of candidates that stay within them.
+    """
+
+    seeds: tuple[str, ...]
+    root: str
+    evolve: EvolveSpec
+    device: str = "cpu"
+    workers: int = 1
+    max_seconds: float | None = None
+    max_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """What is needed to repeat the run."""
+        return self.path / "run.yaml"
+
+    @property
+    def journal_file(self) -> Path:
+        """The journal."""
+        return self.path / "journal.sqlite"
+
+    def variant(self, candidate: Candidate) -> Path:
+        """The YAML of a candidate; its snapshot stands beside it."""
+        return self.path / f"gen_{candidate.generation:04d}" / f"variant_{candidate.slot:02d}.yaml"
+
+    def create(self, settings: Settings, corpora: dict[str, str]) -> None:
+        """Make the directory. Raises DiagnosticError (EVO601) if a run is there already."""
+        if self.settings_file.exists() or self.journal_file.exists():
+            help = f"`evo resume {self.path}` continues it; --force starts anew"
+            raise DiagnosticError([Diagnostic("EVO601", f"{self.path} already holds a run", None, help)])
+        write_atomic(self.settings_file, write(settings_data(settings, corpora)))
+
+    def load(self) -> Settings:
+        """The settings of an existing run. Raises DiagnosticError (EVO600) if there is none."""
+        if not self.settings_file.is_file():
+            help = "a run directory holds run.yaml and journal.sqlite"
+            raise DiagnosticError([Diagnostic("EVO600", f"{self.path} is not a run directory", None, help)])
+        data = read_file(self.settings_file)[0].plain()
+        if not isinstance(data, dict) or data.get("evo_run") != RUN_VERSION:
+            raise DiagnosticError([Diagnostic("EVO600", f"{self.settings_file} is not a run of this version")])
+        how = data["how"]
+        evolve = parse(write({**_shell(data["seeds"][0]), "evolve": data["evolve"]})).document.evolve
+        seeds = tuple(write(seed) for seed in data["seeds"])
+        return Settings(seeds, data["root"], evolve, how["device"], how["workers"], how["max_seconds"], how["max_memory"])
+
+    def write_variant(self, candidate: Candidate, evaluation: Evaluation, score: dict[str, float] | None) -> None:
+        """Write a candidate's YAML, headed by where it came from and what it scored, and its snapshot."""
+        path = self.variant(candidate)
+        if evaluation.snapshot:
+            write_atomic(path.with_suffix(".safetensors"), evaluation.snapshot)
+        write_atomic(path, header(candidate, evaluation, score) + candidate.document)
+
+
+def header(candidate: Candidate, evaluation: Evaluation, score: dict[str, float] | None) -> str:
+    """The comment lines above a variant."""
+    parents = ", ".join(candidate.parents) or "none (a seed)"
+    lines = [f"variant {candidate.id}, content {candidate.hash}", f"parents: {parents}"]
+    if candidate.operators:
+        lines.append(f"made by: {', '.join(candidate.operators)}")
+    if evaluation.cause:
+        lines.append(f"no score: {evaluation.cause}: {evaluation.message}")
+    else:
+        objective = f", objective {score['objective']:.4f}" if score else ""
+        lines.append(f"held-out {evaluation.bits_per_byte:.4f} bits per byte{objective}")
+        ratio = evaluation.fp32_bytes / max(1, len(evaluation.snapshot))
+        lines.append(f"snapshot {ratio:.1f}x smaller than fp32, loss after restoring {evaluation.snapshot_increase:+.2%}")
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]:
+    """`run.yaml` as plain data."""
+    import torch
+
+    return {
+        "evo_run": RUN_VERSION,
+        "evolve": to_data(settings.evolve),
+        "seeds": [to_data(parse(seed).document) for seed in settings.seeds],
+        "root": settings.root,
+        "corpora": corpora,
+        "how": {
+            "device": settings.device,
+            "workers": settings.workers,
+            "max_seconds": settings.max_seconds,
+            "max_memory": settings.max_memory_bytes,
+        },
+        "made_with": {
+            "evo": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "platform": f"{sys.platform} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _shell(seed: dict[str, Any]) -> dict[str, Any]:
+    """A seed without its own search settings."""
+    return {key: value for key, value in seed.items() if key != "evolve"}
+
