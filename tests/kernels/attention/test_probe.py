@@ -1,0 +1,115 @@
+"""The probe: statistics of heads, by the definition and by the Triton kernel."""
+
+from dataclasses import astuple
+
+import pytest
+import torch
+
+from evo.kernels.attention import Stencil, attend, probe
+from evo.kernels.dispatch import BackendError
+from evo.kernels.triton_support import is_interpreting
+
+DEVICE = "cpu" if is_interpreting() or not torch.cuda.is_available() else "cuda"
+needs_triton = [
+    pytest.mark.skipif(
+        not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device or TRITON_INTERPRET=1"
+    )
+]
+if not is_interpreting():
+    needs_triton.append(pytest.mark.gpu)
+
+
+def draw(T=70, H=4, G=2, K=16, dtype=torch.float32, device="cpu"):
+    stream = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, T, H, K, generator=stream), torch.randn(2, T, G, K, generator=stream)
+    return (3 * q).to(device, dtype), k.to(device, dtype)
+
+
+def by_hand(p, threshold):
+    """Statistics of one row of probabilities over the positions 0..t, for the query at t."""
+    t = len(p) - 1
+    positions = torch.arange(t + 1, dtype=p.dtype)
+    centre = (p * positions).sum() / p.sum()
+    return [
+        (p * (t - positions)).sum(),
+        (p * (positions - centre) ** 2).sum(),
+        -(p * p.log()).sum(),
+        (p * p).sum(),
+        (p < threshold).double().mean(),
+    ]
+
+
+def test_reference_is_the_definition():
+    """With every row taken, each statistic is the mean over rows of its formula."""
+    q, k = (x.double() for x in draw(T=9, H=2, G=2))
+    expected = torch.zeros(2, 5, dtype=torch.float64)
+    for b in range(2):
+        for h in range(2):
+            for t in range(9):
+                p = (k[b, : t + 1, h] @ q[b, t, h] * 16**-0.5).softmax(0)
+                expected[h] += torch.stack(by_hand(p, 1e-2)) / 18
+    found = probe(q, k, stencil=Stencil(), row_stride=1, threshold=1e-2)
+    torch.testing.assert_close(torch.stack(astuple(found), dim=1), expected)
+
+
+def test_a_head_that_looks_at_itself_has_no_span():
+    """A window of one: span, variance and entropy are zero, the square is one."""
+    found = probe(*draw(), stencil=Stencil("window", 1), row_stride=1)
+    for name, value in (("span", 0), ("variance", 0), ("entropy", 0), ("square", 1), ("share_below", 0)):
+        torch.testing.assert_close(getattr(found, name), torch.full((4,), float(value)))
+
+
+def test_uniform_attention_has_the_entropy_of_its_window():
+    """Zero queries over a full window of 8: entropy ln 8, span 3.5, variance 63/12."""
+    q, k = draw(T=64)
+    found = probe(q * 0, k, stencil=Stencil("window", 8), row_stride=64)
+    torch.testing.assert_close(found.entropy, torch.full((4,), 8.0).log())
+    torch.testing.assert_close(found.span, torch.full((4,), 3.5))
+    torch.testing.assert_close(found.variance, torch.full((4,), 63 / 12))
+
+
+def test_explicit_triton_is_never_replaced():
+    """Asking for Triton where it cannot run is an error."""
+    q, k = draw(dtype=torch.float64)
+    with pytest.raises(BackendError, match="probe: backend 'triton' cannot run"):
+        probe(q, k, stencil=Stencil(), backend="triton")
+
+
+CASES = {
+    "plain": (Stencil(), {}),
+    "window": (Stencil("window", 20, sinks=3), {}),
+    "both ways": (Stencil("window", 20, causal=False), {}),
+    "prefix": (Stencil("prefix", 33), {"soft_cap": 2.0}),
+    "sink": (Stencil(), {"sink_logits_H": torch.tensor([0.0, 1.0, 2.0, 3.0])}),
+    "packed": (Stencil(), {"segments_BT": (torch.arange(70) // 30).expand(2, -1)}),
+    "alibi": (Stencil(), {"alibi_slopes_H": torch.tensor([0.5, 0.2, 0.1, 0.0])}),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 8])
+@pytest.mark.parametrize(("stencil", "options"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_triton_probe_equals_float64(part, stencil, options, stride):
+    """Exact to 1e-5 relative to float64 on the same rows, with and without a given log-sum-exp."""
+    options = {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in options.items()}
+    q, k = draw(device=DEVICE)
+    wide = {name: x.double() if name.endswith("_H") else x for name, x in options.items()}
+    expected = astuple(probe(q.double(), k.double(), stencil=stencil, row_stride=stride, backend="reference", **wide))
+    found = astuple(probe(q, k, stencil=stencil, row_stride=stride, backend="triton", **options))
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_triton_probe_takes_the_log_sum_exp_of_another_backend(part):
+    """A log-sum-exp from the attention kernel gives the same statistics as the probe's own."""
+    from evo.kernels.attention.triton_operator import attention, pack
+
+    q, k = draw(device=DEVICE)
+    stencil = Stencil("window", 20)
+    _, lse = attention(q, k, k, None, None, None, None, pack(stencil), 0, 16**-0.5, 0.0)
+    given = probe(q, k, stencil=stencil, lse_BHT=lse, backend="triton")
+    torch.testing.assert_close(astuple(given), astuple(probe(q, k, stencil=stencil, backend="triton")))
+    torch.testing.assert_close(
+        attend(q, k, k, stencil=stencil, backend="triton"), attend(q, k, k, stencil=stencil), rtol=1e-4, atol=1e-5
+    )
