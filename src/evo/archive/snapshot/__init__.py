@@ -1,0 +1,16 @@
+"""Snapshots: the weights of a trained variant as a small file, whose loss of quality is measured and bounded.
+
+| file | holds |
+| --- | --- |
+| `record.py` | a snapshot in memory, its summary, its error |
+| `factors.py` | activation-weighted low-rank factors of a change |
+| `quantise.py` | int8 factors, int8 and int4 groups |
+| `methods.py` | the ways to hold one tensor's change, as a table |
+| `subject.py` | one tensor's change and the choices there are for it |
+| `encode.py` | the smallest plan whose measured loss stays within the tolerance |
+| `restore.py` | base and snapshot to weights |
+| `blob.py` | a snapshot to one safetensors blob and back |
+| `summary.py` | what is in a snapshot, in numbers |
+
+May import: evo.base, torch, safetensors. Never here: pickle, files, a model.
+"""

@@ -1,0 +1,157 @@
+"""A snapshot as one safetensors blob, and back. Never pickle.
+
+The arrays of all pieces are joined by dtype into at most five tensors, because a header entry for each would cost more
+than a small model's factors. The metadata key `evo` is JSON; its `tensors` is a table with one line a piece, in order:
+method, rank, shape (`128x512`, `-` for a scalar), name. From it each array's place follows.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from evo.archive.snapshot.methods import METHODS
+from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
+from evo.base.digest import digest_bytes, digest_data
+
+FORMAT = "evo-snapshot"
+VERSION = 1
+STREAMS = {
+    torch.int8: "int8",
+    torch.uint8: "int4",
+    torch.bfloat16: "scales",
+    torch.float16: "half",
+    torch.float32: "float",
+}
+
+
+def to_bytes(snapshot: Snapshot) -> bytes:
+    """The blob. The same snapshot gives the same bytes.
+
+    Raises:
+        SnapshotError: a tensor's name with a line break in it.
+    """
+    streams = _join([array for piece in snapshot.pieces for array in piece.arrays])
+    draft = _save(snapshot, streams, 0.0)
+    return _save(snapshot, streams, snapshot.fp32_bytes / len(draft))
+
+
+def _save(snapshot: Snapshot, streams: dict[str, Tensor], compression: float) -> bytes:
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tolerance": snapshot.tolerance,
+        "loss_trained": snapshot.loss_trained,
+        "loss_restored": snapshot.loss_restored,
+        "evaluations": snapshot.evaluations,
+        "fp32_bytes": snapshot.fp32_bytes,
+        "compression": f"{compression:010.2f}",  # of a fixed width: the ratio must not change the size it tells of
+        "base": snapshot.base_digest,
+        "metadata": dict(sorted(snapshot.metadata.items())),
+        "tensors": "\n".join(map(_to_line, snapshot.pieces)),
+    }
+    head["digest"] = _digest(head, streams)
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False)
+    return save(streams, metadata={"evo": text})  # one key: the library writes several in an order of its own
+
+
+def from_bytes(data: bytes) -> Snapshot:
+    """The inverse of `to_bytes`.
+
+    Raises:
+        SnapshotError: not a snapshot, a newer one, or a damaged one; says which.
+    """
+    head = _head(data)
+    if head.get("format") != FORMAT:
+        raise SnapshotError("not a snapshot of this program: a safetensors file of another kind")
+    if head.get("version") != VERSION:
+        raise SnapshotError(f"a snapshot of format version {head.get('version')!r}; this program reads {VERSION}")
+    try:
+        streams = load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise SnapshotError(f"a damaged snapshot: {error}") from error
+    if head.get("digest") != _digest({key: value for key, value in head.items() if key != "digest"}, streams):
+        raise SnapshotError("a damaged snapshot: its digest does not match its content")
+    try:
+        pieces = _split([_from_line(line) for line in head["tensors"].splitlines()], streams)
+        return Snapshot(
+            pieces,
+            head["base"],
+            float(head["tolerance"]),
+            float(head["loss_trained"]),
+            float(head["loss_restored"]),
+            int(head["evaluations"]),
+            dict(head["metadata"]),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SnapshotError(f"a damaged snapshot: {error}") from error
+
+
+def _head(data: bytes) -> dict[str, Any]:
+    """The JSON of the metadata key; `safetensors` itself gives metadata from files only."""
+    if len(data) < 8:
+        raise SnapshotError("not a snapshot: shorter than a safetensors header")
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise SnapshotError("not a snapshot, or one that was cut short: its header is longer than the file")
+    try:
+        return dict(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["evo"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SnapshotError("not a snapshot: no header of this program") from error
+
+
+def _join(arrays: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Arrays joined by dtype, in order."""
+    joined = {
+        name: torch.cat([array for array in arrays if array.dtype == dtype] or [torch.empty(0, dtype=dtype)])
+        for dtype, name in STREAMS.items()
+    }
+    return {name: tensor for name, tensor in joined.items() if tensor.numel()}
+
+
+def _split(pieces: Sequence[Piece], streams: dict[str, Tensor]) -> tuple[Piece, ...]:
+    """Pieces with their arrays, cut from the streams in order; every number must be used."""
+    places = dict.fromkeys(STREAMS.values(), 0)
+
+    def cut(dtype: torch.dtype, length: int) -> Tensor:
+        name = STREAMS[dtype]
+        stream, start = streams.get(name, torch.empty(0, dtype=dtype)), places[name]
+        places[name] = start + length
+        if stream.dtype != dtype or stream.ndim != 1 or places[name] > len(stream):
+            raise ValueError(f"too few {name} numbers for its table of tensors")
+        return stream[start : places[name]].clone()
+
+    filled = []
+    for piece in pieces:
+        layout = METHODS[piece.method].layout(piece.shape, piece.rank)
+        arrays = tuple(cut(dtype, length) for dtype, length in layout)
+        filled.append(Piece(piece.name, piece.shape, piece.method, piece.rank, arrays))
+    if any(len(stream) != places.get(name) for name, stream in streams.items()):
+        raise ValueError("more numbers than its table of tensors tells of")
+    return tuple(filled)
+
+
+def _to_line(piece: Piece) -> str:
+    if len(piece.name.splitlines()) != 1:
+        raise SnapshotError(f"a tensor's name must be one line of text, not {piece.name!r}")
+    return f"{piece.method} {piece.rank} {'x'.join(map(str, piece.shape)) or '-'} {piece.name}"
+
+
+def _from_line(line: str) -> Piece:
+    method, rank, shape, name = line.split(" ", 3)
+    dims = () if shape == "-" else tuple(map(int, shape.split("x")))
+    if method not in METHODS or int(rank) < 0 or min(dims, default=0) < 0:
+        raise ValueError(f"a table line that makes no sense: {line!r}")
+    return Piece(name, dims, method, int(rank), ())
+
+
+def _digest(head: dict[str, Any], streams: dict[str, Tensor]) -> str:
+    arrays = [streams[name].view(torch.uint8).numpy().tobytes() for name in STREAMS.values() if name in streams]
+    return digest_bytes(b"".join([digest_data(head).encode(), *arrays]))

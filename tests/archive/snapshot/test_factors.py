@@ -1,0 +1,75 @@
+"""Activation-weighted factors: optimal in the outputs, and honest about bad moments."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evo.archive.snapshot.factors import decompose
+from evo.archive.snapshot.record import SnapshotError
+
+
+def draw(seed: int, *shape: int) -> torch.Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 12), st.sampled_from(["none", "rows", "columns"]))
+def test_all_parts_make_the_change(seed: int, rows: int, columns: int, kind: str) -> None:
+    """The sum of all parts is the change, whatever the weighting, and the parts' powers fall."""
+    change, inputs = draw(seed, rows, columns), draw(seed + 1, 50, columns)
+    moment = {"none": None, "rows": draw(seed, rows).square(), "columns": inputs.T @ inputs}[kind]
+    parts = decompose("w", change, draw(seed + 2, rows, columns), moment)
+    torch.testing.assert_close(parts.left_MK @ parts.right_KN, change)
+    assert (parts.power_K.diff() <= 0).all()
+
+
+def test_outputs_are_what_counts() -> None:
+    """At equal rank, weighted factors move the outputs less than half as far off as unweighted ones do."""
+    inputs = draw(0, 500, 32) * torch.logspace(0, -3, 32, dtype=torch.float64)
+    change, weights = draw(1, 24, 32), draw(2, 24, 32)
+
+    def output_error(moment: torch.Tensor | None) -> float:
+        parts = decompose("w", change, weights, moment)
+        approximation = parts.left_MK[:, :6] @ parts.right_KN[:6]
+        return float((inputs @ (approximation - change).T).norm())
+
+    assert output_error(inputs.T @ inputs / 500) < 0.5 * output_error(None)
+
+
+def test_power_is_the_share_of_the_outputs() -> None:
+    """The summed power of all parts is the power of the change's outputs over that of the trained weights' outputs."""
+    inputs, change, weights = draw(0, 400, 8), draw(1, 6, 8), draw(2, 6, 8)
+    parts = decompose("w", change, weights, inputs.T @ inputs)
+    expected = (inputs @ change.T).square().sum() / (inputs @ weights.T).square().sum()
+    assert float(parts.power_K.sum()) == pytest.approx(float(expected), rel=1e-2)
+    assert parts.rank(0.0) == 6
+    assert parts.rank(math.inf) == 0
+
+
+@pytest.mark.parametrize("moment", [torch.zeros(3), torch.zeros(4, 4)])
+def test_no_inputs_count_as_equal(moment: torch.Tensor) -> None:
+    """A moment of zeros, from a layer that nothing reached, counts as none."""
+    change, weights = draw(0, 3, 4), draw(1, 3, 4)
+    torch.testing.assert_close(
+        decompose("w", change, weights, moment).power_K, decompose("w", change, weights, None).power_K
+    )
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (torch.ones(4), r"shape \(4,\), expected \(4, 4\) or \(3,\)"),
+        (torch.ones(3, 3), "shape"),
+        (torch.full((4, 4), math.nan), "NaN"),
+        (torch.tensor([1.0, -1.0, 1.0]), "negative"),
+        (torch.ones(4, 4) * torch.tensor([1.0, 9.0, 9.0, 9.0]), "not positive semidefinite"),
+    ],
+)
+def test_bad_moments_are_named(moment: torch.Tensor, text: str) -> None:
+    """A moment of another shape or without meaning raises SnapshotError with the tensor's name."""
+    with pytest.raises(SnapshotError, match=rf"'layer\.w'.*{text}"):
+        decompose("layer.w", draw(0, 3, 4), draw(1, 3, 4), moment)
