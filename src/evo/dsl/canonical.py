@@ -20,9 +20,9 @@ def to_data(spec: Spec) -> dict[str, Any]:
     for key, shape in shapes(type(spec)).items():
         value = getattr(spec, shape.name)
         if shape.info.is_required() or value != shape.default:
-            plain = _plain(value, shape)
-            if plain != {} or shape.info.is_required():
-                data[key] = plain
+            written = plain(value, shape)
+            if written != {} or shape.info.is_required():
+                data[key] = written
     return data
 
 
@@ -40,15 +40,16 @@ def content_hash(document: Document) -> str:
     return digest_data({key: data.get(key) for key in ("evo", "organism", "train")})
 
 
-def _plain(value: Any, shape: FieldShape) -> Any:
+def plain(value: Any, shape: FieldShape) -> Any:
+    """The value of one field as plain data, in canonical form."""
     if isinstance(value, Spec):
         return to_data(value)
     if isinstance(value, tuple):
-        items = [_plain(item, shape) for item in cast(tuple[Any, ...], value)]
+        items = [plain(item, shape) for item in cast(tuple[Any, ...], value)]
         return items[0] if shape.many and shape.many.bare and len(items) == 1 else items
     if isinstance(value, dict):
         table = cast(dict[str, Any], value)
-        return {key: _plain(table[key], shape) for key in sorted(table)}
+        return {key: plain(table[key], shape) for key in sorted(table)}
     return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
 
 

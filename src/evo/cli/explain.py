@@ -1,0 +1,85 @@
+"""`evo explain CFG`: what a document builds. `evo explain EVO210`: what a code means."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
+from evo.cli import view
+from evo.cli.documents import Json, read_valid
+
+
+def command(
+    subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
+    as_json: Json = False,
+) -> int:
+    """Show what a document builds, layer by layer, or what a code means.
+
+    Numbers are those of one layer; FLOPs are those of a forward pass over a full context; bytes are those of bf16.
+    """
+    if re.fullmatch(r"EVO\d+", subject, re.IGNORECASE) and not Path(subject).exists():
+        return _explain_code(subject.upper(), as_json)
+    return _explain_document(Path(subject), as_json)
+
+
+def _explain_document(path: Path, as_json: bool) -> int:
+    from evo.compiler.resolve import resolve
+    from evo.dsl.canonical import content_hash
+    from evo.report.explain import to_data
+
+    [loaded] = read_valid(path)
+    document = loaded.document
+    plan = resolve(document.organism)
+    if as_json:
+        head = {"name": document.name, "content_hash": content_hash(document)}
+        view.print_json("explain", {**head, **to_data(plan)})
+        return 0
+    print(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
+    print(f"content hash {content_hash(document)}\n")
+    _print_layers(plan)
+    return 0
+
+
+def _print_layers(plan: object) -> None:
+    from evo.compiler.plan import Plan
+    from evo.report.costs import LABELS, costs
+    from evo.report.explain import rows
+
+    assert isinstance(plan, Plan)
+    shown = rows(plan)
+    lines = [["layers", "", "block", "parameters", "FLOPs/token", "cache B/token", "state B"]]
+    for row in shown:
+        numbers = (row.parameters, row.flops_per_token, row.cache_bytes_per_token, row.state_bytes)
+        lines.append([row.layers, row.role, row.kind, *map(view.count, numbers)])
+    head, *body = view.table(lines, left=3).splitlines()
+    print(head)
+    indent = " " * (max(len(line[0]) for line in lines) + max(len(line[1]) for line in lines) + 4)
+    for row, line in zip(shown, body, strict=True):
+        print(line)
+        for details in filter(None, (row.settings, row.weights)):
+            print(textwrap.fill(details, 100, initial_indent=indent, subsequent_indent=indent))
+    totals = costs(plan).to_data()
+    print(f"\n{view.table([[LABELS[key], view.count(value)] for key, value in totals.items()])}")
+
+
+def _explain_code(code: str, as_json: bool) -> int:
+    from evo.base.codes import CODES
+
+    if code not in CODES:
+        help = f"{suggestion(code, CODES)}known codes: {', '.join(CODES)}"
+        raise DiagnosticError([Diagnostic("EVO005", f"there is no code {code}", None, help)])
+    entry = CODES[code]
+    if as_json:
+        view.print_json("explain", {"code": code, **entry.to_data()})
+        return 0
+    print(f"{code}: {entry.title}\n\n{entry.explanation}")
+    for title, text in (("Wrong", entry.wrong), ("Mended", entry.mended)):
+        if text:
+            body = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+            print(f"\n{title}:\n\n{body}")
+    return 0

@@ -1,0 +1,172 @@
+"""What a document builds, layer by layer: as data and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evo.compiler.plan import LayerPlan, Plan, StagePlan
+from evo.dsl.plan import BlockPlan
+from evo.report.costs import BYTES, costs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the layer table: a block, or the norms, of `count` equal layers that hold `copies` sets of weights.
+
+    The numbers are those of one layer. `part`: a block inside the one above, which counts it already.
+    """
+
+    layers: str
+    role: str
+    kind: str
+    settings: str
+    weights: str
+    parameters: int
+    flops_per_token: float
+    cache_bytes_per_token: int = 0
+    state_bytes: int = 0
+    count: int = 1
+    copies: int = 1
+    part: bool = False
+
+
+def rows(plan: Plan) -> list[Row]:
+    """The layer table. The equal layers of a stage share their rows."""
+    found = [_embedding(plan)]
+    for stage in plan.stages:
+        if stage.merge is not None:
+            shape, count = _shape(stage.merge.shape), stage.merge.count
+            found.append(Row(stage.name, "merge", "sum", f"of {', '.join(stage.sources)}", shape, count, 2.0 * count))
+        for indices in _equal_layers(stage):
+            found += _layer(stage, indices)
+    return [*found, *_end(plan)]
+
+
+def to_data(plan: Plan) -> dict[str, Any]:
+    """The whole plan as plain data: every layer with its blocks, shapes and costs, and the totals."""
+    return {
+        "width": plan.width,
+        "vocab": plan.vocab,
+        "context": plan.context,
+        "stages": [
+            {"name": stage.name, "from": list(stage.sources), "layers": [_layer_data(layer) for layer in stage.layers]}
+            for stage in plan.stages
+        ],
+        "weights": {path: list(weight.shape) for path, weight in plan.weights.items()},
+        "totals": costs(plan).to_data(),
+    }
+
+
+def _layer_data(layer: LayerPlan) -> dict[str, Any]:
+    parts = {name: _block_data(block) for name, block in layer.sublayers()}
+    return {"path": layer.path, "place": layer.place, "norm": _block_data(layer.norm), **parts}
+
+
+def _block_data(block: BlockPlan) -> dict[str, Any]:
+    return {
+        "kind": block.kind,
+        "settings": dict(block.settings),
+        "parameters": block.parameters,
+        "flops_per_token": block.flops,
+        "cache_bytes_per_token": _cache(block),
+        "state_bytes": _state(block),
+        "children": {name: _block_data(child) for name, child in block.children},
+    }
+
+
+def _equal_layers(stage: StagePlan) -> list[list[int]]:
+    """The indices of the layers that are equal but for their weights, in the order of their first one."""
+    groups: list[list[int]] = []
+    for index, layer in enumerate(stage.layers):
+        for group in groups:
+            if replace(stage.layers[group[0]], path=layer.path) == layer:
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return groups
+
+
+def _layer(stage: StagePlan, indices: list[int]) -> Iterator[Row]:
+    layer = stage.layers[indices[0]]
+    count, copies = len(indices), len({stage.layers[index].path for index in indices})
+    label = f"{stage.name} {_ranges(indices)}{'' if copies == count else ' shared'}"
+    for index, (role, block) in enumerate(layer.sublayers()):
+        yield replace(_row(role, block), layers=label if index == 0 else "", count=count, copies=copies)
+        for name, child in block.children:
+            if child.parameters or child.flops:
+                yield replace(_row(f"  {name}", child), part=True)
+    norms = [block for path, block in layer.blocks() if path.endswith("_norm")]
+    parameters, flops = sum(norm.parameters for norm in norms), sum(norm.flops for norm in norms)
+    settings = f"{len(norms)} of them, {layer.place}"
+    weights = _weights(layer.norm)
+    yield Row("", "norms", layer.norm.kind, settings, weights, parameters, flops, count=count, copies=copies)
+
+
+def _row(role: str, block: BlockPlan) -> Row:
+    numbers = (block.parameters, block.flops, _cache(block), _state(block))
+    return Row("", role, block.kind, _settings(block), _weights(block), *numbers)
+
+
+def _embedding(plan: Plan) -> Row:
+    weights = ", ".join(f"{weight.name} {_shape(weight.shape)}" for weight in plan.embedding)
+    return Row("embedding", "", "table", "", weights, sum(weight.count for weight in plan.embedding), 0.0)
+
+
+def _end(plan: Plan) -> Iterator[Row]:
+    if plan.final_norm is not None:
+        norm = plan.final_norm
+        yield Row("final", "norm", norm.kind, "", _weights(norm), norm.parameters, norm.flops)
+    kind = "tied" if plan.readout is None else "linear"
+    cap = "" if plan.soft_cap is None else f"soft_cap {plan.soft_cap:g}"
+    count = 0 if plan.readout is None else plan.readout.count
+    yield Row("readout", "", kind, cap, _shape((plan.vocab, plan.width)), count, 2.0 * plan.width * plan.vocab)
+
+
+def _ranges(indices: list[int]) -> str:
+    """0, 1, 2 and 5 as `0-2,5`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index - 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _settings(block: BlockPlan) -> str:
+    parts = [text for key, value in block.settings.items() if (text := _setting(key, value))]
+    parts += [child.kind for _, child in block.children if child.kind != "none" and not child.parameters]
+    return ", ".join(parts)
+
+
+def _setting(key: str, value: Any) -> str:
+    """A setting that is on, in words; nothing for one that is off or too long to read."""
+    if value is True:
+        return key
+    if isinstance(value, dict):
+        return " ".join([key, *(str(item) for item in value.values())])
+    if isinstance(value, (int, float, str)) and value and value != "none":
+        return f"{key} {value}"
+    return ""
+
+
+def _weights(block: BlockPlan) -> str:
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for weight in block.weights:
+        by_shape.setdefault(weight.shape, []).append(weight.name)
+    return ", ".join(f"{' '.join(names)} {_shape(shape)}" for shape, names in by_shape.items())
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _cache(block: BlockPlan) -> int:
+    return BYTES * sum(part.cost.cache_per_token for part in block.blocks())
+
+
+def _state(block: BlockPlan) -> int:
+    return BYTES * sum(part.cost.state for part in block.blocks())
