@@ -2,10 +2,10 @@
 
 First come low-rank plans: a part of a matrix's change is kept where it moves the layer's outputs by a given share of
 their power for each byte it costs. One threshold serves all matrices, so that one whose change is spread thin (a table,
-noise of the optimizer) does not take the bytes; an equal share of the energy in every matrix instead gave files 0.97x to
-1.55x as large at the same loss (eight tiny GPTs). Where no threshold will do, the whole change follows in 4 bits,
-8 bits, half precision, and at last the trained weights themselves. Plans are bisected and each one tried is measured, so
-what is returned was measured.
+noise of the optimizer) does not take the bytes; an equal share of the energy in every matrix instead gave files 0.97x
+to 1.55x as large at the same loss (eight tiny GPTs). Where no threshold will do, the whole change follows in 4 bits,
+8 bits, half precision, and at last the trained weights themselves. Plans are bisected and each one tried is measured,
+so what is returned was measured.
 """
 
 from __future__ import annotations
