@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,17 @@ def mutate(
         if differs(parent, child.document, plan) and accept(child, plan):
             return child
     raise NoChildError(f"no acceptable child in {TRIES} draws")
+
+
+def mutants(parent: Document, count: int, seed: int, mutations: int = 2) -> Iterator[Child]:
+    """`count` children with distinct content, none equal to the parent; child i has 1 to `mutations` mutations."""
+    known = {content_hash(parent)}
+    for index in range(count):
+        stream = Stream(seed).child("mutate", index)
+        number = 1 + int(stream.child("count").numpy().integers(mutations))
+        child = mutate(parent, stream, mutations=number, accept=lambda child, plan: child.hash not in known)
+        known.add(child.hash)
+        yield child
 
 
 def differs(parent: Document, child: Document, child_plan: Plan) -> bool:

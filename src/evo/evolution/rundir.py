@@ -66,18 +66,36 @@ class RunDirectory:
             raise DiagnosticError([Diagnostic("EVO601", f"{self.path} already holds a run", None, help)])
         write_atomic(self.settings_file, write(settings_data(settings, corpora)))
 
-    def load(self) -> Settings:
-        """The settings of an existing run. Raises DiagnosticError (EVO600) if there is none."""
+    @property
+    def reports(self) -> tuple[Path, Path]:
+        """What is written after the search: for programs, and for people."""
+        return self.path / "search_report.json", self.path / "report.html"
+
+    def corpora(self) -> dict[str, str]:
+        """The content digest of each corpus that the run began with."""
+        return self._data()["corpora"]
+
+    def load(self, workers: int | None = None) -> Settings:
+        """The settings of an existing run, on another number of workers if one is given.
+
+        Raises:
+            DiagnosticError: there is no run (EVO600).
+        """
+        data = self._data()
+        how = data["how"]
+        evolve = parse(write({**_shell(data["seeds"][0]), "evolve": data["evolve"]})).document.evolve
+        seeds = tuple(write(seed) for seed in data["seeds"])
+        count = how["workers"] if workers is None else workers
+        return Settings(seeds, data["root"], evolve, how["device"], count, how["max_seconds"], how["max_memory"])
+
+    def _data(self) -> dict[str, Any]:
         if not self.settings_file.is_file():
             help = "a run directory holds run.yaml and journal.sqlite"
             raise DiagnosticError([Diagnostic("EVO600", f"{self.path} is not a run directory", None, help)])
         data = read_file(self.settings_file)[0].plain()
         if not isinstance(data, dict) or data.get("evo_run") != RUN_VERSION:
             raise DiagnosticError([Diagnostic("EVO600", f"{self.settings_file} is not a run of this version")])
-        how = data["how"]
-        evolve = parse(write({**_shell(data["seeds"][0]), "evolve": data["evolve"]})).document.evolve
-        seeds = tuple(write(seed) for seed in data["seeds"])
-        return Settings(seeds, data["root"], evolve, how["device"], how["workers"], how["max_seconds"], how["max_memory"])
+        return data
 
     def write_variant(self, candidate: Candidate, evaluation: Evaluation, score: dict[str, float] | None) -> None:
         """Write a candidate's YAML, headed by where it came from and what it scored, and its snapshot."""

@@ -1,4 +1,4 @@
-"""Floor 6: what people read about models and runs: tables, pictures, pages.
+"""Floor 6: what a run says to people and to programs. Reads run directories; never changes a result.
 
-May import: every floor below except `evo.interop` and `evo.bench`. Never here: measuring, deciding, writing into a run.
+May import everything below. Torch-free, so that a report of a run opens anywhere.
 """

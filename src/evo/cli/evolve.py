@@ -1,0 +1,75 @@
+"""`evo evolve CFG...`: the search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evo.cli import view
+from evo.cli.documents import Json, read_valid
+
+
+def command(
+    cfgs: Annotated[list[Path], typer.Argument(metavar="CFG...", help="The seeds; the first one's settings hold.")],
+    generations: Annotated[int | None, typer.Option(min=1, help="Generations after the seeds.")] = None,
+    population: Annotated[int | None, typer.Option(min=1, help="Children a generation.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seeds every random choice.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0 runs in this one. One a core by default.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=1, help="The longest one candidate may train.")] = None,
+    max_memory: Annotated[float | None, typer.Option(min=0.1, help="The most memory of one worker, in GiB.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Evolve a population of documents.
+
+    Leaves every variant as YAML with a low-rank snapshot of its weights, the journal, search_report.json and
+    report.html in --out. `evo resume` continues a run that was stopped, to the same result.
+    """
+    from evo.dsl.canonical import to_yaml
+    from evo.evolution.run import default_workers, start
+    from evo.evolution.rundir import Settings
+    from evo.training.device import choose_device
+
+    loaded = read_valid(*cfgs)
+    chosen = str(choose_device(device))
+    changes = {"generations": generations, "population": population, "seed": seed}
+    settings = Settings(
+        seeds=tuple(to_yaml(item.document) for item in loaded),
+        root=str(cfgs[0].resolve().parent),
+        evolve=_overridden(loaded[0].document.evolve, changes),
+        device=chosen,
+        workers=default_workers(chosen) if workers is None else workers,
+        max_seconds=max_seconds,
+        max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
+    )
+    folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
+    carry_out(folder, settings.evolve, as_json, lambda observer: start(folder, settings, observer, force=force))
+
+
+def carry_out(folder: Path, evolve: Any, as_json: bool, run: Any) -> None:
+    """Run a search under the live table, then write and show its reports."""
+    from evo.cli.watching import SearchTable, Silent
+    from evo.report.search import summary_lines, write_reports
+
+    try:
+        if as_json:
+            run(Silent())
+        else:
+            with SearchTable(evolve.generations, evolve.population) as table:
+                run(table)
+    except KeyboardInterrupt:
+        print(f"\nstopped; `evo resume {folder}` continues")
+        raise
+    report = write_reports(folder)
+    if as_json:
+        view.print_json("evolve", report)
+    else:
+        print("\n".join(summary_lines(report)))
+
+
+def _overridden(evolve: Any, changes: dict[str, Any]) -> Any:
+    return evolve.model_copy(update={key: value for key, value in changes.items() if value is not None})

@@ -1,0 +1,48 @@
+"""`evo generate CKPT`: what a checkpoint has learned to write."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.cli import view
+from evo.cli.documents import Json
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.safetensors of `evo train`, or its folder.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "\n",
+    tokens: Annotated[int, typer.Option(min=1, help="Bytes to sample.")] = 300,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest bytes.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Sample text from a checkpoint.
+
+    Decodes step by step from the mixers' caches and states.
+    """
+    from evo.compiler.build import build
+    from evo.compiler.resolve import resolve
+    from evo.training.checkpoint import load_checkpoint
+    from evo.training.device import choose_device
+    from evo.training.generate import generate
+    from evo.training.run import FILE
+
+    saved = load_checkpoint(checkpoint / FILE if checkpoint.is_dir() else checkpoint)
+    plan = resolve(saved.document.organism)
+    model = build(plan, saved.document.train.seed, choose_device(device), saved.weights)
+    sampled = generate(model, prompt.encode(), tokens, temperature=temperature, top_k=top_k, seed=seed)
+    if as_json:
+        text = bytes(sampled).decode(errors="replace")
+        view.print_json("generate", {"prompt": prompt, "text": text})
+        return
+    sys.stdout.write(prompt)
+    for byte in sampled:
+        sys.stdout.write(bytes([byte]).decode("ascii", errors="replace"))
+        sys.stdout.flush()
+    sys.stdout.write("\n")

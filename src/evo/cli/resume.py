@@ -1,0 +1,28 @@
+"""`evo resume DIR`: the rest of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.cli.documents import Json
+
+
+def command(
+    directory: Annotated[Path, typer.Argument(help="The run directory.")],
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; as before if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted run.
+
+    The result is that of an uninterrupted run, byte for byte on the same hardware. A finished run's files are written
+    again from its journal.
+    """
+    from evo.cli.evolve import carry_out
+    from evo.evolution.run import resume
+    from evo.evolution.rundir import RunDirectory
+
+    evolve = RunDirectory(directory).load().evolve
+    carry_out(directory, evolve, as_json, lambda observer: resume(directory, observer, workers))

@@ -1,0 +1,48 @@
+"""`evo train CFG`: one organism, one run, one checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.cli import view
+from evo.cli.documents import Json, read_valid
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def command(
+    cfg: Annotated[Path, typer.Argument(help="The organism.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the document's if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    device: Device = "auto",
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an organism on text.
+
+    Prints the held-out bits per byte at the end and leaves checkpoint.safetensors in --out. An interrupted run goes on
+    with --resume, to the same weights as an uninterrupted one.
+    """
+    from evo.cli.watching import training_bar
+    from evo.training.run import TrainingRun
+
+    (loaded,) = read_valid(cfg)
+    folder = out or Path("results") / (loaded.document.name or cfg.stem)
+    run = TrainingRun.open(loaded.document, cfg.resolve().parent, folder, device, steps=steps, resume=resume, threads=threads)
+    if not as_json:
+        for line in run.describe():
+            print(line)
+    with training_bar(run.trainer.steps, quiet=as_json) as on_step:
+        result = run.carry_out(on_step, save_every)
+    if as_json:
+        view.print_json("train", result.to_data())
+        return
+    print(
+        f"held-out {result.bits_per_byte:.4f} bits per byte after {result.step} steps "
+        f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
+    )

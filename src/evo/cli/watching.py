@@ -1,0 +1,141 @@
+"""What long commands show while they run: a bar for training, a live table for a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evo.evolution.evaluate import Evaluation
+from evo.evolution.journal import Candidate
+from evo.training import loop
+
+PLAIN_EVERY = 50
+
+
+@contextmanager
+def training_bar(steps: int, *, quiet: bool) -> Iterator[Callable[[loop.Progress], None]]:
+    """A bar with loss, tokens/s and time left on a terminal; a line every 50 steps in a pipe; nothing if quiet."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield (lambda progress: None) if quiet else _plain_line
+        return
+    columns = (
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} tokens/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("train", total=steps, loss=float("nan"), speed=0.0)
+
+        def note(progress: loop.Progress) -> None:
+            bar.update(task, completed=progress.step, loss=progress.loss, speed=progress.tokens_per_second)
+
+        yield note
+
+
+def _plain_line(progress: loop.Progress) -> None:
+    if progress.step % PLAIN_EVERY == 0 or progress.step == progress.steps:
+        left = progress.seconds / max(1, progress.step) * (progress.steps - progress.step)
+        speed = f"{progress.tokens_per_second:,.0f} tokens/s"
+        print(f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {speed}  {left:.0f} s left", flush=True)
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None: ...
+
+    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None: ...
+
+    def generation_ended(self, summary: dict[str, Any]) -> None: ...
+
+    def control_began(self, steps: int) -> None: ...
+
+
+class SearchTable(Silent):
+    """A row a generation, the last candidates below, and the time left; plain lines where there is no terminal."""
+
+    def __init__(self, generations: int, population: int) -> None:
+        self.console = Console()
+        self.generations, self.population = generations, population
+        self.rows: list[tuple[str, ...]] = []
+        self.note, self.began = "starting workers", time.monotonic()
+        self.done, self.pending = 0, 0
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def __enter__(self) -> SearchTable:
+        if self.live:
+            self.live.start()
+        else:
+            print("  ".join(f"{name:>{width}}" for name, width in HEADINGS))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
+        self.pending = len(candidates)
+        self._say(f"generation {generation}: {len(candidates)} candidates at temperature {temperature:.4f}")
+
+    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None:
+        self.done += 1
+        self.pending -= 1
+        how = "+".join(candidate.operators) or "seed"
+        what = evaluation.cause or f"{evaluation.bits_per_byte:.3f} bits per byte"
+        self._say(f"{candidate.id} {how}: {what} in {seconds:.0f} s; {self._left(candidate.generation)} left")
+
+    def generation_ended(self, summary: dict[str, Any]) -> None:
+        self.rows.append(_row(summary))
+        if self.live is None:
+            print("  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(self.rows[-1], HEADINGS, strict=True)), flush=True)
+        self._refresh()
+
+    def control_began(self, steps: int) -> None:
+        self._say(f"control: training the winner's seed for {steps} steps, as many as its whole ancestry")
+
+    def _left(self, generation: int) -> str:
+        remaining = self.pending + (self.generations - generation) * self.population
+        seconds = (time.monotonic() - self.began) / max(1, self.done) * remaining
+        return f"{seconds / 60:.1f} min"
+
+    def _say(self, note: str) -> None:
+        self.note = note
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.live is None:
+            return
+        table = Table(box=None)
+        for name, _ in HEADINGS:
+            table.add_column(name, justify="right")
+        for row in self.rows[-20:]:
+            table.add_row(*row)
+        self.live.update(Group(table, self.note), refresh=True)
+
+
+HEADINGS = (
+    ("generation", 10), ("coverage", 8), ("QD score", 8), ("best", 8), ("best bits/byte", 14), ("temperature", 11),
+    ("annealed", 8), ("failures", 8),
+)  # fmt: skip
+
+
+def _row(summary: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(summary["generation"]),
+        f"{summary['coverage']:.1%}",
+        f"{summary['qd_score']:.3f}",
+        f"{summary['best_objective']:.4f}",
+        f"{summary['best_bits_per_byte']:.4f}",
+        f"{summary['temperature']:.4f}",
+        str(summary["annealed"]),
+        str(summary["failures"]),
+    )
