@@ -35,3 +35,8 @@ def machine_reasons(device: str, dtype: str) -> list[str]:
 def padded(dim: int) -> int:
     """The tile side that holds `dim`: a power of two, at least 16."""
     return max(16, 1 << (dim - 1).bit_length())
+
+
+def rowwise(x):
+    """x itself when its last dim is dense, else a dense copy."""
+    return x if x.stride(-1) == 1 else x.contiguous()

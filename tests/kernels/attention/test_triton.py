@@ -1,6 +1,7 @@
 """The Triton attention against the float64 reference: values and gradients.
 
-On a CUDA device: `pytest -m gpu tests/kernels`. Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
+On a CUDA device: `pytest -m gpu tests/kernels`.
+Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 """
 
 import pytest

@@ -60,7 +60,7 @@ def probe(
 ) -> HeadStatistics:
     """Statistics of the heads of an `attend` call with the same arguments; exact when `row_stride` is 1.
 
-    `lse_BHT` is the natural log-sum-exp of the whole row, as flash kernels return it (the learned sink included); without
+    `lse_BHT` is the natural log-sum-exp of every row, as flash kernels return it (learned sink included); without
     it the probe computes it for the rows it samples. Raises BackendError when `backend="triton"` cannot run.
     """
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale

@@ -11,13 +11,12 @@ from evo.kernels.attention.triton_tiles import (
     LOG2E,
     RING,
     key_ranges,
-    load_rows,
     logits2,
     query_ranges,
     ring_is_empty,
     seen,
-    store_rows,
 )
+from evo.kernels.triton_rows import load_rows, store_rows
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -7,12 +7,11 @@ from evo.kernels.attention.triton_tiles import (
     LOG2E,
     RING,
     key_ranges,
-    load_rows,
     logits2,
     ring_is_empty,
     seen,
-    store_rows,
 )
+from evo.kernels.triton_rows import load_rows, store_rows
 
 
 @triton.jit

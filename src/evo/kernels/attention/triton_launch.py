@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.attention import triton_backward, triton_forward
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_tiles import KIND_CODES
-from evo.kernels.triton_support import is_interpreting, padded
+from evo.kernels.triton_support import is_interpreting, padded, rowwise
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,6 @@ class Call:
         }
 
 
-def rowwise(x: Tensor) -> Tensor:
-    """x itself when its last dim is dense, else a dense copy."""
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def strides(*tensors: Tensor) -> list[int]:
     return [stride for x in tensors for stride in x.stride()[:3]]
 
@@ -96,7 +91,7 @@ def launch_forward(q: Tensor, k: Tensor, v: Tensor, sink, slopes, ids_q, ids_k, 
 def launch_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, slopes, ids_q, ids_k, call
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq, dk, dv shaped and typed like q, k, v, and delta (B, H, T) float32 (of which a learned sink's gradient is made)."""
+    """dq, dk, dv like q, k, v, and delta (B, H, T) float32, of which a learned sink's gradient is made."""
     do, q, k, v, o = rowwise(do), rowwise(q), rowwise(k), rowwise(v), rowwise(o)
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     delta = torch.empty_like(lse)

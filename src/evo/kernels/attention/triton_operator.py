@@ -23,8 +23,8 @@ def unpack(numbers: list[int]) -> Stencil:
 
 @torch.library.custom_op("evo::attention", mutates_args=())
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
-    stencil: list[int], offset: int, scale: float, cap: float,
+    q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None,
+    ids_q: Tensor | None, ids_k: Tensor | None, stencil: list[int], offset: int, scale: float, cap: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """o (B, T, H, V) and the log-sum-exp (B, H, T) float32, both differentiable. cap 0 means none."""
     return launch_forward(q, k, v, sink, slopes, ids_q, ids_k, Call(unpack(stencil), offset, scale, cap))

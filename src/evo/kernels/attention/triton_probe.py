@@ -9,8 +9,10 @@ from torch import Tensor
 
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.attention.triton_launch import Call, rowwise
-from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, load_rows, logits2, seen
+from evo.kernels.attention.triton_launch import Call
+from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, logits2, seen
+from evo.kernels.triton_rows import load_rows
+from evo.kernels.triton_support import rowwise
 
 LN2 = tl.constexpr(0.6931471805599453)
 

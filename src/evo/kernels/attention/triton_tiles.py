@@ -77,7 +77,7 @@ def key_band(first, last, keys, size, dilation, KIND: tl.constexpr, CAUSAL: tl.c
 
 @triton.jit
 def key_core(first, last, keys, size, KIND: tl.constexpr, CAUSAL: tl.constexpr):
-    """Keys [low, high) that every query at positions first..last sees; empty (low > high) when there are none to name."""
+    """Keys [low, high) that every query at positions first..last sees; low > high when there are none to name."""
     low = 0
     high = keys
     if KIND == WINDOW:
@@ -86,7 +86,7 @@ def key_core(first, last, keys, size, KIND: tl.constexpr, CAUSAL: tl.constexpr):
     elif KIND == BLOCK:
         low = (last // size) * size
         high = (first // size + 1) * size
-    elif KIND == DILATED or KIND == RING:
+    elif KIND == DILATED or KIND == RING:  # noqa: SIM109 (Triton compiles no `in`)
         low = keys
         high = 0
     if CAUSAL:
@@ -188,23 +188,3 @@ def logits2(q, k, at_m, at_n, scale, cap, slope, CAP: tl.constexpr, ALIBI: tl.co
     if ALIBI:
         x = x - slope * tl.abs(at_m - at_n).to(tl.float32)
     return x * LOG2E, steep
-
-
-@triton.jit
-def load_rows(base, rows, stride, limit, DIM: tl.constexpr, PADDED: tl.constexpr, MASKED: tl.constexpr):
-    """Rows (R, PADDED) of a (limit, DIM) matrix whose last stride is 1; what lies outside is 0."""
-    cols = tl.arange(0, PADDED)
-    at = base + rows[:, None].to(tl.int64) * stride + cols[None, :]
-    if MASKED:
-        return tl.load(at, mask=(rows[:, None] < limit) & (cols[None, :] < DIM), other=0.0)
-    if DIM == PADDED:
-        return tl.load(at)
-    return tl.load(at, mask=cols[None, :] < DIM, other=0.0)
-
-
-@triton.jit
-def store_rows(base, tile, rows, stride, limit, DIM: tl.constexpr, PADDED: tl.constexpr):
-    """The inverse of a masked `load_rows`."""
-    cols = tl.arange(0, PADDED)
-    at = base + rows[:, None].to(tl.int64) * stride + cols[None, :]
-    tl.store(at, tile.to(base.dtype.element_ty), mask=(rows[:, None] < limit) & (cols[None, :] < DIM))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.dispatch import Backend, Table, always
-from evo.kernels.recurrence import chunked, reference
+from evo.kernels.recurrence import chunked, reference, triton_reasons
 from evo.kernels.recurrence.problem import RecurrenceProblem
 
 Outcome = tuple[Tensor, Tensor]
@@ -24,8 +24,9 @@ def run_chunked(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, 
 TABLE = Table(
     family="recurrence",
     backends=(
+        Backend("triton", "evo.kernels.recurrence.triton_operator:run", triton_reasons.reasons),
         Backend("chunked", "evo.kernels.recurrence.backends:run_chunked", always),
         Backend("reference", "evo.kernels.recurrence.backends:run_reference", always),
     ),
-    priority={"cpu": ("chunked", "reference"), "cuda": ("chunked", "reference")},
+    priority={"cpu": ("chunked", "reference"), "cuda": ("triton", "chunked", "reference")},
 )

@@ -1,0 +1,92 @@
+"""Launches of the recurrence kernels: block sizes, strides, grids. Tensors in, tensors out, no autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evo.kernels.recurrence import triton_walk
+from evo.kernels.triton_support import is_interpreting, padded, rowwise
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Columns of the state that one program holds, tokens a chunk, warps and pipeline stages."""
+
+    ZB: int
+    C: int
+    warps: int
+    stages: int
+
+
+def blocks_for(depth: int, width: int, heads: int, time: int, dtype: torch.dtype) -> Blocks:
+    """By the state's rows and columns, how many heads there are to fill the chip with, and how long the sequence is."""
+    if is_interpreting():
+        return Blocks(min(width, 64), 32, 4, 1)
+    rows = max(depth, 16)
+    columns = min(width, 64 if rows <= 128 else 32)
+    while columns > 16 and heads * (width // columns) < 128:
+        columns //= 2
+    if dtype == torch.float32:
+        return Blocks(min(columns, 32), 32 if time > 16 else 16, 4, 1)
+    tokens = 64 if time > 32 else 32 if time > 16 else 16
+    return Blocks(columns, tokens, 4 if rows * columns <= 4096 else 8, 2)
+
+
+def decay_kind(log_decay: Tensor | None) -> int:
+    """0 none, 1 per head, 2 per token."""
+    return 0 if log_decay is None else 1 if log_decay.ndim == 1 else 2
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What is compiled into a walk. `before`: a query's exponent leaves out its own step."""
+
+    back: bool = False
+    strict: bool = False
+    before: bool = False
+    final: bool = False
+    scale: float = 1.0
+
+
+def launch_walk(
+    x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, x_weight: Tensor | None, y_weight: Tensor | None,
+    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None, how: Walk,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """out (B, T, H, Z) in z's dtype, dot (B, H, T) float32 (empty without `dot_with`), final (B, H, A, Z) float32."""
+    x, y, z = rowwise(x), rowwise(y), rowwise(z)
+    add, dot_with = (None if w is None else rowwise(w) for w in (add, dot_with))
+    B, T, H, A = x.shape
+    Z = z.shape[3]
+    out = torch.empty(B, T, H, Z, dtype=z.dtype, device=z.device)
+    final = torch.empty((B, H, A, Z) if how.final else 0, dtype=torch.float32, device=z.device)
+    sizes = blocks_for(padded(A), padded(Z), B * H, T, z.dtype)
+    pieces = -(-Z // sizes.ZB)
+    dots = torch.empty((pieces, B, H, T) if dot_with is not None else 0, dtype=torch.float32, device=z.device)
+    if B * H == 0 or T == 0:
+        if how.final and initial is not None:
+            final.copy_(initial)
+        return out, dots.sum(0) if dot_with is not None else dots, final if initial is not None else final.zero_()
+    add_strides, with_strides = ((0, 0, 0) if w is None else w.stride()[:3] for w in (add, dot_with))
+    initial = None if initial is None else _headwise(initial)
+    state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
+    triton_walk.walk[(B * H * pieces,)](
+        x, y, z, _dense(log_decay), _dense(x_weight), _dense(y_weight), add, dot_with, initial, out, dots, final,
+        *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *add_strides, *with_strides, *out.stride()[:3],
+        *state_strides, H, T, B * H, how.scale, decay_kind(log_decay), how.back, how.strict, how.before,
+        x_weight is not None, y_weight is not None, add is not None, dot_with is not None, initial is not None,
+        how.final, A, Z, padded(A), sizes.ZB, sizes.C, "tf32x3" if z.dtype == torch.float32 else "tf32",
+        num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return out, dots.sum(0) if dot_with is not None else dots, final
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _headwise(state: Tensor) -> Tensor:
+    """A state (B, H, A, Z) whose batches and heads lie one after another, transposed inside or not."""
+    return state if state.stride(0) == state.shape[1] * state.stride(1) else state.contiguous()

@@ -1,0 +1,105 @@
+"""The Triton recurrence as custom operators: traced by torch.compile, captured in CUDA graphs, differentiable.
+
+`evo::walk` is the kernel. `evo::recur_outer` is the member of the family with outer updates, whose gradients are
+three more walks; its decay gradient is the running sum, from the end, of q·dq - k·dk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.triton_launch import Walk, launch_walk
+
+
+@torch.library.custom_op("evo::walk", mutates_args=())
+def walk(
+    x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, x_weight: Tensor | None, y_weight: Tensor | None,
+    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None,
+    back: bool, strict: bool, before: bool, final: bool, scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """out, dots and final of `triton_walk.walk`; not differentiable itself."""
+    how = Walk(back, strict, before, final, scale)
+    return launch_walk(x, y, z, log_decay, x_weight, y_weight, add, dot_with, initial, how)
+
+
+@walk.register_fake
+def _(x, y, z, log_decay, x_weight, y_weight, add, dot_with, initial, back, strict, before, final, scale):
+    B, T, H, A = x.shape
+    out = z.new_empty(B, T, H, z.shape[3])
+    dots = z.new_empty((B, H, T) if dot_with is not None else 0, dtype=torch.float32)
+    return out, dots, z.new_empty((B, H, A, z.shape[3]) if final else 0, dtype=torch.float32)
+
+
+def step_gradients(dot_query_BHT: Tensor, dot_key_BHT: Tensor, at_end_BH: Tensor | None, before: bool) -> Tensor:
+    """Gradient of each step's log decay, (B, T, H): whatever was written before a step and read after it passes it."""
+    if before:
+        dot_query_BHT = torch.nn.functional.pad(dot_query_BHT[..., 1:], (0, 1))
+    change = dot_query_BHT - dot_key_BHT
+    tail = change.flip(-1).cumsum(-1).flip(-1)
+    if at_end_BH is not None:
+        tail = tail + at_end_BH[..., None]
+    return tail.transpose(1, 2)
+
+
+def like_decay(steps_BTH: Tensor, log_decay: Tensor) -> Tensor:
+    """Gradients of steps in the shape and dtype of the decay they came from."""
+    return (steps_BTH.sum((0, 1)) if log_decay.ndim == 1 else steps_BTH).to(log_decay.dtype)
+
+
+@torch.library.custom_op("evo::recur_outer", mutates_args=())
+def recur_outer(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool
+) -> tuple[Tensor, Tensor]:
+    """o (B, T, H, V) and final state (B, H, K, V) float32. With `before`, o_t reads the state before step t."""
+    o, _, final = launch_walk(
+        q, k, v, log_decay, None, None, None, None, initial, Walk(False, before, before, True, scale)
+    )
+    return o, final
+
+
+@recur_outer.register_fake
+def _(q, k, v, log_decay, initial, scale, before):
+    B, _, H, K = q.shape
+    return v.new_empty(v.shape), v.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
+
+
+def _save_outer(ctx, inputs, output):
+    q, k, v, log_decay, initial, ctx.scale, ctx.before = inputs
+    ctx.save_for_backward(q, k, v, log_decay, initial, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward_outer(ctx, do, dfinal):
+    q, k, v, log_decay, initial, final = ctx.saved_tensors
+    do = torch.zeros_like(v) if do is None else do.to(v.dtype)
+    scale, before = ctx.scale, ctx.before
+    flipped = None if initial is None else initial.transpose(2, 3)
+    dflipped = None if dfinal is None else dfinal.transpose(2, 3)
+    needs_decay = log_decay is not None and ctx.needs_input_grad[3]
+    with_q, with_k = (q, k) if needs_decay else (None, None)
+    dq, dot_q, _ = walk(do, v, k, log_decay, None, None, None, with_q, flipped, False, before, before, False, scale)
+    has_initial = initial is not None
+    dv, _, dinitial = walk(
+        k, q, do, log_decay, None, None, None, None, dfinal, True, before, before, has_initial, scale
+    )
+    dk, dot_k, _ = walk(v, do, q, log_decay, None, None, None, with_k, dflipped, True, before, before, False, scale)
+    ddecay = None
+    if needs_decay:
+        at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
+        ddecay = like_decay(step_gradients(dot_q, dot_k, at_end, before), log_decay)
+    return dq, dk, dv, ddecay, dinitial.to(initial.dtype) if has_initial else None, None, None
+
+
+recur_outer.register_autograd(_backward_outer, setup_context=_save_outer)
+
+
+def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+    """The signature that all backends share."""
+    q, k, v = (x.to(q.dtype) for x in (q, k, v))
+    bonus = parts["bonus_HK"]
+    o, final = recur_outer(q, k, v, parts["log_decay"], parts["initial_state_BHKV"], scale, bonus is not None)
+    if bonus is not None:
+        o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
+    return o, final

@@ -1,0 +1,19 @@
+"""Why the Triton recurrence cannot run a problem. Importable without triton."""
+
+from __future__ import annotations
+
+from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.triton_support import machine_reasons
+
+MAX_DIM = 256
+
+
+def reasons(problem: RecurrenceProblem) -> list[str]:
+    found = machine_reasons(problem.device, problem.dtype)
+    if max(problem.key_dim, problem.value_dim) > MAX_DIM:
+        found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
+    if problem.decay == "channel":
+        found.append("decays per channel are not in the kernel")
+    if problem.update != "outer":
+        found.append(f"{problem.update} updates are not in the kernel")
+    return found
