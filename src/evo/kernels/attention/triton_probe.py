@@ -41,7 +41,7 @@ def probe(
     ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr, KP: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out (5, B, H, R) float32, in the order of probe.STATISTICS. Moments are merged tile by tile (Chan et al. 1983)."""
+    """out (5, B, H, R) float32, rows of probe.STATISTICS. Moments merge tile by tile (Chan et al. 1983)."""
     tiles = tl.cdiv(R, M)
     head = tl.program_id(0) // tiles
     b = (head // H).to(tl.int64)
