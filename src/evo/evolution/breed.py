@@ -31,7 +31,7 @@ class Breeder:
     max_flops: float
 
     def generation(self, generation: int, known: set[str], scale: float) -> list[Candidate]:
-        """The candidates of a generation; their hashes join `known`. A slot for which nothing new is found stays empty."""
+        """The candidates of a generation; their hashes join `known`. A slot where nothing new is found stays empty."""
         stream = Stream(self.evolve.seed).child("generation", generation)
         found: list[Candidate] = []
         for slot in range(self.evolve.population):

@@ -73,7 +73,7 @@ def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: n
 
 
 def _self_contained(stage: StageSpec, document: Document) -> StageSpec:
-    """The stage with its named mixers written out and its position and norm made explicit, so that it means the same."""
+    """The stage with named mixers written out, position and norm made explicit, so that it means the same elsewhere."""
     organism = document.organism
     mix = tuple(_written_out(entry, document) for entry in stage.mix)
     position = stage.position or organism.position

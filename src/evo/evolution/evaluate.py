@@ -138,7 +138,9 @@ def take_snapshot(
         load_into(model, weights)
         return bits_per_byte(model, corpus, context, tokens=SNAPSHOT_TOKENS)
 
-    snapshot = encode(base, trained, input_moments(model, corpus, context), loss_of, task.tolerance, dict(task.metadata))
+    snapshot = encode(
+        base, trained, input_moments(model, corpus, context), loss_of, task.tolerance, dict(task.metadata)
+    )
     load_into(model, trained)
     return to_bytes(snapshot), snapshot.increase, snapshot.fp32_bytes
 

@@ -18,7 +18,8 @@ from evo.evolution.evaluate import Evaluation, Origins
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS candidates (
   id TEXT PRIMARY KEY, generation INTEGER NOT NULL, slot INTEGER NOT NULL, hash TEXT NOT NULL, document TEXT NOT NULL,
-  patch TEXT NOT NULL, operators TEXT NOT NULL, parents TEXT NOT NULL, origins TEXT NOT NULL, steps_before INTEGER NOT NULL
+  patch TEXT NOT NULL, operators TEXT NOT NULL, parents TEXT NOT NULL, origins TEXT NOT NULL,
+  steps_before INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS evaluations (
   id TEXT PRIMARY KEY REFERENCES candidates(id), cause TEXT NOT NULL, message TEXT NOT NULL, bits_per_byte REAL,
@@ -80,10 +81,10 @@ class Journal:
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Record what a generation asks about, all at once."""
         rows = [
-            (c.id, c.generation, c.slot, c.hash, c.document, c.patch, *map(json.dumps, (c.operators, c.parents, c.origins)),
-             c.steps_before)
+            (c.id, c.generation, c.slot, c.hash, c.document, c.patch)
+            + (json.dumps(c.operators), json.dumps(c.parents), json.dumps(c.origins), c.steps_before)
             for c in candidates
-        ]  # fmt: skip
+        ]
         with self._transaction():
             self._db.executemany("INSERT INTO candidates VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
@@ -184,6 +185,7 @@ class _Transaction:
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
-    operators, parents, origins = (json.loads(text) for text in row[6:9])
-    moved = tuple((child, index, source) for child, index, source in origins)
-    return Candidate(*row[:6], tuple(operators), tuple(parents), moved, row[9])
+    id, generation, slot, hash, document, patch, operators, parents, origins, steps_before = row
+    moved = tuple((child, index, source) for child, index, source in json.loads(origins))
+    made_by, names = tuple(json.loads(operators)), tuple(json.loads(parents))
+    return Candidate(id, generation, slot, hash, document, patch, made_by, names, moved, steps_before)

@@ -18,7 +18,7 @@ KEPT = 32
 
 
 class Lineage:
-    """Reads ancestries and weights from a journal. `inherit` says whether children started from their parents' weights."""
+    """Reads ancestries and weights from a journal. `inherit`: whether children started from their parents' weights."""
 
     def __init__(self, journal: Journal, inherit: bool) -> None:
         self.journal, self.inherit = journal, inherit

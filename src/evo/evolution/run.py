@@ -6,14 +6,19 @@ import os
 import shutil
 from pathlib import Path
 
-from evo.data.corpus import CorpusError, load_corpus
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.compiler.build import build
+from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.engines.inline import InlineEngine
 from evo.engines.pool import PoolEngine
 from evo.evolution.journal import Journal
+from evo.evolution.lineage import Lineage
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.evolution.search import Observer, Search
+from evo.training.checkpoint import Checkpoint, save_checkpoint
+from evo.training.run import read_corpus
+from evo.training.score import bits_per_byte
 
 
 def default_workers(device: str) -> int:
@@ -27,7 +32,7 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     Raises:
         DiagnosticError: a run is there already (EVO601), a corpus cannot be read (EVO500, EVO501), no seed trains.
     """
-    corpora = {name: digest_of(name, settings.root) for name in sorted(set(map(corpus_of, settings.seeds)))}
+    corpora = corpora_of(settings)
     directory = RunDirectory(path)
     if force:
         remove_run(directory)
@@ -39,11 +44,44 @@ def resume(path: Path, observer: Observer, workers: int | None = None) -> None:
     """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again."""
     directory = RunDirectory(path)
     settings = directory.load(workers)
-    for name, digest in directory.corpora().items():
-        if digest_of(name, settings.root) != digest:
+    before = directory.corpora()
+    for name, digest in corpora_of(settings).items():
+        if before.get(name) != digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
             raise DiagnosticError([Diagnostic("EVO603", message, None, "put the old text back, or start a new run")])
     _carry_out(directory, settings, observer)
+
+
+def restored(path: Path, id: str, out: Path) -> dict[str, object]:
+    """Write a variant's restored weights as a checkpoint, and measure its held-out bits per byte.
+
+    Raises:
+        DiagnosticError: no run (EVO600), or the run has no such variant with a snapshot (EVO602).
+    """
+    directory = RunDirectory(path)
+    settings = directory.load()
+    journal = Journal(directory.journal_file)
+    try:
+        weights = Lineage(journal, settings.evolve.inherit).weights(id)
+        candidate, evaluation = journal.candidate(id), journal.evaluation(id)
+    except KeyError:
+        raise DiagnosticError([Diagnostic("EVO602", f"{path} has no variant '{id}' with a snapshot")]) from None
+    finally:
+        journal.close()
+    assert evaluation is not None
+    document = parse(candidate.document).document
+    corpus = read_corpus(document, Path(settings.root))
+    model = build(resolve(document.organism), document.train.seed, "cpu", weights)
+    steps = document.train.steps
+    save_checkpoint(out, Checkpoint(document, weights, steps, steps, corpus.digest, None, settings.root))
+    context = document.train.context or document.organism.context
+    score = bits_per_byte(model, corpus, context, precision=document.train.precision)
+    return {
+        "checkpoint": str(out),
+        "candidate": id,
+        "bits_per_byte": score,
+        "trained_bits_per_byte": evaluation.bits_per_byte,
+    }
 
 
 def remove_run(directory: RunDirectory) -> None:
@@ -71,14 +109,7 @@ def _engine(settings: Settings) -> InlineEngine | PoolEngine:
     return PoolEngine(settings.workers, hard_limit, settings.max_memory_bytes, preload)
 
 
-def corpus_of(document: str) -> str:
-    """The corpus that a canonical document trains on."""
-    return parse(document).document.train.task.corpus  # type: ignore[attr-defined]
-
-
-def digest_of(corpus: str, root: str) -> str:
-    """The content digest of a corpus. Raises DiagnosticError (EVO500) if it cannot be read."""
-    try:
-        return load_corpus(corpus, Path(root)).digest
-    except CorpusError as error:
-        raise DiagnosticError([Diagnostic("EVO500", error.message, None, error.help)]) from None
+def corpora_of(settings: Settings) -> dict[str, str]:
+    """The content digest of each corpus that the seeds train on, by name. Raises DiagnosticError (EVO500)."""
+    found = (read_corpus(parse(seed).document, Path(settings.root)) for seed in settings.seeds)
+    return {corpus.name: corpus.digest for corpus in found}

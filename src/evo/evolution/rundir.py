@@ -1,4 +1,4 @@
-"""A run directory: where its files are, and how they are written. The journal is the truth; the files are for people."""
+"""A run directory: where its files are and how they are written. The journal is the truth, the files are for people."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def header(candidate: Candidate, evaluation: Evaluation, score: dict[str, float]
         objective = f", objective {score['objective']:.4f}" if score else ""
         lines.append(f"held-out {evaluation.bits_per_byte:.4f} bits per byte{objective}")
         ratio = evaluation.fp32_bytes / max(1, len(evaluation.snapshot))
-        lines.append(f"snapshot {ratio:.1f}x smaller than fp32, loss after restoring {evaluation.snapshot_increase:+.2%}")
+        lines.append(
+            f"snapshot {ratio:.1f}x smaller than fp32, loss after restoring {evaluation.snapshot_increase:+.2%}"
+        )
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -151,4 +153,3 @@ def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]
 def _shell(seed: dict[str, Any]) -> dict[str, Any]:
     """A seed without its own search settings."""
     return {key: value for key, value in seed.items() if key != "evolve"}
-

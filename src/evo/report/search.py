@@ -106,16 +106,18 @@ def elites(journal: Journal) -> dict[str, str]:
     return {str(cell): held[cell] for cell in sorted(held)}
 
 
-def lineage(
-    best: str, candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]
-) -> list[dict[str, Any]]:
+def lineage(best: str, candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
     """The line of first parents from the seed to the best, oldest first, each with its patch."""
     line: list[dict[str, Any]] = []
     id: str | None = best
     while id is not None:
         candidate = candidates[id]
         parents = candidate.parents
-        patch = str(diff(parse(candidates[parents[0]].document).document, parse(candidate.document).document)) if parents else ""
+        patch = (
+            str(diff(parse(candidates[parents[0]].document).document, parse(candidate.document).document))
+            if parents
+            else ""
+        )
         bits = evaluations[id].bits_per_byte
         line.append({"id": id, "operators": list(candidate.operators), "bits_per_byte": bits, "patch": patch})
         id = parents[0] if parents else None
@@ -130,9 +132,7 @@ def diff_from_seed(best: str, candidates: dict[str, Candidate]) -> str:
     return str(diff(parse(candidates[seed].document).document, parse(candidates[best].document).document))
 
 
-def operator_credit(
-    candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]
-) -> list[dict[str, Any]]:
+def operator_credit(candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
     """For each operator: how many children it took part in, how many failed, how many were better than their first
     parent in bits per byte, and the mean change. Children of several operators count for each."""
     changes: dict[str, list[float | None]] = {}
@@ -140,7 +140,9 @@ def operator_credit(
         evaluation = evaluations.get(candidate.id)
         if evaluation is None or not candidate.parents:
             continue
-        change = None if evaluation.cause else evaluation.bits_per_byte - evaluations[candidate.parents[0]].bits_per_byte
+        change = (
+            None if evaluation.cause else evaluation.bits_per_byte - evaluations[candidate.parents[0]].bits_per_byte
+        )
         for operator in set(candidate.operators):
             changes.setdefault(operator, []).append(change)
     rows: list[dict[str, Any]] = []
@@ -188,8 +190,8 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     best, control = variants[report["best"]], report["control"]
     seeds = [v["bits_per_byte"] for v in variants.values() if not v["parents"] and not v["cause"]]
     lines = [
-        f"best variant: {best['file']}, objective {best['objective']:.4f}, {best['bits_per_byte']:.4f} held-out bits per byte "
-        f"(best seed: {min(seeds):.4f} at the same budget)",
+        f"best variant: {best['file']}, objective {best['objective']:.4f}, {best['bits_per_byte']:.4f} held-out bits "
+        f"per byte (best seed: {min(seeds):.4f} at the same budget)",
     ]
     lowest = variants[report["best_bits"]]
     if lowest["id"] != best["id"]:
@@ -210,6 +212,6 @@ def _control_line(control: dict[str, Any]) -> str:
         return f"control: the seed trained for {control['steps']} steps gave no score ({control['cause']})"
     verdict = "the winner beats it" if control["winner_beats_control"] else "the winner does NOT beat it"
     return (
-        f"control: seed {control['seed']} trained for {control['steps']} steps, as many as the winner's whole ancestry: "
+        f"control: seed {control['seed']} trained for {control['steps']} steps, as many as the winner's ancestry: "
         f"{control['control_bits_per_byte']:.4f} against {control['winner_bits_per_byte']:.4f}; {verdict}"
     )

@@ -10,7 +10,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device asked for; `auto` takes CUDA, then MPS, then the CPU. Raises DiagnosticError (EVO510) if it is not there."""
+    """The device asked for; `auto` takes CUDA, then MPS, then the CPU. Raises DiagnosticError (EVO510) if absent."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

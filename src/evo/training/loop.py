@@ -63,7 +63,10 @@ class Trainer:
         self.offset, self.step = offset, 0
 
     def run(
-        self, until: int | None = None, on_step: Callable[[Progress], None] | None = None, max_seconds: float | None = None
+        self,
+        until: int | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+        max_seconds: float | None = None,
     ) -> float:
         """Train up to step `until` (the end by default) and return the last loss in nats per token.
 
@@ -90,9 +93,7 @@ class Trainer:
 
     def loss(self, step: int) -> torch.Tensor:
         """The mean cross-entropy of one step's batch, in nats, with its graph."""
-        inputs, targets = training_batch(
-            self.corpus, self.offset + step, self.spec.batch, self.context, self.stream
-        )
+        inputs, targets = training_batch(self.corpus, self.offset + step, self.spec.batch, self.context, self.stream)
         inputs_BT = torch.from_numpy(inputs).to(self.device, non_blocking=True)
         targets_BT = torch.from_numpy(targets).to(self.device, non_blocking=True)
         with autocast(self.device, self.spec.precision):

@@ -68,8 +68,8 @@ class TrainingRun:
         """Build or, with `resume`, load; check causality first.
 
         Raises:
-            DiagnosticError: no such corpus (EVO500) or device (EVO510), a leak (EVO520), a checkpoint that is in the way
-                (EVO601), missing (EVO602) or of another document or text (EVO603).
+            DiagnosticError: no such corpus (EVO500) or device (EVO510), a leak (EVO520), a checkpoint that is in
+                the way (EVO601), missing (EVO602) or of another document or text (EVO603).
         """
         if threads is not None:
             torch.set_num_threads(threads)
