@@ -77,7 +77,7 @@ def _explain_code(code: str, as_json: bool) -> int:
     if as_json:
         view.print_json("explain", {"code": code, **entry.to_data()})
         return 0
-    print(f"{code}: {entry.title}\n\n{entry.explanation}")
+    print(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, 100)}")
     for title, text in (("Wrong", entry.wrong), ("Mended", entry.mended)):
         if text:
             body = "\n".join(f"    {line}".rstrip() for line in text.splitlines())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import cast
 
 from evo.base.diagnostics import suggestion
 from evo.dsl.plan import Scope
-from evo.dsl.spec import Problem, Spec
+from evo.dsl.spec import Problem, Spec, shapes
 
 ABSOLUTE = "//"
 """The first step of a problem's path that starts at the document's root."""
+
+MAX_NESTING = 16
+"""How deep pseudopods may name one another."""
 
 
 def resolve_mixer(entry: str | Spec, scope: Scope) -> Spec:
@@ -33,5 +37,24 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
     if entry in scope.visiting:
         yield Problem("EVO311", path, f"pseudopod '{entry}' contains itself")
         return
+    if len(scope.visiting) == MAX_NESTING:
+        yield Problem("EVO322", path, f"pseudopods name one another more than {MAX_NESTING} levels deep")
+        return
     inside = replace(scope, visiting=(*scope.visiting, entry))
     yield from mixer_problems(scope.pseudopods[entry], inside, (ABSOLUTE, "organism", "pseudopods", entry))
+
+
+def mixer_count(entry: str | Spec, pseudopods: Mapping[str, Spec], known: dict[str, int], depth: int = 0) -> int:
+    """How many mixers an entry of `mix` stands for, itself included; `known` remembers the counts of names."""
+    if isinstance(entry, str):
+        if entry not in known and entry in pseudopods and depth < MAX_NESTING:
+            known[entry] = 1  # what it counts for inside itself, which is a fault of its own
+            known[entry] = mixer_count(pseudopods[entry], pseudopods, known, depth + 1)
+        return known.get(entry, 1)
+    count = 1
+    for shape in shapes(type(entry)).values():
+        if shape.names:
+            value = getattr(entry, shape.name)
+            inner = cast(tuple[str | Spec, ...], value) if isinstance(value, tuple) else (value,)
+            count += sum(mixer_count(item, pseudopods, known, depth) for item in inner)
+    return count

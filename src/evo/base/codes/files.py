@@ -1,0 +1,38 @@
+"""0xx: files and the command line."""
+
+from __future__ import annotations
+
+from evo.base.codes.code import Code
+
+FILES = {
+    "EVO001": Code(
+        "A file cannot be read",
+        "The file is not there, is a folder without documents, or the system refuses to open it.",
+        "evo validate exampels/first.yaml",
+        "evo validate examples/first.yaml",
+        "command",
+    ),
+    "EVO002": Code(
+        "A file is too large",
+        "Documents are read up to a megabyte, some hundred times the size of a large one. A larger file is data that "
+        "was named by mistake.",
+        source="command",
+    ),
+    "EVO003": Code(
+        "A file is not UTF-8 text",
+        "The line holds bytes that are no UTF-8. Convert the file, or check that it is not an archive or a checkpoint.",
+        source="command",
+    ),
+    "EVO004": Code(
+        "A file cannot be written, or the system failed",
+        "The operating system refused: no permission, no space, a folder where a file should go.",
+        source="command",
+    ),
+    "EVO005": Code(
+        "No such code",
+        "`evo explain` knows the codes that evo prints; this is none of them.",
+        "evo explain EVO999",
+        "evo explain EVO210",
+        "command",
+    ),
+}

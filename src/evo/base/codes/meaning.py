@@ -1,0 +1,161 @@
+"""3xx: documents that are well formed and still cannot be built, leak, or say what does nothing."""
+
+from __future__ import annotations
+
+from evo.base.codes.code import Code
+
+
+def _document(mix: str = "{kind: attention, heads: 2}", stage: str = "", organism: str = "", rest: str = "") -> str:
+    return (
+        f"evo: 1\norganism:\n  width: 64\n{organism}  stages:\n    - name: body\n      mix: {mix}\n"
+        f"{''.join(f'      {line}' for line in stage.splitlines(keepends=True))}{rest}"
+    )
+
+
+_DOCUMENT = _document()
+_NEAR = "  pseudopods:\n    near: {kind: attention, heads: 2}\n"
+
+_MANY = "".join(f"    {name}: {{parallel: [{', '.join([inner] * 16)}]}}\n" for name, inner in ("ab", "bc", "cd"))
+
+_DIMENSIONS = {
+    "EVO300": Code(
+        "Heads do not divide the width",
+        "Without a head width of its own, a head takes width / heads channels, which must be a whole number.",
+        _document("{kind: attention, heads: 3}"),
+        _document("{kind: attention, heads: 3, head_dim: 16}"),
+    ),
+    "EVO301": Code(
+        "Key heads do not divide the heads",
+        "Each key and value head serves the same number of query heads.",
+        _document("{kind: attention, heads: 4, kv_heads: 3}"),
+        _document("{kind: attention, heads: 4, kv_heads: 2}"),
+    ),
+    "EVO302": Code(
+        "Rotation does not fit the heads",
+        "Rotary encodings turn pairs of channels: an even number of them, and no more than a head has.",
+        _document(organism="  position: {kind: rope, dims: 33}\n"),
+        _document(organism="  position: {kind: rope, dims: 16}\n"),
+    ),
+    "EVO304": Code(
+        "A position encoding in the wrong place",
+        "Learned positions are added to the embedding and so belong to the organism; a recurrence can be rotated and "
+        "nothing else.",
+        _document(stage="position: {kind: learned}\n"),
+        _document(organism="  position: {kind: learned}\n"),
+    ),
+    "EVO305": Code(
+        "Parts of a recurrence that do not go together",
+        "The delta rule is stable only with keys of unit length, division by a sum needs features that are positive, "
+        "and a bonus belongs to outer products.",
+        _document("{kind: recurrence, heads: 2, feature: elu}"),
+        _document("{kind: recurrence, heads: 2, feature: elu, update: outer}"),
+    ),
+}
+
+_WIRING = {
+    "EVO310": Code(
+        "An unknown or repeated source",
+        "`from` lists earlier stages, or `embedding`, each once.",
+        _document(stage="from: bodi\n"),
+        _document(stage="from: embedding\n"),
+    ),
+    "EVO311": Code(
+        "A pseudopod contains itself",
+        "Composites may name pseudopods, but never, directly or through others, themselves.",
+        _document("loop", organism="  pseudopods:\n    loop: {parallel: [loop, {kind: convolution}]}\n"),
+        _document("pair", organism=_NEAR + "    pair: {parallel: [near, {kind: convolution}]}\n"),
+    ),
+    "EVO312": Code(
+        "Nothing reads a stage",
+        "Every stage but the last must be read by a later one, or it is work without effect.",
+        _document(stage="", rest="    - {name: top, from: embedding, mix: {kind: attention, heads: 2}}\n"),
+        _document(stage="", rest="    - {name: top, from: [embedding, body], mix: {kind: attention, heads: 2}}\n"),
+    ),
+    "EVO313": Code(
+        "A stage name that is taken",
+        "Names tell stages apart, in `from` and in patches; `embedding` is the name of the input.",
+        _document(rest="    - {name: body, mix: {kind: attention, heads: 2}}\n"),
+        _document(rest="    - {name: top, mix: {kind: attention, heads: 2}}\n"),
+    ),
+    "EVO314": Code(
+        "A stage reads itself or a later one",
+        "Data flows downwards through the list of stages, so there is no cycle.",
+        _document(stage="from: top\n", rest="    - {name: top, mix: {kind: attention, heads: 2}}\n"),
+        _document(rest="    - {name: top, from: body, mix: {kind: attention, heads: 2}}\n"),
+    ),
+    "EVO320": Code(
+        "Unknown pseudopod",
+        "Text under `mix` names an entry of `organism.pseudopods`; to use a kind directly, write `{kind: ...}`.",
+        _document("[near, nera]", "repeat: 2\n", _NEAR),
+        _document("near", organism=_NEAR),
+    ),
+    "EVO321": Code(
+        "An unused pseudopod",
+        "A warning: no stage names it, so it is not built, does not count, and the canonical form leaves it out.",
+        _document(organism=_NEAR),
+        _document("near", organism=_NEAR),
+    ),
+    "EVO322": Code(
+        "Too many mixers",
+        "Layers, composites and the pseudopods they name multiply; this document stands for more mixers than anyone "
+        "would build, or nests them deeper.",
+        _document("a", "repeat: 4\n", f"  pseudopods:\n{_MANY}    d: {{kind: convolution}}\n"),
+        _document("{parallel: [d, d]}", "repeat: 4\n", "  pseudopods:\n    d: {kind: convolution}\n"),
+    ),
+}
+
+_EFFECT = {
+    "EVO330": Code(
+        "A setting that nothing reads",
+        "A warning: every mixer or stage below overrides it or has no use for it, so it changes nothing.",
+        _document("{kind: convolution}", organism="  position: {kind: alibi}\n"),
+        _document(organism="  position: {kind: alibi}\n"),
+    ),
+    "EVO331": Code(
+        "A stencil that hides nothing",
+        "A warning: within the context, every position that full attention sees is seen, so it only costs.",
+        _document("{kind: attention, heads: 2, stencil: {kind: window, size: 256}}"),
+        _document("{kind: attention, heads: 2, stencil: {kind: window, size: 32}}"),
+    ),
+    "EVO332": Code(
+        "A list longer than its stage",
+        "A list under `mix` or `ffn` cycles over the layers; entries beyond the last layer would never be built.",
+        _document("[{kind: attention, heads: 2}, {kind: convolution}]"),
+        _document("[{kind: attention, heads: 2}, {kind: convolution}]", "repeat: 2\n"),
+    ),
+    "EVO333": Code(
+        "Sharing without anything to share",
+        "A warning: layers share weights with the layers that are like them, and here no two are.",
+        _document(stage="share: true\n"),
+        _document(stage="repeat: 4\nshare: true\n"),
+    ),
+}
+
+_TRAINING = {
+    "EVO340": Code(
+        "Training beyond the context",
+        "`organism.context` is the longest sequence the model is made for; training on longer ones needs a larger one.",
+        _document(rest="train: {context: 512}\n"),
+        _document(organism="  context: 512\n", rest="train: {context: 512}\n"),
+    ),
+    "EVO341": Code(
+        "A vocabulary too small for the task",
+        "Bytes have 256 values.",
+        _document(organism="  vocab: 128\n"),
+        _DOCUMENT,
+    ),
+    "EVO342": Code(
+        "A schedule longer than training",
+        "Warm-up and decay are shares of the steps and cannot overlap.",
+        _document(rest="train: {schedule: {kind: wsd, warmup: 0.7, decay: 0.5}}\n"),
+        _document(rest="train: {schedule: {kind: wsd, warmup: 0.1, decay: 0.5}}\n"),
+    ),
+    "EVO343": Code(
+        "A mixer that sees the future",
+        "In a next-token task a mixer that is not causal sees what it is to predict, and its score would be a leak.",
+        _document("{kind: attention, heads: 2, causal: false}"),
+        _DOCUMENT,
+    ),
+}
+
+MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}

@@ -1,0 +1,67 @@
+"""5xx: data and devices. 6xx: checkpoints and run directories."""
+
+from __future__ import annotations
+
+from evo.base.codes.code import Code
+
+RUNS = {
+    "EVO500": Code(
+        "Unknown corpus",
+        "A corpus is one that ships with evo, or the path of a file or folder of text, relative to the document.",
+        "train: {task: {kind: bytes, corpus: shakespear}}",
+        "train: {task: {kind: bytes, corpus: shakespeare}}",
+        "command",
+    ),
+    "EVO501": Code(
+        "A corpus is too small",
+        "Held-out text must be long enough to measure on, and training text must hold at least one sequence of the "
+        "training context. Give more text, or train on a shorter context.",
+        source="command",
+    ),
+    "EVO510": Code(
+        "The device cannot be used",
+        "The device that was asked for is not there or not supported by the installed torch. An explicit request never "
+        "falls back silently; leave it out to let evo choose.",
+        "evo train examples/first.yaml --device cuda",
+        "evo train examples/first.yaml --device cpu",
+        "command",
+    ),
+    "EVO520": Code(
+        "The model sees the future",
+        "Before training, every position is perturbed and no earlier output may change, in values and in gradients. "
+        "This model fails, so its score would come from a leak.",
+        source="command",
+    ),
+    "EVO600": Code(
+        "Not a run directory",
+        "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one.",
+        "evo resume results",
+        "evo resume results/demo",
+        "command",
+    ),
+    "EVO601": Code(
+        "The run exists",
+        "The output directory holds a run already, which is never overwritten. Continue it with `evo resume`, or "
+        "choose another name.",
+        "evo evolve examples/first.yaml --out results/demo",
+        "evo resume results/demo",
+        "command",
+    ),
+    "EVO602": Code(
+        "Not a checkpoint or snapshot",
+        "The file is not a safetensors file that evo wrote, is damaged, or belongs to another organism.",
+        source="command",
+    ),
+    "EVO603": Code(
+        "Settings differ from the run's",
+        "A run resumes with the settings it began with; those given now are others. Leave them out, or begin a new "
+        "run.",
+        source="command",
+    ),
+    "EVO620": Code(
+        "No seed could be evaluated",
+        "Every document that the search was to begin with failed to train; the causes are named. A search needs one "
+        "that works: try `evo train` on it first.",
+        source="command",
+    ),
+}

@@ -1,0 +1,95 @@
+"""1xx: what keeps a text from being one YAML document, and what files of the project must look like."""
+
+from __future__ import annotations
+
+from evo.base.codes.code import Code
+
+_DOCUMENT = """\
+evo: 1
+organism:
+  width: 64
+  stages:
+    - name: body
+      mix: {kind: attention, heads: 2}
+"""
+
+SYNTAX = {
+    "EVO100": Code(
+        "Not YAML",
+        "The text breaks a rule of YAML, often a missing bracket, quote or colon shortly before the place shown.",
+        _DOCUMENT.replace("heads: 2}", "heads: 2"),
+        _DOCUMENT,
+    ),
+    "EVO101": Code(
+        "A key stands twice",
+        "A mapping holds each key once. Which of the two was meant cannot be known, so neither is preferred.",
+        _DOCUMENT.replace("  width: 64\n", "  width: 64\n  width: 128\n"),
+        _DOCUMENT,
+    ),
+    "EVO102": Code(
+        "A tab indents a line",
+        "YAML is indented with spaces; how wide a tab is nobody can say.",
+        _DOCUMENT.replace("  width", "\twidth"),
+        _DOCUMENT,
+    ),
+    "EVO103": Code(
+        "Too many values",
+        "Aliases may repeat a value, but a document that contains itself, or that expands to more than some ten "
+        "thousand values, is refused.",
+        _DOCUMENT.replace("mix: {kind", "mix: &again {parallel: [*again, *again], kind"),
+        _DOCUMENT.replace(
+            "mix: {kind: attention, heads: 2}", "mix: {parallel: [&again {kind: attention, heads: 2}, *again]}"
+        ),
+    ),
+    "EVO104": Code(
+        "Nested too deeply",
+        "No document of the language needs more than a dozen levels; one with more than forty was made by accident.",
+        "evo: 1\norganism: " + "[" * 50 + "]" * 50 + "\n",
+        _DOCUMENT,
+    ),
+    "EVO105": Code(
+        "A second document in one file",
+        "One file holds one document. `---` begins another.",
+        _DOCUMENT + "---\n" + _DOCUMENT,
+        "---\n" + _DOCUMENT,
+    ),
+    "EVO106": Code(
+        "A tag",
+        "`!name` and `!!name` ask a YAML reader for another type. The language has no tags; write the value plainly.",
+        _DOCUMENT.replace("64", "!!int 64"),
+        _DOCUMENT,
+    ),
+    "EVO107": Code(
+        "Nothing there",
+        "The file is empty or holds comments only. The shortest document names its version, a width and one stage.",
+        "# to be written\n",
+        _DOCUMENT,
+    ),
+    "EVO108": Code(
+        "A key that is not text",
+        "Keys are names. A list or a mapping, or an alias, cannot be one.",
+        _DOCUMENT + "? [train]\n: {steps: 10}\n",
+        _DOCUMENT + "train: {steps: 10}\n",
+    ),
+    "EVO109": Code(
+        "A character that YAML forbids",
+        "Control characters, and halves of surrogate pairs, cannot stand in YAML text; most come from a damaged file.",
+        _DOCUMENT + "name: a\x07b\n",
+        _DOCUMENT + "name: ab\n",
+    ),
+    "EVO110": Code(
+        "A comment would be lost",
+        "The canonical form keeps the comments at the top of a file and has no place for others. `evo fmt` leaves "
+        "such a file alone, unless --force tells it to drop them.",
+        "evo fmt examples/commented.yaml",
+        "evo fmt --force examples/commented.yaml",
+        "command",
+    ),
+    "EVO111": Code(
+        "A JSON Schema is stale",
+        "The files in `dsl_schemas/` are made from the spec classes; this one differs from what they say now.",
+        "evo schema --check",
+        "evo schema",
+        "command",
+    ),
+}
