@@ -12,10 +12,10 @@ from evo.compiler.resolve import INPUT, cycle_length, organism_scope, sources, s
 from evo.dsl.canonical import named_pseudopods
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.references import ABSOLUTE, mixer_problems, resolve_mixer
+from evo.dsl.references import ABSOLUTE, mixer_count, mixer_problems, resolve_mixer
 from evo.dsl.spec import Problem, Spec, shapes
 
-MAX_PARAMETERS = 10**12
+MAX_MIXERS = 10_000
 
 
 def check(loaded: Loaded) -> list[Diagnostic]:
@@ -36,8 +36,11 @@ def require_valid(loaded: Loaded) -> Document:
 def problems(document: Document) -> Iterator[Problem]:
     """The faults with paths from the document's root."""
     organism = document.organism
-    wiring = list(_wiring(organism))
-    yield from wiring
+    crowds = list(_crowds(organism))
+    if crowds:
+        yield from crowds  # looking into each of so many would take too long
+        return
+    yield from _wiring(organism)
     for index, stage in enumerate(organism.stages):
         assert isinstance(stage, StageSpec)
         for problem in _stage_problems(organism, stage):
@@ -52,6 +55,19 @@ def problems(document: Document) -> Iterator[Problem]:
 def _diagnostic(problem: Problem, loaded: Loaded) -> Diagnostic:
     severity = "warning" if problem.severity == "warning" else "error"
     return Diagnostic(problem.code, problem.message, loaded.node.at(problem.path), problem.help, severity)
+
+
+def _crowds(organism: OrganismSpec) -> Iterator[Problem]:
+    total = 0
+    known: dict[str, int] = {}
+    for index, stage in enumerate(organism.stages):
+        assert isinstance(stage, StageSpec)
+        counts = [mixer_count(entry, organism.pseudopods, known) for entry in stage.mix]
+        total += sum(counts) * -(-stage.repeat // len(counts))
+        if total > MAX_MIXERS:
+            message = f"up to this stage the document stands for more than {MAX_MIXERS:,} mixers"
+            yield Problem("EVO322", ("organism", "stages", index), message)
+            return
 
 
 def _wiring(organism: OrganismSpec) -> Iterator[Problem]:
@@ -121,21 +137,37 @@ def _unused(organism: OrganismSpec) -> Iterator[Problem]:
     yield from _unread_settings(organism)
 
 
+def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Problem]:
+    """The organism's norm where every stage has its own: only the final norm reads it, which has no place."""
+    if not all(stage.norm for stage in stages):
+        return
+    final = getattr(stages[-1].norm, "place", None) != "post"
+    if "norm" in organism.model_fields_set and not final:
+        yield Problem("EVO330", ("organism", "norm"), "every stage has a norm of its own", "remove it", "warning")
+    elif "place" in organism.norm.model_fields_set:
+        message = "every stage has a norm of its own, and the final norm has no place"
+        yield Problem("EVO330", ("organism", "norm", "place"), message, "remove it", "warning")
+
+
 def _unread_settings(organism: OrganismSpec) -> Iterator[Problem]:
     stages = [stage for stage in organism.stages if isinstance(stage, StageSpec)]
-    if all(stage.norm for stage in stages) and "norm" in organism.model_fields_set and stages[-1].norm:
-        place = getattr(stages[-1].norm, "place", None)
-        if place == "post":
-            yield Problem("EVO330", ("organism", "norm"), "every stage has a norm of its own", None, "warning")
+    yield from _unread_norm(organism, stages)
     inheriting = {id(stage): _inherits_position(organism, stage) for stage in stages}
     for index, stage in enumerate(stages):
         if stage.position is not None and not inheriting[id(stage)]:
             path = ("organism", "stages", index, "position")
             yield Problem("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
+        elif stage.position is not None and stage.position.kind == "none" and not _on_heads(organism.position):
+            path = ("organism", "stages", index, "position")
+            yield Problem("EVO330", path, "no position encoding acts on heads here anyway", "remove it", "warning")
     explicit = "position" in organism.model_fields_set
     acts_on_heads = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"
     if explicit and acts_on_heads and not any(s.position is None and inheriting[id(s)] for s in stages):
         yield Problem("EVO330", ("organism", "position"), "no mixer reads it", "remove it", "warning")
+
+
+def _on_heads(position: Spec) -> bool:
+    return isinstance(position, PositionSpec) and position.acts_on == "heads"
 
 
 def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:

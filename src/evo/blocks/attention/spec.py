@@ -16,6 +16,10 @@ from evo.dsl.spec import Kind, Problem, Spec, shapes
 BUILDER = "evo.blocks.attention.module:Attention"
 
 
+def _acts_on_heads(position: Spec) -> bool:
+    return isinstance(position, PositionSpec) and position.acts_on == "heads"
+
+
 def _full() -> Spec:
     return FullStencil()
 
@@ -59,6 +63,9 @@ class AttentionSpec(Spec):
         if self.position is not None and self.position.kind == "learned":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Problem("EVO304", ("position",), message, "write them under organism.position")
+        if self.position is not None and self.position.kind == "none" and not _acts_on_heads(scope.position):
+            message = "no position encoding acts on these heads anyway"
+            yield Problem("EVO330", ("position",), message, "remove it", "warning")
         if self.stencil.kind != "full" and self.stencil.visible(scope.context, self.causal) >= full:
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Problem("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")

@@ -61,6 +61,9 @@ class RecurrenceSpec(Spec):
             yield Problem("EVO305", ("feature",), message, "write feature: l2, or update: outer")
         if self.update == "delta" and self.bonus:
             yield Problem("EVO305", ("bonus",), "a bonus belongs to update: outer")
+        if self.normalizer == "sum" and self.bonus:
+            message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
+            yield Problem("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
         if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
             message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
             yield Problem(
@@ -75,6 +78,10 @@ class RecurrenceSpec(Spec):
             message = f"a recurrence cannot use position {self.position.kind}"
             yield Problem("EVO304", ("position",), message, "known here: rope, none")
             return
+        if self.position.kind == "none":
+            yield Problem(
+                "EVO330", ("position",), "a recurrence has no position encoding anyway", "remove it", "warning"
+            )
         assert isinstance(self.position, PositionSpec)
         for problem in self.position.attention_problems(self._dims(scope)[0]):
             yield Problem(problem.code, ("position", *problem.path), problem.message, problem.help)
