@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from block_variants import CONTEXT, FFNS, MIXERS, NORMS, WIDTH, built, inputs, mixer, plan, stage
+from block_variants import CONTEXT, FFNS, MIXERS, NORMS, WIDTH, built, inputs, mixer, mixer_plan, organism, plan, stage
 
+from evo.blocks.base import Mixer
 from evo.dsl.index import FORMS, kinds
 
 EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
@@ -124,12 +127,22 @@ def test_feed_forwards_act_on_each_position_alone(data: dict):
     assert all(p.grad is not None and p.grad.abs().max() > 1e-12 for p in module.parameters())
 
 
+def test_attention_that_is_not_causal_sees_both_ways_and_does_not_continue():
+    """causal: false reaches the mask, and decoding with it is refused."""
+    block = mixer_plan("attention window, sinks")
+    module, x = built(replace(block, settings={**block.settings, "causal": False})), inputs().requires_grad_()
+    assert isinstance(module, Mixer)
+    module(x)[:, 5].sum().backward()
+    assert x.grad is not None
+    assert [bool(g.any()) for g in x.grad[0, :12]] == [True] * 10 + [False] * 2
+    with pytest.raises(ValueError, match="not causal"):
+        module.extend(x, module.initial_state(2, "cpu", x.dtype))
+
+
 @pytest.mark.parametrize("data", NORMS.values(), ids=NORMS)
 @pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
 def test_norms_stand_in_their_place(data: dict, place: str):
     """A layer computes x + f(N(x)), N(x + f(x)) or x + N'(f(N(x))) for its mixer and then for its feed-forward."""
-    from block_variants import organism
-
     model = organism([stage("s", MIXERS["attention"], norm={**data, "place": place})])
     model = model.requires_grad_(False)
     for i, parameter in enumerate(model.parameters()):

@@ -57,7 +57,7 @@ def test_feed_forward_flops(data: dict):
 
 @EVERY_MIXER
 def test_taps_are_counted(name: str):
-    """Depthwise taps cost two operations each a token, like matrices: nothing else of the plan's matmul part is left."""
+    """Depthwise taps cost two operations each a token, like matrices; nothing else is in the plan's matmul part."""
     for block in mixer_plan(name).blocks():
         taps = sum(weight.count for weight in block.weights if weight.use == "taps")
         linear = sum(weight.count for weight in block.weights if weight.use == "linear")
@@ -94,7 +94,9 @@ def test_attention_pairs_cost_two_products(name: str):
     """Besides its matrices, attention costs 4 * heads * head_dim for each visible pair."""
     block = mixer_plan(name)
     data = MIXERS[name].get("stencil", {"kind": "full"})
-    stencil = WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
+    stencil = (
+        WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
+    )
     inner = block.settings["heads"] * block.settings["head_dim"]
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT
     assert block.flops == pytest.approx(matmul_flops(block.weights) + 4 * inner * pairs)

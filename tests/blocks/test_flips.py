@@ -1,0 +1,172 @@
+"""Every field of the language is built: changing it changes the network, or is spoken against."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from block_variants import CONVOLUTION, OUTER, RECURRENCE, document, stage
+from flips import Verdicts, judge
+
+from evo.blocks.convolution.spec import ConvolutionSpec
+from evo.dsl import index
+from evo.dsl.organism import OrganismSpec, ReadoutSpec
+from evo.dsl.spec import Spec, shapes
+
+ATTENTION = {"kind": "attention", "heads": 2}
+YARN = {"kind": "yarn", "factor": 4.0, "original": 700}
+
+
+def _window(size: int, sinks: int) -> dict[str, Any]:
+    return {**ATTENTION, "stencil": {"kind": "window", "size": size, "sinks": sinks}}
+
+
+HOSTS: dict[str, dict[str, Any]] = {
+    "plain": {"stages": [stage("body", ATTENTION, repeat=2)]},
+    "dressed": {
+        "stages": [
+            stage(
+                "body",
+                {**_window(6, 2), "kv_heads": 1, "qk_norm": "rms", "soft_cap": 2.0, "sink_logit": True, "bias": True},
+                ffn={"kind": "dense", "bias": True},
+                norm={"kind": "layer", "place": "sandwich"},
+                position={"kind": "rope", "dims": 4},
+            )
+        ],
+        "readout": {"tie": False, "soft_cap": 5.0},
+    },
+    "yarn": {
+        "width": 64,
+        "context": 2048,
+        "position": {"kind": "rope", "scaling": YARN},
+        "stages": [stage("body", {"kind": "attention", "heads": 1}, ffn={"kind": "none"})],
+    },
+    "yarn by context": {
+        "width": 64,
+        "context": 2048,
+        "position": {"kind": "rope", "scaling": {"kind": "yarn", "factor": 4.0}},
+        "stages": [stage("body", {"kind": "attention", "heads": 1}, ffn={"kind": "none"})],
+    },
+    "linear": {
+        "position": {"kind": "rope", "scaling": {"kind": "linear", "factor": 2.0}},
+        "stages": [stage("body", ATTENTION, ffn={"kind": "gated", "bias": True, "act": "gelu"})],
+    },
+    "ntk": {
+        "position": {"kind": "rope", "scaling": {"kind": "ntk", "factor": 2.0}},
+        "stages": [stage("body", ATTENTION, norm={"kind": "rms", "place": "post"})],
+    },
+    "alibi": {"position": {"kind": "alibi"}, "stages": [stage("body", ATTENTION)]},
+    "learned": {
+        "position": {"kind": "learned"},
+        "stages": [stage("body", ATTENTION, norm={"kind": "layer", "bias": False})],
+    },
+    "no position": {"position": {"kind": "none"}, "stages": [stage("body", ATTENTION)]},
+    "delta": {"stages": [stage("body", RECURRENCE)]},
+    "retention": {
+        "stages": [
+            stage(
+                "body",
+                {
+                    **OUTER,
+                    "decay": "head",
+                    "feature": "identity",
+                    "conv": 0,
+                    "key_dim": 4,
+                    "value_dim": 6,
+                    "position": {"kind": "rope"},
+                },
+            )
+        ],
+    },
+    "linear attention": {
+        "stages": [stage("body", {**OUTER, "decay": "none", "feature": "elu", "normalizer": "sum", "gate": "none"})]
+    },
+    "bonus": {
+        "stages": [stage("body", {**OUTER, "decay": "channel", "feature": "identity", "bonus": True, "conv": 2})]
+    },
+    "convolution": {"stages": [stage("body", {**CONVOLUTION, "gate": False, "act": "silu"})]},
+    "named": {
+        "pseudopods": {"near": _window(5, 1), "fast": CONVOLUTION},
+        "stages": [stage("body", ["near", {"parallel": ["near", "fast", RECURRENCE]}], repeat=3)],
+    },
+    "graph": {
+        "norm": {"kind": "layer"},
+        "stages": [
+            stage("a", ATTENTION),
+            stage("b", CONVOLUTION, **{"from": "embedding"}),
+            stage("c", ATTENTION, **{"from": ["a", "b"]}, repeat=3, share=True),
+        ],
+    },
+    "norms everywhere": {
+        "norm": {"kind": "rms"},
+        "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
+    },
+}
+
+ELSEWHERE = {"OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN"}
+"""Fields whose flips may leave one organism's function as it is: they also act where this suite does not look."""
+
+
+NO_FLIP_OF_THEIR_OWN = {
+    ("AttentionSpec", "causal"),
+    ("OrganismSpec", "pseudopods"),
+    ("OrganismSpec", "readout"),
+}
+"""False is refused while the one task predicts bytes (test_contract builds it); the others are flipped inside."""
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdicts]:
+    return {}
+
+
+def judged(verdicts: dict[str, Verdicts], host: str) -> Verdicts:
+    if host not in verdicts:
+        verdicts[host] = judge(document(**HOSTS[host]))
+    return verdicts[host]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
+    """Flipping any field changes what is computed, or what one training step makes of it, or gives a diagnostic."""
+    dead = [flip for flip in judged(verdicts, host).dead if f"{flip.owner}.{flip.field}" not in ELSEWHERE]
+    assert not dead, "\n".join(map(str, dead))
+
+
+def spec_classes() -> list[type[Spec]]:
+    """Every spec class below `organism`."""
+    found: list[type[Spec]] = [OrganismSpec, ReadoutSpec]
+    for role in ("mixer", "ffn", "norm", "position", "scaling", "stencil", "stage"):
+        found += [index.kind_class(role, kind) for kind in index.kinds(role)]
+        found += [index.form_class(role, key) for key in index.FORMS.get(role, {})]
+    return found
+
+
+@pytest.mark.parametrize("cls", spec_classes(), ids=lambda cls: cls.__name__)
+def test_every_field_changes_some_network(cls: type[Spec], verdicts: dict[str, Verdicts]):
+    """No field of any class is merely spoken against: some flip of it builds another network."""
+    changed = {(flip.owner, flip.field) for host in HOSTS for flip in judged(verdicts, host).changed}
+    assert {(cls.__name__, key) for key in shapes(cls)} - NO_FLIP_OF_THEIR_OWN <= changed
+
+
+class PlantedSpec(ConvolutionSpec):
+    """A convolution with a field that nothing builds."""
+
+    kind: ClassVar[str | None] = "planted"
+
+    ignored: bool = False
+    strength: float | None = None
+
+
+def test_a_planted_dead_field_is_found(monkeypatch: pytest.MonkeyPatch):
+    """The search for dead fields finds one that is parsed and not built, and only that."""
+    planted = f"{__name__}:PlantedSpec"
+    monkeypatch.setitem(index.KINDS["mixer"], "planted", planted)
+    monkeypatch.setattr(
+        index, "_load", lambda target, load=index._load: PlantedSpec if target == planted else load(target)
+    )
+    index.kind_class.cache_clear()
+    found = judge(document([stage("body", {"kind": "planted", "size": 3})])).dead
+    index.kind_class.cache_clear()
+    names = {f"{flip.owner}.{flip.field}" for flip in found}
+    assert names - set(ELSEWHERE) == {"PlantedSpec.ignored", "PlantedSpec.strength"}
