@@ -81,9 +81,7 @@ class Journal:
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Record what a generation asks about, all at once."""
         rows = [
-            (c.id, c.generation, c.slot, c.hash, c.document, c.patch)
-            + (json.dumps(c.operators), json.dumps(c.parents), json.dumps(c.origins), c.steps_before)
-            for c in candidates
+            (c.id, c.generation, c.slot, c.hash, c.document, c.patch, *_as_json(c), c.steps_before) for c in candidates
         ]
         with self._transaction():
             self._db.executemany("INSERT INTO candidates VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
@@ -182,6 +180,10 @@ class _Transaction:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _as_json(candidate: Candidate) -> tuple[str, str, str]:
+    return json.dumps(candidate.operators), json.dumps(candidate.parents), json.dumps(candidate.origins)
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
