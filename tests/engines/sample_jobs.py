@@ -55,6 +55,18 @@ def unpicklable(payload: object) -> Any:
     return lambda: payload
 
 
+class Unreadable:
+    """Can be pickled anywhere, and read back nowhere."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return raise_error, ("unreadable",)
+
+
+def give_unreadable(payload: object) -> Unreadable:
+    """A value that leaves but never arrives."""
+    return Unreadable()
+
+
 def chatter(payload: str) -> str:
     """Print to stdout, which belongs to the parent."""
     print(payload, flush=True)

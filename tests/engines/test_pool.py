@@ -123,6 +123,18 @@ def test_what_cannot_be_pickled_is_reported() -> None:
     assert got["good"].value == 2
 
 
+def test_what_cannot_be_read_back_is_reported() -> None:
+    """A payload or a value that fails to unpickle is an error of that job alone."""
+    from sample_jobs import Unreadable  # on the path while a test runs
+
+    jobs = [job("double", Unreadable(), "payload"), job("give_unreadable", 1, "value"), job("double", 1, "good")]
+    with PoolEngine(1, preload=BARE) as pool:
+        got = by_id(list(pool.map(jobs)))
+    assert "ValueError: unreadable" in str(got["payload"].failure)
+    assert "the job's value cannot be read: ValueError: unreadable" in str(got["value"].failure)
+    assert got["good"].value == 2
+
+
 def test_a_worker_lost_between_jobs_costs_nothing() -> None:
     """If an idle worker is killed from outside, the next job runs on a fresh one."""
     with PoolEngine(1, preload=BARE) as pool:

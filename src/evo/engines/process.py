@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from multiprocessing import get_context
+from typing import Any
 
-from evo.engines.jobs import Failure, Job, Outcome
+from evo.engines.jobs import Failure, Job, Outcome, explain
 from evo.engines.worker import serve
 
 CLOSE_SECONDS = 2.0
@@ -50,17 +51,15 @@ class WorkerProcess:
     def hear(self) -> Outcome | None:
         """Read what the worker has sent; the outcome if it ended its job. Raises EOFError or OSError if it is gone."""
         while self.pipe.poll():
-            message = pickle.loads(self.pipe.recv_bytes())
-            if message[0] == "done":
-                self.job = None
-                self._enter(Phase.IDLE)
-                return message[1]
-            if message[0] == "ready" and self.job is None:
-                self._enter(Phase.IDLE)
-            elif message[0] == "ready":
-                self._hand_over()
-            else:
+            answer, *content = self._read()
+            if answer in ("refused", "done"):
+                return self._finish(content[0])
+            if answer == "started":
                 self._enter(Phase.RUNNING)
+            elif self.job is None:
+                self._enter(Phase.IDLE)
+            else:
+                self._hand_over()
         return None
 
     def death(self) -> Failure:
@@ -84,6 +83,20 @@ class WorkerProcess:
             self.process.kill()
         self.process.join()
         self.process.close()
+
+    def _read(self) -> tuple[Any, ...]:
+        message = self.pipe.recv_bytes()
+        try:
+            return pickle.loads(message)
+        except Exception as error:
+            return "refused", Failure("error", f"the job's value cannot be read: {explain(error).message}")
+
+    def _finish(self, result: Failure | Outcome) -> Outcome:
+        assert self.job is not None
+        outcome = result if isinstance(result, Outcome) else Outcome(self.job.id, None, result, 0.0)
+        self.job = None
+        self._enter(Phase.IDLE)
+        return outcome
 
     def _hand_over(self) -> None:
         self._enter(Phase.LOADING)

@@ -1,8 +1,8 @@
 """The inside of a worker process: read a job, run it, send the outcome, until the parent closes the pipe or dies.
 
-Messages to the parent are pickled tuples: ("ready",) once, then per job ("started",) and ("done", Outcome). Plain
-pickle is used on purpose: `Connection.send` would hand tensors over by file descriptor, and those die with the
-worker.
+Messages to the parent are pickled tuples: ("ready",) once, then per job either ("refused", Failure), if it cannot be
+loaded, or ("started",) and ("done", Outcome). Plain pickle is used on purpose: `Connection.send` would hand tensors
+over by file descriptor, and those die with the worker.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ def serve(pipe: Connection, preload: tuple[str, ...]) -> None:
     try:
         _send(pipe, ("ready",))
         while True:
-            _serve_one(pipe, pickle.loads(pipe.recv_bytes()))
+            _serve_one(pipe, pipe.recv_bytes())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         sys.stderr.flush()
         os._exit(0)  # taking torch down in good order takes a second, and there is nothing to save
 
 
-def _serve_one(pipe: Connection, job: Job) -> None:
+def _serve_one(pipe: Connection, message: bytes) -> None:
     try:
+        job: Job = pickle.loads(message)
         function = find_function(job.function)
     except Exception as error:
-        _send(pipe, ("done", Outcome(job.id, None, explain(error), 0.0)))
+        _send(pipe, ("refused", explain(error)))
         return
     _use_one_thread()
     _send(pipe, ("started",))
     outcome = run_job(job, function)
     try:
-        message = pickle.dumps(("done", outcome))
+        answer = pickle.dumps(("done", outcome))
     except Exception as error:
         failure = Failure("error", f"the job's value cannot be pickled: {explain(error).message}")
-        message = pickle.dumps(("done", Outcome(job.id, None, failure, outcome.seconds)))
-    pipe.send_bytes(message)
+        answer = pickle.dumps(("done", Outcome(job.id, None, failure, outcome.seconds)))
+    pipe.send_bytes(answer)
 
 
 def _send(pipe: Connection, message: tuple[object, ...]) -> None:
