@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,13 @@ class Weights(nn.Module):
     def adopt(self, name: str, child: nn.Module) -> None:
         """Hold a child under a name that may be one of nn.Module's own."""
         self._modules[name] = child
+
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module's, which would trip over a child called `training`."""
+        self.__dict__["training"] = mode
+        for child in self.children():
+            child.train(mode)
+        return self
 
     def held(self, name: str) -> nn.Module:
         """The child adopted under this name."""
