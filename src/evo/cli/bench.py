@@ -1,0 +1,45 @@
+"""`evo bench train|kernels`: side by side, in one run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.cli import view
+from evo.cli.documents import Json
+
+command = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Measure speed side by side."
+)
+
+
+@command.callback()
+def _group() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Keeps `train` a subcommand."""
+
+
+@command.command()
+def train(
+    rounds: Annotated[int, typer.Option(min=1, help="How often every model is timed.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Training throughput on one CPU thread, beside a plain torch GPT of the same shape."""
+    from evo.bench.tables import markdown, write_table
+    from evo.bench.training import measure
+
+    rows = measure(rounds)
+    if as_json:
+        view.print_json("bench train", {"rows": [asdict(row) for row in rows]})
+        return
+    cells = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
+    for row in rows:
+        ratios = (row.ratio, row.ratio_low, row.ratio_high)
+        cells.append((row.name, f"{row.parameters:,}", f"{row.tokens_per_second:,.0f}", *(f"{r:.2f}" for r in ratios)))
+    print(view.table(cells))
+    if out is not None:
+        title = "Training throughput, one CPU thread, width 192, 4 layers, 6 heads, context 192, batch 6"
+        write_table(out, title, f"evo bench train --rounds {rounds}", markdown(cells))
