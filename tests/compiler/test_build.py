@@ -109,6 +109,6 @@ def test_stages_may_have_any_name(planned, name: str):
     plan = planned({"name": name, "mix": ATTENTION}, {"name": "end", "from": ["embedding", name], "mix": ATTENTION})
     model = build(plan, 0)
     model.load_state_dict(model.state_dict())
-    assert model.train().training
+    assert model.eval().train().training
     assert set(model.state_dict()) == set(plan.weights)
     assert model(torch.zeros(1, 4, dtype=torch.int64)).isfinite().all()
