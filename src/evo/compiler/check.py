@@ -12,7 +12,7 @@ from evo.compiler.resolve import INPUT, cycle_length, organism_scope, sources, s
 from evo.dsl.canonical import named_pseudopods
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.references import ABSOLUTE, mixer_count, mixer_problems, resolve_mixer
+from evo.dsl.references import ABSOLUTE, MAX_NESTING, mixer_count, mixer_problems, resolve_mixer
 from evo.dsl.spec import Problem, Spec, shapes
 
 MAX_MIXERS = 10_000
@@ -180,7 +180,7 @@ def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
 def _reads_position(mixer: Spec, organism: OrganismSpec, depth: int) -> bool:
     if mixer.kind == "attention":
         return getattr(mixer, "position", None) is None
-    if depth > len(organism.pseudopods):
+    if depth > MAX_NESTING:
         return False
     for shape in shapes(type(mixer)).values():
         value = getattr(mixer, shape.name)
