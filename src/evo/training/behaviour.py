@@ -102,7 +102,7 @@ def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:
     (gradient_QTD,) = torch.autograd.grad(asked, x_QTD)
     positions_T = torch.arange(length)
     is_past_QT = positions_T < queries_Q[:, None]
-    return gradient_QTD.norm(dim=-1).double().cpu() * is_past_QT
+    return gradient_QTD.norm(dim=-1).cpu().double() * is_past_QT
 
 
 def _reach(influence_QT: Tensor) -> tuple[float, float]:
@@ -148,8 +148,8 @@ def _layer_flows(model: Organism, loss: Tensor) -> list[float]:
     for (name, parameter), gradient in zip(named, gradients, strict=True):
         layer = ".".join(name.split(".")[:3])
         pair = sums.setdefault(layer, [0.0, 0.0])
-        pair[0] += 0.0 if gradient is None else float(gradient.double().square().sum())
-        pair[1] += float(parameter.detach().double().square().sum())
+        pair[0] += 0.0 if gradient is None else float(gradient.float().square().sum())
+        pair[1] += float(parameter.detach().square().sum())
     return [math.sqrt(g / w) if w > 0 else 0.0 for g, w in sums.values()]
 
 

@@ -34,6 +34,6 @@ def bits_per_byte(
         with autocast(device, precision):
             logits_BTV = model(inputs_BT)
         loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")
-        total += loss.double().cpu()
+        total += loss.cpu().double()
         count += targets.size
     return float(total) / count / math.log(2)
