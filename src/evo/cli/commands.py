@@ -29,7 +29,7 @@ ROWS: dict[str, Row] = {
     "fmt": Row("evo.cli.fmt:command", "Rewrite documents in their canonical form."),
     "diff": Row("evo.cli.diff:command", "Show the patch between two documents and what it costs."),
     "apply": Row("evo.cli.apply:command", "Apply a patch to a document."),
-    "explain": Row("evo.cli.explain:command", "Show what a document builds, layer by layer, or what a code means."),
+    "explain": Row("evo.cli.explain:command", "Show what a document builds, or what a code means."),
     "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
     "train": Row("evo.cli.train:command", "Train an organism on text."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),

@@ -18,7 +18,7 @@ def command(
     subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
     as_json: Json = False,
 ) -> int:
-    """Show what a document builds, layer by layer, or what a code means.
+    """Show what a document builds, or what a code means.
 
     Numbers are those of one layer; FLOPs are those of a forward pass over a full context; bytes are those of bf16.
     """

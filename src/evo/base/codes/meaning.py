@@ -140,7 +140,7 @@ _TRAINING = {
     ),
     "EVO341": Code(
         "A vocabulary too small for the task",
-        "Bytes have 256 values.",
+        "Bytes have 256 values, so a model of them needs a vocabulary of at least 256.",
         _document(organism="  vocab: 128\n"),
         _DOCUMENT,
     ),

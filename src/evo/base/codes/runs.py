@@ -32,6 +32,12 @@ RUNS = {
         "This model fails, so its score would come from a leak.",
         source="command",
     ),
+    "EVO521": Code(
+        "Training came to nothing",
+        "The loss or the gradients became infinite or not a number, so no checkpoint is worth keeping. A lower learning "
+        "rate, more warm-up, or clipping often helps.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one.",

@@ -1,0 +1,181 @@
+"""Random documents, drawn from what the spec classes say about their own fields.
+
+A new kind of block is covered the moment its class stands in the index.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args, get_origin
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from evo.base.diagnostics import DiagnosticError
+from evo.compiler.check import problems
+from evo.dsl.canonical import to_data
+from evo.dsl.document import Document, from_data
+from evo.dsl.genes import Gene
+from evo.dsl.index import FORMS, form_class, kind_class, kinds
+from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.dsl.spec import FieldShape, Spec, shapes
+
+Data = dict[str, Any]
+NAMES = ("near", "far", "wide")
+WIDTHS = (32, 48, 64)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """Documents that fit the schema; what they mean may be nonsense."""
+    return from_data(draw(document_data())).document
+
+
+@st.composite
+def valid_documents(draw: st.DrawFn) -> Document:
+    """Documents that can be built and trained."""
+    data = draw(document_data(is_small=True))
+    for _ in range(30):
+        document = from_data(data).document
+        errors = [problem for problem in problems(document) if problem.severity == "error"]
+        if not errors:
+            return document
+        data = to_data(document)
+        _mend(data, errors[0].code, errors[0].path)
+    assume(False)
+    raise AssertionError
+
+
+@st.composite
+def document_data(draw: st.DrawFn, is_small: bool = False) -> Data:
+    """Plain data of a document that fits the schema."""
+    data = {"evo": 1, "organism": draw(_organism(is_small))}
+    for key, shape in shapes(Document).items():
+        if key not in data and draw(st.booleans()):
+            data[key] = draw(values(shape))
+    return data
+
+
+@st.composite
+def specs(draw: st.DrawFn, cls: type[Spec], kind: str | None = None, depth: int = 0) -> Data:
+    """Plain data of one spec class: required fields always, the others now and then."""
+    data: Data = {} if kind is None else {"kind": kind}
+    for key, shape in shapes(cls).items():
+        if shape.info.is_required() or draw(st.integers(0, 2)) == 0:
+            data[key] = draw(values(shape, depth))
+    return data
+
+
+def values(shape: FieldShape, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Values that the field takes."""
+    one = _one(shape, depth)
+    if shape.table:
+        return st.dictionaries(st.sampled_from(NAMES), one, max_size=2)
+    if shape.many is not None:
+        least = _meta(shape, "min_length", 0)
+        return st.lists(one, min_size=least, max_size=least + 2)
+    if not shape.info.is_required() and shape.default is None:
+        return st.none() | one
+    return one
+
+
+def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
+    """Specs of a role: any of its kinds, and composites near the surface."""
+    choices = [specs(kind_class(role, kind), kind, depth) for kind in kinds(role)]
+    if depth < 2:
+        choices += [specs(form_class(role, key), None, depth + 1) for key in FORMS.get(role, {})]
+    return st.one_of(choices)
+
+
+def _one(shape: FieldShape, depth: int) -> st.SearchStrategy[Any]:
+    if shape.kind is not None:
+        found = roles(shape.kind.role, depth)
+        return found | st.sampled_from(NAMES) if shape.names else found
+    if shape.nested is not None:
+        return specs(shape.nested, None, depth)
+    members = [member for member in get_args(shape.info.annotation) if member is not type(None)]
+    annotation = members[0] if members and get_origin(shape.info.annotation) is not Literal else shape.info.annotation
+    if get_origin(annotation) is Literal:
+        return st.sampled_from(get_args(annotation))
+    return _scalar(annotation, shape)
+
+
+def _scalar(annotation: Any, shape: FieldShape) -> st.SearchStrategy[Any]:
+    if annotation is bool:
+        return st.booleans()
+    if annotation is int:
+        low, high = _range(shape, 0, 2**40)
+        return st.integers(math.ceil(low), math.floor(high))
+    if annotation is float:
+        low, high = _range(shape, 0.0, 1e6)
+        return st.floats(low, high, allow_nan=False, exclude_min=_meta(shape, "gt", None) == low, exclude_max=True)
+    if shape.many is not None or _meta(shape, "max_length", 0) == 64:
+        return st.sampled_from(NAMES)
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+def _range(shape: FieldShape, low: float, high: float) -> tuple[float, float]:
+    gene = shape.meta(Gene)
+    if isinstance(gene, Gene):
+        low, high = gene.low, gene.high
+    low = max(low, _meta(shape, "ge", low), _meta(shape, "gt", low))
+    return low, min(high, _meta(shape, "le", high), _meta(shape, "lt", high + 1) - (shape.info.annotation is int))
+
+
+def _meta(shape: FieldShape, name: str, otherwise: Any) -> Any:
+    found = [getattr(item, name) for item in shape.info.metadata if getattr(item, name, None) is not None]
+    return found[0] if found else otherwise
+
+
+@st.composite
+def _organism(draw: st.DrawFn, is_small: bool) -> Data:
+    data = draw(specs(OrganismSpec))
+    count = draw(st.integers(1, 3))
+    names = draw(st.permutations(["lower", "middle", "upper"]))[:count]
+    data["stages"] = [draw(_stage(name, names[:index])) for index, name in enumerate(names)]
+    if is_small:
+        sizes = {"width": draw(st.sampled_from(WIDTHS)), "context": draw(st.sampled_from((16, 33))), "vocab": 256}
+        data.update(sizes)
+    return data
+
+
+@st.composite
+def _stage(draw: st.DrawFn, name: str, earlier: list[str]) -> Data:
+    data = draw(specs(StageSpec))
+    data.pop("from", None)
+    if draw(st.booleans()):
+        data["from"] = draw(st.lists(st.sampled_from(["embedding", *earlier]), min_size=1, max_size=3, unique=True))
+    return {**data, "name": name, "repeat": draw(st.integers(1, 3))}
+
+
+def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
+    """Change a document so that one fault goes: leave the key out, or put what always fits in its place."""
+    holder, key = _nearest(data, path)
+    if code == "EVO332":
+        del holder[key:]
+    elif code in ("EVO320", "EVO311", "EVO322") or key == "mix":
+        holder[key] = {"kind": "convolution"}
+    elif key == "heads":
+        holder.update({name: value for name, value in (("heads", 1), ("kv_heads", 1)) if name in holder})
+        holder.pop("position", None)
+    else:
+        del holder[key]
+
+
+def _nearest(data: Any, path: tuple[str | int, ...]) -> tuple[Any, Any]:
+    """The container and the key of what stands at a path, or of its nearest ancestor; bare lists have no index."""
+    holder, key = data, path[0]
+    for step in path[1:]:
+        inner = holder[key]
+        if isinstance(inner, list if isinstance(step, int) else dict) and (isinstance(step, int) or step in inner):
+            holder, key = inner, step
+    return holder, key
+
+
+def is_document(data: Any) -> bool:
+    """Whether plain data fits the schema of documents."""
+    try:
+        from_data(data)
+    except DiagnosticError:
+        return False
+    return True
