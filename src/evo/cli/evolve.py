@@ -18,7 +18,9 @@ def command(
     seed: Annotated[int | None, typer.Option(min=0, help="Seeds every random choice.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0 runs in this one. One a core by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; 0 runs in this one. One a core by default.")
+    ] = None,
     max_seconds: Annotated[float | None, typer.Option(min=1, help="The longest one candidate may train.")] = None,
     max_memory: Annotated[float | None, typer.Option(min=0.1, help="The most memory of one worker, in GiB.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,

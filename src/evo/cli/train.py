@@ -16,7 +16,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 def command(
     cfg: Annotated[Path, typer.Argument(help="The organism.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the document's if left out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
@@ -33,7 +35,9 @@ def command(
 
     (loaded,) = read_valid(cfg)
     folder = out or Path("results") / (loaded.document.name or cfg.stem)
-    run = TrainingRun.open(loaded.document, cfg.resolve().parent, folder, device, steps=steps, resume=resume, threads=threads)
+    run = TrainingRun.open(
+        loaded.document, cfg.resolve().parent, folder, device, steps=steps, resume=resume, threads=threads
+    )
     if not as_json:
         for line in run.describe():
             print(line)

@@ -45,7 +45,9 @@ def _plain_line(progress: loop.Progress) -> None:
     if progress.step % PLAIN_EVERY == 0 or progress.step == progress.steps:
         left = progress.seconds / max(1, progress.step) * (progress.steps - progress.step)
         speed = f"{progress.tokens_per_second:,.0f} tokens/s"
-        print(f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {speed}  {left:.0f} s left", flush=True)
+        print(
+            f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {speed}  {left:.0f} s left", flush=True
+        )
 
 
 class Silent:
@@ -96,7 +98,10 @@ class SearchTable(Silent):
     def generation_ended(self, summary: dict[str, Any]) -> None:
         self.rows.append(_row(summary))
         if self.live is None:
-            print("  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(self.rows[-1], HEADINGS, strict=True)), flush=True)
+            print(
+                "  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(self.rows[-1], HEADINGS, strict=True)),
+                flush=True,
+            )
         self._refresh()
 
     def control_began(self, steps: int) -> None:
