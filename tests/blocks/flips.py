@@ -83,9 +83,9 @@ def _attempt(replace: Rebuild, new: Any) -> Document | None:
 
 
 def _with(spec: Any, name: str, value: Any) -> Any:
-    """The spec with one field changed, validated as a whole; what was left out stays left out."""
-    kept = {field: getattr(spec, field) for field in spec.model_fields_set}
-    return type(spec).model_validate({**kept, name: value})
+    """The spec with one field changed, or left out where that is what null means; validated as a whole."""
+    fields = {**{field: getattr(spec, field) for field in spec.model_fields_set}, name: value}
+    return type(spec).model_validate({field: new for field, new in fields.items() if new is not None})
 
 
 def alternatives(shape: FieldShape, owner: Spec, document: Document) -> list[Any]:
