@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from evo.compiler.check import require_valid
 from evo.compiler.plan import Plan
@@ -17,6 +18,14 @@ WINDOW = {**ATTENTION, "stencil": {"kind": "window", "size": 6, "sinks": 2}}
 DELTA = {"kind": "recurrence", "heads": 2}
 
 Planner = Callable[..., Plan]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
