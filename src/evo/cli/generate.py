@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,13 +38,14 @@ def command(
     saved = load_checkpoint(checkpoint / FILE if checkpoint.is_dir() else checkpoint)
     plan = resolve(saved.document.organism)
     model = build(plan, saved.document.train.seed, choose_device(device), saved.weights)
-    sampled = generate(model, prompt.encode(), tokens, temperature=temperature, top_k=top_k, seed=seed)
+    sampled = generate(model, os.fsencode(prompt), tokens, temperature=temperature, top_k=top_k, seed=seed)
     if as_json:
         text = bytes(sampled).decode(errors="replace")
         view.print_json("generate", {"prompt": prompt, "text": text})
         return
     sys.stdout.write(prompt)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may take several bytes
     for byte in sampled:
-        sys.stdout.write(bytes([byte]).decode("ascii", errors="replace"))
+        sys.stdout.write(decoder.decode(bytes([byte])))
         sys.stdout.flush()
-    sys.stdout.write("\n")
+    sys.stdout.write(decoder.decode(b"", final=True) + "\n")

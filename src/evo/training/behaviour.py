@@ -31,9 +31,10 @@ class Measures:
     """Where a variant stands in the archive. Every field lies in [0, 1].
 
     attention_span: the mean distance of influence, as a share of the largest there could be: for each of some query
-        positions t, sum_s I(t,s) (t - s) / (t sum_s I(t,s)) over s < t, where I(t,s) is the norm of the gradient of a
-        random projection of the logits at t with respect to the embedding at s. 0 if no mixer reaches anywhere.
-    activation_sparsity: the share of entries smaller than 5 % of their tensor's root mean square, in what enters the
+        positions t in the later half of a window, sum_s I(t,s) (t - s) / (t sum_s I(t,s)) over s < t, where I(t,s) is
+        the norm of the gradient of a random projection of the logits at t with respect to the embedding at s. Early
+        positions are not asked: their only neighbour is their farthest. 0 if no mixer reaches anywhere.
+    activation_sparsity: the share of entries of at most 5 % of their tensor's root mean square, in what enters the
         projections that write to the residual stream (`o` of mixers, `down` of feed-forwards).
     gradient_flow: (5 + log10 g) / 5, clipped, where g is the geometric mean over layers of |gradient| / |weights|.
     memory_locality: the share of the influence from s < t that comes from the nearest 8 tokens.
@@ -87,12 +88,14 @@ def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behav
 
 
 def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:
-    """I (Q, T): how much a random projection of the logits at each of Q positions moves with each input's embedding.
+    """I (Q, T): how much a random projection of the logits at each query moves with each earlier input's embedding.
 
     One backward pass: the sequence is repeated Q times and row q is asked about its own position.
     """
     length = tokens_1T.shape[1]
-    queries_Q = torch.linspace(1, length - 1, min(QUERIES, length - 1)).round().long()
+    queries_Q = query_positions(length)
+    if not len(queries_Q):
+        return torch.zeros(0, length, dtype=torch.float64)
     generator = torch.Generator().manual_seed(Stream(seed).child("influence").integer())
     projection_QV = torch.randn(len(queries_Q), model.plan.vocab, generator=generator).to(tokens_1T.device)
     x_QTD = model.embed(tokens_1T).detach().repeat(len(queries_Q), 1, 1).requires_grad_(True)
@@ -105,10 +108,16 @@ def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:
     return gradient_QTD.norm(dim=-1).cpu().double() * is_past_QT
 
 
+def query_positions(length: int) -> Tensor:
+    """Up to 16 positions spread over the later half of a window, without the first position, which has no past."""
+    first, last = max(1, length // 2), length - 1
+    return torch.linspace(first, last, min(QUERIES, last - first + 1)).round().long()
+
+
 def _reach(influence_QT: Tensor) -> tuple[float, float]:
     """(span, locality) of an influence matrix whose future and present are zero."""
-    queries, length = influence_QT.shape
-    queries_Q = torch.linspace(1, length - 1, queries).round()
+    length = influence_QT.shape[1]
+    queries_Q = query_positions(length)
     distance_QT = (queries_Q[:, None] - torch.arange(length)).clamp_min(0)
     mass_Q = influence_QT.sum(1)
     reached = mass_Q > 0
@@ -131,7 +140,7 @@ class NearZero(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and id(args[1]) in self.watched:
             x = args[0].detach()
-            self.small += int((x.abs() < NEAR_ZERO * x.float().square().mean().sqrt()).sum())
+            self.small += int((x.abs() <= NEAR_ZERO * x.float().square().mean().sqrt()).sum())
             self.total += x.numel()
         return func(*args, **(kwargs or {}))
 

@@ -14,10 +14,14 @@ from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
+from evo.compiler.check import require_valid
+from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 
 FORMAT = "evo-checkpoint-1"
+HEAD = "evo"
+"""The metadata key: JSON with all that is not a tensor."""
 MODEL, OPTIMIZER = "model.", "optimizer."
 
 
@@ -48,38 +52,51 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
                 tensors[OPTIMIZER + key] = value.detach().cpu().contiguous()
             else:
                 scalars[key] = value
-    metadata = {
+    head = {
         "format": FORMAT,
         "document": to_yaml(checkpoint.document),
-        "step": str(checkpoint.step),
-        "steps": str(checkpoint.steps),
+        "step": checkpoint.step,
+        "steps": checkpoint.steps,
         "corpus_digest": checkpoint.corpus_digest,
         "root": checkpoint.root,
-        "optimizer": json.dumps(scalars),
+        "optimizer": scalars,
     }
-    write_atomic(path, save(tensors, metadata))
+    write_atomic(path, save(tensors, {HEAD: json.dumps(head)}))  # one key: several come in an order of their own
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises DiagnosticError (EVO602) for anything that is not one."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            head = json.loads((file.metadata() or {}).get(HEAD, "{}"))
+            if not isinstance(head, dict) or head.get("format") != FORMAT:
                 raise _fault(path, "it was not written by `evo train`")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return _checkpoint(head, tensors)
     except FileNotFoundError:
         raise _fault(path, "there is no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise _fault(path, str(error)) from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _fault(path, f"{type(error).__name__}: {error}") from None
+
+
+def _checkpoint(head: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """The parts put together. Raises ValueError, KeyError, TypeError or AttributeError where they do not fit."""
+    try:
+        document = require_valid(parse(head["document"]))
+    except DiagnosticError as error:
+        raise ValueError(f"its document has faults: {error}") from None
+    weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
+    planned = {path: weight.shape for path, weight in resolve(document.organism).weights.items()}
+    if {path: tuple(tensor.shape) for path, tensor in weights.items()} != planned:
+        raise ValueError("its weights are not those of its document")
     return Checkpoint(
-        document=parse(metadata["document"], str(path)).document,
-        weights={key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)},
-        step=int(metadata["step"]),
-        steps=int(metadata["steps"]),
-        corpus_digest=metadata["corpus_digest"],
-        optimizer=_optimizer_state(tensors, json.loads(metadata["optimizer"])),
-        root=metadata["root"],
+        document=document,
+        weights=weights,
+        step=int(head["step"]),
+        steps=int(head["steps"]),
+        corpus_digest=str(head["corpus_digest"]),
+        optimizer=_optimizer_state(tensors, head["optimizer"]),
+        root=str(head["root"]),
     )
 
 

@@ -23,10 +23,15 @@ def choose_device(wanted: str = "auto") -> torch.device:
         there = ", ".join(name for name, is_there in available.items() if is_there)
         raise DiagnosticError([Diagnostic("EVO510", f"no device '{wanted}' here", None, f"available: auto, {there}")])
     try:
-        return torch.device(wanted)
+        device = torch.device(wanted)
     except RuntimeError:
         help = "write cuda:0, cuda:1, ..."
         raise DiagnosticError([Diagnostic("EVO510", f"'{wanted}' is not a device", None, help)]) from None
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if device.index is not None and device.index >= count:
+        help = f"this machine has {count}, counted from 0"
+        raise DiagnosticError([Diagnostic("EVO510", f"no device '{wanted}' here", None, help)])
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

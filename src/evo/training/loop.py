@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ class Trainer:
         self.optimizer = make_optimizer(list(model.named_parameters()), spec.optimizer)
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
+        self.is_whole = True
+        """Whether weights, optimizer and step agree: false only while a step is being applied."""
 
     def run(
         self,
@@ -71,7 +74,7 @@ class Trainer:
         """Train up to step `until` (the end by default) and return the last loss in nats per token.
 
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: the loss, or a weight at the end, is not finite.
             BudgetError: `max_seconds` are over.
         """
         self.model.train()
@@ -87,8 +90,10 @@ class Trainer:
                 if on_step is not None:
                     on_step(Progress(self.step, self.steps, loss, tokens, seconds))
                 if max_seconds is not None and seconds > max_seconds:
-                    raise BudgetError(f"training took more than {max_seconds:g} s ({self.step} of {self.steps} steps)")
+                    raise BudgetError(f"training took more than {max_seconds:g} s")
         self.model.eval()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise DivergedError(f"a weight is no finite number after step {self.step} of {self.steps}")
         return loss
 
     def loss(self, step: int) -> torch.Tensor:
@@ -107,12 +112,14 @@ class Trainer:
         loss.backward()
         if self.spec.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
+        self.is_whole = False
         self.optimizer.step()
         self.step += 1
+        self.is_whole = True
         return loss.detach()
 
     def _guard(self, loss: torch.Tensor) -> float:
         value = float(loss)
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise DivergedError(f"the loss became {value} at step {self.step} of {self.steps}")
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The end of a training run. Loss in nats per byte of the last step's batch."""
+    """The end of a training run. Loss in nats per byte of the last step's batch, NaN if there was nothing left to do."""
 
     content_hash: str
     step: int
@@ -40,7 +41,8 @@ class TrainResult:
 
     def to_data(self) -> dict[str, Any]:
         """Plain data, for `--json`."""
-        return asdict(self)
+        data = asdict(self)
+        return {**data, "train_loss": None if math.isnan(self.train_loss) else self.train_loss}
 
 
 @dataclass
@@ -68,12 +70,14 @@ class TrainingRun:
         """Build or, with `resume`, load; check causality first.
 
         Raises:
-            DiagnosticError: no such corpus (EVO500) or device (EVO510), a leak (EVO520), a checkpoint that is in
-                the way (EVO601), missing (EVO602) or of another document or text (EVO603).
+            DiagnosticError: no such corpus (EVO500) or too short a one (EVO501), no such device (EVO510), a leak
+                (EVO520), a checkpoint that is in the way (EVO601), missing (EVO602) or of another document or text
+                (EVO603).
         """
         if threads is not None:
             torch.set_num_threads(threads)
         corpus = read_corpus(document, root)
+        require_windows(corpus, document)
         where = choose_device(device)
         file = folder / FILE
         if file.exists() and not resume:
@@ -125,10 +129,10 @@ class TrainingRun:
                 tokens, seconds = last.tokens, last.seconds
                 self.save()
         except DivergedError as error:
-            help = "lower train.optimizer.lr, or raise the warm-up"
-            raise DiagnosticError([Diagnostic("EVO521", str(error), None, help)]) from None
+            raise _came_to_nothing(str(error)) from None
         except KeyboardInterrupt:
-            self.save()
+            if trainer.is_whole:
+                self.save()
             raise
         return self._result(last)
 
@@ -144,9 +148,10 @@ class TrainingRun:
 
     def _result(self, last: Progress) -> TrainResult:
         trainer = self.trainer
-        score = bits_per_byte(
-            trainer.model, self.corpus, trainer.context, tokens=HELD_OUT_TOKENS, precision=self.document.train.precision
-        )
+        precision = self.document.train.precision
+        score = bits_per_byte(trainer.model, self.corpus, trainer.context, tokens=HELD_OUT_TOKENS, precision=precision)
+        if not math.isfinite(score):
+            raise _came_to_nothing(f"the held-out score is {score}")
         return TrainResult(
             content_hash=content_hash(self.document),
             step=trainer.step,
@@ -160,12 +165,27 @@ class TrainingRun:
         )
 
 
+def _came_to_nothing(message: str) -> DiagnosticError:
+    help = "lower train.optimizer.lr, or raise the warm-up"
+    return DiagnosticError([Diagnostic("EVO521", message, None, help)])
+
+
 def read_corpus(document: Document, root: Path) -> Corpus:
     """The text a document trains on. Raises DiagnosticError (EVO500)."""
     try:
         return load_corpus(document.train.task.corpus, root)  # type: ignore[attr-defined]
     except CorpusError as error:
         raise DiagnosticError([Diagnostic("EVO500", error.message, None, error.help)]) from None
+
+
+def require_windows(corpus: Corpus, document: Document) -> None:
+    """Raise DiagnosticError (EVO501) unless both sides of the text hold a window of the training context."""
+    context = document.train.context or document.organism.context
+    for side, text in (("training", corpus.train), ("held-out", corpus.held_out)):
+        if len(text) <= context:
+            message = f"corpus '{corpus.name}' has {len(text):,} {side} bytes, too few for windows of {context:,}"
+            help = "shorten train.context, or give more text"
+            raise DiagnosticError([Diagnostic("EVO501", message, None, help)])
 
 
 def _require_same(saved: Checkpoint, document: Document, corpus: Corpus) -> None:

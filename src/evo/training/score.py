@@ -14,13 +14,15 @@ from evo.training.device import autocast
 
 HELD_OUT_TOKENS = 32_768
 """How many held-out bytes a score covers unless asked otherwise."""
+BATCH_TOKENS = 4096
+"""How many of them go through the model at once."""
 
 
 @torch.no_grad()
 def bits_per_byte(
     model: Organism, corpus: Corpus, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
 ) -> float:
-    """The mean of -log2 p(next byte) over a fixed cover of the held-out text; NaN if the model's logits are not finite.
+    """The mean of -log2 p(next byte) over a fixed cover of the held-out text; not finite if the model's logits are not.
 
     Args:
         context: window length in bytes; every window starts without memory, so its first bytes are the hardest.
@@ -29,7 +31,7 @@ def bits_per_byte(
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64)
     count = 0
-    for inputs, targets in held_out_batches(corpus, context, tokens):
+    for inputs, targets in held_out_batches(corpus, context, tokens, batch=max(1, BATCH_TOKENS // context)):
         inputs_BT, targets_BT = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
         with autocast(device, precision):
             logits_BTV = model(inputs_BT)

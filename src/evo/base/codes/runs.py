@@ -38,6 +38,12 @@ RUNS = {
         "rate, more warm-up, or clipping often helps.",
         source="command",
     ),
+    "EVO522": Code(
+        "Text beyond the learned positions",
+        "An organism with learned positions has a vector for each place of its context and none beyond. Ask for fewer "
+        "tokens, or train one with another position encoding, such as rope.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one.",
