@@ -1,0 +1,128 @@
+"""The causality probe: it finds planted leaks of every sort, and accuses no causal block."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import CONTEXT, MIXERS, document, model, perturbed
+from torch import Tensor
+
+from evo.blocks.base import Mixer
+from evo.blocks.convolution import module as convolution
+from evo.compiler.build import build
+from evo.compiler.organism import Organism
+from evo.compiler.resolve import resolve
+from evo.dsl.document import from_data
+from evo.training.causality import find_leak
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_causal_blocks_are_not_accused(mixer: str, size: float) -> None:
+    """Fresh or with large weights, no registered mixer is said to leak."""
+    assert find_leak(perturbed(model(MIXERS[mixer]), size)) is None
+
+
+@pytest.mark.parametrize("organism", [{"position": {"kind": "learned"}}, {"norm": {"kind": "layer", "place": "post"}}])
+def test_causal_organisms_are_not_accused(organism: dict[str, Any]) -> None:
+    """Learned positions and other norms are causal as well, and so is a context of one token."""
+    assert find_leak(model(**organism)) is None
+    assert find_leak(model(context=1)) is None
+
+
+def test_attention_without_a_mask_is_found() -> None:
+    """`causal: false`, built by the compiler past the check that refuses it, leaks in values and gradients."""
+    data = {"width": 16, "context": CONTEXT, "stages": [{"name": "s", "mix": {**MIXERS["attention"], "causal": False}}]}
+    leak = find_leak(build(resolve(from_data({"evo": 1, "organism": data}).document.organism), 0))
+    assert leak is not None
+    assert leak.in_values > 1e-3
+    assert leak.in_gradients > 1e-3
+
+
+def test_a_convolution_padded_on_both_sides_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution with `padding="same"` leaks by one token, which is enough."""
+
+    def same(x_BTD: Tensor, weight_DW: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
+        y_BDT = F.conv1d(x_BTD.transpose(1, 2), weight_DW[:, None], padding=1, groups=x_BTD.shape[2])
+        return y_BDT.transpose(1, 2), x_BTD[:, :0]
+
+    mix = {"kind": "convolution", "size": 3}
+    assert find_leak(model(mix)) is None
+    monkeypatch.setattr(convolution, "short_convolution", same)
+    assert find_leak(model(mix)) is not None
+
+
+class Leaky(Mixer):
+    """A mixer put in place of another, with a future of its own."""
+
+    def __init__(self, inner: Mixer, leak: Any) -> None:
+        torch.nn.Module.__init__(self)
+        self.inner, self.leak = inner, leak
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """What the mixer gives, and the leak."""
+        return self.inner(x_BTD) + self.leak(x_BTD)
+
+    def initial_state(self, *args: Any) -> Any:
+        """Not used."""
+
+    def extend(self, *args: Any) -> Any:
+        """Not used."""
+
+
+def planted(leak: Any) -> Organism:
+    """A model whose second layer leaks."""
+    network = model()
+    layer = network.stages.held("body").held("1")  # type: ignore[attr-defined]
+    layer._modules["mixer"] = Leaky(layer.get_submodule("mixer"), leak)
+    return network
+
+
+LEAKS: dict[str, Any] = {
+    "the mean of the sequence": lambda x: 0.1 * x.mean(1, keepdim=True).expand_as(x),
+    "the token after": lambda x: 0.1 * x.roll(-1, 1),
+    "a norm over time": lambda x: x / x.square().mean((1, 2), keepdim=True).sqrt(),
+    "the largest by position": lambda x: (x == x.amax(1, keepdim=True)).to(x.dtype),
+    "the last token, at the first": lambda x: F.pad(0.1 * x[:, -1:], (0, 0, 0, x.shape[1] - 1)),
+    "nothing but gradients": lambda x: x.mean(1, keepdim=True) - x.mean(1, keepdim=True).detach() + 0 * x,
+    "not a number": lambda x: x * float("nan"),
+    "infinity": lambda x: x / 0.0,
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_planted_leaks_are_found(name: str) -> None:
+    """Leaks by values, by values alone, by gradients alone, and numbers that are none are all found."""
+    assert find_leak(planted(lambda x: 0 * x)) is None
+    assert find_leak(planted(LEAKS[name])) is not None
+
+
+def test_a_leak_in_gradients_alone_moves_no_value() -> None:
+    """The gradient half of the probe is needed: a straight-through leak shows in nothing else."""
+    leak = find_leak(planted(LEAKS["nothing but gradients"]))
+    assert leak is not None
+    assert leak.in_values < 1e-6
+    assert leak.in_gradients > 1e-3
+
+
+def test_the_probe_leaves_no_trace() -> None:
+    """Probing changes neither weights, gradients nor torch's generator."""
+    network = model()
+    before, state = [p.clone() for p in network.parameters()], torch.get_rng_state()
+    find_leak(network)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_document_that_leaks_is_not_trained(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evo train` probes before it trains: EVO520, and no checkpoint."""
+    from evo.base.diagnostics import DiagnosticError
+    from evo.training.causality import Leak
+    from evo.training.run import TrainingRun
+
+    monkeypatch.setattr("evo.training.run.find_leak", lambda model: Leak(3, 1.0, 1.0))
+    with pytest.raises(DiagnosticError, match="EVO520 this organism leaks: outputs before token 3"):
+        TrainingRun.open(document(), tmp_path, tmp_path / "out", "cpu")
+    assert not (tmp_path / "out").exists()
