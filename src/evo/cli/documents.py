@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, Span
 from evo.cli import view
-from evo.dsl.document import Loaded
+
+if TYPE_CHECKING:
+    from evo.dsl.document import Loaded
 
 SUFFIXES = (".yaml", ".yml")
 
