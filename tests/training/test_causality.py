@@ -82,7 +82,7 @@ def planted(leak: Any) -> Organism:
 LEAKS: dict[str, Any] = {
     "the mean of the sequence": lambda x: 0.1 * x.mean(1, keepdim=True).expand_as(x),
     "the token after": lambda x: 0.1 * x.roll(-1, 1),
-    "a norm over time": lambda x: x / x.square().mean((1, 2), keepdim=True).sqrt(),
+    "a norm over time": lambda x: x / x[..., :4].square().mean((1, 2), keepdim=True).sqrt(),
     "the largest by position": lambda x: (x == x.amax(1, keepdim=True)).to(x.dtype),
     "the last token, at the first": lambda x: F.pad(0.1 * x[:, -1:], (0, 0, 0, x.shape[1] - 1)),
     "nothing but gradients": lambda x: x.mean(1, keepdim=True) - x.mean(1, keepdim=True).detach() + 0 * x,

@@ -31,7 +31,7 @@ def test_uniform_logits_are_eight_bits() -> None:
     network = model()
     with torch.no_grad():
         network.get_parameter("embedding.weight").zero_()
-    assert bits_per_byte(network, text(), CONTEXT, tokens=500) == pytest.approx(8.0, abs=1e-6)
+    assert bits_per_byte(network, text(), CONTEXT, tokens=500) == pytest.approx(8.0, abs=1e-5)
 
 
 def test_broken_weights_give_no_score() -> None:

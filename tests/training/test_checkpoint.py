@@ -1,0 +1,111 @@
+"""Checkpoints: exact, repeatable, and never a traceback for a file that is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import document, model, text
+
+from evo.base.diagnostics import DiagnosticError
+from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from evo.training.loop import Trainer
+
+
+def saved(path: Path, kind: str = "muon") -> tuple[Path, Checkpoint]:
+    """A checkpoint of a trained model, as a file and in memory."""
+    made = document(train={"optimizer": {"kind": kind}})
+    trainer = Trainer(model(), text(), made.train)
+    trainer.run(2)
+    weights = {path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
+    checkpoint = Checkpoint(made, weights, 2, 4, text().digest, trainer.optimizer.state_dict(), "here")
+    save_checkpoint(path / "c.safetensors", checkpoint)
+    return path / "c.safetensors", checkpoint
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon", "lion"])
+def test_what_is_saved_is_read(tmp_path: Path, kind: str) -> None:
+    """Document, weights, step, text, folder and optimizer state come back as they were, bit for bit."""
+    path, before = saved(tmp_path, kind)
+    after = load_checkpoint(path)
+    assert (after.document, after.step, after.steps) == (before.document, before.step, before.steps)
+    assert (after.corpus_digest, after.root) == (before.corpus_digest, before.root)
+    assert after.weights.keys() == before.weights.keys()
+    assert all(torch.equal(after.weights[name], before.weights[name]) for name in before.weights)
+    assert after.optimizer is not None
+    assert before.optimizer is not None
+    assert flat(after.optimizer["state"]) == flat(before.optimizer["state"])
+    assert flat(after.optimizer["state"])
+
+
+def flat(state: dict[int, dict[str, Any]]) -> dict[tuple[int, str], Any]:
+    """Optimizer state by parameter and name, tensors as bytes."""
+    rows = ((index, name, value) for index, values in state.items() for name, value in values.items())
+    return {(i, n): v.numpy().tobytes() if isinstance(v, torch.Tensor) else v for i, n, v in rows}
+
+
+def test_the_same_checkpoint_is_the_same_file(tmp_path: Path) -> None:
+    """Saving twice gives equal bytes, so that two runs can be compared by their digests."""
+    path, checkpoint = saved(tmp_path)
+    for copy in range(5):
+        save_checkpoint(tmp_path / f"{copy}.safetensors", checkpoint)
+        assert (tmp_path / f"{copy}.safetensors").read_bytes() == path.read_bytes()
+
+
+def refused(path: Path) -> str:
+    """The message with which a file is refused."""
+    with pytest.raises(DiagnosticError) as caught:
+        load_checkpoint(path)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "EVO602"
+    assert str(path) in diagnostic.message
+    return diagnostic.message
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A missing file, a folder, an empty file, text, and another program's safetensors are EVO602."""
+    assert "no such file" in refused(tmp_path / "nowhere")
+    refused(tmp_path)
+    for name, content in {"empty": b"", "text": b"evo: 1\n", "zeros": bytes(100), "long": b"\xff" * 100}.items():
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name)
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign")
+    assert "not written by `evo train`" in refused(tmp_path / "foreign")
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    """Cut anywhere, a checkpoint is EVO602."""
+    path, _ = saved(tmp_path)
+    content = path.read_bytes()
+    for length in (0, 1, 7, 8, 9, 100, 1_000, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        refused(path)
+
+
+def test_damaged_headers_are_refused(tmp_path: Path) -> None:
+    """A header that lacks a part, or holds something else in its place, is EVO602."""
+    path, checkpoint = saved(tmp_path)
+    head = {
+        "format": "evo-checkpoint-1", "document": "evo: 1", "step": 1, "steps": 2, "corpus_digest": "", "root": "",
+        "optimizer": {},
+    }  # fmt: skip
+    weights = {f"model.{name}": tensor for name, tensor in checkpoint.weights.items()}
+    broken: list[Any] = ["", "[]", "{", "1", json.dumps({**head, "format": "evo-checkpoint-9"})]
+    broken += [json.dumps({key: value for key, value in head.items() if key != left_out}) for left_out in head]
+    broken += [json.dumps({**head, key: None}) for key in head]
+    for text_ in broken:
+        save_file(weights, path, {"evo": text_})
+        refused(path)
+
+
+def test_weights_of_another_document_are_refused(tmp_path: Path) -> None:
+    """A checkpoint whose weights are not those its document plans is EVO602, missing or of another shape."""
+    path, checkpoint = saved(tmp_path)
+    some = dict(list(checkpoint.weights.items())[1:])
+    save_checkpoint(path, Checkpoint(checkpoint.document, some, 2, 4, ""))
+    assert "not those of its document" in refused(path)
+    wide = dict(model(width=32).named_parameters())
+    save_checkpoint(path, Checkpoint(checkpoint.document, wide, 2, 4, ""))
+    assert "not those of its document" in refused(path)
