@@ -24,6 +24,11 @@ MEMBERS = [
     ("token", "outer"),
     ("head", "bonus"),
     ("token", "bonus"),
+    ("channel", "outer"),
+    ("channel", "bonus"),
+    ("none", "delta"),
+    ("head", "delta"),
+    ("token", "delta"),
 ]
 TIME = 70 if is_interpreting() else 333
 

@@ -11,8 +11,8 @@ from evo.kernels.attention.triton_tiles import (
     LOG2E,
     RING,
     key_ranges,
-    logits2,
     query_ranges,
+    raw_logits,
     ring_is_empty,
     seen,
 )
@@ -27,11 +27,12 @@ def output_dots(
     """delta (B, H, T) = sum_V o do, less the gradient of the log-sum-exp."""
     tiles = tl.cdiv(T, M)
     head = tl.program_id(0) // tiles
-    rows = (tl.program_id(0) % tiles) * M + tl.arange(0, M)
+    first = (tl.program_id(0) % tiles) * M
+    rows = first + tl.arange(0, M)
     b = (head // H).to(tl.int64)
     h = head % H
-    o = load_rows(o_ptr + b * o_b + h * o_h, rows, o_t, T, V, VP, True).to(tl.float32)
-    do = load_rows(do_ptr + b * do_b + h * do_h, rows, do_t, T, V, VP, True).to(tl.float32)
+    o = load_rows(o_ptr + b * o_b + h * o_h, first, o_t, T, M, V, VP, True).to(tl.float32)
+    do = load_rows(do_ptr + b * do_b + h * do_h, first, do_t, T, M, V, VP, True).to(tl.float32)
     delta = tl.sum(o * do, 1)
     at = head.to(tl.int64) * T + rows
     if HAS_DLSE:
@@ -41,25 +42,28 @@ def output_dots(
 
 @triton.jit
 def _gradients(
-    q, k, v, do, lse, delta, at_m, at_n, ids_m, ids_n, keys, size, sinks, dilation, period, scale, cap, slope,
+    q, k, do, v, lse2, delta, at_m, at_n, ids_m, ids_n, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Probabilities p and gradients ds of q k^T (unscaled), both (M, N) in float32."""
-    x, steep = logits2(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
-    p = tl.exp2(x - (lse * LOG2E)[:, None])
+    """Probabilities p and gradients ds of q k^T (unscaled), in float32; (M, N), or (N, M) with all roles exchanged.
+
+    `lse2` (log 2 units), `delta`, positions and ids come shaped to broadcast, (M, 1) and (1, N) or the other way.
+    """
+    x, steep, unit = raw_logits(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
+    p = tl.exp2(x * unit - lse2)
     if MASKED:
         open_ = seen(at_m, at_n, keys, size, sinks, dilation, period, KIND, CAUSAL)
         if SEGMENTS:
-            open_ = open_ & (ids_m[:, None] == ids_n[None, :])
+            open_ = open_ & (ids_m == ids_n)
         p = tl.where(open_, p, 0.0)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
-    return p, p * (dp - delta[:, None]) * steep
+    return p, p * (dp - delta) * steep
 
 
 @triton.jit
 def _sweep_keys(
-    dq, q, do, lse, delta, k_base, v_base, k_stride, v_stride, ids_m, ids_base, first, last, start, stop,
+    dq, q, do, lse2, delta, k_base, v_base, k_stride, v_stride, ids_m, ids_base, first, last, start, stop,
     keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
@@ -73,12 +77,12 @@ def _sweep_keys(
             go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, CAUSAL)
         if go:
             rows = n + tl.arange(0, N)
-            k = load_rows(k_base, rows, k_stride, keys, K, KP, MASKED)
-            v = load_rows(v_base, rows, v_stride, keys, V, VP, MASKED)
+            k = load_rows(k_base, n, k_stride, keys, N, K, KP, MASKED)
+            v = load_rows(v_base, n, v_stride, keys, N, V, VP, MASKED)
             ids_n = tl.load(ids_base + rows, mask=rows < keys, other=-1) if SEGMENTS else rows
             _, ds = _gradients(
-                q, k, v, do, lse, delta, at_m, rows[None, :], ids_m, ids_n, keys, size, sinks, dilation, period,
-                scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, MASKED, PRECISION,
+                q, k, do, v, lse2[:, None], delta[:, None], at_m, rows[None, :], ids_m[:, None], ids_n[None, :], keys,
+                size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, MASKED, PRECISION,
             )  # fmt: skip
             dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
     return dq
@@ -104,8 +108,8 @@ def query_gradients(
     last = tl.minimum(first + M, offset + T) - 1
     k_base = k_ptr + b * k_b + (h // GROUP) * k_h
     v_base = v_ptr + b * v_b + (h // GROUP) * v_h
-    q = load_rows(q_ptr + b * q_b + h * q_h, rows, q_t, T, K, KP, True)
-    do = load_rows(do_ptr + b * do_b + h * do_h, rows, do_t, T, V, VP, True)
+    q = load_rows(q_ptr + b * q_b + h * q_h, tile * M, q_t, T, M, K, KP, True)
+    do = load_rows(do_ptr + b * do_b + h * do_h, tile * M, do_t, T, M, V, VP, True)
     lse = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=float("inf"))
     delta = tl.load(delta_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0)
     slope = tl.load(slope_ptr + h).to(tl.float32) if ALIBI else 0.0
@@ -117,11 +121,11 @@ def query_gradients(
         begin = 0 if part == 0 else (low if part == 1 else (core if part == 2 else end))
         finish = stop if part == 0 else (core if part == 1 else (end if part == 2 else high))
         dq = _sweep_keys(
-            dq, q, do, lse, delta, k_base, v_base, k_t, v_t, ids_m, ids_base, first, last, begin, finish,
+            dq, q, do, lse * LOG2E, delta, k_base, v_base, k_t, v_t, ids_m, ids_base, first, last, begin, finish,
             S, size, sinks, dilation, period, scale, cap, slope,
             KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, V, KP, VP, M, N, part != 2, PRECISION,
         )  # fmt: skip
-    store_rows(dq_ptr + b * dq_b + h * dq_h, dq * scale, rows, dq_t, T, K, KP)
+    store_rows(dq_ptr + b * dq_b + h * dq_h, dq * scale, tile * M, dq_t, T, M, K, KP)
 
 
 @triton.jit
@@ -132,7 +136,7 @@ def _sweep_queries(
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    at_n = first + tl.arange(0, N)[None, :]
+    at_n = first + tl.arange(0, N)[:, None]
     for m in tl.range(start, stop, M):
         m = tl.multiple_of(m, M)
         go = True
@@ -140,17 +144,18 @@ def _sweep_queries(
             go = not ring_is_empty(offset + m, offset + m + M - 1, first, last, sinks, size, period, CAUSAL)
         if go:
             rows = m + tl.arange(0, M)
-            q = load_rows(q_base, rows, q_stride, queries, K, KP, MASKED)
-            do = load_rows(do_base, rows, do_stride, queries, V, VP, MASKED)
-            lse = tl.load(lse_base + rows, mask=rows < queries, other=float("inf"))
+            q = load_rows(q_base, m, q_stride, queries, M, K, KP, MASKED)
+            do = load_rows(do_base, m, do_stride, queries, M, V, VP, MASKED)
+            lse2 = LOG2E * tl.load(lse_base + rows, mask=rows < queries, other=float("inf"))
             delta = tl.load(delta_base + rows, mask=rows < queries, other=0.0)
             ids_m = tl.load(ids_base + rows, mask=rows < queries, other=-2) if SEGMENTS else rows
             p, ds = _gradients(
-                q, k, v, do, lse, delta, offset + rows[:, None], at_n, ids_m, ids_n, keys, size, sinks, dilation,
-                period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, MASKED, PRECISION,
+                k, q, v, do, lse2[None, :], delta[None, :], offset + rows[None, :], at_n, ids_m[None, :],
+                ids_n[:, None], keys, size, sinks, dilation, period, scale, cap, slope,
+                KIND, CAUSAL, CAP, ALIBI, SEGMENTS, MASKED, PRECISION,
             )  # fmt: skip
-            dv = tl.dot(tl.trans(p.to(do.dtype)), do, dv, input_precision=PRECISION)
-            dk = tl.dot(tl.trans(ds.to(q.dtype)), q, dk, input_precision=PRECISION)
+            dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+            dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
     return dk, dv
 
 
@@ -171,8 +176,8 @@ def key_gradients(
     first = tile * N
     last = tl.minimum(first + N, S) - 1
     rows = first + tl.arange(0, N)
-    k = load_rows(k_ptr + b * k_b + g * k_h, rows, k_t, S, K, KP, True)
-    v = load_rows(v_ptr + b * v_b + g * v_h, rows, v_t, S, V, VP, True)
+    k = load_rows(k_ptr + b * k_b + g * k_h, first, k_t, S, N, K, KP, True)
+    v = load_rows(v_ptr + b * v_b + g * v_h, first, v_t, S, N, V, VP, True)
     ids_n = tl.load(ids_k_ptr + b * S + rows, mask=rows < S, other=-1) if SEGMENTS else rows
     ids_base = ids_q_ptr + b * T if SEGMENTS else 0
     dk = tl.zeros([N, KP], tl.float32)
@@ -193,5 +198,5 @@ def key_gradients(
                 T, S, size, sinks, dilation, period, offset, scale, cap, slope,
                 KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, V, KP, VP, M, N, part != 1, PRECISION,
             )  # fmt: skip
-    store_rows(dk_ptr + b * dk_b + g * dk_h, dk * scale, rows, dk_t, S, K, KP)
-    store_rows(dv_ptr + b * dv_b + g * dv_h, dv, rows, dv_t, S, V, VP)
+    store_rows(dk_ptr + b * dk_b + g * dk_h, dk * scale, first, dk_t, S, N, K, KP)
+    store_rows(dv_ptr + b * dv_b + g * dv_h, dv, first, dv_t, S, N, V, VP)

@@ -7,7 +7,7 @@ from evo.kernels.attention.triton_tiles import (
     LOG2E,
     RING,
     key_ranges,
-    logits2,
+    raw_logits,
     ring_is_empty,
     seen,
 )
@@ -32,21 +32,21 @@ def _sweep(
         if go:
             rows = n + tl.arange(0, N)
             at_n = rows[None, :]
-            k = load_rows(k_base, rows, k_stride, keys, K, KP, MASKED)
-            x, _ = logits2(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
+            k = load_rows(k_base, n, k_stride, keys, N, K, KP, MASKED)
+            x, _, unit = raw_logits(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
             if MASKED:
                 open_ = seen(at_m, at_n, keys, size, sinks, dilation, period, KIND, CAUSAL)
                 if SEGMENTS:
                     open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
                 x = tl.where(open_, x, float("-inf"))
-            higher = tl.maximum(peak, tl.max(x, 1))
+            higher = tl.maximum(peak, tl.max(x, 1) * unit)
             level = higher
             if MASKED:
                 level = tl.where(higher == float("-inf"), 0.0, higher)
-            p = tl.exp2(x - level[:, None])
+            p = tl.exp2(x * unit - level[:, None])
             fade = tl.exp2(peak - level)
             total = total * fade + tl.sum(p, 1)
-            v = load_rows(v_base, rows, v_stride, keys, V, VP, MASKED)
+            v = load_rows(v_base, n, v_stride, keys, N, V, VP, MASKED)
             acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
             peak = higher
     return acc, total, peak
@@ -72,7 +72,7 @@ def forward(
     last = tl.minimum(first + M, offset + T) - 1
     k_base = k_ptr + b * k_b + (h // GROUP) * k_h
     v_base = v_ptr + b * v_b + (h // GROUP) * v_h
-    q = load_rows(q_ptr + b * q_b + h * q_h, rows, q_t, T, K, KP, True)
+    q = load_rows(q_ptr + b * q_b + h * q_h, tile * M, q_t, T, M, K, KP, True)
     slope = tl.load(slope_ptr + h).to(tl.float32) if ALIBI else 0.0
     ids_m = tl.load(ids_q_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + b * S if SEGMENTS else 0
@@ -97,6 +97,6 @@ def forward(
         peak = higher
     blind = total == 0.0
     acc = acc / tl.where(blind, 1.0, total)[:, None]
-    store_rows(o_ptr + b * o_b + h * o_h, acc, rows, o_t, T, V, VP)
+    store_rows(o_ptr + b * o_b + h * o_h, acc, tile * M, o_t, T, M, V, VP)
     lse = tl.where(blind, float("inf"), (peak + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
     tl.store(lse_ptr + head.to(tl.int64) * T + rows, lse, mask=rows < T)

@@ -81,6 +81,8 @@ def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: fl
 
 def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
     """o (B, T, H, V) and the log-sum-exp (B, H, T)."""
+    if scale <= 0.0:  # the kernel takes the maximum before it scales
+        q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
     ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
     return attention(
         q, k, v, parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,

@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_launch import Call
-from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, logits2, seen
+from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, raw_logits, seen
 from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import rowwise
 
@@ -25,12 +25,12 @@ def _tile(
 ):  # fmt: skip
     """Logits (log 2 units, -inf where closed) and the mask of one key tile."""
     rows = n + tl.arange(0, N)
-    k = load_rows(k_base, rows, k_stride, keys, K, KP, True)
-    x, _ = logits2(q, k, at_m, rows[None, :], scale, cap, slope, CAP, ALIBI, PRECISION)
+    k = load_rows(k_base, n, k_stride, keys, N, K, KP, True)
+    x, _, unit = raw_logits(q, k, at_m, rows[None, :], scale, cap, slope, CAP, ALIBI, PRECISION)
     open_ = seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL)
     if SEGMENTS:
         open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
-    return tl.where(open_, x, float("-inf")), open_
+    return tl.where(open_, x * unit, float("-inf")), open_
 
 
 @triton.jit(do_not_specialize=["T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset"])
@@ -46,10 +46,11 @@ def probe(
     head = tl.program_id(0) // tiles
     b = (head // H).to(tl.int64)
     h = head % H
-    slots = (tl.program_id(0) % tiles) * M + tl.arange(0, M)
+    tile = tl.program_id(0) % tiles
+    slots = tile * M + tl.arange(0, M)
     rows = start + slots * stride
     at_m = offset + rows[:, None]
-    first = offset + start + (tl.program_id(0) % tiles) * M * stride
+    first = offset + start + tile * M * stride
     last = tl.minimum(first + (M - 1) * stride, offset + T - 1)
     low, high = key_band(first, last, S, size, dilation, KIND, CAUSAL)
     far_back = sinks
@@ -57,7 +58,7 @@ def probe(
         far_back = tl.maximum(size, sinks)
         high = tl.maximum(high, tl.minimum(size, S))
     low = tl.where(far_back > 0, 0, (low // N) * N)
-    q = load_rows(q_ptr + b * q_b + h * q_h, rows, q_t, T, K, KP, True)
+    q = load_rows(q_ptr + b * q_b + h * q_h + start * q_t, tile * M, stride * q_t, R, M, K, KP, True)
     k_base = k_ptr + b * k_b + (h // GROUP) * k_h
     slope = tl.load(slope_ptr + h).to(tl.float32) if ALIBI else 0.0
     ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows

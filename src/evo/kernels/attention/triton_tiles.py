@@ -177,14 +177,21 @@ def ring_is_empty(first_m, last_m, first_n, last_n, sinks, size, period, CAUSAL:
 
 
 @triton.jit
-def logits2(q, k, at_m, at_n, scale, cap, slope, CAP: tl.constexpr, ALIBI: tl.constexpr, PRECISION: tl.constexpr):
-    """Logits in units of log 2, (M, N), and the soft cap's slope (1 without a cap)."""
-    x = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+def raw_logits(a, b, at_m, at_n, scale, cap, slope, CAP: tl.constexpr, ALIBI: tl.constexpr, PRECISION: tl.constexpr):
+    """Logits a b^T, the soft cap's slope (1 without a cap), and the factor that brings logits to units of log 2.
+
+    Without cap and bias the scale is left in the factor, so that it costs nothing inside an exponential.
+    """
+    x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
     steep = 1.0
+    unit = scale * LOG2E
+    if CAP or ALIBI:
+        x = x * scale
+        unit = LOG2E * 1.0
     if CAP:
         tanh = 1.0 - 2.0 / (tl.exp(2.0 * x / cap) + 1.0)
         steep = 1.0 - tanh * tanh
         x = cap * tanh
     if ALIBI:
         x = x - slope * tl.abs(at_m - at_n).to(tl.float32)
-    return x * LOG2E, steep
+    return x, steep, unit

@@ -35,6 +35,11 @@ def blocks_for(depth: int, width: int, heads: int, time: int, dtype: torch.dtype
     return Blocks(columns, tokens, 4 if rows * columns <= 4096 else 8, 2)
 
 
+def precision(dtype: torch.dtype) -> str:
+    """How products of float32 are taken: in three parts for float32 inputs, in one for intermediates of short ones."""
+    return "tf32x3" if dtype == torch.float32 else "tf32"
+
+
 def decay_kind(log_decay: Tensor | None) -> int:
     """0 none, 1 per head, 2 per token."""
     return 0 if log_decay is None else 1 if log_decay.ndim == 1 else 2
@@ -73,17 +78,18 @@ def launch_walk(
     initial = None if initial is None else _headwise(initial)
     state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
     triton_walk.walk[(B * H * pieces,)](
-        x, y, z, _dense(log_decay), _dense(x_weight), _dense(y_weight), add, dot_with, initial, out, dots, final,
+        x, y, z, dense(log_decay), dense(x_weight), dense(y_weight), add, dot_with, initial, out, dots, final,
         *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *add_strides, *with_strides, *out.stride()[:3],
         *state_strides, H, T, B * H, how.scale, decay_kind(log_decay), how.back, how.strict, how.before,
         x_weight is not None, y_weight is not None, add is not None, dot_with is not None, initial is not None,
-        how.final, A, Z, padded(A), sizes.ZB, sizes.C, "tf32x3" if z.dtype == torch.float32 else "tf32",
+        how.final, A, Z, padded(A), sizes.ZB, sizes.C, precision(z.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return out, dots.sum(0) if dot_with is not None else dots, final
 
 
-def _dense(x: Tensor | None) -> Tensor | None:
+def dense(x: Tensor | None) -> Tensor | None:
+    """x with the strides of its shape."""
     return None if x is None else x.contiguous()
 
 

@@ -98,7 +98,16 @@ recur_outer.register_autograd(_backward_outer, setup_context=_save_outer)
 def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
     """The signature that all backends share."""
     q, k, v = (x.to(q.dtype) for x in (q, k, v))
+    if problem.update == "delta":
+        from evo.kernels.recurrence import triton_delta_operator
+
+        beta, log_decay, initial = parts["beta_BTH"], parts["log_decay"], parts["initial_state_BHKV"]
+        return triton_delta_operator.run(q, k, v, beta, log_decay, initial, scale)
     bonus = parts["bonus_HK"]
+    if problem.decay == "channel":
+        from evo.kernels.recurrence.triton_channel_operator import recur_channel
+
+        return recur_channel(q, k, v, parts["log_decay"], bonus, parts["initial_state_BHKV"], scale)[:2]
     o, final = recur_outer(q, k, v, parts["log_decay"], parts["initial_state_BHKV"], scale, bonus is not None)
     if bonus is not None:
         o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v

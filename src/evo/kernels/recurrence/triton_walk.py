@@ -11,12 +11,13 @@ no state is ever written to memory. Exponents are differences that are never pos
 import triton
 import triton.language as tl
 
-from evo.kernels.triton_rows import load_rows
+from evo.kernels.triton_rows import load_rows, store_rows
 
 NONE = tl.constexpr(0)
 HEAD = tl.constexpr(1)
 TOKEN = tl.constexpr(2)
 LOG2E = tl.constexpr(1.4426950408889634)
+LOG2_ZERO = tl.constexpr(-144.0)
 
 
 @triton.jit
@@ -24,9 +25,10 @@ def running_decay(decay_ptr, rows, T, start, H, b, h, DECAY: tl.constexpr, C: tl
     """Log decays (base 2) of a chunk: each step's own, and summed up to and with it. Steps beyond T do not decay."""
     if DECAY == TOKEN:
         step = tl.load(decay_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32) * LOG2E
+        step = tl.maximum(step, LOG2_ZERO)
         upto = tl.cumsum(step, 0)
     elif DECAY == HEAD:
-        rate = tl.load(decay_ptr + h).to(tl.float32) * LOG2E
+        rate = tl.maximum(tl.load(decay_ptr + h).to(tl.float32) * LOG2E, LOG2_ZERO)
         step = tl.where(rows < T, rate, 0.0)
         upto = rate * tl.minimum(tl.arange(0, C) + 1, T - start).to(tl.float32)
     else:
@@ -72,6 +74,7 @@ def walk(
     h = head % H
     cols = block * ZB + tl.arange(0, ZB)
     deep = tl.arange(0, AP)
+    wide = ZB if Z % ZB == 0 else Z - block * ZB
     kept = (deep[:, None] < A) & (cols[None, :] < Z)
     state = tl.zeros([AP, ZB], tl.float32)
     if INITIAL:
@@ -81,11 +84,9 @@ def walk(
     for i in tl.range(0, chunks):
         start = (chunks - 1 - i) * C if BACK else i * C
         rows = start + tl.arange(0, C)
-        x = load_rows(x_ptr + b * x_b + h * x_h, rows, x_t, T, A, AP, True)
-        y = load_rows(y_ptr + b * y_b + h * y_h, rows, y_t, T, A, AP, True)
-        z_at = z_ptr + b * z_b + h * z_h + rows[:, None].to(tl.int64) * z_t + cols[None, :]
-        inside = (rows[:, None] < T) & (cols[None, :] < Z)
-        z = tl.load(z_at, mask=inside, other=0.0)
+        x = load_rows(x_ptr + b * x_b + h * x_h, start, x_t, T, C, A, AP, True)
+        y = load_rows(y_ptr + b * y_b + h * y_h, start, y_t, T, C, A, AP, True)
+        z = load_rows(z_ptr + b * z_b + h * z_h + block * ZB, start, z_t, T, C, wide, ZB, True)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
         upto_query = upto - step if BEFORE else upto
@@ -106,22 +107,20 @@ def walk(
             pairs = pairs * weight[None, :]
             write = write * weight
         scores = tl.dot(x, tl.trans(y), input_precision=PRECISION) * pairs
-        reader = (x.to(tl.float32) * read[:, None]).to(x.dtype)
-        writer = (y.to(tl.float32) * write[:, None]).to(y.dtype)
-        out = tl.dot(reader, state.to(x.dtype), input_precision=PRECISION)
+        out = tl.dot(x, state.to(x.dtype), input_precision=PRECISION) * read[:, None]
         out = tl.dot(scores.to(z.dtype), z, out, input_precision=PRECISION)
-        state = tl.dot(tl.trans(writer), z, state * tl.exp2(whole), input_precision=PRECISION)
+        written = (z.to(tl.float32) * write[:, None]).to(z.dtype)
+        state = tl.dot(tl.trans(y), written, state * tl.exp2(whole), input_precision=PRECISION)
         if not BACK:
             out = out * scale
         if ADD:
-            add_at = add_ptr + b * add_b + h * add_h + rows[:, None].to(tl.int64) * add_t + cols[None, :]
-            out += tl.load(add_at, mask=inside, other=0.0).to(tl.float32)
+            add = load_rows(add_ptr + b * add_b + h * add_h + block * ZB, start, add_t, T, C, wide, ZB, True)
+            out += add.to(tl.float32)
         if DOT:
-            with_at = with_ptr + b * with_b + h * with_h + rows[:, None].to(tl.int64) * with_t + cols[None, :]
-            dots = tl.sum(out * tl.load(with_at, mask=inside, other=0.0).to(tl.float32), 1)
+            other = load_rows(with_ptr + b * with_b + h * with_h + block * ZB, start, with_t, T, C, wide, ZB, True)
+            dots = tl.sum(out * other.to(tl.float32), 1)
             tl.store(dot_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
-        out_at = out_ptr + b * out_b + h * out_h + rows[:, None].to(tl.int64) * out_t + cols[None, :]
-        tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=inside)
+        store_rows(out_ptr + b * out_b + h * out_h + block * ZB, out, start, out_t, T, C, wide, ZB)
     if FINAL:
         at = final_ptr + (head.to(tl.int64) * A + deep[:, None]) * Z + cols[None, :]
         tl.store(at, state, mask=kept)

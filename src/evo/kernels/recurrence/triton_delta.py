@@ -1,0 +1,151 @@
+"""The delta rule in chunks: errors E = v - k D S, written back as beta k E.
+
+Inside a chunk the errors solve (I + A beta) E = V - K S, with A the decayed products of keys, strictly below the
+diagonal. `solve` inverts that matrix for every chunk at once; `forward` and `errors_back` then walk over time with
+the state in registers, forward and back. All other gradients are walks (`triton_walk`).
+"""
+
+import triton
+import triton.language as tl
+
+from evo.kernels.recurrence.triton_walk import pair_decay, running_decay
+from evo.kernels.triton_rows import load_rows, store_rows
+
+
+@triton.jit(do_not_specialize=["T"])
+def solve(
+    k_ptr, beta_ptr, decay_ptr, inverse_ptr, k_b, k_t, k_h, H, T,
+    DECAY: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """inverse (B, H, chunks, C, C) of I + A beta, by halves: a block's is made from those of its two halves."""
+    chunks = tl.cdiv(T, C)
+    chunk = tl.program_id(0) % chunks
+    head = tl.program_id(0) // chunks
+    b = (head // H).to(tl.int64)
+    h = head % H
+    rows = chunk * C + tl.arange(0, C)
+    k = load_rows(k_ptr + b * k_b + h * k_h, chunk * C, k_t, T, C, K, KP, True)
+    beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
+    _, upto = running_decay(decay_ptr, rows, T, chunk * C, H, b, h, DECAY, C)
+    below = tl.dot(k, tl.trans(k), input_precision=PRECISION) * pair_decay(upto, upto, False, True, DECAY, C)
+    below = below * beta[None, :]
+    row = tl.arange(0, C)[:, None]
+    col = tl.arange(0, C)[None, :]
+    inverse = tl.where(row == col, 1.0, 0.0)
+    for level in tl.static_range(LEVELS):
+        half: tl.constexpr = 1 << level
+        square = (row // (2 * half) == col // (2 * half)) & ((row // half) % 2 == 1) & ((col // half) % 2 == 0)
+        part = tl.where(square, below, 0.0)
+        if level == 0:
+            inverse = inverse - part
+        else:
+            left = tl.dot(inverse, part, input_precision=PRECISION)
+            inverse = inverse - tl.dot(left, inverse, input_precision=PRECISION)
+    at = inverse_ptr + tl.program_id(0).to(tl.int64) * C * C + row * C + col
+    tl.store(at, inverse.to(inverse_ptr.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=["T"])
+def forward(
+    q_ptr, k_ptr, v_ptr, beta_ptr, decay_ptr, inverse_ptr, initial_ptr, o_ptr, error_ptr, final_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
+    DECAY: tl.constexpr, INITIAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """o and the errors, both (B, T, H, V) with the strides of o, and the final state (B, H, K, V)."""
+    blocks: tl.constexpr = (V + VB - 1) // VB
+    block = tl.program_id(0) % blocks
+    head = tl.program_id(0) // blocks
+    b = (head // H).to(tl.int64)
+    h = head % H
+    wide = VB if V % VB == 0 else V - block * VB
+    deep = tl.arange(0, KP)[:, None]
+    cols = block * VB + tl.arange(0, VB)[None, :]
+    state_at = (head.to(tl.int64) * K + deep) * V + cols
+    kept = (deep < K) & (cols < V)
+    state = tl.zeros([KP, VB], tl.float32)
+    if INITIAL:
+        state += tl.load(initial_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
+    chunks = tl.cdiv(T, C)
+    inverse_at = (
+        inverse_ptr + head.to(tl.int64) * chunks * C * C + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
+    )
+    for i in tl.range(0, chunks):
+        start = i * C
+        rows = start + tl.arange(0, C)
+        q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
+        k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
+        v = load_rows(v_ptr + b * v_b + h * v_h + block * VB, start, v_t, T, C, wide, VB, True)
+        inverse = tl.load(inverse_at + i * (C * C))
+        beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
+        step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
+        whole = tl.sum(step, 0)
+        known = state.to(k.dtype)
+        read = tl.exp2(upto)[:, None]
+        missing = v.to(tl.float32) - tl.dot(k, known, input_precision=PRECISION) * read
+        error = tl.dot(inverse, missing.to(inverse.dtype), input_precision=PRECISION)
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * pair_decay(upto, upto, False, False, DECAY, C)
+        o = tl.dot(q, known, input_precision=PRECISION) * read
+        o = tl.dot((scores * beta[None, :]).to(v.dtype), error.to(v.dtype), o, input_precision=PRECISION)
+        written = (error * (beta * tl.exp2(whole - upto))[:, None]).to(v.dtype)
+        state = tl.dot(tl.trans(k), written, state * tl.exp2(whole), input_precision=PRECISION)
+        store_rows(o_ptr + b * o_b + h * o_h + block * VB, o * scale, start, o_t, T, C, wide, VB)
+        store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, T, C, wide, VB)
+    tl.store(final_ptr + state_at, state, mask=kept)
+
+
+@triton.jit(do_not_specialize=["T"])
+def errors_back(
+    q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, error_ptr, dfinal_ptr, dv_ptr, dots_ptr, dinitial_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, heads_in_all, scale,
+    DECAY: tl.constexpr, DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dv (B, T, H, V), dots (V blocks, B, H, T) = dv · error, and the gradient of the initial state.
+
+    `error` has the strides of dv. The gradient of beta is dots / beta, since dv = beta times the gradient of beta E.
+    """
+    blocks: tl.constexpr = (V + VB - 1) // VB
+    block = tl.program_id(0) % blocks
+    head = tl.program_id(0) // blocks
+    b = (head // H).to(tl.int64)
+    h = head % H
+    wide = VB if V % VB == 0 else V - block * VB
+    deep = tl.arange(0, KP)[:, None]
+    cols = block * VB + tl.arange(0, VB)[None, :]
+    state_at = (head.to(tl.int64) * K + deep) * V + cols
+    kept = (deep < K) & (cols < V)
+    dstate = tl.zeros([KP, VB], tl.float32)
+    if DFINAL:
+        dstate += tl.load(dfinal_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
+    chunks = tl.cdiv(T, C)
+    inverse_at = (
+        inverse_ptr + head.to(tl.int64) * chunks * C * C + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
+    )
+    for i in tl.range(0, chunks):
+        start = (chunks - 1 - i) * C
+        rows = start + tl.arange(0, C)
+        q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
+        k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
+        do = load_rows(do_ptr + b * do_b + h * do_h + block * VB, start, do_t, T, C, wide, VB, True)
+        error = load_rows(error_ptr + b * dv_b + h * dv_h + block * VB, start, dv_t, T, C, wide, VB, True)
+        inverse = tl.load(inverse_at + (chunks - 1 - i) * (C * C))
+        beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
+        step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
+        whole = tl.sum(step, 0)
+        read = tl.exp2(upto)[:, None]
+        pairs = pair_decay(upto, upto, True, False, DECAY, C) * scale
+        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * pairs
+        dwritten = tl.dot(k, dstate.to(k.dtype), input_precision=PRECISION) * tl.exp2(whole - upto)[:, None]
+        dwritten = tl.dot(scores.to(do.dtype), do, dwritten, input_precision=PRECISION) * beta[:, None]
+        dv = tl.dot(tl.trans(inverse), dwritten.to(inverse.dtype), input_precision=PRECISION)
+        dstate = dstate * tl.exp2(whole)
+        dstate = tl.dot(
+            tl.trans(q), (do.to(tl.float32) * (read * scale)).to(q.dtype), dstate, input_precision=PRECISION
+        )
+        dstate = tl.dot(tl.trans(k), (dv * -read).to(k.dtype), dstate, input_precision=PRECISION)
+        store_rows(dv_ptr + b * dv_b + h * dv_h + block * VB, dv, start, dv_t, T, C, wide, VB)
+        dots = tl.sum(dv * error.to(tl.float32), 1)
+        tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
+    tl.store(dinitial_ptr + state_at, dstate, mask=kept)

@@ -1,0 +1,127 @@
+"""The delta rule as a custom operator: `evo::recur_delta` and its gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.recurrence import triton_delta
+from evo.kernels.recurrence.triton_launch import blocks_for, decay_kind, dense, precision
+from evo.kernels.recurrence.triton_operator import like_decay, step_gradients, walk
+from evo.kernels.triton_support import padded, rowwise
+
+TINY = 1e-12
+
+
+def _sizes(k: Tensor, v: Tensor):
+    B, T, H, K = k.shape
+    return blocks_for(padded(K), padded(v.shape[3]), B * H, T, v.dtype)
+
+
+@torch.library.custom_op("evo::recur_delta", mutates_args=())
+def recur_delta(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """o (B, T, H, V), final state (B, H, K, V) float32, errors (B, T, H, V), inverses (B, H, chunks, C, C).
+
+    The last two are for the backward pass and are not differentiable. beta is never zero here.
+    """
+    q, k, v, beta = rowwise(q), rowwise(k), rowwise(v), beta.contiguous()
+    B, T, H, K = q.shape
+    V, sizes = v.shape[3], _sizes(k, v)
+    chunks = -(-T // sizes.C)
+    o, errors = (torch.empty(B, T, H, V, dtype=v.dtype, device=v.device) for _ in range(2))
+    final = torch.empty(B, H, K, V, dtype=torch.float32, device=v.device)
+    inverses = torch.empty(B, H, chunks, sizes.C, sizes.C, dtype=v.dtype, device=v.device)
+    log_decay, initial, exact = dense(log_decay), dense(initial), precision(v.dtype)
+    if B * H == 0 or T == 0:
+        return o, final.zero_() if initial is None else final.copy_(initial), errors, inverses
+    triton_delta.solve[(B * H * chunks,)](
+        k, beta, log_decay, inverses, *k.stride()[:3], H, T, decay_kind(log_decay), K, padded(K), sizes.C,
+        sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
+    )  # fmt: skip
+    triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
+        q, k, v, beta, log_decay, inverses, initial, o, errors, final,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
+        decay_kind(log_decay), initial is not None, K, V, padded(K), sizes.ZB, sizes.C, exact,
+        num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return o, final, errors, inverses
+
+
+@recur_delta.register_fake
+def _(q, k, v, beta, log_decay, initial, scale):
+    B, T, H, K = q.shape
+    C = _sizes(k, v).C
+    final = v.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
+    return v.new_empty(v.shape), final, v.new_empty(v.shape), v.new_empty(B, H, -(-T // C), C, C)
+
+
+@torch.library.custom_op("evo::recur_delta_errors_back", mutates_args=())
+def errors_back(
+    do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, errors: Tensor,
+    dfinal: Tensor | None, scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """dv (B, T, H, V), dv · error (B, H, T) and the gradient of the initial state (B, H, K, V)."""
+    q, k, do, beta, errors = rowwise(q), rowwise(k), rowwise(do), beta.contiguous(), errors.contiguous()
+    B, T, H, K = q.shape
+    V, sizes = do.shape[3], _sizes(k, do)
+    dv = torch.empty(do.shape, dtype=do.dtype, device=do.device)
+    dots = torch.empty(-(-V // sizes.ZB), B, H, T, dtype=torch.float32, device=do.device)
+    dinitial = torch.empty(B, H, K, V, dtype=torch.float32, device=do.device)
+    if dv.numel() == 0:
+        return dv, dots.sum(0), dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
+    log_decay, dfinal = dense(log_decay), dense(dfinal)
+    triton_delta.errors_back[(B * H * -(-V // sizes.ZB),)](
+        q, k, do, beta, log_decay, inverses, errors, dfinal, dv, dots, dinitial,
+        *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, B * H, scale,
+        decay_kind(log_decay), dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
+        num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return dv, dots.sum(0), dinitial
+
+
+@errors_back.register_fake
+def _(do, q, k, beta, log_decay, inverses, errors, dfinal, scale):
+    B, T, H, K = q.shape
+    dots = do.new_empty(B, H, T, dtype=torch.float32)
+    return do.new_empty(do.shape), dots, do.new_empty(B, H, K, do.shape[3], dtype=torch.float32)
+
+
+def _save(ctx, inputs, output):
+    q, k, v, beta, log_decay, initial, ctx.scale = inputs
+    _, final, errors, inverses = output
+    ctx.mark_non_differentiable(errors, inverses)
+    ctx.save_for_backward(q, k, v, beta, log_decay, initial, final, errors, inverses)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, do, dfinal, _errors, _inverses):
+    """With W = beta E for values, o, and what the keys read, p, are walks; so are their gradients."""
+    q, k, v, beta, log_decay, initial, final, errors, inverses = ctx.saved_tensors
+    do = torch.zeros_like(v) if do is None else do.to(v.dtype)
+    scale = ctx.scale
+    dv, dots_BHT, dinitial = errors_back(do, q, k, beta, log_decay, inverses, errors, dfinal, scale)
+    flipped, dflipped = (None if s is None else s.transpose(2, 3) for s in (initial, dfinal))
+    needs_decay = log_decay is not None and ctx.needs_input_grad[4]
+    with_q, with_k = (q, k) if needs_decay else (None, None)
+    dq, dot_q, _ = walk(do, errors, k, log_decay, None, beta, None, with_q, flipped, False, False, False, False, scale)
+    dk, dot_read, _ = walk(dv, errors, k, log_decay, None, beta, None, with_k, flipped, False, True, False, False, -1.0)
+    dk, _, _ = walk(errors, do, q, log_decay, beta, None, dk, None, dflipped, True, False, False, False, scale)
+    dk, dot_k, _ = walk(errors, dv, k, log_decay, beta, None, dk, with_k, None, True, True, False, False, -1.0)
+    ddecay = None
+    if needs_decay:
+        at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
+        ddecay = like_decay(step_gradients(dot_q + 2.0 * dot_read, dot_k, at_end, False), log_decay)
+    dbeta = (dots_BHT.transpose(1, 2) / beta.float()).to(beta.dtype)
+    return dq, dk, dv, dbeta, ddecay, None if initial is None else dinitial.to(initial.dtype), None
+
+
+recur_delta.register_autograd(_backward, setup_context=_save)
+
+
+def run(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float):
+    """o and the final state. A beta of exactly zero becomes 1e-12, so that its gradient can be read from beta E."""
+    beta = beta.float()
+    beta = torch.where(beta.abs() < TINY, beta + TINY, beta)
+    return recur_delta(q, k, v, beta, log_decay, initial, scale)[:2]
