@@ -44,9 +44,23 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         x, gain_D, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():
-            inverse = _inverse(x, ctx.eps)
-        gradient = gradients[0]
-        product_ND = (gradient * x).reshape(-1, x.shape[-1])
-        along = (product_ND @ gain_D).view_as(inverse)
-        dx = torch.addcmul(gradient * gain_D * inverse, x, along * inverse.pow(3), value=-1.0 / x.shape[-1])
-        return dx, (inverse.reshape(1, -1) @ product_ND).view_as(gain_D), None
+            return (*_differentiable_backward(x, gain_D, _inverse(x, ctx.eps), gradients[0]), None)
+        return (*_fused_backward(x, gain_D, inverse, gradients[0]), None)
+
+
+def _differentiable_backward(x: Tensor, gain_D: Tensor, inverse: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """dx and dw by the equations, so that they can be differentiated again."""
+    product_ND = (gradient * x).reshape(-1, x.shape[-1])
+    along = (product_ND @ gain_D).view_as(inverse)
+    dx = gradient * gain_D * inverse - x * along * inverse.pow(3) / x.shape[-1]
+    return dx, (inverse.reshape(1, -1) @ product_ND).view_as(gain_D)
+
+
+def _fused_backward(x: Tensor, gain_D: Tensor, inverse: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by layer norm's kernel with a mean of zero, which takes r mean(g w) too much from dx."""
+    outputs = torch.ops.aten.native_layer_norm_backward(
+        gradient, x, gain_D.shape, torch.zeros_like(inverse), inverse, gain_D, None, [True, True, False]
+    )
+    dx, dw = outputs[0], outputs[1]
+    excess = (gradient.reshape(-1, x.shape[-1]) @ gain_D).view_as(inverse).mul_(inverse).div_(x.shape[-1])
+    return dx.add_(excess), dw
