@@ -48,6 +48,8 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         "run": str(directory.path),
         "seed": settings.evolve.seed,
         "device": settings.device,
+        "settings": {key: value for key, value in settings.evolve if isinstance(value, (int, float))},
+        "fitness": settings.evolve.fitness.model_dump(),
         "measures": list(MEASURES),
         "centroids": journal.fact("centroids"),
         "generations": generations,
