@@ -1,0 +1,196 @@
+"""The search over its generations: one small panel for each thing that is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from evo.report.page.figures import MINUS, decimals, finite, percent, whole
+from evo.report.page.markup import Html, tag
+from evo.report.page.reading import Reading, Record, generation_of
+from evo.report.page.scale import Scale, around, spelled, ticks, whole_ticks
+
+Point: TypeAlias = tuple[int, float]
+WIDTH, HEIGHT = 360, 190
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 350.0, 10.0, 150.0
+MAX_POINTS = 40
+"""Generations up to which every one has a dot to point at."""
+HEADROOM = 0.5
+"""How far above the followed lines single variants are still drawn, as a share of the lines' range."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows. `level`s are horizontal lines with their names; `each` is single variants."""
+
+    title: str
+    note: str
+    points: list[Point]
+    spell: Callable[[float], str]
+    second: list[Point] = field(default_factory=list)
+    levels: list[tuple[str, float]] = field(default_factory=list)
+    each: list[Point] = field(default_factory=list)
+    from_zero: bool = False
+    is_count: bool = False
+    line: str = "line"
+
+
+def curves(reading: Reading) -> Html:
+    """The section with all panels."""
+    if not reading.generations:
+        return tag("section", tag("h2", "Progress"), tag("p", "No generation was finished.", class_="soft"))
+    numbers = [generation_number(summary, index) for index, summary in enumerate(reading.generations)]
+    first, last = min(numbers), max(numbers)
+    across = Scale(first - 0.5, last + 0.5, LEFT, RIGHT) if first == last else Scale(first, last, LEFT, RIGHT)
+    panels = [_figure(panel, across, first, last) for panel in _panels(reading)]
+    note = "Values after each generation; generation 0 is the seeds. Point at a dot for its number."
+    return tag(
+        "section",
+        tag("h2", "Progress", id="progress"),
+        tag("p", note, class_="soft"),
+        tag("div", *panels, class_="curves"),
+    )
+
+
+def generation_number(summary: Record, index: int) -> int:
+    """The number of a generation; its place if it does not say."""
+    number = finite(summary.get("generation"))
+    return index if number is None else int(number)
+
+
+def _followed(reading: Reading, key: str) -> list[Point]:
+    found: list[Point] = []
+    for index, summary in enumerate(reading.generations):
+        value = finite(summary.get(key))
+        if value is not None:
+            found.append((generation_number(summary, index), value))
+    return found
+
+
+def _panels(reading: Reading) -> list[Panel]:
+    return [
+        _bits(reading),
+        Panel("Best objective", "higher is better", _followed(reading, "best_objective"), decimals),
+        Panel("QD score", "sum of the elites' objectives", _followed(reading, "qd_score"), _three, from_zero=True),
+        Panel("Coverage", "cells with an elite, in percent", _shares(reading, "coverage"), _percent, from_zero=True),
+        Panel(
+            "Into the archive",
+            "solid: new or better in their cell; dashed: failed",
+            _followed(reading, "improved"),
+            whole,
+            second=_followed(reading, "failures"),
+            from_zero=True,
+            is_count=True,
+        ),
+        Panel(
+            "Temperature",
+            "acceptance and mutation size",
+            _followed(reading, "temperature"),
+            decimals,
+            from_zero=True,
+            line="line thin",
+        ),
+    ]
+
+
+def _shares(reading: Reading, key: str) -> list[Point]:
+    return [(generation, 100 * value) for generation, value in _followed(reading, key)]
+
+
+def _three(value: float) -> str:
+    return decimals(value, 3)
+
+
+def _percent(value: float) -> str:
+    return percent(value / 100)
+
+
+def _bits(reading: Reading) -> Panel:
+    levels: list[tuple[str, float]] = []
+    seed = finite((reading.best_seed or {}).get("bits_per_byte"))
+    control = finite((reading.control or {}).get("control_bits_per_byte"))
+    levels += [] if seed is None else [("best seed", seed)]
+    levels += [] if control is None else [("control", control)]
+    points = _followed(reading, "best_bits_per_byte")
+    bounds = [value for _, value in points] + [value for _, value in levels]
+    ceiling = max(bounds, default=0.0) + HEADROOM * (max(bounds, default=0.0) - min(bounds, default=0.0))
+    measured = [(generation_of(v), finite(v.get("bits_per_byte"))) for v in reading.variants]
+    known = [(generation, bits) for generation, bits in measured if generation is not None and bits is not None]
+    each = [(generation, bits) for generation, bits in known if bits <= ceiling]
+    hidden = len(known) - len(each)
+    note = "lowest so far; pale dots are variants" + (f", {hidden} above the scale" if hidden else "")
+    return Panel("Best held-out bits per byte", note, points, decimals, levels=levels, each=each)
+
+
+def _figure(panel: Panel, across: Scale, first: int, last: int) -> Html:
+    final = panel.spell(panel.points[-1][1]) if panel.points else "no values"
+    values = [v for _, v in panel.points + panel.second + panel.each] + [v for _, v in panel.levels]
+    up = around([*values, 0.0] if panel.from_zero else values, BOTTOM, TOP)
+    up = Scale(0.0, up.high, BOTTOM, TOP) if panel.from_zero else up
+    drawing = tag(
+        "svg",
+        *_axes(across, up, first, last, panel.is_count),
+        *(tag("circle", cx=f"{across(x):.1f}", cy=f"{up(y):.1f}", r=2, class_="each") for x, y in panel.each),
+        *_levels(panel.levels, up),
+        *_curve(panel.points, panel, across, up, panel.line, "point"),
+        *_curve(panel.second, panel, across, up, "line2", "point2"),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=_spoken(panel, final),
+    )
+    caption = tag("figcaption", f"{panel.title}: {final}", tag("small", panel.note))
+    return tag("figure", caption, drawing)
+
+
+def _spoken(panel: Panel, final: str) -> str:
+    if not panel.points:
+        return f"{panel.title}: no values"
+    (begin, value), (end, _) = panel.points[0], panel.points[-1]
+    levels = "".join(f"; {name} {panel.spell(level)}" for name, level in panel.levels)
+    return f"{panel.title} from {panel.spell(value)} in generation {begin} to {final} in generation {end}{levels}"
+
+
+def _axes(across: Scale, up: Scale, first: int, last: int, is_count: bool) -> list[Html]:
+    rungs = [rung for rung in ticks(up.low, up.high) if not is_count or rung == round(rung)]
+    lines = "".join(f"M{LEFT:.0f} {up(y):.1f}H{RIGHT:.0f}" for y in rungs)
+    numbers = [
+        tag("text", text, x=LEFT - 6, y=f"{up(y) + 4:.1f}", text_anchor="end")
+        for y, text in zip(rungs, spelled(rungs), strict=True)
+    ]
+    below = [
+        tag("text", str(x).replace("-", MINUS), x=f"{across(x):.1f}", y=BOTTOM + 17, text_anchor="middle")
+        for x in whole_ticks(first, last)
+    ]
+    name = tag("text", "generation", x=(LEFT + RIGHT) / 2, y=BOTTOM + 34, text_anchor="middle")
+    return [tag("path", d=lines, class_="axis"), *numbers, *below, name]
+
+
+def _levels(levels: list[tuple[str, float]], up: Scale) -> list[Html]:
+    """Horizontal lines: the seed's is named at its right end, where scores are below it, the control's at its left."""
+    found: list[Html] = []
+    for index, (name, value) in enumerate(levels):
+        y, other = up(value), "" if index == 0 else "2"
+        found.append(tag("path", d=f"M{LEFT:.0f} {y:.1f}H{RIGHT:.0f}", class_=f"level{other}"))
+        x, y, anchor = (RIGHT, y - 5, "end") if index == 0 else (LEFT + 4, y - 5, "start")
+        found.append(tag("text", name, class_=f"say{other}", x=x, y=f"{y:.1f}", text_anchor=anchor))
+    return found
+
+
+def _curve(points: list[Point], panel: Panel, across: Scale, up: Scale, line: str, dot: str) -> list[Html]:
+    if not points:
+        return []
+    path = "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
+    shown = points if len(points) <= MAX_POINTS else [points[-1]]
+    dots = [
+        tag(
+            "circle",
+            tag("title", f"generation {x}: {panel.spell(y)}"),
+            cx=f"{across(x):.1f}",
+            cy=f"{up(y):.1f}",
+            r=2 if "thin" in line else 3,
+            class_=dot,
+        )
+        for x, y in shown
+    ]
+    return [tag("path", d=path, class_=line), *dots]
