@@ -2,7 +2,6 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import document_data, documents, is_document, valid_documents
 
 from evo.compiler.check import problems
 from evo.compiler.resolve import resolve
@@ -13,6 +12,7 @@ from evo.dsl.patch import apply, diff, patch_from_node
 from evo.dsl.yaml import read, write
 from evo.report.costs import costs
 from evo.report.explain import rows
+from strategies import document_data, documents, is_document, valid_documents
 
 FEW = settings(max_examples=20)
 

@@ -123,7 +123,7 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Node:
         text = self._text(event)
-        is_plain = event.implicit[0] and event.style is None
+        is_plain = event.tag is None and event.style is None  # `!` asks for text
         return Node(resolve_scalar(text) if is_plain else text, self._span(event))
 
     def _text(self, event: yaml.ScalarEvent) -> str:

@@ -1,0 +1,240 @@
+"""validate, fmt, diff, apply, explain and schema, each as its user sees it."""
+
+from pathlib import Path
+
+import pytest
+
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import load, parse
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+GOOD = "evo: 1\norganism:\n  width: 64\n  stages:\n    - name: body\n      mix: {kind: attention, heads: 2}\n"
+COSTS = [
+    "parameters",
+    "flops_per_token",
+    "cache_bytes_per_token",
+    "state_bytes",
+    "decode_bytes",
+    "activation_bytes_per_token",
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid_and_explained(evo, path: Path):
+    """No errors, no warnings, a table, a comment that says what it shows, and the editor's schema."""
+    outcome = evo("validate", path)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "1 file: valid\n", "")
+    assert evo("explain", path).code == 0
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.stem != "first":
+        assert lines[0] == "# yaml-language-server: $schema=../dsl_schemas/organism.schema.json"
+        assert lines[1].startswith("# ")
+        assert evo("fmt", "--check", path).code == 0
+
+
+def test_validate_shows_every_fault_of_every_file(evo, good: Path, bad: Path, tmp_path: Path):
+    """A folder is searched to its bottom; all faults come at once; good files stay silent."""
+    deep = tmp_path / "deep" / "worse.yml"
+    deep.parent.mkdir()
+    deep.write_text("a: [")
+    outcome = evo("validate", tmp_path)
+    assert outcome.code == 1
+    assert outcome.err.count("EVO200") == outcome.err.count("EVO210") == outcome.err.count("EVO100") == 1
+    assert outcome.err.endswith("3 files: 3 errors, 0 warnings\n")
+    assert str(good) not in outcome.err
+
+
+def test_validate_warns_and_exits_with_0(evo, tmp_path: Path):
+    """A warning is shown and is no error."""
+    path = tmp_path / "f.yaml"
+    path.write_text(GOOD + "      share: true\n")
+    outcome = evo("validate", path)
+    assert outcome.code == 0
+    assert "EVO333 warning:" in outcome.err
+
+
+def test_validate_json(evo, good: Path, bad: Path):
+    """The frozen shape: programs read it."""
+    found = evo("validate", good, bad, "--json").json
+    assert list(found) == ["command", "format", "files", "errors", "warnings"]
+    assert [found["errors"], found["warnings"]] == [2, 0]
+    assert [list(file) for file in found["files"]] == [["file", "valid", "content_hash", "diagnostics"]] * 2
+    assert [file["valid"] for file in found["files"]] == [True, False]
+    assert len(found["files"][0]["content_hash"]) == 32
+    assert found["files"][1]["content_hash"] is None
+    assert found["files"][1]["diagnostics"][0] == {
+        "code": "EVO200",
+        "severity": "error",
+        "message": "unknown key 'depth' in organism",
+        "help": "did you mean 'width'? known keys: width, vocab, context, position, norm, pseudopods, stages, readout",
+        "where": {"file": str(bad), "line": 3, "column": 3, "length": 5},
+    }
+
+
+def test_a_file_with_thousands_of_faults_is_cut_short(evo, tmp_path: Path):
+    """Fifty are printed, the others counted."""
+    path = tmp_path / "f.yaml"
+    path.write_text(GOOD + "".join(f"key{i}: 1\n" for i in range(3000)))
+    outcome = evo("validate", path)
+    assert outcome.err.count("EVO200") == 50
+    assert "... and 2,950 more" in outcome.err
+
+
+def test_fmt_rewrites_once(evo, tmp_path: Path):
+    """The first run rewrites and keeps the leading comments, the second has nothing to do."""
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        "# why\n\norganism: {stages: [{mix: {heads: 2, kind: attention}, name: body}], width: 64}\nevo: 1\n"
+    )
+    assert evo("fmt", "--check", path).code == 1
+    assert evo("fmt", path).out == f"rewrote {path}\n"
+    assert path.read_text() == "# why\n\n" + GOOD
+    assert (evo("fmt", path).out, evo("fmt", "--check", path).code) == ("", 0)
+
+
+def test_fmt_does_not_lose_comments_unasked(evo, tmp_path: Path):
+    """A comment inside stops it; --force drops it; a file that is in form but for comments is left alone."""
+    path = tmp_path / "f.yaml"
+    text = GOOD.replace("width: 64", "width: 0x40  # narrow")
+    path.write_text(text)
+    outcome = evo("fmt", path)
+    assert outcome.code == 1
+    assert f"{path}:3:16: EVO110" in outcome.err
+    assert path.read_text() == text
+    assert evo("fmt", "--force", path).code == 0
+    assert path.read_text() == GOOD
+    path.write_text(GOOD.replace("width: 64", "width: 64  # narrow"))
+    assert (evo("fmt", path).code, evo("fmt", path, "--check").code) == (0, 0)
+    assert "# narrow" in path.read_text()
+
+
+def test_fmt_json(evo, good: Path, bad: Path):
+    """The frozen shape."""
+    found = evo("fmt", good, bad, "--check", "--json").json
+    assert list(found) == ["command", "format", "changed", "written", "diagnostics"]
+    assert (found["changed"], found["written"], len(found["diagnostics"])) == ([], False, 2)
+
+
+@pytest.fixture
+def wider(tmp_path: Path) -> Path:
+    """The good document with more heads, wider, and trained longer."""
+    path = tmp_path / "wider.yaml"
+    path.write_text(GOOD.replace("64", "128").replace("heads: 2", "heads: 2, kv_heads: 1") + "train: {steps: 300}\n")
+    return path
+
+
+def test_diff_shows_patch_and_costs(evo, good: Path, wider: Path):
+    """What changed, and what that costs."""
+    outcome = evo("diff", good, wider)
+    assert outcome.code == 0
+    patch, table = outcome.out.split("\n\n")
+    assert patch.splitlines() == [
+        "~ organism.width: 64 -> 128",
+        "+ organism.stages.body.mix.kv_heads: 1",
+        "+ train: {steps: 300}",
+    ]
+    assert "parameters" in table
+    assert "ratio" in table
+
+
+def test_diff_exit_code(evo, good: Path, wider: Path):
+    """--exit-code tells programs whether documents differ; spelling is no difference."""
+    assert evo("diff", "--exit-code", good, wider).code == 1
+    good.with_name("same.yaml").write_text("# c\n" + GOOD.replace("64", "0x40"))
+    outcome = evo("diff", "--exit-code", good, good.with_name("same.yaml"))
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "no difference")
+
+
+def test_diff_json(evo, good: Path, wider: Path):
+    """The frozen shape."""
+    found = evo("diff", good, wider, "--json").json
+    assert list(found) == ["command", "format", "patch", "costs", "content_hash"]
+    assert list(found["costs"]) == COSTS
+    assert all(list(cost) == ["before", "after", "ratio"] for cost in found["costs"].values())
+    assert found["patch"]["edits"][0] == {"path": "organism.width", "old": 64, "new": 128}
+    assert list(found["content_hash"]) == ["before", "after"]
+
+
+def test_diff_shows_the_faults_of_both(evo, bad: Path, tmp_path: Path):
+    """Both documents are read before anything is refused, each with its own source."""
+    other = tmp_path / "other.yaml"
+    other.write_text(GOOD.replace("64", "-1"))
+    outcome = evo("diff", bad, other)
+    assert outcome.code == 1
+    assert f"{bad}:3:3: EVO200" in outcome.err
+    assert f"{other}:3:10: EVO203" in outcome.err
+    assert "    3 |   width: -1" in outcome.err
+
+
+def test_a_printed_patch_applies_and_reverses(evo, good: Path, wider: Path, tmp_path: Path):
+    """diff --patch, apply, and apply --reverse close the circle."""
+    patch = tmp_path / "patch.yaml"
+    patch.write_text(evo("diff", "--patch", good, wider).out)
+    assert evo("apply", patch, good).out == to_yaml(load(wider).document)
+    out = tmp_path / "new" / "out.yaml"
+    assert evo("apply", patch, good, "--out", out).out == ""
+    assert evo("apply", "--reverse", patch, out).out == GOOD
+    assert good.read_text() == GOOD
+
+
+def test_a_patch_that_does_not_fit_or_breaks_is_refused(evo, good: Path, tmp_path: Path):
+    """Nothing is written, and the place in the patch, or in its result, is shown."""
+    patch, out = tmp_path / "patch.yaml", tmp_path / "out.yaml"
+    patch.write_text("evo_patch: 1\nedits:\n  - {path: organism.width, old: 32, new: 128}\n")
+    outcome = evo("apply", patch, good, "--out", out)
+    assert outcome.code == 1
+    assert f"{patch}:3:5: EVO400" in outcome.err
+    patch.write_text("evo_patch: 1\nedits:\n  - {path: organism.width, old: 64, new: 65}\n")
+    assert f"{good} after {patch}:6:37: EVO300" in evo("apply", patch, good, "--out", out).err
+    assert not out.exists()
+
+
+def test_apply_json(evo, good: Path, tmp_path: Path):
+    """The frozen shape."""
+    patch = tmp_path / "patch.yaml"
+    patch.write_text("evo_patch: 1\nedits: []\n")
+    found = evo("apply", patch, good, "--json").json
+    assert list(found) == ["command", "format", "document", "content_hash", "out"]
+    assert found["document"]["organism"]["width"] == 64
+
+
+def test_explain_prints_the_layer_table(evo, good: Path):
+    """Golden text: shapes, parameters, FLOPs and bytes of a small document."""
+    golden = Path(__file__).parent / "golden" / "explain.txt"
+    assert evo("explain", good).out == golden.read_text(encoding="utf-8")
+
+
+def test_explain_json(evo, good: Path):
+    """The frozen shape."""
+    found = evo("explain", good, "--json").json
+    keys = ["command", "format", "name", "content_hash", "width", "vocab", "context", "stages", "weights", "totals"]
+    assert list(found) == keys
+    assert list(found["totals"]) == COSTS
+    [stage] = found["stages"]
+    assert list(stage) == ["name", "from", "layers"]
+    assert list(stage["layers"][0]) == ["path", "place", "norm", "mixer", "ffn"]
+    block = ["kind", "settings", "parameters", "flops_per_token", "cache_bytes_per_token", "state_bytes", "children"]
+    assert list(stage["layers"][0]["mixer"]) == block
+    assert found["weights"]["stages.body.0.mixer.q"] == [64, 64]
+
+
+def test_explain_a_code(evo):
+    """In any case of letters; with both examples; as JSON too."""
+    outcome = evo("explain", "evo210")
+    assert outcome.out.startswith("EVO210: Unknown kind\n\n")
+    assert "Wrong:\n\n    evo: 1" in outcome.out
+    found = evo("explain", "EVO210", "--json").json
+    assert list(found) == ["command", "format", "code", "title", "explanation", "wrong", "mended", "source"]
+    assert parse(found["mended"])
+
+
+def test_schema_is_fresh_and_check_notices_when_not(evo, tmp_path: Path):
+    """The files in the repository are what the spec classes say; a changed one is noticed."""
+    assert evo("schema", "--check", "--out", ROOT / "dsl_schemas").code == 0
+    assert evo("schema", "--out", tmp_path).code == 0
+    (tmp_path / "patch.schema.json").write_text("{}")
+    found = evo("schema", "--check", "--json", "--out", tmp_path)
+    assert (found.code, found.json["stale"]) == (1, [str(tmp_path / "patch.schema.json")])
+    assert list(found.json) == ["command", "format", "stale", "written"]
+    assert "EVO111" in evo("schema", "--check", "--out", tmp_path).err

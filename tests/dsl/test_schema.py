@@ -1,0 +1,119 @@
+"""The JSON Schemas agree with the language."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from evo.base.codes import CODES
+from evo.base.diagnostics import DiagnosticError
+from evo.dsl import index
+from evo.dsl.canonical import to_data
+from evo.dsl.describe import field_docs, summary
+from evo.dsl.document import Document, from_data, load
+from evo.dsl.patch import diff
+from evo.dsl.schema import organism_schema, patch_schema
+from evo.dsl.spec import Spec, shapes
+from evo.dsl.yaml import read
+from strategies import document_data, documents
+
+jsonschema = pytest.importorskip("jsonschema")
+ROOT = Path(__file__).parents[2]
+SCHEMA = organism_schema()
+ORGANISM = jsonschema.Draft202012Validator(SCHEMA)
+PATCH = jsonschema.Draft202012Validator(patch_schema())
+FEW = settings(max_examples=20)
+
+
+def spec_classes() -> list[type[Spec]]:
+    """Every spec class that a document can hold."""
+    tagged = [index.kind_class(role, kind) for role in index.KINDS for kind in index.kinds(role)]
+    forms = [index.form_class(role, key) for role in index.FORMS for key in index.FORMS[role]]
+    nested = [shape.nested for cls in [Document, *tagged] for shape in shapes(cls).values() if shape.nested]
+    return [Document, *tagged, *forms, *nested]
+
+
+def test_the_schemas_are_schemas():
+    """Both obey draft 2020-12 and are plain JSON."""
+    for schema in (SCHEMA, patch_schema()):
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert json.loads(json.dumps(schema)) == schema
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_fits(path: Path):
+    """What people copy from validates in their editor, as written and in canonical form."""
+    loaded = load(path)
+    assert list(ORGANISM.iter_errors(loaded.node.plain())) == []
+    assert list(ORGANISM.iter_errors(to_data(loaded.document))) == []
+
+
+@given(documents())
+@FEW
+def test_every_document_fits(document: Document):
+    """Canonical documents, with bare lists, forms and names, fit the schema."""
+    assert list(ORGANISM.iter_errors(to_data(document))) == []
+
+
+@given(document_data(), st.data())
+@FEW
+def test_both_refuse_unknown_keys_and_kinds(document: dict[str, object], data: st.DataObject):
+    """A key or a kind that evo refuses, the schema refuses, wherever it stands."""
+    mappings = [m for m in _mappings(document) if _is_spec(m, document)]
+    place = data.draw(st.sampled_from(mappings))
+    if "kind" in place and data.draw(st.booleans()):
+        place["kind"] = "teleport"
+    else:
+        place["teleport"] = 1
+    with pytest.raises(DiagnosticError, match=r"EVO200|EVO210"):
+        from_data(document)
+    assert not ORGANISM.is_valid(document)
+
+
+@pytest.mark.parametrize("code", ["EVO200", "EVO201", "EVO202", "EVO203", "EVO204", "EVO210", "EVO211", "EVO220"])
+def test_both_refuse_what_the_codes_show(code: str):
+    """The wrong example of each schema code is wrong for the schema, the mended one right."""
+    assert not ORGANISM.is_valid(read(CODES[code].wrong).plain())
+    assert ORGANISM.is_valid(read(CODES[code].mended).plain())
+
+
+@given(documents(), documents())
+@FEW
+def test_every_patch_fits(a: Document, b: Document):
+    """Serialised patches fit theirs, and nothing with another key does."""
+    data = diff(a, b).to_data()
+    assert list(PATCH.iter_errors(data)) == []
+    assume(data["edits"])
+    data["edits"][0]["was"] = 1
+    assert not PATCH.is_valid(data)
+
+
+@pytest.mark.parametrize("cls", spec_classes(), ids=lambda cls: cls.__name__)
+def test_every_class_and_field_is_described(cls: type[Spec]):
+    """An editor shows prose for everything: each class and each field has its docstring."""
+    assert summary(cls)
+    assert set(field_docs(cls)) == set(cls.model_fields)
+
+
+def test_genes_and_defaults_are_in_the_schema():
+    """Ranges of evolution and defaults reach other programs."""
+    stage = SCHEMA["$defs"]["stage.blocks"]["properties"]
+    assert stage["repeat"]["x-gene"] == {"low": 1, "high": 12, "step": "+1"}
+    assert stage["name"]["x-gene"] is False
+    assert stage["ffn"]["default"] == {"kind": "gated"}
+    assert SCHEMA["properties"]["train"]["properties"]["optimizer"]["default"] == {"kind": "adamw"}
+
+
+def _mappings(data: object) -> list[dict[str, object]]:
+    if isinstance(data, dict):
+        return [data, *(found for value in data.values() for found in _mappings(value))]
+    return [found for item in data for found in _mappings(item)] if isinstance(data, list) else []
+
+
+def _is_spec(mapping: dict[str, object], document: dict[str, object]) -> bool:
+    """Not the table of pseudopods, whose keys are free."""
+    organism = document["organism"]
+    assert isinstance(organism, dict)
+    return mapping is not organism.get("pseudopods")
