@@ -1,0 +1,62 @@
+"""Settings that would change nothing, or could not work, are spoken against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evo.compiler.check import check
+from evo.dsl.document import from_data
+
+ATTENTION = {"kind": "attention", "heads": 2}
+RECURRENCE = {"kind": "recurrence", "heads": 2}
+LINEAR = {**RECURRENCE, "update": "outer", "feature": "elu", "normalizer": "sum"}
+LAYER = {"kind": "layer"}
+
+
+def codes(mix: Any, organism: dict[str, Any], **stage: Any) -> list[str]:
+    """The codes of what the checks say of one stage of two layers."""
+    body = {"width": 16, "stages": [{"name": "s", "repeat": 2, "mix": mix, **stage}], **organism}
+    return [diagnostic.code for diagnostic in check(from_data({"evo": 1, "organism": body}))]
+
+
+UNREAD = [
+    ("a norm's place where stages have norms", ATTENTION, {"norm": {"kind": "rms", "place": "post"}}, {"norm": LAYER}),
+    ("a norm where all end in post", ATTENTION, {"norm": LAYER}, {"norm": {"kind": "rms", "place": "post"}}),
+    (
+        "a stage's none over learned positions",
+        ATTENTION,
+        {"position": {"kind": "learned"}},
+        {"position": {"kind": "none"}},
+    ),
+    ("a mixer's none over none", {**ATTENTION, "position": {"kind": "none"}}, {"position": {"kind": "none"}}, {}),
+    ("a recurrence's none", {**RECURRENCE, "position": {"kind": "none"}}, {}, {}),
+    ("an organism's position without attention", RECURRENCE, {"position": {"kind": "alibi"}}, {}),
+]
+
+
+@pytest.mark.parametrize(("mix", "organism", "stage"), [row[1:] for row in UNREAD], ids=[row[0] for row in UNREAD])
+def test_unread_settings_are_named(mix: dict[str, Any], organism: dict[str, Any], stage: dict[str, Any]):
+    """A setting that nothing reads gives EVO330."""
+    assert "EVO330" in codes(mix, organism, **stage)
+
+
+READ = [
+    (ATTENTION, {"norm": LAYER}, {"norm": {"kind": "rms", "place": "sandwich"}}),
+    ([ATTENTION, {**ATTENTION, "position": {"kind": "none"}}], {"position": {"kind": "alibi"}}, {}),
+    (RECURRENCE, {"position": {"kind": "learned"}}, {}),
+    ({**RECURRENCE, "position": {"kind": "rope"}}, {}, {}),
+]
+
+
+@pytest.mark.parametrize(("mix", "organism", "stage"), READ)
+def test_settings_that_are_read_pass(mix: Any, organism: dict[str, Any], stage: dict[str, Any]):
+    """The final norm reads the organism's norm; overrides that change something pass without a word."""
+    assert codes(mix, organism, **stage) == []
+
+
+def test_a_bonus_breaks_a_sum():
+    """A bonus may make the sum that normalizer sum divides by negative or zero."""
+    assert codes(LINEAR, {}) == []
+    assert codes({**LINEAR, "bonus": True}, {}) == ["EVO305"]
