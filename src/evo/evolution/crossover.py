@@ -10,12 +10,15 @@ from evo.base.streams import Stream
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import organism_scope, resolve
 from evo.dsl.document import Document
+from evo.dsl.genes import Fixed
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import diff
 from evo.dsl.references import resolve_mixer
-from evo.dsl.spec import Spec
+from evo.dsl.spec import Spec, shapes
+from evo.dsl.train import TrainSpec
 from evo.evolution.mutate import Child, NoChildError, differs, validated
 from evo.evolution.operators.base import Proposal, stages_of, with_organism
+from evo.evolution.operators.stages import own_gains
 
 TRIES = 40
 
@@ -64,21 +67,32 @@ def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: n
     taken = [pair for pair in pairs if rng.random() < 0.5]
     origins: list[tuple[str, int, str]] = []
     for i, j in taken:
-        adopted = _self_contained(theirs[j], two)
+        adopted = _self_contained(theirs[j], two, one)
         ours[i] = adopted.model_copy(update={"name": ours[i].name, "from_": ours[i].from_})
-        origins.append((f"stages.{ours[i].name}.", 1, f"stages.{theirs[j].name}."))
-    train = two.train if rng.random() < 0.5 else one.train
+        origins += [(f"stages.{ours[i].name}.", 1, f"stages.{theirs[j].name}."), *own_gains(ours[i].name)]
+    train = _trained_like(one.train, two.train) if rng.random() < 0.5 else one.train
     child = with_organism(one, stages=tuple(ours)).model_copy(update={"train": train})
     return Proposal(child, tuple(origins))
 
 
-def _self_contained(stage: StageSpec, document: Document) -> StageSpec:
-    """The stage with named mixers written out, position and norm made explicit, so that it means the same elsewhere."""
+def _trained_like(one: TrainSpec, two: TrainSpec) -> TrainSpec:
+    """The training of `one` by the rule of `two`: what evolution may not move (budget, text, seed) stays."""
+    free = [shape.name for shape in shapes(TrainSpec).values() if shape.meta(Fixed) is None]
+    return one.model_copy(update={name: getattr(two, name) for name in free})
+
+
+def _self_contained(stage: StageSpec, document: Document, home: Document) -> StageSpec:
+    """The stage with named mixers written out, and position and norm where its new home has others, so that it means
+    the same there."""
     organism = document.organism
     mix = tuple(_written_out(entry, document) for entry in stage.mix)
-    position = stage.position or organism.position
+    norm, position = stage.norm or organism.norm, stage.position or organism.position
     inherits = position.kind != "learned" and any(_inherits(entry) for entry in mix)
-    changes = {"mix": mix, "norm": stage.norm or organism.norm, "position": position if inherits else None}
+    changes = {
+        "mix": mix,
+        "norm": None if norm == home.organism.norm else norm,
+        "position": position if inherits and position != home.organism.position else None,
+    }
     return stage.model_copy(update=changes)
 
 

@@ -21,6 +21,7 @@ from evo.compiler.transplant import Inheritance, transplant
 from evo.data.batches import held_out_batches
 from evo.data.corpus import Corpus, load_corpus
 from evo.dsl.document import Document, parse
+from evo.evolution.operators.base import Origins
 from evo.training.behaviour import behaviour
 from evo.training.causality import find_leak
 from evo.training.loop import BudgetError, DivergedError, Trainer
@@ -31,8 +32,6 @@ FUNCTION = "evo.evolution.evaluate:evaluate"
 SNAPSHOT_TOKENS = 8_192
 """Held-out bytes on which the loss of a snapshot is measured."""
 MOMENT_TOKENS = 4_096
-
-Origins = tuple[tuple[str, int, str], ...]
 
 
 @dataclass(frozen=True)

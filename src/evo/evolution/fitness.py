@@ -12,6 +12,10 @@ SHARPNESS = 8
 """With it, being 2 % better than the reference in bits is worth about as much as halving the cost."""
 
 
+WORST_RATIO = 1e30
+"""Beyond it every score counts as equally bad; its eighth power is still a number."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """What candidates are compared with: the best seed's held-out bits per byte and its cost by the plan."""
@@ -45,7 +49,8 @@ def fitness(
     task: 1 / (1 + (bits / reference bits)^8), 1/2 at the reference. efficiency: 1 / (1 + cost / reference cost), 1/2 at
     the reference. gradient: `Behaviour.gradient_relevance`. objective: their mean weighted by the settings.
     """
-    task = 1 / (1 + (bits_per_byte / reference.bits_per_byte) ** SHARPNESS)
+    ratio = min(bits_per_byte / reference.bits_per_byte, WORST_RATIO)
+    task = 1 / (1 + ratio**SHARPNESS)
     efficiency = 1 / (1 + cost_of(plan) / reference.cost)
     total = weights.task + weights.efficiency + weights.gradient
     summed = weights.task * task + weights.efficiency * efficiency + weights.gradient * gradient_relevance

@@ -9,15 +9,20 @@ import numpy as np
 
 from evo.base.diagnostics import DiagnosticError
 from evo.base.streams import Stream
-from evo.compiler.check import check
+from evo.compiler.check import problems
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document, Loaded
 from evo.dsl.patch import Patch, apply, diff
-from evo.evolution.operators import OPERATORS, Proposal
+from evo.dsl.spec import Problem
+from evo.dsl.train import TrainSpec
+from evo.evolution.operators import OPERATORS, Origins, Proposal
+from evo.training.schedules import lr_scale
 
 TRIES = 400
+SCHEDULE_SAMPLES = 512
+"""Steps at which two schedules are compared; shorter runs are compared at every step."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Child:
     document: Document
     patch: Patch
     operators: tuple[str, ...]
-    origins: tuple[tuple[str, int, str], ...]
+    origins: Origins
 
     @property
     def hash(self) -> str:
@@ -82,11 +87,19 @@ def mutants(parent: Document, count: int, seed: int, mutations: int = 2) -> Iter
 
 def differs(parent: Document, child: Document, child_plan: Plan) -> bool:
     """Whether the child is another network, or is trained in another way."""
-    return parent.train != child.train or resolve(parent.organism) != child_plan
+    return resolve(parent.organism) != child_plan or trains_otherwise(parent.train, child.train)
+
+
+def trains_otherwise(one: TrainSpec, two: TrainSpec) -> bool:
+    """Whether two settings differ in effect: a schedule moved by less than a step scales no learning rate."""
+    same = one.model_copy(update={"schedule": two.schedule}) == two
+    steps = np.linspace(0, one.steps - 1, min(one.steps, SCHEDULE_SAMPLES)).astype(int).tolist()
+    return not same or any(lr_scale(one.schedule, s, one.steps) != lr_scale(two.schedule, s, two.steps) for s in steps)
 
 
 def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator) -> Child | None:
-    document, names, origins = parent, [], ()
+    document, names = parent, list[str]()
+    origins: Origins = ()
     for _ in range(mutations):
         step = _step(document, scale, rng)
         if step is None:
@@ -102,7 +115,7 @@ def _step(document: Document, scale: float, rng: np.random.Generator) -> tuple[s
     operators, odds = zip(*OPERATORS, strict=True)
     operator = operators[int(rng.choice(len(operators), p=np.array(odds) / sum(odds)))]
     places = operator.sites(document)
-    if not places:
+    if not len(places):
         return None
     proposal = operator.propose(document, places[int(rng.integers(len(places)))], scale, rng)
     if proposal is None:
@@ -114,21 +127,39 @@ def _step(document: Document, scale: float, rng: np.random.Generator) -> tuple[s
 
 
 def validated(parent: Document, proposal: Proposal) -> Loaded | None:
-    """The proposal replayed as a patch and parsed, or None if that is no faultless document."""
+    """The proposal replayed as a patch and parsed, or None if it has an error, or a warning that the parent has not."""
     try:
         loaded = apply(diff(parent, proposal.document), parent)
     except DiagnosticError:
         return None
-    return None if check(loaded) else loaded
+    faults = set(map(_fault, problems(loaded.document)))
+    if any(severity == "error" for severity, _, _ in faults):
+        return None
+    return loaded if not faults or faults <= set(map(_fault, problems(parent))) else None
 
 
-def compose(
-    first: tuple[tuple[str, int, str], ...], second: tuple[tuple[str, int, str], ...]
-) -> tuple[tuple[str, int, str], ...]:
-    """Where weights come from after two changes in a row: the later renames, seen through the earlier ones."""
+def _fault(problem: Problem) -> tuple[str, str, str]:
+    """What a fault is, wherever it stands: sites move when stages come and go."""
+    return problem.severity, problem.code, problem.message
+
+
+def compose(first: Origins, second: Origins) -> Origins:
+    """Where weights come from after two changes in a row: the later renames, seen through the earlier ones.
+
+    A row speaks for every path that its prefix begins, unless a longer prefix does. So a later source lies inside the
+    longest earlier prefix that begins it, and earlier rows inside a later source move along with it.
+    """
     through: list[tuple[str, int, str]] = []
     for child, parent, source in second:
-        origin = next(((p, old) for new, p, old in first if new == source), (parent, source))
-        through.append((child, *origin))
-    renamed = {child for child, _, _ in second}
-    return (*through, *(row for row in first if row[0] not in renamed))
+        around = [row for row in first if source.startswith(row[0])]
+        new, origin, old = max(around, key=lambda row: len(row[0]), default=(source, parent, source))
+        through.append((child, origin, old + source.removeprefix(new)))
+        inside = (row for row in first if row[0].startswith(source) and row[0] != source)
+        along = ((child + new.removeprefix(source), origin, old) for new, origin, old in inside)
+        through += [row for row in along if _spoken_for(row[0], second) == child]
+    return (*through, *(row for row in first if not _spoken_for(row[0], second)))
+
+
+def _spoken_for(path: str, origins: Origins) -> str:
+    """The longest prefix among some rows that begins a path; empty if none does."""
+    return max((prefix for prefix, _, _ in origins if path.startswith(prefix)), key=len, default="")

@@ -43,7 +43,7 @@ def draw_number(gene: Gene, info: FieldInfo, rng: np.random.Generator) -> int | 
 
 def move_number(value: Any, gene: Gene, info: FieldInfo, scale: float, rng: np.random.Generator) -> Any:
     """A neighbour of a gene's value; steps shrink with `scale` in (0, 1] and never vanish. May be null if optional."""
-    if value is None:
+    if value is None or (value == 0 and gene.step in ("x2", "scale")):  # no factor leads away from zero
         return draw_number(gene, info, rng)
     if gene.optional and rng.random() < 0.15:
         return None
@@ -56,7 +56,10 @@ def move_number(value: Any, gene: Gene, info: FieldInfo, scale: float, rng: np.r
         moved = value * math.exp(rng.normal() * 0.5 * scale + sign * 0.05)
     else:
         moved = value + (rng.normal() * 0.25 * scale + sign * 0.01) * (gene.high - gene.low)
-    return _fit(moved, gene, info, value)
+    fitted = _fit(moved, gene, info, value)
+    if fitted == value and is_integer(info):
+        fitted = _fit(value + sign * gene.multiple, gene, info, value)  # a step that rounding swallowed
+    return fitted
 
 
 def _fit(value: float, gene: Gene, info: FieldInfo, before: float | None = None) -> int | float:

@@ -27,7 +27,7 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The end of a training run. Loss in nats per byte of the last step's batch, NaN if there was nothing left to do."""
+    """The end of a training run. Loss in nats per byte of the last batch, NaN if there was nothing left to do."""
 
     content_hash: str
     step: int

@@ -12,17 +12,19 @@ from evo.dsl.document import Document
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.evolution.sites import replace_at
 
+Origins = tuple[tuple[str, int, str], ...]
+"""Rows (prefix in the child, parent's index, prefix in that parent); of several that begin a path the longest counts."""
+
 
 @dataclass(frozen=True)
 class Proposal:
     """A changed document, not yet validated, and where its renamed weights come from.
 
-    origins: (prefix in the child, parent's index, prefix in that parent) for weight paths that moved; everything else
-    comes from parent 0 under its own path.
+    origins: of weight paths that moved; everything else comes from parent 0 under its own path.
     """
 
     document: Document
-    origins: tuple[tuple[str, int, str], ...] = ()
+    origins: Origins = ()
 
 
 class Operator(Protocol):

@@ -49,8 +49,8 @@ class Choice:
 def _has_choice(site: Site) -> bool:
     shape = site.shape
     if shape.kind:
-        return not shape.many and not shape.table
-    return bool(choices(shape.info))
+        return not shape.many and not shape.table and bool(_other_kinds(site))
+    return len(choices(shape.info)) > 1
 
 
 def _other_option(site: Site, rng: np.random.Generator) -> Any:
@@ -60,11 +60,15 @@ def _other_option(site: Site, rng: np.random.Generator) -> Any:
 
 def _other_kind(site: Site, rng: np.random.Generator) -> Spec | None:
     assert site.shape.kind is not None
-    role = site.shape.kind.role
-    present = site.value.kind if isinstance(site.value, Spec) else None
-    optional = not site.shape.info.is_required() and site.shape.default is None
-    others = [kind for kind in kinds(role) if kind != present]
-    if optional and present is not None:
-        others.append("")
+    others = _other_kinds(site)
     kind = others[int(rng.integers(len(others)))]
-    return draw_spec(role, rng, kind) if kind else None
+    return draw_spec(site.shape.kind.role, rng, kind) if kind else None
+
+
+def _other_kinds(site: Site) -> list[str]:
+    """What a field may hold instead; empty text stands for nothing."""
+    assert site.shape.kind is not None
+    present = site.value.kind if isinstance(site.value, Spec) else None
+    is_optional = not site.shape.info.is_required() and site.shape.default is None
+    others = [kind for kind in kinds(site.shape.kind.role) if kind != present]
+    return [*others, ""] if is_optional and present is not None else others

@@ -11,7 +11,7 @@ from evo.compiler.resolve import cycle_length
 from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
 from evo.dsl.spec import Spec
-from evo.evolution.operators.base import Proposal, fresh_name, stages_of
+from evo.evolution.operators.base import Origins, Proposal, fresh_name, stages_of
 from evo.evolution.operators.layers import draw_mixer, inserted
 from evo.evolution.operators.wiring import edges, rewired
 
@@ -75,7 +75,9 @@ class Swap:
         one, two = stages[site], stages[site + 1]
         stages[site] = two.model_copy(update={"name": one.name})
         stages[site + 1] = one.model_copy(update={"name": two.name})
-        origins = _renamed(two.name, one.name) + _renamed(one.name, two.name)
+        origins = (
+            _renamed(two.name, one.name) + _renamed(one.name, two.name) + own_gains(one.name) + own_gains(two.name)
+        )
         return Proposal(rewired(document, stages, reads), origins)
 
 
@@ -117,8 +119,10 @@ class Join:
         del scale, rng
         stages, reads = stages_of(document), edges(document)
         one, two = stages[site], stages[site + 1]
-        layers = cycle_length(two) if two.share else two.repeat
-        moved = tuple((f"stages.{one.name}.{one.repeat + i}.", 0, f"stages.{two.name}.{i}.") for i in range(layers))
+        cycle = cycle_length(two) if two.share else two.repeat
+        moved = tuple(
+            (f"stages.{one.name}.{one.repeat + i}.", 0, f"stages.{two.name}.{i % cycle}.") for i in range(two.repeat)
+        )
         stages[site] = one.model_copy(update={"repeat": one.repeat + two.repeat})
         return Proposal(without(document, stages, reads, site + 1), moved)
 
@@ -128,7 +132,12 @@ def _only_reader(stages: list[StageSpec], reads: list[tuple[str, ...]], index: i
     return reads[index + 1] == (name,) and not any(name in listed for listed in reads[index + 2 :])
 
 
-def _renamed(old: str, new: str) -> tuple[tuple[str, int, str], ...]:
+def own_gains(name: str) -> Origins:
+    """The gains on a stage's sources belong to its wiring: they stay where its layers go."""
+    return ((f"stages.{name}.merge", 0, f"stages.{name}.merge"),)
+
+
+def _renamed(old: str, new: str) -> Origins:
     return ((f"stages.{new}.", 0, f"stages.{old}."),)
 
 
