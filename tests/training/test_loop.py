@@ -7,8 +7,8 @@ import torch
 from tiny_models import document, model, text
 from torch import nn
 
-from evo.dsl.document import Document, from_data
 from evo.dsl.canonical import to_data
+from evo.dsl.document import Document, from_data
 from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 
 OPTIMIZERS = ("adamw", "muon", "lion")
@@ -176,6 +176,6 @@ def test_every_field_of_a_rule_counts(role: str, kind: str, field: str) -> None:
 
 
 def test_flipped_documents_are_read_back() -> None:
-    """What training reads is what the document says: a changed document keeps its settings through its canonical form."""
+    """What training reads is what the document says: settings survive the canonical form."""
     made: Document = document(train={"optimizer": {"kind": "lion", "beta2": 0.5}, "precision": "bf16"})
     assert from_data(to_data(made)).document.train == made.train
