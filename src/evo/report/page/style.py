@@ -92,7 +92,8 @@ th{font-weight:600;border-bottom-color:var(--soft)}
 tbody th{font-weight:400;border-bottom-color:var(--rule)}
 .n{text-align:right;white-space:nowrap}
 .best td,.best th{font-weight:700}
-.words{min-width:12rem;overflow-wrap:anywhere}
+.words{min-width:8.5rem;overflow-wrap:anywhere}.words:last-child{min-width:14rem}
+thead th{vertical-align:bottom}thead .n{white-space:normal;max-width:7rem}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--line)}
 .glossary{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;font-size:.88rem;margin:.5rem 0;
 max-width:100ch}

@@ -13,7 +13,7 @@ from evo.report.page.reading import Reading, Record, parents
 
 FOLDED = 20
 """Rows from which a table is folded away."""
-WORDS = frozenset({"file", "operators", "parents", "failure"})
+WORDS = frozenset({"operators", "parents", "failure"})
 """Columns that hold text and stand flush left."""
 
 
@@ -174,14 +174,15 @@ def _generations(reading: Reading) -> Html:
 
 def _variants(reading: Reading) -> Html:
     columns = (
-        *("variant", "file", "parents", "operators", "parameters", "FLOPs/token"),
-        *("bits per byte", "objective", "inherited", "elite of cell", "failure"),
+        *("variant", "parents", "operators", "bits per byte", "objective", "parameters", "FLOPs/token"),
+        *("inherited", "elite of cell", "failure"),
     )
     rows = [_variant(variant, reading) for variant in reading.variants]
     ids = [variant["id"] for variant in reading.variants]
     best = reading.report.get("best")
     return table(
-        "Every candidate in the order it was made; the best is bold. Inherited: the share of weights from parents.",
+        "Every candidate in the order it was made, each leading to its file; the best is bold. Inherited: the share of "
+        "weights from parents.",
         columns,
         rows,
         ids.index(best) if best in ids else None,
@@ -189,16 +190,14 @@ def _variants(reading: Reading) -> Html:
 
 
 def _variant(variant: Record, reading: Reading) -> list[str]:
-    file = str(variant.get("file") or "")
     return [
-        str(variant["id"]),
-        tag("a", file, href=_beside(file)) if file else "",
+        link(variant),
         ", ".join(map(str, parents(variant))),
         ", ".join(map(str, variant.get("operators") or [])),
-        short(variant.get("parameters")),
-        short(variant.get("flops_per_token")),
         decimals(variant.get("bits_per_byte")),
         decimals(variant.get("objective")),
+        short(variant.get("parameters")),
+        short(variant.get("flops_per_token")),
         percent(variant.get("inherited"), 0),
         str(reading.cells.get(variant["id"], "")),
         _failure(variant),
