@@ -109,7 +109,7 @@ def test_interrupts_exit_with_130(evo, good: Path, monkeypatch: pytest.MonkeyPat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evo.dsl.document.load", interrupt)
+    monkeypatch.setattr("evo.dsl.document.examine", interrupt)
     assert evo("validate", good).code == 130
 
 
@@ -119,7 +119,7 @@ def test_a_bug_is_not_hidden(good: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("evo.dsl.document.load", fail)
+    monkeypatch.setattr("evo.dsl.document.examine", fail)
     with pytest.raises(ZeroDivisionError):
         app_module.main(["validate", str(good)])
 

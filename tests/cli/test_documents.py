@@ -45,6 +45,29 @@ def test_validate_shows_every_fault_of_every_file(evo, good: Path, bad: Path, tm
     assert str(good) not in outcome.err
 
 
+def test_validate_tells_schema_and_meaning_together(evo, tmp_path: Path):
+    """A wrong key, a wrong type in `train` and heads that do not divide the width: one run shows all three."""
+    path = tmp_path / "f.yaml"
+    path.write_text(GOOD.replace("heads: 2", "heads: 3, size: 1") + "train: {steps: many}\nevo: 1\n")
+    outcome = evo("validate", path)
+    assert [line.split()[1] for line in outcome.err.splitlines() if line.startswith(str(path))] == [
+        "EVO300",
+        "EVO200",
+        "EVO202",
+        "EVO101",
+    ]
+
+
+def test_validate_knows_patches(evo, tmp_path: Path):
+    """A patch beside its document is judged as one."""
+    path = tmp_path / "p.patch.yaml"
+    path.write_text("evo_patch: 1\nedits:\n  - {path: organism.width, old: 64, new: 128}\n")
+    assert evo("validate", path).code == 0
+    path.write_text("evo_patch: 1\nedits:\n  - {path: organism.width}\n")
+    outcome = evo("validate", path)
+    assert (outcome.code, outcome.err.count("EVO401"), outcome.err.count("EVO2")) == (1, 1, 0)
+
+
 def test_validate_warns_and_exits_with_0(evo, tmp_path: Path):
     """A warning is shown and is no error."""
     path = tmp_path / "f.yaml"

@@ -11,7 +11,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError, render
 from evo.compiler.check import check
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash, to_yaml
-from evo.dsl.document import load, parse
+from evo.dsl.document import examine, load, parse
 from evo.dsl.format import formatted, is_formatted, lost_comments
 from evo.dsl.patch import apply_data, patch_from_node
 from evo.dsl.yaml import node_of, read, write
@@ -23,6 +23,9 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
 def faults(text: str) -> tuple[Diagnostic, ...]:
     """What is wrong with a text; goes all the way to a plan where nothing is."""
+    part, all_faults = examine(text, "f.yaml")
+    if part is not None:
+        all_faults += check(part)
     try:
         loaded = parse(text, "f.yaml")
         found = tuple(check(loaded))
@@ -35,6 +38,7 @@ def faults(text: str) -> tuple[Diagnostic, ...]:
     except DiagnosticError as error:
         found = error.diagnostics
         assert found
+    assert set(found) <= set(all_faults)
     for fault in found:
         assert fault.span is not None
         assert (

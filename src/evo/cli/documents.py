@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, Span
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order
 from evo.cli import view
 
 if TYPE_CHECKING:
@@ -33,25 +34,51 @@ def found_in(paths: Sequence[Path]) -> list[Path]:
     return list(files)
 
 
+@dataclass(frozen=True)
+class Examined:
+    """One file with everything that is wrong with it; `loaded` is None where there is an error."""
+
+    path: Path
+    text: str
+    diagnostics: tuple[Diagnostic, ...]
+    loaded: Loaded | None = None
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        """The faults that are no warnings."""
+        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        """The others."""
+        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "warning"]
+
+
+def examine_file(path: Path) -> Examined:
+    """Syntax, schema and meaning of a document, all faults at once."""
+    from evo.compiler.check import check
+    from evo.dsl.document import examine
+    from evo.dsl.yaml import read_text
+
+    try:
+        text = read_text(path)
+    except DiagnosticError as error:
+        return Examined(path, "", error.diagnostics)
+    loaded, faults = examine(text, str(path))
+    found = in_order([*faults, *(check(loaded) if loaded else ())])
+    is_valid = all(fault.severity == "warning" for fault in found)
+    return Examined(path, text, tuple(found), loaded if is_valid else None)
+
+
 def read_valid(*paths: Path) -> list[Loaded]:
     """Documents without errors; their warnings are shown. Raises DiagnosticError with every error of all of them."""
-    from evo.compiler.check import check
-    from evo.dsl.document import load
-
-    loaded: list[Loaded] = []
-    errors: list[Diagnostic] = []
-    sources: dict[str, str] = {}
-    for path in paths:
-        try:
-            loaded.append(load(path))
-            diagnostics, sources[str(path)] = check(loaded[-1]), loaded[-1].text
-        except DiagnosticError as error:
-            diagnostics, sources[str(path)] = list(error.diagnostics), str(error.source)
-        errors += [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
-        view.show([d for d in diagnostics if d.severity == "warning"], sources[str(path)])
+    examined = [examine_file(path) for path in paths]
+    for file in examined:
+        view.show(file.warnings, file.text)
+    errors = [error for file in examined for error in file.errors]
     if errors:
-        raise DiagnosticError(errors, sources)
-    return loaded
+        raise DiagnosticError(errors, {str(file.path): file.text for file in examined})
+    return [file.loaded for file in examined if file.loaded]
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -3,69 +3,55 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.diagnostics import DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, Paths, found_in
+from evo.cli.documents import Examined, Json, Paths, examine_file, found_in
 
 
 def command(paths: Paths, as_json: Json = False) -> int:
     """Check documents and show every fault.
 
-    Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not.
+    Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not. Patches are
+    recognised by their key `evo_patch`, and what can be told of them without their document is checked.
     """
-    reports = [_report(path) for path in found_in(paths)]
-    errors = sum(report.count("error") for report in reports)
+    files = [_as_patch(examine_file(path)) for path in found_in(paths)]
+    errors, warnings = sum(len(file.errors) for file in files), sum(len(file.warnings) for file in files)
     if as_json:
-        warnings = sum(report.count("warning") for report in reports)
-        view.print_json("validate", {"files": [r.to_data() for r in reports], "errors": errors, "warnings": warnings})
-    else:
-        _print(reports)
+        view.print_json("validate", {"files": [_to_data(f) for f in files], "errors": errors, "warnings": warnings})
+        return 1 if errors else 0
+    for file in files:
+        view.show(file.diagnostics, file.text)
+    counted = f"{view.plural(errors, 'error')}, {view.plural(warnings, 'warning')}"
+    summary = f"{view.plural(len(files), 'file')}: {counted if errors or warnings else 'valid'}"
+    print(summary, file=sys.stderr if errors else sys.stdout)
     return 1 if errors else 0
 
 
-@dataclass(frozen=True)
-class _Report:
-    """What is wrong with one file."""
+def _as_patch(file: Examined) -> Examined:
+    """The file judged as a patch, if it is one."""
+    from evo.dsl.patch import patch_from_node
+    from evo.dsl.yaml import read
 
-    path: Path
-    diagnostics: tuple[Diagnostic, ...]
-    source: str
-    content_hash: str | None
-
-    def count(self, severity: str) -> int:
-        return sum(diagnostic.severity == severity for diagnostic in self.diagnostics)
-
-    def to_data(self) -> dict[str, Any]:
-        return {
-            "file": str(self.path),
-            "valid": self.count("error") == 0,
-            "content_hash": self.content_hash,
-            "diagnostics": [diagnostic.to_data() for diagnostic in self.diagnostics],
-        }
-
-
-def _report(path: Path) -> _Report:
-    from evo.compiler.check import check
-    from evo.dsl.canonical import content_hash
-    from evo.dsl.document import load
-
+    if file.loaded or "evo_patch" not in file.text:
+        return file
     try:
-        loaded = load(path)
+        node = read(file.text, str(file.path))
+        if node.child("evo_patch") is None:
+            return file
+        patch_from_node(node, file.text)
     except DiagnosticError as error:
-        return _Report(path, error.diagnostics, str(error.source), None)
-    diagnostics = tuple(check(loaded))
-    is_valid = not any(diagnostic.severity == "error" for diagnostic in diagnostics)
-    return _Report(path, diagnostics, loaded.text, content_hash(loaded.document) if is_valid else None)
+        return Examined(file.path, file.text, error.diagnostics)
+    return Examined(file.path, file.text, ())
 
 
-def _print(reports: list[_Report]) -> None:
-    for report in reports:
-        view.show(report.diagnostics, report.source)
-    errors, warnings = (sum(report.count(severity) for report in reports) for severity in ("error", "warning"))
-    files = f"{len(reports)} file" + ("" if len(reports) == 1 else "s")
-    faults = f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
-    print(f"{files}: {faults if errors or warnings else 'valid'}", file=sys.stderr if errors else sys.stdout)
+def _to_data(file: Examined) -> dict[str, Any]:
+    from evo.dsl.canonical import content_hash
+
+    return {
+        "file": str(file.path),
+        "valid": not file.errors,
+        "content_hash": content_hash(file.loaded.document) if file.loaded else None,
+        "diagnostics": [diagnostic.to_data() for diagnostic in file.diagnostics],
+    }

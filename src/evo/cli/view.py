@@ -86,5 +86,10 @@ def count(number: float) -> str:
     return f"{number:.4g}"
 
 
+def plural(number: int, noun: str) -> str:
+    """1 file, 2 files."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _colour(role: Role, text: str) -> str:
     return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"

@@ -51,6 +51,24 @@ def load(path: Path) -> Loaded:
     return parse(read_text(path), str(path))
 
 
+def examine(text: str, file: str = "<text>") -> tuple[Loaded | None, list[Diagnostic]]:
+    """What can be read of a document in spite of its faults, and the faults.
+
+    A sound organism is there to be checked further even where the rest is not; None stands for an unsound one.
+    """
+    try:
+        node, duplicates = read_all(text, file)
+        _check_version(node, text)
+    except DiagnosticError as error:
+        return None, list(error.diagnostics)
+    builder = Builder(node)
+    document = builder.spec(Document, ())
+    faults = in_order([*duplicates, *builder.diagnostics])
+    if not isinstance(document, Document):
+        document = _sound_part(node)
+    return document and Loaded(document, node, text, file), faults
+
+
 def parse(text: str, file: str = "<text>") -> Loaded:
     """Read a document from text."""
     node, duplicates = read_all(text, file)
@@ -72,6 +90,14 @@ def _build(node: Node, text: str, duplicates: list[Diagnostic]) -> Document:
         raise DiagnosticError(faults, text)
     assert isinstance(document, Document)
     return document
+
+
+def _sound_part(node: Node) -> Document | None:
+    organism = node.child("organism") and Builder(node).spec(OrganismSpec, ("organism",))
+    train = Builder(node).spec(TrainSpec, ("train",)) if node.child("train") else None
+    if not isinstance(organism, OrganismSpec):
+        return None
+    return Document(evo=LANGUAGE, organism=organism, train=train if isinstance(train, TrainSpec) else TrainSpec())
 
 
 def _check_version(node: Node, text: str) -> None:
