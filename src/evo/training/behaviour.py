@@ -36,9 +36,9 @@ class Measures:
         positions are not asked: their only neighbour is their farthest. 0 if no mixer reaches anywhere.
     activation_sparsity: the share of entries of at most 5 % of their tensor's root mean square, in what enters the
         projections that write to the residual stream (`o` of mixers, `down` of feed-forwards).
-    gradient_flow: (5 + log10 g) / 5, clipped, where g is the geometric mean over layers of |gradient| / |weights|.
+    gradient_flow: (4 + log10 g) / 3, clipped, where g is the geometric mean over layers of |gradient| / |weights|.
     memory_locality: the share of the influence from s < t that comes from the nearest 8 tokens.
-    computational_intensity: log10(i) / 3, clipped, where i is forward FLOPs per token over the bytes of activations
+    computational_intensity: (log10(i) - 1) / 1.5, clipped, where i is forward FLOPs per token over the bytes of activations
         kept per token (fp32), both by the plan.
     """
 
@@ -80,7 +80,7 @@ def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behav
     measures = Measures(
         attention_span=span,
         activation_sparsity=near_zero.share(),
-        gradient_flow=_clip((5 + _log_mean(flows)) / 5),
+        gradient_flow=_clip((4 + _log_mean(flows)) / 3),
         memory_locality=locality,
         computational_intensity=intensity(model.plan),
     )
@@ -179,7 +179,7 @@ def evenness(flows: list[float]) -> float:
 
 def intensity(plan: Plan) -> float:
     """The computational intensity of a plan, in [0, 1]; see `Measures`."""
-    return _clip(math.log10(max(plan.flops_per_token / (4 * plan.activations_per_token), 1.0)) / 3)
+    return _clip((math.log10(max(plan.flops_per_token / (4 * plan.activations_per_token), 1.0)) - 1) / 1.5)
 
 
 def _log_mean(flows: list[float]) -> float:
