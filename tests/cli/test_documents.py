@@ -63,6 +63,7 @@ def test_validate_knows_patches(evo, tmp_path: Path):
     path = tmp_path / "p.patch.yaml"
     path.write_text("evo_patch: 1\nedits:\n  - {path: organism.width, old: 64, new: 128}\n")
     assert evo("validate", path).code == 0
+    assert evo("fmt", "--check", path).code == 0
     path.write_text("evo_patch: 1\nedits:\n  - {path: organism.width}\n")
     outcome = evo("validate", path)
     assert (outcome.code, outcome.err.count("EVO401"), outcome.err.count("EVO2")) == (1, 1, 0)

@@ -70,6 +70,18 @@ def examine_file(path: Path) -> Examined:
     return Examined(path, text, tuple(found), loaded if is_valid else None)
 
 
+def is_patch(text: str) -> bool:
+    """Whether a text is meant to be a patch: it is YAML and has the key `evo_patch`."""
+    from evo.dsl.yaml import read_all
+
+    if "evo_patch" not in text:
+        return False
+    try:
+        return read_all(text)[0].child("evo_patch") is not None
+    except DiagnosticError:
+        return False
+
+
 def read_valid(*paths: Path) -> list[Loaded]:
     """Documents without errors; their warnings are shown. Raises DiagnosticError with every error of all of them."""
     examined = [examine_file(path) for path in paths]

@@ -10,7 +10,7 @@ import typer
 
 from evo.base.diagnostics import DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, Paths, found_in
+from evo.cli.documents import Json, Paths, found_in, is_patch
 
 
 def command(
@@ -25,6 +25,7 @@ def command(
 
     Defaults and unused pseudopods are left out, keys are put in order, numbers are spelled one way. Comments at the top
     of a file stay; a file with comments elsewhere is left alone unless it is in form already, or --force drops them.
+    Patches are left as they are.
     """
     changed: list[str] = []
     errors: list[DiagnosticError] = []
@@ -49,10 +50,14 @@ def _format(path: Path, check: bool, force: bool) -> bool:
     """Whether the file was, or would be, rewritten."""
     from evo.base.files import write_atomic
     from evo.compiler.check import check as faults
-    from evo.dsl.document import load
+    from evo.dsl.document import parse
     from evo.dsl.format import formatted, is_formatted, lost_comments
+    from evo.dsl.yaml import read_text
 
-    loaded = load(path)
+    text = read_text(path)
+    if is_patch(text):
+        return False
+    loaded = parse(text, str(path))
     view.show([fault for fault in faults(loaded) if fault.code == "EVO321"], loaded.text, sys.stderr)
     if is_formatted(loaded):
         return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from evo.base.diagnostics import DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Examined, Json, Paths, examine_file, found_in
+from evo.cli.documents import Examined, Json, Paths, examine_file, found_in, is_patch
 
 
 def command(paths: Paths, as_json: Json = False) -> int:
@@ -34,13 +34,10 @@ def _as_patch(file: Examined) -> Examined:
     from evo.dsl.patch import patch_from_node
     from evo.dsl.yaml import read
 
-    if file.loaded or "evo_patch" not in file.text:
+    if file.loaded or not is_patch(file.text):
         return file
     try:
-        node = read(file.text, str(file.path))
-        if node.child("evo_patch") is None:
-            return file
-        patch_from_node(node, file.text)
+        patch_from_node(read(file.text, str(file.path)), file.text)
     except DiagnosticError as error:
         return Examined(file.path, file.text, error.diagnostics)
     return Examined(file.path, file.text, ())
