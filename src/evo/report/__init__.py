@@ -1,4 +1,4 @@
 """Floor 6: what a run says to people and to programs. Reads run directories; never changes a result.
 
-May import everything below. Torch-free, so that a report of a run opens anywhere.
+May import everything below.
 """

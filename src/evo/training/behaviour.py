@@ -38,8 +38,8 @@ class Measures:
         projections that write to the residual stream (`o` of mixers, `down` of feed-forwards).
     gradient_flow: (4 + log10 g) / 3, clipped, where g is the geometric mean over layers of |gradient| / |weights|.
     memory_locality: the share of the influence from s < t that comes from the nearest 8 tokens.
-    computational_intensity: (log10(i) - 1) / 1.5, clipped, where i is forward FLOPs per token over the bytes of activations
-        kept per token (fp32), both by the plan.
+    computational_intensity: (log10(i) - 1) / 1.5, clipped, where i is forward FLOPs per token over the bytes of
+        activations kept per token (fp32), both by the plan.
     """
 
     attention_span: float

@@ -9,10 +9,10 @@ MEASURES = {
     "activation_sparsity": "the share of near-zero entries (below 5 % of the tensor's root mean square) in what enters "
     "the projections that write to the residual stream",
     "gradient_flow": "the size of the layers' gradients relative to their weights, geometric mean, on a logarithmic "
-    "scale: 0 is a ratio of 1e-5 or less, 1 a ratio of 1 or more",
+    "scale: 0 is a ratio of 1e-4 or less, 1 a ratio of 0.1 or more",
     "memory_locality": "the share of the influence of earlier tokens that comes from the nearest 8",
     "computational_intensity": "forward FLOPs per byte of activations kept for the backward pass, by the plan, on a "
-    "logarithmic scale: 0 is 1 or less, 1 is 1,000 or more",
+    "logarithmic scale: 0 is 10 or less, 1 is 316 or more",
 }
 """Each measure lies in [0, 1] and is taken from the trained model on held-out text."""
 
