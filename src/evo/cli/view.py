@@ -80,7 +80,7 @@ def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 def count(number: float) -> str:
     """A count as people read it: 950, 12.3 k, 4.56 M."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= 0.9995 * size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.4g}"

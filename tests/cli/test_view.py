@@ -1,0 +1,60 @@
+"""How commands print."""
+
+import io
+
+import pytest
+
+from evo.base.diagnostics import Diagnostic, Span
+from evo.cli import view
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+FAULT = Diagnostic("EVO200", "x", Span("f", 1, 1), "y")
+
+
+def test_terminals_get_colour_and_pipes_do_not(monkeypatch: pytest.MonkeyPatch):
+    """NO_COLOR and dumb terminals are respected; without colour the text is the same."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    coloured, plain = Terminal(), io.StringIO()
+    view.show([FAULT], "a", coloured)
+    view.show([FAULT], "a", plain)
+    assert "\x1b[1;31mEVO200\x1b[0m" in coloured.getvalue()
+    assert "\x1b" not in plain.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    again = Terminal()
+    view.show([FAULT], "a", again)
+    assert again.getvalue() == plain.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (950, "950"), (999.6, "1 k"), (12_345, "12.3 k"), (4.56e6, "4.56 M"), (1.25e14, "125 T"), (3e15, "3 P")],
+)
+def test_counts_are_short(number: float, text: str):
+    """Three digits and a unit."""
+    assert view.count(number) == text
+
+
+def test_tables_line_up():
+    """Words to the left, numbers to the right, no trailing space."""
+    assert view.table([["a", "1"], ["long", "234"], ["b", ""]]) == "a       1\nlong  234\nb"
+
+
+def test_numbers_of_things():
+    """One is singular."""
+    assert [view.plural(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+def test_failures_of_the_system_are_diagnostics():
+    """With the name of the file where there is one."""
+    [fault] = view.os_error(PermissionError(13, "Permission denied", "f")).diagnostics
+    assert (fault.code, fault.message, fault.span) == ("EVO004", "f: Permission denied", Span("f", 1, 1))
+    [fault] = view.os_error(OSError("no space")).diagnostics
+    assert (fault.message, fault.span) == ("no space", None)
