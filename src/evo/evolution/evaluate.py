@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ from torch import Tensor
 
 from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
+from evo.base.streams import Stream
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import Inheritance, transplant
-from evo.data.batches import held_out_batches
+from evo.data.batches import training_batch
 from evo.data.corpus import Corpus, load_corpus
 from evo.dsl.document import Document, parse
+from evo.engines.jobs import Outcome
 from evo.evolution.operators.base import Origins
 from evo.training.behaviour import behaviour
 from evo.training.causality import find_leak
@@ -96,6 +99,14 @@ def evaluate(task: Task) -> Evaluation:
     return _measure(task, document, model, corpus, base, inheritance, loss)
 
 
+def outcome_of(outcome: Outcome) -> Evaluation:
+    """What a job gave, or the cause of its failure."""
+    if outcome.failure is not None:
+        return Evaluation(outcome.failure.cause, outcome.failure.message)
+    assert isinstance(outcome.value, Evaluation)
+    return outcome.value
+
+
 def _measure(
     task: Task,
     document: Document,
@@ -108,8 +119,8 @@ def _measure(
     train = document.train
     context = train.context or model.plan.context
     score = bits_per_byte(model, corpus, context, tokens=HELD_OUT_TOKENS, precision=train.precision)
-    if score != score:
-        return Evaluation("diverged", "the held-out score is not a number", inherited=inheritance.share)
+    if not math.isfinite(score):
+        return Evaluation("diverged", "the held-out score is not a finite number", inherited=inheritance.share)
     seen = behaviour(model, corpus, context, train.seed)
     snapshot, increase, fp32_bytes = b"", 0.0, 0
     if task.tolerance is not None:
@@ -146,11 +157,13 @@ def take_snapshot(
 
 @torch.no_grad()
 def input_moments(model: Organism, corpus: Corpus, context: int) -> dict[str, Tensor]:
-    """Second moments of the inputs of every matrix on some held-out text."""
+    """Second moments of the inputs of every matrix on some training text: what a snapshot keeps reaches the children,
+    so held-out text may judge it but not shape it."""
     device = next(model.parameters()).device
+    rows = max(1, MOMENT_TOKENS // context)
+    inputs, _ = training_batch(corpus, 0, rows, context, Stream(0).child("moments"))
     with InputMoments(model) as moments:
-        for inputs, _ in held_out_batches(corpus, context, MOMENT_TOKENS):
-            model(torch.from_numpy(inputs).to(device))
+        model(torch.from_numpy(inputs).to(device))
     return moments.means()
 
 

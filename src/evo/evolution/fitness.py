@@ -54,4 +54,4 @@ def fitness(
     efficiency = 1 / (1 + cost_of(plan) / reference.cost)
     total = weights.task + weights.efficiency + weights.gradient
     summed = weights.task * task + weights.efficiency * efficiency + weights.gradient * gradient_relevance
-    return Terms(task, efficiency, gradient_relevance, summed / total)
+    return Terms(task, efficiency, gradient_relevance, summed / total if total else 0.0)

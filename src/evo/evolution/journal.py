@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evo.evolution.evaluate import Evaluation, Origins
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.evolution.evaluate import Evaluation
+from evo.evolution.operators.base import Origins
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS candidates (
@@ -68,11 +70,16 @@ class Journal:
     """An open journal. Reading and writing are safe against a kill at any moment."""
 
     def __init__(self, path: Path) -> None:
+        """Open or make a journal. Raises DiagnosticError (EVO600) for a file that is none."""
         self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA synchronous=FULL")
-        with self._transaction():
-            for statement in SCHEMA.split(";"):
-                self._db.execute(statement)
+        try:
+            self._db.execute("PRAGMA synchronous=FULL")
+            with self._transaction():
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise DiagnosticError([Diagnostic("EVO600", f"{path} is not the journal of a run: {error}")]) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -130,6 +137,10 @@ class Journal:
             self._db.executemany("INSERT INTO scores VALUES (?,?,?,?,?)", scores)
             self._db.executemany("INSERT INTO placements VALUES (?,?,?,?,?)", placements)
             self._db.execute("INSERT INTO generations VALUES (?,?)", (generation, json.dumps(summary)))
+
+    def finished(self) -> int:
+        """How many generations are finished."""
+        return self._db.execute("SELECT COUNT(*) FROM generations").fetchone()[0]
 
     def generations(self) -> list[dict[str, Any]]:
         """The summaries of the finished generations, in order."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+from evo.archive.snapshot.record import SnapshotError
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.build import build
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.engines.inline import InlineEngine
 from evo.engines.pool import PoolEngine
+from evo.evolution.control import CONTROL, control
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
+from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory, Settings
-from evo.evolution.search import Observer, Search
+from evo.evolution.search import Search
 from evo.training.checkpoint import Checkpoint, save_checkpoint
-from evo.training.run import read_corpus
+from evo.training.device import choose_device
+from evo.training.run import read_corpus, require_windows
 from evo.training.score import bits_per_byte
 
 
@@ -44,6 +49,7 @@ def resume(path: Path, observer: Observer, workers: int | None = None) -> None:
     """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again."""
     directory = RunDirectory(path)
     settings = directory.load(workers)
+    choose_device(settings.device)
     before = directory.corpora()
     for name, digest in corpora_of(settings).items():
         if before.get(name) != digest:
@@ -66,6 +72,8 @@ def restored(path: Path, id: str, out: Path) -> dict[str, object]:
         candidate, evaluation = journal.candidate(id), journal.evaluation(id)
     except KeyError:
         raise DiagnosticError([Diagnostic("EVO602", f"{path} has no variant '{id}' with a snapshot")]) from None
+    except SnapshotError as error:
+        raise DiagnosticError([Diagnostic("EVO602", f"variant '{id}' of {path}: {error}")]) from None
     finally:
         journal.close()
     assert evaluation is not None
@@ -86,19 +94,33 @@ def restored(path: Path, id: str, out: Path) -> dict[str, object]:
 
 def remove_run(directory: RunDirectory) -> None:
     """Remove a run's own files; anything else in the folder stays."""
-    for file in (directory.settings_file, directory.journal_file, *directory.reports):
+    journal = directory.journal_file
+    beside = [journal.with_name(journal.name + end) for end in ("-journal", "-wal", "-shm")]  # SQLite would replay them
+    for file in (directory.settings_file, *beside, journal, *directory.reports):
         file.unlink(missing_ok=True)
-    for folder in directory.path.glob("gen_[0-9][0-9][0-9][0-9]"):
+    for folder in directory.folders():
         shutil.rmtree(folder)
+    directory.sweep()
 
 
 def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer) -> None:
+    directory.sweep()
     journal = Journal(directory.journal_file)
     try:
         with _engine(settings) as engine:
             Search(directory, settings, journal, engine, observer).run()
+        run_control(settings, journal, observer)
     finally:
         journal.close()
+
+
+def run_control(settings: Settings, journal: Journal, observer: Observer) -> None:
+    """Train the winner's seed for as many steps as the winner's whole ancestry, without the limits of a candidate."""
+    if journal.fact(CONTROL) is not None:
+        return
+    unlimited = replace(settings, workers=min(settings.workers, 1), max_seconds=None, max_memory_bytes=None)
+    with _engine(unlimited) as engine:
+        journal.set_fact(CONTROL, control(settings, journal, engine, observer))
 
 
 def _engine(settings: Settings) -> InlineEngine | PoolEngine:
@@ -110,6 +132,11 @@ def _engine(settings: Settings) -> InlineEngine | PoolEngine:
 
 
 def corpora_of(settings: Settings) -> dict[str, str]:
-    """The content digest of each corpus that the seeds train on, by name. Raises DiagnosticError (EVO500)."""
-    found = (read_corpus(parse(seed).document, Path(settings.root)) for seed in settings.seeds)
-    return {corpus.name: corpus.digest for corpus in found}
+    """The content digest of each corpus that the seeds train on, by name. Raises DiagnosticError (EVO500, EVO501)."""
+    found: dict[str, str] = {}
+    for seed in settings.seeds:
+        document = parse(seed).document
+        corpus = read_corpus(document, Path(settings.root))
+        require_windows(corpus, document)
+        found[corpus.name] = corpus.digest
+    return found

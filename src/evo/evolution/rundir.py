@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from evo import __version__
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
-from evo.dsl.canonical import to_data
+from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.yaml import read_file, write
@@ -20,6 +21,9 @@ from evo.evolution.evaluate import Evaluation
 from evo.evolution.journal import Candidate
 
 RUN_VERSION = 1
+GENERATION = re.compile(r"gen_\d{4,}")
+UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|safetensors))\.\w+")
+"""Names of `write_atomic` for files whose writing did not end."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,20 @@ class RunDirectory:
         """What is written after the search: for programs, and for people."""
         return self.path / "search_report.json", self.path / "report.html"
 
+    def folders(self) -> list[Path]:
+        """The folders of the generations there are."""
+        return sorted(path for path in self.path.glob("gen_*") if GENERATION.fullmatch(path.name) and path.is_dir())
+
+    def sweep(self) -> None:
+        """Remove what a kill left of files that were being written."""
+        for folder in (self.path, *self.folders()):
+            for file in folder.glob(".*"):
+                if UNFINISHED.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
+
     def corpora(self) -> dict[str, str]:
         """The content digest of each corpus that the run began with."""
-        return self._data()["corpora"]
+        return self._data().get("corpora") or {}
 
     def load(self, workers: int | None = None) -> Settings:
         """The settings of an existing run, on another number of workers if one is given.
@@ -82,11 +97,15 @@ class RunDirectory:
             DiagnosticError: there is no run (EVO600).
         """
         data = self._data()
-        how = data["how"]
-        evolve = parse(write({**_shell(data["seeds"][0]), "evolve": data["evolve"]})).document.evolve
-        seeds = tuple(write(seed) for seed in data["seeds"])
-        count = how["workers"] if workers is None else workers
-        return Settings(seeds, data["root"], evolve, how["device"], count, how["max_seconds"], how["max_memory"])
+        try:
+            how = data["how"]
+            evolve = parse(write({**data["seeds"][0], "evolve": data["evolve"]})).document.evolve
+            seeds = tuple(to_yaml(parse(write(seed)).document) for seed in data["seeds"])
+            count = how["workers"] if workers is None else workers
+            return Settings(seeds, data["root"], evolve, how["device"], count, how["max_seconds"], how["max_memory"])
+        except (KeyError, TypeError, IndexError, DiagnosticError) as error:
+            message = f"{self.settings_file} is damaged: {type(error).__name__}: {error}"
+            raise DiagnosticError([Diagnostic("EVO600", message)]) from None
 
     def _data(self) -> dict[str, Any]:
         if not self.settings_file.is_file():
@@ -148,8 +167,3 @@ def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-
-
-def _shell(seed: dict[str, Any]) -> dict[str, Any]:
-    """A seed without its own search settings."""
-    return {key: value for key, value in seed.items() if key != "evolve"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from evo.archive.annealing import SCHEDULES, Schedule, mutation_scale
 from evo.archive.centroids import centroids
@@ -22,36 +22,15 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import parse
 from evo.dsl.spec import shapes
-from evo.engines.jobs import Engine, Job, Outcome
+from evo.engines.jobs import Engine, Job
 from evo.evolution.breed import Breeder
-from evo.evolution.evaluate import FUNCTION, Evaluation, Task, pack_weights
+from evo.evolution.evaluate import FUNCTION, Evaluation, Task, outcome_of, pack_weights
 from evo.evolution.fitness import UNIFORM_BITS, Reference, Terms, cost_of, fitness
 from evo.evolution.journal import Candidate, Journal, candidate_id
 from evo.evolution.lineage import Lineage
+from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.training.behaviour import MEASURES
-
-CONTROL = "control"
-
-
-class Observer(Protocol):
-    """Whoever watches a search."""
-
-    def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
-        """A generation's candidates are known."""
-        ...
-
-    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None:
-        """One candidate is done."""
-        ...
-
-    def generation_ended(self, summary: dict[str, Any]) -> None:
-        """A generation was placed; `summary` is its row of the journal."""
-        ...
-
-    def control_began(self, steps: int) -> None:
-        """The seed is being trained for as long as the winner's ancestry was."""
-        ...
 
 
 class Search:
@@ -73,7 +52,7 @@ class Search:
         self.best_bits: tuple[float, str] | None = None
 
     def run(self) -> None:
-        """Run, or go on, to the end; then the control.
+        """Run, or go on, to the end.
 
         Raises:
             DiagnosticError: no seed could be evaluated (EVO620), with the causes.
@@ -81,13 +60,11 @@ class Search:
         for generation in range(self.evolve.generations + 1):
             candidates = self.journal.candidates(generation) or self._ask(generation)
             self.known.update(candidate.hash for candidate in candidates)
-            is_done = len(self.journal.generations()) > generation
+            is_done = self.journal.finished() > generation
             if not is_done:
                 self.observer.generation_began(generation, candidates, self._temperature(generation))
                 self._evaluate(candidates)
             self._tell(generation, candidates, is_done)
-        if self.journal.fact(CONTROL) is None:
-            self._run_control()
 
     def _centroids(self) -> Any:
         saved = self.journal.fact("centroids")
@@ -216,36 +193,6 @@ class Search:
             "improved": sum(p.status in ("new", "improved") for p in placements["result"]),
             "annealed": sum(p.status == "accepted" for p in placements["working"]),
         }
-
-    def _run_control(self) -> None:
-        """Train the winner's seed for as many steps as the winner's whole ancestry, and compare."""
-        best = self.result.best
-        assert best is not None
-        winner = str(best.id)
-        seed, steps = self.lineage.line(winner)[-1], self.lineage.steps(winner)
-        self.observer.control_began(steps)
-        task = Task(seed.document, self.settings.root, self.settings.device, steps=steps, tolerance=None)
-        (outcome,) = self.engine.map([Job(CONTROL, FUNCTION, task)])
-        control, own = outcome_of(outcome), self.journal.evaluation(winner)
-        assert own is not None
-        fact = {
-            "winner": winner,
-            "winner_bits_per_byte": own.bits_per_byte,
-            "seed": seed.id,
-            "steps": steps,
-            "control_bits_per_byte": None if control.cause else control.bits_per_byte,
-            "cause": control.cause,
-            "winner_beats_control": not control.cause and own.bits_per_byte < control.bits_per_byte,
-        }
-        self.journal.set_fact(CONTROL, fact)
-
-
-def outcome_of(outcome: Outcome) -> Evaluation:
-    """What a job gave, or the cause of its failure."""
-    if outcome.failure is not None:
-        return Evaluation(outcome.failure.cause, outcome.failure.message)
-    assert isinstance(outcome.value, Evaluation)
-    return outcome.value
 
 
 def plan_of(document: str) -> Plan:

@@ -13,7 +13,7 @@ from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.evolution.sites import replace_at
 
 Origins = tuple[tuple[str, int, str], ...]
-"""Rows (prefix in the child, parent's index, prefix in that parent); of several that begin a path the longest counts."""
+"""Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts."""
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,8 @@ class Swap:
         one, two = stages[site], stages[site + 1]
         stages[site] = two.model_copy(update={"name": one.name})
         stages[site + 1] = one.model_copy(update={"name": two.name})
-        origins = (
-            _renamed(two.name, one.name) + _renamed(one.name, two.name) + own_gains(one.name) + own_gains(two.name)
-        )
-        return Proposal(rewired(document, stages, reads), origins)
+        layers, gains = _renamed(two.name, one.name) + _renamed(one.name, two.name), own_gains(one.name, two.name)
+        return Proposal(rewired(document, stages, reads), layers + gains)
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,9 @@ def _only_reader(stages: list[StageSpec], reads: list[tuple[str, ...]], index: i
     return reads[index + 1] == (name,) and not any(name in listed for listed in reads[index + 2 :])
 
 
-def own_gains(name: str) -> Origins:
+def own_gains(*names: str) -> Origins:
     """The gains on a stage's sources belong to its wiring: they stay where its layers go."""
-    return ((f"stages.{name}.merge", 0, f"stages.{name}.merge"),)
+    return tuple((f"stages.{name}.merge", 0, f"stages.{name}.merge") for name in names)
 
 
 def _renamed(old: str, new: str) -> Origins:
