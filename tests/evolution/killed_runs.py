@@ -1,0 +1,114 @@
+"""Runs a search, kills it at every one of its events, resumes it, and prints what came of it. One process that forks.
+
+Evaluations are real the first time and remembered after that: what is tried is the order in which things are written.
+An event is a statement of the journal, a file that is synced or renamed, or a word to the observer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import searches
+
+from evo.evolution import journal as journal_module
+from evo.evolution import run
+from evo.evolution.evaluate import Evaluation, Task
+
+REMEMBERED: dict[bytes, Evaluation] = {}
+
+
+def remembered_evaluate(task: Task) -> Evaluation:
+    """The evaluation of a task, computed once."""
+    key = pickle.dumps(task)
+    if key not in REMEMBERED:
+        REMEMBERED[key] = searches.quick_evaluate(task)
+    return REMEMBERED[key]
+
+
+class Fuse:
+    """Counts events, and kills the process at one of them."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.count = at, 0
+
+    def event(self, *_: Any) -> None:
+        """One more."""
+        self.count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lay(fuse: Fuse) -> searches.Quiet:
+    """Let the fuse hear of everything; gives the observer to use."""
+    connect = journal_module.sqlite3.connect
+
+    def traced(*args: Any, **options: Any) -> Any:
+        db = connect(*args, **options)
+        db.set_trace_callback(fuse.event)
+        return db
+
+    journal_module.sqlite3.connect = traced
+    for name in ("replace", "fsync"):
+        setattr(os, name, _before(getattr(os, name), fuse.event))
+    observer = searches.Quiet()
+    for name in ("generation_began", "evaluated", "generation_ended", "control_began"):
+        setattr(observer, name, fuse.event)
+    return observer
+
+
+def _before(function: Callable[..., Any], event: Callable[..., None]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **options: Any) -> Any:
+        event()
+        return function(*args, **options)
+
+    return wrapped
+
+
+def attempt(folder: Path, fuse_at: int) -> int:
+    """Start or resume a run in a child process that dies at an event; its wait status, 0 when it came to its end."""
+    pid = os.fork()
+    if pid == 0:
+        observer = lay(Fuse(fuse_at))
+        if (folder / "run.yaml").exists():
+            run.resume(folder, observer)
+        else:
+            run.start(folder, searches.settings(), observer)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def facts(folder: Path) -> Any:
+    """All that two equal runs have in common."""
+    return [searches.variants(folder), repr(searches.dump(folder)), (folder / "run.yaml").read_text()]
+
+
+def main(root: Path, stride: int, twice: int) -> None:
+    """Kill at every `stride`-th event, then at every `twice`-th again while resuming; print how each one ended."""
+    searches.use("killed_runs:remembered_evaluate")
+    run.start(root / "whole", searches.settings(), searches.Quiet())
+    expected, kills, unequal, at = facts(root / "whole"), 0, [], 1
+    while True:
+        folder = root / str(at)
+        died = attempt(folder, at) != 0
+        while died and attempt(folder, twice) != 0:
+            kills += 1
+            twice += 7  # dies later each time, so that it ends
+        if facts(folder) != expected:
+            unequal.append(at)
+        if not died:
+            break
+        kills, at = kills + 1, at + stride
+    print(json.dumps({"events": at, "kills": kills, "unequal": unequal}))
+
+
+if __name__ == "__main__":
+    import killed_runs
+
+    killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,76 @@
+"""Small searches: real evaluations of tiny models, scored on little text."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from parents import document, stage
+
+from evo.dsl.canonical import to_yaml
+from evo.dsl.evolve import EvolveSpec
+from evo.evolution import control, evaluate, search
+from evo.evolution.evaluate import Evaluation, Task
+from evo.evolution.journal import Journal
+from evo.evolution.rundir import RunDirectory, Settings
+
+FUNCTION = "searches:quick_evaluate"
+LITTLE = {"HELD_OUT_TOKENS": 512, "SNAPSHOT_TOKENS": 256, "MOMENT_TOKENS": 256}
+
+
+def quick_evaluate(task: Task) -> Evaluation:
+    """The real evaluation on little text; runs in workers too, so it sets what it needs itself."""
+    for name, tokens in LITTLE.items():
+        setattr(evaluate, name, tokens)
+    return evaluate.evaluate(task)
+
+
+def use(function: str = FUNCTION) -> None:
+    """Let searches of this process evaluate by another function."""
+    search.FUNCTION = control.FUNCTION = function  # type: ignore[misc]
+
+
+def seed_document(**train: Any) -> str:
+    """A seed of two layers."""
+    return to_yaml(document(stage("body", repeat=2), width=16, train={"steps": 2, **train}))
+
+
+def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
+    """A search of two generations of three, unless told otherwise."""
+    spec = EvolveSpec(**{"generations": 2, "population": 3, "cells": 8, "crossover": 0.4, **evolve})
+    return Settings(seeds or (seed_document(),), "/nowhere", spec, "cpu", workers, max_seconds)
+
+
+class Quiet:
+    """Watches and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def generation_began(self, generation: int, candidates: Any, temperature: float) -> None:
+        self.events.append(("began", generation, len(candidates)))
+
+    def evaluated(self, candidate: Any, evaluation: Any, seconds: float) -> None:
+        self.events.append(("evaluated", candidate.id, evaluation.cause))
+
+    def generation_ended(self, summary: Any) -> None:
+        self.events.append(("ended", summary["generation"]))
+
+    def control_began(self, steps: int) -> None:
+        self.events.append(("control", steps))
+
+
+def variants(folder: Path) -> dict[str, str]:
+    """The digest of every file of a run but its journal and reports, hidden ones included."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+def dump(folder: Path) -> dict[str, list[Any]]:
+    """What the journal of a run says."""
+    journal = Journal(RunDirectory(folder).journal_file)
+    try:
+        return journal.dump()
+    finally:
+        journal.close()

@@ -1,0 +1,262 @@
+"""The search: repeatable on any number of workers, killed anywhere, and undisturbed by candidates that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import searches
+from searches import Quiet, dump, seed_document, settings, variants
+
+from evo.base.diagnostics import DiagnosticError
+from evo.evolution import run
+from evo.evolution.evaluate import Evaluation, Task
+from evo.evolution.journal import Journal
+from evo.evolution.rundir import RunDirectory
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> None:
+    searches.use()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run in this process."""
+    searches.use()
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    run.start(folder, settings(), Quiet())
+    return folder
+
+
+def code(caught: pytest.ExceptionInfo[DiagnosticError]) -> str:
+    """The code of the only diagnostic."""
+    (diagnostic,) = caught.value.diagnostics
+    return diagnostic.code
+
+
+def test_the_same_seed_gives_the_same_run(whole: Path, tmp_path: Path) -> None:
+    """Equal settings give equal journals and equal files, bit for bit; another seed gives other children."""
+    run.start(tmp_path / "again", settings(), Quiet())
+    assert dump(tmp_path / "again") == dump(whole)
+    assert variants(tmp_path / "again") == variants(whole)
+    run.start(tmp_path / "other", settings(seed=1), Quiet())
+    ours, theirs = (dump(folder)["candidates"] for folder in (whole, tmp_path / "other"))
+    assert ours[0] == theirs[0]
+    assert ours[1:] != theirs[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_matter(whole: Path, tmp_path: Path, workers: int) -> None:
+    """One worker process or two leave what no worker leaves."""
+    run.start(tmp_path / "run", settings(workers=workers), Quiet())
+    assert dump(tmp_path / "run") == dump(whole)
+    assert variants(tmp_path / "run") == variants(whole)
+
+
+def test_what_a_run_holds(whole: Path) -> None:
+    """One seed and three children a generation, each evaluated, scored and placed in both archives, once."""
+    tables = dump(whole)
+    assert len(tables["candidates"]) == len(tables["evaluations"]) == len(tables["scores"]) == 7
+    assert len({row[3] for row in tables["candidates"]}) == 7
+    assert len(tables["placements"]) == 14
+    assert len(tables["generations"]) == 3
+    assert {fact[0] for fact in tables["facts"]} == {"centroids", "control"}
+    assert len(variants(whole)) == 14
+
+
+def killed(tmp_path: Path, stride: int, twice: int) -> dict[str, Any]:
+    """What `killed_runs` printed."""
+    command = [sys.executable, str(FOLDER / "killed_runs.py"), str(tmp_path), str(stride), str(twice)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stride", "twice"), [(5, 1_000_000), (7, 31)])
+def test_a_run_killed_anywhere_ends_the_same(tmp_path: Path, stride: int, twice: int) -> None:
+    """SIGKILL at events all over a run, and again while resuming: files, journal and settings equal the whole run's."""
+    found = killed(tmp_path, stride, twice)
+    assert found["unequal"] == []
+    assert found["events"] > 150
+    assert found["kills"] > 20
+
+
+@pytest.mark.slow
+def test_a_command_killed_at_any_time_ends_the_same(tmp_path: Path) -> None:
+    """`evo evolve` with workers, killed by the clock again and again and resumed, equals one that ran through."""
+    (tmp_path / "seed.yaml").write_text(seed_document())
+    options = ["--generations", "1", "--population", "2", "--workers", "1", "--seed", "3"]
+    evolve = [sys.executable, "-m", "evo", "evolve", str(tmp_path / "seed.yaml"), *options]
+    subprocess.run([*evolve, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    command = [*evolve, "--out", str(tmp_path / "killed")]
+    for seconds in (6, 9, 12, 15, 1000):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "killed" / "run.yaml").exists():
+            command = [sys.executable, "-m", "evo", "resume", str(tmp_path / "killed")]
+    assert process.returncode == 0
+    assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
+    assert variants(tmp_path / "killed") == variants(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_restores_its_files(whole: Path) -> None:
+    """Deleted and half-written variants come back as they were; leftovers of a kill go; nothing is evaluated again."""
+    before = variants(whole)
+    some = whole / "gen_0001" / "variant_00.yaml"
+    some.unlink()
+    some.with_suffix(".safetensors").write_bytes(b"half")
+    (whole / "gen_0001" / ".variant_01.yaml.abc_12").write_bytes(b"half")
+    (whole / "gen_0001" / "notes.txt").write_text("mine")
+    seen = Quiet()
+    run.resume(whole, seen)
+    assert (whole / "gen_0001" / "notes.txt").read_text() == "mine"
+    (whole / "gen_0001" / "notes.txt").unlink()
+    assert variants(whole) == before
+    assert seen.events == [("ended", 0), ("ended", 1), ("ended", 2)]
+
+
+def hostile(task: Task) -> Evaluation:
+    """Fails by the candidate's place: raises, runs out of memory, leaks; the rest is evaluated."""
+    name = dict(task.metadata).get("candidate", "")
+    if name == "0001/00":
+        raise RuntimeError("something broke")
+    if name == "0001/01":
+        raise MemoryError
+    if name == "0002/00":
+        return Evaluation("leak", "outputs before token 3 depend on later inputs")
+    return searches.quick_evaluate(task)
+
+
+def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
+    """A candidate that raises, runs out of memory or leaks has its cause, no score and no cell; the rest is as ever."""
+    searches.use("test_search:hostile")
+    sys.modules.setdefault("test_search", sys.modules[__name__])
+    run.start(tmp_path / "run", settings(), Quiet())
+    tables = dump(tmp_path / "run")
+    causes = {row[0]: row[1] for row in tables["evaluations"] if row[1]}
+    assert causes == {"0001/00": "error", "0001/01": "memory", "0002/00": "leak"}
+    assert not {row[0] for row in tables["scores"]} & set(causes)
+    assert not {row[0] for row in tables["placements"]} & set(causes)
+    assert not {parent for row in tables["candidates"] for parent in json.loads(row[7])} & set(causes)
+    assert json.loads(tables["generations"][1][1])["failures"] == 2
+    header = (tmp_path / "run" / "gen_0001" / "variant_00.yaml").read_text().splitlines()
+    assert header[3].startswith("# no score: error: RuntimeError: something broke")
+
+
+@pytest.mark.parametrize(
+    ("train", "limit", "cause"),
+    [({"optimizer": {"kind": "muon", "lr": 10.0, "adamw_lr": 10.0}, "steps": 400}, None, "diverged"), ({}, 0.0, "timeout")],
+)
+def test_no_seed_is_a_diagnostic(tmp_path: Path, train: Any, limit: float | None, cause: str) -> None:
+    """Seeds that diverge or take too long end the run with EVO620 and their causes, and so does resuming it."""
+    if cause == "diverged":
+        searches.use("test_search:diverging")
+        sys.modules.setdefault("test_search", sys.modules[__name__])
+    with pytest.raises(DiagnosticError, match=f"EVO620 no seed could be evaluated .0000/00: {cause}") as caught:
+        run.start(tmp_path / "run", settings(max_seconds=limit), Quiet())
+    assert code(caught) == "EVO620"
+    with pytest.raises(DiagnosticError, match="EVO620"):
+        run.resume(tmp_path / "run", Quiet())
+
+
+def diverging(task: Task) -> Evaluation:
+    """A training whose loss breaks at once."""
+    from evo.training import loop
+
+    plain = loop.lr_scale
+    loop.lr_scale = lambda *args: float("inf")  # type: ignore[assignment]
+    try:
+        return searches.quick_evaluate(task)
+    finally:
+        loop.lr_scale = plain
+
+
+def test_seeds_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
+    """With two seeds, one of which takes a text that is not there, the other founds the run."""
+    with pytest.raises(DiagnosticError, match="EVO500"):
+        run.start(tmp_path / "no", settings(seed_document(task={"kind": "bytes", "corpus": "no.txt"})), Quiet())
+    assert not (tmp_path / "no").exists()
+    run.start(tmp_path / "two", settings(seed_document(), seed_document(seed=1), generations=1), Quiet())
+    assert [row[0] for row in dump(tmp_path / "two")["candidates"]][:2] == ["0000/00", "0000/01"]
+
+
+def test_what_stands_in_the_way(whole: Path, tmp_path: Path) -> None:
+    """A run that exists is EVO601 and untouched; a folder that is none, or one that is damaged, is EVO600."""
+    with pytest.raises(DiagnosticError) as caught:
+        run.start(whole, settings(), Quiet())
+    assert code(caught) == "EVO601"
+    for text in (None, "evo: 1\n", "evo_run: 1\n", "evo_run: 1\nhow: {}\nseeds: [1]\nevolve: {}\n", "- 1\n"):
+        if text is not None:
+            (tmp_path / "run.yaml").write_text(text)
+        with pytest.raises(DiagnosticError) as caught:
+            run.resume(tmp_path, Quiet())
+        assert code(caught) == "EVO600", text
+    (tmp_path / "run.yaml").write_text((whole / "run.yaml").read_text())
+    (tmp_path / "journal.sqlite").write_bytes(b"not a database, whatever its name says" * 100)
+    with pytest.raises(DiagnosticError) as caught:
+        run.resume(tmp_path, Quiet())
+    assert code(caught) == "EVO600"
+
+
+def test_force_starts_anew(whole: Path, tmp_path: Path) -> None:
+    """`force` removes an earlier run, a stale journal of SQLite's own beside it too, and nothing else."""
+    folder = tmp_path / "run"
+    run.start(folder, settings(generations=1), Quiet())
+    (folder / "journal.sqlite-journal").write_bytes(b"stale")
+    (folder / "notes.txt").write_text("mine")
+    run.start(folder, settings(), Quiet(), force=True)
+    assert dump(folder) == dump(whole)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_text_that_changed_stops_a_resume(tmp_path: Path) -> None:
+    """Resuming on another text than the run began with is EVO603."""
+    from dataclasses import replace
+
+    (tmp_path / "own.txt").write_bytes(b"some words to learn. " * 600)
+    own = replace(
+        settings(seed_document(task={"kind": "bytes", "corpus": "own.txt"}), generations=1), root=str(tmp_path)
+    )
+    run.start(tmp_path / "run", own, Quiet())
+    run.resume(tmp_path / "run", Quiet())
+    (tmp_path / "own.txt").write_bytes(b"other words to learn. " * 600)
+    with pytest.raises(DiagnosticError) as caught:
+        run.resume(tmp_path / "run", Quiet())
+    assert code(caught) == "EVO603"
+
+
+def test_settings_come_back(whole: Path) -> None:
+    """What `run.yaml` says is what the run was started with."""
+    assert RunDirectory(whole).load() == settings()
+    odd = settings(cooling={"kind": "reheating"}, fitness={"task": 1.0}) if False else settings(growth=1.5, seed=7)
+    RunDirectory(whole.parent / "odd").create(odd, {})
+    assert RunDirectory(whole.parent / "odd").load() == odd
+
+
+def test_the_control_is_the_seed_trained_as_long(whole: Path) -> None:
+    """The control names the winner, its seed, and the steps of the winner's whole ancestry, and is recorded once."""
+    journal = Journal(RunDirectory(whole).journal_file)
+    fact, last = journal.fact("control"), journal.generations()[-1]
+    journal.close()
+    assert fact["winner"] == last["best"]
+    assert fact["seed"] == "0000/00"
+    assert fact["steps"] >= 2
+    assert fact["control_bits_per_byte"] > 0
+    assert fact["winner_beats_control"] == (fact["winner_bits_per_byte"] < fact["control_bits_per_byte"])
