@@ -64,7 +64,7 @@ def test_any_yaml_like_text(text: str):
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_damaged_document(path: Path, data: st.DataObject):
     """A document with a stretch replaced by anything."""
     text = path.read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_any_damaged_document(path: Path, data: st.DataObject):
 
 
 @given(document_data(), st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_value_in_any_place(document: dict[str, object], data: st.DataObject):
     """A document with one value, anywhere, replaced by any other."""
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -99,7 +99,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes):
 
 
 @given(document_data(), st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_patch(document: dict[str, object], data: st.DataObject):
     """Edits of any path with any value fit or are refused with a place in the patch."""
     step = st.sampled_from(["organism", "stages", "lower", "mix", "0", "1", "width", "kind", "", "²", "x"])

@@ -14,7 +14,7 @@ from evo.report.costs import costs
 from evo.report.explain import rows
 from strategies import document_data, documents, is_document, valid_documents
 
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=12)
 
 
 @given(documents())

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = organism_schema()
 ORGANISM = jsonschema.Draft202012Validator(SCHEMA)
 PATCH = jsonschema.Draft202012Validator(patch_schema())
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=12)
 
 
 def spec_classes() -> list[type[Spec]]:
