@@ -27,6 +27,14 @@ def test_a_turn_keeps_lengths_and_leaves_the_rest():
     assert torch.equal(y[:, 0], x[:, 0])
 
 
+def test_amplitude_lengthens_what_turns():
+    """YaRN's amplitude multiplies the turned pairs, and nothing else."""
+    x = heads(5)
+    y, plain = rope(1.3).rotate(x, x, 2)[0], rope().rotate(x, x, 2)[0]
+    torch.testing.assert_close(y[..., :6], 1.3 * plain[..., :6])
+    assert torch.equal(y[..., 6:], x[..., 6:])
+
+
 def test_scores_depend_on_distance_alone():
     """q at t times k at s is the same when both move by any offset, also one far beyond the first table."""
     q, k, encoding = heads(6), heads(6, seed=1), rope(1.3)
