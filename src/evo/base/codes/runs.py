@@ -34,8 +34,8 @@ RUNS = {
     ),
     "EVO521": Code(
         "Training came to nothing",
-        "The loss or the gradients became infinite or not a number, so no checkpoint is worth keeping. A lower learning "
-        "rate, more warm-up, or clipping often helps.",
+        "The loss or the gradients became infinite or not a number, so no checkpoint is worth keeping. A lower "
+        "learning rate, more warm-up, or clipping often helps.",
         source="command",
     ),
     "EVO522": Code(
