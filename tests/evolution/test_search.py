@@ -162,7 +162,10 @@ def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("train", "limit", "cause"),
-    [({"optimizer": {"kind": "muon", "lr": 10.0, "adamw_lr": 10.0}, "steps": 400}, None, "diverged"), ({}, 0.0, "timeout")],
+    [
+        ({"optimizer": {"kind": "muon", "lr": 10.0, "adamw_lr": 10.0}, "steps": 400}, None, "diverged"),
+        ({}, 0.0, "timeout"),
+    ],
 )
 def test_no_seed_is_a_diagnostic(tmp_path: Path, train: Any, limit: float | None, cause: str) -> None:
     """Seeds that diverge or take too long end the run with EVO620 and their causes, and so does resuming it."""

@@ -1,0 +1,120 @@
+"""Crossover: stages of two parents in one child, with the weights of the parent they came from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parents import document, hybrid, stage
+
+from evo.base.streams import Stream
+from evo.compiler.build import build, initial_weights
+from evo.compiler.check import check
+from evo.compiler.resolve import resolve
+from evo.dsl.canonical import content_hash, to_yaml
+from evo.dsl.document import Document, parse
+from evo.dsl.patch import apply
+from evo.evolution.crossover import align, cross
+from evo.evolution.evaluate import starting_weights
+from evo.evolution.mutate import NoChildError
+
+CONVOLUTION = {"kind": "convolution"}
+
+
+def pair() -> tuple[Document, Document]:
+    """Parents of the same stages: attention throughout, and convolution throughout."""
+    one = document(stage("lower"), stage("upper", repeat=2), train={"clip": 0.5})
+    two = document(stage("lower", CONVOLUTION), stage("upper", CONVOLUTION, repeat=2), train={"clip": 2.0})
+    return one, two
+
+
+def weights_of(parent: Document, seed: int) -> dict[str, torch.Tensor]:
+    """Weights of a parent, unlike those of any other seed."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {path: tensor.shape for path, tensor in initial_weights(resolve(parent.organism), 0).items()}
+    return {path: torch.randn(shape, generator=generator) for path, shape in shapes.items()}
+
+
+def test_children_are_valid_and_unlike_both() -> None:
+    """Every child is valid, canonical, replays from the first parent, builds, and equals neither parent."""
+    for one, two in (pair(), (document(), hybrid()), (hybrid(), document())):
+        for seed in range(6):
+            child = cross(one, two, Stream(seed))
+            assert check(parse(to_yaml(child.document))) == []
+            assert to_yaml(apply(child.patch, one).document) == to_yaml(child.document)
+            assert child.hash not in (content_hash(one), content_hash(two))
+            assert child.operators == ("crossover",)
+            build(resolve(child.document.organism), 0)
+
+
+def test_exchanged_stages_bring_their_weights() -> None:
+    """Stages of the second parent come with its weights, all others with the first one's."""
+    one, two = pair()
+    first, second = weights_of(one, 1), weights_of(two, 2)
+    seen = set()
+    for seed in range(12):
+        child = cross(one, two, Stream(seed))
+        plan = resolve(child.document.organism)
+        start, report = starting_weights(plan, child.document, [first, second], child.origins)
+        assert report.share == 1.0
+        for path, tensor in start.items():
+            kind = "convolution" if path.startswith("stages.") and is_convolution(child.document, path) else "attention"
+            assert torch.equal(tensor, (second if kind == "convolution" else first)[path]), path
+            seen.add(kind)
+    assert seen == {"attention", "convolution"}
+
+
+def is_convolution(child: Document, path: str) -> bool:
+    """Whether the stage that a weight belongs to mixes by convolution."""
+    (found,) = (s for s in child.organism.stages if s.name == path.split(".")[1])  # type: ignore[attr-defined]
+    return found.mix[0].kind == "convolution"  # type: ignore[attr-defined]
+
+
+def test_gains_stay_with_the_wiring() -> None:
+    """A stage taken from the second parent reads what the first one's stage read, with the first one's gains."""
+    sources = {"from": ["embedding", "lower"]}
+    one = document(stage("lower"), stage("upper", **sources))
+    two = document(stage("lower", CONVOLUTION), stage("upper", CONVOLUTION, **sources))
+    first, second = weights_of(one, 1), weights_of(two, 2)
+    for seed in range(6):
+        child = cross(one, two, Stream(seed))
+        start, _ = starting_weights(resolve(child.document.organism), child.document, [first, second], child.origins)
+        assert torch.equal(start["stages.upper.merge"], first["stages.upper.merge"])
+
+
+def test_budgets_are_not_exchanged() -> None:
+    """Of the training only what evolution may move crosses over: steps, text, batch and seed stay the first one's."""
+    one = document(train={"steps": 3, "batch": 2, "seed": 1, "clip": 0.5})
+    two = document(train={"steps": 9, "batch": 4, "seed": 2, "clip": 2.0, "optimizer": {"kind": "lion"}})
+    child = cross(one, two, Stream(0)).document
+    assert (child.train.steps, child.train.batch, child.train.seed) == (3, 2, 1)
+    assert (child.train.clip, child.train.optimizer.kind) == (2.0, "lion")
+
+
+def test_an_adopted_stage_means_the_same() -> None:
+    """Names, position and norm are written out where the new home has others, and left out where it has not."""
+    near = {"kind": "attention", "heads": 2, "stencil": {"kind": "window", "size": 4}}
+    one = document(stage("body"), stage("top"), position={"kind": "none"})
+    two = document(stage("body", "near"), pseudopods={"near": near}, norm={"kind": "layer"})
+    children = (cross(one, two, Stream(seed)).document.organism for seed in range(20))
+    child = next(found for found in children if found.stages[0].norm is not None)  # type: ignore[attr-defined]
+    ours, theirs = (resolve(organism).stages[0].layers[0] for organism in (child, two.organism))
+    assert (ours.mixer.settings, ours.mixer.children) == (theirs.mixer.settings, theirs.mixer.children)
+    assert (ours.norm, ours.place) == (theirs.norm, theirs.place)
+    assert child.stages[0].position.kind == "rope"  # type: ignore[attr-defined]
+    same = [found for seed in range(6) for found in cross(*pair(), Stream(seed)).document.organism.stages]
+    assert all(found.norm is None and found.position is None for found in same)  # type: ignore[attr-defined]
+
+
+def test_alignment() -> None:
+    """Stages correspond by name wherever they stand, the rest by place, none twice."""
+    one = document(stage("a"), stage("b"), stage("c"))
+    two = document(stage("b"), stage("x"), stage("y"), stage("z"))
+    assert align(one, two) == [(1, 0), (2, 2)]
+    assert align(two, one) == [(0, 1), (2, 2)]
+    assert align(one, one) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_equal_parents_have_nothing_to_exchange() -> None:
+    """Two copies give no child, and say so."""
+    with pytest.raises(NoChildError):
+        cross(document(), document(), Stream(0))
