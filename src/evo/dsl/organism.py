@@ -25,7 +25,7 @@ class StageSpec(Spec):
 
     name: Annotated[Name, FIXED]
     """The stage's name: what `from` refers to and what its weights are called."""
-    from_: Annotated[tuple[Name, ...] | None, AsTuple, Many(bare=True), FIXED, Field(min_length=1)] = None
+    from_: Annotated[Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, Many(bare=True), FIXED] = None
     """The stages this one reads (`embedding` is the input). Several are summed, each scaled by learned gains."""
     repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
     """How many layers: each is a mixer and a feed-forward."""
