@@ -62,8 +62,8 @@ class Task:
 class Evaluation:
     """What was measured, or why nothing could be.
 
-    cause: empty, or leak, diverged, timeout, memory, error, crash. train_loss in nats per byte. snapshot: its bytes;
-    restored_bits_per_byte and trained_bits_per_byte are measured on the same part of the held-out text.
+    cause: empty, or leak, diverged, timeout, memory, error, crash. train_loss in nats per byte. inherited: the share of
+    its parameters that came from parents. snapshot_increase: of the loss on held-out text by restoring, relative.
     """
 
     cause: str = ""
@@ -74,6 +74,7 @@ class Evaluation:
     gradient_relevance: float = 0.0
     inherited: float = 0.0
     snapshot: bytes = b""
+    snapshot_bytes: int = 0
     snapshot_increase: float = 0.0
     fp32_bytes: int = 0
 
@@ -132,6 +133,7 @@ def _measure(
         gradient_relevance=seen.gradient_relevance,
         inherited=inheritance.share,
         snapshot=snapshot,
+        snapshot_bytes=len(snapshot),
         snapshot_increase=increase,
         fp32_bytes=fp32_bytes,
     )

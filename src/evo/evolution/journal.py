@@ -116,9 +116,10 @@ class Journal:
             self._db.execute("INSERT INTO evaluations VALUES (?,?,?,?,?,?)", row)
             self._db.execute("INSERT INTO timings VALUES (?,?)", (id, seconds))
 
-    def evaluation(self, id: str) -> Evaluation | None:
-        """What came of a candidate, if it was evaluated."""
-        row = self._db.execute("SELECT result, snapshot FROM evaluations WHERE id = ?", (id,)).fetchone()
+    def evaluation(self, id: str, with_snapshot: bool = True) -> Evaluation | None:
+        """What came of a candidate, if it was evaluated; its snapshot, by far the largest part, only if wanted."""
+        snapshot = "snapshot" if with_snapshot else "x''"
+        row = self._db.execute(f"SELECT result, {snapshot} FROM evaluations WHERE id = ?", (id,)).fetchone()
         if row is None:
             return None
         data = json.loads(row[0])
@@ -153,8 +154,10 @@ class Journal:
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def placements(self) -> Iterator[tuple[str, str, int, str, float]]:
-        """(id, archive, cell, status, value) in order."""
-        yield from self._db.execute("SELECT * FROM placements ORDER BY archive, id")
+        """(id, archive, cell, status, value), archive by archive, in the order of placing."""
+        yield from self._db.execute(
+            "SELECT placements.* FROM placements JOIN candidates USING (id) ORDER BY archive, generation, slot"
+        )
 
     def timings(self) -> dict[str, float]:
         """Wall seconds by candidate; the only thing here that differs between two equal runs."""

@@ -35,12 +35,14 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     """Begin a run in a new directory and carry it to its end. `force` removes what an earlier run left there.
 
     Raises:
-        DiagnosticError: a run is there already (EVO601), a corpus cannot be read (EVO500, EVO501), no seed trains.
+        DiagnosticError: a run is there already (EVO601) or going on (EVO604), a corpus cannot be read (EVO500,
+            EVO501), no seed trains (EVO620).
     """
     corpora = corpora_of(settings)
     directory = RunDirectory(path)
     if force:
-        remove_run(directory)
+        with directory.held():
+            remove_run(directory)
     directory.create(settings, corpora)
     _carry_out(directory, settings, observer)
 
@@ -104,14 +106,15 @@ def remove_run(directory: RunDirectory) -> None:
 
 
 def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer) -> None:
-    directory.sweep()
-    journal = Journal(directory.journal_file)
-    try:
-        with _engine(settings) as engine:
-            Search(directory, settings, journal, engine, observer).run()
-        run_control(settings, journal, observer)
-    finally:
-        journal.close()
+    with directory.held():
+        directory.sweep()
+        journal = Journal(directory.journal_file)
+        try:
+            with _engine(settings) as engine:
+                Search(directory, settings, journal, engine, observer).run()
+            run_control(settings, journal, observer)
+        finally:
+            journal.close()
 
 
 def run_control(settings: Settings, journal: Journal, observer: Observer) -> None:

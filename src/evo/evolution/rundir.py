@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from evo.dsl.evolve import EvolveSpec
 from evo.dsl.yaml import read_file, write
 from evo.evolution.evaluate import Evaluation
 from evo.evolution.journal import Candidate
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 RUN_VERSION = 1
 GENERATION = re.compile(r"gen_\d{4,}")
@@ -79,6 +86,25 @@ class RunDirectory:
         """The folders of the generations there are."""
         return sorted(path for path in self.path.glob("gen_*") if GENERATION.fullmatch(path.name) and path.is_dir())
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block no other process carries this run out; a process that dies lets go. POSIX only.
+
+        Raises:
+            DiagnosticError: another process does (EVO604).
+        """
+        if fcntl is None or not self.settings_file.exists():
+            yield
+            return
+        with self.settings_file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                help = "wait for it, or stop it and resume"
+                message = f"another process is carrying out {self.path}"
+                raise DiagnosticError([Diagnostic("EVO604", message, None, help)]) from None
+            yield
+
     def sweep(self) -> None:
         """Remove what a kill left of files that were being written."""
         for folder in (self.path, *self.folders()):
@@ -135,7 +161,7 @@ def header(candidate: Candidate, evaluation: Evaluation, score: dict[str, float]
     else:
         objective = f", objective {score['objective']:.4f}" if score else ""
         lines.append(f"held-out {evaluation.bits_per_byte:.4f} bits per byte{objective}")
-        ratio = evaluation.fp32_bytes / max(1, len(evaluation.snapshot))
+        ratio = evaluation.fp32_bytes / max(1, evaluation.snapshot_bytes)
         lines.append(
             f"snapshot {ratio:.1f}x smaller than fp32, loss after restoring {evaluation.snapshot_increase:+.2%}"
         )

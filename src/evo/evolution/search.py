@@ -95,7 +95,7 @@ class Search:
         return breeder.generation(generation, self.known, scale)
 
     def _evaluate(self, candidates: list[Candidate]) -> None:
-        waiting = {c.id: c for c in candidates if self.journal.evaluation(c.id) is None}
+        waiting = {c.id: c for c in candidates if self.journal.evaluation(c.id, with_snapshot=False) is None}
         for outcome in self.engine.map(self._jobs(waiting)):
             evaluation = outcome_of(outcome)
             self.journal.add_evaluation(outcome.id, evaluation, outcome.seconds)

@@ -39,7 +39,7 @@ def write_reports(folder: Path) -> dict[str, Any]:
 def search_report(directory: RunDirectory, settings: Settings, journal: Journal) -> dict[str, Any]:
     """Everything that the files tell; a pure function of the journal and the settings, but for `seconds`."""
     candidates = {c.id: c for c in journal.candidates()}
-    evaluations = {id: e for id in candidates if (e := journal.evaluation(id)) is not None}
+    evaluations = {id: e for id in candidates if (e := journal.evaluation(id, with_snapshot=False)) is not None}
     scores = journal.scores()
     generations = journal.generations()
     best = generations[-1]["best"] if generations else None
@@ -90,10 +90,10 @@ def _variant(
         **(score or {}),
         "measures": list(evaluation.measures),
         "inherited": evaluation.inherited,
-        "snapshot_bytes": len(evaluation.snapshot),
+        "snapshot_bytes": evaluation.snapshot_bytes,
         "fp32_bytes": evaluation.fp32_bytes,
         "snapshot_increase": evaluation.snapshot_increase,
-        "snapshot_ratio": evaluation.fp32_bytes / max(1, len(evaluation.snapshot)),
+        "snapshot_ratio": evaluation.fp32_bytes / max(1, evaluation.snapshot_bytes),
     }
 
 
@@ -102,7 +102,7 @@ def elites(journal: Journal) -> dict[str, str]:
     held: dict[int, str] = {}
     best: dict[int, float] = {}
     scores = journal.scores()
-    for id, archive, cell, status, _ in sorted(journal.placements()):
+    for id, archive, cell, status, _ in journal.placements():
         if archive == "result" and status in ("new", "improved") and scores[id]["objective"] > best.get(cell, -1.0):
             held[cell], best[cell] = id, scores[id]["objective"]
     return {str(cell): held[cell] for cell in sorted(held)}
@@ -136,7 +136,8 @@ def diff_from_seed(best: str, candidates: dict[str, Candidate]) -> str:
 
 def operator_credit(candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
     """For each operator: how many children it took part in, how many failed, how many were better than their first
-    parent in bits per byte, and the mean change. Children of several operators count for each."""
+    parent in bits per byte, and the mean change. Children of several operators count for each. A child that inherits
+    weights has been trained for longer than its parent, so compare operators with each other, not with zero."""
     changes: dict[str, list[float | None]] = {}
     for candidate in candidates.values():
         evaluation = evaluations.get(candidate.id)
@@ -162,12 +163,12 @@ def operator_credit(candidates: dict[str, Candidate], evaluations: dict[str, Eva
 
 def snapshot_figures(evaluations: list[Evaluation]) -> dict[str, float] | None:
     """Median size against fp32 and median and worst loss after restoring."""
-    taken = [e for e in evaluations if e.snapshot]
+    taken = [e for e in evaluations if e.snapshot_bytes]
     if not taken:
         return None
     increases = [e.snapshot_increase for e in taken]
     return {
-        "median_ratio": statistics.median(e.fp32_bytes / len(e.snapshot) for e in taken),
+        "median_ratio": statistics.median(e.fp32_bytes / e.snapshot_bytes for e in taken),
         "median_increase": statistics.median(increases),
         "worst_increase": max(increases),
     }

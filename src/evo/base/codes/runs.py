@@ -26,6 +26,14 @@ RUNS = {
         "evo train examples/first.yaml --device cpu",
         "command",
     ),
+    "EVO511": Code(
+        "The kernels asked for cannot run a layer",
+        "`--kernels triton` or `--kernels reference` asks for one backend for every mixer, and is never replaced "
+        "silently. The message names the layer and the reason; `evo explain CFG --kernels` shows what `auto` takes.",
+        "evo train examples/first.yaml --device cpu --kernels triton",
+        "evo train examples/first.yaml --device cpu",
+        "command",
+    ),
     "EVO520": Code(
         "The model sees the future",
         "Before training, every position is perturbed and no earlier output may change, in values and in gradients. "
@@ -68,6 +76,12 @@ RUNS = {
         "Settings differ from the run's",
         "A run resumes with the settings it began with; those given now are others. Leave them out, or begin a new "
         "run.",
+        source="command",
+    ),
+    "EVO604": Code(
+        "The run is going on",
+        "Another process is carrying out the run in this directory. Two at once would evaluate everything twice and "
+        "write into each other's journal.",
         source="command",
     ),
     "EVO620": Code(
