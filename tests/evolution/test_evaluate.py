@@ -15,7 +15,7 @@ from parents import ATTENTION, document, stage
 
 from evo.compiler.build import initial_weights
 from evo.compiler.resolve import resolve
-from evo.data.corpus import split_corpus
+from evo.data.corpus import CorpusError, split_corpus
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
 from evo.evolution import evaluate as module
@@ -97,7 +97,7 @@ def test_own_texts_are_found(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_bytes(b"some words to learn. " * 600)
     made = task(task={"kind": "bytes", "corpus": "own.txt"})
     assert searches.quick_evaluate(replace(made, root=str(tmp_path))).cause == ""
-    with pytest.raises(Exception, match="no corpus 'own.txt'"):
+    with pytest.raises(CorpusError, match=r"^no corpus 'own\.txt'$"):
         searches.quick_evaluate(replace(made, root=str(tmp_path / "elsewhere")))
 
 

@@ -162,5 +162,5 @@ def test_a_variant_becomes_a_checkpoint(tmp_path: Path) -> None:
     found = run.restored(tmp_path / "run", "0001/00", tmp_path / "c.safetensors")
     saved = load_checkpoint(tmp_path / "c.safetensors")
     assert found["bits_per_byte"] == score(saved.document, saved.weights, 32_768)
-    with pytest.raises(DiagnosticError, match="EVO602 .* has no variant '0009/00'"):
+    with pytest.raises(DiagnosticError, match=r"EVO602 .* has no variant '0009/00'"):
         run.restored(tmp_path / "run", "0009/00", tmp_path / "d.safetensors")

@@ -1,0 +1,189 @@
+"""The report of a search: what it says follows from the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evo.archive.cvt import CVTArchive
+from evo.archive.rules import ELITIST
+from evo.dsl.canonical import content_hash, to_yaml
+from evo.dsl.document import Document, from_data
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.patch import diff
+from evo.evolution.evaluate import Evaluation
+from evo.evolution.journal import Candidate, Journal, candidate_id
+from evo.evolution.rundir import RunDirectory, Settings
+from evo.report.search import elites, operator_credit, search_report, summary_lines, write_reports
+
+BITS = {"0000/00": 4.0, "0001/00": 3.5, "0001/01": 4.2, "0002/00": 3.0}
+
+
+def document(width: int) -> Document:
+    """An organism of some width."""
+    stages = [{"name": "body", "mix": {"kind": "attention", "heads": 2}}]
+    organism = {"width": width, "context": 16, "stages": stages}
+    return from_data({"evo": 1, "organism": organism, "train": {"steps": 2, "batch": 2}}).document
+
+
+def candidate(id: str, width: int, *parents: str, operators: tuple[str, ...] = ("number",)) -> Candidate:
+    """A candidate of some width."""
+    made = document(width)
+    generation, slot = map(int, id.split("/"))
+    return Candidate(id, generation, slot, content_hash(made), to_yaml(made), "", operators if parents else (), parents)
+
+
+CANDIDATES = (
+    candidate("0000/00", 16),
+    candidate("0001/00", 32, "0000/00"),
+    candidate("0001/01", 48, "0000/00", operators=("number", "choice")),
+    candidate("0001/02", 64, "0000/00", operators=("choice",)),
+    candidate("0002/00", 80, "0001/00", "0001/01", operators=("crossover",)),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of three generations, written by hand; 0001/02 failed."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(Settings((CANDIDATES[0].document,), ".", EvolveSpec(generations=2, population=3)), {})
+    journal = Journal(directory.journal_file)
+    journal.add_candidates(CANDIDATES)
+    for row in CANDIDATES:
+        journal.add_evaluation(row.id, evaluation(row.id), 1.5)
+    for generation in range(3):
+        rows = [c.id for c in CANDIDATES if c.generation == generation and c.id in BITS]
+        scores = [(id, 1 / BITS[id], 0.5, 0.5, 0.5) for id in rows]
+        placements = [(id, archive, 3, "new", 1 / BITS[id]) for id in rows for archive in ("working", "result")]
+        best = {"best": "0002/00", "best_bits": "0002/00"} if generation == 2 else {"best": "x", "best_bits": "x"}
+        journal.add_generation(generation, {"generation": generation, **best, **NUMBERS}, scores, placements)
+    journal.set_fact("centroids", [[0.5] * 5] * 4)
+    journal.set_fact("control", CONTROL)
+    journal.close()
+    return directory.path
+
+
+NUMBERS: dict[str, Any] = {
+    "temperature": 0.1, "candidates": 1, "failures": 0, "coverage": 0.25, "qd_score": 0.3, "best_objective": 0.3,
+    "best_bits_per_byte": 3.0, "improved": 1, "annealed": 0,
+}  # fmt: skip
+CONTROL = {
+    "winner": "0002/00", "winner_bits_per_byte": 3.0, "seed": "0000/00", "steps": 8, "control_bits_per_byte": 2.9,
+    "cause": "", "winner_beats_control": False,
+}  # fmt: skip
+
+
+def evaluation(id: str) -> Evaluation:
+    """What came of a candidate."""
+    if id not in BITS:
+        return Evaluation("diverged", "the loss became nan")
+    snapshot = b"x" * 100
+    return Evaluation("", "", BITS[id], 2.0, (0.5,) * 5, 0.5, 1.0, snapshot, len(snapshot), 0.01, 4_000)
+
+
+@pytest.fixture
+def report(folder: Path) -> dict[str, Any]:
+    """Its report."""
+    return write_reports(folder)
+
+
+def test_the_file_says_what_is_returned(folder: Path, report: dict[str, Any]) -> None:
+    """`search_report.json` is plain JSON, NaN nowhere, and writing again changes nothing."""
+    text = (folder / "search_report.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == report
+    write_reports(folder)
+    assert (folder / "search_report.json").read_text() == text
+
+
+def test_variants_and_failures(report: dict[str, Any]) -> None:
+    """Every candidate is listed with its file, cost and score, or the cause of its failure."""
+    by_id = {variant["id"]: variant for variant in report["variants"]}
+    assert list(by_id) == [row.id for row in CANDIDATES]
+    assert by_id["0001/00"]["file"] == "gen_0001/variant_00.yaml"
+    assert by_id["0001/00"]["snapshot_ratio"] == 40.0
+    assert by_id["0001/02"]["cause"] == "diverged"
+    assert "bits_per_byte" not in by_id["0001/02"]
+    assert report["failures"] == {"diverged": 1}
+    assert report["snapshots"] == {"median_ratio": 40.0, "median_increase": 0.01, "worst_increase": 0.01}
+    assert report["trained"]["tokens"] == 4 * 2 * 2 * 16
+    assert report["seconds"] == 7.5
+
+
+def test_the_line_of_the_best(report: dict[str, Any]) -> None:
+    """From the seed to the best along first parents, each with its patch; and one patch for the whole way."""
+    assert [row["id"] for row in report["lineage"]] == ["0000/00", "0001/00", "0002/00"]
+    assert [row["patch"] for row in report["lineage"]] == ["", str(diff(document(16), document(32))),
+                                                           str(diff(document(32), document(80)))]  # fmt: skip
+    assert report["diff_from_seed"] == str(diff(document(16), document(80)))
+
+
+def test_the_control_is_there(report: dict[str, Any]) -> None:
+    """The honest control is in the report, and its verdict in what a person reads."""
+    assert report["control"] == CONTROL
+    lines = summary_lines(report)
+    assert any("trained for 8 steps" in line and "does NOT beat it" in line for line in lines)
+    won = {**report, "control": {**CONTROL, "winner_beats_control": True}}
+    assert any("the winner beats it" in line for line in summary_lines(won))
+    failed = {**report, "control": {**CONTROL, "cause": "timeout"}}
+    assert any("gave no score (timeout)" in line for line in summary_lines(failed))
+
+
+def test_summary_lines(report: dict[str, Any]) -> None:
+    """The first line names the best variant and the best seed; another line the lowest bits where they differ."""
+    lines = summary_lines(report)
+    assert lines[0].startswith("best variant: gen_0002/variant_00.yaml, objective 0.3333, 3.0000 held-out bits")
+    assert "best seed: 4.0000" in lines[0]
+    assert not any(line.startswith("lowest") for line in lines)
+    other = summary_lines({**report, "best": "0001/00"})
+    assert "lowest bits per byte: gen_0002/variant_00.yaml, 3.0000" in other
+
+
+def test_credit_of_operators(report: dict[str, Any]) -> None:
+    """Children count for each of their operators once, against their first parent; failures count as failures."""
+    rows = {row.pop("operator"): row for row in report["operators"]}
+    assert rows == {
+        "choice": {"children": 2, "failed": 1, "better_than_parent": 0, "mean_change_bits": pytest.approx(0.2)},
+        "crossover": {"children": 1, "failed": 0, "better_than_parent": 1, "mean_change_bits": -0.5},
+        "number": {"children": 2, "failed": 0, "better_than_parent": 1, "mean_change_bits": pytest.approx(-0.15)},
+    }
+    assert operator_credit({}, {}) == []
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[tuple[Journal, CVTArchive]]:
+    """A journal of hundreds of placements, ties among them, and the archive that they came from."""
+    journal, archive = Journal(tmp_path / "j.sqlite"), CVTArchive([[cell / 10] * 2 for cell in range(10)])
+    for generation in range(3):
+        rows = [Candidate(candidate_id(generation, slot), generation, slot, "h", "d") for slot in range(130)]
+        ids = [row.id for row in rows]
+        objectives = [((slot * 7 + generation * 13) % 11) / 11 for slot in range(130)]
+        placed = archive.add(ids, objectives, [[(slot % 10) / 10] * 2 for slot in range(130)], ELITIST)
+        journal.add_candidates(rows)
+        scores = [(id, objective, 0.0, 0.0, 0.0) for id, objective in zip(ids, objectives, strict=True)]
+        journal.add_generation(
+            generation, {}, scores, [(str(p.id), "result", p.cell, p.status, p.value) for p in placed]
+        )
+    yield journal, archive
+    journal.close()
+
+
+def test_elites_are_the_archives(crowded: tuple[Journal, CVTArchive]) -> None:
+    """The elites read from the journal are those that the archive holds, ties and slots past 99 included."""
+    journal, archive = crowded
+    assert elites(journal) == {str(elite.cell): elite.id for elite in archive.elites()}
+    assert len(archive.elites()) == 10
+
+
+def test_a_run_without_generations_has_a_report(tmp_path: Path) -> None:
+    """A run that stopped before its first generation ended is reported without a best variant."""
+    directory = RunDirectory(tmp_path)
+    settings = Settings((CANDIDATES[0].document,), ".", EvolveSpec())
+    directory.create(settings, {})
+    journal = Journal(directory.journal_file)
+    found = search_report(directory, settings, journal)
+    journal.close()
+    assert (found["best"], found["elites"], found["lineage"], found["snapshots"]) == (None, {}, [], None)

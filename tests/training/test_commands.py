@@ -1,0 +1,141 @@
+"""`evo train` and `evo generate`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evo.cli.app import main
+from evo.training import run
+
+CFG = """\
+evo: 1
+name: tiny
+organism:
+  width: 16
+  context: 16
+  {position}
+  stages:
+    - {{name: body, mix: {{kind: attention, heads: 2}}, ffn: {{kind: gated, ratio: 1}}}}
+train: {{steps: 3, batch: 2, {train}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _short_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "HELD_OUT_TOKENS", 500)
+
+
+class Evo:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: Any) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr)."""
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        code = caught.value.code
+        out, err = self.capsys.readouterr()
+        return code if isinstance(code, int) else 0, out, err
+
+
+@pytest.fixture
+def evo(capsys: pytest.CaptureFixture[str]) -> Evo:
+    """The program."""
+    return Evo(capsys)
+
+
+def written(folder: Path, train: str = "", position: str = "") -> Path:
+    """A document in a folder."""
+    path = folder / "tiny.yaml"
+    path.write_text(CFG.format(train=train, position=position))
+    return path
+
+
+def test_train_and_generate(tmp_path: Path, evo: Evo) -> None:
+    """Training says what it does, leaves a checkpoint, and generating from its folder continues the prompt."""
+    code, out, _ = evo("train", written(tmp_path), "--out", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert "corpus shakespeare" in out
+    assert "after 3 steps" in out.splitlines()[-1]
+    assert (tmp_path / "out" / "checkpoint.safetensors").is_file()
+    code, out, _ = evo("generate", tmp_path / "out", "--prompt", "Once", "--tokens", 8)
+    assert code == 0
+    assert out.startswith("Once")
+    again = evo("generate", tmp_path / "out" / "checkpoint.safetensors", "--prompt", "Once", "--tokens", 8)
+    assert again == (0, out, "")
+
+
+def test_json(tmp_path: Path, evo: Evo) -> None:
+    """With --json each prints one object and nothing else, also when there was nothing left to do."""
+    cfg = written(tmp_path)
+    code, out, _ = evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu", "--json")
+    result = json.loads(out)
+    assert (code, result["command"], result["step"]) == (0, "train", 3)
+    assert result["bits_per_byte"] > 0
+    _, out, _ = evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu", "--resume", "--json")
+    again = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert again["bits_per_byte"] == result["bits_per_byte"]
+    code, out, _ = evo("generate", tmp_path / "out", "--tokens", 5, "--json")
+    assert (code, json.loads(out)["command"]) == (0, "generate")
+
+
+def test_mistakes_have_codes(tmp_path: Path, evo: Evo) -> None:
+    """What stands in the way, is missing, diverges or is no checkpoint ends in exit code 1 and its diagnostic."""
+    cfg = written(tmp_path)
+    assert evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu")[0] == 0
+    expected = {
+        "EVO601": ("train", cfg, "--out", tmp_path / "out", "--device", "cpu"),
+        "EVO602": ("train", cfg, "--out", tmp_path / "none", "--device", "cpu", "--resume"),
+        "EVO510": ("train", cfg, "--out", tmp_path / "new", "--device", "tpu"),
+    }
+    for name, arguments in expected.items():
+        code, out, err = evo(*arguments)
+        assert (code, out) == (1, "")
+        assert err.startswith(name)
+        code, out, _ = evo(*arguments, "--json")
+        assert (code, json.loads(out)["error"][0]["code"]) == (1, name)
+    code, _, err = evo("generate", cfg)
+    assert (code, err[:6]) == (1, "EVO602")
+    written(tmp_path, "clip: 2.0")
+    code, _, err = evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu", "--resume")
+    assert (code, err[:6]) == (1, "EVO603")
+
+
+def test_divergence_is_a_diagnostic(tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose loss breaks ends in EVO521 and leaves no checkpoint behind."""
+    monkeypatch.setattr("evo.training.loop.lr_scale", lambda *args: 1e38)
+    code, _, err = evo("train", written(tmp_path), "--out", tmp_path / "out", "--device", "cpu")
+    assert (code, err[:6]) == (1, "EVO521")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_persons_own_text(tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus path is relative to the document, not to where the program is called."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "own.txt").write_bytes(b"some words to learn. " * 600)
+    cfg = written(tmp_path, "task: {kind: bytes, corpus: texts/own.txt}")
+    monkeypatch.chdir(tmp_path / "texts")
+    code, out, _ = evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert "corpus texts/own.txt" in out
+    assert "warning: corpus 'texts/own.txt' has 12,600 bytes" in out
+
+
+def test_text_beyond_learned_positions(tmp_path: Path, evo: Evo) -> None:
+    """Asking for more than the learned positions hold is EVO522 before anything is printed."""
+    cfg = written(tmp_path, position="position: {kind: learned}")
+    assert evo("train", cfg, "--out", tmp_path / "out", "--device", "cpu")[0] == 0
+    code, out, err = evo("generate", tmp_path / "out", "--tokens", 40)
+    assert (code, out, err[:6]) == (1, "", "EVO522")
+
+
+def test_wrong_options_are_the_command_lines_fault(tmp_path: Path, evo: Evo) -> None:
+    """Options out of range end in exit code 2."""
+    for arguments in (("train", written(tmp_path), "--steps", 0), ("generate", tmp_path, "--temperature", -1)):
+        assert evo(*arguments)[0] == 2
