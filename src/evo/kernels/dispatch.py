@@ -6,11 +6,12 @@ frozen dataclass that describes shapes, dtypes and features, never tensors, so t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
+
+import torch
 
 AUTO = "auto"
 
@@ -30,16 +31,12 @@ class Problem(Protocol):
 class Backend:
     """One way to run a family.
 
-    `run` is `"module:function"`, imported when first used. `reasons` answers why it cannot run a problem (empty: it
-    can).
+    `run` imports what it needs when called. `reasons` answers why it cannot run a problem (empty: it can).
     """
 
     name: str
-    run: str
+    run: Callable
     reasons: Callable[[Problem], list[str]]
-
-    def load(self) -> Callable:
-        return _load(self.run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +70,16 @@ class BackendError(ValueError):
     """A backend asked for by name cannot run the problem. It is never replaced silently."""
 
 
-@cache
-def _load(path: str) -> Callable:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-@lru_cache(maxsize=4096)
 def choose(problem: Problem, requested: str = AUTO) -> Choice:
     """The backend for `problem`: the first without a reason against it, or exactly the one `requested`.
 
+    Made once per problem; while torch.compile traces, made anew, since the compiled graph keeps it.
     Raises `BackendError` when the requested backend is unknown or has a reason against the problem.
     """
+    return _choose(problem, requested) if torch.compiler.is_compiling() else _remembered(problem, requested)
+
+
+def _choose(problem: Problem, requested: str) -> Choice:
     if requested != AUTO:
         return _explicit(problem, requested)
     rejected: dict[str, tuple[str, ...]] = {}
@@ -95,6 +90,9 @@ def choose(problem: Problem, requested: str = AUTO) -> Choice:
         rejected[backend.name] = tuple(reasons)
     lines = "; ".join(f"{name}: {', '.join(why)}" for name, why in rejected.items())
     raise BackendError(f"{problem.table.family}: no backend runs {problem}: {lines}")
+
+
+_remembered = lru_cache(maxsize=4096)(_choose)
 
 
 def _explicit(problem: Problem, requested: str) -> Choice:

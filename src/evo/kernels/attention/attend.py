@@ -52,7 +52,7 @@ def attend(
         "segments": segments,
     }
     problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, **parts)
-    run = choose(problem, backend).backend.load()
+    run = choose(problem, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
     return run(problem, q_BTHK, k_BSGK, v_BSGV, scale=scale, parts=parts)
 

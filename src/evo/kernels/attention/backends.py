@@ -14,6 +14,13 @@ def run_reference(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *,
     return reference.attention(q, k, v, stencil=problem.stencil, scale=scale, **parts)
 
 
+def run_triton(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+    """The Triton kernel; triton is imported here and not before."""
+    from evo.kernels.attention.triton_operator import run
+
+    return run(problem, q, k, v, scale=scale, parts=parts)
+
+
 def vendor_reasons(problem: AttentionProblem) -> list[str]:
     """SDPA without a mask: where the vendor's own kernels run, nothing is faster."""
     found = sdpa.reasons(problem)
@@ -25,10 +32,10 @@ def vendor_reasons(problem: AttentionProblem) -> list[str]:
 TABLE = Table(
     family="attention",
     backends=(
-        Backend("vendor", "evo.kernels.attention.sdpa:run", vendor_reasons),
-        Backend("triton", "evo.kernels.attention.triton_operator:run", triton_reasons.reasons),
-        Backend("sdpa", "evo.kernels.attention.sdpa:run", sdpa.reasons),
-        Backend("reference", "evo.kernels.attention.backends:run_reference", always),
+        Backend("vendor", sdpa.run, vendor_reasons),
+        Backend("triton", run_triton, triton_reasons.reasons),
+        Backend("sdpa", sdpa.run, sdpa.reasons),
+        Backend("reference", run_reference, always),
     ),
     priority={"cpu": ("sdpa", "reference"), "cuda": ("vendor", "triton", "sdpa", "reference")},
 )

@@ -21,12 +21,19 @@ def run_chunked(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, 
     return chunked.recurrence(q, k, v, scale=scale, chunk=problem.chunk, **parts)
 
 
+def run_triton(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+    """The Triton kernels; triton is imported here and not before."""
+    from evo.kernels.recurrence.triton_operator import run
+
+    return run(problem, q, k, v, scale=scale, parts=parts)
+
+
 TABLE = Table(
     family="recurrence",
     backends=(
-        Backend("triton", "evo.kernels.recurrence.triton_operator:run", triton_reasons.reasons),
-        Backend("chunked", "evo.kernels.recurrence.backends:run_chunked", always),
-        Backend("reference", "evo.kernels.recurrence.backends:run_reference", always),
+        Backend("triton", run_triton, triton_reasons.reasons),
+        Backend("chunked", run_chunked, always),
+        Backend("reference", run_reference, always),
     ),
     priority={"cpu": ("chunked", "reference"), "cuda": ("triton", "chunked", "reference")},
 )

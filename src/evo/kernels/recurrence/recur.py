@@ -43,7 +43,7 @@ def recur(
         "initial_state_BHKV": initial_state_BHKV,
     }
     problem = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **parts)
-    run = choose(problem, backend).backend.load()
+    run = choose(problem, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
     return run(problem, q_BTHK, k_BTHK, v_BTHV, scale=scale, parts=parts)
 

@@ -1,7 +1,7 @@
 """Scores of a chunk when every channel decays at its own rate, and their gradients; chunks run in parallel.
 
-A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] is made by halves: a block of 2h tokens is two blocks of h and the
-square between them, and that square is a matmul about the pivot where the first half ends. So only exponentials
+A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] is made by halves: a block of 2h tokens is two blocks of h and
+the square between them, and that square is a matmul about the pivot where the first half ends. So only exponentials
 of non-positive numbers are taken, and all the rest are matmuls.
 """
 

@@ -18,7 +18,7 @@ def values(
     BACK: tl.constexpr, BEFORE: tl.constexpr, INITIAL: tl.constexpr, K: tl.constexpr, Z: tl.constexpr,
     KP: tl.constexpr, ZB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Forward: (x, y, z) = (q, k, v) gives o and the final state. Back: (k, q, do) gives dv and the state's gradient."""
+    """Forward: (x, y, z) = (q, k, v) gives o and the final state. Back: (k, q, do) gives dv and dinitial."""
     blocks: tl.constexpr = (Z + ZB - 1) // ZB
     block = tl.program_id(0) % blocks
     head = tl.program_id(0) // blocks

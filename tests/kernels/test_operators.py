@@ -1,0 +1,122 @@
+"""The custom operators keep torch's rules: schemas, fakes, autograd, tracing, CUDA-graph capture.
+
+On a CUDA device: `pytest -m gpu tests/kernels`.
+Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k operators`.
+"""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from evo.kernels.attention import Stencil, attend
+from evo.kernels.recurrence import recur
+from evo.kernels.triton_support import is_interpreting
+
+DEVICE = "cpu" if is_interpreting() else "cuda"
+pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
+if not is_interpreting():
+    pytestmark.append(pytest.mark.gpu)
+
+
+def normal(*shape, seed=0):
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.to(DEVICE).requires_grad_()
+
+
+def attention_call():
+    from evo.kernels.attention.triton_operator import attention, pack
+
+    stencil = pack(Stencil("window", 9, sinks=2))
+    q, k, v, sink = normal(1, 33, 2, 16), normal(1, 33, 1, 16, seed=1), normal(1, 33, 1, 16, seed=2), normal(2)
+    return attention, (q, k, v, sink, None, None, None, stencil, 0, 0.25, 3.0)
+
+
+def sequences(T=33):
+    keys = normalize(normal(1, T, 2, 16, seed=1).detach(), dim=-1).requires_grad_()
+    return normal(1, T, 2, 16), keys, normal(1, T, 2, 16, seed=2)
+
+
+def outer_call():
+    from evo.kernels.recurrence.triton_operator import recur_outer
+
+    decay = (-normal(1, 33, 2, seed=3).detach().abs()).requires_grad_()
+    return recur_outer, (*sequences(), decay, normal(1, 2, 16, 16, seed=4), 0.25, False)
+
+
+def delta_call():
+    from evo.kernels.recurrence.triton_delta_operator import recur_delta
+
+    beta = torch.sigmoid(normal(1, 33, 2, seed=3).detach()).requires_grad_()
+    return recur_delta, (*sequences(), beta, None, None, 0.25)
+
+
+def channel_call():
+    from evo.kernels.recurrence.triton_channel_operator import recur_channel
+
+    decay = (-normal(1, 33, 2, 16, seed=3).detach().abs()).requires_grad_()
+    return recur_channel, (*sequences(), decay, normal(2, 16, seed=5), None, 0.25)
+
+
+CALLS = {"attention": attention_call, "outer": outer_call, "delta": delta_call, "channel": channel_call}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_opcheck_passes(call):
+    """torch.library.opcheck: schema, fake implementation and autograd registration are right."""
+    operator, arguments = call()
+    torch.library.opcheck(
+        operator, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+    )
+
+
+MODELS = {
+    "attention": lambda q, k, v: attend(q, k, v, stencil=Stencil("window", 9), backend="triton"),
+    "recurrence": lambda q, k, v: recur(q, k, v, backend="triton")[0],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_compile_traces_the_call_without_a_break(model):
+    """torch.compile takes the whole call, dispatch included, into one graph with the same values and gradients."""
+    inputs = sequences()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    o, again = model(*inputs), compiled(*inputs)
+    torch.testing.assert_close(again, o)
+    expected = torch.autograd.grad(o.square().sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), inputs), expected)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_same_inputs_give_the_same_bytes(model):
+    """No atomics: values and gradients repeat bit by bit."""
+    inputs = sequences(T=100)
+    runs = [torch.autograd.grad(model(*inputs).square().sum(), inputs) for _ in range(2)]
+    for first, second in zip(*runs, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_captured_step_replays(model):
+    """Forward and backward inside a CUDA graph give the eager result on new data."""
+    inputs = sequences(T=100)
+
+    def step():
+        return torch.autograd.grad(model(*inputs).square().sum(), inputs)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        for x in inputs:
+            x.mul_(0.5)
+    graph.replay()
+    for got, wanted in zip(captured, step(), strict=True):
+        torch.testing.assert_close(got, wanted)
