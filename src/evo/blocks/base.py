@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evo.dsl.plan import BlockPlan, Weight
+from evo.kernels.dispatch import AUTO, Problem
 
 
 def parameter(weight: Weight) -> nn.Parameter:
@@ -44,6 +45,14 @@ class State:
 
 class Mixer(Block, ABC):
     """A sequence mixer: position t of its output depends on positions up to t (unless its spec says otherwise)."""
+
+    backend: str = AUTO
+    """Which kernels run it: `auto`, or a backend's name, which is then never replaced silently."""
+
+    def problems(self, x_BTD: Tensor) -> list[Problem]:
+        """The kernel problems that `forward` would pose for such an input (meta tensors do), in order."""
+        del x_BTD
+        return []
 
     @abstractmethod
     def forward(self, x_BTD: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def train(
     if as_json:
         view.print_json("bench train", {"rows": [asdict(row) for row in rows]})
         return
-    cells = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
+    cells: list[tuple[str, ...]] = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
     for row in rows:
         ratios = (row.ratio, row.ratio_low, row.ratio_high)
         cells.append((row.name, f"{row.parameters:,}", f"{row.tokens_per_second:,.0f}", *(f"{r:.2f}" for r in ratios)))

@@ -16,6 +16,10 @@ from evo.cli.documents import Json, read_valid
 
 def command(
     subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Show which kernels each layer trains on, and why.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="With --kernels: cpu, cuda or mps; it need not be here.")] = "cpu",
     as_json: Json = False,
 ) -> int:
     """Show what a document builds, or what a code means.
@@ -24,6 +28,8 @@ def command(
     """
     if re.fullmatch(r"EVO\d+", subject, re.IGNORECASE) and not Path(subject).exists():
         return _explain_code(subject.upper(), as_json)
+    if kernels:
+        return _explain_kernels(Path(subject), device, as_json)
     return _explain_document(Path(subject), as_json)
 
 
@@ -42,6 +48,32 @@ def _explain_document(path: Path, as_json: bool) -> int:
     print(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
     print(f"content hash {content_hash(document)}\n")
     _print_layers(plan)
+    return 0
+
+
+def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from evo.compiler.kernels import dtypes_on, kernel_choices
+    from evo.compiler.resolve import resolve
+
+    [loaded] = read_valid(path)
+    train, organism = loaded.document.train, loaded.document.organism
+    choices = kernel_choices(
+        resolve(organism),
+        device=device,
+        dtype=dtypes_on(device)[0],
+        batch=train.batch,
+        tokens=train.context or organism.context,
+    )
+    if as_json:
+        view.print_json("explain kernels", {"device": device, "layers": [asdict(choice) for choice in choices]})
+        return 0
+    rows = [["layer", "kernels", "backend", "passed over"]]
+    for choice in choices:
+        passed = "; ".join(f"{name}: {', '.join(why)}" for name, why in choice.rejected.items())
+        rows.append([choice.layer, choice.family, choice.backend, passed or "-"])
+    print(view.table(rows, left=4))
     return 0
 
 

@@ -11,6 +11,9 @@ from evo.cli import view
 from evo.cli.documents import Json, read_valid
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Kernels = Annotated[
+    str, typer.Option(help="auto, reference, triton, ...: one backend for every mixer, never replaced.")
+]
 
 
 def command(
@@ -21,6 +24,7 @@ def command(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
+    kernels: Kernels = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: Json = False,
@@ -36,7 +40,14 @@ def command(
     (loaded,) = read_valid(cfg)
     folder = out or Path("results") / (loaded.document.name or cfg.stem)
     run = TrainingRun.open(
-        loaded.document, cfg.resolve().parent, folder, device, steps=steps, resume=resume, threads=threads
+        loaded.document,
+        cfg.resolve().parent,
+        folder,
+        device,
+        kernels=kernels,
+        steps=steps,
+        resume=resume,
+        threads=threads,
     )
     if not as_json:
         for line in run.describe():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate
-from evo.training import loop
+if TYPE_CHECKING:
+    from evo.evolution.evaluate import Evaluation
+    from evo.evolution.journal import Candidate
+    from evo.training import loop
 
 PLAIN_EVERY = 50
 

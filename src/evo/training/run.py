@@ -12,6 +12,7 @@ import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.build import build
+from evo.compiler.kernels import use_kernels
 from evo.compiler.resolve import resolve
 from evo.data.corpus import Corpus, CorpusError, load_corpus
 from evo.dsl.canonical import content_hash
@@ -63,6 +64,7 @@ class TrainingRun:
         folder: Path,
         device: str = "auto",
         *,
+        kernels: str = "auto",
         steps: int | None = None,
         resume: bool = False,
         threads: int | None = None,
@@ -70,9 +72,9 @@ class TrainingRun:
         """Build or, with `resume`, load; check causality first.
 
         Raises:
-            DiagnosticError: no such corpus (EVO500) or too short a one (EVO501), no such device (EVO510), a leak
-                (EVO520), a checkpoint that is in the way (EVO601), missing (EVO602) or of another document or text
-                (EVO603).
+            DiagnosticError: no such corpus (EVO500) or too short a one (EVO501), no such device (EVO510), kernels
+                that cannot run a layer (EVO511), a leak (EVO520), a checkpoint that is in the way (EVO601), missing
+                (EVO602) or of another document or text (EVO603).
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -87,6 +89,8 @@ class TrainingRun:
         if saved is not None:
             _require_same(saved, document, corpus)
         model = build(resolve(document.organism), document.train.seed, where, saved.weights if saved else None)
+        context = document.train.context or document.organism.context
+        use_kernels(model, kernels, batch=document.train.batch, tokens=context)
         leak = find_leak(model)
         if leak is not None:
             message = f"this organism leaks: outputs before token {leak.cut} depend on later inputs"

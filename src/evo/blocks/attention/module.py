@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from evo.blocks.base import Block, Mixer, Position, State
 from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
 from evo.kernels.attention import Stencil, attend
+from evo.kernels.attention import plan as plan_attention
+from evo.kernels.dispatch import Problem
 
 QK_NORM_EPS = 1e-6
 
@@ -60,6 +62,11 @@ class Attention(Mixer):
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, 0)
         return self._read(q_BTHK, k_BTGK, v_BTGV, 0, None)
 
+    def problems(self, x_BTD: Tensor) -> list[Problem]:
+        """The one attention problem of a parallel pass."""
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, 0)
+        return [plan_attention(q_BTHK, k_BTGK, v_BTGV, self.stencil, **self._parts(q_BTHK))]
+
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
         empty = torch.empty(batch, 0, self.kv_heads, self.head_dim, device=device, dtype=dtype)
@@ -89,13 +96,20 @@ class Attention(Mixer):
             k_BSGK,
             v_BSGV,
             stencil=self.stencil,
-            soft_cap=self.soft_cap,
-            sink_logits_H=self.sink_logit,
-            alibi_slopes_H=self.position.slopes_H(q_BTHK),
             query_offset=offset,
             key_positions_S=slots_S,
+            backend=self.backend,
+            **self._parts(q_BTHK),
         )
         return F.linear(o_BTHV.flatten(-2), self.o, self.o_bias)
+
+    def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
+        """What the softmax has besides scores and stencil."""
+        return {
+            "soft_cap": self.soft_cap,
+            "sink_logits_H": self.sink_logit,
+            "alibi_slopes_H": self.position.slopes_H(q_BTHK),
+        }
 
     def _limit(self) -> int | None:
         """How many positions a cache keeps at most: the sinks, and a window but for the query's own place."""

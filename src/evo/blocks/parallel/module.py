@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block, Mixer, State, sum_scaled
 from evo.dsl.plan import BlockPlan
+from evo.kernels.dispatch import Problem
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Parallel(Mixer):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         return sum_scaled(self.gains, [branch(x_BTD) for branch in self._branches()])
+
+    def problems(self, x_BTD: Tensor) -> list[Problem]:
+        """Those of every branch."""
+        return [problem for branch in self._branches() for problem in branch.problems(x_BTD)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ParallelState:
         """The initial state of every branch."""

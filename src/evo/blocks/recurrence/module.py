@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from evo.blocks.base import Block, Constant, Mixer, Position, State, compute_dty
 from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import short_convolution
+from evo.kernels.dispatch import Problem
+from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
 
 NORM_EPS = 1e-6
@@ -89,6 +91,11 @@ class Recurrence(Mixer):
         """(B, T, D) -> (B, T, D)."""
         return self._mix(x_BTD, None)[0]
 
+    def problems(self, x_BTD: Tensor) -> list[Problem]:
+        """The one recurrence problem of a parallel pass."""
+        streams, _ = self._streams(x_BTD, None)
+        return [plan_recurrence(*self._heads(streams, 0), **self._parts(x_BTD))]
+
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
         memory = (batch, self.heads, self.key_dim, self.value_dim + self.divides)
@@ -107,20 +114,28 @@ class Recurrence(Mixer):
     def _mix(self, x_BTD: Tensor, state: RecurrenceState | None) -> tuple[Tensor, RecurrenceState]:
         seen = 0 if state is None else state.seen
         streams, past = self._streams(x_BTD, None if state is None else state.past)
-        q_BTHK, k_BTHK, v_BTHV = (x.unflatten(-1, (self.heads, -1)) for x in streams)
-        q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, seen)
-        if self.divides:
-            v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
+        memory = None if state is None else state.memory_BHKV
+        parts = self._parts(x_BTD)
         o_BTHV, memory_BHKV = recur(
-            self.feature(q_BTHK),
-            self.feature(k_BTHK),
-            v_BTHV,
-            log_decay=self.log_decay(self, x_BTD),
-            beta_BTH=None if self.beta is None else torch.sigmoid(F.linear(x_BTD, self.beta)),
-            bonus_HK=self.bonus,
-            initial_state_BHKV=None if state is None else state.memory_BHKV,
+            *self._heads(streams, seen), **parts, initial_state_BHKV=memory, backend=self.backend
         )
         return self._out(o_BTHV, x_BTD), RecurrenceState(memory_BHKV, past, seen + x_BTD.shape[1])
+
+    def _heads(self, streams: list[Tensor], offset: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v by head, turned and through the feature map; v with a column of ones if outputs are divided."""
+        q_BTHK, k_BTHK, v_BTHV = (x.unflatten(-1, (self.heads, -1)) for x in streams)
+        q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, offset)
+        if self.divides:
+            v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
+        return self.feature(q_BTHK), self.feature(k_BTHK), v_BTHV
+
+    def _parts(self, x_BTD: Tensor) -> dict[str, Any]:
+        """What the recurrence has besides q, k and v."""
+        return {
+            "log_decay": self.log_decay(self, x_BTD),
+            "beta_BTH": None if self.beta is None else torch.sigmoid(F.linear(x_BTD, self.beta)),
+            "bonus_HK": self.bonus,
+        }
 
     def _streams(self, x_BTD: Tensor, past: tuple[Tensor, ...] | None) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """q, k and v before they are cut into heads, and the new past of their convolutions."""

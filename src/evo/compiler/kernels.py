@@ -1,0 +1,71 @@
+"""Which kernels a plan would run on, layer by layer, and why not others. Nothing is computed: shapes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.blocks.base import Mixer
+from evo.compiler.build import make
+from evo.compiler.organism import Organism
+from evo.compiler.plan import Plan
+from evo.kernels.dispatch import AUTO, BackendError, choose
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """The backend of one kernel call. `rejected`: each backend that stood before it, with its reasons."""
+
+    layer: str
+    family: str
+    backend: str
+    rejected: dict[str, tuple[str, ...]]
+
+
+def kernel_choices(
+    plan: Plan, *, device: str, dtype: str, batch: int, tokens: int, requested: str = AUTO
+) -> list[KernelChoice]:
+    """What training this plan on (batch, tokens) would run on; the device need not be here.
+
+    dtype: `float32`, `bfloat16`, ... of the activations.
+
+    Raises:
+        DiagnosticError: a backend asked for by name cannot run some layer (EVO511).
+    """
+    organism = Organism(plan, make).to("meta")
+    x_BTD = torch.empty(batch, tokens, plan.width, device="meta")
+    found: list[KernelChoice] = []
+    for layer, mixer in zip(plan.layers, organism.mixers(), strict=True):
+        for problem in mixer.problems(x_BTD):
+            posed = replace(problem, device=device, dtype=dtype)  # type: ignore[type-var]
+            try:
+                choice = choose(posed, requested)
+            except BackendError as error:
+                help = "leave --kernels out, or choose another backend for these layers"
+                raise DiagnosticError([Diagnostic("EVO511", f"{layer.path}: {error}", None, help)]) from None
+            rejected = dict(choice.rejected)
+            found.append(KernelChoice(layer.path, posed.table.family, choice.backend.name, rejected))
+    return found
+
+
+def dtypes_on(device: str) -> tuple[str, ...]:
+    """The dtypes of activations that training uses there: bf16 autocast on CUDA, and float32 for probes."""
+    return ("bfloat16", "float32") if device == "cuda" else ("float32",)
+
+
+def use_kernels(organism: Organism, requested: str, *, batch: int, tokens: int) -> None:
+    """Make every mixer of an organism run on the backend asked for.
+
+    Raises:
+        DiagnosticError: it cannot run some layer on the organism's device at that size (EVO511).
+    """
+    if requested == AUTO:
+        return
+    device = next(organism.parameters()).device.type
+    for dtype in dtypes_on(device):
+        kernel_choices(organism.plan, device=device, dtype=dtype, batch=batch, tokens=tokens, requested=requested)
+    for module in organism.modules():
+        if isinstance(module, Mixer):
+            module.backend = requested

@@ -1,0 +1,75 @@
+"""What kernels a plan takes, and what is asked of them."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+from evo.base.diagnostics import DiagnosticError
+from evo.blocks.base import Mixer
+from evo.compiler.build import build
+from evo.compiler.kernels import kernel_choices, use_kernels
+from evo.compiler.resolve import resolve
+from evo.dsl.document import parse
+from evo.kernels import dispatch
+
+TEXT = """
+evo: 1
+organism:
+  width: 32
+  context: 32
+  stages:
+    - name: a
+      repeat: 4
+      mix:
+        - {kind: attention, heads: 2}
+        - {kind: attention, heads: 2, stencil: {kind: window, size: 4}, soft_cap: 20.0}
+        - {kind: recurrence, heads: 2}
+        - {parallel: [{kind: convolution}, {kind: recurrence, heads: 2, decay: head, update: outer}]}
+"""
+
+
+@pytest.fixture
+def plan():
+    return resolve(parse(TEXT).document.organism)
+
+
+def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
+    """The problems that mixers announce are those that their forward passes choose kernels for."""
+    model = build(plan, 0)
+    tokens_BT = torch.zeros(2, 16, dtype=torch.long)
+    announced = [p for mixer in model.mixers() for p in mixer.problems(torch.zeros(2, 16, 32))]
+    posed: list[object] = []
+    original = dispatch.choose
+
+    def note(problem, requested="auto"):
+        posed.append(problem)
+        return original(problem, requested)
+
+    for module in ("evo.kernels.attention.attend", "evo.kernels.recurrence.recur"):
+        monkeypatch.setattr(importlib.import_module(module), "choose", note)
+    model(tokens_BT)
+    assert posed == announced
+
+
+def test_every_layer_with_kernels_is_listed_for_a_device_that_is_not_here(plan) -> None:
+    """Choices for CUDA are made without a GPU, in the order of the layers, with the reasons of what was passed over."""
+    found = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=4, tokens=32)
+    assert [choice.layer.rpartition(".")[2] for choice in found] == ["0", "1", "2", "3"]
+    assert found[0].backend == "vendor"
+    assert "vendor" in found[1].rejected
+
+
+def test_an_explicit_backend_is_used_everywhere_or_refused(plan) -> None:
+    """`reference` runs and agrees with auto; a backend that cannot run a layer here is EVO511 and names the layer."""
+    auto, explicit = build(plan, 0), build(plan, 0)
+    use_kernels(explicit, "reference", batch=2, tokens=16)
+    assert {m.backend for m in explicit.modules() if isinstance(m, Mixer)} == {"reference"}
+    tokens_BT = torch.arange(32).reshape(2, 16)
+    torch.testing.assert_close(auto(tokens_BT), explicit(tokens_BT), rtol=1e-4, atol=1e-4)
+    with pytest.raises(DiagnosticError) as caught:
+        use_kernels(explicit, "triton", batch=2, tokens=16)
+    assert caught.value.diagnostics[0].code == "EVO511"
+    assert "stages.a.0" in caught.value.diagnostics[0].message
