@@ -29,6 +29,11 @@ def halves(upto, upto_query, upto_base, stride, row, half: tl.constexpr, start, 
 
 
 @triton.jit
+def same_block(row, col, size: tl.constexpr):
+    return row // size == col // size
+
+
+@triton.jit
 def load_before(upto_base, start, stride, T, C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr):
     """The running decay up to the step before each row of the chunk, 0 at its first."""
     rows = tl.arange(0, C)[:, None]
@@ -69,12 +74,11 @@ def scores(
         product = product * tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
     total = tl.where(row == col, tl.sum(product, 1)[:, None], 0.0)
     for level in tl.static_range(LEVELS):
-        half: tl.constexpr = 1 << level
-        left, late = halves(upto, upto_query, upto_base, H * K, row, half, start, T, K, KP)
+        left, late = halves(upto, upto_query, upto_base, H * K, row, 1 << level, start, T, K, KP)
         q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
         k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
         square = tl.dot(q_late, tl.trans(k_early), input_precision=PRECISION)
-        total += tl.where(row // (2 * half) == col // (2 * half), square, 0.0)
+        total += tl.where(same_block(row, col, 2 << level), square, 0.0)
     at = out_ptr + tl.program_id(0).to(tl.int64) * C * C + row * C + col
     tl.store(at, total.to(out_ptr.dtype.element_ty))
 
@@ -114,11 +118,10 @@ def score_gradients(
         dq = dq * bonus[None, :]
         dk = dk * bonus[None, :]
     for level in tl.static_range(LEVELS):
-        half: tl.constexpr = 1 << level
-        left, late = halves(upto, upto_query, upto_base, H * K, row, half, start, T, K, KP)
+        left, late = halves(upto, upto_query, upto_base, H * K, row, 1 << level, start, T, K, KP)
         q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
         k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
-        near = tl.where(row // (2 * half) == col // (2 * half), dscores, 0.0).to(q.dtype)
+        near = tl.where(same_block(row, col, 2 << level), dscores, 0.0).to(q.dtype)
         dq += tl.where(late, left, 0.0) * tl.dot(near, k_early, input_precision=PRECISION)
         dk += tl.where(late, 0.0, left) * tl.dot(tl.trans(near), q_late, input_precision=PRECISION)
     store_rows(dq_ptr + b * dq_b + h * dq_h, dq, start, dq_t, T, C, K, KP)

@@ -12,6 +12,12 @@ from evo.kernels.recurrence.triton_walk import pair_decay, running_decay
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
+@triton.jit
+def between_halves(row, col, half: tl.constexpr):
+    """Whether a cell lies between the second half (rows) and the first half (columns) of the same block."""
+    return (row // (2 * half) == col // (2 * half)) & ((row // half) % 2 == 1) & ((col // half) % 2 == 0)
+
+
 @triton.jit(do_not_specialize=["T"])
 def solve(
     k_ptr, beta_ptr, decay_ptr, inverse_ptr, k_b, k_t, k_h, H, T,
@@ -34,9 +40,7 @@ def solve(
     col = tl.arange(0, C)[None, :]
     inverse = tl.where(row == col, 1.0, 0.0)
     for level in tl.static_range(LEVELS):
-        half: tl.constexpr = 1 << level
-        square = (row // (2 * half) == col // (2 * half)) & ((row // half) % 2 == 1) & ((col // half) % 2 == 0)
-        part = tl.where(square, below, 0.0)
+        part = tl.where(between_halves(row, col, 1 << level), below, 0.0)
         if level == 0:
             inverse = inverse - part
         else:
