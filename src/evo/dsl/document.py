@@ -1,7 +1,5 @@
 """The document: one organism, how it is trained, how a search over it runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

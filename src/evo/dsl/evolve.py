@@ -1,7 +1,5 @@
 """How a search runs. Every setting has an option of the same name on `evo evolve`, which wins."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The organism: a graph of stages over named mixers."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """How an organism is trained."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

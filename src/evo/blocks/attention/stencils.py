@@ -1,7 +1,5 @@
 """Which positions a query may see."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The language and the plan of norms."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

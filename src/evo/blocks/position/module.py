@@ -10,6 +10,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.dsl.plan import BlockPlan
+from evo.kernels.fused import is_fused, rotate
 
 
 class NoPosition(Position):
@@ -30,22 +31,25 @@ class Rope(Position):
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both turned as if the first of them stood at position `offset`."""
-        cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK)
+        if is_fused(q_BTHK) and k_BTGK.dtype == q_BTHK.dtype:
+            cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
+            return rotate(q_BTHK, k_BTGK, cos_T1R[:, 0], sin_T1R[:, 0])
+        cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, q_BTHK.dtype)
         return turn(q_BTHK, cos_T1R, sin_T1R), turn(k_BTGK, cos_T1R, sin_T1R)
 
-    def _angles(self, offset: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (T, 1, dims / 2), times the amplitude."""
-        key, end = (like.device, like.dtype), offset + length
+        key, end = (device, dtype), offset + length
         if key not in self._tables or self._tables[key][0].shape[0] < end:
             with torch.inference_mode(False):
-                self._tables[key] = self._table(1 << (end - 1).bit_length(), like)
+                self._tables[key] = self._table(1 << (end - 1).bit_length(), device, dtype)
         cos, sin = self._tables[key]
         return cos[offset:end], sin[offset:end]
 
-    def _table(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _table(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         angles = torch.outer(torch.arange(length, dtype=torch.float64), self.frequencies)[:, None]
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
-        return cos.to(like.dtype).to(like.device), sin.to(like.dtype).to(like.device)
+        return cos.to(dtype).to(device), sin.to(dtype).to(device)
 
 
 def turn(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Scalings of rotary frequencies for contexts longer than the one trained on."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, ClassVar
 

@@ -1,7 +1,5 @@
 """The language and the plan of position encodings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 

@@ -1,7 +1,5 @@
 """The language and the plan of the recurrence family."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
