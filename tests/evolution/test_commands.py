@@ -1,0 +1,92 @@
+"""`evo mutate`, `evo evolve` and `evo resume`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import searches
+
+from evo.cli.app import main
+from evo.compiler.check import check
+from evo.dsl.canonical import content_hash
+from evo.dsl.document import load
+
+
+class Evo:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: Any) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr)."""
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        code = caught.value.code
+        out, err = self.capsys.readouterr()
+        return code if isinstance(code, int) else 0, out, err
+
+
+@pytest.fixture
+def evo(capsys: pytest.CaptureFixture[str]) -> Evo:
+    """The program, whose searches are quick."""
+    searches.use()
+    return Evo(capsys)
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Path:
+    """A seed in a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(searches.seed_document())
+    return path
+
+
+def test_mutate_writes_children_and_patches(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """Each child is a valid file whose hash is printed, and `evo apply` makes it of the parent and its patch."""
+    code, out, _ = evo("mutate", cfg, "--count", 4, "--seed", 1, "--out", tmp_path / "c", "--json")
+    rows = json.loads(out)["children"]
+    assert code == 0
+    assert len({row["hash"] for row in rows}) == 4
+    for index, row in enumerate(rows):
+        child = tmp_path / "c" / f"child_{index:03d}.yaml"
+        assert content_hash(load(child).document) == row["hash"]
+        assert check(load(child)) == []
+        code, applied, _ = evo("apply", child.with_suffix(".patch.yaml"), cfg)
+        assert (code, applied) == (0, child.read_text())
+    code, out, _ = evo("mutate", cfg, "--count", 4, "--seed", 1)
+    assert [line.split()[1] for line in out.splitlines() if line[:3].isdigit()] == [row["hash"][:12] for row in rows]
+
+
+def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """A run prints its table and verdicts; resuming a finished one reports the same; a second one needs --force."""
+    out_dir = tmp_path / "run"
+    options = ("--generations", 1, "--population", 2, "--seed", 0, "--workers", 0, "--device", "cpu", "--out", out_dir)
+    code, out, _ = evo("evolve", cfg, *options)
+    assert code == 0
+    assert out.splitlines()[0].split()[0] == "generation"
+    assert "best variant: " in out
+    assert "control: seed 0000/00" in out
+    assert {path.name for path in out_dir.iterdir()} == {
+        "run.yaml", "journal.sqlite", "search_report.json", "report.html", "gen_0000", "gen_0001"
+    }  # fmt: skip
+    report = json.loads((out_dir / "search_report.json").read_text())
+    code, out, _ = evo("resume", out_dir, "--json")
+    resumed = json.loads(out)
+    assert code == 0
+    assert {key: resumed[key] for key in report} == report
+    code, _, err = evo("evolve", cfg, *options)
+    assert (code, err[:6]) == (1, "EVO601")
+    code, _, err = evo("resume", tmp_path)
+    assert (code, err[:6]) == (1, "EVO600")
+
+
+def test_a_search_without_a_seed_that_trains(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """EVO500 for a text that is not there, exit code 1, and nothing is left behind."""
+    cfg.write_text(searches.seed_document(task={"kind": "bytes", "corpus": "no.txt"}))
+    code, out, _ = evo("evolve", cfg, "--workers", 0, "--out", tmp_path / "run", "--json")
+    assert (code, json.loads(out)["error"][0]["code"]) == (1, "EVO500")
+    assert not (tmp_path / "run").exists()
