@@ -15,6 +15,7 @@ from evo.blocks.base import Block, Mixer, State, parameter, sum_scaled
 from evo.compiler.plan import LayerPlan, Plan, StagePlan
 from evo.compiler.resolve import INPUT
 from evo.dsl.plan import BlockPlan, Weight
+from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
 
 Make = Callable[[BlockPlan], Block]
 Run = Callable[[Mixer, Tensor], Tensor]
@@ -70,26 +71,55 @@ class Layer(nn.Module):
 
     def forward(self, x_BTD: Tensor, run: Run) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
+        return self.carry(Residual(x_BTD), run).value()
+
+    def carry(self, residual: Residual, run: Run) -> Residual:
+        """`forward` on a residual stream whose last sum may still be open."""
         for name in self.parts:
             block = self.get_submodule(name)
             f = partial(run, block) if isinstance(block, Mixer) else block
-            x_BTD = self.wiring(self, name, x_BTD, f)
-        return x_BTD
+            residual = self.wiring(self, name, residual, f)
+        return residual
 
 
-def pre(layer: Layer, name: str, x_BTD: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+@dataclass(frozen=True)
+class Residual:
+    """A residual stream, (B, T, D): x, or x + y with the sum left open so that the next norm takes it along."""
+
+    x_BTD: Tensor
+    y_BTD: Tensor | None = None
+
+    def value(self) -> Tensor:
+        """The stream as one tensor."""
+        return self.x_BTD if self.y_BTD is None else self.x_BTD + self.y_BTD
+
+    def normed(self, norm: nn.Module) -> tuple[Tensor, Tensor]:
+        """The stream as one tensor, and its norm."""
+        if self.y_BTD is None:
+            return self.x_BTD, norm(self.x_BTD)
+        after_sum: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = getattr(norm, "after_sum", None)
+        if after_sum is not None:
+            return after_sum(self.x_BTD, self.y_BTD)
+        x_BTD = self.value()
+        return x_BTD, norm(x_BTD)
+
+
+def pre(layer: Layer, name: str, residual: Residual, f: Callable[[Tensor], Tensor]) -> Residual:
     """x + f(N(x))."""
-    return x_BTD + f(layer.get_submodule(f"{name}_norm")(x_BTD))
+    x_BTD, h_BTD = residual.normed(layer.get_submodule(f"{name}_norm"))
+    return Residual(x_BTD, f(h_BTD))
 
 
-def post(layer: Layer, name: str, x_BTD: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+def post(layer: Layer, name: str, residual: Residual, f: Callable[[Tensor], Tensor]) -> Residual:
     """N(x + f(x))."""
-    return layer.get_submodule(f"{name}_norm")(x_BTD + f(x_BTD))
+    x_BTD = residual.value()
+    return Residual(Residual(x_BTD, f(x_BTD)).normed(layer.get_submodule(f"{name}_norm"))[1])
 
 
-def sandwich(layer: Layer, name: str, x_BTD: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+def sandwich(layer: Layer, name: str, residual: Residual, f: Callable[[Tensor], Tensor]) -> Residual:
     """x + N'(f(N(x)))."""
-    return x_BTD + layer.get_submodule(f"{name}_out_norm")(f(layer.get_submodule(f"{name}_norm")(x_BTD)))
+    x_BTD, h_BTD = residual.normed(layer.get_submodule(f"{name}_norm"))
+    return Residual(x_BTD, layer.get_submodule(f"{name}_out_norm")(f(h_BTD)))
 
 
 WIRINGS = {"pre": pre, "post": post, "sandwich": sandwich}
@@ -111,10 +141,15 @@ class Stage(Weights):
 
     def forward(self, outputs: dict[str, Tensor], run: Run) -> Tensor:
         """From the outputs of earlier stages, each (B, T, D), to its own."""
-        x_BTD = self._gather([outputs[name] for name in self.sources])
+        return self.carry(outputs, run).value()
+
+    def carry(self, outputs: dict[str, Tensor], run: Run) -> Residual:
+        """`forward`, the last sum left open."""
+        residual = Residual(self._gather([outputs[name] for name in self.sources]))
         for layer in self.run_order():
-            x_BTD = layer(x_BTD, run)
-        return x_BTD
+            assert isinstance(layer, Layer)
+            residual = layer.carry(residual, run)
+        return residual
 
     def run_order(self) -> list[nn.Module]:
         """Its layers as they run; a shared one stands there several times."""
@@ -150,7 +185,7 @@ class Organism(nn.Module):
 
     def embed(self, tokens_BT: Tensor, offset: int = 0) -> Tensor:
         """What enters the first stage, (B, T) int64 -> (B, T, D). Raises ValueError beyond learned positions."""
-        x_BTD = F.embedding(tokens_BT, self.embedding.get_parameter("weight"))
+        x_BTD = embed(tokens_BT, self.embedding.get_parameter("weight"))
         if "position" not in self.embedding._parameters:
             return x_BTD
         table_TD, end = self.embedding.get_parameter("position"), offset + tokens_BT.shape[1]
@@ -164,10 +199,12 @@ class Organism(nn.Module):
 
     def read(self, h_BTD: Tensor) -> Tensor:
         """Logits, (..., D) -> (..., V), in the dtype of the readout's product."""
-        holder = self.embedding if self.readout is None else self.readout
-        logits_BTV = F.linear(h_BTD, holder.get_parameter("weight"))
-        cap = self.plan.soft_cap
-        return logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
+        return soft_capped(F.linear(h_BTD, self._readout_weight()), self.plan.soft_cap)
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy in nats of `targets_BT` (B, T) int64 as the tokens after `tokens_BT`: a float32 scalar."""
+        h_ND = self.hidden(self.embed(tokens_BT)).flatten(0, 1)
+        return linear_cross_entropy(h_ND, self._readout_weight(), targets_BT.flatten(), self.plan.soft_cap)
 
     def initial_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -195,6 +232,10 @@ class Organism(nn.Module):
         found = [layer.get_submodule("mixer") for layer in layers]
         return [mixer for mixer in found if isinstance(mixer, Mixer)]
 
+    def _readout_weight(self) -> nn.Parameter:
+        holder = self.embedding if self.readout is None else self.readout
+        return holder.get_parameter("weight")
+
     def _stage(self, name: str) -> Stage:
         stage = self.stages.held(name)
         assert isinstance(stage, Stage)
@@ -202,7 +243,7 @@ class Organism(nn.Module):
 
     def _through(self, x_BTD: Tensor, run: Run) -> Tensor:
         outputs = {INPUT: x_BTD}
-        for name in self.order:
+        for name in self.order[:-1]:
             outputs[name] = self._stage(name)(outputs, run)
-        last_BTD = outputs[self.order[-1]]
-        return last_BTD if self.final_norm is None else self.final_norm(last_BTD)
+        last = self._stage(self.order[-1]).carry(outputs, run)
+        return last.value() if self.final_norm is None else last.normed(self.final_norm)[1]

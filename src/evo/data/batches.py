@@ -20,10 +20,14 @@ def training_batch(corpus: Corpus, step: int, batch: int, context: int, stream: 
     of a smaller batch are the first ones of a larger batch. Raises `CorpusError` if the training text is shorter than
     a window.
     """
+    return _windows(corpus.train, training_starts(corpus, step, batch, context, stream), context)
+
+
+def training_starts(corpus: Corpus, step: int, batch: int, context: int, stream: Stream) -> NDArray[np.int64]:
+    """Where in the training text the windows of `training_batch` start, (batch,) int64."""
     _check_length(corpus, corpus.train, "training", context)
     draws = stream.child("batch", step).numpy()
-    starts = draws.integers(0, len(corpus.train) - context, size=batch)
-    return _windows(corpus.train, starts, context)
+    return draws.integers(0, len(corpus.train) - context, size=batch)
 
 
 def held_out_batches(corpus: Corpus, context: int, tokens: int, batch: int = 16) -> Iterator[Batch]:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
 from evo.data.batches import training_batch
 from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
+from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
 from evo.training.optimizers import make_optimizer, set_lr_scale
 from evo.training.schedules import lr_scale
@@ -51,10 +51,20 @@ class Trainer:
     """One training run that can stop and go on: model, optimizer, and the number of the next step.
 
     `offset` shifts which batches are drawn: a child that starts from its parent's weights goes on reading where its
-    ancestry stopped.
+    ancestry stopped. `mode` is how steps are carried out: `captured` replays one CUDA graph, `eager` launches every
+    operation, `auto` captures where that works; `step_mode` and `step_reason` say what came of it.
     """
 
-    def __init__(self, model: Organism, corpus: Corpus, spec: TrainSpec, *, steps: int | None = None, offset: int = 0):
+    def __init__(
+        self,
+        model: Organism,
+        corpus: Corpus,
+        spec: TrainSpec,
+        *,
+        steps: int | None = None,
+        offset: int = 0,
+        mode: str = "auto",
+    ):
         self.model, self.corpus, self.spec = model, corpus, spec
         self.steps = spec.steps if steps is None else steps
         self.context = spec.context or model.plan.context
@@ -64,6 +74,33 @@ class Trainer:
         self.offset, self.step = offset, 0
         self.is_whole = True
         """Whether weights, optimizer and step agree: false only while a step is being applied."""
+        self.mode, self.step_reason = mode, "no step has been prepared"
+        self._captured: CapturedStep | None = None
+
+    @property
+    def step_mode(self) -> str:
+        """`captured` or `eager`."""
+        return "eager" if self._captured is None else "captured"
+
+    def prepare(self) -> None:
+        """Capture a step, unless the one there is still fits or none is wanted. `run` does so on its own.
+
+        Raises RuntimeError if captured steps were asked for and cannot be had.
+        """
+        if self.mode == "eager":
+            self.step_reason = "asked for"
+            return
+        if self._captured is not None and self._captured.is_current():
+            self._captured.begin()
+            return
+        self.model.train()
+        last = self.steps - 1
+        self._captured, self.step_reason = captured_step(
+            self.model, self.corpus, self.spec, self.context, self.optimizer,
+            lambda step: lr_scale(self.spec.schedule, min(step, last), self.steps), self.offset, GUARD_EVERY,
+        )  # fmt: skip
+        if self._captured is None and self.mode == "captured":
+            raise RuntimeError(self.step_reason)
 
     def run(
         self,
@@ -78,6 +115,7 @@ class Trainer:
             BudgetError: `max_seconds` are over.
         """
         self.model.train()
+        self.prepare()
         started, tokens, loss = time.perf_counter(), 0, float("nan")
         end = self.steps if until is None else min(until, self.steps)
         while self.step < end:
@@ -102,10 +140,18 @@ class Trainer:
         inputs_BT = torch.from_numpy(inputs).to(self.device, non_blocking=True)
         targets_BT = torch.from_numpy(targets).to(self.device, non_blocking=True)
         with autocast(self.device, self.spec.precision):
-            logits_BTV = self.model(inputs_BT)
-        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+            return self.model.loss(inputs_BT, targets_BT)
 
     def _step(self) -> torch.Tensor:
+        if self._captured is None:
+            return self._eager_step()
+        self.is_whole = False
+        loss = self._captured.take(self.step)
+        self.step += 1
+        self.is_whole = True
+        return loss
+
+    def _eager_step(self) -> torch.Tensor:
         set_lr_scale(self.optimizer, lr_scale(self.spec.schedule, self.step, self.steps))
         loss = self.loss(self.step)
         self.optimizer.zero_grad(set_to_none=True)

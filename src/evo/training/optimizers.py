@@ -42,6 +42,14 @@ def set_lr_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
         group["lr"] = group["initial_lr"] * scale
 
 
+def rules(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Which rule each parameter group of an optimiser made here follows: 'adamw', 'muon' or 'lion'."""
+    if isinstance(optimizer, MuonWithAdamW):
+        return [rule for part, _ in optimizer.parts for rule in rules(part)]
+    names = {torch.optim.AdamW: "adamw", torch.optim.Muon: "muon", Lion: "lion"}
+    return [names[type(optimizer)]] * len(optimizer.param_groups)
+
+
 def is_embedding(name: str) -> bool:
     """Whether a parameter's dotted name says that its rows are looked up: tokens, positions, a hash of n-grams."""
     return any("embed" in part or part == "positions" for part in name.lower().split("."))
@@ -110,10 +118,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: NamedParameters, rest: NamedParameters, spec: Any) -> None:
-        self._parts: list[tuple[torch.optim.Optimizer, int]] = []
+        self.parts: list[tuple[torch.optim.Optimizer, int]] = []
         groups: list[dict[str, Any]] = []
         for part in self._build(matrices, rest, spec):
-            self._parts.append((part, len(part.param_groups)))
+            self.parts.append((part, len(part.param_groups)))
             groups.extend(part.param_groups)
         super().__init__(groups, {})
 
@@ -143,7 +151,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         first = 0
-        for part, count in self._parts:
+        for part, count in self.parts:
             part.param_groups = self.param_groups[first : first + count]
             part.state = self.state
             part.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block
 from evo.dsl.plan import BlockPlan
-
-
-def relu2(x: Tensor) -> Tensor:
-    """relu(x)² (So et al. 2021)."""
-    return F.relu(x).square()
-
-
-ACTS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu2": relu2, "gelu": F.gelu, "silu": F.silu}
+from evo.kernels.fused import ACTS, gated
 
 
 class Dense(Block):
@@ -52,10 +45,10 @@ class Gated(Block):
 
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.act = ACTS[plan.settings["act"]]
+        self.act: str = plan.settings["act"]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        gate_BTF = self.act(F.linear(x_BTD, self.gate, self.gate_bias))
-        hidden_BTF = gate_BTF * F.linear(x_BTD, self.up, self.up_bias)
+        gate_BTF = F.linear(x_BTD, self.gate, self.gate_bias)
+        hidden_BTF = gated(gate_BTF, F.linear(x_BTD, self.up, self.up_bias), self.act)
         return F.linear(hidden_BTF, self.down, self.down_bias)

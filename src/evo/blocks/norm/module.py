@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block
 from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
+from evo.kernels.fused import add_norm, is_fused, norm
 
 
 class RMSNorm(Block):
@@ -23,8 +23,17 @@ class RMSNorm(Block):
         self.eps: float = plan.settings["eps"]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """(..., D) -> (..., D) in x's dtype."""
+        """(..., D) -> (..., D) in x's dtype, or autocast's."""
+        if is_fused(x_BTD):
+            return norm(x_BTD, self.gain, None, self.eps, center=False)
         return rms_norm(x_BTD, self.gain, self.eps)
+
+    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """x + y and its norm, each (..., D)."""
+        if is_fused(x_BTD):
+            return add_norm(x_BTD, y_BTD, self.gain, None, self.eps, center=False)
+        total_BTD = x_BTD + y_BTD
+        return total_BTD, rms_norm(total_BTD, self.gain, self.eps)
 
 
 class LayerNorm(Block):
@@ -40,4 +49,8 @@ class LayerNorm(Block):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return F.layer_norm(x_BTD, self.gain.shape, self.gain, self.bias, self.eps)
+        return norm(x_BTD, self.gain, self.bias, self.eps, center=True)
+
+    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """x + y and its norm, each (..., D)."""
+        return add_norm(x_BTD, y_BTD, self.gain, self.bias, self.eps, center=True)

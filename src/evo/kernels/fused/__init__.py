@@ -1,0 +1,29 @@
+"""Small operations fused with their neighbours, for steps that are bound by launches and bytes rather than arithmetic.
+
+Each function is the plain torch expression, and on CUDA a Triton kernel with its own backward. Values are computed in
+float32 whatever the dtype of the tensors.
+
+Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rotate` (RoPE on queries and keys),
+`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward), and in
+`adamw` a clipped AdamW step over many tensors in three launches.
+"""
+
+from evo.kernels.fused.add_norm import add_norm, norm
+from evo.kernels.fused.cross_entropy import cross_entropy, linear_cross_entropy, soft_capped
+from evo.kernels.fused.embed import embed
+from evo.kernels.fused.gated import ACTS, gated
+from evo.kernels.fused.rotate import rotate
+from evo.kernels.fused.support import is_fused
+
+__all__ = [
+    "ACTS",
+    "add_norm",
+    "cross_entropy",
+    "embed",
+    "gated",
+    "is_fused",
+    "linear_cross_entropy",
+    "norm",
+    "rotate",
+    "soft_capped",
+]

@@ -1,0 +1,141 @@
+"""The residual sum and the norm after it, in one launch each way.
+
+RMS norm: x / sqrt(mean(x²) + eps) * gain (Zhang & Sennrich 2019, arXiv 1910.07467). Layer norm: (x - mean) /
+sqrt(variance + eps) * gain + bias (Ba et al. 2016, arXiv 1607.06450).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton, tile_rows
+
+PROGRAMS = 528
+"""Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
+SUM_ROWS, SUM_COLS = 64, 16
+WIDEST = 16_384
+"""The widest row that one tile holds."""
+
+
+def norm(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, *, center: bool, backend: str = AUTO) -> Tensor:
+    """RMS norm, or with `center` layer norm, over the last dimension: (..., D) -> (..., D).
+
+    In x's dtype; the kernel answers in the dtype that autocast gives to matrix products.
+    """
+    if gain_D.shape[0] > WIDEST or not takes_triton(x, backend):
+        return _plain(x, gain_D, bias_D, eps, center)
+    return _add_norm(x, None, gain_D, bias_D, eps, center, product_dtype(x))[1]
+
+
+def add_norm(
+    x: Tensor, y: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, *, center: bool, backend: str = AUTO
+) -> tuple[Tensor, Tensor]:
+    """x + y, both (..., D), and the norm of the sum, as `norm` gives it."""
+    if gain_D.shape[0] > WIDEST or x.shape != y.shape or not takes_triton(x, backend) or not takes_triton(y, backend):
+        total = x + y
+        return total, _plain(total, gain_D, bias_D, eps, center)
+    return _add_norm(x, y, gain_D, bias_D, eps, center, product_dtype(x))
+
+
+def _plain(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center: bool) -> Tensor:
+    gain_D = gain_D.to(x.dtype)
+    if center:
+        return F.layer_norm(x, gain_D.shape, gain_D, None if bias_D is None else bias_D.to(x.dtype), eps)
+    return F.rms_norm(x, gain_D.shape, gain_D, eps)
+
+
+@torch.library.custom_op("evo::add_norm", mutates_args=())
+def _add_norm(
+    x: Tensor, y: Tensor | None, gain: Tensor, bias: Tensor | None, eps: float, center: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """x + y (empty without y) in their common dtype, and its norm in `dtype`."""
+    from evo.kernels.fused import triton_norm
+
+    D = x.shape[-1]
+    x, y = x.contiguous(), None if y is None else y.contiguous()
+    total, out = _shapes(x, y, dtype)
+    padded, rows = padded_to(D), x.numel() // D
+    tile = tile_rows(padded)
+    triton_norm.norm_forward[(-(-rows // tile),)](
+        x, y, gain, bias, total, out, rows, D, eps, y is not None, center, bias is not None, tile, padded
+    )
+    return total, out
+
+
+def _shapes(x: Tensor, y: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Empty results for x and y."""
+    out = torch.empty(x.shape, dtype=dtype, device=x.device)
+    if y is None:
+        return torch.empty(0, dtype=x.dtype, device=x.device), out
+    return torch.empty(x.shape, dtype=torch.promote_types(x.dtype, y.dtype), device=x.device), out
+
+
+@_add_norm.register_fake
+def _(x, y, gain, bias, eps, center, dtype):
+    return _shapes(x, y, dtype)
+
+
+@torch.library.custom_op("evo::add_norm_backward", mutates_args=())
+def _add_norm_backward(
+    dout: Tensor, dtotal: Tensor | None, total: Tensor, gain: Tensor, has_bias: bool, eps: float, center: bool,
+    x_dtype: torch.dtype, y_dtype: torch.dtype | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """dx, dy (empty if it would equal dx, dtype included), and dgain, dbias as rows of one float32 tensor."""
+    from evo.kernels.fused import triton_norm
+
+    D = total.shape[-1]
+    dout, dtotal, total = dout.contiguous(), None if dtotal is None else dtotal.contiguous(), total.contiguous()
+    dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
+    padded, rows = padded_to(D), total.numel() // D
+    tile = tile_rows(padded)
+    programs = min(PROGRAMS, -(-rows // tile))
+    tiles = -(-rows // (tile * programs))
+    shares = torch.empty(2 if has_bias else 1, programs, D, dtype=torch.float32, device=total.device)
+    triton_norm.norm_backward[(programs,)](
+        dout, dtotal, total, gain, dx, dy, shares[0], shares[-1], rows, D, eps, tiles,
+        dtotal is not None, dy.numel() > 0, center, has_bias, tile, padded,
+    )  # fmt: skip
+    triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](shares, dvectors, programs, D, SUM_ROWS, SUM_COLS)
+    return dx, dy, dvectors
+
+
+def _gradients(total: Tensor, has_bias: bool, x_dtype: torch.dtype, y_dtype: torch.dtype | None):
+    """Empty gradients."""
+    D = total.shape[-1]
+    splits = y_dtype is not None and y_dtype != x_dtype
+    dx = torch.empty(total.shape, dtype=x_dtype, device=total.device)
+    dy = torch.empty(total.shape if splits else (0,), dtype=y_dtype if splits else x_dtype, device=total.device)
+    return dx, dy, torch.empty(1 + has_bias, D, dtype=torch.float32, device=total.device)
+
+
+@_add_norm_backward.register_fake
+def _(dout, dtotal, total, gain, has_bias, eps, center, x_dtype, y_dtype):
+    return _gradients(total, has_bias, x_dtype, y_dtype)
+
+
+def _save(ctx, inputs, output):
+    x, y, gain, bias, ctx.eps, ctx.center, _ = inputs
+    ctx.dtypes = x.dtype, None if y is None else y.dtype
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.save_for_backward(x if y is None else output[0], gain)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, dtotal, dout):
+    total, gain = ctx.saved_tensors
+    x_dtype, y_dtype = ctx.dtypes
+    dout = torch.zeros_like(total) if dout is None else dout
+    dtotal = None if y_dtype is None else dtotal
+    has_bias = ctx.bias_dtype is not None
+    dx, dy, dvectors = _add_norm_backward(dout, dtotal, total, gain, has_bias, ctx.eps, ctx.center, x_dtype, y_dtype)
+    if y_dtype is None:
+        dy = None
+    elif y_dtype == x_dtype:
+        dy = dx
+    dbias = dvectors[1].to(ctx.bias_dtype) if has_bias else None
+    return dx, dy, dvectors[0].to(gain.dtype), dbias, None, None, None
+
+
+_add_norm.register_autograd(_backward, setup_context=_save)

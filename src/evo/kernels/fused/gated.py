@@ -1,0 +1,95 @@
+"""act(gate) * up in one launch each way (Shazeer 2020, arXiv 2002.05202)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evo.kernels.fused.support import AUTO, padded_to, takes_triton
+from evo.kernels.triton_support import rowwise
+
+
+def relu2(x: Tensor) -> Tensor:
+    """relu(x)² (So et al. 2021)."""
+    return F.relu(x).square()
+
+
+ACTS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu2": relu2, "gelu": F.gelu, "silu": F.silu}
+
+
+def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
+    """act(gate) * up, (..., F) each of one dtype -> (..., F) in it. `act` is a key of ACTS."""
+    if gate.shape != up.shape or gate.dtype != up.dtype or not takes_triton(gate, backend):
+        return ACTS[act](gate) * up
+    return _gated(gate, up, act)
+
+
+def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
+    """Rows and columns of a tile, and the grid."""
+    width = gate.shape[-1]
+    cols = min(512, padded_to(width))
+    rows = 2048 // cols
+    return rows, cols, (-(-(gate.numel() // width) // rows), -(-width // cols))
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(rows, F) with dense columns."""
+    return rowwise(x.reshape(-1, x.shape[-1]))
+
+
+@torch.library.custom_op("evo::gated", mutates_args=())
+def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
+    """act(gate) * up, dense."""
+    from evo.kernels.fused import triton_gated
+
+    out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
+    rows, cols, grid = _tiles(gate)
+    g, u = _flat(gate), _flat(up)
+    triton_gated.gated_forward[grid](g, u, out, *g.shape, g.stride(0), u.stride(0), act, rows, cols)
+    return out
+
+
+@_gated.register_fake
+def _(gate, up, act):
+    return torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
+
+
+@torch.library.custom_op("evo::gated_backward", mutates_args=())
+def _gated_backward(dout: Tensor, gate: Tensor, up: Tensor, act: str) -> Tensor:
+    """dgate and dup side by side, (..., 2 F): one tensor, so that a product made for both takes them as they lie."""
+    from evo.kernels.fused import triton_gated
+
+    joint = _joint(gate)
+    rows, cols, grid = _tiles(gate)
+    g, u = _flat(gate), _flat(up)
+    N, width = g.shape
+    dgate, dup = joint.view(N, 2 * width).split(width, -1)
+    triton_gated.gated_backward[grid](
+        dout.contiguous(), g, u, dgate, dup, N, width, g.stride(0), u.stride(0), *[2 * width] * 2, act, rows, cols
+    )
+    return joint
+
+
+def _joint(gate: Tensor) -> Tensor:
+    return torch.empty(*gate.shape[:-1], 2 * gate.shape[-1], dtype=gate.dtype, device=gate.device)
+
+
+@_gated_backward.register_fake
+def _(dout, gate, up, act):
+    return _joint(gate)
+
+
+def _save(ctx, inputs, output):
+    gate, up, ctx.act = inputs
+    ctx.save_for_backward(gate, up)
+
+
+def _backward(ctx, dout):
+    dgate, dup = _gated_backward(dout, *ctx.saved_tensors, ctx.act).chunk(2, -1)
+    return dgate, dup, None
+
+
+_gated.register_autograd(_backward, setup_context=_save)

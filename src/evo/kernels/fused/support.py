@@ -1,0 +1,46 @@
+"""When the fused kernels run, and in which dtype they answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.triton_support import machine_reasons
+
+AUTO, REFERENCE, TRITON = "auto", "reference", "triton"
+
+
+def is_fused(x: Tensor) -> bool:
+    """Whether the kernels take x when nobody asked for a backend: a CUDA tensor of a dtype they know, not empty."""
+    return x.is_cuda and x.numel() > 0 and not machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
+
+
+def takes_triton(x: Tensor, backend: str) -> bool:
+    """Whether to launch: as `is_fused` says, or as asked for by name.
+
+    Raises ValueError for a backend nobody knows, or `triton` where no kernel of ours can run.
+    """
+    if backend == AUTO:
+        return is_fused(x)
+    if backend not in (REFERENCE, TRITON):
+        raise ValueError(f"unknown backend {backend!r}; known: {AUTO}, {REFERENCE}, {TRITON}")
+    reasons = machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
+    if backend == TRITON and reasons:
+        raise ValueError(f"backend 'triton' cannot run: {'; '.join(reasons)}")
+    return backend == TRITON and x.numel() > 0
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which the next matrix product will read x: autocast's, or x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def tile_rows(padded: int, elements: int = 2048) -> int:
+    """How many rows of `padded` columns make a tile of about `elements`."""
+    return max(1, min(32, elements // padded))
+
+
+def padded_to(columns: int, least: int = 16) -> int:
+    """The power of two that holds `columns`."""
+    return max(least, 1 << (columns - 1).bit_length())

@@ -1,0 +1,58 @@
+"""Triton kernels: act(gate) * up and its backward, which computes the activation anew."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def activate(x, ACT: tl.constexpr):
+    """act(x), float32. relu, relu2 (So et al. 2021), gelu with erf, silu."""
+    if ACT == "relu":
+        return tl.maximum(x, 0.0)
+    if ACT == "relu2":
+        return tl.maximum(x, 0.0) * tl.maximum(x, 0.0)
+    if ACT == "gelu":
+        return 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
+    return x / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+def slope(x, ACT: tl.constexpr):
+    """d act(x) / dx, float32."""
+    if ACT == "relu":
+        return tl.where(x > 0, 1.0, 0.0)
+    if ACT == "relu2":
+        return 2.0 * tl.maximum(x, 0.0)
+    if ACT == "gelu":
+        return 0.5 * (1.0 + tl.math.erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * tl.exp(-0.5 * x * x)
+    sigmoid = 1.0 / (1.0 + tl.exp(-x))
+    return sigmoid * (1.0 + x * (1.0 - sigmoid))
+
+
+@triton.jit
+def gated_forward(
+    gate, up, out, rows, F, gate_stride, up_stride, ACT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr
+):
+    """out (rows, F) dense; gate and up have dense columns."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
+    inside = (row < rows) & (col < F)
+    g = tl.load(gate + row * gate_stride + col, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * up_stride + col, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * F + col, (activate(g, ACT) * u).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def gated_backward(
+    dout, gate, up, dgate, dup, rows, F, gate_stride, up_stride, dgate_stride, dup_stride,
+    ACT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """dgate and dup; dout (rows, F) dense."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
+    inside = (row < rows) & (col < F)
+    d = tl.load(dout + row * F + col, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(gate + row * gate_stride + col, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * up_stride + col, mask=inside, other=0.0).to(tl.float32)
+    tl.store(dgate + row * dgate_stride + col, (d * u * slope(g, ACT)).to(dgate.dtype.element_ty), mask=inside)
+    tl.store(dup + row * dup_stride + col, (d * activate(g, ACT)).to(dup.dtype.element_ty), mask=inside)

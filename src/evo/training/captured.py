@@ -1,0 +1,190 @@
+"""The whole training step on the device: as one body that never waits for the host, and captured in a CUDA graph.
+
+A block of steps is prepared at a time: where each step's windows start in the text, and its share of the peak learning
+rate. The text lies on the device, a counter on the device says which step of the block is next, losses are kept on the
+device until someone looks. So a replay needs nothing from the host, and reads exactly the batches of the plain loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evo.base.streams import Stream
+from evo.compiler.organism import Organism
+from evo.data.batches import training_starts
+from evo.data.corpus import Corpus
+from evo.dsl.train import TrainSpec
+from evo.training.device import autocast
+from evo.training.device_updates import DeviceUpdate
+from evo.training.half_weights import HalfWeights
+
+WARM_UPS = 2
+"""Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
+
+
+class DeviceStep:
+    """Training steps in blocks of `block`, each the same sequence of launches on tensors that stay where they are.
+
+    scale: a step's share of the peak learning rate. Weights and the optimizer's state are changed in place.
+    """
+
+    def __init__(
+        self,
+        model: Organism,
+        corpus: Corpus,
+        spec: TrainSpec,
+        context: int,
+        optimizer: torch.optim.Optimizer,
+        scale: Callable[[int], float],
+        offset: int = 0,
+        block: int = 16,
+    ) -> None:
+        self.model, self.corpus, self.spec, self.context = model, corpus, spec, context
+        self.scale, self.offset, self.block = scale, offset, block
+        self.stream = Stream(spec.seed).child("data")
+        device = self.device = next(model.parameters()).device
+        self.half = self._half_weights()
+        copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
+        self.update = DeviceUpdate(optimizer, spec.clip, copies)
+        self.addresses = self._addresses()
+        self.text = torch.from_numpy(corpus.train.copy()).to(device)
+        self.window = torch.arange(context + 1, device=device)
+        self.starts_SB = torch.zeros(block, spec.batch, dtype=torch.int64, device=device)
+        self.scales_S, self.losses_S = torch.zeros(block, device=device), torch.zeros(block, device=device)
+        self.row = torch.zeros(1, dtype=torch.int64, device=device)
+        self.first, self.next = 0, -1
+        """The loaded block's first step, and the step that comes next in it."""
+        self._ready: tuple[int, Tensor, Tensor] | None = None
+
+    def begin(self) -> None:
+        """Expect weights that someone else has changed."""
+        self.next = -1
+
+    def take(self, step: int) -> Tensor:
+        """Carry out one step and return its loss, a float32 scalar that the next block overwrites."""
+        if step != self.next or step == self.first + self.block:
+            self._load(step)
+        self.launch()
+        self.next = step + 1
+        if self.next == self.first + self.block:  # drawn while the device works
+            self._ready = self._draw(self.next)
+        return self.losses_S[step - self.first]
+
+    def launch(self) -> None:
+        """One step's work."""
+        self.body()
+
+    def body(self) -> None:
+        """Gather the windows, forward, backward, clip, update, note the loss, count."""
+        starts_1B = self.starts_SB.index_select(0, self.row)
+        rows_BT = self.text[starts_1B.view(-1, 1) + self.window].long()
+        for parameter in self.update.parameters:
+            parameter.grad = None
+        with self.half or contextlib.nullcontext():
+            if self.half is not None and not self.update.renews_copies:
+                self.half.refresh()
+            with autocast(self.device, self.spec.precision):
+                loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:])
+            if self.half is not None:
+                self.half.settle()
+        loss.backward()
+        with torch.no_grad():
+            self.update.apply(self.scales_S.index_select(0, self.row))
+            self.losses_S.index_copy_(0, self.row, loss.detach().view(1))
+            self.row.add_(1)
+
+    def is_current(self) -> bool:
+        """Whether weights and optimizer state are still the tensors that the steps change."""
+        return self.addresses == self._addresses()
+
+    def _addresses(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self.update.state()]
+
+    def _half_weights(self) -> HalfWeights | None:
+        if self.device.type != "cuda":
+            return None
+        with autocast(self.device, self.spec.precision):
+            is_half, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+        return HalfWeights(dtype) if is_half else None
+
+    def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
+        """The starts and scales of the block whose first step is `first`, in memory that the device can read."""
+        steps = range(first, first + self.block)
+        rows = [
+            training_starts(self.corpus, self.offset + step, self.spec.batch, self.context, self.stream)
+            for step in steps
+        ]
+        starts_SB, scales_S = torch.from_numpy(np.stack(rows)), torch.tensor([self.scale(step) for step in steps])
+        if self.device.type == "cuda":
+            starts_SB, scales_S = starts_SB.pin_memory(), scales_S.pin_memory()
+        return first, starts_SB, scales_S
+
+    def _load(self, first: int) -> None:
+        if self.half is not None:
+            self.half.refresh()
+        ready = self._ready if self._ready is not None and self._ready[0] == first else self._draw(first)
+        self.first, starts_SB, scales_S = ready
+        self.starts_SB.copy_(starts_SB, non_blocking=True)
+        self.scales_S.copy_(scales_S, non_blocking=True)
+        self.row.zero_()
+
+
+class CapturedStep(DeviceStep):
+    """The same steps as replays of one CUDA graph. `capture` comes first; it leaves weights and state alone."""
+
+    graph: torch.cuda.CUDAGraph
+
+    def capture(self) -> None:
+        """Record the body. Raises what the body raises when the host must not look at the device."""
+        state = [*self.update.state(), *self.model.buffers()]
+        before = [tensor.detach().clone() for tensor in state]
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    self.body()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_([tensor.detach() for tensor in state], before)
+            self.row.zero_()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.body()
+        self.update.find_gradients()
+
+    def launch(self) -> None:
+        """Replay."""
+        self.graph.replay()
+
+
+def captured_step(
+    model: Organism,
+    corpus: Corpus,
+    spec: TrainSpec,
+    context: int,
+    optimizer: torch.optim.Optimizer,
+    scale: Callable[[int], float],
+    offset: int,
+    block: int,
+) -> tuple[CapturedStep | None, str]:
+    """A captured step and how it came about; or None and why there is none."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return None, f"CUDA graphs need a CUDA device, found {device.type}"
+    try:
+        step = CapturedStep(model, corpus, spec, context, optimizer, scale, offset, block)
+        step.capture()
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return None, f"the step cannot be captured: {first}"
+    finally:
+        for parameter in model.parameters():
+            parameter.grad = None
+    return step, "one CUDA graph, replayed"

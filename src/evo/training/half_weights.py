@@ -1,0 +1,131 @@
+"""Half-precision copies of the weights of linear maps, made once a step in one launch, and maps of one input together.
+
+Autocast casts each weight on its own, and each of its gradients back: two launches a weight, most of what is left to
+launch in a small model's step. Here the gradient is written in float32 by the product itself. Queries, keys and
+values, or gate and up, read one input: their copies lie side by side, and one wide product does for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Call = tuple[Tensor, nn.Parameter]
+
+
+class HalfWeights(TorchFunctionMode):
+    """While entered, F.linear without bias reads float32 parameters on CUDA through copies in `dtype`.
+
+    The first forward shows which weights are there and which of them read one input; `settle` then groups them. After
+    that every forward must make the same calls. `refresh` renews the copies.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.copies: dict[nn.Parameter, Tensor] = {}
+        self._groups: dict[nn.Parameter, tuple[tuple[nn.Parameter, ...], Tensor]] = {}
+        self._calls: list[Call] | None = []
+        self._made: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring every copy up to its weight."""
+        if self.copies:
+            torch._foreach_copy_(list(self.copies.values()), list(self.copies))
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Group the weights that the forward so far has shown, once."""
+        if self._calls is None:
+            return
+        for weights in _runs(self._calls):
+            sizes = [weight.shape[0] for weight in weights]
+            joint = torch.empty(sum(sizes), weights[0].shape[1], dtype=self.dtype, device=weights[0].device)
+            self.copies.update(zip(weights, joint.split(sizes), strict=True))
+            self._groups[weights[0]] = weights, joint
+        self._calls = None
+        self.refresh()
+
+    def __enter__(self) -> Self:
+        self._made.clear()
+        return super().__enter__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.linear or kwargs or not _is_read(*args):
+            return func(*args, **(kwargs or {}))
+        x, weight = args[:2]
+        if self._calls is not None:
+            self._calls.append((x, weight))
+        if weight not in self.copies:
+            return func(*args)
+        if weight in self._made:
+            source, y = self._made.pop(weight)
+            if source is x:
+                return y
+        return self._product(x, weight)
+
+    def _product(self, x: Tensor, weight: nn.Parameter) -> Tensor:
+        """x W^T; those of the other weights of its group are kept for when they are asked for."""
+        weights, joint = self._groups.get(weight, ((weight,), self.copies[weight]))
+        y, *others = _Linear.apply(x, joint, *weights)  # pyright: ignore[reportGeneralTypeIssues]
+        self._made.update({other: (x, value) for other, value in zip(weights[1:], others, strict=True)})
+        return y
+
+
+def _is_read(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    is_float = isinstance(weight, nn.Parameter) and weight.dtype == torch.float32
+    return bias is None and is_float and weight.is_cuda and x.ndim >= 2 and x.numel() > 0
+
+
+def _runs(calls: Sequence[Call]) -> list[tuple[nn.Parameter, ...]]:
+    """The weights in runs of calls on one input. A weight that is called twice stands alone."""
+    seen: dict[nn.Parameter, int] = {}
+    for _, weight in calls:
+        seen[weight] = seen.get(weight, 0) + 1
+    runs: list[tuple[Tensor | None, list[nn.Parameter]]] = []
+    for x, weight in calls:
+        is_shared = seen[weight] > 1
+        if runs and runs[-1][0] is x and not is_shared:
+            runs[-1][1].append(weight)
+        else:
+            runs.append((None if is_shared else x, [weight]))
+    found = {weights[0]: tuple(weights) for _, weights in runs}
+    return list(found.values())
+
+
+class _Linear(torch.autograd.Function):
+    """y_i = x W_i^T for weights whose copies are the rows of `joint`; dx in x's dtype, dW_i in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, joint: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        half = x.to(joint.dtype)
+        ctx.save_for_backward(half, joint)
+        ctx.dtype, ctx.sizes = x.dtype, [weight.shape[0] for weight in weights]
+        with torch.autocast("cuda", enabled=False):
+            y = F.linear(half, joint)
+        return (y,) if len(weights) == 1 else y.split(ctx.sizes, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        half, joint = ctx.saved_tensors
+        dy_NO = beside([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
+        dx = (dy_NO @ joint).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        dweight = torch.mm(dy_NO.t(), half.flatten(0, -2), out_dtype=torch.float32)
+        return dx, None, *dweight.split(ctx.sizes)
+
+
+def beside(parts: Sequence[Tensor]) -> Tensor:
+    """Matrices of equal height side by side, (N, sum of widths): as they lie if they are one matrix's columns."""
+    first, at = parts[0], parts[0].data_ptr()
+    for part in parts:
+        is_next = part.data_ptr() == at and part.stride() == (sum(p.shape[1] for p in parts), 1)
+        if not is_next:
+            return torch.cat(list(parts), -1) if len(parts) > 1 else first
+        at += part.shape[1] * part.element_size()
+    return first.as_strided((first.shape[0], first.stride(0)), first.stride())
