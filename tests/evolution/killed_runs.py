@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,28 @@ def _before(function: Callable[..., Any], event: Callable[..., None]) -> Callabl
     return wrapped
 
 
-def attempt(folder: Path, fuse_at: int) -> int:
-    """Start or resume a run in a child process that dies at an event; its wait status, 0 when it came to its end."""
+def attempt(folder: Path, fuse_at: int) -> bool:
+    """Start or resume a run in a child process that dies at an event; whether it did. Any other failure is raised."""
     pid = os.fork()
     if pid == 0:
-        observer = lay(Fuse(fuse_at))
+        _carry_out(folder, lay(Fuse(fuse_at)))
+    status = os.waitpid(pid, 0)[1]
+    if status and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        raise RuntimeError(f"{folder.name}: resuming failed")
+    return status != 0
+
+
+def _carry_out(folder: Path, observer: searches.Quiet) -> None:
+    """In the child: the run, then the end of the process, whatever happens."""
+    try:
         if (folder / "run.yaml").exists():
             run.resume(folder, observer)
         else:
             run.start(folder, searches.settings(), observer)
-        os._exit(0)
-    return os.waitpid(pid, 0)[1]
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def facts(folder: Path) -> Any:
@@ -96,8 +108,8 @@ def main(root: Path, stride: int, twice: int) -> None:
     expected, kills, unequal, at = facts(root / "whole"), 0, [], 1
     while True:
         folder = root / str(at)
-        died = attempt(folder, at) != 0
-        while died and attempt(folder, twice) != 0:
+        died = attempt(folder, at)
+        while died and attempt(folder, twice):
             kills += 1
             twice += 7  # dies later each time, so that it ends
         if facts(folder) != expected:
