@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo.archive.snapshot.factors import decompose
+from evo.archive.snapshot.quantise import TOP, multiply_factors
 from evo.archive.snapshot.record import SnapshotError
 
 
@@ -23,7 +24,7 @@ def test_all_parts_make_the_change(seed: int, rows: int, columns: int, kind: str
     change, inputs = draw(seed, rows, columns), draw(seed + 1, 50, columns)
     moment = {"none": None, "rows": draw(seed, rows).square(), "columns": inputs.T @ inputs}[kind]
     parts = decompose("w", change, draw(seed + 2, rows, columns), moment)
-    torch.testing.assert_close(parts.left_MK @ parts.right_KN, change)
+    torch.testing.assert_close(parts.left_MK @ parts.left_MK.T @ parts.change_MN / parts.rows_M1, change)
     assert (parts.power_K.diff() <= 0).all()
 
 
@@ -34,7 +35,7 @@ def test_outputs_are_what_counts() -> None:
 
     def output_error(moment: torch.Tensor | None) -> float:
         parts = decompose("w", change, weights, moment)
-        approximation = parts.left_MK[:, :6] @ parts.right_KN[:6]
+        approximation = parts.left_MK[:, :6] @ parts.left_MK[:, :6].T @ change
         return float((inputs @ (approximation - change).T).norm())
 
     assert output_error(inputs.T @ inputs / 500) < 0.5 * output_error(None)
@@ -48,6 +49,24 @@ def test_power_is_the_share_of_the_outputs() -> None:
     assert float(parts.power_K.sum()) == pytest.approx(float(expected), rel=1e-2)
     assert parts.rank(0.0) == 6
     assert parts.rank(math.inf) == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000), st.sampled_from(["none", "rows"]), st.floats(-6, -3))
+def test_errors_are_those_of_the_level(seed: int, kind: str, power: float) -> None:
+    """Of each coefficient, kept or dropped with its part, the outputs err by no more than the level on the mean."""
+    level, moment = 10.0**power, {"none": None, "rows": draw(seed, 40).square()}[kind]
+    spectrum = torch.logspace(0, -4, 20, dtype=torch.float64)
+    change = draw(seed + 3, 40, 20) * spectrum @ draw(seed + 4, 20, 24)
+    parts = decompose("w", change, draw(seed + 2, 40, 24), moment)
+    dense, scale = parts.dense(level)
+    for restored, coefficients in (
+        (multiply_factors(*parts.factors(level)), len(parts.power_K) * (40 + 24)),
+        (dense.double() * scale.double(), 40 * 24),
+    ):
+        error = (parts.rows_M1 * restored - parts.change_MN) @ parts.columns_NN
+        saturated = float(parts.power_K.sum()) / TOP**2
+        assert float(error.square().sum()) <= 1.5 * level * coefficients + saturated
 
 
 @pytest.mark.parametrize("moment", [torch.zeros(3), torch.zeros(4, 4)])

@@ -4,10 +4,11 @@
 | --- | --- |
 | `record.py` | a snapshot in memory, its summary, its error |
 | `factors.py` | activation-weighted low-rank factors of a change |
-| `quantise.py` | int8 factors, int8 and int4 groups |
+| `quantise.py` | rounding to int8 by one step for all coefficients |
+| `entropy.py` | small integers as about two bits each |
 | `methods.py` | the ways to hold one tensor's change, as a table |
-| `subject.py` | one tensor's change and the choices there are for it |
-| `encode.py` | the smallest plan whose measured loss stays within the tolerance |
+| `subject.py` | one tensor's change, and how it is held at a water level |
+| `encode.py` | the highest water level whose measured loss stays within the tolerance |
 | `restore.py` | base and snapshot to weights |
 | `blob.py` | a snapshot to one safetensors blob and back |
 | `summary.py` | what is in a snapshot, in numbers |

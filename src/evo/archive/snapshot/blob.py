@@ -1,15 +1,16 @@
 """A snapshot as one safetensors blob, and back. Never pickle.
 
-The arrays of all pieces are joined by dtype into at most five tensors, because a header entry for each would cost more
-than a small model's factors. The metadata key `evo` is JSON; its `tensors` is a table with one line a piece, in order:
-method, rank, shape (`128x512`, `-` for a scalar), name. From it each array's place follows.
+The arrays of all pieces are joined by dtype into at most four tensors, because a header entry for each would cost more
+than a small model's factors; those of int8 are entropy-coded. The metadata key `evo` is JSON; its `tensors` is a table
+with one line a piece, in order: method, rank, shape (`128x512`, `-` for a scalar), name. From it each array's place
+follows.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,15 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from evo.archive.snapshot.methods import METHODS
+from evo.archive.snapshot import entropy
+from evo.archive.snapshot.methods import METHODS, Layout
 from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
 from evo.base.digest import digest_bytes, digest_data
 
 FORMAT = "evo-snapshot"
-VERSION = 1
+VERSION = 2
+CODED = "coded"
 STREAMS = {
-    torch.int8: "int8",
-    torch.uint8: "int4",
+    torch.uint8: CODED,
     torch.bfloat16: "scales",
     torch.float16: "half",
     torch.float32: "float",
@@ -108,9 +110,10 @@ def _head(data: bytes) -> dict[str, Any]:
 
 
 def _join(arrays: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Arrays joined by dtype, in order."""
+    """Arrays joined by dtype, in order; those of int8 as coded bytes."""
+    coded = torch.from_numpy(entropy.pack([array.numpy() for array in arrays if array.dtype == torch.int8]))
     joined = {
-        name: torch.cat([array for array in arrays if array.dtype == dtype] or [torch.empty(0, dtype=dtype)])
+        name: torch.cat([array for array in (*arrays, coded) if array.dtype == dtype] or [torch.empty(0, dtype=dtype)])
         for dtype, name in STREAMS.items()
     }
     return {name: tensor for name, tensor in joined.items() if tensor.numel()}
@@ -118,24 +121,26 @@ def _join(arrays: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def _split(pieces: Sequence[Piece], streams: dict[str, Tensor]) -> tuple[Piece, ...]:
     """Pieces with their arrays, cut from the streams in order; every number must be used."""
-    places = dict.fromkeys(STREAMS.values(), 0)
+    layouts = [METHODS[piece.method].layout(piece.shape, piece.rank) for piece in pieces]
+    arrays = {dtype: _cut(dtype, layouts, streams) for dtype in (torch.int8, *STREAMS)}
+    return tuple(
+        Piece(piece.name, piece.shape, piece.method, piece.rank, tuple(next(arrays[dtype]) for dtype, _ in layout))
+        for piece, layout in zip(pieces, layouts, strict=True)
+    )
 
-    def cut(dtype: torch.dtype, length: int) -> Tensor:
-        name = STREAMS[dtype]
-        stream, start = streams.get(name, torch.empty(0, dtype=dtype)), places[name]
-        places[name] = start + length
-        if stream.dtype != dtype or stream.ndim != 1 or places[name] > len(stream):
-            raise ValueError(f"too few {name} numbers for its table of tensors")
-        return stream[start : places[name]].clone()
 
-    filled = []
-    for piece in pieces:
-        layout = METHODS[piece.method].layout(piece.shape, piece.rank)
-        arrays = tuple(cut(dtype, length) for dtype, length in layout)
-        filled.append(Piece(piece.name, piece.shape, piece.method, piece.rank, arrays))
-    if any(len(stream) != places.get(name) for name, stream in streams.items()):
-        raise ValueError("more numbers than its table of tensors tells of")
-    return tuple(filled)
+def _cut(dtype: torch.dtype, layouts: Sequence[Layout], streams: dict[str, Tensor]) -> Iterator[Tensor]:
+    """The arrays of one dtype, in order."""
+    lengths = [length for layout in layouts for kind, length in layout if kind == dtype]
+    if dtype == torch.int8:
+        coded = streams.get(CODED, torch.empty(0, dtype=torch.uint8))
+        return iter([torch.from_numpy(array.copy()) for array in entropy.unpack(coded.numpy(), lengths)])
+    if dtype == torch.uint8:
+        return iter(())
+    stream = streams.get(STREAMS[dtype], torch.empty(0, dtype=dtype))
+    if stream.dtype != dtype or stream.ndim != 1 or len(stream) != sum(lengths):
+        raise ValueError(f"other {STREAMS[dtype]} numbers than its table of tensors tells of")
+    return iter([array.clone() for array in stream.split(lengths)] if lengths else [])
 
 
 def _to_line(piece: Piece) -> str:

@@ -1,11 +1,10 @@
 """The smallest snapshot whose held-out loss, measured after restoring, stays within a tolerance.
 
-First come low-rank plans: a part of a matrix's change is kept where it moves the layer's outputs by a given share of
-their power for each byte it costs. One threshold serves all matrices, so that one whose change is spread thin (a table,
-noise of the optimizer) does not take the bytes; an equal share of the energy in every matrix instead gave files 0.97x
-to 1.55x as large at the same loss (eight tiny GPTs). Where no threshold will do, the whole change follows in 4 bits,
-8 bits, half precision, and at last the trained weights themselves. Plans are bisected and each one tried is measured,
-so what is returned was measured.
+One water level serves all matrices: every coefficient that is kept is off by the same share of its layer's output
+power, and parts of a change that hold less than that are dropped, so that bytes go where they move outputs most. Levels
+fall along a ladder, from nothing kept to 8 bits throughout; each one tried is restored and measured, and as the loss
+grows about in proportion to the level, a measurement tells where to try next. Where no level will do, half precision
+follows, and at last the trained weights themselves.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from evo.archive.snapshot.record import Snapshot, SnapshotError
+from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
 from evo.archive.snapshot.restore import digest_weights, restore
-from evo.archive.snapshot.subject import Choice, Subject
+from evo.archive.snapshot.subject import Subject
 
 Evaluate = Callable[[dict[str, Tensor]], float]
-Plan = tuple[Choice, ...]
+Pieces = tuple[Piece, ...]
 
-RUNGS = 33
-DECADES = 5.5  # from the most that a byte can be worth down to the last low-rank rung
-DENSE = ("int4", "int8", "half")
-EXACT = "float"
+PER_DECADE = 16  # finer steps change the loss by less than the noise of measuring it
+LEVELS = [10.0 ** (-2 - rung / PER_DECADE) for rung in range(11 * PER_DECADE + 1)]
+USUAL = 1.5e-5  # level by tolerance in the middle of a score of small models: where to begin
+GUESSES, TRIES = 5, 8  # after so many guesses the ladder is bisected, after so many tries the best found is taken
+AIM, NEAR = 0.9, 0.8  # of the tolerance: what a guess aims at, and from where on no smaller snapshot is looked for
 
 
 def encode(
@@ -46,7 +46,7 @@ def encode(
         moments: for matrices (out, in) used as x W^T, the (in, in) second moment of the inputs; for tables (vocab,
             width), the (vocab,) counts of the rows; nothing for equal weights. Names without a tensor are ignored.
         evaluate: weights by name (CPU, in the base's dtypes) to held-out loss, lower is better; called once for the
-            trained weights, then five or six times where the change is of low rank, at most nine times elsewhere.
+            trained weights, then most often one to three times, at most eleven times in all.
         tolerance: the relative increase of the loss that is allowed, at least 0.
         metadata: text to keep with the snapshot (parent, spec hash, ...).
 
@@ -61,18 +61,17 @@ def encode(
         raise SnapshotError(f"the held-out loss of the trained weights is {loss_trained}: nothing to compare with")
     digest, evaluations = digest_weights(base), 1
 
-    def measured(plan: tuple[Choice, ...]) -> Snapshot:
+    def measured(pieces: Pieces) -> Snapshot:
         nonlocal evaluations
         evaluations += 1
-        pieces = tuple(subject.encode(choice) for subject, choice in zip(subjects, plan, strict=True))
         draft = Snapshot(pieces, digest, tolerance, loss_trained, math.nan, 0, dict(metadata or {}))
         return replace(draft, loss_restored=float(evaluate(restore(base, draft, check_base=False))))
 
-    found = (
-        _bisect(_low_rank_plans(subjects), measured, tolerance)
-        or _bisect(_dense_plans(subjects, DENSE), measured, tolerance)
-        or measured(_dense_plans(subjects, (EXACT,))[0])
-    )
+    found = _search(lambda level: measured(tuple(subject.at(level) for subject in subjects)), tolerance)
+    if found is None:
+        found = measured(tuple(subject.half() for subject in subjects))
+    if not found.increase <= tolerance:
+        found = measured(tuple(subject.whole() for subject in subjects))
     return replace(found, evaluations=evaluations)
 
 
@@ -96,25 +95,29 @@ def _subject(name: str, base: Tensor, trained: Tensor, moment: Tensor | None) ->
     return Subject(name, before, after, moment)
 
 
-def _low_rank_plans(subjects: tuple[Subject, ...]) -> list[Plan]:
-    """Distinct plans by falling threshold, that is, by rising bytes, none above 4 bits throughout."""
-    most = max((subject.worth for subject in subjects), default=0.0)
-    worths = [most * 10.0 ** (-DECADES * (rung + 1) / RUNGS) for rung in range(RUNGS)]
-    return list(dict.fromkeys(tuple(subject.low_rank(worth) for subject in subjects) for worth in worths))
+def _search(measured: Callable[[float], Snapshot], tolerance: float) -> Snapshot | None:
+    """The highest level within the tolerance, or one close to it; None where there is none.
 
-
-def _dense_plans(subjects: tuple[Subject, ...], methods: tuple[str, ...]) -> list[Plan]:
-    return list(dict.fromkeys(tuple(subject.dense(method) for subject in subjects) for method in methods))
-
-
-def _bisect(plans: list[Plan], measured: Callable[[Plan], Snapshot], tolerance: float) -> Snapshot | None:
-    """The first plan within the tolerance, taking it that all later ones are too; None where that finds none."""
-    low, high, best = 0, len(plans), None
-    while low < high:
-        middle = (low + high) // 2
-        found = measured(plans[middle])
+    It is taken that all levels below one that is within are so too.
+    """
+    low, high, best = 0, len(LEVELS), None
+    guess = _rung(USUAL * tolerance)
+    for tried in range(1, TRIES + 1):
+        rung = min(max(guess, low), high - 1)
+        found = measured(LEVELS[rung])
         if found.increase <= tolerance:
-            high, best = middle, found
+            high, best = rung, found
         else:
-            low = middle + 1
+            low = rung + 1
+        if low >= high or (best and best.increase >= NEAR * tolerance):
+            break
+        is_telling = 0.0 < found.increase < math.inf and tolerance > 0.0
+        guess = (low + high) // 2
+        if is_telling and tried < GUESSES:
+            guess = _rung(LEVELS[rung] * AIM * tolerance / found.increase)
     return best
+
+
+def _rung(level: float) -> int:
+    """The first rung at or below a level."""
+    return math.ceil((-2 - math.log10(level)) * PER_DECADE - 1e-9) if level > 0.0 else len(LEVELS)

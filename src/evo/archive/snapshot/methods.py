@@ -29,44 +29,29 @@ class Method:
     decode: Callable[[tuple[Tensor, ...], Shape, int], Tensor]
     is_whole: bool = False
 
-    def nbytes(self, shape: Shape, rank: int) -> int:
-        """Bytes of the arrays."""
-        return sum(dtype.itemsize * length for dtype, length in self.layout(shape, rank))
-
 
 def matrix_shape(shape: Shape) -> tuple[int, int]:
     """The matrix that a tensor is factored as: its last dimension against all others (stacked experts, taps)."""
-    return math.prod(shape[:-1]), shape[-1]
-
-
-def _groups(shape: Shape) -> int:
-    return -(-math.prod(shape) // quantise.GROUP)
+    return math.prod(shape[:-1]), math.prod(shape[-1:])
 
 
 def _factors_layout(shape: Shape, rank: int) -> Layout:
     rows, columns = matrix_shape(shape)
-    return (torch.int8, rows * rank), (torch.int8, rank * columns), (torch.bfloat16, rank)
+    return (torch.int8, rank * rows), (torch.int8, rank * columns), (torch.bfloat16, rank)
 
 
 def _decode_factors(arrays: tuple[Tensor, ...], shape: Shape, rank: int) -> Tensor:
     rows, columns = matrix_shape(shape)
     left, right, scale_R = arrays
-    return quantise.multiply_factors(left.view(rows, rank), right.view(rank, columns), scale_R)
-
-
-def _decode_int4(arrays: tuple[Tensor, ...], shape: Shape, rank: int) -> Tensor:
-    return quantise.expand_groups(quantise.unpack_nibbles(arrays[0], math.prod(shape)), arrays[1])
+    return quantise.multiply_factors(left.view(rank, rows), right.view(rank, columns), scale_R)
 
 
 METHODS: dict[str, Method] = {
     "same": Method(lambda shape, rank: (), lambda arrays, shape, rank: torch.zeros(shape)),
     "factors": Method(_factors_layout, _decode_factors),
-    "int4": Method(
-        lambda shape, rank: ((torch.uint8, -(-math.prod(shape) // 2)), (torch.bfloat16, _groups(shape))), _decode_int4
-    ),
-    "int8": Method(
-        lambda shape, rank: ((torch.int8, math.prod(shape)), (torch.bfloat16, _groups(shape))),
-        lambda arrays, shape, rank: quantise.expand_groups(*arrays),
+    "dense": Method(
+        lambda shape, rank: ((torch.int8, math.prod(shape)), (torch.bfloat16, 1)),
+        lambda arrays, shape, rank: arrays[0].double() * arrays[1].double(),
     ),
     "half": Method(lambda shape, rank: ((torch.float16, math.prod(shape)),), lambda arrays, shape, rank: arrays[0]),
     "float": Method(

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from evo.archive.snapshot.entropy import cost_bytes
 
 
 class SnapshotError(ValueError):
@@ -33,8 +36,11 @@ class Piece:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays; the file adds a line of its table."""
-        return sum(array.numel() * array.element_size() for array in self.arrays)
+        """Bytes of the arrays, int8 ones as they are coded; the file adds a line of its table."""
+        return sum(
+            cost_bytes(array.numpy()) if array.dtype == torch.int8 else array.numel() * array.element_size()
+            for array in self.arrays
+        )
 
     @property
     def fp32_bytes(self) -> int:
@@ -71,7 +77,7 @@ class Snapshot:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all arrays; the blob adds its header."""
+        """Bytes of all arrays; the blob adds its header and the coder's states."""
         return sum(piece.nbytes for piece in self.pieces)
 
     @property
