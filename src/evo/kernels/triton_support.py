@@ -6,6 +6,8 @@ import importlib.util
 import os
 from functools import cache
 
+import torch
+
 DTYPES = ("float16", "bfloat16", "float32")
 
 
@@ -40,3 +42,21 @@ def padded(dim: int) -> int:
 def rowwise(x):
     """x itself when its last dim is dense, else a dense copy."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def aligned(x):
+    """x itself when its last dim is dense and all other strides are multiples of 16, else a dense copy.
+
+    Only such rows are loaded in full vectors; and of the others, Triton 3.6 makes wrong code for some tiles on Hopper.
+    """
+    if x.stride(-1) == 1 and all(stride % 16 == 0 for stride in x.stride()[:-1]):
+        return x
+    return x.contiguous()
+
+
+def widened(x, dims: int = 1):
+    """x with its last `dims` dims filled with zeros up to the `padded` size; None stays None."""
+    if x is None:
+        return None
+    missing = [padded(size) - size for size in reversed(x.shape[-dims:])]
+    return torch.nn.functional.pad(x, [n for size in missing for n in (0, size)]) if any(missing) else x

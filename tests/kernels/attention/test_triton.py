@@ -125,6 +125,14 @@ def test_unequal_lengths_and_offsets(T, S, offset, stencil):
     check(inputs, {}, stencil, query_offset=offset)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dim", [40] if is_interpreting() else [16, 40, 72, 96, 128, 200, 256])
+def test_head_dims(dim, dtype):
+    """Head dims up to 256, powers of two or not, over several tiles."""
+    inputs = draw(T=70 if is_interpreting() else 300, K=dim, dtype=dtype)
+    check(inputs, {}, Stencil("window", 33, sinks=2))
+
+
 def test_one_token():
     """A single token attends to itself."""
     inputs = draw(T=1)

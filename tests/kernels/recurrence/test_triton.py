@@ -89,10 +89,19 @@ def test_short_sequences(T, decay, update):
     check(*draw(decay, update, T=T, state=T == 1))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("decay", "update"), MEMBERS)
-def test_wide_and_odd_heads(decay, update):
+def test_wide_and_odd_heads(decay, update, dtype):
     """Head dims that are no power of two and span several column blocks."""
-    check(*draw(decay, update, B=1, T=40, H=1, K=40, V=72))
+    check(*draw(decay, update, B=1, T=40 if is_interpreting() else 200, H=1, K=40, V=72, dtype=dtype))
+
+
+@pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("decay", "update"), MEMBERS)
+def test_benchmarked_heads(decay, update, dtype):
+    """The head dims and block sizes that the benchmark times."""
+    check(*draw(decay, update, B=8, T=300, H=16, K=128, V=128, dtype=dtype))
 
 
 @pytest.mark.parametrize(("decay", "update"), [m for m in MEMBERS if m[0] != "none"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.attention import triton_backward, triton_forward
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_tiles import KIND_CODES
-from evo.kernels.triton_support import is_interpreting, padded, rowwise
+from evo.kernels.triton_support import aligned, is_interpreting, padded
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def strides(*tensors: Tensor) -> list[int]:
 
 def launch_forward(q: Tensor, k: Tensor, v: Tensor, sink, slopes, ids_q, ids_k, call: Call) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and lse (B, H, T) float32."""
-    q, k, v = rowwise(q), rowwise(k), rowwise(v)
+    q, k, v = aligned(q), aligned(k), aligned(v)
     B, T, H, _ = q.shape
     o = torch.empty(B, T, H, v.shape[3], dtype=q.dtype, device=q.device)
     lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
@@ -92,7 +92,7 @@ def launch_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, slopes, ids_q, ids_k, call
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dv like q, k, v, and delta (B, H, T) float32, of which a learned sink's gradient is made."""
-    do, q, k, v, o = rowwise(do), rowwise(q), rowwise(k), rowwise(v), rowwise(o)
+    do, q, k, v, o = aligned(do), aligned(q), aligned(k), aligned(v), aligned(o)
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     delta = torch.empty_like(lse)
     B, T, H, _ = q.shape

@@ -8,6 +8,7 @@ from torch import Tensor
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_launch import Call, launch_backward, launch_forward
+from evo.kernels.triton_support import widened
 
 
 def pack(stencil: Stencil) -> list[int]:
@@ -84,7 +85,8 @@ def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, 
     if scale <= 0.0:  # the kernel takes the maximum before it scales
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
     ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
-    return attention(
-        q, k, v, parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
+    o, lse = attention(
+        widened(q), widened(k), widened(v), parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
         pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
     )  # fmt: skip
+    return o[..., : v.shape[3]], lse

@@ -12,7 +12,7 @@ from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_launch import Call
 from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, raw_logits, seen
 from evo.kernels.triton_rows import load_rows
-from evo.kernels.triton_support import rowwise
+from evo.kernels.triton_support import aligned, widened
 
 LN2 = tl.constexpr(0.6931471805599453)
 
@@ -123,7 +123,7 @@ def probe_rows(
     threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = rowwise(q), rowwise(k)
+    q, k = aligned(widened(q)), aligned(widened(k))
     B, T, H, _ = q.shape
     start, count = sampled_rows(T, stride)
     out = torch.empty(5, B, H, count, dtype=torch.float32, device=q.device)

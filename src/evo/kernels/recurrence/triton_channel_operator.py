@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evo.kernels.recurrence import triton_channel, triton_channel_walk
 from evo.kernels.recurrence.triton_launch import blocks_for, dense, precision
-from evo.kernels.triton_support import padded, rowwise
+from evo.kernels.triton_support import aligned, padded
 
 
 def _chunk(k: Tensor, v: Tensor) -> int:
@@ -23,7 +23,7 @@ def recur_channel(
 
     The last two are for the backward pass and are not differentiable.
     """
-    q, k, v, log_decay = rowwise(q), rowwise(k), rowwise(v), rowwise(log_decay)
+    q, k, v, log_decay = aligned(q), aligned(k), aligned(v), aligned(log_decay)
     B, T, H, K = q.shape
     V, C = v.shape[3], _chunk(k, v)
     chunks = -(-T // C)
@@ -68,7 +68,7 @@ def recur_channel_backward(
     bonus: Tensor | None, initial: Tensor | None, at_end: Tensor | None, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """dq, dk, dv, dlog_decay (B, T, H, K) float32, dbonus (H, K), dinitial (B, H, K, V)."""
-    q, k, v, do = rowwise(q), rowwise(k), rowwise(v), rowwise(do)
+    q, k, v, do = aligned(q), aligned(k), aligned(v), aligned(do)
     initial, dfinal, bonus, at_end = dense(initial), dense(dfinal), dense(bonus), dense(at_end)
     B, T, H, K = q.shape
     V, C = v.shape[3], _chunk(k, v)

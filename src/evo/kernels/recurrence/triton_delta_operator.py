@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.recurrence import triton_delta
 from evo.kernels.recurrence.triton_launch import blocks_for, decay_kind, dense, precision
 from evo.kernels.recurrence.triton_operator import like_decay, step_gradients, walk
-from evo.kernels.triton_support import padded, rowwise
+from evo.kernels.triton_support import aligned, padded
 
 TINY = 1e-12
 
@@ -26,7 +26,7 @@ def recur_delta(
 
     The last two are for the backward pass and are not differentiable. beta is never zero here.
     """
-    q, k, v, beta = rowwise(q), rowwise(k), rowwise(v), beta.contiguous()
+    q, k, v, beta = aligned(q), aligned(k), aligned(v), beta.contiguous()
     B, T, H, K = q.shape
     V, sizes = v.shape[3], _sizes(k, v)
     chunks = -(-T // sizes.C)
@@ -63,7 +63,7 @@ def errors_back(
     dfinal: Tensor | None, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dv (B, T, H, V), dv · error (B, H, T) and the gradient of the initial state (B, H, K, V)."""
-    q, k, do, beta, errors = rowwise(q), rowwise(k), rowwise(do), beta.contiguous(), errors.contiguous()
+    q, k, do, beta, errors = aligned(q), aligned(k), aligned(do), beta.contiguous(), errors.contiguous()
     B, T, H, K = q.shape
     V, sizes = do.shape[3], _sizes(k, do)
     dv = torch.empty(do.shape, dtype=do.dtype, device=do.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.recurrence import triton_walk
-from evo.kernels.triton_support import is_interpreting, padded, rowwise
+from evo.kernels.triton_support import aligned, is_interpreting, padded
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def launch_walk(
     add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None, how: Walk,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """out (B, T, H, Z) in z's dtype, dot (B, H, T) float32 (empty without `dot_with`), final (B, H, A, Z) float32."""
-    x, y, z = rowwise(x), rowwise(y), rowwise(z)
-    add, dot_with = (None if w is None else rowwise(w) for w in (add, dot_with))
+    x, y, z = aligned(x), aligned(y), aligned(z)
+    add, dot_with = (None if w is None else aligned(w) for w in (add, dot_with))
     B, T, H, A = x.shape
     Z = z.shape[3]
     out = torch.empty(B, T, H, Z, dtype=z.dtype, device=z.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evo.kernels.recurrence.problem import RecurrenceProblem
 from evo.kernels.recurrence.triton_launch import Walk, launch_walk
+from evo.kernels.triton_support import widened
 
 
 @torch.library.custom_op("evo::walk", mutates_args=())
@@ -96,19 +97,20 @@ recur_outer.register_autograd(_backward_outer, setup_context=_save_outer)
 
 
 def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
-    """The signature that all backends share."""
-    q, k, v = (x.to(q.dtype) for x in (q, k, v))
-    if problem.update == "delta":
-        from evo.kernels.recurrence import triton_delta_operator
-
-        beta, log_decay, initial = parts["beta_BTH"], parts["log_decay"], parts["initial_state_BHKV"]
-        return triton_delta_operator.run(q, k, v, beta, log_decay, initial, scale)
-    bonus = parts["bonus_HK"]
+    """The signature that all backends share. Heads are widened with zeros to powers of two, which changes no number."""
+    K, V = k.shape[3], v.shape[3]
+    q, k, v = (widened(x.to(q.dtype)) for x in (q, k, v))
+    log_decay, initial, bonus = parts["log_decay"], widened(parts["initial_state_BHKV"], 2), widened(parts["bonus_HK"])
     if problem.decay == "channel":
         from evo.kernels.recurrence.triton_channel_operator import recur_channel
 
-        return recur_channel(q, k, v, parts["log_decay"], bonus, parts["initial_state_BHKV"], scale)[:2]
-    o, final = recur_outer(q, k, v, parts["log_decay"], parts["initial_state_BHKV"], scale, bonus is not None)
-    if bonus is not None:
-        o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
-    return o, final
+        o, final = recur_channel(q, k, v, widened(log_decay), bonus, initial, scale)[:2]
+    elif problem.update == "delta":
+        from evo.kernels.recurrence.triton_delta_operator import run as run_delta
+
+        o, final = run_delta(q, k, v, parts["beta_BTH"], log_decay, initial, scale)
+    else:
+        o, final = recur_outer(q, k, v, log_decay, initial, scale, bonus is not None)
+        if bonus is not None:
+            o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
+    return o[..., :V], final[..., :K, :V]
