@@ -1,0 +1,178 @@
+"""What `evo bench kernels` times: each case is an operation of ours, the best public kernel for it, and its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evo.kernels.attention import Stencil, attend
+from evo.kernels.recurrence import recur
+
+Call = Callable[..., Tensor]
+DTYPE = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Case:
+    """`make(B, T, H)` gives the inputs; `ours`, `peer` and `exact` (our definition) map them to one output."""
+
+    name: str
+    shape: tuple[int, int, int]
+    peer_name: str
+    make: Callable[[int, int, int], list[Tensor]]
+    ours: Call
+    exact: Call
+    peer: Callable[[], Call]
+    graph: bool = False
+
+
+def normal(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
+    return torch.randn(shape, device="cuda", dtype=dtype)
+
+
+def cases() -> Iterator[Case]:
+    """Every row of the table, recurrences first."""
+    for member in ("retention", "ssd", "gla", "rwkv6", "delta", "gated delta"):
+        yield recurrence(member, (8, 8192, 16), 128)
+    for member in ("retention", "ssd", "gla"):
+        yield recurrence(member, (8, 2048, 16), 64)
+    for member in ("ssd", "gla"):
+        yield recurrence(member, (32, 256, 4), 64, graph=True)
+    yield attention("window 1024", (4, 8192, 16), 128, Stencil("window", 1024))
+    for shape, dim in (((8, 2048, 16), 64), ((4, 8192, 16), 128)):
+        yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0)
+        yield attention("ALiBi", shape, dim, Stencil(), alibi=True)
+        yield attention("learned sink", shape, dim, Stencil(), sink=True)
+    yield plain((8, 2048, 16), 128)
+
+
+def title(name: str, shape: tuple[int, int, int], dim: int) -> str:
+    B, T, H = shape
+    return f"{name} ({B}, {T}, {H}, {dim})"
+
+
+def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool = False) -> Case:
+    """One member of the recurrence family beside flash-linear-attention's chunked kernel."""
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        keys = F.normalize(normal(B, T, H, dim, dtype=torch.float32), dim=-1).to(DTYPE)
+        decays = {"ssd": (B, T, H), "gated delta": (B, T, H), "gla": (B, T, H, dim), "rwkv6": (B, T, H, dim)}
+        found = [normal(B, T, H, dim), keys, normal(B, T, H, dim)]
+        if member in decays:
+            found.append(-0.1 * torch.rand(decays[member], device="cuda"))
+        if "delta" in member:
+            found.append(torch.rand(B, T, H, device="cuda"))
+        if member == "rwkv6":
+            found.append(normal(H, dim, dtype=torch.float32))
+        return found
+
+    def named(rest: tuple[Tensor, ...], heads: int) -> dict:
+        rest = list(rest)
+        parts = {"log_decay": torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))}
+        if member == "delta":
+            parts = {}
+        if member in ("ssd", "gated delta", "gla", "rwkv6"):
+            parts["log_decay"] = rest.pop(0)
+        if "delta" in member:
+            parts["beta_BTH"] = rest.pop(0)
+        if member == "rwkv6":
+            parts["bonus_HK"] = rest.pop(0)
+        return parts
+
+    def through(backend: str) -> Call:
+        return lambda q, k, v, *rest: recur(q, k, v, **named(rest, q.shape[2]), backend=backend)[0]
+
+    name = title(member + (" in a CUDA graph" if graph else ""), shape, dim)
+    return Case(name, shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
+
+
+def _fla(member: str) -> Call:
+    import fla.ops as ops
+
+    if member == "retention":
+        return lambda q, k, v: ops.retention.chunk_retention(q, k, v)[0]
+    if member == "ssd":
+        return lambda q, k, v, g: ops.simple_gla.chunk_simple_gla(q, k, v, g)[0]
+    if member == "gla":
+        return lambda q, k, v, g: ops.gla.chunk_gla(q, k, v, g)[0]
+    if member == "rwkv6":
+        return lambda q, k, v, g, u: ops.rwkv6.chunk_rwkv6(q, k, v, g, u)[0]
+    if member == "delta":
+        return lambda q, k, v, beta: ops.delta_rule.chunk_delta_rule(q, k, v, beta.to(q.dtype))[0]
+    return lambda q, k, v, g, beta: ops.gated_delta_rule.chunk_gated_delta_rule(q, k, v, g, beta)[0]
+
+
+def attention(
+    name: str, shape: tuple[int, int, int], dim: int, stencil: Stencil, soft_cap=None, alibi=False, sink=False
+) -> Case:
+    """Attention with something the vendor path lacks beside FlexAttention, compiled."""
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        found = [normal(B, T, H, dim) for _ in range(3)]
+        return [*found, normal(H, dtype=torch.float32)] if sink else found
+
+    def slopes(q: Tensor) -> Tensor:
+        return 2.0 ** -torch.linspace(0.5, 8, q.shape[2], device=q.device)
+
+    def through(backend: str) -> Call:
+        def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+            extra = (
+                {"alibi_slopes_H": slopes(q).to(q.dtype if q.dtype.itemsize == 8 else torch.float32)} if alibi else {}
+            )
+            sinks = rest[0] if sink else None
+            return attend(q, k, v, stencil=stencil, soft_cap=soft_cap, sink_logits_H=sinks, backend=backend, **extra)
+
+        return run
+
+    peer = lambda: _flex(shape, stencil, soft_cap, slopes if alibi else None, sink)  # noqa: E731
+    return Case(title(name, shape, dim), shape, "FlexAttention", make, through("triton"), through("reference"), peer)
+
+
+def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None, slopes, sink: bool) -> Call:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    T = shape[1]
+    span = stencil.size or T
+
+    def seen(b, h, t, s):
+        return (t >= s) & (t - s < span)
+
+    def capped(x, b, h, t, s):
+        return soft_cap * torch.tanh(x / soft_cap)
+
+    block_mask = create_block_mask(seen, None, None, T, T, device="cuda")
+    compiled = torch.compile(flex_attention, dynamic=False)
+    heads_first = lambda *xs: (x.transpose(1, 2) for x in xs)  # noqa: E731
+
+    def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+        change = capped if soft_cap else None
+        if slopes is not None:
+            rates = slopes(q)
+
+            def change(x, b, h, t, s):
+                return x - rates[h] * (t - s)
+
+        if not sink:
+            return compiled(*heads_first(q, k, v), score_mod=change, block_mask=block_mask).transpose(1, 2)
+        o, lse = compiled(*heads_first(q, k, v), block_mask=block_mask, return_lse=True)
+        return (o * torch.sigmoid(lse - rest[0][:, None])[..., None].to(o.dtype)).transpose(1, 2)
+
+    return run
+
+
+def plain(shape: tuple[int, int, int], dim: int) -> Case:
+    """Plain causal attention: our dispatch and torch's own call must be the same path."""
+
+    def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        heads_first = (x.transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(*heads_first, is_causal=True).transpose(1, 2)
+
+    def through(backend: str) -> Call:
+        return lambda q, k, v: attend(q, k, v, stencil=Stencil(), backend=backend)
+
+    make = lambda B, T, H: [normal(B, T, H, dim) for _ in range(3)]  # noqa: E731
+    return Case(title("causal", shape, dim), shape, "SDPA", make, through("auto"), through("reference"), lambda: torchs)
