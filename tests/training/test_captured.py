@@ -104,6 +104,8 @@ def test_a_cpu_says_why_it_captures_nothing() -> None:
     assert (plain.step_mode, plain.step_reason) == ("eager", "CUDA graphs need a CUDA device, found cpu")
     with pytest.raises(RuntimeError, match="need a CUDA device"):
         trainer("captured").run(1)
+    with pytest.raises(ValueError, match="unknown mode 'graph'; known: auto, captured, eager"):
+        trainer("graph")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -5,6 +5,9 @@ rate. The text lies on the device, a counter on the device says which step of th
 device until someone looks. So a replay needs nothing from the host, and reads exactly the batches of the plain loop.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch exports its foreach functions under a leading underscore only.
+
 from __future__ import annotations
 
 import contextlib
@@ -19,6 +22,7 @@ from evo.compiler.organism import Organism
 from evo.data.batches import training_starts
 from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
+from evo.kernels.fused import windows
 from evo.training.device import autocast
 from evo.training.device_updates import DeviceUpdate
 from evo.training.half_weights import HalfWeights
@@ -53,7 +57,6 @@ class DeviceStep:
         self.update = DeviceUpdate(optimizer, spec.clip, copies)
         self.addresses = self._addresses()
         self.text = torch.from_numpy(corpus.train.copy()).to(device)
-        self.window = torch.arange(context + 1, device=device)
         self.starts_SB = torch.zeros(block, spec.batch, dtype=torch.int64, device=device)
         self.scales_S, self.losses_S = torch.zeros(block, device=device), torch.zeros(block, device=device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)
@@ -81,15 +84,14 @@ class DeviceStep:
 
     def body(self) -> None:
         """Gather the windows, forward, backward, clip, update, note the loss, count."""
-        starts_1B = self.starts_SB.index_select(0, self.row)
-        rows_BT = self.text[starts_1B.view(-1, 1) + self.window].long()
+        inputs_BT, targets_BT = windows(self.text, self.starts_SB, self.row, self.context)
         for parameter in self.update.parameters:
             parameter.grad = None
         with self.half or contextlib.nullcontext():
             if self.half is not None and not self.update.renews_copies:
                 self.half.refresh()
             with autocast(self.device, self.spec.precision):
-                loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:])
+                loss = self.model.loss(inputs_BT, targets_BT)
             if self.half is not None:
                 self.half.settle()
         loss.backward()

@@ -5,10 +5,13 @@ once. So a step can be captured in a CUDA graph, and the optimizer's own state d
 are updated here are the ones it holds.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch exports its foreach functions under a leading underscore only.
+
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +36,7 @@ class DeviceUpdate:
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, clip: float | None, copies: Mapping[Tensor, Tensor] | None = None
+        self, optimizer: torch.optim.Optimizer, clip: float | None, copies: dict[Tensor, Tensor] | None = None
     ) -> None:
         self.optimizer, self.clip, self.copies = optimizer, clip, copies
         self.groups: list[tuple[str, Group]] = list(zip(rules(optimizer), optimizer.param_groups, strict=True))

@@ -5,6 +5,9 @@ launch in a small model's step. Here the gradient is written in float32 by the p
 values, or gate and up, read one input: their copies lie side by side, and one wide product does for all of them.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch exports its foreach functions under a leading underscore only.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -28,7 +31,7 @@ class HalfWeights(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.copies: dict[nn.Parameter, Tensor] = {}
+        self.copies: dict[Tensor, Tensor] = {}
         self._groups: dict[nn.Parameter, tuple[tuple[nn.Parameter, ...], Tensor]] = {}
         self._calls: list[Call] | None = []
         self._made: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}

@@ -22,6 +22,8 @@ from evo.training.schedules import lr_scale
 GUARD_EVERY = 16
 """Steps between two looks at the loss on an accelerator, where looking waits for the device."""
 
+MODES = ("auto", "captured", "eager")
+
 
 class DivergedError(Exception):
     """The loss is no longer a finite number."""
@@ -74,32 +76,36 @@ class Trainer:
         self.offset, self.step = offset, 0
         self.is_whole = True
         """Whether weights, optimizer and step agree: false only while a step is being applied."""
-        self.mode, self.step_reason = mode, "no step has been prepared"
-        self._captured: CapturedStep | None = None
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+        self.mode, self.step_reason = mode, "asked for" if mode == "eager" else "no step has been prepared"
+        self._is_refused = False
+        self.captured: CapturedStep | None = None
+        """The steps that `run` replays; None before `prepare`, and where steps are eager."""
 
     @property
     def step_mode(self) -> str:
         """`captured` or `eager`."""
-        return "eager" if self._captured is None else "captured"
+        return "eager" if self.captured is None else "captured"
 
     def prepare(self) -> None:
         """Capture a step, unless the one there is still fits or none is wanted. `run` does so on its own.
 
         Raises RuntimeError if captured steps were asked for and cannot be had.
         """
-        if self.mode == "eager":
-            self.step_reason = "asked for"
+        if self.mode == "eager" or self._is_refused:
             return
-        if self._captured is not None and self._captured.is_current():
-            self._captured.begin()
+        if self.captured is not None and self.captured.is_current():
+            self.captured.begin()
             return
         self.model.train()
-        last = self.steps - 1
-        self._captured, self.step_reason = captured_step(
+        schedule, steps = self.spec.schedule, self.steps
+        self.captured, self.step_reason = captured_step(
             self.model, self.corpus, self.spec, self.context, self.optimizer,
-            lambda step: lr_scale(self.spec.schedule, min(step, last), self.steps), self.offset, GUARD_EVERY,
+            lambda step: lr_scale(schedule, min(step, steps - 1), steps), self.offset, GUARD_EVERY,
         )  # fmt: skip
-        if self._captured is None and self.mode == "captured":
+        self._is_refused = self.captured is None
+        if self._is_refused and self.mode == "captured":
             raise RuntimeError(self.step_reason)
 
     def run(
@@ -143,10 +149,10 @@ class Trainer:
             return self.model.loss(inputs_BT, targets_BT)
 
     def _step(self) -> torch.Tensor:
-        if self._captured is None:
+        if self.captured is None:
             return self._eager_step()
         self.is_whole = False
-        loss = self._captured.take(self.step)
+        loss = self.captured.take(self.step)
         self.step += 1
         self.is_whole = True
         return loss

@@ -110,6 +110,9 @@ class TrainingRun:
             f"({len(self.corpus.train):,} bytes to train on, {len(self.corpus.held_out):,} held out)",
             f"steps {self.trainer.step} to {self.trainer.steps}, {train.batch} x {self.trainer.context} tokens each",
         ]
+        if self.trainer.device.type != "cpu":
+            self.trainer.prepare()
+            lines.append(f"{self.trainer.step_mode} steps: {self.trainer.step_reason}")
         return [*lines, *(f"warning: {warning}" for warning in self.corpus.warnings)]
 
     def carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int) -> TrainResult:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evo.kernels.fused import ACTS, add_norm, cross_entropy, embed, gated, linear_cross_entropy, norm, rotate
+from evo.kernels.fused import ACTS, add_norm, cross_entropy, embed, gated, linear_cross_entropy, norm, rotate, windows
 from evo.kernels.fused.adamw import AdamWTable, Rates
 from evo.kernels.triton_support import is_interpreting
 
@@ -198,6 +198,17 @@ def test_embed(N, V, D, dtype):
     """Rows by token, and their gradient summed over the tokens that chose them: exact in float32 but for the order."""
     tokens = torch.randint(V, (N,), generator=torch.Generator().manual_seed(0)).to(DEVICE)
     check(lambda w: embed(tokens, w, backend="triton"), lambda w: w[tokens], [normal(V, D, dtype=dtype)])
+
+
+def test_windows():
+    """The bytes from each start of the row that the device names, and those one later."""
+    text = torch.arange(2000, device=DEVICE).remainder(251).to(torch.uint8)
+    starts, row = torch.tensor([[0, 1, 2], [5, 1689, 77]], device=DEVICE), torch.tensor([1], device=DEVICE)
+    poison()
+    inputs, targets = windows(text, starts, row, 310)
+    expected = text.long()[starts[1][:, None] + torch.arange(311, device=DEVICE)]
+    assert torch.equal(inputs, expected[:, :-1])
+    assert torch.equal(targets, expected[:, 1:])
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])

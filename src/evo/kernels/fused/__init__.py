@@ -4,8 +4,8 @@ Each function is the plain torch expression, and on CUDA a Triton kernel with it
 float32 whatever the dtype of the tensors.
 
 Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rotate` (RoPE on queries and keys),
-`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward), and in
-`adamw` a clipped AdamW step over many tensors in three launches.
+`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward), `windows` (of a
+text, as batches), and in `adamw` a clipped AdamW step over many tensors in three launches.
 """
 
 from evo.kernels.fused.add_norm import add_norm, norm
@@ -14,6 +14,7 @@ from evo.kernels.fused.embed import embed
 from evo.kernels.fused.gated import ACTS, gated
 from evo.kernels.fused.rotate import rotate
 from evo.kernels.fused.support import is_fused
+from evo.kernels.fused.windows import windows
 
 __all__ = [
     "ACTS",
@@ -26,4 +27,5 @@ __all__ = [
     "norm",
     "rotate",
     "soft_capped",
+    "windows",
 ]

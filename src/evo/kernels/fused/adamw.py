@@ -5,6 +5,9 @@ gathered. The table may be filled after the launches were captured in a CUDA gra
 how gradients that the capture itself allocates are found.
 """
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+# A Triton kernel's launch is typed as a call of the Python function under its decorator.
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,11 @@
 """act(gate) * up in one launch each way (Shazeer 2020, arXiv 2002.05202)."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+# A Triton kernel's launch is typed as a call of the Python function under its decorator.
+
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,11 +32,16 @@ def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
 
 
 def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
-    """Rows and columns of a tile, and the grid."""
+    """Rows and columns of a tile, and the grid. The widest tile that leaves the fewest columns empty."""
     width = gate.shape[-1]
-    cols = min(512, padded_to(width))
+    cols = min((512, 256, 128), key=lambda size: -(-width // size) * size) if width > 128 else padded_to(width)
     rows = 2048 // cols
     return rows, cols, (-(-(gate.numel() // width) // rows), -(-width // cols))
+
+
+def _unit(*counts: int) -> int:
+    """The largest power of two up to 8 that divides all."""
+    return math.gcd(8, *counts)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -48,7 +57,11 @@ def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
     out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     rows, cols, grid = _tiles(gate)
     g, u = _flat(gate), _flat(up)
-    triton_gated.gated_forward[grid](g, u, out, *g.shape, g.stride(0), u.stride(0), act, rows, cols)
+    (N, width), strides = g.shape, (g.stride(0), u.stride(0))
+    unit = _unit(width, *strides)
+    triton_gated.gated_forward[grid](
+        g, u, out, N, width // unit, *(stride // unit for stride in strides), act, unit, rows, cols
+    )
     return out
 
 
@@ -65,11 +78,13 @@ def _gated_backward(dout: Tensor, gate: Tensor, up: Tensor, act: str) -> Tensor:
     joint = _joint(gate)
     rows, cols, grid = _tiles(gate)
     g, u = _flat(gate), _flat(up)
-    N, width = g.shape
+    (N, width), strides = g.shape, (g.stride(0), u.stride(0))
+    unit = _unit(width, *strides)
     dgate, dup = joint.view(N, 2 * width).split(width, -1)
     triton_gated.gated_backward[grid](
-        dout.contiguous(), g, u, dgate, dup, N, width, g.stride(0), u.stride(0), *[2 * width] * 2, act, rows, cols
-    )
+        dout.contiguous(), g, u, dgate, dup, N, width // unit, *(stride // unit for stride in strides),
+        act, unit, rows, cols,
+    )  # fmt: skip
     return joint
 
 

@@ -31,28 +31,31 @@ def slope(x, ACT: tl.constexpr):
 
 @triton.jit
 def gated_forward(
-    gate, up, out, rows, F, gate_stride, up_stride, ACT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr
-):
-    """out (rows, F) dense; gate and up have dense columns."""
+    gate, up, out, rows, F, gate_stride, up_stride,
+    ACT: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """out (rows, F) dense; gate and up have dense columns. F and strides count in units of UNIT elements, so that the
+    compiler knows how wide it may load."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
-    inside = (row < rows) & (col < F)
-    g = tl.load(gate + row * gate_stride + col, mask=inside, other=0.0).to(tl.float32)
-    u = tl.load(up + row * up_stride + col, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * F + col, (activate(g, ACT) * u).to(out.dtype.element_ty), mask=inside)
+    inside = (row < rows) & (col < F * UNIT)
+    g = tl.load(gate + row * (gate_stride * UNIT) + col, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * (up_stride * UNIT) + col, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * (F * UNIT) + col, (activate(g, ACT) * u).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def gated_backward(
-    dout, gate, up, dgate, dup, rows, F, gate_stride, up_stride, dgate_stride, dup_stride,
-    ACT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    dout, gate, up, dgate, dup, rows, F, gate_stride, up_stride,
+    ACT: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """dgate and dup; dout (rows, F) dense."""
+    """dgate and dup, the halves of a dense (rows, 2 F); dout (rows, F) dense. Units as in the forward."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
-    inside = (row < rows) & (col < F)
-    d = tl.load(dout + row * F + col, mask=inside, other=0.0).to(tl.float32)
-    g = tl.load(gate + row * gate_stride + col, mask=inside, other=0.0).to(tl.float32)
-    u = tl.load(up + row * up_stride + col, mask=inside, other=0.0).to(tl.float32)
-    tl.store(dgate + row * dgate_stride + col, (d * u * slope(g, ACT)).to(dgate.dtype.element_ty), mask=inside)
-    tl.store(dup + row * dup_stride + col, (d * activate(g, ACT)).to(dup.dtype.element_ty), mask=inside)
+    inside = (row < rows) & (col < F * UNIT)
+    d = tl.load(dout + row * (F * UNIT) + col, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(gate + row * (gate_stride * UNIT) + col, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * (up_stride * UNIT) + col, mask=inside, other=0.0).to(tl.float32)
+    at = row * (2 * F * UNIT) + col
+    tl.store(dgate + at, (d * u * slope(g, ACT)).to(dgate.dtype.element_ty), mask=inside)
+    tl.store(dup + at, (d * activate(g, ACT)).to(dup.dtype.element_ty), mask=inside)

@@ -1,5 +1,8 @@
 """Triton kernels: x + y and its RMS or layer norm in one pass, and the backward of both in one pass."""
 
+# pyright: reportGeneralTypeIssues=false
+# What `triton.jit` returns is typed as never returning.
+
 import triton
 import triton.language as tl
 
@@ -55,6 +58,9 @@ def norm_backward(
         inside, at = (row < rows) & (col < D), row * D + col
         normed, scale = hat(tl.load(total + at, mask=inside, other=0.0).to(tl.float32), col < D, D, eps, CENTER)
         g = tl.load(dout + at, mask=inside, other=0.0).to(tl.float32)
+        through = tl.zeros((ROWS, PADDED), tl.float32)
+        if SUM:
+            through = tl.load(dtotal + at, mask=inside, other=0.0).to(tl.float32)
         share_gain += g * normed
         if BIAS:
             share_bias += g
@@ -63,9 +69,7 @@ def norm_backward(
         result = g - normed * along
         if CENTER:
             result -= tl.sum(g, 1)[:, None] / D
-        result *= scale
-        if SUM:
-            result += tl.load(dtotal + at, mask=inside, other=0.0).to(tl.float32)
+        result = result * scale + through
         tl.store(dx + at, result.to(dx.dtype.element_ty), mask=inside)
         if SPLIT:
             tl.store(dy + at, result.to(dy.dtype.element_ty), mask=inside)

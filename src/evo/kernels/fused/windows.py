@@ -1,0 +1,30 @@
+"""A training step's windows, cut from a text that lies on the device."""
+
+# pyright: reportCallIssue=false, reportArgumentType=false
+# A Triton kernel's launch is typed as a call of the Python function under its decorator.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evo.kernels.triton_support import machine_reasons
+
+COLS = 256
+
+
+def windows(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, T) int64, T = `context`: text (bytes,) uint8 from starts_SB[row_1] on, and a byte later.
+
+    starts_SB: (S, B) int64, dense, each at most bytes - T - 1. row_1: (1,) int64 on the device, which no host reads.
+    """
+    batch = starts_SB.shape[1]
+    if machine_reasons(text.device.type, "float32"):
+        starts_B1 = starts_SB.index_select(0, row_1).view(-1, 1)
+        rows_BT = text[starts_B1 + torch.arange(context + 1, device=text.device)].long()
+        return rows_BT[:, :-1], rows_BT[:, 1:]
+    from evo.kernels.fused import triton_windows
+
+    inputs, targets = (torch.empty(batch, context, dtype=torch.int64, device=text.device) for _ in range(2))
+    triton_windows.windows[(batch, -(-context // COLS))](text, starts_SB, row_1, inputs, targets, batch, context, COLS)
+    return inputs, targets
