@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -36,7 +36,7 @@ class Backend:
 
     name: str
     run: Callable
-    reasons: Callable[[Problem], list[str]]
+    reasons: Callable[[Any], list[str]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def probe(
     `lse_BHT` is the natural log-sum-exp of every row, as flash kernels return it (learned sink included); without
     it the probe computes it for the rows it samples. Raises BackendError when `backend="triton"` cannot run.
     """
-    scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
+    scale = float(q_BTHK.shape[-1] ** -0.5) if scale is None else scale
     reasons = machine_reasons(q_BTHK.device.type, str(q_BTHK.dtype).removeprefix("torch."))
     if backend == "triton" and reasons:
         raise BackendError(f"probe: backend 'triton' cannot run this problem: {'; '.join(reasons)}")

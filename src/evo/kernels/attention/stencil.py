@@ -54,22 +54,29 @@ class Stencil:
         if self.causal:
             seen = seen & ~ahead
         if self.kind == "prefix":
-            seen = seen | (key_1S < self.size)
+            seen = seen | (key_1S < self._size)
         return seen & (key_1S >= 0)
+
+    @property
+    def _size(self) -> int:
+        """The size, which every kind but `full` has."""
+        assert self.size is not None
+        return self.size
 
     def _near(self, query_T1: Tensor, key_1S: Tensor) -> Tensor:
         distance = query_T1 - key_1S
         if not self.causal:
             distance = distance.abs()
         if self.kind == "window":
-            return distance < self.size
+            return distance < self._size
         if self.kind == "dilated":
-            return (distance < self.size * self.dilation) & (distance % self.dilation == 0)
+            return (distance < self._size * self.dilation) & (distance % self.dilation == 0)
         if self.kind == "block":
-            return query_T1 // self.size == key_1S // self.size
+            return query_T1 // self._size == key_1S // self._size
         if self.kind == "ring":
+            assert self.period is not None
             round_trip = distance % self.period
             if not self.causal:
                 round_trip = torch.minimum(round_trip, (self.period - round_trip) % self.period)
-            return round_trip < self.size
+            return round_trip < self._size
         return torch.ones_like(distance, dtype=torch.bool)

@@ -126,6 +126,7 @@ def _outer_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
 
 def _delta_maps(c: Chunks) -> ChunkMap:
     """The delta rule: pseudo-values W solve (I + beta A) W = beta (V - K S), then all is an outer update with W."""
+    assert c.beta_C1 is not None
     among_keys, scores = decayed_scores(torch.stack([c.k, c.q]), c.k, c.upto, c.upto, strict=False)
     among_keys = (among_keys * c.beta_C1).tril(-1)
     sides = torch.cat([c.beta_C1 * c.v, c.beta_C1 * _decayed(c.k, c.upto)], dim=-1)
@@ -137,6 +138,7 @@ def _delta_maps(c: Chunks) -> ChunkMap:
 
 def _removal_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
     """Generalised delta: what a reads, U, solves (I - A_ab) U = a S + A_ak V; b writes it back."""
+    assert c.a is not None and c.b is not None
     writers = torch.stack([c.b, c.k])
     on_b, on_k = decayed_scores(c.a, writers, c.before, c.upto, strict=True)
     sides = torch.cat([on_k @ c.v, _decayed(c.a, c.before)], dim=-1)

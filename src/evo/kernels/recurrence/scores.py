@@ -24,7 +24,7 @@ def decayed_scores(x_CK: Tensor, y_CK: Tensor, upto_x: Tensor | None, upto_y: Te
     C is a power of two for channel decays. Returns (..., C, C).
     """
     mask = lower_mask(x_CK.shape[-2], x_CK.device, strict)
-    if upto_x is None:
+    if upto_x is None or upto_y is None:
         return (x_CK @ y_CK.transpose(-1, -2)).masked_fill(~mask, 0.0)
     if upto_x.shape[-1] == 1:
         left = (upto_x - upto_y.transpose(-1, -2)).masked_fill(~mask, float("-inf")).exp()
