@@ -39,7 +39,7 @@ def seed_document(**train: Any) -> str:
 def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
     """A search of two generations of three, unless told otherwise."""
     spec = EvolveSpec(**{"generations": 2, "population": 3, "cells": 8, "crossover": 0.4, **evolve})
-    return Settings(seeds or (seed_document(),), "/nowhere", spec, "cpu", workers, max_seconds)
+    return Settings(seeds or (seed_document(),), "/nowhere", spec, workers=workers, max_seconds=max_seconds)
 
 
 class Quiet:

@@ -31,7 +31,7 @@ GATED = BODY % ("", "{kind: gated}")
 SAME = BODY % ("position: {kind: learned}, norm: {kind: layer}, ", "{kind: dense, act: gelu, ratio: 4}")
 TRAIN = "\ntrain: {steps: 1000000, batch: 32, optimizer: {kind: adamw, lr: 1e-3}}\n"
 SHAPES = {"defaults: rope, rms, SwiGLU": GATED, "the same GPT": SAME}
-COMMAND = "python -c \"from pathlib import Path; from evo.bench.step import write; write(Path('{path}'))\""
+COMMAND = "evo bench step --out {path}"
 FAMILIES = {
     "matrix products": ("nvjet", "gemm", "cublas", "splitK"),
     "attention (cuDNN)": ("cudnn", "fmha", "flash"),

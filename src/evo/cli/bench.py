@@ -1,4 +1,4 @@
-"""`evo bench train|kernels`: side by side, in one run."""
+"""`evo bench train|step|kernels`: side by side, in one run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ from evo.cli.documents import Json
 command = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Measure speed side by side."
 )
-
-
-@command.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Keeps `train` a subcommand."""
 
 
 @command.command()
@@ -43,3 +38,34 @@ def train(
     if out is not None:
         title = "Training throughput, one CPU thread, width 192, 4 layers, 6 heads, context 192, batch 6"
         write_table(out, title, f"evo bench train --rounds {rounds}", markdown(cells))
+
+
+@command.command()
+def step(
+    out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/step.md"),
+    rounds: Annotated[int, typer.Option(min=1, help="How often every way is timed.")] = 9,
+) -> None:
+    """One captured training step of a tiny GPT on a GPU, beside plain torch, its CUDA graph, and torch.compile."""
+    _require_cuda()
+    from evo.bench.step import write
+
+    print(view.table(write(out, rounds)))
+
+
+@command.command()
+def kernels(
+    out: Annotated[Path, typer.Option(help="The folder that kernels.md goes to.")] = Path("results/bench"),
+    only: Annotated[list[str] | None, typer.Option(help="Only the cases whose name begins so.")] = None,
+) -> None:
+    """Our kernels on a GPU beside SDPA, FlexAttention and flash-linear-attention (where installed)."""
+    _require_cuda()
+    from evo.bench.kernels import run
+
+    print(run(out, only or ()))
+
+
+def _require_cuda() -> None:
+    """Raise DiagnosticError (EVO510) on a machine without a CUDA device."""
+    from evo.training.device import choose_device
+
+    choose_device("cuda")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Kernels, read_valid
 
 
 def command(
@@ -18,6 +18,7 @@ def command(
     seed: Annotated[int | None, typer.Option(min=0, help="Seeds every random choice.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    kernels: Kernels = "auto",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; 0 runs in this one. One a core by default.")
     ] = None,
@@ -44,6 +45,7 @@ def command(
         root=str(cfgs[0].resolve().parent),
         evolve=_overridden(loaded[0].document.evolve, changes),
         device=chosen,
+        kernels=kernels,
         workers=default_workers(chosen) if workers is None else workers,
         max_seconds=max_seconds,
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json
+from evo.cli.documents import Json, Kernels
 
 
 def command(
@@ -21,6 +21,7 @@ def command(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest bytes.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    kernels: Kernels = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -29,6 +30,7 @@ def command(
     Decodes step by step from the mixers' caches and states.
     """
     from evo.compiler.build import build
+    from evo.compiler.kernels import use_kernels
     from evo.compiler.resolve import resolve
     from evo.training.checkpoint import load_checkpoint
     from evo.training.device import choose_device
@@ -38,6 +40,7 @@ def command(
     saved = load_checkpoint(checkpoint / FILE if checkpoint.is_dir() else checkpoint)
     plan = resolve(saved.document.organism)
     model = build(plan, saved.document.train.seed, choose_device(device), saved.weights)
+    use_kernels(model, kernels, batch=1, tokens=1)
     sampled = generate(model, os.fsencode(prompt), tokens, temperature=temperature, top_k=top_k, seed=seed)
     if as_json:
         text = bytes(sampled).decode(errors="replace")

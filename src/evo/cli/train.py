@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Kernels, read_valid
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Kernels = Annotated[
-    str, typer.Option(help="auto, reference, triton, ...: one backend for every mixer, never replaced.")
-]
 
 
 def command(

@@ -21,7 +21,7 @@ def control(settings: Settings, journal: Journal, engine: Engine, observer: Obse
     lineage = Lineage(journal, settings.evolve.inherit)
     seed, steps = lineage.line(winner)[-1], lineage.steps(winner)
     observer.control_began(steps)
-    task = Task(seed.document, settings.root, settings.device, steps=steps, tolerance=None)
+    task = Task(seed.document, settings.root, settings.device, settings.kernels, steps=steps, tolerance=None)
     (outcome,) = engine.map([Job(CONTROL, FUNCTION, task)])
     trained, own = outcome_of(outcome), journal.evaluation(winner)
     assert own is not None

@@ -16,6 +16,7 @@ from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.base.streams import Stream
 from evo.compiler.build import build
+from evo.compiler.kernels import use_kernels
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
@@ -42,13 +43,15 @@ class Task:
     """All that an evaluation depends on.
 
     document: canonical YAML. root: the folder that relative corpus paths start from. parents: weights of the parents
-    as safetensors, or nothing for a fresh start. origins: see `Proposal`. steps: overrides the document's. offset:
+    as safetensors, or nothing for a fresh start. kernels: the backend asked for; a candidate it cannot run fails.
+    origins: see `Proposal`. steps: overrides the document's. offset:
     steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes none.
     """
 
     document: str
     root: str
     device: str = "cpu"
+    kernels: str = "auto"
     parents: tuple[bytes, ...] = ()
     origins: Origins = ()
     steps: int | None = None
@@ -86,6 +89,8 @@ def evaluate(task: Task) -> Evaluation:
     corpus = load_corpus(document.train.task.corpus, Path(task.root))  # type: ignore[attr-defined]
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in task.parents], task.origins)
     model = build(plan, document.train.seed, task.device, base)
+    context = document.train.context or document.organism.context
+    use_kernels(model, task.kernels, batch=document.train.batch, tokens=context)
     leak = find_leak(model)
     if leak is not None:
         message = f"outputs before token {leak.cut} depend on later inputs (values {leak.in_values:.1e})"

@@ -45,6 +45,7 @@ class Settings:
     root: str
     evolve: EvolveSpec
     device: str = "cpu"
+    kernels: str = "auto"
     workers: int = 1
     max_seconds: float | None = None
     max_memory_bytes: int | None = None
@@ -128,7 +129,16 @@ class RunDirectory:
             evolve = parse(write({**data["seeds"][0], "evolve": data["evolve"]})).document.evolve
             seeds = tuple(to_yaml(parse(write(seed)).document) for seed in data["seeds"])
             count = how["workers"] if workers is None else workers
-            return Settings(seeds, data["root"], evolve, how["device"], count, how["max_seconds"], how["max_memory"])
+            return Settings(
+                seeds=seeds,
+                root=data["root"],
+                evolve=evolve,
+                device=how["device"],
+                kernels=how["kernels"],
+                workers=count,
+                max_seconds=how["max_seconds"],
+                max_memory_bytes=how["max_memory"],
+            )
         except (KeyError, TypeError, IndexError, DiagnosticError) as error:
             message = f"{self.settings_file} is damaged: {type(error).__name__}: {error}"
             raise DiagnosticError([Diagnostic("EVO600", message)]) from None
@@ -180,6 +190,7 @@ def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]
         "corpora": corpora,
         "how": {
             "device": settings.device,
+            "kernels": settings.kernels,
             "workers": settings.workers,
             "max_seconds": settings.max_seconds,
             "max_memory": settings.max_memory_bytes,

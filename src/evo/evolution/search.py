@@ -110,6 +110,7 @@ class Search:
             document=candidate.document,
             root=self.settings.root,
             device=self.settings.device,
+            kernels=self.settings.kernels,
             parents=tuple(pack_weights(weights) for weights in parents),
             origins=candidate.origins,
             offset=candidate.steps_before,

@@ -138,7 +138,8 @@ def _delta_maps(c: Chunks) -> ChunkMap:
 
 def _removal_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
     """Generalised delta: what a reads, U, solves (I - A_ab) U = a S + A_ak V; b writes it back."""
-    assert c.a is not None and c.b is not None
+    assert c.a is not None
+    assert c.b is not None
     writers = torch.stack([c.b, c.k])
     on_b, on_k = decayed_scores(c.a, writers, c.before, c.upto, strict=True)
     sides = torch.cat([on_k @ c.v, _decayed(c.a, c.before)], dim=-1)
