@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evo.kernels.recurrence import triton_delta
 from evo.kernels.recurrence.triton_launch import blocks_for, decay_kind, dense, precision
-from evo.kernels.recurrence.triton_operator import like_decay, step_gradients, walk
+from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient, step_gradients, walk
 from evo.kernels.triton_support import aligned, padded
 
 TINY = 1e-12
@@ -103,7 +103,7 @@ def _backward(ctx, do, dfinal, _errors, _inverses):
     scale = ctx.scale
     dv, dots_BHT, dinitial = errors_back(do, q, k, beta, log_decay, inverses, errors, dfinal, scale)
     flipped, dflipped = (None if s is None else s.transpose(2, 3) for s in (initial, dfinal))
-    needs_decay = log_decay is not None and ctx.needs_input_grad[4]
+    needs_decay = log_decay is not None and log_decay.ndim == 3 and ctx.needs_input_grad[4]
     with_q, with_k = (q, k) if needs_decay else (None, None)
     dq, dot_q, _ = walk(do, errors, k, log_decay, None, beta, None, with_q, flipped, False, False, False, False, scale)
     dk, dot_read, _ = walk(dv, errors, k, log_decay, None, beta, None, with_k, flipped, False, True, False, False, -1.0)
@@ -112,7 +112,11 @@ def _backward(ctx, do, dfinal, _errors, _inverses):
     ddecay = None
     if needs_decay:
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = like_decay(step_gradients(dot_q + 2.0 * dot_read, dot_k, at_end, False), log_decay)
+        ddecay = step_gradients(dot_q + 2.0 * dot_read, dot_k, at_end, False).to(log_decay.dtype)
+    elif log_decay is not None and ctx.needs_input_grad[4]:
+        sums, aged = aged_dots(do, errors, k, log_decay, beta, q, flipped, False, False)
+        reads, _ = aged_dots(dv, errors, k, log_decay, beta, k, flipped, True, False)
+        ddecay = rate_gradient(aged, sums * scale - reads, dfinal, log_decay)
     dbeta = (dots_BHT.transpose(1, 2) / beta.float()).to(beta.dtype)
     return dq, dk, dv, dbeta, ddecay, None if initial is None else dinitial.to(initial.dtype), None
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.recurrence.problem import RecurrenceProblem
-from evo.kernels.recurrence.triton_launch import Walk, launch_walk
+from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk
 from evo.kernels.triton_support import widened
 
 
@@ -33,6 +33,28 @@ def _(x, y, z, log_decay, x_weight, y_weight, add, dot_with, initial, back, stri
     return out, dots, z.new_empty((B, H, A, z.shape[3]) if final else 0, dtype=torch.float32)
 
 
+@torch.library.custom_op("evo::aged_dots", mutates_args=())
+def aged_dots(
+    x: Tensor, y: Tensor, z: Tensor, rate: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
+    strict: bool, before: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Sums (B, H) and aged states (B, H, A, Z) of `triton_aged.aged_dots`; not differentiable itself."""
+    return launch_aged(x, y, z, rate, y_weight, dot_with, initial, strict, before)
+
+
+@aged_dots.register_fake
+def _(x, y, z, rate, y_weight, dot_with, initial, strict, before):
+    B, _, H, A = x.shape
+    return x.new_empty(B, H, dtype=torch.float32), x.new_empty(B, H, A, z.shape[3], dtype=torch.float32)
+
+
+def rate_gradient(aged_BHAZ: Tensor, sums_BH: Tensor, dfinal: Tensor | None, rate: Tensor) -> Tensor:
+    """Gradient (H,) of a constant rate: what all pairs of steps add, and what the final state's entries do by age."""
+    if dfinal is not None:
+        sums_BH = sums_BH + (aged_BHAZ.transpose(2, 3) * dfinal).sum((2, 3))
+    return sums_BH.sum(0).to(rate.dtype)
+
+
 def step_gradients(dot_query_BHT: Tensor, dot_key_BHT: Tensor, at_end_BH: Tensor | None, before: bool) -> Tensor:
     """Gradient of each step's log decay, (B, T, H): whatever was written before a step and read after it passes it."""
     if before:
@@ -42,11 +64,6 @@ def step_gradients(dot_query_BHT: Tensor, dot_key_BHT: Tensor, at_end_BH: Tensor
     if at_end_BH is not None:
         tail = tail + at_end_BH[..., None]
     return tail.transpose(1, 2)
-
-
-def like_decay(steps_BTH: Tensor, log_decay: Tensor) -> Tensor:
-    """Gradients of steps in the shape and dtype of the decay they came from."""
-    return (steps_BTH.sum((0, 1)) if log_decay.ndim == 1 else steps_BTH).to(log_decay.dtype)
 
 
 @torch.library.custom_op("evo::recur_outer", mutates_args=())
@@ -78,7 +95,7 @@ def _backward_outer(ctx, do, dfinal):
     scale, before = ctx.scale, ctx.before
     flipped = None if initial is None else initial.transpose(2, 3)
     dflipped = None if dfinal is None else dfinal.transpose(2, 3)
-    needs_decay = log_decay is not None and ctx.needs_input_grad[3]
+    needs_decay = log_decay is not None and log_decay.ndim == 3 and ctx.needs_input_grad[3]
     with_q, with_k = (q, k) if needs_decay else (None, None)
     dq, dot_q, _ = walk(do, v, k, log_decay, None, None, None, with_q, flipped, False, before, before, False, scale)
     has_initial = initial is not None
@@ -89,7 +106,10 @@ def _backward_outer(ctx, do, dfinal):
     ddecay = None
     if needs_decay:
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = like_decay(step_gradients(dot_q, dot_k, at_end, before), log_decay)
+        ddecay = step_gradients(dot_q, dot_k, at_end, before).to(log_decay.dtype)
+    elif log_decay is not None and ctx.needs_input_grad[3]:
+        sums, aged = aged_dots(do, v, k, log_decay, None, q, flipped, before, before)
+        ddecay = rate_gradient(aged, sums * scale, dfinal, log_decay)
     return dq, dk, dv, ddecay, dinitial.to(initial.dtype) if has_initial else None, None, None
 
 

@@ -1,0 +1,69 @@
+"""The gradient of a decay that is constant per head, without cancellation.
+
+A constant rate r acts on a pair of steps s < t as exp(r (t - s)), so its gradient weighs every pair by its age t - s.
+The walk of `triton_walk` is taken once more, with a second state in which every entry is weighed by its age. (The
+running sum of q·dq - k·dk, exact enough for one step, cancels when it is summed over all of them.)
+"""
+
+import triton
+import triton.language as tl
+
+from evo.kernels.recurrence.triton_walk import HEAD, running_decay
+from evo.kernels.triton_rows import load_rows
+
+
+@triton.jit(do_not_specialize=["T"])
+def aged_dots(
+    x_ptr, y_ptr, z_ptr, rate_ptr, y_weight_ptr, with_ptr, initial_ptr, dot_ptr, aged_ptr,
+    x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, with_b, with_t, with_h, initial_head, initial_a, initial_z, H, T,
+    STRICT: tl.constexpr, BEFORE: tl.constexpr, Y_WEIGHT: tl.constexpr, INITIAL: tl.constexpr,
+    A: tl.constexpr, Z: tl.constexpr, ZB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dot (Z blocks, B, H), sum_t with_t · sum_s (t - s) D(t, s) (x_t · y_s) z_s; and the aged state (B, H, A, Z)."""
+    blocks: tl.constexpr = (Z + ZB - 1) // ZB
+    block = tl.program_id(0) % blocks
+    head = tl.program_id(0) // blocks
+    b = (head // H).to(tl.int64)
+    h = head % H
+    deep = tl.arange(0, A)[:, None]
+    cols = block * ZB + tl.arange(0, ZB)[None, :]
+    state = tl.zeros([A, ZB], tl.float32)
+    aged = tl.zeros([A, ZB], tl.float32)
+    if INITIAL:
+        at = initial_ptr + head.to(tl.int64) * initial_head + deep * initial_a + cols * initial_z
+        state += tl.load(at).to(tl.float32)
+    row = tl.arange(0, C)[:, None]
+    col = tl.arange(0, C)[None, :]
+    total = tl.zeros([C], tl.float32)
+    for i in tl.range(0, tl.cdiv(T, C)):
+        start = i * C
+        rows = start + tl.arange(0, C)
+        x = load_rows(x_ptr + b * x_b + h * x_h, start, x_t, T, C, A, A, True)
+        y = load_rows(y_ptr + b * y_b + h * y_h, start, y_t, T, C, A, A, True)
+        z = load_rows(z_ptr + b * z_b + h * z_h + block * ZB, start, z_t, T, C, ZB, ZB, True)
+        other = load_rows(with_ptr + b * with_b + h * with_h + block * ZB, start, with_t, T, C, ZB, ZB, True)
+        step, upto = running_decay(rate_ptr, rows, T, start, H, b, h, HEAD, C)
+        whole = tl.sum(step, 0)
+        steps = tl.minimum(T - start, C).to(tl.float32)
+        read = upto - step if BEFORE else upto
+        read_age = tl.arange(0, C).to(tl.float32) + (0.0 if BEFORE else 1.0)
+        pair_age = (row - col - (1 if BEFORE else 0)).to(tl.float32)
+        open_ = row > col if STRICT else row >= col
+        pairs = tl.exp2(tl.where(open_, read[:, None] - upto[None, :], float("-inf"))) * pair_age
+        write = tl.exp2(whole - upto)
+        if Y_WEIGHT:
+            weight = tl.load(y_weight_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
+            pairs = pairs * weight[None, :]
+            write = write * weight
+        write_age = tl.maximum(steps - 1.0 - tl.arange(0, C).to(tl.float32), 0.0)
+        scores = tl.dot(x, tl.trans(y), input_precision=PRECISION) * pairs
+        out = tl.dot(x, aged.to(x.dtype), input_precision=PRECISION)
+        out += tl.dot(x, state.to(x.dtype), input_precision=PRECISION) * read_age[:, None]
+        out = tl.dot(scores.to(z.dtype), z, out * tl.exp2(read)[:, None], input_precision=PRECISION)
+        total += tl.sum(out * other.to(tl.float32), 1)
+        fresh = z.to(tl.float32) * write[:, None]
+        aged = (aged + steps * state) * tl.exp2(whole)
+        aged = tl.dot(tl.trans(y), (fresh * write_age[:, None]).to(y.dtype), aged, input_precision=PRECISION)
+        state = tl.dot(tl.trans(y), fresh.to(y.dtype), state * tl.exp2(whole), input_precision=PRECISION)
+    tl.store(dot_ptr + block * (tl.num_programs(0) // blocks) + head, tl.sum(total, 0))
+    tl.store(aged_ptr + (head.to(tl.int64) * A + deep) * Z + cols, aged)
