@@ -88,6 +88,8 @@ def main(args: Sequence[str] | None = None) -> None:
     gc.set_threshold(100_000, 20, 20)  # start-up frees nothing, and looking for garbage meanwhile is a fifth of it
     arguments = list(sys.argv[1:] if args is None else args)
     view.escape_unspellable()
+    if sys.platform == "darwin":  # torch reads it once, when imported: what MPS lacks runs on the CPU, with a warning
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
         app(arguments, prog_name="evo")
     except KeyboardInterrupt:
