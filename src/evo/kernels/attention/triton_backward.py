@@ -51,12 +51,13 @@ def _gradients(
     `lse2` (log 2 units), `delta`, positions and ids come shaped to broadcast, (M, 1) and (1, N) or the other way.
     """
     x, steep, unit = raw_logits(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
-    p = tl.exp2(x * unit - lse2)
+    x = x * unit - lse2
     if MASKED:
         open_ = seen(at_m, at_n, keys, size, sinks, dilation, period, KIND, CAUSAL)
         if SEGMENTS:
             open_ = open_ & (ids_m == ids_n)
-        p = tl.where(open_, p, 0.0)
+        x = tl.where(open_, x, float("-inf"))
+    p = tl.exp2(x)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
     return p, p * (dp - delta) * steep
 

@@ -15,22 +15,24 @@ LOG2_ZERO = tl.constexpr(-144.0)
 
 
 @triton.jit
-def halves(upto, upto_query, upto_base, stride, row, half: tl.constexpr, start, T, K: tl.constexpr, KP: tl.constexpr):
+def halves(upto, upto_query, upto_base, stride, row, level, start, T, K: tl.constexpr, KP: tl.constexpr):
     """What is left of each token at the pivot of its block (early half), or of the pivot at the token (late half).
 
     Only rows beyond T, whose tokens are zero, could ask for more than all.
     """
     cols = tl.arange(0, KP)[None, :]
-    pivot_row = tl.minimum((row // (2 * half)) * (2 * half) + half - 1, T - 1 - start)
+    pivot_row = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
+    pivot_row = tl.minimum(pivot_row, T - 1 - start)
     pivot = tl.load(upto_base + tl.cast(start, tl.int64) * stride + pivot_row * stride + cols, mask=cols < K, other=0.0)
-    late = (row // half) % 2 == 1
+    late = ((row >> level) & 1) == 1
     gap = tl.where(late, upto_query - pivot, pivot - upto)
     return tl.exp2(tl.minimum(gap, 0.0)), late
 
 
 @triton.jit
-def same_block(row, col, size: tl.constexpr):
-    return row // size == col // size
+def same_block(row, col, level):
+    """Whether two tokens lie in the same block of 2 ** (level + 1)."""
+    return (row >> (level + 1)) == (col >> (level + 1))
 
 
 @triton.jit
@@ -73,12 +75,12 @@ def scores(
         cols = tl.arange(0, KP)
         product = product * tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
     total = tl.where(row == col, tl.sum(product, 1)[:, None], 0.0)
-    for level in tl.static_range(LEVELS):
-        left, late = halves(upto, upto_query, upto_base, H * K, row, 1 << level, start, T, K, KP)
+    for level in tl.range(0, LEVELS):
+        left, late = halves(upto, upto_query, upto_base, H * K, row, level, start, T, K, KP)
         q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
         k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
         square = tl.dot(q_late, tl.trans(k_early), input_precision=PRECISION)
-        total += tl.where(same_block(row, col, 2 << level), square, 0.0)
+        total += tl.where(same_block(row, col, level), square, 0.0)
     at = out_ptr + tl.program_id(0).to(tl.int64) * C * C + row * C + col
     tl.store(at, total.to(out_ptr.dtype.element_ty))
 
@@ -117,11 +119,11 @@ def score_gradients(
         tl.store(dbonus_ptr + tl.program_id(0).to(tl.int64) * K + cols, dbonus, mask=cols < K)
         dq = dq * bonus[None, :]
         dk = dk * bonus[None, :]
-    for level in tl.static_range(LEVELS):
-        left, late = halves(upto, upto_query, upto_base, H * K, row, 1 << level, start, T, K, KP)
+    for level in tl.range(0, LEVELS):
+        left, late = halves(upto, upto_query, upto_base, H * K, row, level, start, T, K, KP)
         q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
         k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
-        near = tl.where(same_block(row, col, 2 << level), dscores, 0.0).to(q.dtype)
+        near = tl.where(same_block(row, col, level), dscores, 0.0).to(q.dtype)
         dq += tl.where(late, left, 0.0) * tl.dot(near, k_early, input_precision=PRECISION)
         dk += tl.where(late, 0.0, left) * tl.dot(tl.trans(near), q_late, input_precision=PRECISION)
     store_rows(dq_ptr + b * dq_b + h * dq_h, dq, start, dq_t, T, C, K, KP)

@@ -36,7 +36,8 @@ def recur_channel(
         return o, final.zero_() if initial is None else final.copy_(initial), upto, scores
     triton_channel.scores[(B * H * chunks,)](
         q, k, log_decay, bonus, upto, scores, *q.stride()[:3], *k.stride()[:3], *log_decay.stride()[:3], H, T,
-        bonus is not None, K, padded(K), C, C.bit_length() - 1, precision(v.dtype), num_warps=4, num_stages=1,
+        bonus is not None, K, padded(K), C, C.bit_length() - 1, precision(v.dtype),
+        num_warps=8 if padded(K) >= 128 else 4, num_stages=1,
     )  # fmt: skip
     _values(q, k, v, upto, scores, initial, o, final, scale, False, bonus is not None)
     return o, final, upto, scores
@@ -85,7 +86,7 @@ def recur_channel_backward(
     triton_channel.score_gradients[(B * H * chunks,)](
         q, k, v, do, upto, bonus, dq_inside, dk_inside, dbonus, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         *do.stride()[:3], *dq.stride()[:3], H, T, scale, before, K, V, padded(K), padded(V), C, C.bit_length() - 1,
-        exact, num_warps=8, num_stages=1,
+        exact, num_warps=8 if padded(K) >= 64 else 4, num_stages=1,
     )  # fmt: skip
     _values(k, q, do, upto, scores, dfinal, dv, dinitial, scale, True, before)
     sizes = blocks_for(padded(V), padded(K), B * H, T, q.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ def launch_walk(
     Z = z.shape[3]
     out = torch.empty(B, T, H, Z, dtype=z.dtype, device=z.device)
     final = torch.empty((B, H, A, Z) if how.final else 0, dtype=torch.float32, device=z.device)
-    sizes = blocks_for(padded(A), padded(Z), B * H, T, z.dtype)
+    sizes = replace(blocks_for(padded(A), padded(Z), B * H, T, z.dtype), warps=4)
     pieces = -(-Z // sizes.ZB)
     dots = torch.empty((pieces, B, H, T) if dot_with is not None else 0, dtype=torch.float32, device=z.device)
     if B * H == 0 or T == 0:
