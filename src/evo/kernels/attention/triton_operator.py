@@ -86,7 +86,7 @@ def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, 
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
     ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
     o, lse = attention(
-        widened(q), widened(k), widened(v), parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
-        pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
+        widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
+        parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k, pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
     )  # fmt: skip
     return o[..., : v.shape[3]], lse
