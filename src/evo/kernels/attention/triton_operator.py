@@ -87,6 +87,7 @@ def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, 
     ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
     o, lse = attention(
         widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
-        parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k, pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
+        parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
+        pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
     )  # fmt: skip
     return o[..., : v.shape[3]], lse
