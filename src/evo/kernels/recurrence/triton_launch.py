@@ -32,7 +32,7 @@ def blocks_for(depth: int, width: int, heads: int, time: int, dtype: torch.dtype
     if dtype == torch.float32:
         return Blocks(min(columns, 32), 32 if time > 16 else 16, 4, 1)
     tokens = 64 if time > 32 else 32 if time > 16 else 16
-    return Blocks(columns, tokens, 4 if rows * columns <= 4096 else 8, 2)
+    return Blocks(columns, tokens, 4 if rows * columns <= 4096 else 8, 2 if rows <= 128 else 1)
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -1,0 +1,105 @@
+"""Every kernel compiles for a Hopper GPU without one, and fits its shared memory: what the interpreter cannot show."""
+
+import pytest
+import torch
+
+from evo.kernels.triton_support import is_interpreting
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(is_interpreting(), reason="compiles; TRITON_INTERPRET=1 does not"),
+]
+
+SHARED_BYTES = 232_448
+POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64"}
+
+
+def describe(fn, args, kwargs):
+    """Signature, constants and alignments of a launch, as the driver would specialise it."""
+    bound = dict(zip(fn.arg_names, args, strict=False)) | {n: x for n, x in kwargs.items() if n in fn.arg_names}
+    signature, constants, alignments = {}, {}, {}
+    for i, parameter in enumerate(fn.params):
+        value, name = bound[parameter.name], parameter.name
+        free = parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or (not free and type(value) is int and value == 1):
+            signature[name], constants[(i,)] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[name], alignments[(i,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
+        elif isinstance(value, int):
+            signature[name] = "i32"
+            if value % 16 == 0 and not free:
+                alignments[(i,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "fp32"
+    return signature, constants, alignments
+
+
+@pytest.fixture
+def shared_bytes(monkeypatch):
+    """Launches compile for sm_90 and do not run; the fixture is the list of (kernel, shared memory in bytes)."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    found = []
+
+    def compile_only(self, grid):
+        def launch(*args, **kwargs):
+            options = {name: kwargs[name] for name in ("num_warps", "num_stages") if name in kwargs}
+            source = ASTSource(self, *describe(self, args, kwargs))
+            compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+            found.append((self.__name__, compiled.metadata.shared))
+
+        return launch
+
+    monkeypatch.setattr(triton.runtime.jit.JITFunction, "__getitem__", compile_only)
+    return found
+
+
+def fits(found, *kernels):
+    assert {name for name, _ in found} == set(kernels)
+    assert max(size for _, size in found) <= SHARED_BYTES, found
+
+
+def zeros(*shape, dtype=torch.bfloat16):
+    return torch.zeros(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("dim", [64, 128, 256])
+def test_attention_compiles(shared_bytes, dim):
+    """Forward, backward and probe, with every extra at once."""
+    from evo.kernels.attention import Stencil
+    from evo.kernels.attention.triton_launch import Call, launch_backward, launch_forward
+    from evo.kernels.attention.triton_probe import probe_rows
+
+    q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
+    rates, ids, stencil = zeros(4, dtype=torch.float32), zeros(2, 96, dtype=torch.int64), Stencil("window", 40, sinks=2)
+    call = Call(stencil, 0, 0.1, 5.0)
+    o, lse = launch_forward(q, k, v, rates, rates, ids, ids, call)
+    launch_backward(o, None, q, k, v, o, lse, rates, ids, ids, call)
+    probe_rows(q, k, rates, rates, ids, None, stencil, 0, 0.1, 5.0, 1e-3, 8)
+    fits(shared_bytes, "forward", "output_dots", "query_gradients", "key_gradients", "probe")
+
+
+@pytest.mark.parametrize("dim", [64, 128, 256])
+def test_recurrence_compiles(shared_bytes, dim):
+    """Walks, delta rule, channel decays with a bonus, aged sums."""
+    from evo.kernels.recurrence import triton_channel_operator as channel
+    from evo.kernels.recurrence import triton_delta_operator as delta
+    from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk
+
+    x, gates, rates = zeros(8, 80, 16, dim), zeros(8, 80, 16, dtype=torch.float32), zeros(16, dtype=torch.float32)
+    for back in (False, True):
+        launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
+    launch_aged(x, x, x, rates, gates, x, None, True, False)
+    _, _, errors, inverses = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0)
+    delta.errors_back._init_fn(x, x, x, gates, gates, inverses, errors, None, 1.0)
+    bonus = zeros(16, dim, dtype=torch.float32)
+    _, _, upto, scores = channel.recur_channel._init_fn(x, x, x, x.float(), bonus, None, 1.0)
+    at_end = zeros(8, 16, dim, dtype=torch.float32)
+    channel.recur_channel_backward._init_fn(x, None, x, x, x, upto, scores, bonus, None, at_end, 1.0)
+    fits(
+        shared_bytes,
+        *("walk", "aged_dots", "solve", "forward", "errors_back", "scores", "values", "score_gradients", "channels"),
+    )
