@@ -33,7 +33,7 @@ def test_bytes_are_near_the_entropy(seed: int, octave: float, count: int) -> Non
     ideal = laplace(seed + 1, 2.0**octave, 200_000)
     shares = np.bincount(ideal.astype(int) + TOP, minlength=2 * TOP + 1) / len(ideal)
     bits = -np.log2(np.maximum(shares, 1e-6))[values.astype(int) + TOP].sum()
-    assert cost_bytes(values) <= 1.04 * bits / 8 + count / 256 + 2
+    assert cost_bytes(values) - 1 < 1.04 * bits / 8 + count / 256 + 2  # the cost is told to the next whole byte
 
 
 @settings(deadline=None, max_examples=40)

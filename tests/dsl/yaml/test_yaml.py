@@ -86,3 +86,10 @@ def test_a_bomb_is_refused_before_it_grows():
     levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
     with pytest.raises(DiagnosticError, match="EVO103"):
         read("a0: &a0 [x]\n" + levels)
+
+
+@pytest.mark.parametrize("text", ["a?b", "å?Ð", "why?", "?", "a ? b", "x:y", "a: b", "a #b", "-", "- a", "1?"])
+def test_text_with_marks_survives_flow_and_block(text: str):
+    """Text that holds YAML's marks is read back as it was, inside brackets and outside."""
+    data = {"kind": text, "items": [text, {"kind": "k", "name": text}]}
+    assert read(write(data)).plain() == data

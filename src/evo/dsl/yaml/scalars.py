@@ -41,4 +41,4 @@ def needs_quotes(text: str) -> bool:
         return True
     if not text.isprintable() or text[0] in "-?:,[]{}#&*!|>'\"%@`":
         return True
-    return ": " in text or " #" in text or text.endswith(":") or any(c in text for c in ",[]{}")
+    return ": " in text or " #" in text or text.endswith(":") or any(c in text for c in ",?[]{}")
