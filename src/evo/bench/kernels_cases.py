@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +72,8 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
             found.append(normal(H, dim, dtype=torch.float32))
         return found
 
-    def named(rest: tuple[Tensor, ...], heads: int) -> dict:
-        rest = list(rest)
+    def named(given: tuple[Tensor, ...], heads: int) -> dict[str, Any]:
+        rest = list(given)
         parts = {"log_decay": torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))}
         if member == "delta":
             parts = {}
@@ -91,8 +93,7 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
 
 
 def _fla(member: str) -> Call:
-    import fla.ops as ops
-
+    ops: Any = importlib.import_module("fla.ops")
     if member == "retention":
         return lambda q, k, v: ops.retention.chunk_retention(q, k, v)[0]
     if member == "ssd":
@@ -120,11 +121,10 @@ def attention(
 
     def through(backend: str) -> Call:
         def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
-            extra = (
-                {"alibi_slopes_H": slopes(q).to(q.dtype if q.dtype.itemsize == 8 else torch.float32)} if alibi else {}
-            )
+            rates = slopes(q).to(q.dtype if q.dtype.itemsize == 8 else torch.float32) if alibi else None
             sinks = rest[0] if sink else None
-            return attend(q, k, v, stencil=stencil, soft_cap=soft_cap, sink_logits_H=sinks, backend=backend, **extra)
+            parts: dict[str, Any] = {"soft_cap": soft_cap, "sink_logits_H": sinks, "alibi_slopes_H": rates}
+            return attend(q, k, v, stencil=stencil, backend=backend, **parts)
 
         return run
 
@@ -142,7 +142,11 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
         return (t >= s) & (t - s < span)
 
     def capped(x, b, h, t, s):
+        assert soft_cap is not None
         return soft_cap * torch.tanh(x / soft_cap)
+
+    def sloped(rates):
+        return lambda x, b, h, t, s: x - rates[h] * (t - s)
 
     block_mask = create_block_mask(seen, None, None, T, T, device="cuda")
     compiled = torch.compile(flex_attention, dynamic=False)
@@ -151,11 +155,7 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
     def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
         change = capped if soft_cap else None
         if slopes is not None:
-            rates = slopes(q)
-
-            def change(x, b, h, t, s):
-                return x - rates[h] * (t - s)
-
+            change = sloped(slopes(q))
         if not sink:
             return compiled(*heads_first(q, k, v), score_mod=change, block_mask=block_mask).transpose(1, 2)
         o, lse = compiled(*heads_first(q, k, v), block_mask=block_mask, return_lse=True)
@@ -168,8 +168,8 @@ def plain(shape: tuple[int, int, int], dim: int) -> Case:
     """Plain causal attention: our dispatch and torch's own call must be the same path."""
 
     def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        heads_first = (x.transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*heads_first, is_causal=True).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
     def through(backend: str) -> Call:
         return lambda q, k, v: attend(q, k, v, stencil=Stencil(), backend=backend)
