@@ -9,11 +9,8 @@ from functools import cache
 import torch
 
 DTYPES = ("float16", "bfloat16", "float32")
-
-
-@cache
-def is_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+# A constant, since torch.compile traces the dispatch and cannot trace a search for modules.
+IS_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 @cache
@@ -25,7 +22,7 @@ def is_interpreting() -> bool:
 def machine_reasons(device: str, dtype: str) -> list[str]:
     """Why no Triton kernel of ours runs on this device with this dtype."""
     found = []
-    if not is_installed():
+    if not IS_INSTALLED:
         found.append("triton is not installed")
     if device != "cuda" and not (device == "cpu" and is_interpreting()):
         found.append(f"Triton needs a CUDA device, found {device}")

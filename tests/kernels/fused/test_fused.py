@@ -239,6 +239,7 @@ def test_adamw(clip):
         assert (weight - parameter).abs().max() < 2e-6
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.skipif(is_interpreting(), reason="asks torch about its own machinery, once, on the device")
 def test_operators_are_well_formed():
     """torch's opcheck: schemas, fake implementations, registered autograd."""

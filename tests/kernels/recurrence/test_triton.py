@@ -72,19 +72,19 @@ def answer(inputs, parts, **options):
     return [o.detach(), state.detach(), *torch.autograd.grad(loss, [*inputs, *parts.values()])]
 
 
-def errors(inputs, parts, **options):
+def errors(inputs, parts, exact="reference"):
     """Relative Frobenius errors against the float64 equation (against 0.1 an element where that is about zero)."""
     wide = [x.detach().double().requires_grad_() for x in inputs]
     wide_parts = {name: x.detach().double().requires_grad_() for name, x in parts.items()}
-    expected = answer(wide, wide_parts, backend="reference")
-    found = answer(inputs, parts, backend="triton", **options)
+    expected = answer(wide, wide_parts, backend=exact)
+    found = answer(inputs, parts, backend="triton")
     names = ["o", "state", "dq", "dk", "dv", *parts]
     sizes = [w.norm().clamp(min=0.1 * w.numel() ** 0.5) for w in expected]
     return {n: ((g.double() - w).norm() / s).item() for n, g, w, s in zip(names, found, expected, sizes, strict=True)}
 
 
-def check(inputs, parts, **options):
-    found = errors(inputs, parts, **options)
+def check(inputs, parts, exact="reference"):
+    found = errors(inputs, parts, exact)
     assert all(error < BOUNDS[inputs[0].dtype] for error in found.values()), found
 
 
@@ -113,8 +113,8 @@ def test_wide_and_odd_heads(decay, update, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("decay", "update"), MEMBERS)
 def test_benchmarked_heads(decay, update, dtype):
-    """The head dims and block sizes that the benchmark times."""
-    check(*draw(decay, update, B=8, T=300, H=16, K=128, V=128, dtype=dtype))
+    """The head dims and block sizes that the benchmark times; the equation's own steps would take 16 GB here."""
+    check(*draw(decay, update, B=8, T=300, H=16, K=128, V=128, dtype=dtype), exact="chunked")
 
 
 @pytest.mark.parametrize(("decay", "update"), [m for m in MEMBERS if m[0] != "none"])
