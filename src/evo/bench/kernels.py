@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from evo.bench.kernels_cases import Case, cases, normal
+from evo.bench.kernels_compile import compile_all
+from evo.bench.kernels_proof import proof
 from evo.bench.tables import markdown, write_table
 
 ERROR_BOUND = 0.03
@@ -69,10 +71,10 @@ def run(out_dir: Path, only: Iterable[str] = ()) -> str:
     Needs a CUDA device with triton; flash-linear-attention where installed. The file is written after every row.
     """
     only = tuple(only)
+    chosen = [case for case in cases() if not only or case.name.startswith(only)]
+    compile_all([case.name for case in chosen])
     rows = [HEADING]
-    for case in cases():
-        if only and not case.name.startswith(only):
-            continue
+    for case in chosen:
         rows.append(measure(case).cells())
         torch.cuda.empty_cache()
         print(" | ".join(rows[-1]), flush=True)
@@ -97,21 +99,6 @@ def measure(case: Case) -> Row:
     except ImportError as missing:
         theirs, their_note = (None, None), f"peer not installed ({missing.name})"
     return Row(case.name, case.peer_name, error, ours, theirs, "; ".join(filter(None, (note, their_note))))
-
-
-def proof(case: Case) -> float:
-    """Largest relative error of our output and gradients against float64, on a small problem with the same heads."""
-    B, T, H = 1, min(case.shape[1], 500), min(case.shape[2], 4)
-    inputs = [x.requires_grad_() for x in case.make(B, T, H)]
-    wide = [x.detach().double().requires_grad_() for x in inputs]
-    got, wanted = _answer(case.ours, inputs), _answer(case.exact, wide)
-    return max(((g.double() - w).norm() / w.norm()).item() for g, w in zip(got, wanted, strict=True))
-
-
-def _answer(call: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
-    o = call(*inputs)
-    weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape).to(o.dtype)
-    return [o.detach(), *torch.autograd.grad((o * weights).sum(), inputs)]
 
 
 def timings(call: Callable[..., Tensor], inputs: list[Tensor], graph: bool):

@@ -42,9 +42,10 @@ def cases() -> Iterator[Case]:
         yield recurrence(member, (8, 8192, 16), 128)
     for member in ("retention", "ssd", "gla"):
         yield recurrence(member, (8, 2048, 16), 64)
-    for member in ("ssd", "gla"):
+    for member in ("retention", "ssd", "gla", "delta"):
         yield recurrence(member, (32, 256, 4), 64, graph=True)
     yield attention("window 1024", (4, 8192, 16), 128, Stencil("window", 1024))
+    yield attention("window 1024 and 4 sinks", (4, 8192, 16), 128, Stencil("window", 1024, sinks=4))
     for shape, dim in (((8, 2048, 16), 64), ((4, 8192, 16), 128)):
         yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0)
         yield attention("ALiBi", shape, dim, Stencil(), alibi=True)
@@ -139,7 +140,7 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
     span = stencil.size or T
 
     def seen(b, h, t, s):
-        return (t >= s) & (t - s < span)
+        return (t >= s) & ((t - s < span) | (s < stencil.sinks))
 
     def capped(x, b, h, t, s):
         assert soft_cap is not None
