@@ -61,8 +61,8 @@ schema-check: setup
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
 
-test-gpu: setup ## The tests that need a CUDA device
-	$(BIN)/pytest -q -m gpu
+test-gpu: setup ## The proofs that need a CUDA device
+	$(BIN)/pytest -q -n 8 -m gpu
 
 clean: ## Remove caches and build leftovers; keeps .venv and results
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
