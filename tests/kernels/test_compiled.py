@@ -103,3 +103,14 @@ def test_recurrence_compiles(shared_bytes, dim):
         shared_bytes,
         *("walk", "aged_dots", "solve", "forward", "errors_back", "scores", "values", "score_gradients", "channels"),
     )
+
+
+@pytest.mark.parametrize("dim", [64, 256])
+def test_decoding_steps_compile(shared_bytes, dim):
+    """The most laden member: channel decays, removal and a bonus."""
+    from evo.kernels.recurrence.triton_step_operator import recur_step
+
+    x, decay = zeros(8, 1, 16, dim), zeros(8, 1, 16, dim, dtype=torch.float32)
+    bonus, state = zeros(16, dim, dtype=torch.float32), zeros(8, 16, dim, dim, dtype=torch.float32)
+    recur_step._init_fn(x, x, x, decay, None, x, x, bonus, state, 3, 2, 1.0)
+    fits(shared_bytes, "step")

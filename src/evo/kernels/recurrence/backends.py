@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.dispatch import Backend, Table, always
-from evo.kernels.recurrence import chunked, reference, triton_reasons
+from evo.kernels.recurrence import chunked, reference, triton_reasons, triton_step_reasons
 from evo.kernels.recurrence.problem import RecurrenceProblem
 
 Outcome = tuple[Tensor, Tensor]
@@ -28,12 +28,20 @@ def run_triton(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, s
     return run(problem, q, k, v, scale=scale, parts=parts)
 
 
+def run_step(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+    """The equation in one Triton launch, for the few tokens of a decoding step."""
+    from evo.kernels.recurrence.triton_step_operator import run
+
+    return run(problem, q, k, v, scale=scale, parts=parts)
+
+
 TABLE = Table(
     family="recurrence",
     backends=(
+        Backend("step", run_step, triton_step_reasons.reasons),
         Backend("triton", run_triton, triton_reasons.reasons),
         Backend("chunked", run_chunked, always),
         Backend("reference", run_reference, always),
     ),
-    priority={"cpu": ("chunked", "reference"), "cuda": ("triton", "chunked", "reference")},
+    priority={"cpu": ("chunked", "reference"), "cuda": ("step", "triton", "chunked", "reference")},
 )

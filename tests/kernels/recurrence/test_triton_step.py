@@ -1,0 +1,174 @@
+"""The stepwise Triton recurrence against the float64 equation, and decoding against the parallel form.
+
+On a CUDA device: `pytest -m gpu tests/kernels`.
+Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
+"""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from evo.kernels.dispatch import BackendError, choose
+from evo.kernels.recurrence import RecurrenceProblem, recur
+from evo.kernels.triton_support import is_interpreting
+
+DEVICE = "cpu" if is_interpreting() else "cuda"
+needs_kernel = pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")
+runs_kernel = [needs_kernel] if is_interpreting() else [needs_kernel, pytest.mark.gpu]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
+MEMBERS = list(
+    itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "removal", "removal+bonus"))
+)
+
+
+def draw(decay, update, B=2, T=1, H=2, K=24, V=17, dtype=torch.float32, state=True, strength=0.2):
+    """q, k, v in `dtype` and float32 parts, all on the device."""
+    stream = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(*shape, generator=stream).to(DEVICE)  # noqa: E731
+    uniform = lambda *shape: torch.rand(*shape, generator=stream).to(DEVICE)  # noqa: E731
+    inputs = normal(B, T, H, K), normalize(normal(B, T, H, K), dim=-1), normal(B, T, H, V)
+    shapes = {"head": (H,), "token": (B, T, H), "channel": (B, T, H, K)}
+    parts = {} if decay == "none" else {"log_decay": -strength * uniform(*shapes[decay])}
+    if update == "delta":
+        parts["beta_BTH"] = uniform(B, T, H)
+    if update.startswith("removal"):
+        a = normalize(normal(B, T, H, K), dim=-1)
+        parts["removal"] = (a, -a * uniform(B, T, H, K))
+    if update.endswith("bonus"):
+        parts["bonus_HK"] = normal(H, K)
+    if state:
+        parts["initial_state_BHKV"] = normal(B, H, K, V)
+    return tuple(x.to(dtype) for x in inputs), parts
+
+
+def wide(parts):
+    return {n: tuple(y.double() for y in x) if n == "removal" else x.double() for n, x in parts.items()}
+
+
+def cut(inputs, parts, piece):
+    """A stretch of time of everything but the state."""
+    kept = {n: x for n, x in parts.items() if n != "initial_state_BHKV"}
+    for name in ("log_decay", "beta_BTH"):
+        if name in kept and kept[name].ndim > 1:
+            kept[name] = kept[name][:, piece]
+    if "removal" in kept:
+        kept["removal"] = tuple(x[:, piece] for x in kept["removal"])
+    return tuple(x[:, piece] for x in inputs), kept
+
+
+def close(found, expected, dtype):
+    """Relative Frobenius errors of output and state within the bound of the dtype."""
+    for got, wanted in zip(found, expected, strict=True):
+        assert got.shape == wanted.shape
+        error = ((got.double() - wanted).norm() / wanted.norm()).item()
+        assert error < BOUNDS[dtype], error
+
+
+def check(inputs, parts):
+    expected = recur(*(x.double() for x in inputs), **wide(parts), backend="reference")
+    found = recur(*inputs, **parts, backend="step")
+    assert (found[0].dtype, found[1].dtype) == (inputs[0].dtype, torch.float32)
+    close(found, expected, inputs[0].dtype)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Every tensor made by torch.empty holds NaN, so that what the kernel does not write shows."""
+    make = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *args, **options: make(*args, **options).fill_(float("nan")))
+
+
+class TestKernel:
+    """What runs the kernel."""
+
+    pytestmark = runs_kernel
+
+    @pytest.mark.usefixtures("poisoned")
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize(("decay", "update"), MEMBERS)
+    def test_every_member_is_the_equation(self, decay, update, dtype):
+        """Odd head dims, an initial state, poisoned outputs: output and final state of float64."""
+        check(*draw(decay, update, T=2, dtype=dtype))
+
+    @pytest.mark.parametrize(("K", "V"), [(1, 1), (5, 65), (128, 128), (256, 256), (200, 250)])
+    @pytest.mark.parametrize(("decay", "update"), [("channel", "removal+bonus"), ("token", "delta")])
+    def test_head_dims(self, decay, update, K, V):
+        """From one to the widest, odd ones included, without an initial state."""
+        check(*draw(decay, update, B=1, T=2, H=1, K=K, V=V, state=False))
+
+    @pytest.mark.parametrize(("decay", "update"), MEMBERS)
+    def test_decoding_is_the_parallel_form(self, decay, update):
+        """A sequence token by token and in small pieces gives the outputs and the state of the whole."""
+        inputs, parts = draw(decay, update, T=21)
+        whole = recur(*(x.double() for x in inputs), **wide(parts), backend="reference")
+        state, outputs = parts["initial_state_BHKV"], []
+        for piece in (*(slice(t, t + 1) for t in range(4)), slice(4, 7), slice(7, 21)):
+            tokens, rest = cut(inputs, parts, piece)
+            o, state = recur(*tokens, **rest, initial_state_BHKV=state, backend="step")
+            outputs.append(o)
+        close((torch.cat(outputs, dim=1), state), whole, torch.float32)
+
+    def test_strided_inputs(self):
+        """Heads-first storage, and slices of one projection, give the same answer."""
+        (q, k, v), parts = draw("token", "outer", T=4)
+        packed = torch.cat([q, k], dim=-1).transpose(1, 2).contiguous().transpose(1, 2)
+        q, k = packed.split(24, dim=-1)
+        check((q, k, v.transpose(2, 3).contiguous().transpose(2, 3)), parts)
+
+    @pytest.mark.parametrize(("decay", "update"), [("token", "outer"), ("channel", "delta"), ("head", "removal")])
+    def test_strong_decays_leave_nothing(self, decay, update):
+        """Log decays of -1e4 underflow to zero without a NaN."""
+        check(*draw(decay, update, T=2, strength=1e4))
+
+    @pytest.mark.parametrize(("B", "T"), [(0, 2), (2, 0)])
+    def test_empty_batches_and_sequences(self, B, T):
+        """Nothing in, nothing out; the state passes through."""
+        inputs, parts = draw("token", "delta", B=B, T=T)
+        o, state = recur(*inputs, **parts, backend="step")
+        assert o.shape == (B, T, 2, 17)
+        torch.testing.assert_close(state, parts["initial_state_BHKV"])
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_opcheck_passes(self):
+        """The schema and the fake implementation are right."""
+        from evo.kernels.recurrence.triton_step_operator import recur_step
+
+        (q, k, v), parts = draw("token", "removal+bonus", dtype=torch.float16)
+        rest = parts["log_decay"], None, *parts["removal"], parts["bonus_HK"], parts["initial_state_BHKV"]
+        torch.library.opcheck(recur_step, (q, k, v, *rest, 2, 2, 0.25), test_utils=("test_schema", "test_faketensor"))
+
+    @pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
+    def test_a_captured_step_replays(self):
+        """A decoding step in a CUDA graph follows new data."""
+        (q, k, v), parts = draw("token", "delta")
+        run = lambda: recur(q, k, v, **parts)  # noqa: E731
+        run()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = run()
+        q.mul_(0.5)
+        parts["initial_state_BHKV"].mul_(2.0)
+        graph.replay()
+        torch.testing.assert_close(captured, run())
+
+
+def posed(**changes):
+    """The problem of one decoded token on a GPU."""
+    sizes = {"batch": 1, "time": 1, "heads": 2, "key_dim": 64, "value_dim": 65}
+    return RecurrenceProblem("cuda", "bfloat16", **(sizes | changes), decay="channel", update="removal")
+
+
+def test_decoding_takes_the_step_and_training_does_not():
+    """On CUDA a token without gradients runs as a step; long sequences and gradients say why they do not."""
+    pytest.importorskip("triton")
+    assert choose(posed()).backend.name == "step"
+    assert choose(posed(time=16)).backend.name == "step"
+    with pytest.raises(BackendError, match="steps are for up to 16 tokens, found 17"):
+        choose(posed(time=17), "step")
+    with pytest.raises(BackendError, match="steps have no gradients"):
+        choose(posed(needs_grad=True), "step")
+    with pytest.raises(BackendError, match="head dims up to 256, found 257 and 65"):
+        choose(posed(key_dim=257), "step")
