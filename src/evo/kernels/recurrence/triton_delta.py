@@ -1,8 +1,9 @@
 """The delta rule in chunks: errors E = v - k D S, written back as beta k E.
 
-Inside a chunk the errors solve (I + A beta) E = V - K S, with A the decayed products of keys, strictly below the
-diagonal. `solve` inverts that matrix for every chunk at once; `forward` and `errors_back` then walk over time with
-the state in registers, forward and back. All other gradients are walks (`triton_walk`).
+Inside a chunk the errors solve (I + A beta) E = V - D K S, with A the decayed products of keys, strictly below the
+diagonal. `prepare` inverts that matrix for every chunk at once, so that E = inverse V + reader S (the WY form,
+2406.06484, 2412.06464); `forward` and `errors_back` then walk over time with the state in registers, forward and back,
+two matmuls a chunk on the path from state to state. All other gradients are walks (`triton_walk`).
 """
 
 import triton
@@ -18,24 +19,9 @@ def between_halves(row, col, half: tl.constexpr):
     return (row // (2 * half) == col // (2 * half)) & ((row // half) % 2 == 1) & ((col // half) % 2 == 0)
 
 
-@triton.jit(do_not_specialize=["T"])
-def solve(
-    k_ptr, beta_ptr, decay_ptr, inverse_ptr, k_b, k_t, k_h, H, T,
-    DECAY: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """inverse (B, H, chunks, C, C) of I + A beta, by halves: a block's is made from those of its two halves."""
-    chunks = tl.cdiv(T, C)
-    chunk = tl.program_id(0) % chunks
-    head = tl.program_id(0) // chunks
-    b = (head // H).to(tl.int64)
-    h = head % H
-    rows = chunk * C + tl.arange(0, C)
-    k = load_rows(k_ptr + b * k_b + h * k_h, chunk * C, k_t, T, C, K, KP, True)
-    beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
-    _, upto = running_decay(decay_ptr, rows, T, chunk * C, H, b, h, DECAY, C)
-    below = tl.dot(k, tl.trans(k), input_precision=PRECISION) * pair_decay(upto, upto, False, True, DECAY, C)
-    below = below * beta[None, :]
+@triton.jit
+def inverse_of(below, C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr):
+    """(I + below)^-1, below being strictly lower, by halves: a block's is made from those of its two halves."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
     inverse = tl.where(row == col, 1.0, 0.0)
@@ -46,14 +32,52 @@ def solve(
         else:
             left = tl.dot(inverse, part, input_precision=PRECISION)
             inverse = inverse - tl.dot(left, inverse, input_precision=PRECISION)
-    at = inverse_ptr + tl.program_id(0).to(tl.int64) * C * C + row * C + col
-    tl.store(at, inverse.to(inverse_ptr.dtype.element_ty))
+    return inverse
+
+
+@triton.jit
+def square(chunk, C: tl.constexpr):
+    """Offsets of the (C, C) matrix of a chunk, counted over all heads."""
+    return tl.cast(chunk, tl.int64) * (C * C) + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
+
+
+@triton.jit(do_not_specialize=["T"])
+def prepare(
+    q_ptr, k_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, q_b, q_t, q_h, k_b, k_t, k_h, H, T,
+    DECAY: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Of every chunk: inverse (C, C) of I + A beta, scores (C, C) of queries on written keys, reader (C, K).
+
+    All three are stored chunk after chunk, (B, H, chunks, C, ...). The reader is -inverse D K.
+    """
+    chunks = tl.cdiv(T, C)
+    start = (tl.program_id(0) % chunks) * C
+    head = tl.program_id(0) // chunks
+    b = (head // H).to(tl.int64)
+    h = head % H
+    rows = start + tl.arange(0, C)
+    k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
+    q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
+    beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
+    _, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
+    pairs = pair_decay(upto, upto, False, False, DECAY, C) * beta[None, :]
+    at = square(tl.program_id(0), C)
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * pairs
+    tl.store(scores_ptr + at, scores.to(scores_ptr.dtype.element_ty))
+    later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
+    below = tl.where(later, tl.dot(k, tl.trans(k), input_precision=PRECISION) * pairs, 0.0)
+    inverse = inverse_of(below, C, LEVELS, PRECISION).to(inverse_ptr.dtype.element_ty)
+    tl.store(inverse_ptr + at, inverse)
+    seen = (k.to(tl.float32) * -tl.exp2(upto)[:, None]).to(k.dtype)
+    reader = tl.dot(inverse, seen, input_precision=PRECISION)
+    store_rows(reader_ptr, reader, tl.program_id(0) * C, K, tl.num_programs(0) * C, C, K, KP)
 
 
 @triton.jit(do_not_specialize=["T"])
 def forward(
-    q_ptr, k_ptr, v_ptr, beta_ptr, decay_ptr, inverse_ptr, initial_ptr, o_ptr, error_ptr, final_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
+    q_ptr, k_ptr, v_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, initial_ptr,
+    o_ptr, error_ptr, final_ptr, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
     DECAY: tl.constexpr, INITIAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
     C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -72,26 +96,24 @@ def forward(
     if INITIAL:
         state += tl.load(initial_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
-    inverse_at = (
-        inverse_ptr + head.to(tl.int64) * chunks * C * C + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
-    )
     for i in tl.range(0, chunks):
         start = i * C
         rows = start + tl.arange(0, C)
+        at = square(head * chunks + i, C)
+        reader = load_rows(reader_ptr, (head * chunks + i) * C, K, (head * chunks + i + 1) * C, C, K, KP, KP != K)
+        v = load_rows(v_ptr + b * v_b + h * v_h + block * VB, start, v_t, T, C, wide, VB, True)
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
         k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
-        v = load_rows(v_ptr + b * v_b + h * v_h + block * VB, start, v_t, T, C, wide, VB, True)
-        inverse = tl.load(inverse_at + i * (C * C))
+        inverse = tl.load(inverse_ptr + at)
+        scores = tl.load(scores_ptr + at)
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
         known = state.to(k.dtype)
-        read = tl.exp2(upto)[:, None]
-        missing = v.to(tl.float32) - tl.dot(k, known, input_precision=PRECISION) * read
-        error = tl.dot(inverse, missing.to(inverse.dtype), input_precision=PRECISION)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * pair_decay(upto, upto, False, False, DECAY, C)
-        o = tl.dot(q, known, input_precision=PRECISION) * read
-        o = tl.dot((scores * beta[None, :]).to(v.dtype), error.to(v.dtype), o, input_precision=PRECISION)
+        error = tl.dot(inverse, v, input_precision=PRECISION)
+        error = tl.dot(reader, known, error, input_precision=PRECISION)
+        o = tl.dot(q, known, input_precision=PRECISION) * tl.exp2(upto)[:, None]
+        o = tl.dot(scores, error.to(v.dtype), o, input_precision=PRECISION)
         written = (error * (beta * tl.exp2(whole - upto))[:, None]).to(v.dtype)
         state = tl.dot(tl.trans(k), written, state * tl.exp2(whole), input_precision=PRECISION)
         store_rows(o_ptr + b * o_b + h * o_h + block * VB, o * scale, start, o_t, T, C, wide, VB)
@@ -101,7 +123,8 @@ def forward(
 
 @triton.jit(do_not_specialize=["T"])
 def errors_back(
-    q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, error_ptr, dfinal_ptr, dv_ptr, dots_ptr, dinitial_ptr,
+    q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, error_ptr, dfinal_ptr,
+    dv_ptr, dots_ptr, dinitial_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, heads_in_all, scale,
     DECAY: tl.constexpr, DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
     C: tl.constexpr, PRECISION: tl.constexpr,
@@ -124,31 +147,29 @@ def errors_back(
     if DFINAL:
         dstate += tl.load(dfinal_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
-    inverse_at = (
-        inverse_ptr + head.to(tl.int64) * chunks * C * C + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
-    )
     for i in tl.range(0, chunks):
-        start = (chunks - 1 - i) * C
+        chunk = chunks - 1 - i
+        start = chunk * C
         rows = start + tl.arange(0, C)
-        q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
+        at = square(head * chunks + chunk, C)
         k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
         do = load_rows(do_ptr + b * do_b + h * do_h + block * VB, start, do_t, T, C, wide, VB, True)
+        q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
+        here = (head * chunks + chunk) * C
+        reader = load_rows(reader_ptr, here, K, here + C, C, K, KP, KP != K)
         error = load_rows(error_ptr + b * dv_b + h * dv_h + block * VB, start, dv_t, T, C, wide, VB, True)
-        inverse = tl.load(inverse_at + (chunks - 1 - i) * (C * C))
+        inverse = tl.load(inverse_ptr + at)
+        scores = tl.load(scores_ptr + at)
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
-        read = tl.exp2(upto)[:, None]
-        pairs = pair_decay(upto, upto, True, False, DECAY, C) * scale
-        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * pairs
-        dwritten = tl.dot(k, dstate.to(k.dtype), input_precision=PRECISION) * tl.exp2(whole - upto)[:, None]
-        dwritten = tl.dot(scores.to(do.dtype), do, dwritten, input_precision=PRECISION) * beta[:, None]
-        dv = tl.dot(tl.trans(inverse), dwritten.to(inverse.dtype), input_precision=PRECISION)
-        dstate = dstate * tl.exp2(whole)
-        dstate = tl.dot(
-            tl.trans(q), (do.to(tl.float32) * (read * scale)).to(q.dtype), dstate, input_precision=PRECISION
-        )
-        dstate = tl.dot(tl.trans(k), (dv * -read).to(k.dtype), dstate, input_precision=PRECISION)
+        asked = (do.to(tl.float32) * (tl.exp2(upto) * scale)[:, None]).to(do.dtype)
+        derror = tl.dot(k, dstate.to(k.dtype), input_precision=PRECISION) * (beta * tl.exp2(whole - upto))[:, None]
+        derror += tl.dot(tl.trans(scores), do, input_precision=PRECISION) * scale
+        written = derror.to(do.dtype)
+        dstate = tl.dot(tl.trans(q), asked, dstate * tl.exp2(whole), input_precision=PRECISION)
+        dstate = tl.dot(tl.trans(reader), written, dstate, input_precision=PRECISION)
+        dv = tl.dot(tl.trans(inverse), written, input_precision=PRECISION)
         store_rows(dv_ptr + b * dv_b + h * dv_h + block * VB, dv, start, dv_t, T, C, wide, VB)
         dots = tl.sum(dv * error.to(tl.float32), 1)
         tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)

@@ -21,10 +21,11 @@ def _sizes(k: Tensor, v: Tensor):
 @torch.library.custom_op("evo::recur_delta", mutates_args=())
 def recur_delta(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """o (B, T, H, V), final state (B, H, K, V) float32, errors (B, T, H, V), inverses (B, H, chunks, C, C).
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """o (B, T, H, V), final state (B, H, K, V) float32, errors (B, T, H, V), and of every chunk of C tokens what
+    `triton_delta.prepare` makes: inverses and scores (B, H, chunks, C, C), readers (B, H, chunks, C, K).
 
-    The last two are for the backward pass and are not differentiable. beta is never zero here.
+    The last four are for the backward pass and are not differentiable. beta is never zero here.
     """
     q, k, v, beta = aligned(q), aligned(k), aligned(v), beta.contiguous()
     B, T, H, K = q.shape
@@ -32,21 +33,22 @@ def recur_delta(
     chunks = -(-T // sizes.C)
     o, errors = (torch.empty(B, T, H, V, dtype=v.dtype, device=v.device) for _ in range(2))
     final = torch.empty(B, H, K, V, dtype=torch.float32, device=v.device)
-    inverses = torch.empty(B, H, chunks, sizes.C, sizes.C, dtype=v.dtype, device=v.device)
+    widths = sizes.C, sizes.C, K
+    prepared = [torch.empty(B, H, chunks, sizes.C, width, dtype=v.dtype, device=v.device) for width in widths]
     log_decay, initial, exact = dense(log_decay), dense(initial), precision(v.dtype)
     if B * H == 0 or T == 0:
-        return o, final.zero_() if initial is None else final.copy_(initial), errors, inverses
-    triton_delta.solve[(B * H * chunks,)](
-        k, beta, log_decay, inverses, *k.stride()[:3], H, T, decay_kind(log_decay), K, padded(K), sizes.C,
-        sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
+        return o, final.zero_() if initial is None else final.copy_(initial), errors, *prepared
+    triton_delta.prepare[(B * H * chunks,)](
+        q, k, beta, log_decay, *prepared, *q.stride()[:3], *k.stride()[:3], H, T, decay_kind(log_decay), K, padded(K),
+        sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
     )  # fmt: skip
     triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
-        q, k, v, beta, log_decay, inverses, initial, o, errors, final,
+        q, k, v, beta, log_decay, *prepared, initial, o, errors, final,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
         decay_kind(log_decay), initial is not None, K, V, padded(K), sizes.ZB, sizes.C, exact,
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
-    return o, final, errors, inverses
+    return o, final, errors, *prepared
 
 
 @recur_delta.register_fake
@@ -54,13 +56,15 @@ def _(q, k, v, beta, log_decay, initial, scale):
     B, T, H, K = q.shape
     C = _sizes(k, v).C
     final = v.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
-    return v.new_empty(v.shape), final, v.new_empty(v.shape), v.new_empty(B, H, -(-T // C), C, C)
+    chunks = -(-T // C)
+    prepared = (v.new_empty(B, H, chunks, C, width) for width in (C, C, K))
+    return v.new_empty(v.shape), final, v.new_empty(v.shape), *prepared
 
 
 @torch.library.custom_op("evo::recur_delta_errors_back", mutates_args=())
 def errors_back(
-    do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, errors: Tensor,
-    dfinal: Tensor | None, scale: float,
+    do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, scores: Tensor,
+    readers: Tensor, errors: Tensor, dfinal: Tensor | None, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dv (B, T, H, V), dv · error (B, H, T) and the gradient of the initial state (B, H, K, V)."""
     q, k, do, beta, errors = aligned(q), aligned(k), aligned(do), beta.contiguous(), errors.contiguous()
@@ -73,7 +77,7 @@ def errors_back(
         return dv, dots.sum(0), dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
     log_decay, dfinal = dense(log_decay), dense(dfinal)
     triton_delta.errors_back[(B * H * -(-V // sizes.ZB),)](
-        q, k, do, beta, log_decay, inverses, errors, dfinal, dv, dots, dinitial,
+        q, k, do, beta, log_decay, inverses, scores, readers, errors, dfinal, dv, dots, dinitial,
         *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, B * H, scale,
         decay_kind(log_decay), dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
@@ -82,7 +86,7 @@ def errors_back(
 
 
 @errors_back.register_fake
-def _(do, q, k, beta, log_decay, inverses, errors, dfinal, scale):
+def _(do, q, k, beta, log_decay, inverses, scores, readers, errors, dfinal, scale):
     B, T, H, K = q.shape
     dots = do.new_empty(B, H, T, dtype=torch.float32)
     return do.new_empty(do.shape), dots, do.new_empty(B, H, K, do.shape[3], dtype=torch.float32)
@@ -90,18 +94,18 @@ def _(do, q, k, beta, log_decay, inverses, errors, dfinal, scale):
 
 def _save(ctx, inputs, output):
     q, k, v, beta, log_decay, initial, ctx.scale = inputs
-    _, final, errors, inverses = output
-    ctx.mark_non_differentiable(errors, inverses)
-    ctx.save_for_backward(q, k, v, beta, log_decay, initial, final, errors, inverses)
+    _, final, errors, *prepared = output
+    ctx.mark_non_differentiable(errors, *prepared)
+    ctx.save_for_backward(q, k, v, beta, log_decay, initial, final, errors, *prepared)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, do, dfinal, _errors, _inverses):
+def _backward(ctx, do, dfinal, *_):
     """With W = beta E for values, o, and what the keys read, p, are walks; so are their gradients."""
-    q, k, v, beta, log_decay, initial, final, errors, inverses = ctx.saved_tensors
+    q, k, v, beta, log_decay, initial, final, errors, *prepared = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
     scale = ctx.scale
-    dv, dots_BHT, dinitial = errors_back(do, q, k, beta, log_decay, inverses, errors, dfinal, scale)
+    dv, dots_BHT, dinitial = errors_back(do, q, k, beta, log_decay, *prepared, errors, dfinal, scale)
     flipped, dflipped = (None if s is None else s.transpose(2, 3) for s in (initial, dfinal))
     needs_decay = log_decay is not None and log_decay.ndim == 3 and ctx.needs_input_grad[4]
     with_q, with_k = (q, k) if needs_decay else (None, None)
