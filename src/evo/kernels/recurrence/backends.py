@@ -6,6 +6,7 @@ from torch import Tensor
 
 from evo.kernels.dispatch import Backend, Table, always
 from evo.kernels.recurrence import chunked, reference, triton_reasons, triton_step_reasons
+from evo.kernels.recurrence.documents import apart
 from evo.kernels.recurrence.problem import RecurrenceProblem
 
 Outcome = tuple[Tensor, Tensor]
@@ -38,9 +39,9 @@ def run_step(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, sca
 TABLE = Table(
     family="recurrence",
     backends=(
-        Backend("step", run_step, triton_step_reasons.reasons),
-        Backend("triton", run_triton, triton_reasons.reasons),
-        Backend("chunked", run_chunked, always),
+        Backend("step", apart(run_step), triton_step_reasons.reasons),
+        Backend("triton", apart(run_triton), triton_reasons.reasons),
+        Backend("chunked", apart(run_chunked), always),
         Backend("reference", run_reference, always),
     ),
     priority={"cpu": ("chunked", "reference"), "cuda": ("step", "triton", "chunked", "reference")},

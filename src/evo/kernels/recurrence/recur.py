@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.documents import check_segments
 from evo.kernels.recurrence.problem import RecurrenceProblem
 
 
@@ -20,6 +21,7 @@ def recur(
     bonus_HK: Tensor | None = None,
     scale: float | None = None,
     initial_state_BHKV: Tensor | None = None,
+    segments_BT: Tensor | None = None,
     chunk: int = 64,
     backend: str = AUTO,
 ) -> tuple[Tensor, Tensor]:
@@ -32,6 +34,8 @@ def recur(
     generalised delta, where a reads the state before its decay. `bonus_HK` (RWKV-6) makes the output read the state
     before the write plus
     diag(u) k^T v. `recurrence/reference.py` has the equations. `scale` defaults to K ** -0.5.
+    `segments_BT` holds integer ids of packed documents: where the id changes, the state begins anew. The initial state
+    is the first document's, the final state the last one's.
     `chunk`, a power of two, matters for speed only.
     o has q's dtype; the state is float32 (float64 for float64 inputs). Raises ValueError on shapes that do not fit.
     """
@@ -41,6 +45,7 @@ def recur(
         "removal": removal,
         "bonus_HK": bonus_HK,
         "initial_state_BHKV": initial_state_BHKV,
+        "segments_BT": segments_BT,
     }
     problem = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **parts)
     run = choose(problem, backend).backend.run
@@ -58,10 +63,13 @@ def plan(
     removal=None,
     bonus_HK=None,
     initial_state_BHKV=None,
+    segments_BT: Tensor | None = None,
     chunk: int = 64,
 ) -> RecurrenceProblem:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v, beta_BTH, removal, bonus_HK, initial_state_BHKV)
+    if segments_BT is not None:
+        check_segments(segments_BT, q.shape[:2])
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk must be a power of two, found {chunk}")
     B, T, H, K = q.shape
@@ -75,7 +83,7 @@ def plan(
         heads=H,
         key_dim=K,
         value_dim=v.shape[-1],
-        decay=_decay_kind(log_decay, q),
+        decay=_decay_kind(log_decay, q, segments_BT is not None),
         update=update,
         has_bonus=bonus_HK is not None,
         has_state=initial_state_BHKV is not None,
@@ -84,13 +92,14 @@ def plan(
     )
 
 
-def _decay_kind(log_decay: Tensor | None, q_BTHK: Tensor) -> str:
+def _decay_kind(log_decay: Tensor | None, q_BTHK: Tensor, has_documents: bool) -> str:
+    """What the backends are given: borders between documents make any decay one per token."""
     if log_decay is None:
-        return "none"
+        return "token" if has_documents else "none"
     shapes = {"head": q_BTHK.shape[2:3], "token": q_BTHK.shape[:3], "channel": q_BTHK.shape}
     for kind, shape in shapes.items():
         if log_decay.shape == shape:
-            return kind
+            return "token" if has_documents and kind == "head" else kind
     raise ValueError(
         f"log_decay must be (H,), (B, T, H) or (B, T, H, K) for q {tuple(q_BTHK.shape)}; found {tuple(log_decay.shape)}"
     )

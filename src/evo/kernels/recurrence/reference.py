@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.documents import document_starts
+
 
 def decay_factors(log_decay: Tensor | None, like_BTHK: Tensor) -> Tensor:
     """exp(log_decay) as (B, T, H, 1) or (B, T, H, K), from None, (H,), (B, T, H) or (B, T, H, K)."""
@@ -28,6 +30,7 @@ def recurrence(
     removal: tuple[Tensor, Tensor] | None = None,
     bonus_HK: Tensor | None = None,
     initial_state_BHKV: Tensor | None = None,
+    segments_BT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and the final state (B, H, K, V); computes in float32, or float64 for float64 inputs.
 
@@ -37,15 +40,17 @@ def recurrence(
       delta    S_t = D_t S_{t-1} + beta_t k_t^T (v_t - k_t D_t S_{t-1})   (gated DeltaNet 2412.06464)
       removal  S_t = D_t S_{t-1} + b_t^T (a_t S_{t-1}) + k_t^T v_t        (RWKV-7 2503.14456)
       o_t = scale q_t S_t, or scale q_t (S_{t-1} + diag(u) k_t^T v_t) with a bonus u (RWKV-6 2404.05892)
+    and S_{t-1} = 0 where the id in `segments_BT` differs from that of token t - 1.
     """
     compute = torch.promote_types(q_BTHK.dtype, torch.float32)
     q, k, v = (x.to(compute) for x in (q_BTHK, k_BTHK, v_BTHV))
     factors_BTHK = decay_factors(log_decay, k)
     B, T, H, K = q.shape
     state = q.new_zeros(B, H, K, v.shape[-1]) if initial_state_BHKV is None else initial_state_BHKV.to(compute)
+    starts_BT = None if segments_BT is None else document_starts(segments_BT)
     outputs = []
     for t in range(T):
-        before = state
+        before = state if starts_BT is None else state.masked_fill(starts_BT[:, t, None, None, None], 0.0)
         state = factors_BTHK[:, t, :, :, None] * before
         if removal is not None:
             a_BHK, b_BHK = (x[:, t].to(compute) for x in removal)
