@@ -38,12 +38,12 @@ def normal(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
 
 def cases() -> Iterator[Case]:
     """Every row of the table, recurrences first."""
-    for member in ("retention", "ssd", "gla", "rwkv6", "delta", "gated delta"):
+    narrow, wide = ("retention", "ssd"), ("gla", "rwkv6", "delta", "gated delta")
+    for member in (*narrow, *wide):
         yield recurrence(member, (8, 8192, 16), 128)
-    for member in ("retention", "ssd", "gla"):
-        yield recurrence(member, (8, 2048, 16), 64)
-    for member in ("retention", "ssd", "gla", "delta"):
-        yield recurrence(member, (32, 256, 4), 64, graph=True)
+    for T, in_graph in ((2048, False), (256, True)):
+        for member in (*narrow, *wide):
+            yield recurrence(member, (8, T, 16), 64 if member in narrow else 128, graph=in_graph)
     yield attention("window 1024", (4, 8192, 16), 128, Stencil("window", 1024))
     yield attention("window 1024 and 4 sinks", (4, 8192, 16), 128, Stencil("window", 1024, sinks=4))
     for shape, dim in (((8, 2048, 16), 64), ((4, 8192, 16), 128)):
