@@ -23,6 +23,7 @@ from evo.data.batches import training_starts
 from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
 from evo.kernels.fused import windows
+from evo.training.aside import Aside
 from evo.training.device import autocast
 from evo.training.device_updates import DeviceUpdate
 from evo.training.half_weights import HalfWeights
@@ -52,6 +53,7 @@ class DeviceStep:
         self.scale, self.offset, self.block = scale, offset, block
         self.stream = Stream(spec.seed).child("data")
         device = self.device = next(model.parameters()).device
+        self.aside = Aside(device)
         self.half = self._half_weights()
         copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
         self.update = DeviceUpdate(optimizer, spec.clip, copies)
@@ -85,6 +87,8 @@ class DeviceStep:
     def body(self) -> None:
         """Gather the windows, forward, backward, clip, update, note the loss, count."""
         inputs_BT, targets_BT = windows(self.text, self.starts_SB, self.row, self.context)
+        with self.aside.piece():
+            scale = self.scales_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
         with self.half or contextlib.nullcontext():
@@ -95,10 +99,15 @@ class DeviceStep:
             if self.half is not None:
                 self.half.settle()
         loss.backward()
+        if self.half is not None:
+            self.half.collect()
+        self.aside.join()
         with torch.no_grad():
-            self.update.apply(self.scales_S.index_select(0, self.row))
-            self.losses_S.index_copy_(0, self.row, loss.detach().view(1))
-            self.row.add_(1)
+            with self.aside.piece():
+                self.losses_S.index_copy_(0, self.row, loss.detach().view(1))
+                self.row.add_(1)
+            self.update.apply(scale)
+        self.aside.join()
 
     def is_current(self) -> bool:
         """Whether weights and optimizer state are still the tensors that the steps change."""
@@ -112,7 +121,7 @@ class DeviceStep:
             return None
         with autocast(self.device, self.spec.precision):
             is_half, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-        return HalfWeights(dtype) if is_half else None
+        return HalfWeights(dtype, self.aside) if is_half else None
 
     def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
         """The starts and scales of the block whose first step is `first`, in memory that the device can read."""

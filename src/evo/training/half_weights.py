@@ -3,6 +3,9 @@
 Autocast casts each weight on its own, and each of its gradients back: two launches a weight, most of what is left to
 launch in a small model's step. Here the gradient is written in float32 by the product itself. Queries, keys and
 values, or gate and up, read one input: their copies lie side by side, and one wide product does for all of them.
+
+Nothing in a backward pass waits for a weight's gradient. So those products run aside, on a second stream, where they
+fill what the small kernels of the pass leave idle; `collect` brings them in.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -18,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from evo.training.aside import Aside
+
 Call = tuple[Tensor, nn.Parameter]
 
 
@@ -25,12 +30,14 @@ class HalfWeights(TorchFunctionMode):
     """While entered, F.linear without bias reads float32 parameters on CUDA through copies in `dtype`.
 
     The first forward shows which weights are there and which of them read one input; `settle` then groups them. After
-    that every forward must make the same calls. `refresh` renews the copies.
+    that every forward must make the same calls. `refresh` renews the copies. Backward leaves the gradients of these
+    weights to `collect`, which must follow it.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, aside: Aside) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.aside = dtype, aside
+        self._gradients: list[tuple[tuple[nn.Parameter, ...], Tensor]] = []
         self.copies: dict[Tensor, Tensor] = {}
         self._groups: dict[nn.Parameter, tuple[tuple[nn.Parameter, ...], Tensor]] = {}
         self._calls: list[Call] | None = []
@@ -55,8 +62,24 @@ class HalfWeights(TorchFunctionMode):
         self._calls = None
         self.refresh()
 
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Wait for the gradients made aside and add them to their weights', in the order they were made."""
+        self.aside.join()
+        for weights, joint in self._gradients:
+            for weight, gradient in zip(weights, joint.split([w.shape[0] for w in weights]), strict=True):
+                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        self._gradients.clear()
+
+    def differentiate(self, weights: tuple[nn.Parameter, ...], dy_NO: Tensor, x_NI: Tensor) -> None:
+        """Begin the joint gradient dy^T x of weights side by side, in float32."""
+        with self.aside.piece(dy_NO, x_NI):
+            gradient = torch.mm(dy_NO.t(), x_NI, out_dtype=torch.float32)
+        self._gradients.append((weights, gradient))
+
     def __enter__(self) -> Self:
         self._made.clear()
+        self._gradients.clear()
         return super().__enter__()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -76,7 +99,7 @@ class HalfWeights(TorchFunctionMode):
     def _product(self, x: Tensor, weight: nn.Parameter) -> Tensor:
         """x W^T; those of the other weights of its group are kept for when they are asked for."""
         weights, joint = self._groups.get(weight, ((weight,), self.copies[weight]))
-        y, *others = _Linear.apply(x, joint, *weights)  # pyright: ignore[reportGeneralTypeIssues]
+        y, *others = _Linear.apply(x, joint, self, *weights)  # pyright: ignore[reportGeneralTypeIssues]
         self._made.update({other: (x, value) for other, value in zip(weights[1:], others, strict=True)})
         return y
 
@@ -103,24 +126,26 @@ def _runs(calls: Sequence[Call]) -> list[tuple[nn.Parameter, ...]]:
 
 
 class _Linear(torch.autograd.Function):
-    """y_i = x W_i^T for weights whose copies are the rows of `joint`; dx in x's dtype, dW_i in float32."""
+    """y_i = x W_i^T for weights whose copies are the rows of `joint`; dx in x's dtype, dW_i left to `half_weights`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, joint: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, joint: Tensor, half_weights: HalfWeights, *weights: nn.Parameter
+    ) -> tuple[Tensor, ...]:
         half = x.to(joint.dtype)
         ctx.save_for_backward(half, joint)
-        ctx.dtype, ctx.sizes = x.dtype, [weight.shape[0] for weight in weights]
+        ctx.dtype, ctx.half_weights, ctx.weights = x.dtype, half_weights, weights
         with torch.autocast("cuda", enabled=False):
             y = F.linear(half, joint)
-        return (y,) if len(weights) == 1 else y.split(ctx.sizes, -1)
+        return (y,) if len(weights) == 1 else y.split([weight.shape[0] for weight in weights], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         half, joint = ctx.saved_tensors
         dy_NO = beside([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
+        ctx.half_weights.differentiate(ctx.weights, dy_NO, half.flatten(0, -2))
         dx = (dy_NO @ joint).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        dweight = torch.mm(dy_NO.t(), half.flatten(0, -2), out_dtype=torch.float32)
-        return dx, None, *dweight.split(ctx.sizes)
+        return dx, None, None, *[None] * len(ctx.weights)
 
 
 def beside(parts: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,45 @@
+"""Work of a step that nothing soon waits for, on a second CUDA stream beside the step itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+LAG = 8
+"""How many pieces may be under way: what they read stays in memory until they are done."""
+
+
+class Aside:
+    """A second stream. Each piece begins when all that was launched before it is done; `join` waits for the last.
+
+    Nothing made in a piece may be read before `join`. In a CUDA graph the pieces become a branch of their own. Devices
+    without streams do each piece where it stands.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._under_way: deque[tuple[torch.cuda.Event, tuple[Tensor, ...]]] = deque()
+
+    @contextlib.contextmanager
+    def piece(self, *reads: Tensor) -> Iterator[None]:
+        """Launch what is in the block aside. `reads`: the tensors it reads that may be freed meanwhile."""
+        if self.stream is None:
+            yield
+            return
+        main = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(main)
+        with torch.cuda.stream(self.stream):
+            yield
+        self._under_way.append((self.stream.record_event(), reads))
+        if len(self._under_way) > LAG:
+            main.wait_event(self._under_way.popleft()[0])
+
+    def join(self) -> None:
+        """Let the current stream wait for every piece."""
+        if self.stream is not None and self._under_way:
+            torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+            self._under_way.clear()
