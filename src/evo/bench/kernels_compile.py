@@ -5,17 +5,17 @@ Triton and torch.compile keep what they compile on disk, where the process that 
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 
 from evo.bench.kernels_cases import Case, cases
 from evo.bench.kernels_proof import proof
 
-LOG = logging.getLogger(__name__)
 # Each process holds the inputs of one case and a CUDA context: about five gigabytes.
 BYTES_A_PROCESS = 5e9
 
@@ -23,28 +23,32 @@ BYTES_A_PROCESS = 5e9
 def compile_all(names: Sequence[str]) -> None:
     """Run every named case and its peer once, forward and backward, in as many processes as cores and memory allow.
 
-    What fails here is only logged: the timing meets the same failure and reports it in its row.
+    What fails here is only printed: the timing meets the same failure and reports it in its row.
     """
     jobs = [(name, who) for who in ("peer", "ours", "proof") for name in names]
     memory = torch.cuda.get_device_properties(0).total_memory
     processes = max(1, min(os.cpu_count() or 1, int(memory / BYTES_A_PROCESS), len(jobs)))
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool:
-        for _ in pool.imap_unordered(_run_once, jobs):
-            pass
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_run_once, *job): job for job in jobs}
+        for done, future in enumerate(as_completed(waiting), 1):
+            name, who = waiting[future]
+            failure = future.exception()
+            outcome = f"{future.result():.0f} s" if failure is None else repr(failure).splitlines()[0][:100]
+            print(f"compiling: {done} of {len(jobs)}, {name}, {who}: {outcome}", flush=True)
 
 
-def _run_once(job: tuple[str, str]) -> None:
-    name, who = job
+def _run_once(name: str, who: str) -> float:
+    """Seconds that it took."""
+    started = time.perf_counter()
     case = next(case for case in cases() if case.name == name)
     try:
         if who == "proof":
             proof(case)
         else:
             _step(case, who)
-    except Exception as failure:  # whatever a kernel raises, the timing of its row raises too, and reports
-        LOG.info("%s, %s: %r", name, who, failure)
-    torch.cuda.empty_cache()
+    finally:
+        torch.cuda.empty_cache()
+    return time.perf_counter() - started
 
 
 def _step(case: Case, who: str) -> None:
