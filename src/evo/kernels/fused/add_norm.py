@@ -15,8 +15,10 @@ from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton, tile_rows
 
-PROGRAMS = 1056
+PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
+WARP_ELEMENTS = 2048
+"""What a warp of a backward holds. Rows that fit in one are summed without waiting for another."""
 SUM_ROWS, SUM_COLS = 1024, 8
 WIDEST = 16_384
 """The widest row that one tile holds."""
@@ -92,18 +94,24 @@ def _add_norm_backward(
     dout, dtotal, total = dout.contiguous(), None if dtotal is None else dtotal.contiguous(), total.contiguous()
     dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
     padded, rows = padded_to(D), total.numel() // D
-    tile = tile_rows(padded)
+    tile = tile_rows(padded, WARP_ELEMENTS)
     programs = min(PROGRAMS, -(-rows // tile))
     tiles = -(-rows // (tile * programs))
     shares = torch.empty(2 if has_bias else 1, programs, D, dtype=torch.float32, device=total.device)
     triton_norm.norm_backward[(programs,)](
         dout, dtotal, total, gain, dx, dy, shares[0], shares[-1], rows, D, eps, tiles,
         dtotal is not None, dy.numel() > 0, center, has_bias, tile, padded,
+        _unit(total, dout, dx, dy), num_warps=max(1, padded // WARP_ELEMENTS),
     )  # fmt: skip
     triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](
         shares, dvectors, programs, D, min(SUM_ROWS, padded_to(programs)), SUM_COLS
     )
     return dx, dy, dvectors
+
+
+def _unit(*tensors: Tensor) -> int:
+    """How many elements of the widest dtype make 16 bytes."""
+    return 16 // max(tensor.element_size() for tensor in tensors)
 
 
 def _gradients(total: Tensor, has_bias: bool, x_dtype: torch.dtype, y_dtype: torch.dtype | None):

@@ -43,24 +43,26 @@ def norm_forward(
 def norm_backward(
     dout, dtotal, total, gain, dx, dy, dgain, dbias, rows, D, eps, tiles,
     SUM: tl.constexpr, SPLIT: tl.constexpr, CENTER: tl.constexpr, BIAS: tl.constexpr,
-    ROWS: tl.constexpr, PADDED: tl.constexpr,
+    ROWS: tl.constexpr, PADDED: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """dx (and dy in y's dtype if SPLIT) of `tiles` tiles a program, and its share of dgain and dbias, (programs, D).
 
-    SUM: what flows back into the sum itself is added.
+    SUM: what flows back into the sum itself is added. UNIT: how many neighbours a thread takes, the same number of
+    every tensor, so that no value moves between threads; all loads are under way before the first sum.
     """
-    col = tl.arange(0, PADDED)[None, :]
+    col = tl.max_contiguous(tl.arange(0, PADDED), UNIT)[None, :]
     weight = tl.load(gain + col, mask=col < D, other=0.0).to(tl.float32)
     share_gain = tl.zeros((ROWS, PADDED), tl.float32)
     share_bias = tl.zeros((ROWS, PADDED), tl.float32)
     for tile in range(tiles):
         row = (tl.program_id(0).to(tl.int64) * tiles + tile) * ROWS + tl.arange(0, ROWS)[:, None]
         inside, at = (row < rows) & (col < D), row * D + col
-        normed, scale = hat(tl.load(total + at, mask=inside, other=0.0).to(tl.float32), col < D, D, eps, CENTER)
+        value = tl.load(total + at, mask=inside, other=0.0).to(tl.float32)
         g = tl.load(dout + at, mask=inside, other=0.0).to(tl.float32)
         through = tl.zeros((ROWS, PADDED), tl.float32)
         if SUM:
             through = tl.load(dtotal + at, mask=inside, other=0.0).to(tl.float32)
+        normed, scale = hat(value, col < D, D, eps, CENTER)
         share_gain += g * normed
         if BIAS:
             share_bias += g
