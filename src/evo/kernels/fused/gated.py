@@ -15,6 +15,9 @@ from torch import Tensor
 from evo.kernels.fused.support import AUTO, padded_to, takes_triton
 from evo.kernels.triton_support import rowwise
 
+WHOLE = 1024
+"""The widest row that is one tile's, however many columns it leaves empty."""
+
 
 def relu2(x: Tensor) -> Tensor:
     """relu(x)² (So et al. 2021)."""
@@ -32,9 +35,9 @@ def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
 
 
 def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
-    """Rows and columns of a tile, and the grid. The widest tile that leaves the fewest columns empty."""
+    """Rows and columns of a tile, and the grid. Whole rows, or the widest tile that leaves the fewest columns empty."""
     width = gate.shape[-1]
-    cols = min((512, 256, 128), key=lambda size: -(-width // size) * size) if width > 128 else padded_to(width)
+    cols = padded_to(width) if width <= WHOLE else min((512, 256, 128), key=lambda size: -(-width // size) * size)
     rows = 2048 // cols
     return rows, cols, (-(-(gate.numel() // width) // rows), -(-width // cols))
 
