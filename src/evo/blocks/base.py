@@ -75,6 +75,12 @@ class Position(Block):
         del offset
         return q_BTHK, k_BTGK
 
+    def rotate_beside(
+        self, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, offset: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`rotate`, and values as they are: all three in one call, for encodings whose backward gains by that."""
+        return *self.rotate(q_BTHK, k_BTGK, offset), v_BTGV
+
     def slopes_H(self, like: Tensor) -> Tensor | None:
         """By how much scores of each head fall per token of distance, on the device of `like`; None for not at all."""
         del like

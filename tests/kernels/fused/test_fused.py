@@ -11,7 +11,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evo.kernels.fused import ACTS, add_norm, cross_entropy, embed, gated, linear_cross_entropy, norm, rotate, windows
+from evo.kernels.fused import (
+    ACTS,
+    add_norm,
+    cross_entropy,
+    embed,
+    gated,
+    linear_cross_entropy,
+    norm,
+    rotate,
+    rotate_beside,
+    windows,
+)
 from evo.kernels.fused.adamw import AdamWTable, Rates
 from evo.kernels.triton_support import is_interpreting
 
@@ -152,6 +163,30 @@ def test_rotate(K, R, H, G, dtype):
     both = normal(B, T, (H + G) * K, dtype=dtype)
     check(lambda x: rotate(*split(x), cos, sin), lambda x: tuple(map(plain, split(x))), [both], outputs=2)
 
+    def three(x):
+        widths = [H * K, G * K, G * (K + 3)]
+        parts = zip(x.split(widths, -1), (H, G, G), strict=True)
+        return [part.unflatten(-1, (heads, -1)) for part, heads in parts]
+
+    qkv = normal(B, T, (H + G) * K + G * (K + 3), dtype=dtype)
+    check(
+        lambda x: rotate_beside(*three(x), cos, sin),
+        lambda x: (plain(three(x)[0]), plain(three(x)[1]), three(x)[2]),
+        [qkv],
+        outputs=3,
+    )
+
+
+def test_gradients_beside_each_other():
+    """What flows back through `rotate_beside` is one tensor's columns, in the order of its inputs."""
+    q, k, v = (normal(1, 5, heads, 16, seed=heads).requires_grad_() for heads in (4, 2, 1))
+    cos, sin = normal(5, 8), normal(5, 8, seed=1)
+    turned = rotate_beside(q, k, v, cos, sin)
+    dq, dk, dv = torch.autograd.grad(sum(x.square().sum() for x in turned), [q, k, v])
+    size = dq.element_size()
+    assert dq.stride(1) == dk.stride(1) == dv.stride(1) == 7 * 16
+    assert [x.data_ptr() - dq.data_ptr() for x in (dk, dv)] == [4 * 16 * size, 6 * 16 * size]
+
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cap", [None, 3.0])
@@ -255,6 +290,7 @@ def test_operators_are_well_formed():
             ops.rotate,
             (x.reshape(1, 6, 2, 12), y.reshape(1, 6, 2, 12), gain.detach().reshape(6, 4), normal(6, 4), False),
         ),
+        (ops.rotate_back_beside, (*normal(3, 1, 6, 2, 12).unbind(), normal(6, 4), normal(6, 4))),
         (ops.cross_entropy, (x, targets, 2.0)),
         (ops.linear_cross_entropy, (x, y, targets, 0.0, torch.float32, 4, True)),
         (ops.embed, (targets, y)),

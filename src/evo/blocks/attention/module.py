@@ -87,8 +87,8 @@ class Attention(Mixer):
         q_BTHK = F.linear(x_BTD, self.q, self.q_bias).unflatten(-1, (-1, self.head_dim))
         k_BTGK = F.linear(x_BTD, self.k, self.k_bias).unflatten(-1, (-1, self.head_dim))
         v_BTGV = F.linear(x_BTD, self.v, self.v_bias).unflatten(-1, (-1, self.head_dim))
-        q_BTHK, k_BTGK = self.position.rotate(_norm(q_BTHK, self.q_norm), _norm(k_BTGK, self.k_norm), offset)
-        return q_BTHK, k_BTGK, v_BTGV
+        q_BTHK, k_BTGK = _norm(q_BTHK, self.q_norm), _norm(k_BTGK, self.k_norm)
+        return self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
 
     def _read(self, q_BTHK: Tensor, k_BSGK: Tensor, v_BSGV: Tensor, offset: int, slots_S: Tensor | None) -> Tensor:
         o_BTHV = attend(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.dsl.plan import BlockPlan
-from evo.kernels.fused import is_fused, rotate
+from evo.kernels.fused import is_fused, rotate, rotate_beside
 
 
 class NoPosition(Position):
@@ -36,6 +36,15 @@ class Rope(Position):
             return rotate(q_BTHK, k_BTGK, cos_T1R[:, 0], sin_T1R[:, 0])
         cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, q_BTHK.dtype)
         return turn(q_BTHK, cos_T1R, sin_T1R), turn(k_BTGK, cos_T1R, sin_T1R)
+
+    def rotate_beside(
+        self, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, offset: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`rotate`; on CUDA the gradients of all three come back as the columns of one tensor."""
+        if not is_fused(q_BTHK) or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype:
+            return super().rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
+        cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
+        return rotate_beside(q_BTHK, k_BTGK, v_BTGV, cos_T1R[:, 0], sin_T1R[:, 0])
 
     def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (T, 1, dims / 2), times the amplitude."""

@@ -12,7 +12,7 @@ from evo.kernels.fused.add_norm import add_norm, norm
 from evo.kernels.fused.cross_entropy import cross_entropy, linear_cross_entropy, soft_capped
 from evo.kernels.fused.embed import embed
 from evo.kernels.fused.gated import ACTS, gated
-from evo.kernels.fused.rotate import rotate
+from evo.kernels.fused.rotate import rotate, rotate_beside
 from evo.kernels.fused.support import is_fused
 from evo.kernels.fused.windows import windows
 
@@ -26,6 +26,7 @@ __all__ = [
     "linear_cross_entropy",
     "norm",
     "rotate",
+    "rotate_beside",
     "soft_capped",
     "windows",
 ]

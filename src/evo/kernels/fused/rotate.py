@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,32 +25,70 @@ def rotate(q_BTHK: Tensor, k_BTGK: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> tu
     return _rotate(q_BTHK, k_BTGK, cos_TR, sin_TR, False)
 
 
+def rotate_beside(
+    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, cos_TR: Tensor, sin_TR: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`rotate`, and v as it is. The gradients of all three come back side by side in one tensor, (B, T, all heads).
+
+    So a product that made q, k and v together takes them as they lie.
+    """
+    return _Beside.apply(q_BTHK, k_BTGK, v_BTGV, cos_TR, sin_TR)  # pyright: ignore[reportReturnType]
+
+
 @torch.library.custom_op("evo::rotate", mutates_args=())
 def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple[Tensor, Tensor]:
     """Turned by position, or turned back; dense."""
+    q_out, k_out = _empty(q), _empty(k)
+    _launch(q, k, None, q_out.flatten(-2), k_out.flatten(-2), None, cos, sin, back)
+    return q_out, k_out
+
+
+@torch.library.custom_op("evo::rotate_back_beside", mutates_args=())
+def _rotate_back_beside(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """dq and dk turned back, and dv: (B, T, H K + G K + G V)."""
+    joint = _empty_beside(dq, dk, dv)
+    _launch(dq, dk, dv, *joint.split([x.shape[2] * x.shape[3] for x in (dq, dk, dv)], -1), cos, sin, True)
+    return joint
+
+
+def _launch(
+    q: Tensor, k: Tensor, v: Tensor | None, q_out: Tensor, k_out: Tensor, v_out: Tensor | None,
+    cos: Tensor, sin: Tensor, back: bool,
+) -> None:  # fmt: skip
+    """Fill the outputs, each (B, T, width) with dense columns and tokens evenly apart."""
     from evo.kernels.fused import triton_rotate
 
     q, k = rowwise(q), rowwise(k)
-    q_out, k_out = _empty(q), _empty(k)
     B, T, H, K = q.shape
     G, R = k.shape[2], cos.shape[1]
+    values, value_row = (k, k_out) if v is None or v_out is None else (rowwise(v), v_out)
+    heads, V = (H + G, 0) if v is None else (H + G + v.shape[2], v.shape[3])
     pairs = padded_to(R)
     rows = max(1, ROW_ELEMENTS // pairs)
-    rest = padded_to(K - 2 * R) if K > 2 * R else 0
-    triton_rotate.rotate[(-(-B * T // rows), H + G)](
-        q, k, q_out, k_out, cos, sin, *q.stride()[:3], *k.stride()[:3],
-        B * T, T, H, G, R, K, -1.0 if back else 1.0, rows, pairs, rest,
+    triton_rotate.rotate[(-(-B * T // rows), heads)](
+        q, k, values, q_out, k_out, value_row, cos, sin, *q.stride()[:3], *k.stride()[:3], *values.stride()[:3],
+        q_out.stride(1), k_out.stride(1), value_row.stride(1), B * T, T, H, G, R, K, V, -1.0 if back else 1.0,
+        rows, pairs, padded_to(K - 2 * R) if K > 2 * R else 0, padded_to(V) if V else 0,
     )  # fmt: skip
-    return q_out, k_out
 
 
 def _empty(x: Tensor) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
+def _empty_beside(*parts: Tensor) -> Tensor:
+    width = sum(part.shape[2] * part.shape[3] for part in parts)
+    return torch.empty(*parts[0].shape[:2], width, dtype=parts[0].dtype, device=parts[0].device)
+
+
 @_rotate.register_fake
 def _(q, k, cos, sin, back):
     return _empty(q), _empty(k)
+
+
+@_rotate_back_beside.register_fake
+def _(dq, dk, dv, cos, sin):
+    return _empty_beside(dq, dk, dv)
 
 
 def _save(ctx, inputs, output):
@@ -61,3 +101,22 @@ def _backward(ctx, dq, dk):
 
 
 _rotate.register_autograd(_backward, setup_context=_save)
+
+
+class _Beside(torch.autograd.Function):
+    """`rotate` of q and k, v unchanged; the backward of all three in one launch."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return *_rotate(q, k, cos, sin, False), v.view_as(v)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[3:])
+        ctx.shapes = [x.shape[2:] for x in inputs[:3]]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        joint = _rotate_back_beside(*gradients, *ctx.saved_tensors)
+        parts = joint.split([heads * dim for heads, dim in ctx.shapes], -1)
+        return *(part.unflatten(-1, shape) for part, shape in zip(parts, ctx.shapes, strict=True)), None, None

@@ -1,4 +1,4 @@
-"""Triton kernel: queries and keys turned by position, in one launch."""
+"""Triton kernel: queries and keys turned by position, and values copied beside them, in one launch."""
 
 import triton
 import triton.language as tl
@@ -21,20 +21,32 @@ def turn(x, y, at_x, at_y, cos, sin, inside, R, K, PAIRS: tl.constexpr, REST: tl
 
 @triton.jit
 def rotate(
-    q, k, q_out, k_out, cos, sin,
-    q_batch, q_time, q_head, k_batch, k_time, k_head, tokens, T, H, G, R, K, direction,
-    ROWS: tl.constexpr, PAIRS: tl.constexpr, REST: tl.constexpr,
+    q, k, v, q_out, k_out, v_out, cos, sin,
+    q_batch, q_time, q_head, k_batch, k_time, k_head, v_batch, v_time, v_head, q_row, k_row, v_row,
+    tokens, T, H, G, R, K, V, direction,
+    ROWS: tl.constexpr, PAIRS: tl.constexpr, REST: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
-    """q (B, T, H, K) and k (B, T, G, K) with dense dims -> dense; cos, sin (T, R) float32. direction -1 is back."""
+    """q (B, T, H, K), k (B, T, G, K), v (B, T, G, V) with dense dims -> rows of tokens with dense heads, `*_row` apart.
+
+    cos, sin (T, R) float32. direction -1 is back. VALUES 0: there is no v. Axis 1 of the grid runs over all heads.
+    """
     token = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     head = tl.program_id(1)
     inside, batch, time = token < tokens, token // T, token % T
-    pair = tl.arange(0, PAIRS)[None, :]
-    c = tl.load(cos + time * R + pair, mask=inside & (pair < R), other=0.0)
-    s = tl.load(sin + time * R + pair, mask=inside & (pair < R), other=0.0) * direction
-    if head < H:
-        from_q = batch * q_batch + time * q_time + head * q_head
-        turn(q, q_out, from_q, (token * H + head) * K, c, s, inside, R, K, PAIRS, REST)
+    if head >= H + G:
+        if VALUES > 0:
+            dim = tl.arange(0, VALUES)[None, :]
+            from_v = batch * v_batch + time * v_time + (head - H - G) * v_head
+            is_value = inside & (dim < V)
+            value = tl.load(v + from_v + dim, mask=is_value)
+            tl.store(v_out + token * v_row + (head - H - G) * V + dim, value, mask=is_value)
     else:
-        from_k = batch * k_batch + time * k_time + (head - H) * k_head
-        turn(k, k_out, from_k, (token * G + head - H) * K, c, s, inside, R, K, PAIRS, REST)
+        pair = tl.arange(0, PAIRS)[None, :]
+        c = tl.load(cos + time * R + pair, mask=inside & (pair < R), other=0.0)
+        s = tl.load(sin + time * R + pair, mask=inside & (pair < R), other=0.0) * direction
+        if head < H:
+            from_q = batch * q_batch + time * q_time + head * q_head
+            turn(q, q_out, from_q, token * q_row + head * K, c, s, inside, R, K, PAIRS, REST)
+        else:
+            from_k = batch * k_batch + time * k_time + (head - H) * k_head
+            turn(k, k_out, from_k, token * k_row + (head - H) * K, c, s, inside, R, K, PAIRS, REST)
