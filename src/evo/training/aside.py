@@ -22,7 +22,7 @@ class Aside:
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._under_way: deque[tuple[torch.cuda.Event, tuple[Tensor, ...]]] = deque()
+        self._under_way: deque[tuple[torch.Event, tuple[Tensor, ...]]] = deque()
 
     @contextlib.contextmanager
     def piece(self, *reads: Tensor) -> Iterator[None]:
