@@ -101,6 +101,7 @@ def _save(ctx, inputs, output):
     logits, targets, ctx.cap = inputs
     ctx.save_for_backward(logits, targets, output[1])
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # or the log-sum-exp is given zeros
 
 
 def _backward(ctx, dloss, dlse):
