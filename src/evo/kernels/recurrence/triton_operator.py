@@ -89,28 +89,51 @@ def _save_outer(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
+@torch.library.custom_op("evo::recur_outer_backward", mutates_args=())
+def recur_outer_backward(
+    do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None,
+    initial: Tensor | None, final: Tensor, scale: float, before: bool, needs_decay: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """dq, dk, dv, the gradient of the log decay (empty without `needs_decay`) and, float32, of the initial state.
+
+    One operator for all walks: on short sequences its cost on the host is what they wait for.
+    """
+    flipped, dflipped = (None if s is None else s.transpose(2, 3) for s in (initial, dfinal))
+    by_token = needs_decay and log_decay is not None and log_decay.ndim == 3
+    with_q, with_k = (q, k) if by_token else (None, None)
+    ahead, behind = Walk(False, before, before, False, scale), Walk(True, before, before, False, scale)
+    ending = Walk(True, before, before, initial is not None, scale)
+    dq, dot_q, _ = launch_walk(do, v, k, log_decay, None, None, None, with_q, flipped, ahead)
+    dv, _, dinitial = launch_walk(k, q, do, log_decay, None, None, None, None, dfinal, ending)
+    dk, dot_k, _ = launch_walk(v, do, q, log_decay, None, None, None, with_k, dflipped, behind)
+    ddecay = final.new_empty(0)
+    if by_token:
+        at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
+        ddecay = step_gradients(dot_q, dot_k, at_end, before)
+    elif needs_decay:
+        sums, aged = launch_aged(do, v, k, log_decay, None, q, flipped, before, before)
+        ddecay = rate_gradient(aged, sums * scale, dfinal, sums)
+    return dq, dk, dv, ddecay, dinitial
+
+
+@recur_outer_backward.register_fake
+def _(do, dfinal, q, k, v, log_decay, initial, final, scale, before, needs_decay):
+    B, T, H, _ = q.shape
+    by_token = needs_decay and log_decay.ndim == 3
+    ddecay = final.new_empty(B, H, T).transpose(1, 2) if by_token else final.new_empty(H if needs_decay else 0)
+    dinitial = final.new_empty(final.shape if initial is not None else 0)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), ddecay, dinitial
+
+
 def _backward_outer(ctx, do, dfinal):
     q, k, v, log_decay, initial, final = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
-    scale, before = ctx.scale, ctx.before
-    flipped = None if initial is None else initial.transpose(2, 3)
-    dflipped = None if dfinal is None else dfinal.transpose(2, 3)
-    needs_decay = log_decay is not None and log_decay.ndim == 3 and ctx.needs_input_grad[3]
-    with_q, with_k = (q, k) if needs_decay else (None, None)
-    dq, dot_q, _ = walk(do, v, k, log_decay, None, None, None, with_q, flipped, False, before, before, False, scale)
-    has_initial = initial is not None
-    dv, _, dinitial = walk(
-        k, q, do, log_decay, None, None, None, None, dfinal, True, before, before, has_initial, scale
+    needs_decay = log_decay is not None and ctx.needs_input_grad[3]
+    dq, dk, dv, ddecay, dinitial = recur_outer_backward(
+        do, dfinal, q, k, v, log_decay, initial, final, ctx.scale, ctx.before, needs_decay
     )
-    dk, dot_k, _ = walk(v, do, q, log_decay, None, None, None, with_k, dflipped, True, before, before, False, scale)
-    ddecay = None
-    if needs_decay:
-        at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = step_gradients(dot_q, dot_k, at_end, before).to(log_decay.dtype)
-    elif log_decay is not None and ctx.needs_input_grad[3]:
-        sums, aged = aged_dots(do, v, k, log_decay, None, q, flipped, before, before)
-        ddecay = rate_gradient(aged, sums * scale, dfinal, log_decay)
-    return dq, dk, dv, ddecay, dinitial.to(initial.dtype) if has_initial else None, None, None
+    ddecay = ddecay.to(log_decay.dtype) if needs_decay else None
+    return dq, dk, dv, ddecay, None if initial is None else dinitial.to(initial.dtype), None, None
 
 
 recur_outer.register_autograd(_backward_outer, setup_context=_save_outer)
@@ -121,7 +144,14 @@ def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: f
     K, V = k.shape[3], v.shape[3]
     q, k, v = (widened(x.to(q.dtype)) for x in (q, k, v))
     log_decay, initial, bonus = parts["log_decay"], widened(parts["initial_state_BHKV"], 2), widened(parts["bonus_HK"])
-    if problem.decay == "channel":
+    if problem.update == "removal" or (problem.update, problem.decay) == ("delta", "channel"):
+        from evo.kernels.recurrence.triton_removal_operator import run as run_removal
+
+        beta, keep = parts["beta_BTH"], problem.needs_grad
+        removal = None if beta is not None else [widened(x.to(q.dtype)) for x in parts["removal"]]
+        decay = widened(log_decay) if problem.decay == "channel" else log_decay
+        o, final = run_removal(q, k, v, beta, removal, decay, initial, scale, bonus is not None, keep)
+    elif problem.decay == "channel":
         from evo.kernels.recurrence.triton_channel_operator import recur_channel
 
         o, final = recur_channel(q, k, v, widened(log_decay), bonus, initial, scale)[:2]
@@ -131,6 +161,6 @@ def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: f
         o, final = run_delta(q, k, v, parts["beta_BTH"], log_decay, initial, scale)
     else:
         o, final = recur_outer(q, k, v, log_decay, initial, scale, bonus is not None)
-        if bonus is not None:
-            o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
+    if bonus is not None and (problem.update == "removal" or problem.decay != "channel"):
+        o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
     return o[..., :V], final[..., :K, :V]
