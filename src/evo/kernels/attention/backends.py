@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.attention import reference, sdpa, triton_reasons
+from evo.kernels.attention import reference, sdpa, short, triton_reasons
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.dispatch import Backend, Table, always
 
@@ -32,6 +32,7 @@ def vendor_reasons(problem: AttentionProblem) -> list[str]:
 TABLE = Table(
     family="attention",
     backends=(
+        Backend("short", short.run, short.reasons),
         Backend("vendor", sdpa.run, vendor_reasons),
         Backend("triton", run_triton, triton_reasons.reasons),
         Backend("sdpa", sdpa.run, sdpa.reasons),

@@ -1,0 +1,122 @@
+"""Plain causal attention of short sequences in one launch each way, as custom operators."""
+
+# pyright: reportCallIssue=false, reportArgumentType=false
+# A Triton kernel's launch is typed as a call of the Python function under its decorator.
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.triton_support import aligned, machine_reasons
+
+TILE = 64
+LONGEST = 512
+"""Above so many tokens arithmetic decides, and the vendor's kernels win."""
+DIMS = (16, 32, 64)
+DTYPES = ("float16", "bfloat16")
+
+
+def reasons(problem: AttentionProblem) -> list[str]:
+    """Why the short kernels cannot run, or should not."""
+    found = machine_reasons(problem.device, problem.dtype)
+    if problem.dtype not in DTYPES:
+        found.append(f"the short kernels take {' and '.join(DTYPES)}, found {problem.dtype}")
+    if not problem.is_plain_causal or problem.has_soft_cap or problem.has_sink_logits:
+        found.append("the short kernels take plain causal problems only")
+    if problem.key_dim not in DIMS or problem.value_dim != problem.key_dim:
+        found.append(f"the short kernels take equal head dims of {', '.join(map(str, DIMS))}")
+    if problem.queries > LONGEST:
+        found.append(f"the short kernels take up to {LONGEST} tokens, found {problem.queries}")
+    if problem.batch == 0 or problem.queries == 0:
+        found.append("there is nothing to attend to")
+    return found
+
+
+def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+    """The signature that all backends share."""
+    del problem, parts
+    return short_attention(q, k.to(q.dtype), v.to(q.dtype), scale)[0]
+
+
+@torch.library.custom_op("evo::short_attention", mutates_args=())
+def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """q (B, T, H, K), k and v (B, T, G, K) -> o (B, T, H, K), and the log-sum-exp (B, H, T) / log 2, float32."""
+    from evo.kernels.attention import triton_short
+
+    q, k, v = aligned(q), aligned(k), aligned(v)
+    o, lse = _answers(q)
+    B, T, H, K = q.shape
+    triton_short.short_forward[(-(-T // TILE) * B * H,)](
+        q, k, v, o, lse, *_strides(q, k, v), B, T, H, scale / math.log(2.0), H // k.shape[2], K,
+        num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return o, lse
+
+
+@torch.library.custom_op("evo::short_attention_backward", mutates_args=())
+def short_attention_backward(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+) -> Tensor:
+    """dq, dk and dv side by side, (B, T, H K + 2 G K): what made q, k and v together takes them as they lie."""
+    from evo.kernels.attention import triton_short
+
+    do, q, k, v = aligned(do), aligned(q), aligned(k), aligned(v)
+    joint = _joint(q, k)
+    B, T, H, K = q.shape
+    G = k.shape[2]
+    triton_short.short_backward[(-(-T // TILE) * B * (H + G),)](
+        q, k, v, o, do, lse, *joint.split(_widths(q, k), -1), *_strides(q, k, v, do), joint.stride(1),
+        B, T, H, scale, scale / math.log(2.0), H // G, K, num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return joint
+
+
+def _answers(q: Tensor) -> tuple[Tensor, Tensor]:
+    B, T, H, K = q.shape
+    lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
+    return torch.empty(B, T, H, K, dtype=q.dtype, device=q.device), lse
+
+
+def _widths(q: Tensor, k: Tensor) -> list[int]:
+    (H, K), G = q.shape[2:], k.shape[2]
+    return [H * K, G * K, G * K]
+
+
+def _joint(q: Tensor, k: Tensor) -> Tensor:
+    return torch.empty(*q.shape[:2], sum(_widths(q, k)), dtype=q.dtype, device=q.device)
+
+
+def _strides(*tensors: Tensor) -> list[int]:
+    return [stride for x in tensors for stride in x.stride()[:3]]
+
+
+@short_attention.register_fake
+def _(q, k, v, scale):
+    return _answers(q)
+
+
+@short_attention_backward.register_fake
+def _(do, q, k, v, o, lse, scale):
+    return _joint(q, k)
+
+
+def _save(ctx, inputs, output):
+    q, k, v, ctx.scale = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, do, dlse):
+    del dlse
+    q, k = ctx.saved_tensors[:2]
+    joint = short_attention_backward(do, *ctx.saved_tensors, ctx.scale)
+    dim = q.shape[3]
+    return *(part.unflatten(-1, (-1, dim)) for part in joint.split(_widths(q, k), -1)), None
+
+
+short_attention.register_autograd(_backward, setup_context=_save)
