@@ -48,8 +48,8 @@ def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
         posed.append(problem)
         return original(problem, requested)
 
-    for module in ("evo.kernels.attention.attend", "evo.kernels.recurrence.recur"):
-        monkeypatch.setattr(importlib.import_module(module), "choose", note)
+    for module in ("attention.attend", "convolution.short", "recurrence.recur"):
+        monkeypatch.setattr(importlib.import_module(f"evo.kernels.{module}"), "choose", note)
     model(tokens_BT)
     assert posed == announced
 
@@ -57,9 +57,21 @@ def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
 def test_every_layer_with_kernels_is_listed_for_a_device_that_is_not_here(plan) -> None:
     """Choices for CUDA are made without a GPU, in the order of the layers, with the reasons of what was passed over."""
     found = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=4, tokens=32)
-    assert [choice.layer.rpartition(".")[2] for choice in found] == ["0", "1", "2", "3"]
-    assert found[0].backend == "vendor"
-    assert "vendor" in found[1].rejected
+    shown = [(choice.layer.rpartition(".")[2], choice.family) for choice in found]
+    in_front = ("2", "short convolution")
+    assert dict.fromkeys(shown) == dict.fromkeys(
+        [
+            ("0", "attention"),
+            ("1", "attention"),
+            in_front,
+            ("2", "recurrence"),
+            ("3", "short convolution"),
+            ("3", "recurrence"),
+        ]
+    )
+    assert shown.count(in_front) == 1
+    assert found[0].backend == "short"
+    assert {"short", "vendor"} <= found[1].rejected.keys()
 
 
 def test_an_explicit_backend_is_used_everywhere_or_refused(plan) -> None:

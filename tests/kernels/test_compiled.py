@@ -114,3 +114,15 @@ def test_decoding_steps_compile(shared_bytes, dim):
     bonus, state = zeros(16, dim, dtype=torch.float32), zeros(8, 16, dim, dim, dtype=torch.float32)
     recur_step._init_fn(x, x, x, decay, None, x, x, bonus, state, 3, 2, 1.0)
     fits(shared_bytes, "step")
+
+
+@pytest.mark.parametrize("taps", [4, 8])
+def test_short_convolution_compiles(shared_bytes, taps):
+    """With bias and state, forward and back."""
+    from evo.kernels.convolution import triton_operator as convolution
+
+    x, weight, bias = zeros(2, 300, 256), zeros(256, taps, dtype=torch.float32), zeros(256, dtype=torch.float32)
+    state = zeros(2, taps - 1, 256)
+    convolution.short_convolution._init_fn(x, weight, bias, state, None, True)
+    convolution.short_convolution_backward._init_fn(x, state, x, weight, bias, state, None, True)
+    fits(shared_bytes, "forward", "backward")

@@ -27,8 +27,9 @@ class KernelChoice:
 def kernel_choices(
     plan: Plan, *, device: str, dtype: str, batch: int, tokens: int, requested: str = AUTO
 ) -> list[KernelChoice]:
-    """What training this plan on (batch, tokens) would run on; the device need not be here.
+    """What training this plan on (batch, tokens) would run on, call by call; the device need not be here.
 
+    Equal calls of a layer are listed once.
     dtype: `float32`, `bfloat16`, ... of the activations.
 
     Raises:
@@ -38,7 +39,7 @@ def kernel_choices(
     x_BTD = torch.empty(batch, tokens, plan.width, device="meta")
     found: list[KernelChoice] = []
     for layer, mixer in zip(plan.layers, organism.mixers(), strict=True):
-        for problem in mixer.problems(x_BTD):
+        for problem in dict.fromkeys(mixer.problems(x_BTD)):
             posed = replace(problem, device=device, dtype=dtype)  # type: ignore[type-var]
             try:
                 choice = choose(posed, requested)

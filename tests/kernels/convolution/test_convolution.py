@@ -1,10 +1,13 @@
 """Short and long causal convolutions against direct sums."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from evo.kernels.convolution import long_convolution, short_convolution
+from evo.kernels.convolution import long_convolution, plan, short_convolution
+from evo.kernels.dispatch import choose
 
 
 def normal(*shape, seed=0):
@@ -33,6 +36,33 @@ def test_short_in_pieces_is_the_whole():
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole)
     torch.testing.assert_close(state, last)
     assert torch.autograd.gradcheck(lambda x, w, s: short_convolution(x, w, state_BWD=s), (x, weight, normal(2, 3, 5)))
+
+
+@pytest.mark.parametrize("taps", [1, 3, 6])
+def test_short_keeps_packed_documents_apart(taps):
+    """Values, gradients and the last state are those of each document alone; an id that returns names a new one."""
+    lengths, ids = (4, 1, 2, 9, 2), (3, 5, 3, 4, 8)
+    ids_BT = torch.tensor(ids).repeat_interleave(torch.tensor(lengths)).expand(2, -1)
+    x, weight, bias, state = (
+        normal(2, 18, 5),
+        normal(5, taps, seed=1),
+        normal(5, seed=2),
+        normal(2, taps - 1, 5, seed=3),
+    )
+    packed, last = short_convolution(x, weight, bias_D=bias, activation="silu", state_BWD=state, segments_BT=ids_BT)
+    pieces, before = [], state
+    for piece in x.split(lengths, dim=1):
+        y, after = short_convolution(piece, weight, bias_D=bias, activation="silu", state_BWD=before)
+        pieces.append(y)
+        before = None
+    torch.testing.assert_close(packed, torch.cat(pieces, dim=1))
+    torch.testing.assert_close(last, after)
+    leaves = (x, weight, bias, state) if taps > 1 else (x, weight, bias)
+    got, wanted = (
+        torch.autograd.grad(torch.sin(y).sum() + end.square().sum(), leaves)
+        for y, end in ((packed, last), (torch.cat(pieces, dim=1), after))
+    )
+    torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("taps", [1, 4, 7, 12])
@@ -74,3 +104,16 @@ def test_mistakes_are_refused():
         short_convolution(x, normal(4, 3))
     with pytest.raises(ValueError, match="filter must be"):
         long_convolution(x, normal(2, 4))
+    with pytest.raises(ValueError, match=r"segments_BT must be integers \(2, 4\)"):
+        short_convolution(x, normal(3, 4), segments_BT=torch.zeros(2, 3, dtype=torch.int64))
+
+
+def test_the_choice_is_printable():
+    """On CUDA the Triton kernel runs a short convolution; more taps than it knows go to the reference, and say so."""
+    pytest.importorskip("triton")
+    x = torch.empty(2, 9, 16, device="meta", dtype=torch.bfloat16)
+    problem = replace(plan(x, torch.empty(16, 4, device="meta"), activation="silu"), device="cuda")
+    assert choose(problem).backend.name == "triton"
+    choice = choose(replace(problem, taps=9))
+    assert choice.backend.name == "reference"
+    assert choice.rejected == {"triton": ("up to 8 taps, found 9",)}

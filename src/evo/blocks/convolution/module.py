@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block, Mixer, State
 from evo.dsl.plan import BlockPlan
+from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
+from evo.kernels.dispatch import Problem
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Convolution(Mixer):
         """(B, T, D) -> (B, T, D)."""
         return self._mix(x_BTD, None)[0]
 
+    def problems(self, x_BTD: Tensor) -> list[Problem]:
+        """The one convolution of a parallel pass."""
+        return [plan_convolution(self._inner(x_BTD), self.taps, activation=self.activation)]
+
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ConvolutionState:
         """Zeros, as before the first token."""
         width, size = self.taps.shape
@@ -51,10 +57,14 @@ class Convolution(Mixer):
         return y_BTD, ConvolutionState(past_BWD)
 
     def _mix(self, x_BTD: Tensor, past_BWD: Tensor | None) -> tuple[Tensor, Tensor]:
-        inner_BTD = F.linear(x_BTD, self.x)
-        if self.b is not None:
-            inner_BTD = inner_BTD * F.linear(x_BTD, self.b)
-        mixed_BTD, past_BWD = short_convolution(inner_BTD, self.taps, activation=self.activation, state_BWD=past_BWD)
+        mixed_BTD, past_BWD = short_convolution(
+            self._inner(x_BTD), self.taps, activation=self.activation, state_BWD=past_BWD, backend=self.backend
+        )
         if self.c is not None:
             mixed_BTD = mixed_BTD * F.linear(x_BTD, self.c)
         return F.linear(mixed_BTD, self.o), past_BWD
+
+    def _inner(self, x_BTD: Tensor) -> Tensor:
+        """What the taps read."""
+        inner_BTD = F.linear(x_BTD, self.x)
+        return inner_BTD if self.b is None else inner_BTD * F.linear(x_BTD, self.b)

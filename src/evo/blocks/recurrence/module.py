@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, Constant, Mixer, Position, State, compute_dtype
 from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
+from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import Problem
 from evo.kernels.recurrence import plan as plan_recurrence
@@ -21,6 +22,7 @@ from evo.kernels.recurrence import recur
 
 NORM_EPS = 1e-6
 SUM_EPS = 1e-6
+TAPS_ACT = "silu"
 CHANNEL_TEMPERATURE = 16.0
 """What GLA divides the log of its per-channel decay by (Yang et al. 2312.06635)."""
 
@@ -92,9 +94,13 @@ class Recurrence(Mixer):
         return self._mix(x_BTD, None)[0]
 
     def problems(self, x_BTD: Tensor) -> list[Problem]:
-        """The one recurrence problem of a parallel pass."""
-        streams, _ = self._streams(x_BTD, None)
-        return [plan_recurrence(*self._heads(streams, 0), **self._parts(x_BTD))]
+        """The short convolutions of q, k and v, and the recurrence of a parallel pass."""
+        projected = self._projected(x_BTD)
+        taps = [self._taps(name) for name in "qkv"] if self.taps else []
+        convolutions: list[Problem] = [
+            plan_convolution(x, weight, activation=TAPS_ACT) for x, weight in zip(projected, taps, strict=False)
+        ]
+        return [*convolutions, plan_recurrence(*self._heads(projected, 0), **self._parts(x_BTD))]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
@@ -139,14 +145,20 @@ class Recurrence(Mixer):
 
     def _streams(self, x_BTD: Tensor, past: tuple[Tensor, ...] | None) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """q, k and v before they are cut into heads, and the new past of their convolutions."""
-        streams = [F.linear(x_BTD, weight) for weight in (self.q, self.k, self.v)]
+        projected = self._projected(x_BTD)
         if not self.taps:
-            return streams, ()
+            return projected, ()
         steps = [
-            short_convolution(stream, self.get_parameter(f"{name}_taps"), activation="silu", state_BWD=before)
-            for name, stream, before in zip("qkv", streams, past or (None,) * 3, strict=True)
+            short_convolution(stream, self._taps(name), activation=TAPS_ACT, state_BWD=before, backend=self.backend)
+            for name, stream, before in zip("qkv", projected, past or (None,) * 3, strict=True)
         ]
         return [y for y, _ in steps], tuple(after for _, after in steps)
+
+    def _projected(self, x_BTD: Tensor) -> list[Tensor]:
+        return [F.linear(x_BTD, weight) for weight in (self.q, self.k, self.v)]
+
+    def _taps(self, name: str) -> Tensor:
+        return self.get_parameter(f"{name}_taps")
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor) -> Tensor:
         if self.divides:

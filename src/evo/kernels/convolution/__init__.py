@@ -1,6 +1,10 @@
-"""Causal convolutions over time: short depthwise taps and long filters by FFT. May import: torch."""
+"""Causal convolutions over time: short depthwise taps and long filters by FFT.
+
+May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`.
+"""
 
 from evo.kernels.convolution.long import long_convolution
-from evo.kernels.convolution.short import short_convolution
+from evo.kernels.convolution.problem import ConvolutionProblem
+from evo.kernels.convolution.short import plan, short_convolution
 
-__all__ = ["long_convolution", "short_convolution"]
+__all__ = ["ConvolutionProblem", "long_convolution", "plan", "short_convolution"]

@@ -1,12 +1,13 @@
-"""The short causal depthwise convolution in front of a recurrence (Mamba, DeltaNet, Hyena)."""
+"""`short_convolution`: the causal depthwise convolution in front of a recurrence (Mamba, DeltaNet, Hyena)."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-ACTIVATIONS = {None: lambda x: x, "silu": F.silu}
+from evo.kernels.convolution.problem import ACTIVATIONS, ConvolutionProblem
+from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.documents import check_segments
 
 
 def short_convolution(
@@ -16,27 +17,47 @@ def short_convolution(
     bias_D: Tensor | None = None,
     activation: str | None = None,
     state_BWD: Tensor | None = None,
+    segments_BT: Tensor | None = None,
+    backend: str = AUTO,
 ) -> tuple[Tensor, Tensor]:
     """y_t = act(bias + sum_w weight[:, w] x_{t - (W-1) + w}): the last tap multiplies the current token.
 
-    `state_BWD` holds the W-1 inputs before x_0, (B, W-1, D), zeros when absent. Returns y (B, T, D) in x's dtype and
-    the state
-    after the last token. Raises ValueError on an unknown activation or shapes that do not fit.
+    `activation` is None or `silu`. `state_BWD` holds the W-1 inputs before x_0, (B, W-1, D), zeros when absent.
+    `segments_BT` holds integer ids of packed documents: taps do not reach into the document before; the given state is
+    the first document's, the returned one the last one's.
+    Returns y (B, T, D) in x's dtype and the state after the last token. Raises ValueError on an unknown activation or
+    shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
     """
-    B, T, D = x_BTD.shape
-    taps = weight_DW.shape[1]
+    parts = {"bias_D": bias_D, "state_BWD": state_BWD, "segments_BT": segments_BT}
+    problem = plan(x_BTD, weight_DW, activation=activation, **parts)
+    run = choose(problem, backend).backend.run
+    return run(problem, x_BTD, weight_DW, parts=parts)
+
+
+def plan(
+    x: Tensor, weight: Tensor, *, activation: str | None = None, bias_D=None, state_BWD=None, segments_BT=None
+) -> ConvolutionProblem:
+    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+    B, T, D = x.shape
+    taps = weight.shape[1]
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; known: {', '.join(map(str, ACTIVATIONS))}")
-    if weight_DW.shape[0] != D:
-        raise ValueError(f"weight must be ({D}, W), found {tuple(weight_DW.shape)}")
-    if state_BWD is None:
-        state_BWD = x_BTD.new_zeros(B, taps - 1, D)
-    if state_BWD.shape != (B, taps - 1, D):
+    if weight.shape[0] != D:
+        raise ValueError(f"weight must be ({D}, W), found {tuple(weight.shape)}")
+    if state_BWD is not None and state_BWD.shape != (B, taps - 1, D):
         raise ValueError(f"state must be {(B, taps - 1, D)}, found {tuple(state_BWD.shape)}")
-    past_BTD = torch.cat([state_BWD.to(x_BTD.dtype), x_BTD], dim=1)
-    y = past_BTD[:, :T] * weight_DW[:, 0]
-    for w in range(1, taps):
-        y = torch.addcmul(y, past_BTD[:, w : w + T], weight_DW[:, w])
-    if bias_D is not None:
-        y = y + bias_D
-    return ACTIVATIONS[activation](y).to(x_BTD.dtype), past_BTD[:, T:].clone()
+    if segments_BT is not None:
+        check_segments(segments_BT, (B, T))
+    tensors = (x, weight, bias_D, state_BWD)
+    return ConvolutionProblem(
+        device=x.device.type,
+        dtype=str(x.dtype).removeprefix("torch."),
+        batch=B,
+        time=T,
+        width=D,
+        taps=taps,
+        activation=activation,
+        has_state=state_BWD is not None,
+        has_segments=segments_BT is not None,
+        needs_grad=torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors),
+    )

@@ -1,0 +1,33 @@
+"""The table of short convolution backends and their order per device."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from evo.kernels.convolution import reference, triton_reasons
+from evo.kernels.convolution.problem import ConvolutionProblem
+from evo.kernels.dispatch import Backend, Table, always
+
+Outcome = tuple[Tensor, Tensor]
+
+
+def run_reference(problem: ConvolutionProblem, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
+    """One multiply and add a tap."""
+    return reference.short_convolution(x, weight, activation=problem.activation, **parts)
+
+
+def run_triton(problem: ConvolutionProblem, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
+    """The Triton kernel; triton is imported here and not before."""
+    from evo.kernels.convolution.triton_operator import run
+
+    return run(problem, x, weight, parts=parts)
+
+
+TABLE = Table(
+    family="short convolution",
+    backends=(
+        Backend("triton", run_triton, triton_reasons.reasons),
+        Backend("reference", run_reference, always),
+    ),
+    priority={"cpu": ("reference",), "cuda": ("triton", "reference")},
+)
