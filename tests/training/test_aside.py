@@ -1,0 +1,82 @@
+"""Work on a second stream: it reads what was there when it was launched, and is done when joined."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evo.training.aside import Aside
+from evo.training.half_weights import HalfWeights
+
+COUNT, SIZE = 40, 1 << 20
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def sums_aside(aside: Aside, device: str) -> list[Tensor]:
+    """The sums of tensors that are freed as soon as a piece was given them, each after a pause."""
+    found = []
+    for index in range(COUNT):
+        x = torch.full((SIZE,), float(index), device=device)
+        with aside.piece(x):
+            if device == "cuda":
+                torch.cuda._sleep(100_000)
+            found.append(x.sum())
+        del x
+    aside.join()
+    return found
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_piece_reads_what_was_there(device: str) -> None:
+    """Memory that a piece still reads is not given to what comes after it."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    found = sums_aside(Aside(torch.device(device)), device)
+    assert [float(x) for x in found] == [float(SIZE * index) for index in range(COUNT)]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_pieces_are_captured_with_the_graph_they_leave() -> None:
+    """In a CUDA graph they are a branch that joins, and every replay does them again."""
+    aside, graph = Aside(torch.device("cuda")), torch.cuda.CUDAGraph()
+    sums_aside(aside, "cuda")
+    with torch.cuda.graph(graph):
+        total = torch.stack(sums_aside(aside, "cuda")).sum()
+    for _ in range(2):
+        total.detach().zero_()
+        graph.replay()
+        assert float(total) == SIZE * COUNT * (COUNT - 1) / 2
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_gradients_made_aside_are_autocasts() -> None:
+    """Weights read together, twice, or by an embedding too get the gradients that autocast gives, within rounding."""
+    torch.manual_seed(0)
+    tied, left, right, twice = (nn.Parameter(torch.randn(64, 64, device="cuda") / 8) for _ in range(4))
+    tokens = torch.arange(96, device="cuda") % 64
+
+    def loss() -> Tensor:
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            x = F.embedding(tokens, tied)
+            y = F.linear(x, left) * F.linear(x, right)
+            y = F.linear(F.linear(y, twice), twice)
+            return F.linear(y, tied).float().square().mean()
+
+    weights = [tied, left, right, twice]
+    wanted = torch.autograd.grad(loss(), weights)
+    half = HalfWeights(torch.bfloat16, Aside(torch.device("cuda")))
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = None
+        with half:
+            value = loss()
+            half.settle()
+        value.backward()
+        half.collect()
+        for weight, want in zip(weights, wanted, strict=True):
+            assert weight.grad is not None
+            assert (weight.grad - want).norm() < 1e-2 * want.norm()
+    assert left in half.copies
