@@ -82,6 +82,17 @@ def test_attention_compiles(shared_bytes, dim):
     fits(shared_bytes, "forward", "output_dots", "query_gradients", "key_gradients", "probe")
 
 
+@pytest.mark.parametrize("dim", [16, 64])
+def test_short_attention_compiles(shared_bytes, dim):
+    """One launch each way."""
+    from evo.kernels.attention.short import short_attention, short_attention_backward
+
+    q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
+    o, lse = short_attention._init_fn(q, k, v, 0.1)
+    short_attention_backward._init_fn(o, q, k, v, o, lse, 0.1)
+    fits(shared_bytes, "short_forward", "short_backward")
+
+
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_recurrence_compiles(shared_bytes, dim):
     """Walks, delta rule, channel decays with a bonus, aged sums."""

@@ -14,8 +14,8 @@ from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.triton_support import aligned, machine_reasons
 
 TILE = 64
-LONGEST = 512
-"""Above so many tokens arithmetic decides, and the vendor's kernels win."""
+LONGEST = 256
+"""The longest sequence on which these were measured to be faster than the vendor's (results/bench/step_h100.md)."""
 DIMS = (16, 32, 64)
 DTYPES = ("float16", "bfloat16")
 
