@@ -19,7 +19,7 @@ from torch import Tensor
 
 from evo.kernels.fused.support import padded_to
 
-CHUNK = 4096
+CHUNK = 2048
 """Elements of a piece; a program updates one."""
 ALIGNMENT = 16
 
