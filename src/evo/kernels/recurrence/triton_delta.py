@@ -20,6 +20,19 @@ def between_halves(row, col, half: tl.constexpr):
 
 
 @triton.jit
+def product(x, y, PRECISION: tl.constexpr):
+    """x y of float32 matrices. Where the inputs were short, each is split in two bfloat16 parts: more exact than tf32,
+    and the accumulators are operands as they lie."""
+    if PRECISION == "tf32x3":
+        return tl.dot(x, y, input_precision=PRECISION)
+    x_high = x.to(tl.bfloat16)
+    y_high = y.to(tl.bfloat16)
+    x_low = (x - x_high.to(tl.float32)).to(tl.bfloat16)
+    y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
+    return tl.dot(x_high, y_high, tl.dot(x_high, y_low, tl.dot(x_low, y_high)))
+
+
+@triton.jit
 def inverse_of(below, C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr):
     """(I + below)^-1, below being strictly lower, by halves: a block's is made from those of its two halves."""
     row = tl.arange(0, C)[:, None]
@@ -30,15 +43,14 @@ def inverse_of(below, C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.const
         if level == 0:
             inverse = inverse - part
         else:
-            left = tl.dot(inverse, part, input_precision=PRECISION)
-            inverse = inverse - tl.dot(left, inverse, input_precision=PRECISION)
+            inverse = inverse - product(product(inverse, part, PRECISION), inverse, PRECISION)
     return inverse
 
 
 @triton.jit
-def square(chunk, C: tl.constexpr):
-    """Offsets of the (C, C) matrix of a chunk, counted over all heads."""
-    return tl.cast(chunk, tl.int64) * (C * C) + tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
+def packed(index, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Offsets of the matrix (ROWS, COLS) at `index` of many that lie one after another."""
+    return tl.cast(index, tl.int64) * (ROWS * COLS) + tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :]
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -62,13 +74,14 @@ def prepare(
     beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
     _, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
     pairs = pair_decay(upto, upto, False, False, DECAY, C) * beta[None, :]
-    at = square(tl.program_id(0), C)
+    at = packed(tl.program_id(0), C, C)
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * pairs
     tl.store(scores_ptr + at, scores.to(scores_ptr.dtype.element_ty))
     later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
     below = tl.where(later, tl.dot(k, tl.trans(k), input_precision=PRECISION) * pairs, 0.0)
     inverse = inverse_of(below, C, LEVELS, PRECISION).to(inverse_ptr.dtype.element_ty)
     tl.store(inverse_ptr + at, inverse)
+    k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
     seen = (k.to(tl.float32) * -tl.exp2(upto)[:, None]).to(k.dtype)
     reader = tl.dot(inverse, seen, input_precision=PRECISION)
     store_rows(reader_ptr, reader, tl.program_id(0) * C, K, tl.num_programs(0) * C, C, K, KP)
@@ -99,7 +112,7 @@ def forward(
     for i in tl.range(0, chunks):
         start = i * C
         rows = start + tl.arange(0, C)
-        at = square(head * chunks + i, C)
+        at = packed(head * chunks + i, C, C)
         reader = load_rows(reader_ptr, (head * chunks + i) * C, K, (head * chunks + i + 1) * C, C, K, KP, KP != K)
         v = load_rows(v_ptr + b * v_b + h * v_h + block * VB, start, v_t, T, C, wide, VB, True)
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
@@ -151,7 +164,7 @@ def errors_back(
         chunk = chunks - 1 - i
         start = chunk * C
         rows = start + tl.arange(0, C)
-        at = square(head * chunks + chunk, C)
+        at = packed(head * chunks + chunk, C, C)
         k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
         do = load_rows(do_ptr + b * do_b + h * do_h + block * VB, start, do_t, T, C, wide, VB, True)
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)

@@ -6,16 +6,22 @@ import torch
 from torch import Tensor
 
 from evo.kernels.recurrence import triton_delta
-from evo.kernels.recurrence.triton_launch import blocks_for, decay_kind, dense, precision
+from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, dense, precision
 from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient, step_gradients, walk
-from evo.kernels.triton_support import aligned, padded
+from evo.kernels.triton_support import aligned, is_interpreting, padded
 
 TINY = 1e-12
 
 
-def _sizes(k: Tensor, v: Tensor):
+def _sizes(k: Tensor, v: Tensor) -> Blocks:
+    """Chunks of 64 tokens only for heads of 64 or more: of narrower tiles Triton 3.6 makes wrong products on Hopper."""
     B, T, H, K = k.shape
-    return blocks_for(padded(K), padded(v.shape[3]), B * H, T, v.dtype)
+    K, V = padded(K), padded(v.shape[3])
+    sizes = blocks_for(K, V, B * H, T, v.dtype)
+    if is_interpreting() or v.dtype == torch.float32:
+        return sizes
+    tokens = min(sizes.C, 64 if min(K, V) >= 64 and K <= 128 else 32)
+    return Blocks(sizes.ZB, tokens, 4 if K <= 128 else 8, 2)
 
 
 @torch.library.custom_op("evo::recur_delta", mutates_args=())
@@ -40,7 +46,7 @@ def recur_delta(
         return o, final.zero_() if initial is None else final.copy_(initial), errors, *prepared
     triton_delta.prepare[(B * H * chunks,)](
         q, k, beta, log_decay, *prepared, *q.stride()[:3], *k.stride()[:3], H, T, decay_kind(log_decay), K, padded(K),
-        sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
+        sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1, maxnreg=168,
     )  # fmt: skip
     triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
         q, k, v, beta, log_decay, *prepared, initial, o, errors, final,

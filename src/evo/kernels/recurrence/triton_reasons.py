@@ -12,8 +12,4 @@ def reasons(problem: RecurrenceProblem) -> list[str]:
     found = machine_reasons(problem.device, problem.dtype)
     if max(problem.key_dim, problem.value_dim) > MAX_DIM:
         found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
-    if problem.decay == "channel" and problem.update == "delta":
-        found.append("the delta update with decays per channel is not in the kernel")
-    if problem.update == "removal":
-        found.append(f"{problem.update} updates are not in the kernel")
     return found

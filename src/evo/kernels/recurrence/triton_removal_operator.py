@@ -1,0 +1,203 @@
+"""The generalised delta rule as a custom operator: `evo::recur_removal` and its gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
+from evo.kernels.recurrence.triton_launch import precision
+from evo.kernels.triton_support import is_interpreting
+
+# Nats that a chunk may decay and still have one pivot: half of it is taken as a power of e in the inputs' dtype.
+RANGES = {torch.bfloat16: 60.0, torch.float16: 12.0, torch.float32: 20.0}
+LOG2E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Tokens a chunk, value columns a walk holds, columns of v and channels of k a gradient's tile has, warps, stages."""
+
+    C: int
+    walk: int
+    columns: int
+    channels: int
+    warps: int
+    stages: int
+
+
+def sizes_for(time: int, heads: int, K: int, V: int, dtype: torch.dtype) -> Sizes:
+    """K and V are powers of two. Heads narrower than 64 get short chunks, for Triton 3.6 (`triton_delta_operator`)."""
+    if is_interpreting():
+        return Sizes(32, min(V, 64), min(V, 32), min(K, 32), 4, 1)
+    if dtype == torch.float32:
+        C, walk, columns, channels = (32 if K <= 64 else 16), 32, 32, 32
+    else:
+        C, walk, columns, channels = (64 if min(K, V) >= 64 and K <= 128 else 32), 64, 64, 64
+    C = min(C, 64 if time > 32 else 32 if time > 16 else 16)
+    walk = min(V, walk)
+    while walk > 16 and heads * (V // walk) < 128:
+        walk //= 2
+    return Sizes(C, walk, min(V, columns), min(K, channels), 8 if K >= 128 else 4, 2)
+
+
+def _empty(x: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty(shape, dtype=dtype or x.dtype, device=x.device)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `triton_removal.prepare` makes of all chunks."""
+
+    left: Tensor
+    query: Tensor
+    reader: Tensor
+    key: Tensor
+    writer: Tensor
+    inverse: Tensor
+    mixed: Tensor
+    on_k: Tensor
+    on_b: Tensor
+
+
+def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) -> Prepared:
+    B, T, H, K = q.shape
+    C, single = sizes.C, k is None
+    chunks = -(-T // C)
+    left = _empty(q, B, H, chunks, K, dtype=torch.float32)
+    query, reader, writer = (_empty(q, B, H, chunks, C, K) for _ in range(3))
+    inverse, on_b = (_empty(q, B, H, chunks, C, C) for _ in range(2))
+    key = writer if single else _empty(q, B, H, chunks, C, K)
+    mixed, on_k = (inverse, on_b) if single else (_empty(q, B, H, chunks, C, C) for _ in range(2))
+    made = Prepared(left, query, reader, key, writer, inverse, mixed, on_k, on_b)
+    triton_removal.prepare[(B * H * chunks,)](
+        q, k, a, b, log_decay, left, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale,
+        before, single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
+        num_warps=sizes.warps, num_stages=1,
+    )  # fmt: skip
+    return made
+
+
+@torch.library.custom_op("evo::recur_removal", mutates_args=())
+def recur_removal(
+    q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, initial: Tensor | None,
+    scale: float, before: bool, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """o (B, T, H, V) and the final state (B, H, K, V) float32; with `keep`, for the backward pass, what a reads
+    (B, H, chunks, C, V) and the states at every chunk's ends (B, H, chunks + 1, K, V), which are not differentiable.
+
+    Without k, S_t = D S + b^T (v + a D S): the delta rule with a = -k and b = beta k. `before`: o reads S_{t-1}.
+    """
+    q, v, a, b, log_decay = (x.contiguous() for x in (q, v, a, b, log_decay))
+    k, initial = (None if x is None else x.contiguous() for x in (k, initial))
+    B, T, H, K = q.shape
+    V = v.shape[3]
+    sizes = sizes_for(T, B * H, K, V, q.dtype)
+    chunks = -(-T // sizes.C)
+    o, final = _empty(v, B, T, H, V), _empty(v, B, H, K, V, dtype=torch.float32)
+    seen = _empty(v, *((B, H, chunks, sizes.C, V) if keep else (0,)))
+    states = _empty(v, *((B, H, chunks + 1, K, V) if keep else (0,)))
+    if B * H == 0 or T == 0:
+        return o, final.zero_() if initial is None else final.copy_(initial), seen, states
+    made = _prepare(q, k, a, b, log_decay, scale, before, sizes)
+    triton_removal_walk.forward[(B * H * (V // sizes.walk),)](
+        v, made.left, made.query, made.reader, made.key, made.writer, made.mixed, made.on_k, made.on_b, initial,
+        o, final, states, seen, H, T, k is None, initial is not None, keep, K, V, sizes.walk, sizes.C,
+        precision(v.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return o, final, seen, states
+
+
+@recur_removal.register_fake
+def _(q, k, v, a, b, log_decay, initial, scale, before, keep):
+    B, T, H, K = q.shape
+    V = v.shape[3]
+    C = sizes_for(T, B * H, K, V, q.dtype).C
+    chunks = -(-T // C)
+    seen, states = ((B, H, chunks, C, V), (B, H, chunks + 1, K, V)) if keep else (0, 0)
+    return v.new_empty(v.shape), v.new_empty(B, H, K, V, dtype=torch.float32), v.new_empty(seen), v.new_empty(states)
+
+
+@torch.library.custom_op("evo::recur_removal_backward", mutates_args=())
+def recur_removal_backward(
+    do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor,
+    log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """dq, dk (empty without k), dv, da, db, dlog_decay (B, T, H, K) float32 and dinitial (B, H, K, V) float32."""
+    q, v, a, b, log_decay, do = (x.contiguous() for x in (q, v, a, b, log_decay, do))
+    k, dfinal = (None if x is None else x.contiguous() for x in (k, dfinal))
+    B, T, H, K = q.shape
+    V, single = v.shape[3], k is None
+    sizes = sizes_for(T, B * H, K, V, q.dtype)
+    C, exact, chunks = sizes.C, precision(q.dtype), -(-T // sizes.C)
+    dq, da, db, ddecay = (_empty(q, B, T, H, K, dtype=d) for d in (q.dtype, q.dtype, q.dtype, torch.float32))
+    dk = _empty(q, *((0,) if single else (B, T, H, K)))
+    dv, dinitial = _empty(v, B, T, H, V), _empty(v, B, H, K, V, dtype=torch.float32)
+    if B * H == 0 or T == 0:
+        return dq, dk, dv, da, db, ddecay, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
+    made = _prepare(q, k, a, b, log_decay, scale, before, sizes)
+    dseen, dsolved = (_empty(v, B, H, chunks, C, V) for _ in range(2))
+    dstates = _empty(v, B, H, chunks, K, V)
+    launch = {"num_warps": sizes.warps, "num_stages": sizes.stages}
+    triton_removal_walk.back[(B * H * (V // sizes.walk),)](
+        do, made.left, made.query, made.reader, made.writer, made.on_b, dfinal, dseen, dstates, dinitial, H, T,
+        dfinal is not None, K, V, sizes.walk, C, exact, **launch,
+    )  # fmt: skip
+    pairs = [_empty(q, B, H, chunks, C, C) for _ in range(4)]
+    launch["num_stages"] = 1
+    triton_removal_gradients.values_back[(B * H * chunks,)](
+        do, v, seen, dseen, dstates, made.key, made.inverse, made.mixed, made.on_k, dv, dsolved, *pairs, H, T,
+        single, K, V, sizes.columns, C, exact, **launch,
+    )  # fmt: skip
+    triton_removal_gradients.keys_back[(B * H * chunks * (K // sizes.channels),)](
+        q, k, a, b, log_decay, do, v, seen, dsolved, states, dstates, *pairs, dq, dk, da, db, ddecay, H, T, scale,
+        before, single, K, V, sizes.channels, sizes.columns, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, exact,
+        **launch,
+    )  # fmt: skip
+    return dq, dk, dv, da, db, ddecay, dinitial
+
+
+@recur_removal_backward.register_fake
+def _(do, dfinal, q, k, v, a, b, log_decay, seen, states, scale, before):
+    B, _, H, K = q.shape
+    dq, dv, da, db, ddecay = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, v, a, b, q))
+    dk = q.new_empty(0) if k is None else k.new_empty(k.shape)
+    return dq, dk, dv, da, db, ddecay.float(), q.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
+
+
+def _save(ctx, inputs, output):
+    q, k, v, a, b, log_decay, initial, ctx.scale, ctx.before, _ = inputs
+    _, _, seen, states = output
+    ctx.mark_non_differentiable(seen, states)
+    ctx.save_for_backward(q, k, v, a, b, log_decay, seen, states)
+    ctx.initial_dtype = None if initial is None else initial.dtype
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, do, dfinal, _seen, _states):
+    q, k, v, a, b, log_decay, seen, states = ctx.saved_tensors
+    do = torch.zeros_like(v) if do is None else do.to(v.dtype)
+    dq, dk, dv, da, db, ddecay, dinitial = recur_removal_backward(
+        do, dfinal, q, k, v, a, b, log_decay, seen, states, ctx.scale, ctx.before
+    )
+    dinitial = None if ctx.initial_dtype is None else dinitial.to(ctx.initial_dtype)
+    return dq, None if k is None else dk, dv, da, db, ddecay.to(log_decay.dtype), dinitial, None, None, None
+
+
+recur_removal.register_autograd(_backward, setup_context=_save)
+
+
+def run(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, removal: tuple[Tensor, Tensor] | None,
+    log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool, keep: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """o and the final state, for any log decay. One of `beta`, for the delta rule, and `removal` = (a, b) is given."""
+    decay = torch.zeros(1, device=q.device) if log_decay is None else log_decay
+    decay = (decay if decay.ndim == 4 else decay[..., None]).expand(q.shape)
+    if removal is None:
+        written = (beta[..., None] * k).to(k.dtype)
+        return recur_removal(q, None, v, -k, written, decay, initial, scale, before, keep)[:2]
+    a, b = removal
+    return recur_removal(q, k, v, a, b, decay, initial, scale, before, keep)[:2]
