@@ -1,8 +1,8 @@
 """Floor 1: the operations a model is made of, each with one plain reference and the backends that beat it.
 
 Holds: `attention` (softmax over a stencil), `recurrence` (decaying and delta-rule states), `convolution`
-(short and long), `fused` (what a small captured step needs), and `dispatch`, which says which backend runs a problem
-and why the others do not.
+(short and long), `fused` (what a small captured step needs), `structure` (statistics and low-rank factors of
+matrices), and `dispatch`, which says which backend runs a problem and why the others do not.
 May import: the standard library, torch, and triton (only inside a backend, only when that backend is asked for).
 Never here: specs, modules with parameters, environment variables that change a result.
 """
