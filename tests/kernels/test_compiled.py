@@ -18,6 +18,8 @@ POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64"
 
 def describe(fn, args, kwargs):
     """Signature, constants and alignments of a launch, as the driver would specialise it."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
     bound = dict(zip(fn.arg_names, args, strict=False)) | {n: x for n, x in kwargs.items() if n in fn.arg_names}
     signature, constants, alignments = {}, {}, {}
     for i, parameter in enumerate(fn.params):
@@ -27,6 +29,8 @@ def describe(fn, args, kwargs):
             signature[name], constants[(i,)] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[name], alignments[(i,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
+        elif isinstance(value, TensorDescriptor):
+            signature[name] = f"tensordesc<{POINTERS[value.base.dtype][1:]}{value.block_shape}>"
         elif isinstance(value, int):
             signature[name] = "i32"
             if value % 16 == 0 and not free:
@@ -66,20 +70,25 @@ def zeros(*shape, dtype=torch.bfloat16):
     return torch.zeros(shape, dtype=dtype)
 
 
+@pytest.mark.parametrize("described", [False, True], ids=["pointers", "descriptors"])
 @pytest.mark.parametrize("dim", [64, 128, 256])
-def test_attention_compiles(shared_bytes, dim):
+def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     """Forward, backward and probe, with every extra at once."""
-    from evo.kernels.attention import Stencil
-    from evo.kernels.attention.triton_launch import Call, launch_backward, launch_forward
+    from evo.kernels.attention import Stencil, triton_call
+    from evo.kernels.attention.triton_call import Call, Extras
+    from evo.kernels.attention.triton_launch import launch_backward, launch_forward
     from evo.kernels.attention.triton_probe import probe_rows
+
+    monkeypatch.setattr(triton_call, "is_described", lambda *tensors: described)
+    monkeypatch.setattr("evo.kernels.attention.triton_launch.is_described", lambda *tensors: described)
 
     q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
     rates, ids, stencil = zeros(4, dtype=torch.float32), zeros(2, 96, dtype=torch.int64), Stencil("window", 40, sinks=2)
-    call = Call(stencil, 0, 0.1, 5.0)
-    o, lse = launch_forward(q, k, v, rates, rates, ids, ids, call)
-    launch_backward(o, None, q, k, v, o, lse, rates, ids, ids, call)
+    extras, call = Extras(rates, rates, zeros(4, 96, 96), None, ids, ids), Call(stencil, 0, 0.1, 5.0)
+    o, lse = launch_forward(q, k, v, extras, call)
+    launch_backward(o, None, q, k, v, o, lse, extras, call, True, True)
     probe_rows(q, k, rates, rates, ids, None, stencil, 0, 0.1, 5.0, 1e-3, 8)
-    fits(shared_bytes, "forward", "output_dots", "query_gradients", "key_gradients", "probe")
+    fits(shared_bytes, "forward", "query_gradients", "key_gradients", "bias_gradients", "probe")
 
 
 @pytest.mark.parametrize("dim", [16, 64])

@@ -28,7 +28,8 @@ def attention_call():
 
     stencil = pack(Stencil("window", 9, sinks=2))
     q, k, v, sink = normal(1, 33, 2, 16), normal(1, 33, 1, 16, seed=1), normal(1, 33, 1, 16, seed=2), normal(2)
-    return attention, (q, k, v, sink, None, None, None, stencil, 0, 0.25, 3.0)
+    bias = normal(2, 33, 33, seed=3)
+    return attention, (q, k, v, sink, normal(2, seed=4), bias, None, None, None, stencil, 0, 0.25, 3.0)
 
 
 def sequences(T=33):

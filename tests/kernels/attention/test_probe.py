@@ -107,7 +107,7 @@ def test_triton_probe_takes_the_log_sum_exp_of_another_backend(part):
 
     q, k = draw(device=DEVICE)
     stencil = Stencil("window", 20)
-    _, lse = attention(q, k, k, None, None, None, None, pack(stencil), 0, 16**-0.5, 0.0)
+    _, lse = attention(q, k, k, *[None] * 6, pack(stencil), 0, 16**-0.5, 0.0)
     given = probe(q, k, stencil=stencil, lse_BHT=lse, backend="triton")
     torch.testing.assert_close(astuple(given), astuple(probe(q, k, stencil=stencil, backend="triton")))
     torch.testing.assert_close(

@@ -7,7 +7,7 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 import pytest
 import torch
 
-from evo.kernels.attention import Stencil, attend
+from evo.kernels.attention import Stencil, attend, triton_sizes
 from evo.kernels.triton_support import is_interpreting
 
 DEVICE = "cpu" if is_interpreting() else "cuda"
@@ -40,8 +40,21 @@ EXTRAS = {
     "sink": {"sink": True},
     "alibi": {"alibi": True},
     "packed": {"packed": True},
-    "all": {"soft_cap": 3.0, "sink": True, "alibi": True, "packed": True},
+    "bias": {"bias": "HTS"},
+    "bias of all": {"bias": "BHTS"},
+    "bias of batches": {"bias": "B1TS"},
+    "bias of pairs": {"bias": "TS"},
+    "bias of keys": {"bias": "H1S"},
+    "bias of queries": {"bias": "1T1"},
+    "all": {"soft_cap": 3.0, "sink": True, "alibi": True, "packed": True, "bias": "HTS"},
 }
+TILES = [
+    (kernel, dim, index)
+    for kernel, sizes in triton_sizes.HALF.items()
+    for dim, found in sizes.items()
+    for index in range(len(found))
+]
+LEAVES = "sink_logits_H", "alibi_slopes_H", "bias_HTS"
 
 
 @pytest.fixture
@@ -65,14 +78,18 @@ def draw(B=1, T=70, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=
     return [torch.randn(*shape, generator=stream).to(device, dtype).requires_grad_() for shape in shapes]
 
 
-def arguments(q, k, soft_cap=None, sink=False, alibi=False, packed=False):
-    """Keyword arguments of `attend` for the extras by name."""
+def arguments(q, k, soft_cap=None, sink=False, alibi=False, packed=False, bias=""):
+    """Keyword arguments of `attend` for the extras by name. `bias` names its dims, 1 where it broadcasts."""
     H, device = q.shape[2], q.device
     found = {"soft_cap": soft_cap}
     if sink:
         found["sink_logits_H"] = torch.linspace(-1, 2, H, device=device).requires_grad_()
     if alibi:
-        found["alibi_slopes_H"] = torch.linspace(0.01, 0.3, H, device=device)
+        found["alibi_slopes_H"] = torch.linspace(0.01, 0.3, H, device=device).requires_grad_()
+    if bias:
+        sizes = {"B": q.shape[0], "H": H, "T": q.shape[1], "S": k.shape[1], "1": 1}
+        drawn = torch.randn([sizes[name] for name in bias], generator=torch.Generator().manual_seed(1))
+        found["bias_HTS"] = drawn.to(device).requires_grad_()
     if packed:
         found["segments_BT"] = (torch.arange(q.shape[1], device=device) // 23).expand(q.shape[0], -1)
         found["key_segments_BS"] = (torch.arange(k.shape[1], device=device) // 23).expand(k.shape[0], -1)
@@ -80,23 +97,17 @@ def arguments(q, k, soft_cap=None, sink=False, alibi=False, packed=False):
 
 
 def answer(inputs, options, backend, stencil, **extra):
-    """Output and gradients of q, k, v and, when there is one, the sink, for a loss that weighs all outputs."""
+    """Output and gradients of q, k, v and of whatever learns beside them, for a loss that weighs all outputs."""
     o = attend(*inputs, stencil=stencil, backend=backend, **options, **extra)
     weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
-    leaves = list(inputs)
-    if options.get("sink_logits_H") is not None:
-        leaves.append(options["sink_logits_H"])
+    leaves = [*inputs, *(options[name] for name in LEAVES if name in options)]
     return [o.detach(), *torch.autograd.grad((o * weights.to(o.dtype)).sum(), leaves)]
 
 
 def exact(inputs, options, stencil, **extra):
     """The same answer by the reference in float64 on the same numbers."""
     wide = [x.detach().double().requires_grad_() for x in inputs]
-    options = {
-        n: x.detach().double() if torch.is_tensor(x) and x.is_floating_point() else x for n, x in options.items()
-    }
-    if options.get("sink_logits_H") is not None:
-        options["sink_logits_H"].requires_grad_()
+    options = {n: x.detach().double().requires_grad_() if n in LEAVES else x for n, x in options.items()}
     return answer(wide, options, "reference", stencil, **extra)
 
 
@@ -128,6 +139,57 @@ def test_every_extra(extra, dtype):
     """Soft cap, learned sink, ALiBi and packed documents, alone and together, with grouped heads."""
     inputs = draw(B=2, T=70, H=4, G=2, K=20, V=12, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20, sinks=4))
+
+
+@pytest.mark.parametrize(
+    "stencil", [Stencil(causal=False), Stencil("prefix", 30), Stencil("ring", 3, period=40)], ids=str
+)
+def test_learned_slopes_of_other_stencils(stencil):
+    """ALiBi, with the gradient of its slopes, where keys lie ahead of their queries or tiles are left out."""
+    inputs = draw(T=131, H=4, G=2)
+    check(inputs, arguments(*inputs[:2], alibi=True), stencil)
+
+
+@pytest.mark.parametrize("stencil", [Stencil(), Stencil("window", 20, sinks=2), Stencil("ring", 3, period=40)], ids=str)
+@pytest.mark.parametrize("T", [1, 5])
+def test_key_positions(T, stencil):
+    """A ring-buffer cache whose slots hold positions in any order, some none; rows that see nothing are zero."""
+    q, k, v = (x.detach() for x in draw(B=2, T=T, S=70, H=4, G=2))
+    places = torch.roll(torch.arange(70, device=DEVICE) + 40, 13)
+    places[20:30] = -1
+    extra = {"alibi_slopes_H": torch.linspace(0.01, 0.3, 4, device=DEVICE), "key_positions_S": places}
+    found, wanted = (
+        attend(*(x.to(dtype) for x in (q, k, v)), stencil=stencil, backend=backend, query_offset=100, **extra)
+        for backend, dtype in (("triton", q.dtype), ("reference", torch.float64))
+    )
+    assert errors([found], [wanted])[0] < BOUNDS[q.dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)
+@pytest.mark.parametrize("extra", [{}, {"soft_cap": 3.0, "alibi": True, "bias": "HTS"}], ids=["plain", "many"])
+@pytest.mark.parametrize("dim", [16] if is_interpreting() else [32, 64, 128, 256])
+def test_described_tensors(dim, extra, dtype, monkeypatch):
+    """Loads through tensor descriptors (long half-precision problems on Hopper) give the same answer."""
+    if is_interpreting():
+        monkeypatch.setattr("evo.kernels.attention.triton_call.is_described", lambda *tensors: True)
+    inputs = draw(B=2, T=75 if is_interpreting() else 555, H=4, G=2, K=dim, dtype=dtype)
+    check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 40, sinks=3))
+
+
+@pytest.mark.skipif(is_interpreting(), reason="the interpreter has one choice of tiles")
+@pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)
+@pytest.mark.parametrize(("kernel", "dim", "index"), TILES)
+def test_every_choice_of_tiles(kernel, dim, index, dtype, monkeypatch):
+    """What tuning may choose is right."""
+    default = triton_sizes.candidates
+
+    def chosen(name, size, kind):
+        found = default(name, size, kind)
+        return found[index : index + 1] if name == kernel else found[:1]
+
+    monkeypatch.setattr(triton_sizes, "candidates", chosen)
+    inputs = draw(T=555, H=4, G=2, K=dim, dtype=dtype)
+    check(inputs, arguments(*inputs[:2], alibi=True, bias="HTS"), Stencil("window", 133, sinks=3))
 
 
 @pytest.mark.parametrize("stencil", [Stencil(), Stencil(causal=False), Stencil("window", 30, causal=False)], ids=str)

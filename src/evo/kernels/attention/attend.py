@@ -81,7 +81,6 @@ def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> Attentio
         has_segments="segments" in given,
         has_key_positions="key_positions_S" in given,
         has_bias="bias_HTS" in given,
-        slopes_need_grad="alibi_slopes_H" in given and parts["alibi_slopes_H"].requires_grad,
         needs_grad=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
     )
 

@@ -30,7 +30,6 @@ class AttentionProblem:
     has_key_positions: bool = False
     has_bias: bool = False
     needs_grad: bool = False
-    slopes_need_grad: bool = False
 
     @property
     def table(self) -> Table:

@@ -1,95 +1,110 @@
-"""Forward attention: one program a query tile, online softmax over the key tiles that the stencil leaves."""
+"""Forward attention: one program a query tile, online softmax over the key tiles that the stencil leaves.
+
+All key tiles go through one loop, and only those on an edge of the stencil branch into the mask: with several loops
+ptxas runs the tensor cores one instruction at a time.
+"""
 
 import triton
 import triton.language as tl
 
-from evo.kernels.attention.triton_tiles import (
-    LOG2E,
-    RING,
-    key_ranges,
-    raw_logits,
-    ring_is_empty,
-    seen,
-)
-from evo.kernels.triton_rows import load_rows, store_rows
+from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, logits, seen
+from evo.kernels.attention.triton_tiles import RING, key_ranges, ring_is_empty
+from evo.kernels.triton_rows import store_rows
 
 
 @triton.jit
-def _sweep(
-    acc, total, peak, q, k_base, v_base, k_stride, v_stride, ids_m, ids_base, first, last, start, stop,
-    keys, size, sinks, dilation, period, scale, cap, slope,
-    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
-    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
-    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+def _fold(
+    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin,
+    ids_m, ids_ptr, places_ptr, bias_ptr, bias_t, bias_s, start, queries, keys, size, sinks, dilation, period,
+    scale, cap, slope,
+    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
+    SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Fold the key tiles of [start, stop) into the accumulator, the sum and the running maximum (log 2 units)."""
-    at_m = first + tl.arange(0, M)[:, None]
-    for n in tl.range(start, stop, N):
-        n = tl.multiple_of(n, N)
-        go = True
-        if KIND == RING:
-            go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, CAUSAL)
-        if go:
-            rows = n + tl.arange(0, N)
-            at_n = rows[None, :]
-            k = load_rows(k_base, n, k_stride, keys, N, K, KP, MASKED)
-            x, _, unit = raw_logits(q, k, at_m, at_n, scale, cap, slope, CAP, ALIBI, PRECISION)
-            if MASKED:
-                open_ = seen(at_m, at_n, keys, size, sinks, dilation, period, KIND, CAUSAL)
-                if SEGMENTS:
-                    open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
-                x = tl.where(open_, x, float("-inf"))
-            higher = tl.maximum(peak, tl.max(x, 1) * unit)
-            level = higher
-            if MASKED:
-                level = tl.where(higher == float("-inf"), 0.0, higher)
-            p = tl.exp2(x * unit - level[:, None])
-            fade = tl.exp2(peak - level)
-            total = total * fade + tl.sum(p, 1)
-            v = load_rows(v_base, n, v_stride, keys, N, V, VP, MASKED)
-            acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
-            peak = higher
-    return acc, total, peak
+    """Fold the key tile at n into the accumulator, the sum and the running maximum (log 2 units)."""
+    rows = n + tl.arange(0, N)
+    at_n = rows
+    limit = keys
+    if PLACES:
+        at_n = tl.load(places_ptr + rows, mask=rows < keys, other=-1).to(tl.int32)
+        limit = 2**31 - 1
+    k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, DESCRIBED)
+    x, unit, _ = logits(q, k, at_m, at_n[None, :], origin, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION)
+    if BIAS:
+        far, near = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
+        x = x * unit + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
+        unit = 1.0
+    if FREE:
+        if edge:
+            x = tl.where(
+                seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf")
+            )
+    else:
+        open_ = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL)
+        if PLACES:
+            open_ = open_ & (at_n >= 0)[None, :]
+        if SEGMENTS:
+            open_ = open_ & (ids_m[:, None] == tl.load(ids_ptr + rows, mask=rows < keys, other=-1)[None, :])
+        x = tl.where(open_, x, float("-inf"))
+    higher = tl.maximum(peak, tl.max(x, 1) * unit)
+    level = tl.where(higher == float("-inf"), 0.0, higher)
+    p = tl.exp2(x * unit - level[:, None])
+    fade = tl.exp2(peak - level)
+    total = total * fade + tl.sum(p, 1)
+    v = fetch(v_ptr, b, n, g, v_b, v_t, v_h, keys, N, V, DESCRIBED)
+    acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
+    return acc, total, higher
 
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def forward(
-    q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h,
+    q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, bias_b, bias_h, bias_t, bias_s,
     H, T, S, size, sinks, dilation, period, offset, scale, cap,
-    GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
-    ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
+    FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
+    SINK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """o (B, T, H, V) and lse (B, H, T), natural log, the learned sink included; +inf where a query sees nothing."""
     tiles = tl.cdiv(T, M)
-    tile = tiles - 1 - tl.program_id(0) % tiles
+    start = (tiles - 1 - tl.program_id(0) % tiles) * M
     head = tl.program_id(0) // tiles
-    b = (head // H).to(tl.int64)
+    b = head // H
     h = head % H
-    rows = tile * M + tl.arange(0, M)
-    first = offset + tile * M
+    rows = start + tl.arange(0, M)
+    first = offset + start
     last = tl.minimum(first + M, offset + T) - 1
-    k_base = k_ptr + b * k_b + (h // GROUP) * k_h
-    v_base = v_ptr + b * v_b + (h // GROUP) * v_h
-    q = load_rows(q_ptr + b * q_b + h * q_h, tile * M, q_t, T, M, K, KP, True)
-    slope = tl.load(slope_ptr + h).to(tl.float32) if ALIBI else 0.0
-    ids_m = tl.load(ids_q_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
-    ids_base = ids_k_ptr + b * S if SEGMENTS else 0
-    acc = tl.zeros([M, VP], tl.float32)
+    at_m = (first + tl.arange(0, M))[:, None]
+    q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
+    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
+    ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
+    ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
+    bias_base = 0
+    if BIAS:
+        bias_base = bias_ptr + tl.cast(b, tl.int64) * bias_b + tl.cast(h, tl.int64) * bias_h
+    acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
     peak = tl.full([M], float("-inf"), tl.float32)
-    stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, not SEGMENTS, N)
-    for part in tl.static_range(4):
-        begin = 0 if part == 0 else (low if part == 1 else (core if part == 2 else end))
-        finish = stop if part == 0 else (core if part == 1 else (end if part == 2 else high))
-        acc, total, peak = _sweep(
-            acc, total, peak, q, k_base, v_base, k_t, v_t, ids_m, ids_base, first, last, begin, finish,
-            S, size, sinks, dilation, period, scale, cap, slope,
-            KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, V, KP, VP, M, N, part != 2, PRECISION,
-        )  # fmt: skip
+    stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, FREE, N)
+    if PLACES:
+        stop, low, high = 0, 0, S
+    for i in tl.range(0, stop + high - low, N):
+        n = tl.where(i < stop, i, i - stop + low)
+        go = True
+        if KIND == RING and not PLACES:
+            go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, CAUSAL)
+        if go:
+            acc, total, peak = _fold(
+                acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
+                (n < core) | (n >= end), at_m, first, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
+                start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED,
+                SEGMENTS, PLACES, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
+            )  # fmt: skip
+    shift = slope * tl.arange(0, M) if FOLDED else tl.zeros([M], tl.float32)
     if SINK:
-        sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E
+        sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E + shift
         higher = tl.maximum(peak, sink)
         fade = tl.exp2(peak - higher)
         acc = acc * fade[:, None]
@@ -97,6 +112,6 @@ def forward(
         peak = higher
     blind = total == 0.0
     acc = acc / tl.where(blind, 1.0, total)[:, None]
-    store_rows(o_ptr + b * o_b + h * o_h, acc, tile * M, o_t, T, M, V, VP)
-    lse = tl.where(blind, float("inf"), (peak + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
-    tl.store(lse_ptr + head.to(tl.int64) * T + rows, lse, mask=rows < T)
+    store_rows(o_ptr + tl.cast(b, tl.int64) * o_b + h * o_h, acc, start, o_t, T, M, V, V)
+    lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
+    tl.store(lse_ptr + tl.cast(head, tl.int64) * T + rows, lse, mask=rows < T)

@@ -1,4 +1,4 @@
-"""Launches of the attention kernels: tile sizes, strides, grids. Tensors in, tensors out, no autograd."""
+"""Launches of the attention kernels: grids and outputs. Tensors in, tensors out, no autograd."""
 
 from __future__ import annotations
 
@@ -7,112 +7,121 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo.kernels.attention import triton_backward, triton_forward
-from evo.kernels.attention.stencil import Stencil
-from evo.kernels.attention.triton_tiles import KIND_CODES
-from evo.kernels.triton_support import aligned, is_interpreting, padded
+from evo.kernels.attention import triton_backward, triton_bias, triton_forward
+from evo.kernels.attention.triton_call import Call, Extras, is_described, source, spread, strides
+from evo.kernels.attention.triton_sizes import Tiles, launch
+from evo.kernels.triton_support import aligned
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Rows of a query tile M, of a key tile N, warps and pipeline stages."""
-
-    M: int
-    N: int
-    warps: int
-    stages: int
-
-
-FORWARD = {64: Tiles(128, 128, 8, 3), 128: Tiles(128, 64, 8, 3), 256: Tiles(64, 64, 8, 2)}
-QUERY_GRADIENTS = {64: Tiles(128, 64, 8, 3), 128: Tiles(128, 64, 8, 2), 256: Tiles(64, 32, 8, 1)}
-KEY_GRADIENTS = {64: Tiles(64, 128, 8, 3), 128: Tiles(64, 128, 8, 2), 256: Tiles(32, 64, 8, 1)}
-SINGLE = {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 32, 4, 2), 256: Tiles(32, 16, 8, 1)}
-
-
-def tiles_for(table: dict[int, Tiles], dim: int, dtype: torch.dtype, rows: int) -> Tiles:
-    """Tiles by the larger head dim; float32 takes small ones, since its products run outside the tensor cores."""
-    if is_interpreting():
-        return Tiles(64, 32, 4, 1)
-    table = SINGLE if dtype == torch.float32 else table
-    return next(table[size] for size in sorted(table) if dim <= size)
-
-
-@dataclass(frozen=True)
-class Call:
-    """What is compiled in or passed along besides tensors. Made once a call, shared by forward and backward."""
-
-    stencil: Stencil
-    offset: int
-    scale: float
-    cap: float
-
-    def numbers(self) -> tuple:
-        """size, sinks, dilation, period, offset, scale, cap, in the order of the kernels."""
-        s = self.stencil
-        return s.size or 0, s.sinks, s.dilation, s.period or 1, self.offset, self.scale, self.cap or 1.0
-
-    def parts(self, q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, ids: Tensor | None) -> dict:
-        return {
-            "GROUP": q.shape[2] // k.shape[2],
-            "KIND": KIND_CODES[self.stencil.kind],
-            "CAUSAL": self.stencil.causal,
-            "CAP": bool(self.cap),
-            "ALIBI": slopes is not None,
-            "SEGMENTS": ids is not None,
-            "K": q.shape[3],
-            "V": v.shape[3],
-            "KP": padded(q.shape[3]),
-            "VP": padded(v.shape[3]),
-            "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
-        }
-
-
-def strides(*tensors: Tensor) -> list[int]:
-    return [stride for x in tensors for stride in x.stride()[:3]]
-
-
-def launch_forward(q: Tensor, k: Tensor, v: Tensor, sink, slopes, ids_q, ids_k, call: Call) -> tuple[Tensor, Tensor]:
+def launch_forward(q: Tensor, k: Tensor, v: Tensor, extras: Extras, call: Call) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and lse (B, H, T) float32."""
     q, k, v = aligned(q), aligned(k), aligned(v)
     B, T, H, _ = q.shape
+    S = k.shape[1]
     o = torch.empty(B, T, H, v.shape[3], dtype=q.dtype, device=q.device)
     lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
     if o.numel() == 0:
         return o, lse
-    tiles = tiles_for(FORWARD, padded(max(q.shape[3], v.shape[3])), q.dtype, T)
-    triton_forward.forward[(-(-T // tiles.M) * B * H,)](
-        q, k, v, o, lse, sink, slopes, ids_q, ids_k, *strides(q, k, v, o), H, T, k.shape[1], *call.numbers(),
-        **call.parts(q, k, v, slopes, ids_q), SINK=sink is not None, M=tiles.M, N=tiles.N,
-        num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
+    bias, steps = spread(extras.bias, B, H, T, S)
+    parts = call.parts(q, k, v, extras) | {"SINK": extras.sink is not None, "PLACES": extras.places is not None}
+
+    def run(tiles: Tiles) -> None:
+        triton_forward.forward[(-(-T // tiles.M) * B * H,)](
+            source(q, tiles.M, parts), source(k, tiles.N, parts), source(v, tiles.N, parts), o, lse,
+            extras.sink, extras.slopes, extras.ids_q, extras.ids_k, extras.places, bias,
+            *strides(q, k, v, o), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
+        )  # fmt: skip
+
+    launch("forward", q, parts, run)
     return o, lse
 
 
-def launch_backward(
-    do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, slopes, ids_q, ids_k, call
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq, dk, dv like q, k, v, and delta (B, H, T) float32, of which a learned sink's gradient is made."""
-    do, q, k, v, o = aligned(do), aligned(q), aligned(k), aligned(v), aligned(o)
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of q, k, v; delta (B, H, T), of which a learned sink's gradient is made; and, where asked for, slopes'
+    (B, H, T), to be summed, and the bias's (B or 1, H or 1, T, S), float32. What was not asked for is empty."""
+
+    dq: Tensor
+    dk: Tensor
+    dv: Tensor
+    delta: Tensor
+    dslopes: Tensor
+    dbias: Tensor
+
+
+def empty_gradients(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, bias: Tensor | None, slopes: bool) -> Gradients:
+    """Room for the gradients; a `bias` is given where its gradient is asked for."""
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-    delta = torch.empty_like(lse)
-    B, T, H, _ = q.shape
-    S, G = k.shape[1:3]
-    if delta.numel() == 0 or k.numel() == 0:
-        return dq.zero_(), dk.zero_(), dv.zero_(), delta.zero_()
-    parts = call.parts(q, k, v, slopes, ids_q)
-    dim = padded(max(q.shape[3], v.shape[3]))
-    M = 64
-    triton_backward.output_dots[(-(-T // M) * B * H,)](
-        o, do, dlse, delta, *strides(o, do), H, T, parts["V"], parts["VP"], M, dlse is not None
-    )
-    tiles = tiles_for(QUERY_GRADIENTS, dim, q.dtype, T)
-    triton_backward.query_gradients[(-(-T // tiles.M) * B * H,)](
-        q, k, v, do, lse, delta, dq, slopes, ids_q, ids_k, *strides(q, k, v, do, dq), H, T, S, *call.numbers(),
-        **parts, M=tiles.M, N=tiles.N, num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
-    tiles = tiles_for(KEY_GRADIENTS, dim, q.dtype, S)
-    triton_backward.key_gradients[(-(-S // tiles.N) * B * G,)](
-        q, k, v, do, lse, delta, dk, dv, slopes, ids_q, ids_k, *strides(q, k, v, do, dk, dv), H, T, S, *call.numbers(),
-        **parts, M=tiles.M, N=tiles.N, num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
-    return dq, dk, dv, delta
+    dslopes = torch.empty_like(lse) if slopes else lse.new_empty(0)
+    if bias is None:
+        return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, lse.new_empty(0))
+    batches, heads = (1, 1, *bias.shape)[-4:-2]
+    dbias = lse.new_empty(batches, heads, q.shape[1], k.shape[1])
+    return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, dbias)
+
+
+def launch_backward(
+    do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
+    extras: Extras, call: Call, slopes: bool, biased: bool,
+) -> Gradients:  # fmt: skip
+    """Gradients, those of slopes and of the bias only where asked for."""
+    do, q, k, v, o = aligned(do), aligned(q), aligned(k), aligned(v), aligned(o)
+    out = empty_gradients(q, k, v, lse, extras.bias if biased else None, slopes)
+    if lse.numel() == 0 or k.numel() == 0:
+        for x in vars(out).values():
+            x.zero_()
+        return out
+    parts = call.parts(q, k, v, extras)
+    parts["DESCRIBED"] = parts["DESCRIBED"] and is_described(do)
+    _launch_query_gradients(out, do, dlse, q, k, v, o, lse, extras, call, parts)
+    _launch_key_gradients(out, do, q, k, v, lse, extras, call, parts)
+    if biased:
+        _launch_bias_gradients(out, do, q, k, v, lse, extras, call, parts)
+    return out
+
+
+def _launch_query_gradients(out, do, dlse, q, k, v, o, lse, extras: Extras, call: Call, parts: dict) -> None:
+    (B, T, H, _), S = q.shape, k.shape[1]
+    bias, steps = spread(extras.bias, B, H, T, S)
+    parts = parts | {"DLSE": dlse is not None, "DSLOPE": out.dslopes.numel() > 0}
+
+    def run(tiles: Tiles) -> None:
+        M, N = tiles.M, tiles.N
+        triton_backward.query_gradients[(-(-T // M) * B * H,)](
+            source(q, M, parts), source(k, N, parts), source(v, N, parts), o, source(do, M, parts), lse, dlse,
+            out.delta, out.dq, out.dslopes, extras.slopes, extras.ids_q, extras.ids_k, bias,
+            *strides(q, k, v, o, do, out.dq), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
+        )  # fmt: skip
+
+    launch("query gradients", q, parts, run)
+
+
+def _launch_key_gradients(out, do, q, k, v, lse, extras: Extras, call: Call, parts: dict) -> None:
+    (B, T, H, _), (S, G) = q.shape, k.shape[1:3]
+    bias, steps = spread(extras.bias, B, H, T, S)
+
+    def run(tiles: Tiles) -> None:
+        M, N = tiles.M, tiles.N
+        triton_backward.key_gradients[(-(-S // N) * B * G,)](
+            source(q, M, parts), source(k, N, parts), source(v, N, parts), source(do, M, parts), lse, out.delta,
+            out.dk, out.dv, extras.slopes, extras.ids_q, extras.ids_k, bias,
+            *strides(q, k, v, do, out.dk, out.dv), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
+        )  # fmt: skip
+
+    launch("key gradients", q, parts, run)
+
+
+def _launch_bias_gradients(out, do, q, k, v, lse, extras: Extras, call: Call, parts: dict) -> None:
+    (B, T, H, _), S = q.shape, k.shape[1]
+    bias, steps = spread(extras.bias, B, H, T, S)
+    batches, heads = out.dbias.shape[:2]
+
+    def run(tiles: Tiles) -> None:
+        M, N = tiles.M, tiles.N
+        triton_bias.bias_gradients[(-(-T // M) * -(-S // N) * batches * heads,)](
+            source(q, M, parts), source(k, N, parts), source(v, N, parts), source(do, M, parts), lse, out.delta,
+            out.dbias, extras.slopes, extras.ids_q, extras.ids_k, bias, *strides(q, k, v, do), *steps,
+            batches, heads, B, H, T, S, *call.numbers(), **parts, **tiles.options(),
+        )  # fmt: skip
+
+    launch("bias gradients", q, parts, run)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import KINDS, Stencil
-from evo.kernels.attention.triton_launch import Call, launch_backward, launch_forward
+from evo.kernels.attention.triton_call import Call, Extras
+from evo.kernels.attention.triton_launch import empty_gradients, launch_backward, launch_forward
 from evo.kernels.triton_support import widened
 
 
@@ -24,15 +25,17 @@ def unpack(numbers: list[int]) -> Stencil:
 
 @torch.library.custom_op("evo::attention", mutates_args=())
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None,
-    ids_q: Tensor | None, ids_k: Tensor | None, stencil: list[int], offset: int, scale: float, cap: float,
+    q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None, bias: Tensor | None,
+    places: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
+    stencil: list[int], offset: int, scale: float, cap: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """o (B, T, H, V) and the log-sum-exp (B, H, T) float32, both differentiable. cap 0 means none."""
-    return launch_forward(q, k, v, sink, slopes, ids_q, ids_k, Call(unpack(stencil), offset, scale, cap))
+    extras = Extras(sink, slopes, bias, places, ids_q, ids_k)
+    return launch_forward(q, k, v, extras, Call(unpack(stencil), offset, scale, cap))
 
 
 @attention.register_fake
-def _(q, k, v, sink, slopes, ids_q, ids_k, stencil, offset, scale, cap):
+def _(q, k, v, sink, slopes, bias, places, ids_q, ids_k, stencil, offset, scale, cap):
     B, T, H, _ = q.shape
     return q.new_empty(B, T, H, v.shape[3]), q.new_empty(B, H, T, dtype=torch.float32)
 
@@ -40,36 +43,42 @@ def _(q, k, v, sink, slopes, ids_q, ids_k, stencil, offset, scale, cap):
 @torch.library.custom_op("evo::attention_backward", mutates_args=())
 def attention_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
-    slopes: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
+    slopes: Tensor | None, bias: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None, asked: list[bool],
     stencil: list[int], offset: int, scale: float, cap: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk, dv and delta (B, H, T)."""
-    call = Call(unpack(stencil), offset, scale, cap)
-    return launch_backward(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, call)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The fields of `Gradients`; `asked`: whether slopes and bias need theirs."""
+    call, extras = Call(unpack(stencil), offset, scale, cap), Extras(None, slopes, bias, None, ids_q, ids_k)
+    return tuple(vars(launch_backward(do, dlse, q, k, v, o, lse, extras, call, *asked)).values())
 
 
 @attention_backward.register_fake
-def _(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, stencil, offset, scale, cap):
-    dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
-    return dq, dk, dv, torch.empty_like(lse)
+def _(do, dlse, q, k, v, o, lse, slopes, bias, ids_q, ids_k, asked, stencil, offset, scale, cap):
+    slopes_asked, bias_asked = asked
+    return tuple(vars(empty_gradients(q, k, v, lse, bias if bias_asked else None, slopes_asked)).values())
 
 
 def _save(ctx, inputs, output):
-    q, k, v, sink, slopes, ids_q, ids_k, *ctx.numbers = inputs
-    ctx.save_for_backward(q, k, v, *output, sink, slopes, ids_q, ids_k)
+    q, k, v, sink, slopes, bias, _, ids_q, ids_k, *ctx.numbers = inputs
+    ctx.save_for_backward(q, k, v, *output, sink, slopes, bias, ids_q, ids_k)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, do, dlse):
-    q, k, v, o, lse, sink, slopes, ids_q, ids_k = ctx.saved_tensors
+    q, k, v, o, lse, sink, slopes, bias, ids_q, ids_k = ctx.saved_tensors
     do = torch.zeros_like(o) if do is None else do
     dlse = None if dlse is None else dlse.contiguous()
-    dq, dk, dv, delta = attention_backward(do, dlse, q, k, v, o, lse, slopes, ids_q, ids_k, *ctx.numbers)
+    asked = [ctx.needs_input_grad[4], ctx.needs_input_grad[5]]
+    dq, dk, dv, delta, dslopes, dbias = attention_backward(
+        do, dlse, q, k, v, o, lse, slopes, bias, ids_q, ids_k, asked, *ctx.numbers
+    )
     dsink = None
     if sink is not None:
         share_BHT = (sink.float()[None, :, None] - lse).exp()
         dsink = -(share_BHT * delta).sum((0, 2)).to(sink.dtype)
-    return dq, dk, dv, dsink, *[None] * 7
+    dslopes = dslopes.sum((0, 2)).to(slopes.dtype) if asked[0] else None
+    if asked[1]:
+        dbias = dbias.sum_to_size((1,) * (4 - bias.ndim) + bias.shape).reshape(bias.shape).to(bias.dtype)
+    return dq, dk, dv, dsink, dslopes, dbias if asked[1] else None, *[None] * 7
 
 
 attention.register_autograd(_backward, setup_context=_save)
@@ -85,9 +94,11 @@ def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, 
     if scale <= 0.0:  # the kernel takes the maximum before it scales
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
     ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
+    places = parts.get("key_positions_S")
     o, lse = attention(
         widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
-        parts["sink_logits_H"], parts["alibi_slopes_H"], ids_q, ids_k,
+        parts["sink_logits_H"], parts["alibi_slopes_H"], parts.get("bias_HTS"),
+        None if places is None else places.contiguous(), ids_q, ids_k,
         pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
     )  # fmt: skip
     return o[..., : v.shape[3]], lse

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.attention.triton_launch import Call
-from evo.kernels.attention.triton_tiles import LOG2E, PREFIX, key_band, raw_logits, seen
+from evo.kernels.attention.triton_call import Call, Extras
+from evo.kernels.attention.triton_logits import LOG2E, logits, seen
+from evo.kernels.attention.triton_tiles import PREFIX, key_band
 from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import aligned, widened
 
@@ -21,12 +22,12 @@ LN2 = tl.constexpr(0.6931471805599453)
 def _tile(
     q, k_base, k_stride, n, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
-    K: tl.constexpr, KP: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Logits (log 2 units, -inf where closed) and the mask of one key tile."""
     rows = n + tl.arange(0, N)
-    k = load_rows(k_base, n, k_stride, keys, N, K, KP, True)
-    x, _, unit = raw_logits(q, k, at_m, rows[None, :], scale, cap, slope, CAP, ALIBI, PRECISION)
+    k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
+    x, unit, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
     open_ = seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL)
     if SEGMENTS:
         open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
@@ -38,7 +39,7 @@ def probe(
     q_ptr, k_ptr, lse_ptr, sink_ptr, slope_ptr, ids_ptr, out_ptr, q_b, q_t, q_h, k_b, k_t, k_h,
     H, T, S, R, rows_in_all, start, stride, threshold, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
-    ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr, KP: tl.constexpr,
+    ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out (5, B, H, R) float32, rows of probe.STATISTICS. Moments merge tile by tile (Chan et al. 1983)."""
@@ -58,9 +59,9 @@ def probe(
         far_back = tl.maximum(size, sinks)
         high = tl.maximum(high, tl.minimum(size, S))
     low = tl.where(far_back > 0, 0, (low // N) * N)
-    q = load_rows(q_ptr + b * q_b + h * q_h + start * q_t, tile * M, stride * q_t, R, M, K, KP, True)
+    q = load_rows(q_ptr + b * q_b + h * q_h + start * q_t, tile * M, stride * q_t, R, M, K, K, True)
     k_base = k_ptr + b * k_b + (h // GROUP) * k_h
-    slope = tl.load(slope_ptr + h).to(tl.float32) if ALIBI else 0.0
+    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_ptr + b * S if SEGMENTS else 0
     if LSE:
@@ -74,7 +75,7 @@ def probe(
         for n in tl.range(low, high, N):
             x, _ = _tile(
                 q, k_base, k_t, n, at_m, ids_m, ids_base, S, size, sinks, dilation, period, scale, cap, slope,
-                KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, KP, N, PRECISION,
+                KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
             )  # fmt: skip
             higher = tl.maximum(peak, tl.max(x, 1))
             safe = tl.where(higher == float("-inf"), 0.0, higher)
@@ -92,7 +93,7 @@ def probe(
     for n in tl.range(low, high, N):
         x, open_ = _tile(
             q, k_base, k_t, n, at_m, ids_m, ids_base, S, size, sinks, dilation, period, scale, cap, slope,
-            KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, KP, N, PRECISION,
+            KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
         )  # fmt: skip
         p = tl.exp2(x - level[:, None])
         at_n = n + tl.arange(0, N)[None, :]
@@ -130,14 +131,15 @@ def probe_rows(
     if out.numel() == 0:
         return out
     call = Call(stencil, offset, scale, cap)
-    parts = call.parts(q, k, k, slopes, segments)
-    del parts["V"], parts["VP"]
+    parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))
+    for name in ("V", "FOLDED", "BIAS", "FREE", "DESCRIBED"):
+        del parts[name]
     ids = None if segments is None else segments.contiguous()
     lse = None if lse is None else lse.contiguous()
     M = 64 if count > 32 else 16
     probe[(-(-count // M) * B * H,)](
         q, k, lse, sink, slopes, ids, out, *q.stride()[:3], *k.stride()[:3], H, T, k.shape[1], count, B * H * count,
         start, stride, threshold, *call.numbers(), **parts, SINK=sink is not None, LSE=lse is not None, M=M,
-        N=32 if parts["KP"] > 128 or q.dtype == torch.float32 else 64, num_warps=4, num_stages=2,
+        N=32 if parts["K"] > 128 or q.dtype == torch.float32 else 64, num_warps=4, num_stages=2,
     )  # fmt: skip
     return out

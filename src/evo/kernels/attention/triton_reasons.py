@@ -12,10 +12,6 @@ def reasons(problem: AttentionProblem) -> list[str]:
     found = machine_reasons(problem.device, problem.dtype)
     if max(problem.key_dim, problem.value_dim) > MAX_DIM:
         found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
-    if problem.has_key_positions:
-        found.append("explicit key positions (a ring-buffer cache) are not in the kernel")
-    if problem.has_bias:
-        found.append("an additive bias tensor is not in the kernel")
-    if problem.slopes_need_grad:
-        found.append("ALiBi slopes that need gradients are not in the kernel")
+    if problem.has_key_positions and problem.needs_grad:
+        found.append("explicit key positions (a ring-buffer cache) have no backward in the kernel")
     return found

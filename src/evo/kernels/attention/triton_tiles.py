@@ -1,7 +1,4 @@
-"""Compile-time parts that the attention kernels share: logits, masks, and which tiles a stencil leaves empty.
-
-Positions are absolute. A tile is free when every query in it sees every key in it: it needs no mask.
-"""
+"""Which tiles a stencil leaves empty, and which free: every query in them sees every key. Positions are absolute."""
 
 import triton
 import triton.language as tl
@@ -14,7 +11,6 @@ RING = tl.constexpr(4)
 PREFIX = tl.constexpr(5)
 KIND_CODES = {"full": 0, "window": 1, "dilated": 2, "block": 3, "ring": 4, "prefix": 5}
 
-LOG2E = tl.constexpr(1.4426950408889634)
 FAR = tl.constexpr(2**30)
 
 
@@ -28,32 +24,6 @@ def ceil_to(x, tile: tl.constexpr):
 def floor_to(x, tile: tl.constexpr):
     """The multiple of `tile` at or before x; 0 for negative x."""
     return (tl.maximum(x, 0) // tile) * tile
-
-
-@triton.jit
-def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CAUSAL: tl.constexpr):
-    """Mask (M, N) of `Stencil.allows`, from query positions (M, 1) and key positions (1, N)."""
-    ahead = at_m - at_n
-    distance = ahead if CAUSAL else tl.abs(ahead)
-    if KIND == WINDOW:
-        near = distance < size
-    elif KIND == DILATED:
-        near = (distance < size * dilation) & (distance % dilation == 0)
-    elif KIND == BLOCK:
-        near = (at_m // size) == (at_n // size)
-    elif KIND == RING:
-        turn = distance % period
-        if not CAUSAL:
-            turn = tl.minimum(turn, (period - turn) % period)
-        near = turn < size
-    else:
-        near = distance > -FAR
-    near = near | (at_n < sinks)
-    if CAUSAL:
-        near = near & (ahead >= 0)
-    if KIND == PREFIX:
-        near = near | (at_n < size)
-    return near & (at_n < keys)
 
 
 @triton.jit
@@ -174,24 +144,3 @@ def ring_is_empty(first_m, last_m, first_n, last_n, sinks, size, period, CAUSAL:
     turn = low % period
     away = (turn > reach) & (low + period - turn > high)
     return ((high < low) | away) & (first_n >= sinks)
-
-
-@triton.jit
-def raw_logits(a, b, at_m, at_n, scale, cap, slope, CAP: tl.constexpr, ALIBI: tl.constexpr, PRECISION: tl.constexpr):
-    """Logits a b^T, the soft cap's slope (1 without a cap), and the factor that brings logits to units of log 2.
-
-    Without cap and bias the scale is left in the factor, so that it costs nothing inside an exponential.
-    """
-    x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
-    steep = 1.0
-    unit = scale * LOG2E
-    if CAP or ALIBI:
-        x = x * scale
-        unit = LOG2E * 1.0
-    if CAP:
-        tanh = 1.0 - 2.0 / (tl.exp(2.0 * x / cap) + 1.0)
-        steep = 1.0 - tanh * tanh
-        x = cap * tanh
-    if ALIBI:
-        x = x - slope * tl.abs(at_m - at_n).to(tl.float32)
-    return x, steep, unit

@@ -1,0 +1,100 @@
+"""Tiles of logits and of the mask, as the attention kernels share them."""
+
+import triton
+import triton.language as tl
+
+from evo.kernels.attention.triton_tiles import BLOCK, DILATED, FULL, PREFIX, WINDOW
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def fetch(
+    source,
+    b,
+    start,
+    h,
+    b_stride,
+    t_stride,
+    h_stride,
+    limit,
+    ROWS: tl.constexpr,
+    DIM: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """Rows start..start+ROWS of head h of a (B, limit, H, DIM) tensor, (ROWS, DIM); what lies outside is 0.
+
+    `source` is a pointer, or a descriptor of (B, limit, H * DIM) with blocks (1, ROWS, DIM), which takes no registers
+    for addresses; one of four dims would pass q through registers. Of a pointer's offsets only the start is multiplied
+    in 64 bits: those inside the tile stay the same from tile to tile.
+    """
+    if DESCRIBED:
+        tile = source.load([b, start, h * DIM]).reshape([ROWS, DIM])
+    else:
+        base = source + tl.cast(b, tl.int64) * b_stride + tl.cast(h, tl.int64) * h_stride
+        rows = tl.arange(0, ROWS)[:, None]
+        at = base + tl.cast(start, tl.int64) * t_stride + (rows * t_stride + tl.arange(0, DIM)[None, :])
+        tile = tl.load(at, mask=rows < limit - start, other=0.0)
+    return tile
+
+
+@triton.jit
+def biases(ptr, m, n, rows_m, rows_n, queries, keys, t_stride, s_stride):
+    """The bias, in units of log 2, of rows m + rows_m and columns n + rows_n of one head's matrix (queries, keys)."""
+    at = ptr + tl.cast(m, tl.int64) * t_stride + tl.cast(n, tl.int64) * s_stride
+    inside = (rows_m < queries - m) & (rows_n < keys - n)
+    return LOG2E * tl.load(at + (rows_m * t_stride + rows_n * s_stride), mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CAUSAL: tl.constexpr):
+    """Mask (M, N) of `Stencil.allows`, from query positions (M, 1) and key positions (1, N); or (N, M), both turned."""
+    ahead = at_m - at_n
+    distance = ahead if CAUSAL else tl.abs(ahead)
+    open_ = at_n < keys
+    if KIND != FULL and KIND != PREFIX:
+        if KIND == WINDOW:
+            near = distance < size
+        elif KIND == DILATED:
+            near = (distance < size * dilation) & (distance % dilation == 0)
+        elif KIND == BLOCK:
+            near = (at_m // size) == (at_n // size)
+        else:
+            turn = distance % period
+            if not CAUSAL:
+                turn = tl.minimum(turn, (period - turn) % period)
+            near = turn < size
+        open_ = open_ & (near | (at_n < sinks))
+    if CAUSAL:
+        past = ahead >= 0
+        if KIND == PREFIX:
+            past = past | (at_n < size)
+        open_ = open_ & past
+    return open_
+
+
+@triton.jit
+def logits(
+    a, b, at_m, at_n, origin, scale, cap, slope,
+    CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Logits a b^T as x and the factor that brings x to units of log 2, and the soft cap's slope (1 without a cap).
+
+    The factor is left to be fused into an exponential. `slope` is in units of log 2. FOLDED: each seen key lies at or
+    before its query, and slope (m - origin) is added to all logits of query m, so that only keys need a term.
+    """
+    x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    steep = 1.0
+    unit = scale * LOG2E
+    if CAP:
+        tanh = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2E * scale / cap)) + 1.0)
+        steep = 1.0 - tanh * tanh
+        x = tanh
+        unit = cap * LOG2E
+    if ALIBI:
+        if FOLDED:
+            x = x * unit + slope * (at_n - origin).to(tl.float32)
+        else:
+            x = x * unit - slope * tl.abs(at_m - at_n).to(tl.float32)
+        unit = 1.0
+    return x, unit, steep
