@@ -177,9 +177,8 @@ def test_described_tensors(dim, extra, dtype, monkeypatch):
 
 
 @pytest.mark.skipif(is_interpreting(), reason="the interpreter has one choice of tiles")
-@pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)
 @pytest.mark.parametrize(("kernel", "dim", "index"), TILES)
-def test_every_choice_of_tiles(kernel, dim, index, dtype, monkeypatch):
+def test_every_choice_of_tiles(kernel, dim, index, monkeypatch):
     """What tuning may choose is right."""
     default = triton_sizes.candidates
 
@@ -188,7 +187,7 @@ def test_every_choice_of_tiles(kernel, dim, index, dtype, monkeypatch):
         return found[index : index + 1] if name == kernel else found[:1]
 
     monkeypatch.setattr(triton_sizes, "candidates", chosen)
-    inputs = draw(T=555, H=4, G=2, K=dim, dtype=dtype)
+    inputs = draw(T=555, H=4, G=2, K=dim, dtype=torch.bfloat16)
     check(inputs, arguments(*inputs[:2], alibi=True, bias="HTS"), Stencil("window", 133, sinks=3))
 
 
