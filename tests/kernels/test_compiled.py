@@ -145,4 +145,4 @@ def test_short_convolution_compiles(shared_bytes, taps):
     state = zeros(2, taps - 1, 256)
     convolution.short_convolution._init_fn(x, weight, bias, state, None, True)
     convolution.short_convolution_backward._init_fn(x, state, x, weight, bias, state, None, True)
-    fits(shared_bytes, "forward", "backward")
+    fits(shared_bytes, "forward", "tap_gradients", "input_gradients")

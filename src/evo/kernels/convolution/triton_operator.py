@@ -11,16 +11,17 @@ from evo.kernels.documents import document_numbers
 from evo.kernels.triton_support import is_interpreting, rowwise
 
 PARTS = 1056  # programs that sum gradients of the taps: eight on each multiprocessor of an H100
+WARPS = 8
 
 
 def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if x is None else x.contiguous() for x in tensors]
 
 
-def _tile(time: int, width: int, cols: int) -> tuple[int, int]:
-    """Tokens and channels of a tile: 16 or fewer tokens, up to `cols` channels."""
-    rows, cols = (64, 128) if is_interpreting() else (16, cols)
-    return min(rows, 1 << (time - 1).bit_length()), min(cols, max(16, 1 << (width - 1).bit_length()))
+def _tile(time: int, width: int) -> tuple[int, int]:
+    """Tokens and channels of a tile: eight numbers a thread, which keeps the chip full of loads."""
+    rows = 64 if is_interpreting() else 16
+    return min(rows, 1 << (time - 1).bit_length()), min(128, max(16, 1 << (width - 1).bit_length()))
 
 
 @torch.library.custom_op("evo::short_convolution", mutates_args=())
@@ -37,10 +38,10 @@ def short_convolution(
     if T == 0:
         return y, final.zero_() if state is None else final.copy_(state)
     if y.numel():
-        rows, cols = _tile(T, D, 128)
+        rows, cols = _tile(T, D)
         triton_short.forward[(-(-D // cols), -(-T // rows), B)](
             x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, silu, bias is not None, state is not None,
-            numbers is not None, D, W, rows, cols, num_warps=8,
+            numbers is not None, D, W, rows, cols, num_warps=WARPS,
         )  # fmt: skip
     return y, final
 
@@ -67,16 +68,22 @@ def short_convolution_backward(
         dbias = weight.new_zeros(D if bias is not None else 0, dtype=torch.float32)
         dstate = dstate if state is None or dfinal is None else dstate.copy_(dfinal)
         return dx, torch.zeros_like(weight, dtype=torch.float32), dbias, dstate
-    rows, cols = _tile(T, D, 64)
-    columns, whole = -(-D // cols), -(-(T + (W - 1 if state is not None else 0)) // rows)
+    rows, cols = _tile(T, D)
+    columns, whole = -(-D // cols), -(-T // rows)
     tiles = max(1, whole * columns * B // PARTS)
     parts = -(-whole // tiles)
+    has = bias is not None, state is not None, numbers is not None
+    slope = torch.empty(B, T, D, dtype=x.dtype, device=x.device) if silu else dy
     dweight = torch.empty(B, parts, D, W, dtype=torch.float32, device=x.device)
     dbias = torch.empty((B, parts, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
-    triton_short.backward[(columns, parts, B)](
-        dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, *dy.stride()[:2], *x.stride()[:2],
-        T, tiles, silu, bias is not None, state is not None, numbers is not None, dfinal is not None,
-        D, W, 1 << (W - 1).bit_length(), rows, cols, num_warps=8,
+    triton_short.tap_gradients[(columns, parts, B)](
+        dy, x, weight, bias, state, numbers, slope, dweight, dbias, *dy.stride()[:2], *x.stride()[:2], T, tiles,
+        silu, *has, D, W, rows, cols, num_warps=WARPS,
+    )  # fmt: skip
+    whole = -(-(T + dstate.shape[1]) // rows) if state is not None else whole
+    triton_short.input_gradients[(columns, whole, B)](
+        slope, dfinal, weight, numbers, dx, dstate, *slope.stride()[:2], T, *has[1:], dfinal is not None,
+        D, W, rows, cols, num_warps=WARPS,
     )  # fmt: skip
     return dx, dweight.sum((0, 1)), dbias.sum((0, 1)), dstate
 

@@ -1,4 +1,4 @@
-"""The causal depthwise convolution over a few taps with bias and activation: one pass forward, one back.
+"""The causal depthwise convolution over a few taps with bias and activation: one pass forward, two back.
 
 A program holds a tile of tokens and channels and reads it once a shift; all but the first come from the first cache.
 """
@@ -95,70 +95,88 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["T", "tiles"])
-def backward(
-    dy_ptr, dfinal_ptr, x_ptr, weight_ptr, bias_ptr, state_ptr, numbers_ptr,
-    dx_ptr, dstate_ptr, dweight_ptr, dbias_ptr, dy_b, dy_t, x_b, x_t, T, tiles,
-    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
-    D: tl.constexpr, W: tl.constexpr, WP: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+def tap_gradients(
+    dy_ptr, x_ptr, weight_ptr, bias_ptr, state_ptr, numbers_ptr, slope_ptr, dweight_ptr, dbias_ptr,
+    dy_b, dy_t, x_b, x_t, T, tiles,
+    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """dx (B, T, D), dstate (B, W-1, D), and sums over `tiles` tiles of tokens: dweight (B, parts, D, W), dbias (.., D).
+    """Sums over `tiles` tiles of tokens, dweight (B, parts, D, W) and dbias (B, parts, D).
 
-    With a state the tokens begin W-1 before the first. The values before the activation are computed anew at every
-    shift; only the loads that differ are made.
+    With SILU also the gradient before the activation, slope (B, T, D); without one it is dy.
     """
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
     part = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     kept = cols < D
-    taps = tl.arange(0, WP)[:, None]
-    x, dy, state, numbers = x_ptr + b * x_b, dy_ptr + b * dy_b, state_ptr, numbers_ptr
+    x, state, numbers = x_ptr + b * x_b, state_ptr, numbers_ptr
     if STATE:
         state += b * (W - 1) * D
     if SEGMENTS:
         numbers += b * T
-    dweight = tl.zeros([WP, COLS], tl.float32)
-    dbias = tl.zeros([COLS], tl.float32)
+    near = tl.arange(0, ROWS)[:, None]
+    dbias = tl.zeros([ROWS, COLS], tl.float32)
+    dtaps = ()
+    for _ in tl.static_range(W):
+        dtaps += (tl.zeros([ROWS, COLS], tl.float32),)
     for i in tl.range(0, tiles):
         start = (part * tiles + i) * ROWS
-        if STATE:
-            start -= W - 1
-        dx = tl.zeros([ROWS, COLS], tl.float32)
-        for ahead in tl.static_range(W):
-            slope = load_tile(dy, start, ahead, dy_t, T, cols, kept, ROWS)
-            if SILU:
-                z = before_activation(
-                    x, state, numbers, weight_ptr, bias_ptr, start, ahead, x_t, T, D, cols, kept,
-                    STATE, SEGMENTS, BIAS, W, ROWS,
-                )  # fmt: skip
-                gate = tl.sigmoid(z)
-                slope = slope * gate * (1.0 + z * (1.0 - gate))
-            tap = tl.load(weight_ptr + cols * W + (W - 1 - ahead), mask=kept, other=0.0).to(tl.float32)
-            given = slope * tap[None, :]
-            if SEGMENTS:
-                same = load_numbers(numbers, start, 0, T, ROWS) == load_numbers(numbers, start, ahead, T, ROWS)
-                given = tl.where(same[:, None], given, 0.0)
-            dx += given
-            if ahead == 0:
-                dbias += tl.sum(slope, 0)
-                for w in tl.static_range(W):
-                    seen = load_seen(
-                        x, state, numbers, start, w - (W - 1), 0, x_t, T, D, cols, kept, STATE, SEGMENTS, W, ROWS
-                    )
-                    dweight += tl.where(taps == w, tl.sum(slope * seen, 0)[None, :], 0.0)
-        near = tl.arange(0, ROWS)[:, None]
-        if DFINAL:
-            late = load_tile(dfinal_ptr + b * (W - 1) * D, start - (T - (W - 1)), 0, D, W - 1, cols, kept, ROWS)
-            if SEGMENTS:
-                same = load_numbers(numbers, start, 0, T, ROWS) == tl.load(numbers + T - 1)
-                late = tl.where(same[:, None], late, 0.0)
-            dx += late
-        at = dx_ptr + (b * T + start) * D + near * D + cols[None, :]
-        tl.store(at, dx.to(dx_ptr.dtype.element_ty), mask=(near < T - start) & (near >= -start) & kept[None, :])
-        if STATE:
-            at = dstate_ptr + (b * (W - 1) + start + W - 1) * D + near * D + cols[None, :]
-            tl.store(at, dx.to(dstate_ptr.dtype.element_ty), mask=(near < -start) & kept[None, :])
-    sums = b * tl.num_programs(1) + part
-    at = dweight_ptr + (sums * D + cols[None, :]) * W + taps
-    tl.store(at, dweight, mask=(taps < W) & kept[None, :])
+        slope = load_tile(dy_ptr + b * dy_b, start, 0, dy_t, T, cols, kept, ROWS)
+        if SILU:
+            z = before_activation(
+                x, state, numbers, weight_ptr, bias_ptr, start, 0, x_t, T, D, cols, kept,
+                STATE, SEGMENTS, BIAS, W, ROWS,
+            )  # fmt: skip
+            gate = tl.sigmoid(z)
+            slope = slope * gate * (1.0 + z * (1.0 - gate))
+            at = slope_ptr + (b * T + start) * D + near * D + cols[None, :]
+            tl.store(at, slope.to(slope_ptr.dtype.element_ty), mask=(near < T - start) & kept[None, :])
+        if BIAS:
+            dbias += slope
+        sums = ()
+        for w in tl.static_range(W):
+            seen = load_seen(x, state, numbers, start, w - (W - 1), 0, x_t, T, D, cols, kept, STATE, SEGMENTS, W, ROWS)
+            sums += (dtaps[w] + slope * seen,)
+        dtaps = sums
+    place = b * tl.num_programs(1) + part
+    for w in tl.static_range(W):
+        tl.store(dweight_ptr + (place * D + cols) * W + w, tl.sum(dtaps[w], 0), mask=kept)
     if BIAS:
-        tl.store(dbias_ptr + sums * D + cols, dbias, mask=kept)
+        tl.store(dbias_ptr + place * D + cols, tl.sum(dbias, 0), mask=kept)
+
+
+@triton.jit(do_not_specialize=["T"])
+def input_gradients(
+    slope_ptr, dfinal_ptr, weight_ptr, numbers_ptr, dx_ptr, dstate_ptr, slope_b, slope_t, T,
+    STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """dx (B, T, D) and, with a state, dstate (B, W-1, D): its tokens come before the first."""
+    cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    start = tl.program_id(1) * ROWS
+    b = tl.program_id(2).to(tl.int64)
+    kept = cols < D
+    if STATE:
+        start -= W - 1
+    numbers = numbers_ptr
+    if SEGMENTS:
+        numbers += b * T
+        own = load_numbers(numbers, start, 0, T, ROWS)
+    dx = tl.zeros([ROWS, COLS], tl.float32)
+    for ahead in tl.static_range(W):
+        slope = load_tile(slope_ptr + b * slope_b, start, ahead, slope_t, T, cols, kept, ROWS)
+        if SEGMENTS:
+            slope = tl.where((own == load_numbers(numbers, start, ahead, T, ROWS))[:, None], slope, 0.0)
+        tap = tl.load(weight_ptr + cols * W + (W - 1 - ahead), mask=kept, other=0.0).to(tl.float32)
+        dx += slope * tap[None, :]
+    if DFINAL:
+        late = load_tile(dfinal_ptr + b * (W - 1) * D, start - (T - (W - 1)), 0, D, W - 1, cols, kept, ROWS)
+        if SEGMENTS:
+            late = tl.where((own == tl.load(numbers + T - 1))[:, None], late, 0.0)
+        dx += late
+    near = tl.arange(0, ROWS)[:, None]
+    at = dx_ptr + (b * T + start) * D + near * D + cols[None, :]
+    tl.store(at, dx.to(dx_ptr.dtype.element_ty), mask=(near < T - start) & (near >= -start) & kept[None, :])
+    if STATE:
+        at = dstate_ptr + (b * (W - 1) + start + W - 1) * D + near * D + cols[None, :]
+        tl.store(at, dx.to(dstate_ptr.dtype.element_ty), mask=(near < -start) & kept[None, :])
