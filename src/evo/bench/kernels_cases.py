@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.attention import Stencil, attend
+from evo.kernels.convolution import short_convolution
 from evo.kernels.recurrence import recur
 
 Call = Callable[..., Tensor]
@@ -51,6 +52,7 @@ def cases() -> Iterator[Case]:
         yield attention("ALiBi", shape, dim, Stencil(), alibi=True)
         yield attention("learned sink", shape, dim, Stencil(), sink=True)
     yield plain((8, 2048, 16), 128)
+    yield taps((8, 2048, 16), 128)
 
 
 def title(name: str, shape: tuple[int, int, int], dim: int) -> str:
@@ -177,3 +179,17 @@ def plain(shape: tuple[int, int, int], dim: int) -> Case:
 
     make = lambda B, T, H: [normal(B, T, H, dim) for _ in range(3)]  # noqa: E731
     return Case(title("causal", shape, dim), shape, "SDPA", make, through("auto"), through("reference"), lambda: torchs)
+
+
+def taps(shape: tuple[int, int, int], dim: int, width: int = 4) -> Case:
+    """The short convolution with silu, heads side by side, beside torch.compile of the sum of shifted inputs."""
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        return [normal(B, T, H * dim), normal(H * dim, width, dtype=torch.float32)]
+
+    def through(backend: str) -> Call:
+        return lambda x, weight: short_convolution(x, weight, activation="silu", backend=backend)[0]
+
+    peer = lambda: torch.compile(through("reference"), dynamic=False)  # noqa: E731
+    name = title(f"short convolution of {width}", shape, dim)
+    return Case(name, shape, "torch.compile", make, through("triton"), through("reference"), peer)
