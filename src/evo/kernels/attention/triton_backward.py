@@ -7,7 +7,7 @@ so that no atomics are needed and the same inputs give the same bytes. As in the
 import triton
 import triton.language as tl
 
-from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, logits, seen
+from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, head_of, logits, query_tile, seen
 from evo.kernels.attention.triton_tiles import RING, key_ranges, query_ranges, ring_is_empty
 from evo.kernels.triton_rows import store_rows
 
@@ -84,19 +84,12 @@ def query_gradients(
     M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dq (B, T, H, K), delta (B, H, T) = sum_V o do less the gradient of the log-sum-exp, dslope (B, H, T)."""
-    tiles = tl.cdiv(T, M)
-    start = (tiles - 1 - tl.program_id(0) % tiles) * M
-    head = tl.program_id(0) // tiles
-    b = head // H
-    h = head % H
-    rows = start + tl.arange(0, M)
-    first = offset + start
-    last = tl.minimum(first + M, offset + T) - 1
+    b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
     q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
     do = fetch(do_ptr, b, start, h, do_b, do_t, do_h, T, M, V, DESCRIBED)
     o = fetch(o_ptr, b, start, h, o_b, o_t, o_h, T, M, V, False)
-    at = tl.cast(head, tl.int64) * T + rows
+    at = tl.cast(b * H + h, tl.int64) * T + rows
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     if DLSE:
         delta -= tl.load(dlse_ptr + at, mask=rows < T, other=0.0)
@@ -107,7 +100,7 @@ def query_gradients(
         lse2 += slope * tl.arange(0, M)
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
-    bias_base = bias_ptr + tl.cast(b, tl.int64) * bias_b + tl.cast(h, tl.int64) * bias_h if BIAS else 0
+    bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
     dq = tl.zeros([M, K], tl.float32)
     dslope = tl.zeros([M], tl.float32)
     stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, FREE, N)
@@ -123,7 +116,7 @@ def query_gradients(
                 T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED, SEGMENTS,
                 BIAS, FREE, DSLOPE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(dq_ptr + tl.cast(b, tl.int64) * dq_b + h * dq_h, dq * scale, start, dq_t, T, M, K, K)
+    store_rows(head_of(dq_ptr, b, h, dq_b, dq_h), dq * scale, start, dq_t, T, M, K, K)
     if DSLOPE:
         tl.store(dslope_ptr + at, dslope, mask=rows < T)
 
@@ -152,7 +145,7 @@ def _key_step(
     ids_m = tl.load(ids_ptr + rows, mask=rows < queries, other=-2) if SEGMENTS else rows
     bias = 0.0
     if BIAS:
-        base = bias_ptr + tl.cast(b, tl.int64) * bias_b + tl.cast(h, tl.int64) * bias_h
+        base = head_of(bias_ptr, b, h, bias_b, bias_h)
         far, near = tl.arange(0, M)[None, :], tl.arange(0, N)[:, None]
         bias = biases(base, m, start, far, near, queries, keys, bias_t, bias_s)
     p, _, ds = gradients(
@@ -203,5 +196,5 @@ def key_gradients(
                 start, H, T, S, size, sinks, dilation, period, offset, scale, cap, KIND, CAUSAL, CAP, ALIBI, FOLDED,
                 SEGMENTS, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(dk_ptr + tl.cast(b, tl.int64) * dk_b + g * dk_h, dk * scale, start, dk_t, S, N, K, K)
-    store_rows(dv_ptr + tl.cast(b, tl.int64) * dv_b + g * dv_h, dv, start, dv_t, S, N, V, V)
+    store_rows(head_of(dk_ptr, b, g, dk_b, dk_h), dk * scale, start, dk_t, S, N, K, K)
+    store_rows(head_of(dv_ptr, b, g, dv_b, dv_h), dv, start, dv_t, S, N, V, V)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_backward import gradients
-from evo.kernels.attention.triton_logits import LOG2E, biases, fetch
+from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, head_of
 from evo.kernels.attention.triton_tiles import key_ranges
 
 
@@ -53,7 +53,7 @@ def bias_gradients(
         if SEGMENTS:
             ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + m + rows_m, mask=rows_m < T - m, other=-2)
             ids_n = tl.load(ids_k_ptr + tl.cast(b, tl.int64) * S + n + rows_n, mask=rows_n < S - n, other=-1)
-        base = bias_ptr + tl.cast(b, tl.int64) * bias_b + tl.cast(h, tl.int64) * bias_h
+        base = head_of(bias_ptr, b, h, bias_b, bias_h)
         _, dx, _ = gradients(
             q, k, do, v, lse2, delta, first + rows_m, n + rows_n, ids_m, ids_n,
             biases(base, m, n, rows_m, rows_n, T, S, bias_t, bias_s), True, first, S, size, sinks, dilation, period,

@@ -7,7 +7,7 @@ ptxas runs the tensor cores one instruction at a time.
 import triton
 import triton.language as tl
 
-from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, logits, seen
+from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, head_of, logits, query_tile, seen
 from evo.kernels.attention.triton_tiles import RING, key_ranges, ring_is_empty
 from evo.kernels.triton_rows import store_rows
 
@@ -68,22 +68,13 @@ def forward(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """o (B, T, H, V) and lse (B, H, T), natural log, the learned sink included; +inf where a query sees nothing."""
-    tiles = tl.cdiv(T, M)
-    start = (tiles - 1 - tl.program_id(0) % tiles) * M
-    head = tl.program_id(0) // tiles
-    b = head // H
-    h = head % H
-    rows = start + tl.arange(0, M)
-    first = offset + start
-    last = tl.minimum(first + M, offset + T) - 1
+    b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
     q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
-    bias_base = 0
-    if BIAS:
-        bias_base = bias_ptr + tl.cast(b, tl.int64) * bias_b + tl.cast(h, tl.int64) * bias_h
+    bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
     acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
     peak = tl.full([M], float("-inf"), tl.float32)
@@ -112,6 +103,6 @@ def forward(
         peak = higher
     blind = total == 0.0
     acc = acc / tl.where(blind, 1.0, total)[:, None]
-    store_rows(o_ptr + tl.cast(b, tl.int64) * o_b + h * o_h, acc, start, o_t, T, M, V, V)
+    store_rows(head_of(o_ptr, b, h, o_b, o_h), acc, start, o_t, T, M, V, V)
     lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
-    tl.store(lse_ptr + tl.cast(head, tl.int64) * T + rows, lse, mask=rows < T)
+    tl.store(lse_ptr + tl.cast(b * H + h, tl.int64) * T + rows, lse, mask=rows < T)

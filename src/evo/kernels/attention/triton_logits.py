@@ -31,11 +31,33 @@ def fetch(
     if DESCRIBED:
         tile = source.load([b, start, h * DIM]).reshape([ROWS, DIM])
     else:
-        base = source + tl.cast(b, tl.int64) * b_stride + tl.cast(h, tl.int64) * h_stride
         rows = tl.arange(0, ROWS)[:, None]
-        at = base + tl.cast(start, tl.int64) * t_stride + (rows * t_stride + tl.arange(0, DIM)[None, :])
+        at = (
+            head_of(source, b, h, b_stride, h_stride)
+            + tl.cast(start, tl.int64) * t_stride
+            + (rows * t_stride + tl.arange(0, DIM)[None, :])
+        )
         tile = tl.load(at, mask=rows < limit - start, other=0.0)
     return tile
+
+
+@triton.jit
+def query_tile(H, T, offset, M: tl.constexpr):
+    """Of this program's query tile: batch, head, first row, rows (M), positions of its first and last row.
+
+    Later tiles come first: under a causal mask they see the most keys.
+    """
+    tiles = tl.cdiv(T, M)
+    start = (tiles - 1 - tl.program_id(0) % tiles) * M
+    place = tl.program_id(0) // tiles
+    first = offset + start
+    return place // H, place % H, start, start + tl.arange(0, M), first, tl.minimum(first + M, offset + T) - 1
+
+
+@triton.jit
+def head_of(ptr, b, h, b_stride, h_stride):
+    """Where the part of head h of batch b begins."""
+    return ptr + tl.cast(b, tl.int64) * b_stride + tl.cast(h, tl.int64) * h_stride
 
 
 @triton.jit
