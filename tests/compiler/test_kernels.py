@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,12 +37,9 @@ def plan():
     return resolve(parse(TEXT).document.organism)
 
 
-def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
-    """The problems that mixers announce are those that their forward passes choose kernels for."""
-    model = build(plan, 0)
-    tokens_BT = torch.zeros(2, 16, dtype=torch.long)
-    announced = [p for mixer in model.mixers() for p in mixer.problems(torch.zeros(2, 16, 32))]
-    posed: list[object] = []
+def noted(monkeypatch) -> list:
+    """The problems that kernels are chosen for from now on."""
+    posed: list = []
     original = dispatch.choose
 
     def note(problem, requested="auto"):
@@ -50,8 +48,34 @@ def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
 
     for module in ("attention.attend", "convolution.short", "recurrence.recur"):
         monkeypatch.setattr(importlib.import_module(f"evo.kernels.{module}"), "choose", note)
+    return posed
+
+
+def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
+    """The problems that mixers announce are those that their forward passes choose kernels for."""
+    model = build(plan, 0)
+    tokens_BT = torch.zeros(2, 16, dtype=torch.long)
+    announced = [p for mixer in model.mixers() for p in mixer.problems(torch.zeros(2, 16, 32))]
+    posed = noted(monkeypatch)
     model(tokens_BT)
     assert posed == announced
+
+
+def test_decoding_takes_the_stepwise_kernel(plan, monkeypatch) -> None:
+    """What a generated token asks of the recurrences would run as a step on a GPU, and its prompt would not."""
+    pytest.importorskip("triton")
+    model, posed = build(plan, 0), noted(monkeypatch)
+
+    def chosen() -> list[str]:
+        problems = [replace(p, device="cuda") for p in posed if p.table.family == "recurrence"]
+        posed.clear()
+        return [dispatch.choose(problem).backend.name for problem in problems]
+
+    with torch.no_grad():
+        _, state = model.extend(torch.zeros(1, 20, dtype=torch.long), model.initial_state(1, "cpu", torch.float32))
+        assert chosen() == ["triton", "triton"]
+        model.extend(torch.zeros(1, 1, dtype=torch.long), state)
+        assert chosen() == ["step", "step"]
 
 
 def test_every_layer_with_kernels_is_listed_for_a_device_that_is_not_here(plan) -> None:
