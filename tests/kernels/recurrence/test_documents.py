@@ -131,7 +131,7 @@ class TestKernels:
         assert max(errors) < BOUNDS[dtype], errors
 
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)
-    def test_steps_keep_documents_apart(self, decay, update):
+    def test_triton_steps_keep_documents_apart(self, decay, update):
         """Documents that end inside a few decoded tokens."""
         inputs, parts, ids_BT = draw(decay, update, (5, 1, 4), K=16, V=24)
         inputs, parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
