@@ -1,8 +1,11 @@
-"""Scores of a chunk when every channel decays at its own rate, and their gradients; chunks run in parallel.
+"""Inside a chunk when every channel decays at its own rate: what the walks over time and the gradients are made of.
 
-A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] is made by halves: a block of 2h tokens is two blocks of h and
-the square between them, and that square is a matmul about the pivot where the first half ends. So only exponentials
-of non-positive numbers are taken, and all the rest are matmuls.
+With G the running sum of log decays (base 2), A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] is one matmul,
+(x exp G) (y exp -G)^T, as long as exp(-G) stays in range. In a chunk that decays more, this is done in blocks of
+2 ** level tokens that do not, and the rest is made by halves: a block of 2h tokens is two blocks of h and the square
+between them, a matmul about the pivot where the first half ends, which takes exponentials of non-positive numbers only.
+Sums of log decays between two tokens are matmuls with zeros and ones there: differences of long sums would cancel.
+Kernels with STRONG are for such chunks alone; the others, nearly all, do not pay for them in registers.
 """
 
 import triton
@@ -11,120 +14,126 @@ import triton.language as tl
 from evo.kernels.triton_rows import load_rows, store_rows
 
 LOG2E = tl.constexpr(1.4426950408889634)
-LOG2_ZERO = tl.constexpr(-144.0)
+LOG2_RANGE = tl.constexpr(100.0)
 
 
 @triton.jit
-def halves(upto, upto_query, upto_base, stride, row, level, start, T, K: tl.constexpr, KP: tl.constexpr):
-    """What is left of each token at the pivot of its block (early half), or of the pivot at the token (late half).
+def load_steps(decay_ptr, start, stride, T, C: tl.constexpr, K, KP: tl.constexpr):
+    """Log decays of a chunk's steps, base 2, float32; a step that decays beyond the range decays to it."""
+    step = load_rows(decay_ptr, start, stride, T, C, K, KP, True).to(tl.float32)
+    return tl.maximum(step * LOG2E, -LOG2_RANGE)
 
-    Only rows beyond T, whose tokens are zero, could ask for more than all.
-    """
-    cols = tl.arange(0, KP)[None, :]
-    pivot_row = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
-    pivot_row = tl.minimum(pivot_row, T - 1 - start)
-    pivot = tl.load(upto_base + tl.cast(start, tl.int64) * stride + pivot_row * stride + cols, mask=cols < K, other=0.0)
-    late = ((row >> level) & 1) == 1
-    gap = tl.where(late, upto_query - pivot, pivot - upto)
-    return tl.exp2(tl.minimum(gap, 0.0)), late
+
+@triton.jit
+def widest(x, dtype: tl.constexpr):
+    """x in a type of the precision of dtype that holds powers of two over the whole range."""
+    return x.to(tl.float32 if dtype == tl.float16 else dtype)
+
+
+@triton.jit
+def safe_level(step, LEVELS: tl.constexpr):
+    """The largest level whose blocks stay in range: the chunk's by its own sums, smaller ones by the worst step."""
+    worst_step = tl.min(tl.min(step, 1), 0)
+    worst_channel = tl.min(tl.sum(step, 0), 0)
+    level = 0
+    for i in tl.static_range(1, LEVELS):
+        level += (worst_step * 2**i >= -LOG2_RANGE).to(tl.int32)
+    return tl.where(worst_channel >= -LOG2_RANGE, LEVELS, level)
+
+
+@triton.jit
+def summed(counted, step):
+    """counted @ step, zeros and ones times log decays, to some 22 bits: both halves of a step are exact in float16."""
+    ones = tl.where(counted, 1.0, 0.0).to(tl.float16)
+    high = step.to(tl.float16)
+    low = (step - high.to(tl.float32)).to(tl.float16)
+    return tl.dot(ones, high, tl.dot(ones, low))
 
 
 @triton.jit
 def same_block(row, col, level):
-    """Whether two tokens lie in the same block of 2 ** (level + 1)."""
-    return (row >> (level + 1)) == (col >> (level + 1))
+    """Whether two tokens lie in the same block of 2 ** level."""
+    return (row >> level) == (col >> level)
 
 
 @triton.jit
-def load_before(upto_base, start, stride, T, C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr):
-    """The running decay up to the step before each row of the chunk, 0 at its first."""
-    rows = tl.arange(0, C)[:, None]
-    cols = tl.arange(0, KP)[None, :]
-    at = upto_base + tl.cast(start, tl.int64) * stride + ((rows - 1) * stride + cols)
-    return tl.load(at, mask=(rows > 0) & (rows < T - start) & (cols < K), other=0.0)
+def running(step, row, col, level):
+    """Log decays summed from the start of each token's block of 2 ** level up to and with the token."""
+    return summed(same_block(row, col, level) & (col <= row), step)
 
 
-@triton.jit(do_not_specialize=["T"])
-def scores(
-    q_ptr, k_ptr, decay_ptr, bonus_ptr, upto_ptr, out_ptr, q_b, q_t, q_h, k_b, k_t, k_h, g_b, g_t, g_h, H, T,
-    BONUS: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """A (B, H, chunks, C, C), and upto (B, T, H, K): running log decays of each chunk in base 2, float32.
+@triton.jit
+def halves(step, row, col, level, BEFORE: tl.constexpr):
+    """What is left of each token at the pivot of its block (early half), or of the pivot at the token (late half)."""
+    late = ((row >> level) & 1) == 1
+    upto = col < row if BEFORE else col <= row
+    counted = same_block(row, col, level) & ((late & upto) | ((late == 0) & (col > row)))
+    left = tl.exp2(summed(counted, step))
+    return tl.where(late, left, 0.0), tl.where(late, 0.0, left)
 
-    With a bonus u a query reads the state before its own step, and the diagonal is sum_k q u k (RWKV-6).
-    """
+
+@triton.jit
+def chunk_of(program, H, T, C: tl.constexpr):
+    """Batch, head, start of the chunk, and its number among (B, H, chunks): heads first, for they lie side by side."""
     chunks = tl.cdiv(T, C)
-    start = (tl.program_id(0) % chunks) * C
-    head = tl.program_id(0) // chunks
-    b = (head // H).to(tl.int64)
-    h = head % H
-    row = tl.arange(0, C)[:, None]
-    col = tl.arange(0, C)[None, :]
-    q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
-    k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
-    step = load_rows(decay_ptr + b * g_b + h * g_h, start, g_t, T, C, K, KP, True).to(tl.float32)
-    upto = tl.cumsum(tl.maximum(step * LOG2E, LOG2_ZERO), 0)
-    upto_base = upto_ptr + (b * T * H + h) * K
-    store_rows(upto_base, upto, start, H * K, T, C, K, KP)
-    tl.debug_barrier()
-    upto_query = upto
-    product = q.to(tl.float32) * k.to(tl.float32)
-    if BONUS:
-        upto_query = load_before(upto_base, start, H * K, T, C, K, KP)
-        cols = tl.arange(0, KP)
-        product = product * tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
-    total = tl.where(row == col, tl.sum(product, 1)[:, None], 0.0)
-    for level in tl.range(0, LEVELS):
-        left, late = halves(upto, upto_query, upto_base, H * K, row, level, start, T, K, KP)
-        q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
-        k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
-        square = tl.dot(q_late, tl.trans(k_early), input_precision=PRECISION)
-        total += tl.where(same_block(row, col, level), square, 0.0)
-    at = out_ptr + tl.program_id(0).to(tl.int64) * C * C + row * C + col
-    tl.store(at, total.to(out_ptr.dtype.element_ty))
+    h = program % H
+    chunk = (program // H) % chunks
+    b = (program // (H * chunks)).to(tl.int64)
+    return b, h, chunk * C, (b * H + h) * chunks + chunk
 
 
 @triton.jit(do_not_specialize=["T"])
-def score_gradients(
-    q_ptr, k_ptr, v_ptr, do_ptr, upto_ptr, bonus_ptr, dq_ptr, dk_ptr, dbonus_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, dq_b, dq_t, dq_h, H, T, scale,
-    BONUS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr,
+def operands(
+    q_ptr, k_ptr, decay_ptr, bonus_ptr, reader_ptr, writer_ptr, left_ptr, scores_ptr, worst_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, g_b, g_t, g_h, H, T, scale,
+    STRONG: tl.constexpr, BONUS: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr,
     LEVELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The share of dq and dk (both with dq's strides) that stays inside a chunk, and dbonus (B, H, chunks, K)."""
-    chunks = tl.cdiv(T, C)
-    start = (tl.program_id(0) % chunks) * C
-    head = tl.program_id(0) // chunks
-    b = (head // H).to(tl.int64)
-    h = head % H
+    """What a walk reads of each chunk: scaled queries as they read the state that enters it and keys as they are left
+    in the one that leaves, both dense (B, T, H, K); its decay (B, H, chunks, K), float32; scores (B, H, chunks, C, C).
+
+    With a bonus u a query reads the state before its own step, and the diagonal is scale sum_k q u k (RWKV-6).
+    Without STRONG also worst (B, H, chunks), the most that a channel decays; with it, chunks in range are left alone.
+    """
+    b, h, start, number = chunk_of(tl.program_id(0), H, T, C)
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
-    v = load_rows(v_ptr + b * v_b + h * v_h, start, v_t, T, C, V, VP, True)
-    do = load_rows(do_ptr + b * do_b + h * do_h, start, do_t, T, C, V, VP, True)
-    dscores = tl.dot(do, tl.trans(v), input_precision=PRECISION) * scale
-    own = tl.sum(tl.where(row == col, dscores, 0.0), 1)[:, None]
-    q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
-    k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
-    upto_base = upto_ptr + (b * T * H + h) * K
-    upto = load_rows(upto_base, start, H * K, T, C, K, KP, True)
-    upto_query = upto
-    dq = own * k.to(tl.float32)
-    dk = own * q.to(tl.float32)
-    if BONUS:
-        upto_query = load_before(upto_base, start, H * K, T, C, K, KP)
-        cols = tl.arange(0, KP)
-        bonus = tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)
-        dbonus = tl.sum(dq * q.to(tl.float32), 0)
-        tl.store(dbonus_ptr + tl.program_id(0).to(tl.int64) * K + cols, dbonus, mask=cols < K)
-        dq = dq * bonus[None, :]
-        dk = dk * bonus[None, :]
-    for level in tl.range(0, LEVELS):
-        left, late = halves(upto, upto_query, upto_base, H * K, row, level, start, T, K, KP)
-        q_late = tl.where(late, q.to(tl.float32) * left, 0.0).to(q.dtype)
-        k_early = tl.where(late, 0.0, k.to(tl.float32) * left).to(k.dtype)
-        near = tl.where(same_block(row, col, level), dscores, 0.0).to(q.dtype)
-        dq += tl.where(late, left, 0.0) * tl.dot(near, k_early, input_precision=PRECISION)
-        dk += tl.where(late, 0.0, left) * tl.dot(tl.trans(near), q_late, input_precision=PRECISION)
-    store_rows(dq_ptr + b * dq_b + h * dq_h, dq, start, dq_t, T, C, K, KP)
-    store_rows(dk_ptr + b * dq_b + h * dq_h, dk, start, dq_t, T, C, K, KP)
+    dtype: tl.constexpr = q_ptr.dtype.element_ty
+    if STRONG:  # noqa: SIM102 (only one of the two is known when this is compiled)
+        if tl.load(worst_ptr + number) >= -LOG2_RANGE:
+            return
+    scores = tl.zeros([C, C], tl.float32)
+    worst = tl.zeros([KB], tl.float32)
+    for first in tl.range(0, K, KB):
+        cols = first + tl.arange(0, KB)
+        wide = K - first
+        q = load_rows(q_ptr + b * q_b + h * q_h + first, start, q_t, T, C, wide, KB, True).to(tl.float32) * scale
+        k = load_rows(k_ptr + b * k_b + h * k_h + first, start, k_t, T, C, wide, KB, True).to(tl.float32)
+        step = load_steps(decay_ptr + b * g_b + h * g_h + first, start, g_t, T, C, wide, KB)
+        upto = tl.cumsum(step, 0)
+        whole = tl.sum(step, 0)
+        base = (b * T * H + h) * K + first
+        store_rows(reader_ptr + base, q * tl.exp2(upto - step if BONUS else upto), start, H * K, T, C, wide, KB)
+        store_rows(writer_ptr + base, k * tl.exp2(whole[None, :] - upto), start, H * K, T, C, wide, KB)
+        tl.store(left_ptr + number * K + cols, tl.exp2(whole), mask=cols < K)
+        worst = tl.minimum(worst, whole)
+        if STRONG:
+            level = safe_level(step, LEVELS)
+            upto = running(step, row, col, level)
+        x = widest(q * tl.exp2(upto - step if BONUS else upto), dtype)
+        y = widest(k * tl.exp2(tl.minimum(-upto, LOG2_RANGE)), dtype)
+        pairs = tl.dot(x, tl.trans(y), input_precision=PRECISION)
+        if STRONG:
+            pairs = tl.where(same_block(row, col, level), pairs, 0.0)
+        scores += tl.where(row > col if BONUS else row >= col, pairs, 0.0)
+        if STRONG:
+            for above in tl.range(level, LEVELS):
+                late, early = halves(step, row, col, above, BONUS)
+                square = tl.dot((q * late).to(dtype), tl.trans((k * early).to(dtype)), input_precision=PRECISION)
+                scores += tl.where(same_block(row, col, above + 1), square, 0.0)
+        if BONUS:
+            bonus = tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
+            scores += tl.where(row == col, tl.sum(q * bonus * k, 1)[:, None], 0.0)
+    tl.store(scores_ptr + number * C * C + row * C + col, scores.to(dtype))
+    if not STRONG:
+        tl.store(worst_ptr + number, tl.min(worst, 0))
