@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from evo.kernels.attention import Stencil, attend, triton_sizes
+from evo.kernels.dispatch import BackendError
 from evo.kernels.triton_support import is_interpreting
 
 DEVICE = "cpu" if is_interpreting() else "cuda"
@@ -163,6 +164,13 @@ def test_key_positions(T, stencil):
         for backend, dtype in (("triton", q.dtype), ("reference", torch.float64))
     )
     assert errors([found], [wanted])[0] < BOUNDS[q.dtype]
+
+
+def test_key_positions_have_no_backward():
+    """A call that needs gradients is refused by name, with the reason."""
+    inputs = draw()
+    with pytest.raises(BackendError, match="have no backward"):
+        attend(*inputs, stencil=Stencil(), backend="triton", key_positions_S=torch.arange(70, device=DEVICE))
 
 
 @pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)

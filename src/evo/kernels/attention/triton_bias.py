@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_backward import gradients
-from evo.kernels.attention.triton_logits import LOG2E, biases, fetch, head_of
+from evo.kernels.attention.triton_reads import LOG2E, biases, fetch, head_of
 from evo.kernels.attention.triton_tiles import key_ranges
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_call import Call, Extras
-from evo.kernels.attention.triton_logits import LOG2E, logits, seen
+from evo.kernels.attention.triton_logits import logits, seen
+from evo.kernels.attention.triton_reads import LOG2E
 from evo.kernels.attention.triton_tiles import PREFIX, key_band
 from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import aligned, widened

@@ -66,6 +66,5 @@ def launch(kernel: str, q: torch.Tensor, problem: dict[str, Any], run: Callable[
     if len(found) == 1 or q.device.type != "cuda":
         run(found[0])
         return
-    rows = q.shape[1].bit_length()
-    kind = (str(q.dtype), rows, *(f"{name}={value}" for name, value in sorted(problem.items())))
+    kind = (str(q.dtype), q.shape[1].bit_length(), tuple(problem.items()))
     run(tuned(f"attention {kernel}", kind, found, run))

@@ -1,0 +1,53 @@
+"""Which tile a program of the attention kernels has, and how tiles are loaded."""
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def query_tile(H, T, offset, M: tl.constexpr):
+    """Of this program's query tile: batch, head, first row, rows (M), positions of its first and last row.
+
+    Later tiles come first: under a causal mask they see the most keys.
+    """
+    tiles = tl.cdiv(T, M)
+    start = (tiles - 1 - tl.program_id(0) % tiles) * M
+    place = tl.program_id(0) // tiles
+    first = offset + start
+    return place // H, place % H, start, start + tl.arange(0, M), first, tl.minimum(first + M, offset + T) - 1
+
+
+@triton.jit
+def head_of(ptr, b, h, b_stride, h_stride):
+    """Where the part of head h of batch b begins."""
+    return ptr + tl.cast(b, tl.int64) * b_stride + tl.cast(h, tl.int64) * h_stride
+
+
+@triton.jit
+def fetch(
+    source, b, start, h, b_stride, t_stride, h_stride, limit,
+    ROWS: tl.constexpr, DIM: tl.constexpr, DESCRIBED: tl.constexpr,
+):  # fmt: skip
+    """Rows start..start+ROWS of head h of a (B, limit, H, DIM) tensor, (ROWS, DIM); what lies outside is 0.
+
+    `source` is a pointer, or a descriptor of (B, limit, H * DIM) with blocks (1, ROWS, DIM), which takes no registers
+    for addresses; one of four dims would pass q through registers. Of a pointer's offsets only the start is multiplied
+    in 64 bits: those inside the tile stay the same from tile to tile.
+    """
+    if DESCRIBED:
+        tile = source.load([b, start, h * DIM]).reshape([ROWS, DIM])
+    else:
+        rows = tl.arange(0, ROWS)[:, None]
+        at = head_of(source, b, h, b_stride, h_stride) + tl.cast(start, tl.int64) * t_stride
+        tile = tl.load(at + (rows * t_stride + tl.arange(0, DIM)[None, :]), mask=rows < limit - start, other=0.0)
+    return tile
+
+
+@triton.jit
+def biases(ptr, m, n, rows_m, rows_n, queries, keys, t_stride, s_stride):
+    """The bias, in units of log 2, of rows m + rows_m and columns n + rows_n of one head's matrix (queries, keys)."""
+    at = ptr + tl.cast(m, tl.int64) * t_stride + tl.cast(n, tl.int64) * s_stride
+    inside = (rows_m < queries - m) & (rows_n < keys - n)
+    return LOG2E * tl.load(at + (rows_m * t_stride + rows_n * s_stride), mask=inside, other=0.0).to(tl.float32)
