@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 OVERSAMPLING = 16
-SHIFT = 2e-15
-"""Added to the diagonal of a Gram matrix of unit columns, for each of them: float64 can factor it even if singular."""
+ROUNDINGS = 8.0
+"""Added to the diagonal of a Gram matrix of unit columns, for each of them: it can be factored even if singular."""
 
 
 def low_rank_factors(
@@ -41,36 +41,34 @@ def low_rank_factors(
     rank = min(rank, M, N)
     if x_MN.numel() == 0:
         return x_MN.new_zeros(*x_MN.shape[:-1], rank), x_MN.new_zeros(*x_MN.shape[:-2], N, rank)
-    size = min(rank + OVERSAMPLING, M, N)
-    start_NP = torch.randn(N, size, generator=generator, dtype=x_MN.dtype, device=x_MN.device)
-    basis_MP = orthonormal(x_MN @ start_NP)
+    start_NP = torch.randn(N, min(rank + OVERSAMPLING, M, N), generator=generator, dtype=x_MN.dtype, device=x_MN.device)
+    size_11 = torch.linalg.vector_norm(x_MN, torch.inf, dim=(-2, -1), keepdim=True)
+    size_11 = torch.where(size_11 > 0.0, size_11, 1.0)
+    basis_MP = orthonormal(x_MN @ (start_NP / size_11))
     for _ in range(iterations):
-        basis_MP = orthonormal(x_MN @ orthonormal(x_MN.mT @ basis_MP))
-    for _ in range(2 if x_MN.dtype == torch.float64 else 1):
-        basis_MP = orthonormal(basis_MP)
+        basis_NP = orthonormal(x_MN.mT @ (basis_MP / size_11))
+        basis_MP = orthonormal(x_MN @ (basis_NP / size_11))
+    for _ in range(2):
+        basis_MP = orthonormal(basis_MP.double()).to(x_MN.dtype)
     right_NP = x_MN.mT @ basis_MP
-    _, turn_PP = torch.linalg.eigh(gram(right_NP).nan_to_num())
+    wide_NP = right_NP.double()
+    _, turn_PP = torch.linalg.eigh((wide_NP.mT @ wide_NP).nan_to_num())
     turn_PR = turn_PP[..., -rank:].flip(-1).to(x_MN.dtype)
     return basis_MP @ turn_PR, right_NP @ turn_PR
 
 
 def orthonormal(x_MP: Tensor) -> Tensor:
-    """An orthonormal basis of the columns, (..., M, P), by Cholesky-QR; columns of zeros stay zeros.
+    """A basis of the columns, (..., M, P), by shifted Cholesky-QR; columns of zeros stay zeros.
 
-    Columns that are close to dependent come out right after a second pass; in float64, which has no wider Gram matrix,
-    after a third.
+    Orthonormal where the columns are far from dependent. Others come closer to it, and span the same; in float64 two
+    passes are enough for whatever float32 can tell apart.
     """
-    gram_PP = gram(x_MP)
+    gram_PP = x_MP.mT @ x_MP
     length_P = gram_PP.diagonal(dim1=-2, dim2=-1).sqrt()
     inverse_P = torch.where(length_P > 0.0, 1.0 / length_P, 0.0)
-    eye_PP = torch.eye(x_MP.shape[-1], dtype=torch.float64, device=x_MP.device)
+    eye_PP = torch.eye(x_MP.shape[-1], dtype=x_MP.dtype, device=x_MP.device)
+    shift = ROUNDINGS * torch.finfo(x_MP.dtype).eps * len(eye_PP)
     cosines_PP = inverse_P[..., :, None] * gram_PP * inverse_P[..., None, :]
-    factor_PP, _ = torch.linalg.cholesky_ex(cosines_PP + SHIFT * len(eye_PP) * eye_PP)
+    factor_PP, _ = torch.linalg.cholesky_ex(cosines_PP + shift * eye_PP)
     inverse_PP = torch.linalg.solve_triangular(factor_PP, eye_PP, upper=False) * inverse_P[..., None, :]
-    return x_MP @ inverse_PP.mT.to(x_MP.dtype)
-
-
-def gram(x_MP: Tensor) -> Tensor:
-    """x^T x in float64, which holds the squares of float32's range and digits."""
-    wide_MP = x_MP.double()
-    return wide_MP.mT @ wide_MP
+    return x_MP @ inverse_PP.mT
