@@ -57,9 +57,9 @@ def same_block(row, col, level):
 
 
 @triton.jit
-def running(step, row, col, level):
-    """Log decays summed from the start of each token's block of 2 ** level up to and with the token."""
-    return summed(same_block(row, col, level) & (col <= row), step)
+def running(step, row, col, level, BEFORE: tl.constexpr):
+    """Log decays summed from the start of each token's block of 2 ** level up to and with the token, or before it."""
+    return summed(same_block(row, col, level) & (col < row if BEFORE else col <= row), step)
 
 
 @triton.jit
@@ -112,15 +112,21 @@ def operands(
         step = load_steps(decay_ptr + b * g_b + h * g_h + first, start, g_t, T, C, wide, KB)
         upto = tl.cumsum(step, 0)
         whole = tl.sum(step, 0)
+        before = upto - step if BONUS else upto
+        after = whole[None, :] - upto
+        if STRONG:
+            before = running(step, row, col, LEVELS, BONUS)
+            after = summed(col > row, step)
         base = (b * T * H + h) * K + first
-        store_rows(reader_ptr + base, q * tl.exp2(upto - step if BONUS else upto), start, H * K, T, C, wide, KB)
-        store_rows(writer_ptr + base, k * tl.exp2(whole[None, :] - upto), start, H * K, T, C, wide, KB)
+        store_rows(reader_ptr + base, q * tl.exp2(before), start, H * K, T, C, wide, KB)
+        store_rows(writer_ptr + base, k * tl.exp2(after), start, H * K, T, C, wide, KB)
         tl.store(left_ptr + number * K + cols, tl.exp2(whole), mask=cols < K)
         worst = tl.minimum(worst, whole)
         if STRONG:
             level = safe_level(step, LEVELS)
-            upto = running(step, row, col, level)
-        x = widest(q * tl.exp2(upto - step if BONUS else upto), dtype)
+            upto = running(step, row, col, level, False)
+            before = running(step, row, col, level, BONUS)
+        x = widest(q * tl.exp2(before), dtype)
         y = widest(k * tl.exp2(tl.minimum(-upto, LOG2_RANGE)), dtype)
         pairs = tl.dot(x, tl.trans(y), input_precision=PRECISION)
         if STRONG:

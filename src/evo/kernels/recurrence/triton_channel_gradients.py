@@ -11,6 +11,7 @@ from evo.kernels.recurrence.triton_channel import (
     running,
     safe_level,
     same_block,
+    summed,
     widest,
 )
 from evo.kernels.triton_rows import load_rows, store_rows
@@ -55,14 +56,20 @@ def gradients(
     step = load_steps(decay_ptr + b * g_b + h * g_h + first, start, g_t, T, C, wide, KB)
     upto = tl.cumsum(step, 0)
     whole = tl.sum(step, 0)
-    from_start = tl.exp2(upto - step if BONUS else upto)
-    to_end = tl.exp2(whole[None, :] - upto)
+    before = upto - step if BONUS else upto
+    after = whole[None, :] - upto
+    if STRONG:
+        before = running(step, row, col, LEVELS, BONUS)
+        after = summed(col > row, step)
+    from_start = tl.exp2(before)
+    to_end = tl.exp2(after)
     near = dscores
     if STRONG:
         level = safe_level(step, LEVELS)
-        upto = running(step, row, col, level)
+        upto = running(step, row, col, level, False)
+        before = running(step, row, col, level, BONUS)
         near = tl.where(same_block(row, col, level), dscores, 0.0)
-    read = tl.exp2(upto - step if BONUS else upto)
+    read = tl.exp2(before)
     write = tl.exp2(-upto)
     k = load_rows(k_ptr + b * k_b + h * k_h + first, start, k_t, T, C, wide, KB, True).to(tl.float32)
     dq = tl.dot(do, tl.trans(state), input_precision=PRECISION) * from_start

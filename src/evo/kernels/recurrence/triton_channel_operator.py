@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.recurrence.triton_channel import operands
 from evo.kernels.recurrence.triton_channel_gradients import gradients
 from evo.kernels.recurrence.triton_channel_walk import walk
-from evo.kernels.recurrence.triton_launch import blocks_for, dense, precision
+from evo.kernels.recurrence.triton_launch import blocks_for, dense, precision, walk_blocks
 from evo.kernels.triton_support import aligned, padded
 
 # Narrower tiles of channels take Triton 3.6 to wrong code on Hopper: illegal addresses, wrong gradients.
@@ -68,7 +68,7 @@ def _walk(x, y, z, left, scores, initial, out=None, states=None, final=None, bac
     """Launch `triton_channel_walk.walk`; what is None is not made."""
     B, T, H, K = y.shape
     Z = z.shape[3]
-    sizes = blocks_for(padded(K), padded(Z), B * H, T, z.dtype)
+    sizes = walk_blocks(padded(K), padded(Z), B * H, T, z.dtype)
     walk[(B * H * -(-Z // sizes.ZB),)](
         x, y, z, left, scores, initial, out, states, final, *z.stride()[:3], H, T, back, out is not None,
         states is not None, initial is not None, final is not None, K, Z, padded(K), sizes.ZB, sizes.C,
