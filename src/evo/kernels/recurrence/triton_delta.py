@@ -14,9 +14,9 @@ from evo.kernels.triton_rows import load_rows, store_rows
 
 
 @triton.jit
-def between_halves(row, col, half: tl.constexpr):
-    """Whether a cell lies between the second half (rows) and the first half (columns) of the same block."""
-    return (row // (2 * half) == col // (2 * half)) & ((row // half) % 2 == 1) & ((col // half) % 2 == 0)
+def between_halves(row, col, level):
+    """Whether a cell lies between the late half (rows) and the early half (columns) of a block of 2 ** (level + 1)."""
+    return (row >> (level + 1) == col >> (level + 1)) & (row >> level > col >> level)
 
 
 @triton.jit
@@ -37,20 +37,18 @@ def inverse_of(below, C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.const
     """(I + below)^-1, below being strictly lower, by halves: a block's is made from those of its two halves."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
-    inverse = tl.where(row == col, 1.0, 0.0)
-    for level in tl.static_range(LEVELS):
-        part = tl.where(between_halves(row, col, 1 << level), below, 0.0)
-        if level == 0:
-            inverse = inverse - part
-        else:
-            inverse = inverse - product(product(inverse, part, PRECISION), inverse, PRECISION)
+    inverse = tl.where(row == col, 1.0, 0.0) - tl.where(between_halves(row, col, 0), below, 0.0)
+    for level in tl.range(1, LEVELS):
+        part = tl.where(between_halves(row, col, level), below, 0.0)
+        inverse -= product(product(inverse, part, PRECISION), inverse, PRECISION)
     return inverse
 
 
 @triton.jit
-def packed(index, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Offsets of the matrix (ROWS, COLS) at `index` of many that lie one after another."""
-    return tl.cast(index, tl.int64) * (ROWS * COLS) + tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :]
+def packed(base, index, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Pointers to the matrix (ROWS, COLS) at `index` of many that lie one after another."""
+    base += tl.cast(index, tl.int64) * (ROWS * COLS)
+    return base + (tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :])
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -74,13 +72,12 @@ def prepare(
     beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
     _, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
     pairs = pair_decay(upto, upto, False, False, DECAY, C) * beta[None, :]
-    at = packed(tl.program_id(0), C, C)
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * pairs
-    tl.store(scores_ptr + at, scores.to(scores_ptr.dtype.element_ty))
+    tl.store(packed(scores_ptr, tl.program_id(0), C, C), scores.to(scores_ptr.dtype.element_ty))
     later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
     below = tl.where(later, tl.dot(k, tl.trans(k), input_precision=PRECISION) * pairs, 0.0)
     inverse = inverse_of(below, C, LEVELS, PRECISION).to(inverse_ptr.dtype.element_ty)
-    tl.store(inverse_ptr + at, inverse)
+    tl.store(packed(inverse_ptr, tl.program_id(0), C, C), inverse)
     k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
     seen = (k.to(tl.float32) * -tl.exp2(upto)[:, None]).to(k.dtype)
     reader = tl.dot(inverse, seen, input_precision=PRECISION)
@@ -112,13 +109,12 @@ def forward(
     for i in tl.range(0, chunks):
         start = i * C
         rows = start + tl.arange(0, C)
-        at = packed(head * chunks + i, C, C)
         reader = load_rows(reader_ptr, (head * chunks + i) * C, K, (head * chunks + i + 1) * C, C, K, KP, KP != K)
         v = load_rows(v_ptr + b * v_b + h * v_h + block * VB, start, v_t, T, C, wide, VB, True)
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
         k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
-        inverse = tl.load(inverse_ptr + at)
-        scores = tl.load(scores_ptr + at)
+        inverse = tl.load(packed(inverse_ptr, head * chunks + i, C, C))
+        scores = tl.load(packed(scores_ptr, head * chunks + i, C, C))
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
@@ -164,15 +160,14 @@ def errors_back(
         chunk = chunks - 1 - i
         start = chunk * C
         rows = start + tl.arange(0, C)
-        at = packed(head * chunks + chunk, C, C)
         k = load_rows(k_ptr + b * k_b + h * k_h, start, k_t, T, C, K, KP, True)
         do = load_rows(do_ptr + b * do_b + h * do_h + block * VB, start, do_t, T, C, wide, VB, True)
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
         here = (head * chunks + chunk) * C
         reader = load_rows(reader_ptr, here, K, here + C, C, K, KP, KP != K)
         error = load_rows(error_ptr + b * dv_b + h * dv_h + block * VB, start, dv_t, T, C, wide, VB, True)
-        inverse = tl.load(inverse_ptr + at)
-        scores = tl.load(scores_ptr + at)
+        inverse = tl.load(packed(inverse_ptr, head * chunks + chunk, C, C))
+        scores = tl.load(packed(scores_ptr, head * chunks + chunk, C, C))
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)

@@ -23,125 +23,181 @@ LOG2_ZERO = tl.constexpr(-144.0)
 
 
 @triton.jit
-def state_block(head, block, rows_in_all, cols_in_all: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Offsets (ROWS, COLS) of a block of columns in the `head`-th of many matrices (rows_in_all, cols_in_all)."""
-    at = tl.arange(0, ROWS)[:, None] * cols_in_all + (block * COLS + tl.arange(0, COLS)[None, :])
-    return tl.cast(head, tl.int64) * (rows_in_all * cols_in_all) + at
+def column_block(base, index, block, rows_in_all, COLS_IN_ALL: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Pointers (ROWS, COLS) to a block of columns in the matrix at `index` of many (rows_in_all, COLS_IN_ALL)."""
+    base += tl.cast(index, tl.int64) * (rows_in_all * COLS_IN_ALL) + block * COLS
+    return base + (tl.arange(0, ROWS)[:, None] * COLS_IN_ALL + tl.arange(0, COLS)[None, :])
 
 
-@triton.jit
-def load_decay(decay_ptr, start, H, T, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
-    """Log decays (base 2) of a chunk's tokens, (C, KB): each step's own and summed up to it; and over the chunk, (KB,).
-
-    Steps beyond T do not decay.
-    """
-    step = load_rows(decay_ptr, start, H * K, T, C, KB, KB, True).to(tl.float32)
+@triton.jit(do_not_specialize=["T"])
+def run_decay(decay_ptr, upto_ptr, left_ptr, H, T, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr):
+    """upto (B, H, chunks, C, K): log decays (base 2) summed in each chunk up to a token; left (B, H, chunks, K): what
+    the whole chunk leaves, as factors. `decay` is dense (B, T, H, K), natural logs; steps beyond T do not decay."""
+    chunks = tl.cdiv(T, C)
+    blocks: tl.constexpr = K // KB
+    block = tl.program_id(0) % blocks
+    chunk = tl.program_id(0) // blocks
+    head = chunk // chunks
+    base = ((head // H).to(tl.int64) * T * H + head % H) * K + block * KB
+    step = load_rows(decay_ptr + base, (chunk % chunks) * C, H * K, T, C, KB, KB, True).to(tl.float32)
     step = tl.maximum(step * LOG2E, LOG2_ZERO)
-    return step, tl.cumsum(step, 0), tl.sum(step, 0)
+    tl.store(column_block(upto_ptr, chunk, block, C, K, C, KB), tl.cumsum(step, 0))
+    left = tl.exp2(tl.sum(step, 0))
+    tl.store(left_ptr + chunk.to(tl.int64) * K + block * KB + tl.arange(0, KB), left)
 
 
 @triton.jit
-def from_pivot(upto, whole, level, gentle, C: tl.constexpr, KB: tl.constexpr):
-    """Log2 of what is left of its pivot at each late token, and of each early token at its pivot, (C, KB).
-
-    A gentle chunk has one pivot for all, which may lie after a token: the gap is positive then.
-    """
-    if gentle == 1:
-        gap = upto - 0.5 * whole[None, :]
-    else:
-        row = tl.arange(0, C)[:, None]
-        pivot = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
-        gap = upto - tl.gather(upto, tl.broadcast_to(pivot, [C, KB]), 0)
-        gap = tl.where(((row >> level) & 1) == 1, gap, -gap)
-    return gap
+def load_upto(upto_at, BEFORE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
+    """Log decays (C, KB) from a chunk's start up to and with each token, or with BEFORE without it."""
+    rows = tl.arange(0, C)[:, None]
+    cols = tl.arange(0, KB)[None, :]
+    if BEFORE:
+        return tl.load(upto_at + (rows - 1) * K + cols, mask=rows > 0, other=0.0)
+    return tl.load(upto_at + rows * K + cols)
 
 
 @triton.jit
-def rescaled(x, exponent, kept):
-    """x exp2(exponent) where kept, else 0, in x's dtype."""
-    return (x.to(tl.float32) * tl.exp2(tl.where(kept, exponent, float("-inf")))).to(x.dtype)
+def load_whole(upto_at, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
+    """Log decay (1, KB) over a chunk."""
+    return tl.load(upto_at + (C - 1) * K + tl.arange(0, KB)[None, :])
 
 
 @triton.jit
-def roles(level, gentle, C: tl.constexpr, LEVELS: tl.constexpr):
+def is_gentle(upto_at, RANGE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
+    """Whether no channel decays by more than RANGE (base 2) over the chunk."""
+    return tl.min(tl.min(load_whole(upto_at, C, K, KB), 1), 0) >= -RANGE
+
+
+@triton.jit
+def load_pivot(upto_at, level, GENTLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
+    """The log decay (C, KB) at which each token reads or writes: of a gentle chunk half its decay, else where the early
+    half of the token's block ends."""
+    if GENTLE:
+        return tl.broadcast_to(0.5 * load_whole(upto_at, C, K, KB), [C, KB])
+    row = tl.arange(0, C)[:, None]
+    row = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
+    return tl.load(upto_at + row * K + tl.arange(0, KB)[None, :])
+
+
+@triton.jit
+def decayed(exponent, kept):
+    """exp2(exponent) where kept, else 0."""
+    return tl.exp2(tl.where(kept, exponent, float("-inf")))
+
+
+@triton.jit
+def rescaled(x, factor):
+    """x factor, in x's dtype."""
+    return (x.to(tl.float32) * factor).to(x.dtype)
+
+
+@triton.jit
+def roles(level, GENTLE: tl.constexpr, C: tl.constexpr):
     """Which tokens (C, 1) read and which write at this level, and which pairs (C, C) it makes; gentle chunks have one."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
+    if GENTLE:
+        return row >= 0, row >= 0, row > col
     late = (row >> level) & 1
-    block = LEVELS * gentle + (level + 1) * (1 - gentle)
-    return late >= 1 - gentle, late <= gentle, (row > col) & ((row >> block) == (col >> block))
+    return late > 0, late < 1, (row > col) & ((row >> (level + 1)) == (col >> (level + 1)))
+
+
+@triton.jit
+def add_level(
+    on_b, on_k, x, b, k, upto_at, level,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    KB: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add the scores of one level."""
+    reads, writes, pairs = roles(level, GENTLE, C)
+    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
+    x_reads = rescaled(x, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
+    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+    on_b += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(b, written)), input_precision=PRECISION), 0.0)
+    if not SINGLE:
+        on_k += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(k, written)), input_precision=PRECISION), 0.0)
+    return on_b, on_k
+
+
+@triton.jit
+def add_scores(
+    on_b, on_k, x, b, k, upto_at,
+    BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
+    LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add what a block of channels gives to the scores (C, C) of readers x on b and on k, strictly below the diagonal."""
+    if is_gentle(upto_at, RANGE, C, K, KB):
+        on_b, on_k = add_level(on_b, on_k, x, b, k, upto_at, 0, True, BEFORE, SINGLE, C, K, KB, PRECISION)
+    else:
+        for level in tl.range(0, LEVELS):
+            on_b, on_k = add_level(on_b, on_k, x, b, k, upto_at, level, False, BEFORE, SINGLE, C, K, KB, PRECISION)
+    return on_b, on_k
 
 
 @triton.jit(do_not_specialize=["T"])
 def prepare(
-    q_ptr, k_ptr, a_ptr, b_ptr, decay_ptr, left_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
+    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
     inverse_ptr, mixed_ptr, on_k_ptr, on_b_ptr, H, T, scale,
     BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr,
     LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Of every chunk, stored one after another, (B, H, chunks, ...): with the decay from its start, query = scale q and
-    reader = inverse a, (C, K); with the decay to its end, key and writer (C, K); inverse, mixed = inverse A_ak, on_k = A_qk
-    and on_b = A_qb, (C, C); left, its whole decay as factors (K,), float32.
+    reader = inverse a, (C, K); with the decay to its end, key and writer (C, K); inverse, mixed = inverse A_ak,
+    on_k = A_qk and on_b = A_qb, (C, C).
 
-    All inputs are dense (B, T, H, K). With BEFORE, q reads the state before its own step. SINGLE: without k.
+    q, k, a, b are dense (B, T, H, K). With BEFORE, q reads the state before its own step. SINGLE: without k.
     """
     chunks = tl.cdiv(T, C)
     chunk = tl.program_id(0)
     start = (chunk % chunks) * C
     head = chunk // chunks
     token = ((head // H).to(tl.int64) * T * H + head % H) * K
-    square = packed(chunk, C, C)
+    short = inverse_ptr.dtype.element_ty
     same = tl.arange(0, C)[:, None] == tl.arange(0, C)[None, :]
+    upto_ptr += chunk.to(tl.int64) * (C * K)
     on_b = tl.zeros([C, C], tl.float32)
-    among = tl.zeros([C, C], tl.float32)
     on_k = tl.zeros([C, C], tl.float32)
-    mixed = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
         base = token + block * KB
-        tile = state_block(chunk, block, C, K, C, KB)
-        step, upto, whole = load_decay(decay_ptr + base, start, H, T, C, K, KB)
-        tl.store(left_ptr + chunk.to(tl.int64) * K + block * KB + tl.arange(0, KB), tl.exp2(whole))
-        before = upto - step
-        upto_q = before if BEFORE else upto
-        upto_a = upto if SINGLE else before
+        upto_at = upto_ptr + block * KB
         q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
-        q = (q.to(tl.float32) * scale).to(q.dtype)
+        q = rescaled(q, scale)
+        b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
+        k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
+        to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
+        tl.store(
+            column_block(query_ptr, chunk, block, C, K, C, KB),
+            rescaled(q, tl.exp2(load_upto(upto_at, BEFORE, C, K, KB))),
+        )
+        tl.store(column_block(writer_ptr, chunk, block, C, K, C, KB), rescaled(b, to_end))
+        on_b, on_k = add_scores(
+            on_b, on_k, q, b, k, upto_at, BEFORE, SINGLE, C, K, KB, LEVELS, RANGE, PRECISION
+        )  # fmt: skip
+        if not BEFORE:
+            on_b += tl.where(same, tl.sum(q.to(tl.float32) * b.to(tl.float32), 1)[:, None], 0.0)
+        if not SINGLE:
+            tl.store(column_block(key_ptr, chunk, block, C, K, C, KB), rescaled(k, to_end))
+            if not BEFORE:
+                on_k += tl.where(same, tl.sum(q.to(tl.float32) * k.to(tl.float32), 1)[:, None], 0.0)
+    tl.store(packed(on_b_ptr, chunk, C, C), on_b.to(short))
+    if not SINGLE:
+        tl.store(packed(on_k_ptr, chunk, C, C), on_k.to(short))
+    on_b = tl.zeros([C, C], tl.float32)
+    on_k = tl.zeros([C, C], tl.float32)
+    for block in tl.range(0, K // KB):
+        base = token + block * KB
         a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
         b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
         k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
-        tl.store(query_ptr + tile, rescaled(q, upto_q, True))
-        tl.store(writer_ptr + tile, rescaled(b, whole[None, :] - upto, True))
-        if not SINGLE:
-            tl.store(key_ptr + tile, rescaled(k, whole[None, :] - upto, True))
-        if not BEFORE:
-            on_b += tl.where(same, tl.sum(q.to(tl.float32) * b.to(tl.float32), 1)[:, None], 0.0)
-            if not SINGLE:
-                on_k += tl.where(same, tl.sum(q.to(tl.float32) * k.to(tl.float32), 1)[:, None], 0.0)
-        gentle = (tl.min(whole, 0) >= -RANGE).to(tl.int32)
-        for level in tl.range(0, gentle + (1 - gentle) * LEVELS):
-            gap = from_pivot(upto, whole, level, gentle, C, KB)
-            reads, writes, pairs = roles(level, gentle, C, LEVELS)
-            q_reads = rescaled(q, gap + (upto_q - upto), reads)
-            a_reads = rescaled(a, gap + (upto_a - upto), reads)
-            back = gap * (1 - 2 * gentle)
-            b_writes = tl.trans(rescaled(b, back, writes))
-            on_b += tl.where(pairs, tl.dot(q_reads, b_writes, input_precision=PRECISION), 0.0)
-            among += tl.where(pairs, tl.dot(a_reads, b_writes, input_precision=PRECISION), 0.0)
-            if not SINGLE:
-                k_writes = tl.trans(rescaled(k, back, writes))
-                on_k += tl.where(pairs, tl.dot(q_reads, k_writes, input_precision=PRECISION), 0.0)
-                mixed += tl.where(pairs, tl.dot(a_reads, k_writes, input_precision=PRECISION), 0.0)
-    short = inverse_ptr.dtype.element_ty
-    tl.store(on_b_ptr + square, on_b.to(short))
+        on_b, on_k = add_scores(
+            on_b, on_k, a, b, k, upto_ptr + block * KB, not SINGLE, SINGLE, C, K, KB, LEVELS, RANGE, PRECISION
+        )  # fmt: skip
+    inverse = inverse_of(-on_b, C, LEVELS, PRECISION).to(short)
+    tl.store(packed(inverse_ptr, chunk, C, C), inverse)
     if not SINGLE:
-        tl.store(on_k_ptr + square, on_k.to(short))
-    inverse = inverse_of(-among, C, LEVELS, PRECISION).to(short)
-    tl.store(inverse_ptr + square, inverse)
-    if not SINGLE:
-        tl.store(mixed_ptr + square, tl.dot(inverse, mixed.to(short), input_precision=PRECISION).to(short))
+        tl.store(packed(mixed_ptr, chunk, C, C), tl.dot(inverse, on_k.to(short), input_precision=PRECISION).to(short))
     for block in tl.range(0, K // KB):
-        step, upto, _ = load_decay(decay_ptr + token + block * KB, start, H, T, C, K, KB)
         a = load_rows(a_ptr + token + block * KB, start, H * K, T, C, KB, KB, True)
-        seen = rescaled(a, upto if SINGLE else upto - step, True)
+        seen = rescaled(a, tl.exp2(load_upto(upto_ptr + block * KB, not SINGLE, C, K, KB)))
         reader = tl.dot(inverse, seen, input_precision=PRECISION)
-        tl.store(reader_ptr + state_block(chunk, block, C, K, C, KB), reader.to(short))
+        tl.store(column_block(reader_ptr, chunk, block, C, K, C, KB), reader.to(short))

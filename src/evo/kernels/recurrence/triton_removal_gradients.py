@@ -10,7 +10,16 @@ import triton
 import triton.language as tl
 
 from evo.kernels.recurrence.triton_delta import packed
-from evo.kernels.recurrence.triton_removal import from_pivot, load_decay, rescaled, roles, state_block
+from evo.kernels.recurrence.triton_removal import (
+    decayed,
+    is_gentle,
+    load_pivot,
+    load_upto,
+    load_whole,
+    rescaled,
+    roles,
+    column_block,
+)
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
@@ -27,36 +36,35 @@ def values_back(
     start = (chunk % chunks) * C
     head = chunk // chunks
     base = ((head // H).to(tl.int64) * T * H + head % H) * V
-    square = packed(chunk, C, C)
     dq_on_b = tl.zeros([C, C], tl.float32)
     dq_on_k = tl.zeros([C, C], tl.float32)
     da_on_b = tl.zeros([C, C], tl.float32)
     da_on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, V // VB):
         do = load_rows(do_ptr + base + block * VB, start, H * V, T, C, VB, VB, True)
-        seen = tl.load(seen_ptr + state_block(chunk, block, C, V, C, VB))
-        dseen = tl.load(dseen_ptr + state_block(chunk, block, C, V, C, VB))
-        dsolved = tl.dot(tl.trans(tl.load(inverse_ptr + square)), dseen, input_precision=PRECISION)
+        seen = tl.load(column_block(seen_ptr, chunk, block, C, V, C, VB))
+        dseen = tl.load(column_block(dseen_ptr, chunk, block, C, V, C, VB))
+        dsolved = tl.dot(tl.trans(tl.load(packed(inverse_ptr, chunk, C, C))), dseen, input_precision=PRECISION)
         dv = dsolved
         dsolved = dsolved.to(do.dtype)
-        tl.store(dsolved_ptr + state_block(chunk, block, C, V, C, VB), dsolved)
+        tl.store(column_block(dsolved_ptr, chunk, block, C, V, C, VB), dsolved)
         dq_on_b = tl.dot(do, tl.trans(seen), dq_on_b, input_precision=PRECISION)
         da_on_b = tl.dot(dsolved, tl.trans(seen), da_on_b, input_precision=PRECISION)
         if not SINGLE:
             v = load_rows(v_ptr + base + block * VB, start, H * V, T, C, VB, VB, True)
             dq_on_k = tl.dot(do, tl.trans(v), dq_on_k, input_precision=PRECISION)
             da_on_k = tl.dot(dsolved, tl.trans(v), da_on_k, input_precision=PRECISION)
-            dstate = tl.load(dstates_ptr + state_block(chunk, block, K, V, K, VB))
-            dv = tl.dot(tl.trans(tl.load(mixed_ptr + square)), dseen, input_precision=PRECISION)
-            dv = tl.dot(tl.trans(tl.load(on_k_ptr + square)), do, dv, input_precision=PRECISION)
-            dv = tl.dot(tl.load(key_ptr + packed(chunk, C, K)), dstate, dv, input_precision=PRECISION)
+            dstate = tl.load(column_block(dstates_ptr, chunk, block, K, V, K, VB))
+            dv = tl.dot(tl.trans(tl.load(packed(mixed_ptr, chunk, C, C))), dseen, input_precision=PRECISION)
+            dv = tl.dot(tl.trans(tl.load(packed(on_k_ptr, chunk, C, C))), do, dv, input_precision=PRECISION)
+            dv = tl.dot(tl.load(packed(key_ptr, chunk, C, K)), dstate, dv, input_precision=PRECISION)
         store_rows(dv_ptr + base + block * VB, dv, start, H * V, T, C, VB, VB)
     short = dq_on_b_ptr.dtype.element_ty
-    tl.store(dq_on_b_ptr + square, dq_on_b.to(short))
-    tl.store(da_on_b_ptr + square, da_on_b.to(short))
+    tl.store(packed(dq_on_b_ptr, chunk, C, C), dq_on_b.to(short))
+    tl.store(packed(da_on_b_ptr, chunk, C, C), da_on_b.to(short))
     if not SINGLE:
-        tl.store(dq_on_k_ptr + square, dq_on_k.to(short))
-        tl.store(da_on_k_ptr + square, da_on_k.to(short))
+        tl.store(packed(dq_on_k_ptr, chunk, C, C), dq_on_k.to(short))
+        tl.store(packed(da_on_k_ptr, chunk, C, C), da_on_k.to(short))
 
 
 @triton.jit
@@ -66,17 +74,126 @@ def own_pairs(dscores, C: tl.constexpr):
     return tl.sum(tl.where(same, dscores.to(tl.float32), 0.0), 1)[:, None]
 
 
+@triton.jit
+def near(dscores_at, pairs):
+    """Scores' gradients (C, C) of those pairs, 0 elsewhere."""
+    found = tl.load(dscores_at)
+    return tl.where(pairs, found, tl.zeros_like(found))
+
+
+@triton.jit
+def readers_level(
+    dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    KB: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add to dq and da (C, KB) what they gave to the scores of one level."""
+    reads, writes, pairs = roles(level, GENTLE, C)
+    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
+    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+    b_writes = rescaled(b, written)
+    dq_near = tl.dot(near(dq_on_b_at, pairs), b_writes, input_precision=PRECISION)
+    da_near = tl.dot(near(da_on_b_at, pairs), b_writes, input_precision=PRECISION)
+    if not SINGLE:
+        k_writes = rescaled(k, written)
+        dq_near = tl.dot(near(dq_on_k_at, pairs), k_writes, dq_near, input_precision=PRECISION)
+        da_near = tl.dot(near(da_on_k_at, pairs), k_writes, da_near, input_precision=PRECISION)
+    dq += dq_near * decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads)
+    da += da_near * decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads)
+    return dq, da
+
+
+@triton.jit
+def writers_level(
+    db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    KB: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add to db and dk (C, KB) what they gave to the scores of one level."""
+    reads, writes, pairs = roles(level, GENTLE, C)
+    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
+    q_reads = rescaled(q, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
+    a_reads = rescaled(a, decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads))
+    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+    db_near = tl.dot(tl.trans(near(dq_on_b_at, pairs)), q_reads, input_precision=PRECISION)
+    db += written * tl.dot(tl.trans(near(da_on_b_at, pairs)), a_reads, db_near, input_precision=PRECISION)
+    if not SINGLE:
+        dk_near = tl.dot(tl.trans(near(dq_on_k_at, pairs)), q_reads, input_precision=PRECISION)
+        dk += written * tl.dot(tl.trans(near(da_on_k_at, pairs)), a_reads, dk_near, input_precision=PRECISION)
+    return db, dk
+
+
 @triton.jit(do_not_specialize=["T"])
-def keys_back(
-    q_ptr, k_ptr, a_ptr, b_ptr, decay_ptr, do_ptr, v_ptr, seen_ptr, dsolved_ptr, states_ptr, dstates_ptr,
-    dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, dk_ptr, da_ptr, db_ptr, ddecay_ptr, H, T, scale,
+def readers_back(
+    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, do_ptr, dsolved_ptr, states_ptr,
+    dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, read_ptr, H, T, scale,
     BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr,
     C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq, dk, da, db and the log decays' gradient, (B, T, H, K), for a block of channels of one chunk.
+    """dq, da and what was read, q dq + a da in float32, all (B, T, H, K), for a block of channels of one chunk."""
+    chunks = tl.cdiv(T, C)
+    blocks: tl.constexpr = K // KB
+    block = tl.program_id(0) % blocks
+    chunk = tl.program_id(0) // blocks
+    start = (chunk % chunks) * C
+    head = chunk // chunks
+    token = (head // H).to(tl.int64) * T * H + head % H
+    base = token * K + block * KB
+    deep = block * KB + tl.arange(0, KB)[:, None]
+    states_ptr += (head * (chunks + 1) + chunk % chunks).to(tl.int64) * (K * V)
+    dq = tl.zeros([C, KB], tl.float32)
+    da = tl.zeros([C, KB], tl.float32)
+    for i in tl.range(0, V // VB):
+        state = tl.load(states_ptr + deep * V + (i * VB + tl.arange(0, VB)[None, :]))
+        do = load_rows(do_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
+        dsolved = tl.load(column_block(dsolved_ptr, chunk, i, C, V, C, VB))
+        dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
+        da = tl.dot(dsolved, tl.trans(state), da, input_precision=PRECISION)
+    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
+    dq *= tl.exp2(load_upto(upto_at, BEFORE, C, K, KB))
+    da *= tl.exp2(load_upto(upto_at, not SINGLE, C, K, KB))
+    b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
+    k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
+    dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
+    dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
+    da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
+    da_on_k_at = packed(da_on_k_ptr, chunk, C, C)
+    if is_gentle(upto_at, RANGE, C, K, KB):
+        dq, da = readers_level(
+            dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, 0, True, BEFORE, SINGLE, C, K, KB,
+            PRECISION,
+        )  # fmt: skip
+    else:
+        for level in tl.range(0, LEVELS):
+            dq, da = readers_level(
+                dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level, False, BEFORE, SINGLE, C,
+                K, KB, PRECISION,
+            )  # fmt: skip
+    if not BEFORE:
+        dq += own_pairs(tl.load(dq_on_b_at), C) * b.to(tl.float32)
+        if not SINGLE:
+            dq += own_pairs(tl.load(dq_on_k_at), C) * k.to(tl.float32)
+    dq *= scale
+    store_rows(dq_ptr + base, dq, start, H * K, T, C, KB, KB)
+    store_rows(da_ptr + base, da, start, H * K, T, C, KB, KB)
+    q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
+    a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
+    read = dq * q.to(tl.float32) + da * a.to(tl.float32)
+    store_rows(read_ptr + base, read, start, H * K, T, C, KB, KB)
+
+
+@triton.jit(do_not_specialize=["T"])
+def writers_back(
+    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, v_ptr, seen_ptr, states_ptr, dstates_ptr,
+    dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, dk_ptr, db_ptr, ddecay_ptr, H, T, scale,
+    BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dk, db and the log decays' gradient, (B, T, H, K), for a block of channels of one chunk.
 
     A step's log decay scales what was written before it and is read after it: the sum, over the steps from it to the
-    end of the chunk, of what was read less what was written, and beyond the chunk the state's own gradient.
+    end of the chunk, of what was read (which `ddecay` holds before) less what was written, and beyond the chunk the
+    state's own gradient.
     """
     chunks = tl.cdiv(T, C)
     blocks: tl.constexpr = K // KB
@@ -86,93 +203,57 @@ def keys_back(
     head = chunk // chunks
     token = (head // H).to(tl.int64) * T * H + head % H
     base = token * K + block * KB
-    dq = tl.zeros([C, KB], tl.float32)
-    dk = tl.zeros([C, KB], tl.float32)
-    da = tl.zeros([C, KB], tl.float32)
-    db = tl.zeros([C, KB], tl.float32)
-    tail = tl.zeros([KB], tl.float32)
     deep = block * KB + tl.arange(0, KB)[:, None]
+    ends_ptr = states_ptr + (head * (chunks + 1) + chunk % chunks + 1).to(tl.int64) * (K * V)
+    dstates_ptr += chunk.to(tl.int64) * (K * V)
+    db = tl.zeros([C, KB], tl.float32)
+    dk = tl.zeros([C, KB], tl.float32)
+    tail = tl.zeros([KB], tl.float32)
     for i in tl.range(0, V // VB):
-        inside = deep * V + i * VB + tl.arange(0, VB)[None, :]
-        state_at = states_ptr + (head * (chunks + 1) + chunk % chunks).to(tl.int64) * (K * V) + inside
-        state = tl.load(state_at)
-        dstate = tl.load(dstates_ptr + chunk.to(tl.int64) * (K * V) + inside)
-        tail += tl.sum(tl.load(state_at + K * V).to(tl.float32) * dstate.to(tl.float32), 1)
-        do = load_rows(do_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
-        seen = tl.load(seen_ptr + state_block(chunk, i, C, V, C, VB))
-        dsolved = tl.load(dsolved_ptr + state_block(chunk, i, C, V, C, VB))
-        dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
-        da = tl.dot(dsolved, tl.trans(state), da, input_precision=PRECISION)
+        inside = deep * V + (i * VB + tl.arange(0, VB)[None, :])
+        dstate = tl.load(dstates_ptr + inside)
+        tail += tl.sum(tl.load(ends_ptr + inside).to(tl.float32) * dstate.to(tl.float32), 1)
+        seen = tl.load(column_block(seen_ptr, chunk, i, C, V, C, VB))
         db = tl.dot(seen, tl.trans(dstate), db, input_precision=PRECISION)
         if not SINGLE:
             v = load_rows(v_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
             dk = tl.dot(v, tl.trans(dstate), dk, input_precision=PRECISION)
-    step, upto, whole = load_decay(decay_ptr + base, start, H, T, C, K, KB)
-    own_q = step if BEFORE else 0.0
-    own_a = 0.0 if SINGLE else step
-    q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
-    q = (q.to(tl.float32) * scale).to(q.dtype)
-    a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
-    b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
-    k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
-    to_end = tl.exp2(whole[None, :] - upto)
-    dq *= tl.exp2(upto - own_q)
-    da *= tl.exp2(upto - own_a)
+    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
+    to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
     db *= to_end
     dk *= to_end
-    square = packed(chunk, C, C)
-    dq_on_b = tl.load(dq_on_b_ptr + square)
-    da_on_b = tl.load(da_on_b_ptr + square)
-    dq_on_k = dq_on_b if SINGLE else tl.load(dq_on_k_ptr + square)
-    da_on_k = da_on_b if SINGLE else tl.load(da_on_k_ptr + square)
-    gentle = (tl.min(whole, 0) >= -RANGE).to(tl.int32)
-    levels = gentle + (1 - gentle) * LEVELS
-    for level in tl.range(0, levels):
-        gap = from_pivot(upto, whole, level, gentle, C, KB)
-        reads, writes, pairs = roles(level, gentle, C, LEVELS)
-        back = gap * (1 - 2 * gentle)
-        left_q = tl.exp2(tl.where(reads, gap - own_q, float("-inf")))
-        left_a = tl.exp2(tl.where(reads, gap - own_a, float("-inf")))
-        left_b = tl.exp2(tl.where(writes, back, float("-inf")))
-        q_reads = rescaled(q, gap - own_q, reads)
-        a_reads = rescaled(a, gap - own_a, reads)
-        b_writes = rescaled(b, back, writes)
-        q_b = tl.where(pairs, dq_on_b, 0.0).to(q.dtype)
-        a_b = tl.where(pairs, da_on_b, 0.0).to(q.dtype)
-        dq_near = tl.dot(q_b, b_writes, input_precision=PRECISION)
-        da_near = tl.dot(a_b, b_writes, input_precision=PRECISION)
-        db_near = tl.dot(tl.trans(q_b), q_reads, input_precision=PRECISION)
-        db += left_b * tl.dot(tl.trans(a_b), a_reads, db_near, input_precision=PRECISION)
-        if not SINGLE:
-            k_writes = rescaled(k, back, writes)
-            q_k = tl.where(pairs, dq_on_k, 0.0).to(q.dtype)
-            a_k = tl.where(pairs, da_on_k, 0.0).to(q.dtype)
-            dq_near = tl.dot(q_k, k_writes, dq_near, input_precision=PRECISION)
-            da_near = tl.dot(a_k, k_writes, da_near, input_precision=PRECISION)
-            dk_near = tl.dot(tl.trans(q_k), q_reads, input_precision=PRECISION)
-            dk += left_b * tl.dot(tl.trans(a_k), a_reads, dk_near, input_precision=PRECISION)
-        dq += left_q * dq_near
-        da += left_a * da_near
+    q = rescaled(load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True), scale)
+    a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
+    dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
+    dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
+    da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
+    da_on_k_at = packed(da_on_k_ptr, chunk, C, C)
+    if is_gentle(upto_at, RANGE, C, K, KB):
+        db, dk = writers_level(
+            db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, 0, True, BEFORE, SINGLE, C, K, KB,
+            PRECISION,
+        )  # fmt: skip
+    else:
+        for level in tl.range(0, LEVELS):
+            db, dk = writers_level(
+                db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level, False, BEFORE, SINGLE, C,
+                K, KB, PRECISION,
+            )  # fmt: skip
     if not BEFORE:
-        own = own_pairs(dq_on_b, C)
-        dq += own * b.to(tl.float32)
-        db += own * q.to(tl.float32)
+        db += own_pairs(tl.load(dq_on_b_at), C) * q.to(tl.float32)
         if not SINGLE:
-            own = own_pairs(dq_on_k, C)
-            dq += own * k.to(tl.float32)
-            dk += own * q.to(tl.float32)
-    by_query = q.to(tl.float32) * dq
-    by_reader = a.to(tl.float32) * da
-    change = by_query + by_reader - b.to(tl.float32) * db
+            dk += own_pairs(tl.load(dq_on_k_at), C) * q.to(tl.float32)
+    store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
+    change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True)
+    change -= db * load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)
     if not SINGLE:
-        change -= k.to(tl.float32) * dk
+        store_rows(dk_ptr + base, dk, start, H * K, T, C, KB, KB)
+        change -= dk * load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)
     ddecay = tl.cumsum(change, 0, reverse=True) + tail[None, :]
     if BEFORE:
-        ddecay -= by_query
+        dq = load_rows(dq_ptr + base, start, H * K, T, C, KB, KB, True)
+        ddecay -= load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32) * dq.to(tl.float32)
     if not SINGLE:
-        ddecay -= by_reader
-        store_rows(dk_ptr + base, dk, start, H * K, T, C, KB, KB)
-    store_rows(dq_ptr + base, dq * scale, start, H * K, T, C, KB, KB)
-    store_rows(da_ptr + base, da, start, H * K, T, C, KB, KB)
-    store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
+        da = load_rows(da_ptr + base, start, H * K, T, C, KB, KB, True)
+        ddecay -= a.to(tl.float32) * da.to(tl.float32)
     store_rows(ddecay_ptr + base, ddecay, start, H * K, T, C, KB, KB)

@@ -40,7 +40,7 @@ def sizes_for(time: int, heads: int, K: int, V: int, dtype: torch.dtype) -> Size
     walk = min(V, walk)
     while walk > 16 and heads * (V // walk) < 128:
         walk //= 2
-    return Sizes(C, walk, min(V, columns), min(K, channels), 8 if K >= 128 else 4, 2)
+    return Sizes(C, walk, min(V, columns), min(K, channels), 8 if K > 128 else 4, 2)
 
 
 def _empty(x: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -51,6 +51,7 @@ def _empty(x: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
 class Prepared:
     """What `triton_removal.prepare` makes of all chunks."""
 
+    upto: Tensor
     left: Tensor
     query: Tensor
     reader: Tensor
@@ -66,14 +67,17 @@ def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) ->
     B, T, H, K = q.shape
     C, single = sizes.C, k is None
     chunks = -(-T // C)
+    upto = _empty(q, B, H, chunks, C, K, dtype=torch.float32)
     left = _empty(q, B, H, chunks, K, dtype=torch.float32)
     query, reader, writer = (_empty(q, B, H, chunks, C, K) for _ in range(3))
     inverse, on_b = (_empty(q, B, H, chunks, C, C) for _ in range(2))
     key = writer if single else _empty(q, B, H, chunks, C, K)
     mixed, on_k = (inverse, on_b) if single else (_empty(q, B, H, chunks, C, C) for _ in range(2))
-    made = Prepared(left, query, reader, key, writer, inverse, mixed, on_k, on_b)
+    made = Prepared(upto, left, query, reader, key, writer, inverse, mixed, on_k, on_b)
+    blocks = K // min(K, 64)
+    triton_removal.run_decay[(B * H * chunks * blocks,)](log_decay, upto, left, H, T, K, K // blocks, C, num_warps=4)
     triton_removal.prepare[(B * H * chunks,)](
-        q, k, a, b, log_decay, left, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale,
+        q, k, a, b, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale,
         before, single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
         num_warps=sizes.warps, num_stages=1,
     )  # fmt: skip
@@ -151,11 +155,16 @@ def recur_removal_backward(
         do, v, seen, dseen, dstates, made.key, made.inverse, made.mixed, made.on_k, dv, dsolved, *pairs, H, T,
         single, K, V, sizes.columns, C, exact, **launch,
     )  # fmt: skip
-    triton_removal_gradients.keys_back[(B * H * chunks * (K // sizes.channels),)](
-        q, k, a, b, log_decay, do, v, seen, dsolved, states, dstates, *pairs, dq, dk, da, db, ddecay, H, T, scale,
+    grid = (B * H * chunks * (K // sizes.channels),)
+    how = (
         before, single, K, V, sizes.channels, sizes.columns, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, exact,
-        **launch,
     )  # fmt: skip
+    triton_removal_gradients.readers_back[grid](
+        q, k, a, b, made.upto, do, dsolved, states, *pairs, dq, da, ddecay, H, T, scale, *how, **launch
+    )
+    triton_removal_gradients.writers_back[grid](
+        q, k, a, b, made.upto, v, seen, states, dstates, *pairs, dq, da, dk, db, ddecay, H, T, scale, *how, **launch
+    )
     return dq, dk, dv, da, db, ddecay, dinitial
 
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from evo.kernels.recurrence.triton_delta import packed
-from evo.kernels.recurrence.triton_removal import state_block
+from evo.kernels.recurrence.triton_removal import column_block
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
@@ -26,38 +26,35 @@ def forward(
     chunks = tl.cdiv(T, C)
     base = ((head // H).to(tl.int64) * T * H + head % H) * V + block * VB
     state = tl.zeros([K, VB], tl.float32)
-    state_at = state_block(head, block, K, V, K, VB)
     if INITIAL:
-        state += tl.load(initial_ptr + state_at).to(tl.float32)
+        state += tl.load(column_block(initial_ptr, head, block, K, V, K, VB)).to(tl.float32)
     for i in tl.range(0, chunks):
         chunk = head * chunks + i
-        tile = packed(chunk, C, K)
-        square = packed(chunk, C, C)
         v = load_rows(v_ptr + base, i * C, H * V, T, C, VB, VB, True)
-        mixed = tl.load(mixed_ptr + square)
-        reader = tl.load(reader_ptr + tile)
-        query = tl.load(query_ptr + tile)
-        on_b = tl.load(on_b_ptr + square)
-        writer = tl.load(writer_ptr + tile)
+        mixed = tl.load(packed(mixed_ptr, chunk, C, C))
+        reader = tl.load(packed(reader_ptr, chunk, C, K))
+        query = tl.load(packed(query_ptr, chunk, C, K))
+        on_b = tl.load(packed(on_b_ptr, chunk, C, C))
+        writer = tl.load(packed(writer_ptr, chunk, C, K))
         left = tl.load(left_ptr + tl.cast(chunk, tl.int64) * K + tl.arange(0, K))
         known = state.to(v.dtype)
         if KEEP:
-            tl.store(states_ptr + state_block(head * (chunks + 1) + i, block, K, V, K, VB), known)
+            tl.store(column_block(states_ptr, head * (chunks + 1) + i, block, K, V, K, VB), known)
         seen = tl.dot(mixed, v, input_precision=PRECISION)
         seen = tl.dot(reader, known, seen, input_precision=PRECISION).to(v.dtype)
         o = tl.dot(query, known, input_precision=PRECISION)
         state = state * left[:, None]
         if not SINGLE:
-            o = tl.dot(tl.load(on_k_ptr + square), v, o, input_precision=PRECISION)
-            state = tl.dot(tl.trans(tl.load(key_ptr + tile)), v, state, input_precision=PRECISION)
+            o = tl.dot(tl.load(packed(on_k_ptr, chunk, C, C)), v, o, input_precision=PRECISION)
+            state = tl.dot(tl.trans(tl.load(packed(key_ptr, chunk, C, K))), v, state, input_precision=PRECISION)
         o = tl.dot(on_b, seen, o, input_precision=PRECISION)
         state = tl.dot(tl.trans(writer), seen, state, input_precision=PRECISION)
         store_rows(o_ptr + base, o, i * C, H * V, T, C, VB, VB)
         if KEEP:
-            tl.store(seen_ptr + state_block(chunk, block, C, V, C, VB), seen)
-    tl.store(final_ptr + state_at, state)
+            tl.store(column_block(seen_ptr, chunk, block, C, V, C, VB), seen)
+    tl.store(column_block(final_ptr, head, block, K, V, K, VB), state)
     if KEEP:
-        end = states_ptr + state_block(head * (chunks + 1) + chunks, block, K, V, K, VB)
+        end = column_block(states_ptr, head * (chunks + 1) + chunks, block, K, V, K, VB)
         tl.store(end, state.to(states_ptr.dtype.element_ty))
 
 
@@ -75,24 +72,22 @@ def back(
     chunks = tl.cdiv(T, C)
     base = ((head // H).to(tl.int64) * T * H + head % H) * V + block * VB
     dstate = tl.zeros([K, VB], tl.float32)
-    state_at = state_block(head, block, K, V, K, VB)
     if DFINAL:
-        dstate += tl.load(dfinal_ptr + state_at).to(tl.float32)
+        dstate += tl.load(column_block(dfinal_ptr, head, block, K, V, K, VB)).to(tl.float32)
     for i in tl.range(0, chunks):
         here = chunks - 1 - i
         chunk = head * chunks + here
-        tile = packed(chunk, C, K)
         do = load_rows(do_ptr + base, here * C, H * V, T, C, VB, VB, True)
-        on_b = tl.load(on_b_ptr + packed(chunk, C, C))
-        writer = tl.load(writer_ptr + tile)
-        query = tl.load(query_ptr + tile)
-        reader = tl.load(reader_ptr + tile)
+        on_b = tl.load(packed(on_b_ptr, chunk, C, C))
+        writer = tl.load(packed(writer_ptr, chunk, C, K))
+        query = tl.load(packed(query_ptr, chunk, C, K))
+        reader = tl.load(packed(reader_ptr, chunk, C, K))
         left = tl.load(left_ptr + tl.cast(chunk, tl.int64) * K + tl.arange(0, K))
         known = dstate.to(do.dtype)
-        tl.store(dstates_ptr + state_block(chunk, block, K, V, K, VB), known)
+        tl.store(column_block(dstates_ptr, chunk, block, K, V, K, VB), known)
         dseen = tl.dot(tl.trans(on_b), do, input_precision=PRECISION)
         dseen = tl.dot(writer, known, dseen, input_precision=PRECISION).to(do.dtype)
         dstate = tl.dot(tl.trans(query), do, dstate * left[:, None], input_precision=PRECISION)
         dstate = tl.dot(tl.trans(reader), dseen, dstate, input_precision=PRECISION)
-        tl.store(dseen_ptr + state_block(chunk, block, C, V, C, VB), dseen)
-    tl.store(dinitial_ptr + state_at, dstate)
+        tl.store(column_block(dseen_ptr, chunk, block, C, V, C, VB), dseen)
+    tl.store(column_block(dinitial_ptr, head, block, K, V, K, VB), dstate)
