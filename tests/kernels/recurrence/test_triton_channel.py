@@ -20,11 +20,11 @@ if not is_interpreting():
 DTYPES = [torch.float32, torch.float16] + ([] if is_interpreting() else [torch.bfloat16])
 BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
 HEADS = [(16, 24)] if is_interpreting() else [(16, 24), (64, 64), (128, 128)]
-TIME = 70 if is_interpreting() else 333
+BATCH, TIME = (1, 70) if is_interpreting() else (2, 333)
 
 
 def decays(kind, uniform, normal):
-    """Log decays (2, TIME, 2, K). A chunk of 64 that decays below 2^-100 in any channel is made by halves."""
+    """Log decays (BATCH, TIME, 2, K). A chunk of 64 that decays below 2^-100 in any channel is made by halves."""
     if kind == "mild":
         return -0.2 * uniform
     if kind == "some chunks strong":
@@ -40,10 +40,10 @@ def decays(kind, uniform, normal):
 def draw(kind, K, V, dtype, bonus):
     stream = torch.Generator().manual_seed(K + len(kind))
     normal = lambda *shape: torch.randn(*shape, generator=stream)  # noqa: E731
-    shape = (2, TIME, 2, K)
+    shape = (BATCH, TIME, 2, K)
     inputs = [normal(*shape), normalize(normal(*shape), dim=-1), normal(*shape[:3], V)]
     parts = {"log_decay": decays(kind, torch.rand(*shape, generator=stream), normal(*shape))}
-    parts["initial_state_BHKV"] = normal(2, 2, K, V)
+    parts["initial_state_BHKV"] = normal(BATCH, 2, K, V)
     if bonus:
         parts["bonus_HK"] = normal(2, K)
     inputs = [x.to(DEVICE, dtype).requires_grad_() for x in inputs]
