@@ -112,14 +112,30 @@ def test_recurrence_compiles(shared_bytes, dim):
     for back in (False, True):
         launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
-    _, _, errors, inverses = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0)
-    delta.errors_back._init_fn(x, x, x, gates, gates, inverses, errors, None, 1.0)
+    _, _, errors, *prepared = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0)
+    delta.errors_back._init_fn(x, x, x, gates, gates, *prepared, errors, None, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
     _, _, *made = channel.recur_channel._init_fn(x, x, x, x.float(), bonus, None, 1.0)
     channel.recur_channel_backward._init_fn(x, None, x, x, x, x.float(), bonus, None, *made, 1.0)
     fits(
         shared_bytes,
-        *("walk", "aged_dots", "solve", "forward", "errors_back", "operands", "gradients"),
+        *("walk", "aged_dots", "prepare", "forward", "errors_back", "operands", "gradients"),
+    )
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("dim", [64, 128, 256])
+def test_generalised_delta_compiles(shared_bytes, dim, single):
+    """With two writers and a bonus, and with the delta rule's one."""
+    from evo.kernels.recurrence.triton_removal_operator import recur_removal, recur_removal_backward
+
+    x, decay = zeros(8, 80, 16, dim), zeros(8, 80, 16, dim, dtype=torch.float32)
+    k = None if single else x
+    _, final, seen, states = recur_removal._init_fn(x, k, x, x, x, decay, None, 1.0, not single, True)
+    recur_removal_backward._init_fn(x, final, x, k, x, x, x, decay, seen, states, 1.0, not single)
+    fits(
+        shared_bytes,
+        *("run_decay", "prepare", "forward", "back", "values_back", "readers_back", "writers_back"),
     )
 
 

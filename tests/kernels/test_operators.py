@@ -58,7 +58,22 @@ def channel_call():
     return recur_channel, (*sequences(), decay, normal(2, 16, seed=5), None, 0.25)
 
 
-CALLS = {"attention": attention_call, "outer": outer_call, "delta": delta_call, "channel": channel_call}
+def removal_call():
+    from evo.kernels.recurrence.triton_removal_operator import recur_removal
+
+    q, k, v = sequences()
+    removed, written = (normal(1, 33, 2, 16, seed=seed) for seed in (4, 5))
+    decay = (-normal(1, 33, 2, 16, seed=3).detach().abs()).requires_grad_()
+    return recur_removal, (q, k, v, removed, written, decay, normal(1, 2, 16, 16, seed=6), 0.25, False, True)
+
+
+CALLS = {
+    "attention": attention_call,
+    "outer": outer_call,
+    "delta": delta_call,
+    "channel": channel_call,
+    "removal": removal_call,
+}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,13 +2,13 @@
 
     U = a S + A_ab U + A_ak V      what the readers a see of the state, strictly before their own step
     O = q S + A_qb U + A_qk V      S' = D S + b U + k V
-so that with inverse = (I - A_ab)^-1 a chunk is U = inverse (a S) + inverse A_ak V, O and S' (RWKV-7 2503.14456, and the
-WY form of 2412.06464). The delta rule with a decay per channel (2510.26692) is the case of one writer: U are its errors,
-U = V + a S + A_ab U with a = -k reading the decayed state, b = beta k, and no k.
+so that with inverse = (I - A_ab)^-1 a chunk is U = inverse (a S) + inverse A_ak V, O and S' (RWKV-7 2503.14456, and
+the WY form of 2412.06464). The delta rule with a decay per channel (2510.26692) is the case of one writer: U are its
+errors, U = V + a S + A_ab U, with a = -k reading the decayed state, b = beta k, and no k.
 
-Scores A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] are matmuls about a pivot. A gentle chunk, whose decay stays
-within a range that its dtype can hold, has one pivot, half-way through its decay. Any other is made by halves: a block
-of 2h tokens is two of h and the square between them, whose pivot is the end of its first half, so that only
+Scores A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] are matmuls about a pivot. A gentle chunk, whose decay
+stays within a range that its dtype can hold, has one pivot, half-way through its decay. Any other is made by halves: a
+block of 2h tokens is two of h and the square between them, whose pivot is the end of its first half, so that only
 exponentials of non-positive numbers are taken.
 """
 
@@ -93,7 +93,7 @@ def rescaled(x, factor):
 
 @triton.jit
 def roles(level, GENTLE: tl.constexpr, C: tl.constexpr):
-    """Which tokens (C, 1) read and which write at this level, and which pairs (C, C) it makes; gentle chunks have one."""
+    """Which tokens (C, 1) read at this level, which write, and which pairs (C, C) it makes; gentle chunks have one."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
     if GENTLE:
@@ -125,7 +125,7 @@ def add_scores(
     BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
     LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add what a block of channels gives to the scores (C, C) of readers x on b and on k, strictly below the diagonal."""
+    """Add what a block of channels gives to the scores (C, C) of readers x on b and k, strictly below the diagonal."""
     if is_gentle(upto_at, RANGE, C, K, KB):
         on_b, on_k = add_level(on_b, on_k, x, b, k, upto_at, 0, True, BEFORE, SINGLE, C, K, KB, PRECISION)
     else:

@@ -11,6 +11,7 @@ import triton.language as tl
 
 from evo.kernels.recurrence.triton_delta import packed
 from evo.kernels.recurrence.triton_removal import (
+    column_block,
     decayed,
     is_gentle,
     load_pivot,
@@ -18,7 +19,6 @@ from evo.kernels.recurrence.triton_removal import (
     load_whole,
     rescaled,
     roles,
-    column_block,
 )
 from evo.kernels.triton_rows import load_rows, store_rows
 

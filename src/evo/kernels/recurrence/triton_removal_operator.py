@@ -18,7 +18,7 @@ LOG2E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens a chunk, value columns a walk holds, columns of v and channels of k a gradient's tile has, warps, stages."""
+    """Tokens a chunk, value columns of a walk's state, columns of v and channels of k in a tile, warps and stages."""
 
     C: int
     walk: int
