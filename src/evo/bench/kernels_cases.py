@@ -17,6 +17,10 @@ from evo.kernels.recurrence import recur
 
 Call = Callable[..., Tensor]
 DTYPE = torch.bfloat16
+TOKEN_DECAYS = ("ssd", "gated delta")
+CHANNEL_DECAYS = ("gla", "rwkv6", "channel delta", "rwkv7")
+# The log decay of RWKV-7 is -exp(-0.5) sigmoid(w), 2503.14456; its peer is told so and takes its faster path.
+RWKV7_FASTEST = 0.606531
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def normal(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
 
 def cases() -> Iterator[Case]:
     """Every row of the table, recurrences first."""
-    narrow, wide = ("retention", "ssd"), ("gla", "rwkv6", "delta", "gated delta")
+    narrow, wide = ("retention", "ssd"), ("gla", "rwkv6", "delta", "gated delta", "channel delta", "rwkv7")
     for member in (*narrow, *wide):
         yield recurrence(member, (8, 8192, 16), 128)
     for T, in_graph in ((2048, False), (256, True)):
@@ -65,10 +69,15 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
 
     def make(B: int, T: int, H: int) -> list[Tensor]:
         keys = F.normalize(normal(B, T, H, dim, dtype=torch.float32), dim=-1).to(DTYPE)
-        decays = {"ssd": (B, T, H), "gated delta": (B, T, H), "gla": (B, T, H, dim), "rwkv6": (B, T, H, dim)}
         found = [normal(B, T, H, dim), keys, normal(B, T, H, dim)]
-        if member in decays:
-            found.append(-0.1 * torch.rand(decays[member], device="cuda"))
+        if member == "rwkv7":
+            removed = F.normalize(normal(B, T, H, dim, dtype=torch.float32), dim=-1)
+            written = removed * torch.rand(B, T, H, dim, device="cuda")
+            decay = -RWKV7_FASTEST * torch.sigmoid(normal(B, T, H, dim, dtype=torch.float32))
+            return [*found, decay, -removed.to(DTYPE), written.to(DTYPE)]
+        if member in TOKEN_DECAYS + CHANNEL_DECAYS:
+            width = (dim,) if member in CHANNEL_DECAYS else ()
+            found.append(-0.1 * torch.rand(B, T, H, *width, device="cuda"))
         if "delta" in member:
             found.append(torch.rand(B, T, H, device="cuda"))
         if member == "rwkv6":
@@ -77,11 +86,13 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
 
     def named(given: tuple[Tensor, ...], heads: int) -> dict[str, Any]:
         rest = list(given)
-        parts = {"log_decay": torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))}
+        parts: dict[str, Any] = {"log_decay": torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))}
         if member == "delta":
             parts = {}
-        if member in ("ssd", "gated delta", "gla", "rwkv6"):
+        if member in TOKEN_DECAYS + CHANNEL_DECAYS:
             parts["log_decay"] = rest.pop(0)
+        if member == "rwkv7":
+            parts["removal"] = (rest.pop(0), rest.pop(0))
         if "delta" in member:
             parts["beta_BTH"] = rest.pop(0)
         if member == "rwkv6":
@@ -105,6 +116,11 @@ def _fla(member: str) -> Call:
         return lambda q, k, v, g: ops.gla.chunk_gla(q, k, v, g)[0]
     if member == "rwkv6":
         return lambda q, k, v, g, u: ops.rwkv6.chunk_rwkv6(q, k, v, g, u)[0]
+    if member == "rwkv7":
+        bound = {"lower_bound": -RWKV7_FASTEST}
+        return lambda q, k, v, g, a, b: ops.rwkv7.chunk_rwkv7(q, g, k, v, a, b, q.shape[-1] ** -0.5, **bound)[0]
+    if member == "channel delta":
+        return lambda q, k, v, g, beta: ops.kda.chunk_kda(q, k, v, g, beta, safe_gate=True)[0]
     if member == "delta":
         return lambda q, k, v, beta: ops.delta_rule.chunk_delta_rule(q, k, v, beta.to(q.dtype))[0]
     return lambda q, k, v, g, beta: ops.gated_delta_rule.chunk_gated_delta_rule(q, k, v, g, beta)[0]
