@@ -46,7 +46,6 @@ EXTRAS = {
     "bias of batches": {"bias": "B1TS"},
     "bias of pairs": {"bias": "TS"},
     "bias of keys": {"bias": "H1S"},
-    "bias of queries": {"bias": "1T1"},
     "all": {"soft_cap": 3.0, "sink": True, "alibi": True, "packed": True, "bias": "HTS"},
 }
 TILES = [
