@@ -141,6 +141,15 @@ def test_every_extra(extra, dtype):
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20, sinks=4))
 
 
+def test_bias_of_queries():
+    """A bias that is the same for all keys has no gradient.
+
+    Not so in half precision: its terms are sums of rounded outputs, and so do not cancel.
+    """
+    inputs = draw(B=2, T=70, H=4, G=2)
+    check(inputs, arguments(*inputs[:2], bias="1T1"), Stencil("window", 20, sinks=4))
+
+
 @pytest.mark.parametrize(
     "stencil", [Stencil(causal=False), Stencil("prefix", 30), Stencil("ring", 3, period=40)], ids=str
 )
