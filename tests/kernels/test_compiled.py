@@ -112,14 +112,25 @@ def test_recurrence_compiles(shared_bytes, dim):
     for back in (False, True):
         launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
-    _, _, errors, *prepared = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0)
+    _, _, errors, states, *prepared = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0, True)
     delta.errors_back._init_fn(x, x, x, gates, gates, *prepared, errors, None, 1.0)
+    delta.keys_back._init_fn(x, x, x, x, errors, gates, gates, states, states, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
     _, _, *made = channel.recur_channel._init_fn(x, x, x, x.float(), bonus, None, 1.0)
     channel.recur_channel_backward._init_fn(x, None, x, x, x, x.float(), bonus, None, *made, 1.0)
     fits(
         shared_bytes,
-        *("walk", "aged_dots", "prepare", "forward", "errors_back", "operands", "gradients"),
+        *(
+            "walk",
+            "aged_dots",
+            "prepare",
+            "forward",
+            "errors_back",
+            "readers_back",
+            "writers_back",
+            "operands",
+            "gradients",
+        ),
     )
 
 

@@ -48,7 +48,7 @@ def delta_call():
     from evo.kernels.recurrence.triton_delta_operator import recur_delta
 
     beta = torch.sigmoid(normal(1, 33, 2, seed=3).detach()).requires_grad_()
-    return recur_delta, (*sequences(), beta, None, None, 0.25)
+    return recur_delta, (*sequences(), beta, None, None, 0.25, True)
 
 
 def channel_call():

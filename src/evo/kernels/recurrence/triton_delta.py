@@ -3,7 +3,7 @@
 Inside a chunk the errors solve (I + A beta) E = V - D K S, with A the decayed products of keys, strictly below the
 diagonal. `prepare` inverts that matrix for every chunk at once, so that E = inverse V + reader S (the WY form,
 2406.06484, 2412.06464); `forward` and `errors_back` then walk over time with the state in registers, forward and back,
-two matmuls a chunk on the path from state to state. All other gradients are walks (`triton_walk`).
+two matmuls a chunk on the path from state to state. The other gradients (`triton_delta_gradients`) take chunks apart.
 """
 
 import triton
@@ -87,11 +87,12 @@ def prepare(
 @triton.jit(do_not_specialize=["T"])
 def forward(
     q_ptr, k_ptr, v_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, initial_ptr,
-    o_ptr, error_ptr, final_ptr, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
-    DECAY: tl.constexpr, INITIAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
-    C: tl.constexpr, PRECISION: tl.constexpr,
+    o_ptr, error_ptr, states_ptr, final_ptr, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
+    DECAY: tl.constexpr, INITIAL: tl.constexpr, KEEP: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    KP: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """o and the errors, both (B, T, H, V) with the strides of o, and the final state (B, H, K, V)."""
+    """o (B, T, H, V) and the final state (B, H, K, V); with KEEP the errors, with the shape and strides of o, and the
+    state before every chunk, (B, H, chunks, K, V)."""
     blocks: tl.constexpr = (V + VB - 1) // VB
     block = tl.program_id(0) % blocks
     head = tl.program_id(0) // blocks
@@ -119,6 +120,9 @@ def forward(
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
         known = state.to(k.dtype)
+        if KEEP:
+            here = states_ptr + (head.to(tl.int64) * chunks + i) * (K * V)
+            tl.store(here + (deep * V + cols), known, mask=kept)
         error = tl.dot(inverse, v, input_precision=PRECISION)
         error = tl.dot(reader, known, error, input_precision=PRECISION)
         o = tl.dot(q, known, input_precision=PRECISION) * tl.exp2(upto)[:, None]
@@ -126,19 +130,21 @@ def forward(
         written = (error * (beta * tl.exp2(whole - upto))[:, None]).to(v.dtype)
         state = tl.dot(tl.trans(k), written, state * tl.exp2(whole), input_precision=PRECISION)
         store_rows(o_ptr + b * o_b + h * o_h + block * VB, o * scale, start, o_t, T, C, wide, VB)
-        store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, T, C, wide, VB)
+        if KEEP:
+            store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, T, C, wide, VB)
     tl.store(final_ptr + state_at, state, mask=kept)
 
 
 @triton.jit(do_not_specialize=["T"])
 def errors_back(
     q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, error_ptr, dfinal_ptr,
-    dv_ptr, dots_ptr, dinitial_ptr,
+    dv_ptr, dots_ptr, dstates_ptr, dinitial_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, heads_in_all, scale,
     DECAY: tl.constexpr, DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
     C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dv (B, T, H, V), dots (V blocks, B, H, T) = dv · error, and the gradient of the initial state.
+    """dv (B, T, H, V), dots (V blocks, B, H, T) = dv · error, and the gradients of the state after every chunk,
+    (B, H, chunks, K, V), and of the initial state.
 
     `error` has the strides of dv. The gradient of beta is dots / beta, since dv = beta times the gradient of beta E.
     """
@@ -171,8 +177,10 @@ def errors_back(
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
         step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
         whole = tl.sum(step, 0)
+        known = dstate.to(k.dtype)
+        tl.store(dstates_ptr + (head.to(tl.int64) * chunks + chunk) * (K * V) + (deep * V + cols), known, mask=kept)
         asked = (do.to(tl.float32) * (tl.exp2(upto) * scale)[:, None]).to(do.dtype)
-        derror = tl.dot(k, dstate.to(k.dtype), input_precision=PRECISION) * (beta * tl.exp2(whole - upto))[:, None]
+        derror = tl.dot(k, known, input_precision=PRECISION) * (beta * tl.exp2(whole - upto))[:, None]
         derror += tl.dot(tl.trans(scores), do, input_precision=PRECISION) * scale
         written = derror.to(do.dtype)
         dstate = tl.dot(tl.trans(q), asked, dstate * tl.exp2(whole), input_precision=PRECISION)

@@ -158,7 +158,7 @@ def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: f
     elif problem.update == "delta":
         from evo.kernels.recurrence.triton_delta_operator import run as run_delta
 
-        o, final = run_delta(q, k, v, parts["beta_BTH"], log_decay, initial, scale)
+        o, final = run_delta(q, k, v, parts["beta_BTH"], log_decay, initial, scale, problem.needs_grad)
     else:
         o, final = recur_outer(q, k, v, log_decay, initial, scale, bonus is not None)
     if bonus is not None and (problem.update == "removal" or problem.decay != "channel"):
