@@ -144,7 +144,8 @@ def test_every_extra(extra, dtype):
 def test_bias_of_queries():
     """A bias that is the same for all keys moves the share of a learned sink, and nothing else.
 
-    In float32: its gradient is what rows of terms leave when they cancel, and half-precision outputs are rounded by more.
+    In float32: its gradient is what rows of terms leave when they cancel, and outputs in half precision are rounded
+    by more than that.
     """
     inputs = draw(B=2, T=70, H=4, G=2)
     check(inputs, arguments(*inputs[:2], bias="1T1", sink=True), Stencil("window", 20, sinks=4))
