@@ -13,6 +13,8 @@ from evo.kernels.triton_support import aligned, padded
 
 # Narrower tiles of channels take Triton 3.6 to wrong code on Hopper: illegal addresses, wrong gradients.
 CHANNELS = 64
+# All there are. Left alone, ptxas 12.8 takes the float32 gradients to 32 registers and 10 kB of spills.
+REGISTERS = 255
 
 
 def _chunk(k: Tensor, v: Tensor) -> int:
@@ -39,7 +41,7 @@ def recur_channel(
         operands[(B * H * chunks,)](
             q, k, log_decay, bonus, reader, writer, left, scores, worst, *q.stride()[:3], *k.stride()[:3],
             *log_decay.stride()[:3], H, T, scale, strong, bonus is not None, K, CHANNELS, C, C.bit_length() - 1,
-            precision(v.dtype), num_warps=8, num_stages=1,
+            precision(v.dtype), num_warps=4, num_stages=1, maxnreg=REGISTERS,
         )  # fmt: skip
     _walk(reader, writer, v, left, scores, initial, out=o, final=final)
     return o, final, reader, writer, left, scores, worst
@@ -69,10 +71,11 @@ def _walk(x, y, z, left, scores, initial, out=None, states=None, final=None, bac
     B, T, H, K = y.shape
     Z = z.shape[3]
     sizes = walk_blocks(padded(K), padded(Z), B * H, T, z.dtype)
+    stages = 3 if states is not None and sizes.stages == 2 else sizes.stages
     walk[(B * H * -(-Z // sizes.ZB),)](
         x, y, z, left, scores, initial, out, states, final, *z.stride()[:3], H, T, back, out is not None,
         states is not None, initial is not None, final is not None, K, Z, padded(K), sizes.ZB, sizes.C,
-        precision(z.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
+        precision(z.dtype), num_warps=sizes.warps, num_stages=stages,
     )  # fmt: skip
 
 
@@ -82,17 +85,17 @@ def recur_channel_backward(
     initial: Tensor | None, reader: Tensor, writer: Tensor, left: Tensor, scores: Tensor, worst: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk, dv, dlog_decay like their inputs, dbonus (H, K) float32, dinitial (B, H, K, V) float32."""
+    """dq, dk, dv, dlog_decay like their inputs; float32: dbonus (H, K), or nothing, dinitial (B, H, K, V)."""
     q, k, v, do, log_decay = aligned(q), aligned(k), aligned(v), aligned(do), aligned(log_decay)
     initial, dfinal, bonus = dense(initial), dense(dfinal), dense(bonus)
     B, T, H, K = q.shape
     V, (chunks, C) = v.shape[3], scores.shape[2:4]
     dq, dk, dv, ddecay = (_empty(x, *x.shape) for x in (q, k, v, log_decay))
     dinitial = _empty(q, B, H, K, V, dtype=torch.float32)
-    dbonus = _empty(q, B, H, chunks if bonus is not None else 0, K, dtype=torch.float32)
+    dbonus = _empty(q, *(0,) if bonus is None else (B, H, chunks, K), dtype=torch.float32)
     if B * H == 0 or T == 0:
         dinitial = dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
-        return dq, dk, dv, ddecay, dbonus.sum((0, 2)), dinitial
+        return dq, dk, dv, ddecay, dbonus if bonus is None else dbonus.sum((0, 2)), dinitial
     states, dstates = (_empty(v, B, H, chunks, K, V) for _ in range(2))
     _walk(None, writer, v, left, None, initial, states=states)
     _walk(writer, reader, do, left, scores, dfinal, out=dv, states=dstates, final=dinitial, back=True)
@@ -100,17 +103,18 @@ def recur_channel_backward(
         gradients[(B * H * chunks * -(-K // CHANNELS),)](
             q, k, v, do, log_decay, bonus, worst, states, dstates, dq, dk, ddecay, dbonus, *q.stride()[:3],
             *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *log_decay.stride()[:3], H, T, scale, strong,
-            bonus is not None, K, V, CHANNELS, padded(V), C, C.bit_length() - 1, precision(v.dtype), num_warps=8,
-            num_stages=1, maxnreg=255,
+            bonus is not None, K, V, CHANNELS, padded(V), C, C.bit_length() - 1, precision(v.dtype),
+            num_warps=8 if v.dtype == torch.float32 else 4, num_stages=1, maxnreg=REGISTERS,
         )  # fmt: skip
-    return dq, dk, dv, ddecay, dbonus.sum((0, 2)), dinitial
+    return dq, dk, dv, ddecay, dbonus if bonus is None else dbonus.sum((0, 2)), dinitial
 
 
 @recur_channel_backward.register_fake
 def _(do, dfinal, q, k, v, log_decay, bonus, initial, reader, writer, left, scores, worst, scale):
     B, _, H, K = q.shape
     dq, dk, dv, ddecay = (_empty(x, *x.shape) for x in (q, k, v, log_decay))
-    dbonus, dinitial = (_empty(q, *shape, dtype=torch.float32) for shape in ((H, K), (B, H, K, v.shape[3])))
+    shapes = ((0,) if bonus is None else (H, K), (B, H, K, v.shape[3]))
+    dbonus, dinitial = (_empty(q, *shape, dtype=torch.float32) for shape in shapes)
     return dq, dk, dv, ddecay, dbonus, dinitial
 
 
