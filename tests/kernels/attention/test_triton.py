@@ -225,10 +225,20 @@ def test_head_dims(dim, dtype):
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_every_output_is_written():
+@pytest.mark.parametrize("extra", [{}, {"alibi": True, "bias": "HTS"}], ids=["plain", "learned"])
+def test_every_output_is_written(extra):
     """On NaN-poisoned memory, odd lengths and blind rows leave no NaN behind."""
     inputs = draw(T=70, S=33, H=4, G=2)
-    check(inputs, {}, Stencil("window", 20, sinks=1))
+    check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20, sinks=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_same_inputs_give_the_same_bytes(dtype):
+    """Values and all gradients, grouped heads and a bias that is shared by batches included."""
+    inputs = draw(B=2, T=70 if is_interpreting() else 600, H=4, G=2, dtype=dtype)
+    options = arguments(*inputs[:2], sink=True, alibi=True, bias="HTS")
+    first, second = (answer(inputs, options, "triton", Stencil("window", 90, sinks=4)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("scale", [1e4, -1e4])

@@ -56,7 +56,7 @@ def empty_gradients(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, bias: Tensor |
     if bias is None:
         return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, lse.new_empty(0))
     batches, heads = (1, 1, *bias.shape)[-4:-2]
-    dbias = lse.new_empty(batches, heads, q.shape[1], k.shape[1])
+    dbias = torch.empty(batches, heads, q.shape[1], k.shape[1], dtype=lse.dtype, device=lse.device)
     return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, dbias)
 
 
