@@ -114,7 +114,7 @@ class TestKernels:
         if is_interpreting() and dtype != torch.float32:
             pytest.skip("one dtype in the interpreter")
         lengths = LENGTHS[:5] if is_interpreting() else (100, 1, 17, 2, 130)
-        inputs, parts, ids_BT = draw(decay, update, lengths, K=16, V=24)
+        inputs, parts, ids_BT = draw(decay, update, lengths, B=1 if is_interpreting() else 2, K=16, V=24)
         ids_BT = ids_BT.to(DEVICE)
         narrow, narrow_parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
         narrow = tuple(x.detach().to(dtype).requires_grad_() for x in narrow)
@@ -133,7 +133,7 @@ class TestKernels:
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)
     def test_triton_steps_keep_documents_apart(self, decay, update):
         """Documents that end inside a few decoded tokens."""
-        inputs, parts, ids_BT = draw(decay, update, (5, 1, 4), K=16, V=24)
+        inputs, parts, ids_BT = draw(decay, update, (5, 1, 4), B=1, K=16, V=24)
         inputs, parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
         wide, wide_parts = converted(inputs, parts, torch.Tensor.double)
         ids_BT = ids_BT.to(DEVICE)
