@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from evo.bench.kernels_cases import normal
+from evo.bench.kernels_timing import captured, timing, timings
+from evo.kernels.attention import Stencil, attend, probe
 from evo.kernels.recurrence import recur
 from evo.kernels.structure import low_rank_factors
 
 
+def notes() -> Iterator[str]:
+    """All of them."""
+    yield probe_line()
+    yield decoding_line()
+    yield low_rank_line()
+
+
+def probe_line(every: int = 10) -> str:
+    """What the probe costs beside the forward and backward pass of plain attention, when it runs every tenth step."""
+    q, k, v = (normal(8, 2048, 16, 64).requires_grad_() for _ in range(3))
+    (_, both), _ = timings(lambda *x: attend(*x, stencil=Stencil()), [q, k, v], False)
+    cost = timing(lambda: probe(q, k, stencil=Stencil(), row_stride=16))
+    whole = timing(lambda: probe(q, k, stencil=Stencil(), row_stride=1))
+    share = cost.median / (every * both.median)
+    return (
+        f"Probe (8, 2048, 16, 64) causal: every 16th row {cost} ms, every row {whole} ms, attention f+b {both} ms; "
+        f"at every {every}th step {share:.2%} of f+b."
+    )
+
+
 def decoding_line() -> str:
     """One decoded token of a gated recurrence in a CUDA graph: the stepwise kernel beside the chunked one."""
-    from evo.bench.kernels import captured, timing
-
     B, H, dim = 64, 16, 128
     q, k, v = (normal(B, 1, H, dim) for _ in range(3))
     gates = -0.1 * torch.rand(B, 1, H, device="cuda")
@@ -35,8 +57,6 @@ def decoding_line() -> str:
 
 def low_rank_line(matrices: int = 64, size: int = 1024, rank: int = 64) -> str:
     """A stack of random matrices to low rank beside torch.svd_lowrank, both with their errors over the best one's."""
-    from evo.bench.kernels import timing
-
     x = normal(matrices, size, size, dtype=torch.float32)
     generator = torch.Generator("cuda").manual_seed(0)
     best = torch.linalg.svdvals(x[0].double())[rank:].norm()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 from collections.abc import Sequence
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -26,9 +28,18 @@ def write_table(path: Path, title: str, command: str, table: str) -> None:
         f"- command: `{command}`",
         f"- commit: {commit()}, {date.today().isoformat()}",
         f"- hardware: {hardware()}",
-        f"- software: Python {platform.python_version()}, torch {torch.__version__}",
+        f"- software: {', '.join(software())}",
     ]
     write_atomic(path, "\n".join([f"# {title}", "", *facts, "", table, ""]))
+
+
+def software() -> list[str]:
+    """Python, torch and, where installed, what kernels are made with and compared to."""
+    found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    for name in ("triton", "flash-linear-attention"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return found
 
 
 def commit() -> str:
