@@ -64,16 +64,13 @@ def load_whole(upto_at, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
 
 @triton.jit
 def is_gentle(upto_at, RANGE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
-    """Whether no channel decays by more than RANGE (base 2) over the chunk."""
+    """Whether none of KB channels decays by more than RANGE (base 2) over the chunk."""
     return tl.min(tl.min(load_whole(upto_at, C, K, KB), 1), 0) >= -RANGE
 
 
 @triton.jit
-def load_pivot(upto_at, level, GENTLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
-    """The log decay (C, KB) at which each token reads or writes: of a gentle chunk half its decay, else where the early
-    half of the token's block ends."""
-    if GENTLE:
-        return tl.broadcast_to(0.5 * load_whole(upto_at, C, K, KB), [C, KB])
+def load_pivot(upto_at, level, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr):
+    """The log decay (C, KB) where the early half of each token's block ends."""
     row = tl.arange(0, C)[:, None]
     row = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
     return tl.load(upto_at + row * K + tl.arange(0, KB)[None, :])
@@ -92,58 +89,68 @@ def rescaled(x, factor):
 
 
 @triton.jit
-def roles(level, GENTLE: tl.constexpr, C: tl.constexpr):
-    """Which tokens (C, 1) read at this level, which write, and which pairs (C, C) it makes; gentle chunks have one."""
+def roles(level, C: tl.constexpr):
+    """Which tokens (C, 1) read at this level, which write, and which pairs (C, C) it makes."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
-    if GENTLE:
-        return row >= 0, row >= 0, row > col
     late = (row >> level) & 1
     return late > 0, late < 1, (row > col) & ((row >> (level + 1)) == (col >> (level + 1)))
 
 
 @triton.jit
-def add_level(
-    on_b, on_k, x, b, k, upto_at, level,
+def add_scores(
+    on_b, on_k, x, b, k, upto_at,
     GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
-    KB: tl.constexpr, PRECISION: tl.constexpr,
+    KB: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add the scores of one level."""
-    reads, writes, pairs = roles(level, GENTLE, C)
-    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
-    x_reads = rescaled(x, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
-    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
-    on_b += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(b, written)), input_precision=PRECISION), 0.0)
-    if not SINGLE:
-        on_k += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(k, written)), input_precision=PRECISION), 0.0)
+    """Add what a block of channels gives to the scores (C, C) of readers x on b and k: below the diagonal, and of a
+    gentle chunk anywhere."""
+    if GENTLE:
+        pivot = 0.5 * load_whole(upto_at, C, K, KB)
+        x_reads = rescaled(x, tl.exp2(load_upto(upto_at, BEFORE, C, K, KB) - pivot))
+        written = tl.exp2(pivot - load_upto(upto_at, False, C, K, KB))
+        on_b = tl.dot(x_reads, tl.trans(rescaled(b, written)), on_b, input_precision=PRECISION)
+        if not SINGLE:
+            on_k = tl.dot(x_reads, tl.trans(rescaled(k, written)), on_k, input_precision=PRECISION)
+    else:
+        for level in tl.range(0, LEVELS):
+            reads, writes, pairs = roles(level, C)
+            pivot = load_pivot(upto_at, level, C, K, KB)
+            x_reads = rescaled(x, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
+            written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+            on_b += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(b, written)), input_precision=PRECISION), 0.0)
+            if not SINGLE:
+                on_k += tl.where(pairs, tl.dot(x_reads, tl.trans(rescaled(k, written)), input_precision=PRECISION), 0.0)
     return on_b, on_k
 
 
 @triton.jit
-def add_scores(
-    on_b, on_k, x, b, k, upto_at,
-    BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
-    LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Add what a block of channels gives to the scores (C, C) of readers x on b and k, strictly below the diagonal."""
-    if is_gentle(upto_at, RANGE, C, K, KB):
-        on_b, on_k = add_level(on_b, on_k, x, b, k, upto_at, 0, True, BEFORE, SINGLE, C, K, KB, PRECISION)
-    else:
-        for level in tl.range(0, LEVELS):
-            on_b, on_k = add_level(on_b, on_k, x, b, k, upto_at, level, False, BEFORE, SINGLE, C, K, KB, PRECISION)
-    return on_b, on_k
+def own_scores(x, y, C: tl.constexpr):
+    """x · y of every token with itself, on the diagonal of (C, C)."""
+    same = tl.arange(0, C)[:, None] == tl.arange(0, C)[None, :]
+    return tl.where(same, tl.sum(x.to(tl.float32) * y.to(tl.float32), 1)[:, None], 0.0)
+
+
+@triton.jit
+def seen_pairs(C: tl.constexpr, OWN: tl.constexpr):
+    """(C, C): whether a row's token sees what the column's wrote; with OWN also its own."""
+    row = tl.arange(0, C)[:, None]
+    col = tl.arange(0, C)[None, :]
+    if OWN:
+        return row >= col
+    return row > col
 
 
 @triton.jit(do_not_specialize=["T"])
 def prepare(
     q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
     inverse_ptr, mixed_ptr, on_k_ptr, on_b_ptr, H, T, scale,
-    BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr,
-    LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
+    C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Of every chunk, stored one after another, (B, H, chunks, ...): with the decay from its start, query = scale q and
-    reader = inverse a, (C, K); with the decay to its end, key and writer (C, K); inverse, mixed = inverse A_ak,
-    on_k = A_qk and on_b = A_qb, (C, C).
+    """Of every gentle chunk, or of every other, stored one after another, (B, H, chunks, ...): with the decay from its
+    start, query = scale q and reader = inverse a, (C, K); with the decay to its end, key and writer (C, K);
+    inverse, mixed = inverse A_ak, on_k = A_qk and on_b = A_qb, (C, C).
 
     q, k, a, b are dense (B, T, H, K). With BEFORE, q reads the state before its own step. SINGLE: without k.
     """
@@ -153,8 +160,9 @@ def prepare(
     head = chunk // chunks
     token = ((head // H).to(tl.int64) * T * H + head % H) * K
     short = inverse_ptr.dtype.element_ty
-    same = tl.arange(0, C)[:, None] == tl.arange(0, C)[None, :]
     upto_ptr += chunk.to(tl.int64) * (C * K)
+    if is_gentle(upto_ptr, RANGE, C, K, K) != GENTLE:
+        return
     on_b = tl.zeros([C, C], tl.float32)
     on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
@@ -171,17 +179,17 @@ def prepare(
         )
         tl.store(column_block(writer_ptr, chunk, block, C, K, C, KB), rescaled(b, to_end))
         on_b, on_k = add_scores(
-            on_b, on_k, q, b, k, upto_at, BEFORE, SINGLE, C, K, KB, LEVELS, RANGE, PRECISION
+            on_b, on_k, q, b, k, upto_at, GENTLE, BEFORE, SINGLE, C, K, KB, LEVELS, PRECISION
         )  # fmt: skip
-        if not BEFORE:
-            on_b += tl.where(same, tl.sum(q.to(tl.float32) * b.to(tl.float32), 1)[:, None], 0.0)
         if not SINGLE:
             tl.store(column_block(key_ptr, chunk, block, C, K, C, KB), rescaled(k, to_end))
-            if not BEFORE:
-                on_k += tl.where(same, tl.sum(q.to(tl.float32) * k.to(tl.float32), 1)[:, None], 0.0)
-    tl.store(packed(on_b_ptr, chunk, C, C), on_b.to(short))
+        if not GENTLE and not BEFORE:
+            on_b += own_scores(q, b, C)
+            on_k += own_scores(q, k, C)
+    at_once = seen_pairs(C, not BEFORE)
+    tl.store(packed(on_b_ptr, chunk, C, C), tl.where(at_once, on_b, 0.0).to(short))
     if not SINGLE:
-        tl.store(packed(on_k_ptr, chunk, C, C), on_k.to(short))
+        tl.store(packed(on_k_ptr, chunk, C, C), tl.where(at_once, on_k, 0.0).to(short))
     on_b = tl.zeros([C, C], tl.float32)
     on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
@@ -190,12 +198,14 @@ def prepare(
         b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
         k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
         on_b, on_k = add_scores(
-            on_b, on_k, a, b, k, upto_ptr + block * KB, not SINGLE, SINGLE, C, K, KB, LEVELS, RANGE, PRECISION
+            on_b, on_k, a, b, k, upto_ptr + block * KB, GENTLE, not SINGLE, SINGLE, C, K, KB, LEVELS, PRECISION
         )  # fmt: skip
-    inverse = inverse_of(-on_b, C, LEVELS, PRECISION).to(short)
+    earlier = seen_pairs(C, False)
+    inverse = inverse_of(tl.where(earlier, -on_b, 0.0), C, LEVELS, PRECISION).to(short)
     tl.store(packed(inverse_ptr, chunk, C, C), inverse)
     if not SINGLE:
-        tl.store(packed(mixed_ptr, chunk, C, C), tl.dot(inverse, on_k.to(short), input_precision=PRECISION).to(short))
+        on_k = tl.where(earlier, on_k, 0.0).to(short)
+        tl.store(packed(mixed_ptr, chunk, C, C), tl.dot(inverse, on_k, input_precision=PRECISION).to(short))
     for block in tl.range(0, K // KB):
         a = load_rows(a_ptr + token + block * KB, start, H * K, T, C, KB, KB, True)
         seen = rescaled(a, tl.exp2(load_upto(upto_ptr + block * KB, not SINGLE, C, K, KB)))

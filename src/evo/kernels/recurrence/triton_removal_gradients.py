@@ -19,6 +19,7 @@ from evo.kernels.recurrence.triton_removal import (
     load_whole,
     rescaled,
     roles,
+    seen_pairs,
 )
 from evo.kernels.triton_rows import load_rows, store_rows
 
@@ -27,8 +28,8 @@ from evo.kernels.triton_rows import load_rows, store_rows
 def values_back(
     do_ptr, v_ptr, seen_ptr, dseen_ptr, dstates_ptr, key_ptr, inverse_ptr, mixed_ptr, on_k_ptr,
     dv_ptr, dsolved_ptr, dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, H, T,
-    SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
-    PRECISION: tl.constexpr,
+    BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dv (B, T, H, V), dX (B, H, chunks, C, V), and the gradients of all pairs' scores, four (B, H, chunks, C, C)."""
     chunks = tl.cdiv(T, C)
@@ -60,11 +61,13 @@ def values_back(
             dv = tl.dot(tl.load(packed(key_ptr, chunk, C, K)), dstate, dv, input_precision=PRECISION)
         store_rows(dv_ptr + base + block * VB, dv, start, H * V, T, C, VB, VB)
     short = dq_on_b_ptr.dtype.element_ty
-    tl.store(packed(dq_on_b_ptr, chunk, C, C), dq_on_b.to(short))
-    tl.store(packed(da_on_b_ptr, chunk, C, C), da_on_b.to(short))
+    seen_q = seen_pairs(C, not BEFORE)
+    seen_a = seen_pairs(C, False)
+    tl.store(packed(dq_on_b_ptr, chunk, C, C), tl.where(seen_q, dq_on_b, 0.0).to(short))
+    tl.store(packed(da_on_b_ptr, chunk, C, C), tl.where(seen_a, da_on_b, 0.0).to(short))
     if not SINGLE:
-        tl.store(packed(dq_on_k_ptr, chunk, C, C), dq_on_k.to(short))
-        tl.store(packed(da_on_k_ptr, chunk, C, C), da_on_k.to(short))
+        tl.store(packed(dq_on_k_ptr, chunk, C, C), tl.where(seen_q, dq_on_k, 0.0).to(short))
+        tl.store(packed(da_on_k_ptr, chunk, C, C), tl.where(seen_a, da_on_k, 0.0).to(short))
 
 
 @triton.jit
@@ -81,54 +84,13 @@ def near(dscores_at, pairs):
     return tl.where(pairs, found, tl.zeros_like(found))
 
 
-@triton.jit
-def readers_level(
-    dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level,
-    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
-    KB: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Add to dq and da (C, KB) what they gave to the scores of one level."""
-    reads, writes, pairs = roles(level, GENTLE, C)
-    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
-    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
-    b_writes = rescaled(b, written)
-    dq_near = tl.dot(near(dq_on_b_at, pairs), b_writes, input_precision=PRECISION)
-    da_near = tl.dot(near(da_on_b_at, pairs), b_writes, input_precision=PRECISION)
-    if not SINGLE:
-        k_writes = rescaled(k, written)
-        dq_near = tl.dot(near(dq_on_k_at, pairs), k_writes, dq_near, input_precision=PRECISION)
-        da_near = tl.dot(near(da_on_k_at, pairs), k_writes, da_near, input_precision=PRECISION)
-    dq += dq_near * decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads)
-    da += da_near * decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads)
-    return dq, da
-
-
-@triton.jit
-def writers_level(
-    db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level,
-    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
-    KB: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Add to db and dk (C, KB) what they gave to the scores of one level."""
-    reads, writes, pairs = roles(level, GENTLE, C)
-    pivot = load_pivot(upto_at, level, GENTLE, C, K, KB)
-    q_reads = rescaled(q, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
-    a_reads = rescaled(a, decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads))
-    written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
-    db_near = tl.dot(tl.trans(near(dq_on_b_at, pairs)), q_reads, input_precision=PRECISION)
-    db += written * tl.dot(tl.trans(near(da_on_b_at, pairs)), a_reads, db_near, input_precision=PRECISION)
-    if not SINGLE:
-        dk_near = tl.dot(tl.trans(near(dq_on_k_at, pairs)), q_reads, input_precision=PRECISION)
-        dk += written * tl.dot(tl.trans(near(da_on_k_at, pairs)), a_reads, dk_near, input_precision=PRECISION)
-    return db, dk
-
-
 @triton.jit(do_not_specialize=["T"])
 def readers_back(
     q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, do_ptr, dsolved_ptr, states_ptr,
     dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, read_ptr, H, T, scale,
-    BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr,
-    C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dq, da and what was read, q dq + a da in float32, all (B, T, H, K), for a block of channels of one chunk."""
     chunks = tl.cdiv(T, C)
@@ -139,6 +101,9 @@ def readers_back(
     head = chunk // chunks
     token = (head // H).to(tl.int64) * T * H + head % H
     base = token * K + block * KB
+    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
+    if is_gentle(upto_at, RANGE, C, K, KB) != GENTLE:
+        return
     deep = block * KB + tl.arange(0, KB)[:, None]
     states_ptr += (head * (chunks + 1) + chunk % chunks).to(tl.int64) * (K * V)
     dq = tl.zeros([C, KB], tl.float32)
@@ -149,30 +114,44 @@ def readers_back(
         dsolved = tl.load(column_block(dsolved_ptr, chunk, i, C, V, C, VB))
         dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
         da = tl.dot(dsolved, tl.trans(state), da, input_precision=PRECISION)
-    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
-    dq *= tl.exp2(load_upto(upto_at, BEFORE, C, K, KB))
-    da *= tl.exp2(load_upto(upto_at, not SINGLE, C, K, KB))
     b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
     k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
     da_on_k_at = packed(da_on_k_ptr, chunk, C, C)
-    if is_gentle(upto_at, RANGE, C, K, KB):
-        dq, da = readers_level(
-            dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, 0, True, BEFORE, SINGLE, C, K, KB,
-            PRECISION,
-        )  # fmt: skip
-    else:
-        for level in tl.range(0, LEVELS):
-            dq, da = readers_level(
-                dq, da, b, k, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level, False, BEFORE, SINGLE, C,
-                K, KB, PRECISION,
-            )  # fmt: skip
-    if not BEFORE:
-        dq += own_pairs(tl.load(dq_on_b_at), C) * b.to(tl.float32)
+    if GENTLE:
+        pivot = 0.5 * load_whole(upto_at, C, K, KB)
+        written = tl.exp2(pivot - load_upto(upto_at, False, C, K, KB))
+        b_writes = rescaled(b, written)
+        dq = tl.dot(tl.load(dq_on_b_at), b_writes, dq * tl.exp2(pivot), input_precision=PRECISION)
+        da = tl.dot(tl.load(da_on_b_at), b_writes, da * tl.exp2(pivot), input_precision=PRECISION)
         if not SINGLE:
-            dq += own_pairs(tl.load(dq_on_k_at), C) * k.to(tl.float32)
+            k_writes = rescaled(k, written)
+            dq = tl.dot(tl.load(dq_on_k_at), k_writes, dq, input_precision=PRECISION)
+            da = tl.dot(tl.load(da_on_k_at), k_writes, da, input_precision=PRECISION)
+        dq *= tl.exp2(load_upto(upto_at, BEFORE, C, K, KB) - pivot)
+        da *= tl.exp2(load_upto(upto_at, not SINGLE, C, K, KB) - pivot)
+    else:
+        dq *= tl.exp2(load_upto(upto_at, BEFORE, C, K, KB))
+        da *= tl.exp2(load_upto(upto_at, not SINGLE, C, K, KB))
+        for level in tl.range(0, LEVELS):
+            reads, writes, pairs = roles(level, C)
+            pivot = load_pivot(upto_at, level, C, K, KB)
+            written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+            b_writes = rescaled(b, written)
+            dq_near = tl.dot(near(dq_on_b_at, pairs), b_writes, input_precision=PRECISION)
+            da_near = tl.dot(near(da_on_b_at, pairs), b_writes, input_precision=PRECISION)
+            if not SINGLE:
+                k_writes = rescaled(k, written)
+                dq_near = tl.dot(near(dq_on_k_at, pairs), k_writes, dq_near, input_precision=PRECISION)
+                da_near = tl.dot(near(da_on_k_at, pairs), k_writes, da_near, input_precision=PRECISION)
+            dq += dq_near * decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads)
+            da += da_near * decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads)
+        if not BEFORE:
+            dq += own_pairs(tl.load(dq_on_b_at), C) * b.to(tl.float32)
+            if not SINGLE:
+                dq += own_pairs(tl.load(dq_on_k_at), C) * k.to(tl.float32)
     dq *= scale
     store_rows(dq_ptr + base, dq, start, H * K, T, C, KB, KB)
     store_rows(da_ptr + base, da, start, H * K, T, C, KB, KB)
@@ -186,8 +165,9 @@ def readers_back(
 def writers_back(
     q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, v_ptr, seen_ptr, states_ptr, dstates_ptr,
     dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, dk_ptr, db_ptr, ddecay_ptr, H, T, scale,
-    BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr,
-    C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
+    GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dk, db and the log decays' gradient, (B, T, H, K), for a block of channels of one chunk.
 
@@ -203,6 +183,9 @@ def writers_back(
     head = chunk // chunks
     token = (head // H).to(tl.int64) * T * H + head % H
     base = token * K + block * KB
+    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
+    if is_gentle(upto_at, RANGE, C, K, KB) != GENTLE:
+        return
     deep = block * KB + tl.arange(0, KB)[:, None]
     ends_ptr = states_ptr + (head * (chunks + 1) + chunk % chunks + 1).to(tl.int64) * (K * V)
     dstates_ptr += chunk.to(tl.int64) * (K * V)
@@ -218,31 +201,43 @@ def writers_back(
         if not SINGLE:
             v = load_rows(v_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
             dk = tl.dot(v, tl.trans(dstate), dk, input_precision=PRECISION)
-    upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
-    to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
-    db *= to_end
-    dk *= to_end
     q = rescaled(load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True), scale)
     a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
     da_on_k_at = packed(da_on_k_ptr, chunk, C, C)
-    if is_gentle(upto_at, RANGE, C, K, KB):
-        db, dk = writers_level(
-            db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, 0, True, BEFORE, SINGLE, C, K, KB,
-            PRECISION,
-        )  # fmt: skip
-    else:
-        for level in tl.range(0, LEVELS):
-            db, dk = writers_level(
-                db, dk, q, a, upto_at, dq_on_b_at, dq_on_k_at, da_on_b_at, da_on_k_at, level, False, BEFORE, SINGLE, C,
-                K, KB, PRECISION,
-            )  # fmt: skip
-    if not BEFORE:
-        db += own_pairs(tl.load(dq_on_b_at), C) * q.to(tl.float32)
+    if GENTLE:
+        pivot = 0.5 * load_whole(upto_at, C, K, KB)
+        q_reads = rescaled(q, tl.exp2(load_upto(upto_at, BEFORE, C, K, KB) - pivot))
+        a_reads = rescaled(a, tl.exp2(load_upto(upto_at, not SINGLE, C, K, KB) - pivot))
+        db = tl.dot(tl.trans(tl.load(dq_on_b_at)), q_reads, db * tl.exp2(pivot), input_precision=PRECISION)
+        db = tl.dot(tl.trans(tl.load(da_on_b_at)), a_reads, db, input_precision=PRECISION)
+        written = tl.exp2(pivot - load_upto(upto_at, False, C, K, KB))
+        db *= written
         if not SINGLE:
-            dk += own_pairs(tl.load(dq_on_k_at), C) * q.to(tl.float32)
+            dk = tl.dot(tl.trans(tl.load(dq_on_k_at)), q_reads, dk * tl.exp2(pivot), input_precision=PRECISION)
+            dk = tl.dot(tl.trans(tl.load(da_on_k_at)), a_reads, dk, input_precision=PRECISION)
+            dk *= written
+    else:
+        to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
+        db *= to_end
+        dk *= to_end
+        for level in tl.range(0, LEVELS):
+            reads, writes, pairs = roles(level, C)
+            pivot = load_pivot(upto_at, level, C, K, KB)
+            q_reads = rescaled(q, decayed(load_upto(upto_at, BEFORE, C, K, KB) - pivot, reads))
+            a_reads = rescaled(a, decayed(load_upto(upto_at, not SINGLE, C, K, KB) - pivot, reads))
+            written = decayed(pivot - load_upto(upto_at, False, C, K, KB), writes)
+            db_near = tl.dot(tl.trans(near(dq_on_b_at, pairs)), q_reads, input_precision=PRECISION)
+            db += written * tl.dot(tl.trans(near(da_on_b_at, pairs)), a_reads, db_near, input_precision=PRECISION)
+            if not SINGLE:
+                dk_near = tl.dot(tl.trans(near(dq_on_k_at, pairs)), q_reads, input_precision=PRECISION)
+                dk += written * tl.dot(tl.trans(near(da_on_k_at, pairs)), a_reads, dk_near, input_precision=PRECISION)
+        if not BEFORE:
+            db += own_pairs(tl.load(dq_on_b_at), C) * q.to(tl.float32)
+            if not SINGLE:
+                dk += own_pairs(tl.load(dq_on_k_at), C) * q.to(tl.float32)
     store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
     change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True)
     change -= db * load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)

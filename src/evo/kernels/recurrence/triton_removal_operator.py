@@ -76,11 +76,12 @@ def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) ->
     made = Prepared(upto, left, query, reader, key, writer, inverse, mixed, on_k, on_b)
     blocks = K // min(K, 64)
     triton_removal.run_decay[(B * H * chunks * blocks,)](log_decay, upto, left, H, T, K, K // blocks, C, num_warps=4)
-    triton_removal.prepare[(B * H * chunks,)](
-        q, k, a, b, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale,
-        before, single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
-        num_warps=sizes.warps, num_stages=1,
-    )  # fmt: skip
+    for gentle in (True, False):
+        triton_removal.prepare[(B * H * chunks,)](
+            q, k, a, b, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale, gentle, before,
+            single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
+            num_warps=sizes.warps, num_stages=1,
+        )  # fmt: skip
     return made
 
 
@@ -153,18 +154,21 @@ def recur_removal_backward(
     launch["num_stages"] = 1
     triton_removal_gradients.values_back[(B * H * chunks,)](
         do, v, seen, dseen, dstates, made.key, made.inverse, made.mixed, made.on_k, dv, dsolved, *pairs, H, T,
-        single, K, V, sizes.columns, C, exact, **launch,
+        before, single, K, V, sizes.columns, C, exact, **launch,
     )  # fmt: skip
     grid = (B * H * chunks * (K // sizes.channels),)
     how = (
         before, single, K, V, sizes.channels, sizes.columns, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, exact,
     )  # fmt: skip
-    triton_removal_gradients.readers_back[grid](
-        q, k, a, b, made.upto, do, dsolved, states, *pairs, dq, da, ddecay, H, T, scale, *how, **launch
-    )
-    triton_removal_gradients.writers_back[grid](
-        q, k, a, b, made.upto, v, seen, states, dstates, *pairs, dq, da, dk, db, ddecay, H, T, scale, *how, **launch
-    )
+    for gentle in (True, False):
+        launch = {"num_warps": sizes.warps, "num_stages": 2, "maxnreg": 168 if gentle else None}
+        triton_removal_gradients.readers_back[grid](
+            q, k, a, b, made.upto, do, dsolved, states, *pairs, dq, da, ddecay, H, T, scale, gentle, *how, **launch
+        )
+        triton_removal_gradients.writers_back[grid](
+            q, k, a, b, made.upto, v, seen, states, dstates, *pairs, dq, da, dk, db, ddecay, H, T, scale, gentle, *how,
+            **launch,
+        )  # fmt: skip
     return dq, dk, dv, da, db, ddecay, dinitial
 
 
