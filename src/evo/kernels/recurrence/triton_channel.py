@@ -5,7 +5,7 @@ With G the running sum of log decays (base 2), A[t, s] = sum_k x[t, k] exp(G[t, 
 2 ** level tokens that do not, and the rest is made by halves: a block of 2h tokens is two blocks of h and the square
 between them, a matmul about the pivot where the first half ends, which takes exponentials of non-positive numbers only.
 Sums of log decays between two tokens are matmuls with zeros and ones there: differences of long sums would cancel.
-Kernels with STRONG are for such chunks alone; the others, nearly all, do not pay for them in registers.
+Such chunks (STRONG) have code of their own, so that the others, nearly all, do not pay for them in registers.
 """
 
 import triton
@@ -82,34 +82,24 @@ def chunk_of(program, H, T, C: tl.constexpr):
     return b, h, chunk * C, (b * H + h) * chunks + chunk
 
 
-@triton.jit(do_not_specialize=["T"])
-def operands(
-    q_ptr, k_ptr, decay_ptr, bonus_ptr, reader_ptr, writer_ptr, left_ptr, scores_ptr, worst_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, g_b, g_t, g_h, H, T, scale,
+@triton.jit
+def chunk_operands(
+    q_at, k_at, decay_at, bonus_at, reader_at, writer_at, left_at, scores_at, q_t, k_t, g_t, H, start, T, scale,
     STRONG: tl.constexpr, BONUS: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr,
     LEVELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What a walk reads of each chunk: scaled queries as they read the state that enters it and keys as they are left
-    in the one that leaves, both dense (B, T, H, K); its decay (B, H, chunks, K), float32; scores (B, H, chunks, C, C).
-
-    With a bonus u a query reads the state before its own step, and the diagonal is scale sum_k q u k (RWKV-6).
-    Without STRONG also worst (B, H, chunks), the most that a channel decays; with it, chunks in range are left alone.
-    """
-    b, h, start, number = chunk_of(tl.program_id(0), H, T, C)
+    """One chunk of `operands`, in range or STRONG; pointers to its head. Returns the most that a channel decays."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
-    dtype: tl.constexpr = q_ptr.dtype.element_ty
-    if STRONG:  # noqa: SIM102 (only one of the two is known when this is compiled)
-        if tl.load(worst_ptr + number) >= -LOG2_RANGE:
-            return
+    dtype: tl.constexpr = q_at.dtype.element_ty
     scores = tl.zeros([C, C], tl.float32)
     worst = tl.zeros([KB], tl.float32)
     for first in tl.range(0, K, KB):
         cols = first + tl.arange(0, KB)
         wide = K - first
-        q = load_rows(q_ptr + b * q_b + h * q_h + first, start, q_t, T, C, wide, KB, True).to(tl.float32) * scale
-        k = load_rows(k_ptr + b * k_b + h * k_h + first, start, k_t, T, C, wide, KB, True).to(tl.float32)
-        step = load_steps(decay_ptr + b * g_b + h * g_h + first, start, g_t, T, C, wide, KB)
+        q = load_rows(q_at + first, start, q_t, T, C, wide, KB, True).to(tl.float32) * scale
+        k = load_rows(k_at + first, start, k_t, T, C, wide, KB, True).to(tl.float32)
+        step = load_steps(decay_at + first, start, g_t, T, C, wide, KB)
         upto = tl.cumsum(step, 0)
         whole = tl.sum(step, 0)
         before = upto - step if BONUS else upto
@@ -117,10 +107,9 @@ def operands(
         if STRONG:
             before = running(step, row, col, LEVELS, BONUS)
             after = summed(col > row, step)
-        base = (b * T * H + h) * K + first
-        store_rows(reader_ptr + base, q * tl.exp2(before), start, H * K, T, C, wide, KB)
-        store_rows(writer_ptr + base, k * tl.exp2(after), start, H * K, T, C, wide, KB)
-        tl.store(left_ptr + number * K + cols, tl.exp2(whole), mask=cols < K)
+        store_rows(reader_at + first, q * tl.exp2(before), start, H * K, T, C, wide, KB)
+        store_rows(writer_at + first, k * tl.exp2(after), start, H * K, T, C, wide, KB)
+        tl.store(left_at + cols, tl.exp2(whole), mask=cols < K)
         worst = tl.minimum(worst, whole)
         if STRONG:
             level = safe_level(step, LEVELS)
@@ -138,8 +127,41 @@ def operands(
                 square = tl.dot((q * late).to(dtype), tl.trans((k * early).to(dtype)), input_precision=PRECISION)
                 scores += tl.where(same_block(row, col, above + 1), square, 0.0)
         if BONUS:
-            bonus = tl.load(bonus_ptr + h * K + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
+            bonus = tl.load(bonus_at + cols, mask=cols < K, other=0.0).to(tl.float32)[None, :]
             scores += tl.where(row == col, tl.sum(q * bonus * k, 1)[:, None], 0.0)
-    tl.store(scores_ptr + number * C * C + row * C + col, scores.to(dtype))
-    if not STRONG:
-        tl.store(worst_ptr + number, tl.min(worst, 0))
+    tl.store(scores_at + row * C + col, scores.to(dtype))
+    return tl.min(worst, 0)
+
+
+@triton.jit(do_not_specialize=["T"])
+def operands(
+    q_ptr, k_ptr, decay_ptr, bonus_ptr, reader_ptr, writer_ptr, left_ptr, scores_ptr, worst_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, g_b, g_t, g_h, H, T, scale,
+    BONUS: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What a walk reads of each chunk: scaled queries as they read the state that enters it and keys as they are left
+    in the one that leaves, both dense (B, T, H, K); its decay (B, H, chunks, K), float32; scores (B, H, chunks, C, C);
+    and worst (B, H, chunks), the most that a channel decays, by which a chunk is out of range and made anew.
+
+    With a bonus u a query reads the state before its own step, and the diagonal is scale sum_k q u k (RWKV-6).
+    """
+    b, h, start, number = chunk_of(tl.program_id(0), H, T, C)
+    q_at = q_ptr + b * q_b + h * q_h
+    k_at = k_ptr + b * k_b + h * k_h
+    decay_at = decay_ptr + b * g_b + h * g_h
+    bonus_at = bonus_ptr + h * K if BONUS else bonus_ptr
+    base = (b * T * H + h) * K
+    scores_at = scores_ptr + number * C * C
+    left_at = left_ptr + number * K
+    worst = chunk_operands(
+        q_at, k_at, decay_at, bonus_at, reader_ptr + base, writer_ptr + base, left_at, scores_at, q_t, k_t, g_t, H,
+        start, T, scale, False, BONUS, K, KB, C, LEVELS, PRECISION,
+    )  # fmt: skip
+    tl.store(worst_ptr + number, worst)
+    if worst < -LOG2_RANGE:
+        tl.debug_barrier()
+        chunk_operands(
+            q_at, k_at, decay_at, bonus_at, reader_ptr + base, writer_ptr + base, left_at, scores_at, q_t, k_t, g_t, H,
+            start, T, scale, True, BONUS, K, KB, C, LEVELS, PRECISION,
+        )  # fmt: skip

@@ -17,30 +17,18 @@ from evo.kernels.recurrence.triton_channel import (
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
-@triton.jit(do_not_specialize=["T"])
-def gradients(
-    q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, worst_ptr, states_ptr, dstates_ptr,
-    dq_ptr, dk_ptr, ddecay_ptr, dbonus_ptr,
+@triton.jit
+def chunk_gradients(
+    q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, states_ptr, dstates_ptr, dq_ptr, dk_ptr, ddecay_ptr, dbonus_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, g_b, g_t, g_h, H, T, scale,
-    STRONG: tl.constexpr, BONUS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VP: tl.constexpr,
-    C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr,
+    b, h, start, number, first, STRONG: tl.constexpr, BONUS: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    KB: tl.constexpr, VP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq, dk and dlog_decay, dense (B, T, H, K), and dbonus (B, H, chunks, K), of a block of channels of a chunk.
-
-    `states` enter the chunk, `dstates` are the gradients of those that leave it: both (B, H, chunks, K, V).
-    A step's log decay scales all that was written before it and is read after it: the sum, from the step to the end,
-    of q dq - k dk. What lies beyond the chunk adds the leaving state times its gradient.
-    `worst` is that of `operands`; STRONG kernels do the chunks out of range, the others the rest.
-    """
-    blocks: tl.constexpr = (K + KB - 1) // KB
-    first = tl.program_id(0) % blocks * KB
-    b, h, start, number = chunk_of(tl.program_id(0) // blocks, H, T, C)
+    """One chunk of `gradients`, in range or STRONG."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
     deep = tl.arange(0, VP)[None, :]
     dtype: tl.constexpr = q_ptr.dtype.element_ty
-    if (tl.load(worst_ptr + number) >= -LOG2_RANGE) == STRONG:
-        return
     v = load_rows(v_ptr + b * v_b + h * v_h, start, v_t, T, C, V, VP, True)
     do = load_rows(do_ptr + b * do_b + h * do_h, start, do_t, T, C, V, VP, True)
     dscores = tl.dot(do, tl.trans(v), input_precision=PRECISION)
@@ -98,3 +86,35 @@ def gradients(
     if BONUS:
         change -= by_query
     store_rows(ddecay_ptr + base, change, start, H * K, T, C, wide, KB)
+
+
+@triton.jit(do_not_specialize=["T"])
+def gradients(
+    q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, worst_ptr, states_ptr, dstates_ptr,
+    dq_ptr, dk_ptr, ddecay_ptr, dbonus_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, g_b, g_t, g_h, H, T, scale,
+    BONUS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VP: tl.constexpr,
+    C: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dq, dk and dlog_decay, dense (B, T, H, K), and dbonus (B, H, chunks, K), of a block of channels of a chunk.
+
+    `states` enter the chunk, `dstates` are the gradients of those that leave it: both (B, H, chunks, K, V).
+    A step's log decay scales all that was written before it and is read after it: the sum, from the step to the end,
+    of q dq - k dk. What lies beyond the chunk adds the leaving state times its gradient.
+    `worst` is that of `operands`: the chunks that it calls out of range have code of their own.
+    """
+    blocks: tl.constexpr = (K + KB - 1) // KB
+    first = tl.program_id(0) % blocks * KB
+    b, h, start, number = chunk_of(tl.program_id(0) // blocks, H, T, C)
+    if tl.load(worst_ptr + number) >= -LOG2_RANGE:
+        chunk_gradients(
+            q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, states_ptr, dstates_ptr, dq_ptr, dk_ptr, ddecay_ptr,
+            dbonus_ptr, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, g_b, g_t, g_h, H, T, scale,
+            b, h, start, number, first, False, BONUS, K, V, KB, VP, C, LEVELS, PRECISION,
+        )  # fmt: skip
+    else:
+        chunk_gradients(
+            q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, states_ptr, dstates_ptr, dq_ptr, dk_ptr, ddecay_ptr,
+            dbonus_ptr, q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, g_b, g_t, g_h, H, T, scale,
+            b, h, start, number, first, True, BONUS, K, V, KB, VP, C, LEVELS, PRECISION,
+        )  # fmt: skip

@@ -37,12 +37,11 @@ def recur_channel(
     if B * H == 0 or T == 0:
         return o, final.zero_() if initial is None else final.copy_(initial), reader, writer, left, scores, worst
     chunks, C = scores.shape[2:4]
-    for strong in (False, True):
-        operands[(B * H * chunks,)](
-            q, k, log_decay, bonus, reader, writer, left, scores, worst, *q.stride()[:3], *k.stride()[:3],
-            *log_decay.stride()[:3], H, T, scale, strong, bonus is not None, K, CHANNELS, C, C.bit_length() - 1,
-            precision(v.dtype), num_warps=4, num_stages=1, maxnreg=REGISTERS,
-        )  # fmt: skip
+    operands[(B * H * chunks,)](
+        q, k, log_decay, bonus, reader, writer, left, scores, worst, *q.stride()[:3], *k.stride()[:3],
+        *log_decay.stride()[:3], H, T, scale, bonus is not None, K, CHANNELS, C, C.bit_length() - 1,
+        precision(v.dtype), num_warps=4, num_stages=1, maxnreg=REGISTERS,
+    )  # fmt: skip
     _walk(reader, writer, v, left, scores, initial, out=o, final=final)
     return o, final, reader, writer, left, scores, worst
 
@@ -99,13 +98,12 @@ def recur_channel_backward(
     states, dstates = (_empty(v, B, H, chunks, K, V) for _ in range(2))
     _walk(None, writer, v, left, None, initial, states=states)
     _walk(writer, reader, do, left, scores, dfinal, out=dv, states=dstates, final=dinitial, back=True)
-    for strong in (False, True):
-        gradients[(B * H * chunks * -(-K // CHANNELS),)](
-            q, k, v, do, log_decay, bonus, worst, states, dstates, dq, dk, ddecay, dbonus, *q.stride()[:3],
-            *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *log_decay.stride()[:3], H, T, scale, strong,
-            bonus is not None, K, V, CHANNELS, padded(V), C, C.bit_length() - 1, precision(v.dtype),
-            num_warps=8 if v.dtype == torch.float32 else 4, num_stages=1, maxnreg=REGISTERS,
-        )  # fmt: skip
+    gradients[(B * H * chunks * -(-K // CHANNELS),)](
+        q, k, v, do, log_decay, bonus, worst, states, dstates, dq, dk, ddecay, dbonus, *q.stride()[:3],
+        *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *log_decay.stride()[:3], H, T, scale, bonus is not None,
+        K, V, CHANNELS, padded(V), C, C.bit_length() - 1, precision(v.dtype),
+        num_warps=8 if v.dtype == torch.float32 else 4, num_stages=1, maxnreg=REGISTERS,
+    )  # fmt: skip
     return dq, dk, dv, ddecay, dbonus if bonus is None else dbonus.sum((0, 2)), dinitial
 
 
