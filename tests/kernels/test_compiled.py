@@ -113,7 +113,7 @@ def test_recurrence_compiles(shared_bytes, dim):
         launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0, True)
-    delta.errors_back._init_fn(x, x, x, gates, gates, *prepared, errors, None, 1.0)
+    delta.errors_back._init_fn(x, x, x, gates, gates, *prepared, None, 1.0)
     delta.keys_back._init_fn(x, x, x, x, errors, gates, gates, states, states, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
     _, _, *made = channel.recur_channel._init_fn(x, x, x, x.float(), bonus, None, 1.0)

@@ -114,7 +114,7 @@ def test_wide_and_odd_heads(decay, update, dtype):
 @pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dim", [64, 128, 256])
-@pytest.mark.parametrize(("decay", "update"), [("channel", "delta"), ("channel", "removal")])
+@pytest.mark.parametrize(("decay", "update"), [("token", "delta"), ("channel", "delta"), ("channel", "removal")])
 def test_benchmarked_heads(decay, update, dim, dtype):
     """The head dims that the benchmark times, and the widest."""
     check(*draw(decay, update, B=1, T=200, H=3, K=dim, V=dim, dtype=dtype), exact="chunked")
@@ -167,6 +167,15 @@ def test_empty_batches_and_sequences(decay, update, B, T):
     torch.testing.assert_close(state, parts["initial_state_BHKV"])
     (given,) = torch.autograd.grad(state.sum(), [parts["initial_state_BHKV"]])
     torch.testing.assert_close(given, torch.ones_like(given))
+
+
+def test_a_beta_of_zero_has_a_gradient():
+    """Steps that write nothing still say what writing would have done."""
+    inputs, parts = draw("channel", "delta", T=40)
+    del parts["log_decay"]
+    with torch.no_grad():
+        parts["beta_BTH"][:, ::3] = 0.0
+    check(inputs, parts)
 
 
 def test_without_gradients_nothing_is_kept():

@@ -137,17 +137,13 @@ def forward(
 
 @triton.jit(do_not_specialize=["T"])
 def errors_back(
-    q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, error_ptr, dfinal_ptr,
-    dv_ptr, dots_ptr, dstates_ptr, dinitial_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, heads_in_all, scale,
+    q_ptr, k_ptr, do_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, reader_ptr, dfinal_ptr,
+    dv_ptr, dstates_ptr, dinitial_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, scale,
     DECAY: tl.constexpr, DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
     C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dv (B, T, H, V), dots (V blocks, B, H, T) = dv · error, and the gradients of the state after every chunk,
-    (B, H, chunks, K, V), and of the initial state.
-
-    `error` has the strides of dv. The gradient of beta is dots / beta, since dv = beta times the gradient of beta E.
-    """
+    """dv (B, T, H, V), and the gradients of the states after the chunks (B, H, chunks, K, V) and of the initial one."""
     blocks: tl.constexpr = (V + VB - 1) // VB
     block = tl.program_id(0) % blocks
     head = tl.program_id(0) // blocks
@@ -171,7 +167,6 @@ def errors_back(
         q = load_rows(q_ptr + b * q_b + h * q_h, start, q_t, T, C, K, KP, True)
         here = (head * chunks + chunk) * C
         reader = load_rows(reader_ptr, here, K, here + C, C, K, KP, KP != K)
-        error = load_rows(error_ptr + b * dv_b + h * dv_h + block * VB, start, dv_t, T, C, wide, VB, True)
         inverse = tl.load(packed(inverse_ptr, head * chunks + chunk, C, C))
         scores = tl.load(packed(scores_ptr, head * chunks + chunk, C, C))
         beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
@@ -187,6 +182,4 @@ def errors_back(
         dstate = tl.dot(tl.trans(reader), written, dstate, input_precision=PRECISION)
         dv = tl.dot(tl.trans(inverse), written, input_precision=PRECISION)
         store_rows(dv_ptr + b * dv_b + h * dv_h + block * VB, dv, start, dv_t, T, C, wide, VB)
-        dots = tl.sum(dv * error.to(tl.float32), 1)
-        tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
     tl.store(dinitial_ptr + state_at, dstate, mask=kept)

@@ -76,7 +76,7 @@ def writers_back(
     DECAY: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dk (B, T, H, K), `add` and what the writers add; dots (K blocks, B, H, T), k times the writers' share."""
+    """dk (B, T, H, K), `add` and what the writers add; dots (K blocks, B, H, T), the gradient of beta."""
     chunks = tl.cdiv(T, C)
     blocks: tl.constexpr = K // KB
     block = tl.program_id(0) % blocks
@@ -108,8 +108,9 @@ def writers_back(
     of_query = (of_query * pairs * scale).to(k.dtype)
     of_key = tl.where(later, of_key * -pairs, 0.0).to(k.dtype)
     dk = tl.dot(of_query, q, dk * tl.exp2(tl.sum(step, 0) - upto)[:, None], input_precision=PRECISION)
-    dk = tl.dot(of_key, k, dk, input_precision=PRECISION) * beta[:, None]
+    dk = tl.dot(of_key, k, dk, input_precision=PRECISION)
     dots = tl.sum(dk * k.to(tl.float32), 1)
     tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
+    dk *= beta[:, None]
     dk += load_rows(add_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True).to(tl.float32)
     store_rows(dk_ptr + token * K + block * KB, dk, start, H * K, T, C, KB, KB)

@@ -10,8 +10,6 @@ from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind,
 from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient, step_gradients
 from evo.kernels.triton_support import aligned, is_interpreting, padded
 
-TINY = 1e-12
-
 
 def _sizes(k: Tensor, v: Tensor) -> Blocks:
     """Chunks of 64 tokens only for heads of 64 or more: of narrower tiles Triton 3.6 makes wrong products on Hopper."""
@@ -33,7 +31,7 @@ def recur_delta(
     errors (B, T, H, V) and the states before every chunk of C tokens (B, H, chunks, K, V); and what
     `triton_delta.prepare` makes, inverses and scores (B, H, chunks, C, C), readers (B, H, chunks, C, K).
 
-    K and V are powers of two; beta is never zero here.
+    K and V are powers of two.
     """
     q, k, v, beta = aligned(q), aligned(k), aligned(v), beta.contiguous()
     B, T, H, K = q.shape
@@ -75,36 +73,34 @@ def _(q, k, v, beta, log_decay, initial, scale, keep):
 @torch.library.custom_op("evo::recur_delta_errors_back", mutates_args=())
 def errors_back(
     do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, scores: Tensor,
-    readers: Tensor, errors: Tensor, dfinal: Tensor | None, scale: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dv (B, T, H, V), dv · error (B, H, T) and the gradients of the states after the chunks, (B, H, chunks, K, V), and
-    of the initial state, (B, H, K, V) float32."""
-    q, k, do, beta, errors = aligned(q), aligned(k), aligned(do), beta.contiguous(), errors.contiguous()
+    readers: Tensor, dfinal: Tensor | None, scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """dv (B, T, H, V) and the gradients of the states after the chunks, (B, H, chunks, K, V), and of the initial state,
+    (B, H, K, V) float32."""
+    q, k, do, beta = aligned(q), aligned(k), aligned(do), beta.contiguous()
     B, T, H, K = q.shape
     V, sizes = do.shape[3], _sizes(k, do)
     dv = torch.empty(do.shape, dtype=do.dtype, device=do.device)
-    dots = torch.empty(-(-V // sizes.ZB), B, H, T, dtype=torch.float32, device=do.device)
     dinitial = torch.empty(B, H, K, V, dtype=torch.float32, device=do.device)
     dstates = torch.empty(B, H, inverses.shape[2], K, V, dtype=do.dtype, device=do.device)
     if dv.numel() == 0:
-        return dv, dots.sum(0), dstates, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
+        return dv, dstates, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
     log_decay, dfinal = dense(log_decay), dense(dfinal)
     triton_delta.errors_back[(B * H * -(-V // sizes.ZB),)](
-        q, k, do, beta, log_decay, inverses, scores, readers, errors, dfinal, dv, dots, dstates, dinitial,
-        *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, B * H, scale,
+        q, k, do, beta, log_decay, inverses, scores, readers, dfinal, dv, dstates, dinitial,
+        *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, scale,
         decay_kind(log_decay), dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
-    return dv, dots.sum(0), dstates, dinitial
+    return dv, dstates, dinitial
 
 
 @errors_back.register_fake
-def _(do, q, k, beta, log_decay, inverses, scores, readers, errors, dfinal, scale):
-    B, T, H, K = q.shape
-    dots = do.new_empty(B, H, T, dtype=torch.float32)
+def _(do, q, k, beta, log_decay, inverses, scores, readers, dfinal, scale):
+    B, _, H, K = q.shape
     V = do.shape[3]
     dstates = do.new_empty(B, H, inverses.shape[2], K, V)
-    return do.new_empty(do.shape), dots, dstates, do.new_empty(B, H, K, V, dtype=torch.float32)
+    return do.new_empty(do.shape), dstates, do.new_empty(B, H, K, V, dtype=torch.float32)
 
 
 @torch.library.custom_op("evo::recur_delta_keys_back", mutates_args=())
@@ -112,16 +108,16 @@ def keys_back(
     do: Tensor, q: Tensor, k: Tensor, dv: Tensor, errors: Tensor, beta: Tensor, log_decay: Tensor | None,
     states: Tensor, dstates: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk (B, T, H, K), and of every step q dq + k dk as a reader, and k dk as a writer, (B, H, T) float32."""
+    """dq, dk (B, T, H, K), and of every step q dq + k dk as a reader, and dbeta, (B, H, T) float32."""
     do, q, k, dv, errors, beta = (x.contiguous() for x in (do, q, k, dv, errors, beta))
     B, T, H, K = q.shape
     V, C = do.shape[3], _sizes(k, do).C
     widest = 32 if do.dtype == torch.float32 else 64
     KB, VB = min(K, widest), min(V, widest)
     dq, dk, of_readers = (torch.empty(B, T, H, K, dtype=q.dtype, device=q.device) for _ in range(3))
-    read, written = (torch.empty(K // KB, B, H, T, dtype=torch.float32, device=q.device) for _ in range(2))
+    read, dbeta = (torch.empty(K // KB, B, H, T, dtype=torch.float32, device=q.device) for _ in range(2))
     if q.numel() == 0:
-        return dq, dk, read.sum(0), written.sum(0)
+        return dq, dk, read.sum(0), dbeta.sum(0)
     log_decay = dense(log_decay)
     how = decay_kind(log_decay), K, V, KB, VB, C, precision(do.dtype)
     grid = (B * H * -(-T // C) * (K // KB),)
@@ -130,10 +126,10 @@ def keys_back(
         num_warps=4, num_stages=1,
     )  # fmt: skip
     triton_delta_gradients.writers_back[grid](
-        q, k, do, dv, errors, beta, log_decay, dstates, of_readers, dk, written, H, T, B * H, scale, *how,
+        q, k, do, dv, errors, beta, log_decay, dstates, of_readers, dk, dbeta, H, T, B * H, scale, *how,
         num_warps=4, num_stages=1,
     )  # fmt: skip
-    return dq, dk, read.sum(0), written.sum(0)
+    return dq, dk, read.sum(0), dbeta.sum(0)
 
 
 @keys_back.register_fake
@@ -155,21 +151,21 @@ def _backward(ctx, do, dfinal, *_):
     q, k, v, beta, log_decay, initial, final, errors, states, *prepared = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
     scale = ctx.scale
-    dv, dots_BHT, dstates, dinitial = errors_back(do, q, k, beta, log_decay, *prepared, errors, dfinal, scale)
-    dq, dk, read, written = keys_back(do, q, k, dv, errors, beta, log_decay, states, dstates, scale)
+    dv, dstates, dinitial = errors_back(do, q, k, beta, log_decay, *prepared, dfinal, scale)
+    dq, dk, read, dbeta = keys_back(do, q, k, dv, errors, beta, log_decay, states, dstates, scale)
     ddecay = None
     if log_decay is not None and ctx.needs_input_grad[4]:
         if log_decay.ndim == 3:
             at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
+            written = dbeta * beta.transpose(1, 2)
             ddecay = step_gradients(read, written, at_end, False).to(log_decay.dtype)
         else:
             flipped = None if initial is None else initial.transpose(2, 3)
             sums, aged = aged_dots(do, errors, k, log_decay, beta, q, flipped, False, False)
             reads, _ = aged_dots(dv, errors, k, log_decay, beta, k, flipped, True, False)
             ddecay = rate_gradient(aged, sums * scale - reads, dfinal, log_decay)
-    dbeta = (dots_BHT.transpose(1, 2) / beta.float()).to(beta.dtype)
     dinitial = None if initial is None else dinitial.to(initial.dtype)
-    return dq, dk, dv, dbeta, ddecay, dinitial, None, None
+    return dq, dk, dv, dbeta.transpose(1, 2).to(beta.dtype), ddecay, dinitial, None, None
 
 
 recur_delta.register_autograd(_backward, setup_context=_save)
@@ -179,7 +175,5 @@ def run(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """o and the final state. A beta of exactly zero becomes 1e-12, so that its gradient can be read from beta E."""
-    beta = beta.float()
-    beta = torch.where(beta.abs() < TINY, beta + TINY, beta)
+    """o and the final state."""
     return recur_delta(q, k, v, beta, log_decay, initial, scale, keep)[:2]
