@@ -11,7 +11,7 @@ from evo.kernels.recurrence.triton_channel_walk import walk
 from evo.kernels.recurrence.triton_launch import blocks_for, dense, precision, walk_blocks
 from evo.kernels.triton_support import aligned, padded
 
-# Narrower tiles of channels take Triton 3.6 to wrong code on Hopper: illegal addresses, wrong gradients.
+# Narrower tiles of channels took Triton 3.6 to illegal addresses on Hopper.
 CHANNELS = 64
 # All there are. Left alone, ptxas 12.8 takes the float32 gradients to 32 registers and 10 kB of spills.
 REGISTERS = 255
