@@ -89,6 +89,8 @@ def test_opcheck_passes(call):
 MODELS = {
     "attention": lambda q, k, v: attend(q, k, v, stencil=Stencil("window", 9), backend="triton"),
     "recurrence": lambda q, k, v: recur(q, k, v, backend="triton")[0],
+    "delta": lambda q, k, v: recur(q, k, v, beta_BTH=torch.sigmoid(v[..., 0]), backend="triton")[0],
+    "removal": lambda q, k, v: recur(q, k, v, removal=(-k, 0.5 * k), backend="triton")[0],
 }
 
 
