@@ -117,6 +117,14 @@ def test_benchmarked_heads(decay, update, dtype):
     check(*draw(decay, update, B=8, T=300, H=16, K=128, V=128, dtype=dtype), exact="chunked")
 
 
+@pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
+@pytest.mark.parametrize(("decay", "update"), MEMBERS)
+def test_the_widest_heads(decay, update):
+    """256 channels, many heads and few."""
+    for B, H in ((1, 2), (4, 16)):
+        check(*draw(decay, update, B=B, T=150, H=H, K=256, V=256, dtype=torch.bfloat16), exact="chunked")
+
+
 @pytest.mark.parametrize(("decay", "update"), [m for m in MEMBERS if m[0] != "none"])
 def test_strong_decays(decay, update):
     """Log decays of -200 a step underflow to zero without a NaN."""
