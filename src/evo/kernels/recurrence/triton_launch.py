@@ -31,7 +31,7 @@ def blocks_for(depth: int, width: int, heads: int, time: int, dtype: torch.dtype
         columns //= 2
     if dtype == torch.float32:
         return Blocks(min(columns, 32), 32 if time > 16 else 16, 4, 1)
-    # A product of 64 rows and fewer than 64 columns whose operands are not pipelined is wrong code of Triton 3.6 on Hopper.
+    # Triton 3.6 makes wrong code on Hopper of products with 64 rows, fewer columns and operands that are not pipelined.
     longest = 64 if rows <= 128 else 32
     tokens = min(longest, 64 if time > 32 else 32 if time > 16 else 16)
     return Blocks(columns, tokens, 4 if rows * columns <= 4096 else 8, 2 if rows <= 128 else 1)
