@@ -167,6 +167,7 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
     def sloped(rates):
         return lambda x, b, h, t, s: x - rates[h] * (t - s)
 
+    torch._dynamo.reset()  # each case has its own score function; dynamo gives up on compiling after eight
     block_mask = create_block_mask(seen, None, None, T, T, device="cuda")
     compiled = torch.compile(flex_attention, dynamic=False)
     heads_first = lambda *xs: (x.transpose(1, 2) for x in xs)  # noqa: E731
