@@ -29,5 +29,7 @@ TABLE = Table(
         Backend("triton", run_triton, triton_reasons.reasons),
         Backend("reference", run_reference, always),
     ),
-    priority={"cpu": ("reference",), "cuda": ("triton", "reference")},
+    # The Triton kernel passes its proofs under the interpreter and compiles for Hopper, but they have not run on a GPU:
+    # until they have (`make test-gpu`), it runs only where it is asked for by name.
+    priority={"cpu": ("reference",), "cuda": ("reference",)},
 )
