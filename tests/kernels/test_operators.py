@@ -82,8 +82,36 @@ def test_opcheck_passes(call):
     """torch.library.opcheck: schema, fake implementation and autograd registration are right."""
     operator, arguments = call()
     torch.library.opcheck(
-        operator, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+        operator.traced, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
     )
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_eager_calls_go_round_the_operator_to_the_same_bytes(call):
+    """What nothing traces skips the dispatcher, with the traced operator's bytes. Second derivatives are refused."""
+    operator, arguments = call()
+    leaves = [x for x in arguments if isinstance(x, torch.Tensor) and x.requires_grad]
+
+    def answers(run):
+        found = [x for x in run(*arguments) if x.requires_grad]
+        return *found, *torch.autograd.grad(sum(torch.sin(x).sum() for x in found), leaves)
+
+    for eager, traced in zip(answers(operator), answers(operator.traced), strict=True):
+        assert torch.equal(eager, traced)
+    o = operator(*arguments)[0]
+    (first,) = torch.autograd.grad(torch.sin(o).sum(), leaves[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_stand_ins_for_tensors_are_traced():
+    """Fake tensors reach the operator's fake implementation, not the kernel."""
+    from torch._subclasses import FakeTensorMode
+
+    operator, arguments = outer_call()
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in arguments]
+        assert [x.shape for x in operator(*fakes)] == [(1, 33, 2, 16), (1, 2, 16, 16)]
 
 
 MODELS = {

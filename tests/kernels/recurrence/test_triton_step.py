@@ -138,7 +138,9 @@ class TestKernel:
 
         (q, k, v), parts = draw("token", "removal+bonus", dtype=torch.float16)
         rest = parts["log_decay"], None, *parts["removal"], parts["bonus_HK"], parts["initial_state_BHKV"]
-        torch.library.opcheck(recur_step, (q, k, v, *rest, 2, 2, 0.25), test_utils=("test_schema", "test_faketensor"))
+        torch.library.opcheck(
+            recur_step.traced, (q, k, v, *rest, 2, 2, 0.25), test_utils=("test_schema", "test_faketensor")
+        )
 
     @pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
     def test_a_captured_step_replays(self):

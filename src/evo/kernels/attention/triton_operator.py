@@ -9,6 +9,7 @@ from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_call import Call, Extras
 from evo.kernels.attention.triton_launch import empty_gradients, launch_backward, launch_forward
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import widened
 
 
@@ -23,7 +24,7 @@ def unpack(numbers: list[int]) -> Stencil:
     return Stencil(KINDS[kind], size or None, sinks, bool(causal), dilation, period or None)
 
 
-@torch.library.custom_op("evo::attention", mutates_args=())
+@operator("attention")
 def attention(
     q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None, bias: Tensor | None,
     places: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
@@ -40,7 +41,7 @@ def _(q, k, v, sink, slopes, bias, places, ids_q, ids_k, stencil, offset, scale,
     return q.new_empty(B, T, H, v.shape[3]), q.new_empty(B, H, T, dtype=torch.float32)
 
 
-@torch.library.custom_op("evo::attention_backward", mutates_args=())
+@operator("attention_backward")
 def attention_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
     slopes: Tensor | None, bias: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None, asked: list[bool],

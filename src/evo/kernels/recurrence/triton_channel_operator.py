@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.recurrence.triton_channel import operands
 from evo.kernels.recurrence.triton_channel_gradients import gradients
 from evo.kernels.recurrence.triton_channel_walk import walk
@@ -22,7 +23,7 @@ def _chunk(k: Tensor, v: Tensor) -> int:
     return blocks_for(padded(K), padded(v.shape[3]), B * H, T, v.dtype).C
 
 
-@torch.library.custom_op("evo::recur_channel", mutates_args=())
+@operator("recur_channel")
 def recur_channel(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor | None, initial: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -78,7 +79,7 @@ def _walk(x, y, z, left, scores, initial, out=None, states=None, final=None, bac
     )  # fmt: skip
 
 
-@torch.library.custom_op("evo::recur_channel_backward", mutates_args=())
+@operator("recur_channel_backward")
 def recur_channel_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor | None,
     initial: Tensor | None, reader: Tensor, writer: Tensor, left: Tensor, scores: Tensor, worst: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_delta, triton_delta_gradients
 from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, dense, precision
 from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient, step_gradients
@@ -22,7 +23,7 @@ def _sizes(k: Tensor, v: Tensor) -> Blocks:
     return Blocks(sizes.ZB, tokens, 4 if K <= 128 else 8, 2)
 
 
-@torch.library.custom_op("evo::recur_delta", mutates_args=())
+@operator("recur_delta")
 def recur_delta(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float,
     keep: bool,
@@ -70,7 +71,7 @@ def _(q, k, v, beta, log_decay, initial, scale, keep):
     return v.new_empty(v.shape), final, v.new_empty(errors), v.new_empty(states), *prepared
 
 
-@torch.library.custom_op("evo::recur_delta_errors_back", mutates_args=())
+@operator("recur_delta_errors_back")
 def errors_back(
     do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, scores: Tensor,
     readers: Tensor, dfinal: Tensor | None, scale: float,
@@ -103,7 +104,7 @@ def _(do, q, k, beta, log_decay, inverses, scores, readers, dfinal, scale):
     return do.new_empty(do.shape), dstates, do.new_empty(B, H, K, V, dtype=torch.float32)
 
 
-@torch.library.custom_op("evo::recur_delta_keys_back", mutates_args=())
+@operator("recur_delta_keys_back")
 def keys_back(
     do: Tensor, q: Tensor, k: Tensor, dv: Tensor, errors: Tensor, beta: Tensor, log_decay: Tensor | None,
     states: Tensor, dstates: Tensor, scale: float,

@@ -1,6 +1,6 @@
 """The Triton recurrence as custom operators: traced by torch.compile, captured in CUDA graphs, differentiable.
 
-`evo::walk` is the kernel. `evo::recur_outer` is the member of the family with outer updates, whose gradients are
+`triton_walk.walk` is the kernel. `evo::recur_outer` is the member of the family with outer updates, whose gradients are
 three more walks; its decay gradient is the running sum, from the end, of q·dq - k·dk.
 """
 
@@ -9,31 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.recurrence.problem import RecurrenceProblem
 from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk
 from evo.kernels.triton_support import widened
 
 
-@torch.library.custom_op("evo::walk", mutates_args=())
-def walk(
-    x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, x_weight: Tensor | None, y_weight: Tensor | None,
-    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None,
-    back: bool, strict: bool, before: bool, final: bool, scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """out, dots and final of `triton_walk.walk`; not differentiable itself."""
-    how = Walk(back, strict, before, final, scale)
-    return launch_walk(x, y, z, log_decay, x_weight, y_weight, add, dot_with, initial, how)
-
-
-@walk.register_fake
-def _(x, y, z, log_decay, x_weight, y_weight, add, dot_with, initial, back, strict, before, final, scale):
-    B, T, H, A = x.shape
-    out = z.new_empty(B, T, H, z.shape[3])
-    dots = z.new_empty((B, H, T) if dot_with is not None else 0, dtype=torch.float32)
-    return out, dots, z.new_empty((B, H, A, z.shape[3]) if final else 0, dtype=torch.float32)
-
-
-@torch.library.custom_op("evo::aged_dots", mutates_args=())
+@operator("aged_dots")
 def aged_dots(
     x: Tensor, y: Tensor, z: Tensor, rate: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
     strict: bool, before: bool,
@@ -66,7 +48,7 @@ def step_gradients(dot_query_BHT: Tensor, dot_key_BHT: Tensor, at_end_BH: Tensor
     return tail.transpose(1, 2)
 
 
-@torch.library.custom_op("evo::recur_outer", mutates_args=())
+@operator("recur_outer")
 def recur_outer(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool
 ) -> tuple[Tensor, Tensor]:
@@ -89,7 +71,7 @@ def _save_outer(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-@torch.library.custom_op("evo::recur_outer_backward", mutates_args=())
+@operator("recur_outer_backward")
 def recur_outer_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None,
     initial: Tensor | None, final: Tensor, scale: float, before: bool, needs_decay: bool,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
 from evo.kernels.recurrence.triton_launch import precision
 from evo.kernels.triton_support import is_interpreting
@@ -85,7 +86,7 @@ def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) ->
     return made
 
 
-@torch.library.custom_op("evo::recur_removal", mutates_args=())
+@operator("recur_removal")
 def recur_removal(
     q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, initial: Tensor | None,
     scale: float, before: bool, keep: bool,
@@ -125,7 +126,7 @@ def _(q, k, v, a, b, log_decay, initial, scale, before, keep):
     return v.new_empty(v.shape), v.new_empty(B, H, K, V, dtype=torch.float32), v.new_empty(seen), v.new_empty(states)
 
 
-@torch.library.custom_op("evo::recur_removal_backward", mutates_args=())
+@operator("recur_removal_backward")
 def recur_removal_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor,
     log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_step
 from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceProblem
 from evo.kernels.recurrence.triton_launch import dense
@@ -13,7 +14,7 @@ from evo.kernels.triton_support import padded, rowwise
 PROGRAMS = 264  # two on each multiprocessor of an H100
 
 
-@torch.library.custom_op("evo::recur_step", mutates_args=())
+@operator("recur_step")
 def recur_step(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None, a: Tensor | None, b: Tensor | None,
     bonus: Tensor | None, initial: Tensor | None, decay: int, update: int, scale: float,
