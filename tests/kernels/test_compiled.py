@@ -112,12 +112,12 @@ def test_recurrence_compiles(shared_bytes, dim):
     for back in (False, True):
         launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
-    _, _, errors, states, *prepared = delta.recur_delta._init_fn(x, x, x, gates, gates, None, 1.0, True)
-    delta.errors_back._init_fn(x, x, x, gates, gates, *prepared, None, 1.0)
-    delta.keys_back._init_fn(x, x, x, x, errors, gates, gates, states, states, 1.0)
+    _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
+    delta.errors_back.run(x, x, x, gates, gates, *prepared, None, 1.0)
+    delta.keys_back.run(x, x, x, x, errors, gates, gates, states, states, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
-    _, _, *made = channel.recur_channel._init_fn(x, x, x, x.float(), bonus, None, 1.0)
-    channel.recur_channel_backward._init_fn(x, None, x, x, x, x.float(), bonus, None, *made, 1.0)
+    _, _, *made = channel.recur_channel.run(x, x, x, x.float(), bonus, None, 1.0)
+    channel.recur_channel_backward.run(x, None, x, x, x, x.float(), bonus, None, *made, 1.0)
     fits(
         shared_bytes,
         *(
@@ -142,8 +142,8 @@ def test_generalised_delta_compiles(shared_bytes, dim, single):
 
     x, decay = zeros(8, 80, 16, dim), zeros(8, 80, 16, dim, dtype=torch.float32)
     k = None if single else x
-    _, final, seen, states = recur_removal._init_fn(x, k, x, x, x, decay, None, 1.0, not single, True)
-    recur_removal_backward._init_fn(x, final, x, k, x, x, x, decay, seen, states, 1.0, not single)
+    _, final, seen, states = recur_removal.run(x, k, x, x, x, decay, None, 1.0, not single, True)
+    recur_removal_backward.run(x, final, x, k, x, x, x, decay, seen, states, 1.0, not single)
     fits(
         shared_bytes,
         *("run_decay", "prepare", "forward", "back", "values_back", "readers_back", "writers_back"),
@@ -157,7 +157,7 @@ def test_decoding_steps_compile(shared_bytes, dim):
 
     x, decay = zeros(8, 1, 16, dim), zeros(8, 1, 16, dim, dtype=torch.float32)
     bonus, state = zeros(16, dim, dtype=torch.float32), zeros(8, 16, dim, dim, dtype=torch.float32)
-    recur_step._init_fn(x, x, x, decay, None, x, x, bonus, state, 3, 2, 1.0)
+    recur_step.run(x, x, x, decay, None, x, x, bonus, state, 3, 2, 1.0)
     fits(shared_bytes, "step")
 
 
