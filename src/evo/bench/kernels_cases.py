@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,17 +52,29 @@ def cases() -> Iterator[Case]:
             yield recurrence(member, (8, T, 16), 64 if member in narrow else 128, graph=in_graph)
     yield attention("window 1024", (4, 8192, 16), 128, Stencil("window", 1024))
     yield attention("window 1024 and 4 sinks", (4, 8192, 16), 128, Stencil("window", 1024, sinks=4))
-    for shape, dim in (((8, 2048, 16), 64), ((4, 8192, 16), 128)):
-        yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0)
-        yield attention("ALiBi", shape, dim, Stencil(), alibi=True)
-        yield attention("learned sink", shape, dim, Stencil(), sink=True)
+    for shape, dim, in_graph in (((8, 2048, 16), 64, False), ((8, 2048, 16), 64, True), ((4, 8192, 16), 128, False)):
+        yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0, graph=in_graph)
+        yield attention("ALiBi", shape, dim, Stencil(), alibi=True, graph=in_graph)
+        yield attention("learned sink", shape, dim, Stencil(), sink=True, graph=in_graph)
     yield plain((8, 2048, 16), 128)
     yield taps((8, 2048, 16), 128)
 
 
-def title(name: str, shape: tuple[int, int, int], dim: int) -> str:
+@cache
+def retention_rates(heads: int) -> Tensor:
+    """RetNet's constant log decays (H,), made once so that no timing holds them."""
+    return torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))
+
+
+@cache
+def alibi_slopes(heads: int, dtype: torch.dtype) -> Tensor:
+    """Constant slopes (H,), made once so that no timing holds them."""
+    return (2.0 ** -torch.linspace(0.5, 8, heads, device="cuda")).to(dtype)
+
+
+def title(name: str, shape: tuple[int, int, int], dim: int, graph: bool = False) -> str:
     B, T, H = shape
-    return f"{name} ({B}, {T}, {H}, {dim})"
+    return f"{name}{' in a CUDA graph' if graph else ''} ({B}, {T}, {H}, {dim})"
 
 
 def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool = False) -> Case:
@@ -86,9 +99,7 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
 
     def named(given: tuple[Tensor, ...], heads: int) -> dict[str, Any]:
         rest = list(given)
-        parts: dict[str, Any] = {"log_decay": torch.log(1 - 2.0 ** (-5 - torch.arange(heads, device="cuda").float()))}
-        if member == "delta":
-            parts = {}
+        parts: dict[str, Any] = {"log_decay": retention_rates(heads)} if member == "retention" else {}
         if member in TOKEN_DECAYS + CHANNEL_DECAYS:
             parts["log_decay"] = rest.pop(0)
         if member == "rwkv7":
@@ -102,8 +113,7 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
     def through(backend: str) -> Call:
         return lambda q, k, v, *rest: recur(q, k, v, **named(rest, q.shape[2]), backend=backend)[0]
 
-    name = title(member + (" in a CUDA graph" if graph else ""), shape, dim)
-    return Case(name, shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
+    return Case(title(member, shape, dim, graph), shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
 
 
 def _fla(member: str) -> Call:
@@ -127,7 +137,15 @@ def _fla(member: str) -> Call:
 
 
 def attention(
-    name: str, shape: tuple[int, int, int], dim: int, stencil: Stencil, soft_cap=None, alibi=False, sink=False
+    name: str,
+    shape: tuple[int, int, int],
+    dim: int,
+    stencil: Stencil,
+    *,
+    soft_cap: float | None = None,
+    alibi: bool = False,
+    sink: bool = False,
+    graph: bool = False,
 ) -> Case:
     """Attention with something the vendor path lacks beside FlexAttention, compiled."""
 
@@ -135,23 +153,22 @@ def attention(
         found = [normal(B, T, H, dim) for _ in range(3)]
         return [*found, normal(H, dtype=torch.float32)] if sink else found
 
-    def slopes(q: Tensor) -> Tensor:
-        return 2.0 ** -torch.linspace(0.5, 8, q.shape[2], device=q.device)
-
     def through(backend: str) -> Call:
         def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
-            rates = slopes(q).to(q.dtype if q.dtype.itemsize == 8 else torch.float32) if alibi else None
+            exact = q.dtype if q.dtype.itemsize == 8 else torch.float32
+            rates = alibi_slopes(q.shape[2], exact) if alibi else None
             sinks = rest[0] if sink else None
             parts: dict[str, Any] = {"soft_cap": soft_cap, "sink_logits_H": sinks, "alibi_slopes_H": rates}
             return attend(q, k, v, stencil=stencil, backend=backend, **parts)
 
         return run
 
-    peer = lambda: _flex(shape, stencil, soft_cap, slopes if alibi else None, sink)  # noqa: E731
-    return Case(title(name, shape, dim), shape, "FlexAttention", make, through("triton"), through("reference"), peer)
+    peer = lambda: _flex(shape, stencil, soft_cap, alibi, sink)  # noqa: E731
+    called = title(name, shape, dim, graph)
+    return Case(called, shape, "FlexAttention", make, through("triton"), through("reference"), peer, graph)
 
 
-def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None, slopes, sink: bool) -> Call:
+def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None, alibi: bool, sink: bool) -> Call:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     T = shape[1]
@@ -164,18 +181,18 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
         assert soft_cap is not None
         return soft_cap * torch.tanh(x / soft_cap)
 
-    def sloped(rates):
-        return lambda x, b, h, t, s: x - rates[h] * (t - s)
+    rates = alibi_slopes(shape[2], torch.float32)
+
+    def sloped(x, b, h, t, s):
+        return x - rates[h] * (t - s)
 
     torch._dynamo.reset()  # each case has its own score function; dynamo gives up on compiling after eight
     block_mask = create_block_mask(seen, None, None, T, T, device="cuda")
     compiled = torch.compile(flex_attention, dynamic=False)
+    change = capped if soft_cap else sloped if alibi else None
     heads_first = lambda *xs: (x.transpose(1, 2) for x in xs)  # noqa: E731
 
     def run(q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
-        change = capped if soft_cap else None
-        if slopes is not None:
-            change = sloped(slopes(q))
         if not sink:
             return compiled(*heads_first(q, k, v), score_mod=change, block_mask=block_mask).transpose(1, 2)
         o, lse = compiled(*heads_first(q, k, v), block_mask=block_mask, return_lse=True)
