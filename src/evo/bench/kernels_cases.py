@@ -113,7 +113,8 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
     def through(backend: str) -> Call:
         return lambda q, k, v, *rest: recur(q, k, v, **named(rest, q.shape[2]), backend=backend)[0]
 
-    return Case(title(member, shape, dim, graph), shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
+    called = title(member, shape, dim, graph)
+    return Case(called, shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
 
 
 def _fla(member: str) -> Call:
