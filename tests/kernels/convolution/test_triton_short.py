@@ -57,7 +57,7 @@ def answer(x, weight, parts, **options):
     """Outputs, new state, and gradients of a loss that weighs both."""
     y, state = short_convolution(x, weight, **parts, **options)
     leaves = [x, weight, *(z for z in parts.values() if z.requires_grad)]
-    return [y, state, *torch.autograd.grad(weighed(y) + weighed(state), leaves)]
+    return [y.detach(), state.detach(), *torch.autograd.grad(weighed(y) + weighed(state), leaves)]
 
 
 def check(x, weight, parts, **options):

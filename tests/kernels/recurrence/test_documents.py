@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import choose
 from evo.kernels.recurrence import plan, recur
+from evo.kernels.recurrence.documents import forgetting, next_start
 from evo.kernels.triton_support import is_interpreting
 
 MEMBERS = list(
@@ -94,6 +95,17 @@ def test_nothing_of_a_loud_document_is_left(decay, update):
     loud[:, :30] *= 1e6
     run = lambda v, parts: recur(q, k, v, **parts, segments_BT=ids_BT)[0][:, 30:]  # noqa: E731
     torch.testing.assert_close(run(loud, parts), run(v, parts), rtol=1e-5, atol=1e-6)
+
+
+def test_rounding_of_later_documents_stays_there():
+    """What a backend's sums leave at a document's start is taken from the gradients of the document before."""
+    starts_BT = torch.tensor([[False, False, True, False, True, False]])
+    assert next_start(starts_BT).tolist() == [[2, 2, 4, 4, 6, 6]]
+    decay = torch.randn(1, 6, 2, requires_grad=True)
+    arriving = torch.randn(1, 6, 2)
+    (found,) = torch.autograd.grad(forgetting(decay, starts_BT[..., None, None], decay[..., None]), decay, arriving)
+    left = torch.cat([arriving[:, [2, 2, 4, 4]], torch.zeros(1, 2, 2)], dim=1)
+    torch.testing.assert_close(found, (arriving - left).masked_fill(starts_BT[..., None], 0.0))
 
 
 def relative_errors(found, expected):

@@ -1,6 +1,7 @@
-"""The causal depthwise convolution over a few taps with bias and activation: one pass forward, two back.
+"""The causal depthwise convolution over a few taps with bias and activation: one pass forward, one back.
 
-A program holds a tile of tokens and channels and reads it once a shift; all but the first come from the first cache.
+A program walks along `tokens` tokens of a strip of channels, each thread with channels of its own. What several taps
+see stays in registers, so every input is read once, a vector a thread, and nothing is summed across threads.
 """
 
 import triton
@@ -8,175 +9,223 @@ import triton.language as tl
 
 
 @triton.jit
-def load_tile(base, start, shift, stride, T, cols, kept, ROWS: tl.constexpr):
-    """Rows start + shift ... of a (T, D) matrix, float32; rows outside are 0.
-
-    Only the start is multiplied in 64 bits.
-    """
-    near = tl.arange(0, ROWS) + shift
-    inside = (start + near >= 0) & (start + near < T)
-    at = base + tl.cast(start, tl.int64) * stride + near[:, None] * stride + cols[None, :]
-    return tl.load(at, mask=inside[:, None] & kept[None, :], other=0.0).to(tl.float32)
+def load_row(base, t, stride, T, cols, kept):
+    """Row t of a (T, D) matrix; 0 where t is outside."""
+    return tl.load(base + tl.cast(t, tl.int64) * stride + cols, mask=kept & (t >= 0) & (t < T), other=0.0)
 
 
 @triton.jit
-def load_numbers(base, start, shift, T, ROWS: tl.constexpr):
-    """Document numbers of rows start + shift ...: 0 before the first token, -1 after the last."""
-    rows = start + tl.arange(0, ROWS) + shift
-    numbers = tl.load(base + rows, mask=(rows >= 0) & (rows < T), other=0)
-    return tl.where(rows < T, numbers, -1)
-
-
-@triton.jit
-def load_seen(
-    x, state, numbers, start, shift, at, x_t, T, D, cols, kept,
-    STATE: tl.constexpr, SEGMENTS: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """The inputs at rows start + shift ... that rows start + at ... see: those of their own documents.
-
-    Before the first token stands the state.
-    """
-    tile = load_tile(x, start, shift, x_t, T, cols, kept, ROWS)
+def load_input(x, state, t, x_t, T, D, cols, kept, STATE: tl.constexpr, W: tl.constexpr):
+    """Token t, float32; those before the first are the state's."""
+    row = load_row(x, t, x_t, T, cols, kept).to(tl.float32)
     if STATE:
-        tile += load_tile(state, start + W - 1, shift, D, W - 1, cols, kept, ROWS)
-    if SEGMENTS:
-        same = load_numbers(numbers, start, shift, T, ROWS) == load_numbers(numbers, start, at, T, ROWS)
-        tile = tl.where(same[:, None], tile, 0.0)
-    return tile
+        row += load_row(state, t + (W - 1), D, W - 1, cols, kept).to(x.dtype.element_ty).to(tl.float32)
+    return row
 
 
 @triton.jit
-def before_activation(
-    x, state, numbers, weight, bias, start, at, x_t, T, D, cols, kept,
-    STATE: tl.constexpr, SEGMENTS: tl.constexpr, BIAS: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """bias + sum_w weight[:, w] x_{t - (W-1) + w} for rows start + at ..."""
-    total = tl.zeros([ROWS, cols.shape[0]], tl.float32)
-    if BIAS:
-        total += tl.load(bias + cols, mask=kept, other=0.0).to(tl.float32)[None, :]
+def load_number(numbers, t, T, SEGMENTS: tl.constexpr):
+    """Token t's document number; the first document's before the first token."""
+    if SEGMENTS:
+        return tl.load(numbers + t, mask=(t >= 0) & (t < T), other=0)
+    return tl.full((), 0, tl.int32)
+
+
+@triton.jit
+def load_taps(weight, cols, kept, W: tl.constexpr):
+    """weight (D, W), float32, tap by tap."""
+    taps = ()
     for w in tl.static_range(W):
-        tap = tl.load(weight + cols * W + w, mask=kept, other=0.0).to(tl.float32)
-        seen = load_seen(
-            x, state, numbers, start, at + w - (W - 1), at, x_t, T, D, cols, kept, STATE, SEGMENTS, W, ROWS
-        )
-        total += seen * tap[None, :]
+        taps += (tl.load(weight + cols * W + w, mask=kept, other=0.0).to(tl.float32),)
+    return taps
+
+
+@triton.jit
+def load_bias(bias, cols, kept, BIAS: tl.constexpr):
+    """bias (D), float32."""
+    if BIAS:
+        return tl.load(bias + cols, mask=kept, other=0.0).to(tl.float32)
+    return tl.zeros([cols.shape[0]], tl.float32)
+
+
+@triton.jit
+def load_window(x, state, t, x_t, T, D, cols, kept, STATE: tl.constexpr, W: tl.constexpr):
+    """The W-1 tokens before t, oldest first."""
+    window = ()
+    for w in tl.static_range(W - 1):
+        window += (load_input(x, state, t + w - (W - 1), x_t, T, D, cols, kept, STATE, W),)
+    return window
+
+
+@triton.jit
+def load_numbers(numbers, t, T, SEGMENTS: tl.constexpr, W: tl.constexpr):
+    """The document numbers of the W-1 tokens before t."""
+    found = ()
+    for w in tl.static_range(W - 1):
+        found += (load_number(numbers, t + w - (W - 1), T, SEGMENTS),)
+    return found
+
+
+@triton.jit
+def load_rows(base, t, stride, T, cols, kept, STEP: tl.constexpr):
+    """Rows t ... t + STEP - 1 as they are stored: all loads are under way before the first is used."""
+    rows = ()
+    for i in tl.static_range(STEP):
+        rows += (load_row(base, t + i, stride, T, cols, kept),)
+    return rows
+
+
+@triton.jit
+def own(row, there, here, SEGMENTS: tl.constexpr):
+    """The row, or zeros where it crosses into another document."""
+    if SEGMENTS:
+        return tl.where(there == here, row, 0.0)
+    return row
+
+
+@triton.jit
+def weighed(window, taps, bias, ids, SEGMENTS: tl.constexpr, W: tl.constexpr):
+    """bias + sum_w taps[w] window[w]: the output before the activation at the window's last token."""
+    total = bias
+    for w in tl.static_range(W):
+        total += own(window[w], ids[w], ids[W - 1], SEGMENTS) * taps[w]
     return total
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
+def store_state(
+    x, state, numbers, final, x_t, T, D, cols, kept, STATE: tl.constexpr, SEGMENTS: tl.constexpr, W: tl.constexpr
+):
+    """The last W-1 inputs, without those of other documents than the last token's."""
+    window = load_window(x, state, T, x_t, T, D, cols, kept, STATE, W)
+    ids = load_numbers(numbers, T, T, SEGMENTS, W)
+    for w in tl.static_range(W - 1):
+        tl.store(final + w * D + cols, own(window[w], ids[w], ids[W - 2], SEGMENTS), mask=kept)
+
+
+@triton.jit(do_not_specialize=["T", "tokens"])
 def forward(
-    x_ptr, weight_ptr, bias_ptr, state_ptr, numbers_ptr, y_ptr, final_ptr, x_b, x_t, T,
+    x, weight, bias, state, numbers, y, final, x_b, x_t, T, tokens,
     SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr,
-    D: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """y (B, T, D) and the new state (B, W-1, D), dense, as are weight, bias, the state and the document numbers."""
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
-    start = tl.program_id(1) * ROWS
+    first = tl.program_id(1) * tokens
     b = tl.program_id(2).to(tl.int64)
     kept = cols < D
-    x, state, numbers = x_ptr + b * x_b, state_ptr, numbers_ptr
+    x, y, final = x + b * x_b, y + b * T * D, final + b * (W - 1) * D
     if STATE:
         state += b * (W - 1) * D
     if SEGMENTS:
         numbers += b * T
-    y = before_activation(
-        x, state, numbers, weight_ptr, bias_ptr, start, 0, x_t, T, D, cols, kept, STATE, SEGMENTS, BIAS, W, ROWS
-    )
+    taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
+    window = load_window(x, state, first, x_t, T, D, cols, kept, STATE, W)
+    ids = load_numbers(numbers, first, T, SEGMENTS, W)
+    for t in tl.range(first, tl.minimum(first + tokens, T), STEP):
+        rows = load_rows(x, t, x_t, T, cols, kept, STEP)
+        for i in tl.static_range(STEP):
+            window += (rows[i].to(tl.float32),)
+            ids += (load_number(numbers, t + i, T, SEGMENTS),)
+            z = weighed(window, taps, shift, ids, SEGMENTS, W)
+            if SILU:
+                z = z * tl.sigmoid(z)
+            at = y + tl.cast(t + i, tl.int64) * D + cols
+            tl.store(at, z.to(y.dtype.element_ty), mask=kept & (t + i < T))
+            window, ids = window[1:], ids[1:]
+    if (W > 1) & (first + tokens >= T):
+        store_state(x, state, numbers, final, x_t, T, D, cols, kept, STATE, SEGMENTS, W)
+
+
+@triton.jit
+def slope_of(dy, window, taps, bias, ids, SILU: tl.constexpr, SEGMENTS: tl.constexpr, W: tl.constexpr):
+    """The gradient before the activation at the window's last token."""
+    slope = dy.to(tl.float32)
     if SILU:
-        y = y * tl.sigmoid(y)
-    rows = tl.arange(0, ROWS)[:, None]
-    at = y_ptr + (b * T + start) * D + rows * D + cols[None, :]
-    tl.store(at, y.to(y_ptr.dtype.element_ty), mask=(rows < T - start) & kept[None, :])
-    if start + ROWS >= T:
-        for w in tl.static_range(W - 1):
-            latest = load_seen(x, state, numbers, T - 1, w - (W - 2), 0, x_t, T, D, cols, kept, STATE, SEGMENTS, W, 1)
-            place = final_ptr + (b * (W - 1) + w) * D + tl.arange(0, 1)[:, None] + cols[None, :]
-            tl.store(place, latest.to(final_ptr.dtype.element_ty), mask=kept[None, :])
+        z = weighed(window, taps, bias, ids, SEGMENTS, W)
+        gate = tl.sigmoid(z)
+        slope = slope * gate * (1.0 + z * (1.0 - gate))
+    return slope
 
 
-@triton.jit(do_not_specialize=["T", "tiles"])
-def tap_gradients(
-    dy_ptr, x_ptr, weight_ptr, bias_ptr, state_ptr, numbers_ptr, slope_ptr, dweight_ptr, dbias_ptr,
-    dy_b, dy_t, x_b, x_t, T, tiles,
-    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr,
-    D: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+@triton.jit
+def spread(dx, slope, taps, ids, SEGMENTS: tl.constexpr, W: tl.constexpr):
+    """dx of the window's tokens but its last, each with what it gets from the slope; and a new one of the last."""
+    found = ()
+    for w in tl.static_range(W - 1):
+        found += (dx[w] + own(slope, ids[w], ids[W - 1], SEGMENTS) * taps[w],)
+    return found + (slope * taps[W - 1],)
+
+
+@triton.jit(do_not_specialize=["T", "tokens"])
+def gradients(
+    dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, dy_b, dy_t, x_b, x_t, T, tokens,
+    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """Sums over `tiles` tiles of tokens, dweight (B, parts, D, W) and dbias (B, parts, D).
+    """dx (B, T, D), dstate (B, W-1, D), and sums over strips of tokens, dweight (B, strips, D, W) and dbias (B, strips,
+    D).
 
-    With SILU also the gradient before the activation, slope (B, T, D); without one it is dy.
+    A strip's slopes are those of its tokens; its dx is W-1 tokens behind, where no slope is missing. So it computes the
+    W-1 slopes before again, and the last strip goes on W-1 tokens behind the end.
     """
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
-    part = tl.program_id(1)
+    first = tl.program_id(1) * tokens
     b = tl.program_id(2).to(tl.int64)
     kept = cols < D
-    x, state, numbers = x_ptr + b * x_b, state_ptr, numbers_ptr
+    x, dy, dx = x + b * x_b, dy + b * dy_b, dx + b * T * D
     if STATE:
         state += b * (W - 1) * D
+        dstate += b * (W - 1) * D
+    if DFINAL:
+        dfinal += b * (W - 1) * D
+    last = 0
     if SEGMENTS:
         numbers += b * T
-    near = tl.arange(0, ROWS)[:, None]
-    dbias = tl.zeros([ROWS, COLS], tl.float32)
+        last = tl.load(numbers + T - 1)
+    taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
+    window = load_window(x, state, first - (W - 1), x_t, T, D, cols, kept, STATE, W)
+    ids = load_numbers(numbers, first - (W - 1), T, SEGMENTS, W)
+    pending = ()
+    for _ in tl.static_range(W - 1):
+        pending += (tl.zeros([COLS], tl.float32),)
+    before = load_rows(dy, first - (W - 1), dy_t, T, cols, kept, W - 1)
+    for i in tl.static_range(W - 1):
+        t = first - (W - 1) + i
+        window += (load_input(x, state, t, x_t, T, D, cols, kept, STATE, W),)
+        ids += (load_number(numbers, t, T, SEGMENTS),)
+        slope = slope_of(before[i], window, taps, shift, ids, SILU, SEGMENTS, W)
+        pending = spread(pending, slope, taps, ids, SEGMENTS, W)[1:]
+        window, ids = window[1:], ids[1:]
+    dshift = tl.zeros([COLS], tl.float32)
     dtaps = ()
     for _ in tl.static_range(W):
-        dtaps += (tl.zeros([ROWS, COLS], tl.float32),)
-    for i in tl.range(0, tiles):
-        start = (part * tiles + i) * ROWS
-        slope = load_tile(dy_ptr + b * dy_b, start, 0, dy_t, T, cols, kept, ROWS)
-        if SILU:
-            z = before_activation(
-                x, state, numbers, weight_ptr, bias_ptr, start, 0, x_t, T, D, cols, kept,
-                STATE, SEGMENTS, BIAS, W, ROWS,
-            )  # fmt: skip
-            gate = tl.sigmoid(z)
-            slope = slope * gate * (1.0 + z * (1.0 - gate))
-            at = slope_ptr + (b * T + start) * D + near * D + cols[None, :]
-            tl.store(at, slope.to(slope_ptr.dtype.element_ty), mask=(near < T - start) & kept[None, :])
-        if BIAS:
-            dbias += slope
-        sums = ()
-        for w in tl.static_range(W):
-            seen = load_seen(x, state, numbers, start, w - (W - 1), 0, x_t, T, D, cols, kept, STATE, SEGMENTS, W, ROWS)
-            sums += (dtaps[w] + slope * seen,)
-        dtaps = sums
-    place = b * tl.num_programs(1) + part
+        dtaps += (tl.zeros([COLS], tl.float32),)
+    stop = tl.where(first + tokens >= T, T + W - 1, first + tokens)
+    for t in tl.range(first, stop, STEP):
+        rows, slopes = load_rows(x, t, x_t, T, cols, kept, STEP), load_rows(dy, t, dy_t, T, cols, kept, STEP)
+        for i in tl.static_range(STEP):
+            window += (rows[i].to(tl.float32),)
+            ids += (load_number(numbers, t + i, T, SEGMENTS),)
+            slope = slope_of(slopes[i], window, taps, shift, ids, SILU, SEGMENTS, W)
+            pending = spread(pending, slope, taps, ids, SEGMENTS, W)
+            dshift += slope
+            sums = ()
+            for w in tl.static_range(W):
+                sums += (dtaps[w] + slope * own(window[w], ids[w], ids[W - 1], SEGMENTS),)
+            dtaps = sums
+            done, at = pending[0], t + i - (W - 1)
+            if DFINAL:
+                late = load_row(dfinal, at - (T - (W - 1)), D, W - 1, cols, kept).to(tl.float32)
+                done += own(late, ids[0], last, SEGMENTS)
+            place = dx + tl.cast(at, tl.int64) * D + cols
+            tl.store(place, done.to(dx.dtype.element_ty), mask=kept & (at >= 0) & (at < T))
+            if STATE:
+                place = dstate + (at + (W - 1)) * D + cols
+                tl.store(place, done.to(dstate.dtype.element_ty), mask=kept & (at < 0))
+            window, ids, pending = window[1:], ids[1:], pending[1:]
+    place = b * tl.num_programs(1) + tl.program_id(1)
     for w in tl.static_range(W):
-        tl.store(dweight_ptr + (place * D + cols) * W + w, tl.sum(dtaps[w], 0), mask=kept)
+        tl.store(dweight + (place * D + cols) * W + w, dtaps[w], mask=kept)
     if BIAS:
-        tl.store(dbias_ptr + place * D + cols, tl.sum(dbias, 0), mask=kept)
-
-
-@triton.jit(do_not_specialize=["T"])
-def input_gradients(
-    slope_ptr, dfinal_ptr, weight_ptr, numbers_ptr, dx_ptr, dstate_ptr, slope_b, slope_t, T,
-    STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
-    D: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-):  # fmt: skip
-    """dx (B, T, D) and, with a state, dstate (B, W-1, D): its tokens come before the first."""
-    cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
-    start = tl.program_id(1) * ROWS
-    b = tl.program_id(2).to(tl.int64)
-    kept = cols < D
-    if STATE:
-        start -= W - 1
-    numbers = numbers_ptr
-    if SEGMENTS:
-        numbers += b * T
-        own = load_numbers(numbers, start, 0, T, ROWS)
-    dx = tl.zeros([ROWS, COLS], tl.float32)
-    for ahead in tl.static_range(W):
-        slope = load_tile(slope_ptr + b * slope_b, start, ahead, slope_t, T, cols, kept, ROWS)
-        if SEGMENTS:
-            slope = tl.where((own == load_numbers(numbers, start, ahead, T, ROWS))[:, None], slope, 0.0)
-        tap = tl.load(weight_ptr + cols * W + (W - 1 - ahead), mask=kept, other=0.0).to(tl.float32)
-        dx += slope * tap[None, :]
-    if DFINAL:
-        late = load_tile(dfinal_ptr + b * (W - 1) * D, start - (T - (W - 1)), 0, D, W - 1, cols, kept, ROWS)
-        if SEGMENTS:
-            late = tl.where((own == tl.load(numbers + T - 1))[:, None], late, 0.0)
-        dx += late
-    near = tl.arange(0, ROWS)[:, None]
-    at = dx_ptr + (b * T + start) * D + near * D + cols[None, :]
-    tl.store(at, dx.to(dx_ptr.dtype.element_ty), mask=(near < T - start) & (near >= -start) & kept[None, :])
-    if STATE:
-        at = dstate_ptr + (b * (W - 1) + start + W - 1) * D + near * D + cols[None, :]
-        tl.store(at, dx.to(dstate_ptr.dtype.element_ty), mask=(near < -start) & kept[None, :])
+        tl.store(dbias + place * D + cols, dshift, mask=kept)

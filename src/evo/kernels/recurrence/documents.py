@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,4 +50,32 @@ def forgetting(log_decay: Tensor | None, starts_BT11: Tensor, like_BTHK: Tensor)
     if log_decay is None:
         log_decay = like_BTHK.new_zeros((), dtype=torch.promote_types(like_BTHK.dtype, torch.float32))
     starts = starts_BT11 if log_decay.ndim == 4 else starts_BT11[..., 0].expand(like_BTHK.shape[:3])
-    return torch.where(starts, LOG_FORGOTTEN, log_decay)
+    return _Apart.apply(torch.where(starts, LOG_FORGOTTEN, log_decay), starts_BT11[..., 0, 0])
+
+
+class _Apart(torch.autograd.Function):
+    """Decays (B, T, ...) as they are; their gradients without what later documents put in.
+
+    Backends sum a decay's gradient from the sequence's end. Where a document starts that sum is zero, but for rounding,
+    which every step before would take over and sum again: in half precision more than its own gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_decay: Tensor, starts_BT: Tensor) -> Tensor:
+        ctx.save_for_backward(next_start(starts_BT))
+        return log_decay.view_as(log_decay)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        (gradient,), (next_BT,) = gradients, ctx.saved_tensors
+        last = torch.zeros_like(gradient[:, :1])
+        index = next_BT.reshape(*next_BT.shape, *[1] * (gradient.ndim - 2)).expand(gradient.shape)
+        return gradient - torch.cat([gradient, last], dim=1).gather(1, index), None
+
+
+def next_start(starts_BT: Tensor) -> Tensor:
+    """Index (B, T) of the first start after each token, T where none comes."""
+    T = starts_BT.shape[1]
+    places = torch.where(starts_BT, torch.arange(T, device=starts_BT.device), T)
+    later = torch.nn.functional.pad(places, (0, 1), value=T)[:, 1:]
+    return later.flip(1).cummin(1).values.flip(1)
