@@ -93,7 +93,7 @@ def test_short_operators_are_well_formed() -> None:
     """torch's opcheck: schemas, fake implementations, registered autograd."""
     q, k, v = (part.detach().requires_grad_() for part in parts(draw(1, 33, 2, 1, 16, DTYPES[0]), 2, 1, 16))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(short_attention, (q, k, v, 0.25), test_utils=checks)
+    torch.library.opcheck(short_attention.traced, (q, k, v, 0.25), test_utils=checks)
 
 
 def test_short_says_what_it_does_not_take() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import aligned, machine_reasons
 
 TILE = 64
@@ -42,7 +43,7 @@ def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: fl
     return short_attention(q, k.to(q.dtype), v.to(q.dtype), scale)[0]
 
 
-@torch.library.custom_op("evo::short_attention", mutates_args=())
+@operator("short_attention")
 def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """q (B, T, H, K), k and v (B, T, G, K) -> o (B, T, H, K), and the log-sum-exp (B, H, T) / log 2, float32."""
     from evo.kernels.attention import triton_short
@@ -57,7 +58,7 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
     return o, lse
 
 
-@torch.library.custom_op("evo::short_attention_backward", mutates_args=())
+@operator("short_attention_backward")
 def short_attention_backward(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> Tensor:

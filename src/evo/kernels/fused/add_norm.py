@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton, tile_rows
+from evo.kernels.operators import operator
 
 PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
@@ -51,7 +52,7 @@ def _plain(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center:
     return F.rms_norm(x, gain_D.shape, gain_D, eps)
 
 
-@torch.library.custom_op("evo::add_norm", mutates_args=())
+@operator("add_norm")
 def _add_norm(
     x: Tensor, y: Tensor | None, gain: Tensor, bias: Tensor | None, eps: float, center: bool, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,7 @@ def _(x, y, gain, bias, eps, center, dtype):
     return _shapes(x, y, dtype)
 
 
-@torch.library.custom_op("evo::add_norm_backward", mutates_args=())
+@operator("add_norm_backward")
 def _add_norm_backward(
     dout: Tensor, dtotal: Tensor | None, total: Tensor, gain: Tensor, has_bias: bool, eps: float, center: bool,
     x_dtype: torch.dtype, y_dtype: torch.dtype | None,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton
+from evo.kernels.operators import operator
 
 SLICE = 1 << 25
 """How many logits are made at once; more are made and used up in slices, as Liger does (arXiv 2410.10989)."""
@@ -70,7 +71,7 @@ def launch_backward(
     )
 
 
-@torch.library.custom_op("evo::cross_entropy", mutates_args=())
+@operator("cross_entropy")
 def _cross_entropy(logits: Tensor, targets: Tensor, cap: float) -> tuple[Tensor, Tensor]:
     """The mean loss and the log-sum-exp of every row, float32. cap 0 means none."""
     loss, lse = (torch.empty(logits.shape[0], dtype=torch.float32, device=logits.device) for _ in range(2))
@@ -84,7 +85,7 @@ def _(logits, targets, cap):
     return torch.empty((), dtype=torch.float32, device=logits.device), lse
 
 
-@torch.library.custom_op("evo::cross_entropy_backward", mutates_args=())
+@operator("cross_entropy_backward")
 def _cross_entropy_backward(dloss: Tensor, logits: Tensor, targets: Tensor, lse: Tensor, cap: float) -> Tensor:
     """dlogits in the logits' dtype, dense."""
     out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
@@ -112,7 +113,7 @@ def _backward(ctx, dloss, dlse):
 _cross_entropy.register_autograd(_backward, setup_context=_save)
 
 
-@torch.library.custom_op("evo::linear_cross_entropy", mutates_args=())
+@operator("linear_cross_entropy")
 def _sliced(
     h: Tensor, weight: Tensor, targets: Tensor, cap: float, dtype: torch.dtype, rows: int, needs_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, takes_triton
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import is_interpreting
 
 LARGEST = 1024
@@ -25,7 +26,7 @@ def embed(tokens: Tensor, weight_VD: Tensor, *, backend: str = AUTO) -> Tensor:
     return _embed(tokens, weight_VD)
 
 
-@torch.library.custom_op("evo::embed", mutates_args=())
+@operator("embed")
 def _embed(tokens: Tensor, weight: Tensor) -> Tensor:
     """As F.embedding."""
     return F.embedding(tokens, weight)
@@ -36,7 +37,7 @@ def _(tokens, weight):
     return weight.new_empty(*tokens.shape, weight.shape[1])
 
 
-@torch.library.custom_op("evo::embed_backward", mutates_args=())
+@operator("embed_backward")
 def _embed_backward(dout: Tensor, tokens: Tensor, rows: int) -> Tensor:
     """The sum of dout (..., D) by token, (rows, D) in dout's dtype."""
     from evo.kernels.fused import triton_embed

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, padded_to, takes_triton
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import rowwise
 
 WHOLE = 1024
@@ -52,7 +53,7 @@ def _flat(x: Tensor) -> Tensor:
     return rowwise(x.reshape(-1, x.shape[-1]))
 
 
-@torch.library.custom_op("evo::gated", mutates_args=())
+@operator("gated")
 def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
     """act(gate) * up, dense."""
     from evo.kernels.fused import triton_gated
@@ -73,7 +74,7 @@ def _(gate, up, act):
     return torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
 
 
-@torch.library.custom_op("evo::gated_backward", mutates_args=())
+@operator("gated_backward")
 def _gated_backward(dout: Tensor, gate: Tensor, up: Tensor, act: str) -> Tensor:
     """dgate and dup side by side, (..., 2 F): one tensor, so that a product made for both takes them as they lie."""
     from evo.kernels.fused import triton_gated

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.fused.support import padded_to
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import rowwise
 
 ROW_ELEMENTS = 1024
@@ -35,7 +36,7 @@ def rotate_beside(
     return _Beside.apply(q_BTHK, k_BTGK, v_BTGV, cos_TR, sin_TR)  # pyright: ignore[reportReturnType]
 
 
-@torch.library.custom_op("evo::rotate", mutates_args=())
+@operator("rotate")
 def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple[Tensor, Tensor]:
     """Turned by position, or turned back; dense."""
     q_out, k_out = _empty(q), _empty(k)
@@ -43,7 +44,7 @@ def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple
     return q_out, k_out
 
 
-@torch.library.custom_op("evo::rotate_back_beside", mutates_args=())
+@operator("rotate_back_beside")
 def _rotate_back_beside(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """dq and dk turned back, and dv: (B, T, H K + G K + G V)."""
     joint = _empty_beside(dq, dk, dv)
