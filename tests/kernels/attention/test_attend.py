@@ -224,7 +224,7 @@ def test_explicit_backend_is_never_replaced():
     inputs = draw()
     with pytest.raises(BackendError, match="no soft cap"):
         attend(*inputs, stencil=Stencil(), soft_cap=5.0, backend="sdpa")
-    with pytest.raises(BackendError, match="known: short, vendor, triton, sdpa, reference"):
+    with pytest.raises(BackendError, match="known: short, flash-attn-4, vendor, triton, sdpa, reference"):
         attend(*inputs, stencil=Stencil(), backend="sdqa")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.attention import reference, sdpa, short, triton_reasons
+from evo.kernels.attention import flash, reference, sdpa, short, triton_reasons
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.dispatch import Backend, Table, always
 
@@ -33,10 +33,11 @@ TABLE = Table(
     family="attention",
     backends=(
         Backend("short", short.run, short.reasons),
+        Backend("flash-attn-4", flash.run, flash.reasons),
         Backend("vendor", sdpa.run, vendor_reasons),
         Backend("triton", run_triton, triton_reasons.reasons),
         Backend("sdpa", sdpa.run, sdpa.reasons),
         Backend("reference", run_reference, always),
     ),
-    priority={"cpu": ("sdpa", "reference"), "cuda": ("short", "vendor", "triton", "sdpa", "reference")},
+    priority={"cpu": ("sdpa", "reference"), "cuda": ("short", "flash-attn-4", "vendor", "triton", "sdpa", "reference")},
 )

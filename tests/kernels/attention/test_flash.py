@@ -1,0 +1,81 @@
+"""flash-attn-4 behind `attend`: who takes it, and on a GPU that has it, values, gradients, bytes and graph capture."""
+
+import pytest
+import torch
+
+from evo.kernels.attention import Stencil, attend, flash, plan
+from evo.kernels.dispatch import choose
+
+BOUNDS = {torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
+needs_package = pytest.mark.skipif(
+    not torch.cuda.is_available() or not flash.is_installed(), reason="needs flash-attn-4 and a GPU that it runs on"
+)
+
+
+def said(T=4096, S=None, K=64, dtype=torch.bfloat16, stencil=Stencil(), **options):  # noqa: B008
+    """Reasons against it on a machine that has the package."""
+    q, k = (torch.empty(1, length, 2, K, dtype=dtype, device="meta") for length in (T, S or T))
+    problem = plan(q, k, k, stencil, **options)
+    on_gpu = {"device": "cuda"}
+    return "; ".join(flash.reasons(type(problem)(**{**vars(problem), **on_gpu})))
+
+
+def test_long_plain_problems_are_taken_and_others_are_not(monkeypatch):
+    monkeypatch.setattr(flash, "is_installed", lambda: True)
+    assert said() == said(stencil=Stencil(causal=False)) == said(S=2048, stencil=Stencil(causal=False)) == ""
+    assert "fewer than 2048" in said(T=2047)
+    assert "plain" in said(S=8192)
+    assert "plain" in said(stencil=Stencil("window", 64))
+    assert "plain" in said(soft_cap=30.0)
+    assert "head dims" in said(K=160)
+    assert "float32" in said(dtype=torch.float32)
+    monkeypatch.setattr(flash, "is_installed", lambda: False)
+    assert "not installed" in said()
+
+
+def draw(dtype, T, S, H=4, G=2, K=64, V=64):
+    normal = lambda *shape: torch.randn(*shape, device="cuda", dtype=dtype).requires_grad_()  # noqa: E731
+    return normal(1, T, H, K), normal(1, S, G, K), normal(1, S, G, V)
+
+
+def answers(inputs, **options):
+    o = attend(*inputs, **options)
+    slopes = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape).to(o.dtype)
+    return [o.detach(), *torch.autograd.grad((o * slopes).sum(), inputs)]
+
+
+@needs_package
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", BOUNDS, ids=str)
+@pytest.mark.parametrize(("S", "causal"), [(2051, True), (2051, False), (2500, False)])
+def test_values_and_gradients(S, causal, dtype):
+    """Odd lengths, grouped heads, another value width, against float64; the same bytes twice."""
+    inputs = draw(dtype, 2051, S, V=128)
+    options = {"stencil": Stencil(causal=causal), "backend": "flash-attn-4"}
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    found, again = answers(inputs, **options), answers(inputs, **options)
+    for got, same, wanted in zip(found, again, answers(wide, stencil=Stencil(causal=causal)), strict=True):
+        assert (got.double() - wanted).norm() < BOUNDS[dtype] * wanted.norm()
+        assert torch.equal(got, same)
+
+
+@needs_package
+@pytest.mark.gpu
+def test_auto_takes_it_and_a_graph_replays_it():
+    inputs = draw(torch.bfloat16, 2048, 2048)
+    assert choose(plan(*inputs, Stencil())).backend.name == "flash-attn-4"
+    step = lambda: answers(inputs, stencil=Stencil())  # noqa: E731
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        for x in inputs:
+            x.mul_(0.5)
+    graph.replay()
+    for got, wanted in zip(captured, step(), strict=True):
+        torch.testing.assert_close(got, wanted)
