@@ -153,10 +153,12 @@ def test_opcheck_passes(state):
     numbers = torch.zeros(2, 9, dtype=torch.int32, device=DEVICE)
     rest = (weight, parts["bias_D"], parts.get("state_BWD"), numbers, True)
     torch.library.opcheck(
-        short_convolution, (x, *rest), test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+        short_convolution.traced,
+        (x, *rest),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
     given = [z.detach() if isinstance(z, torch.Tensor) else z for z in (x, None, x, *rest)]
-    torch.library.opcheck(short_convolution_backward, given, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(short_convolution_backward.traced, given, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,23 +8,31 @@ from torch import Tensor
 from evo.kernels.convolution import triton_short
 from evo.kernels.convolution.problem import ConvolutionProblem
 from evo.kernels.documents import document_numbers
-from evo.kernels.triton_support import is_interpreting, rowwise
+from evo.kernels.operators import operator
+from evo.kernels.triton_support import rowwise
 
-PARTS = 1056  # programs that sum gradients of the taps: eight on each multiprocessor of an H100
-WARPS = 8
+PROGRAMS = 2112  # of one warp: sixteen on each multiprocessor of an H100
+STEP = 4  # tokens whose loads are under way at once
+SHORTEST, LONGEST = 16, 128  # tokens of a strip
 
 
 def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if x is None else x.contiguous() for x in tensors]
 
 
-def _tile(time: int, width: int) -> tuple[int, int]:
-    """Tokens and channels of a tile: eight numbers a thread, which keeps the chip full of loads."""
-    rows = 64 if is_interpreting() else 16
-    return min(rows, 1 << (time - 1).bit_length()), min(128, max(16, 1 << (width - 1).bit_length()))
+def _cut(x: Tensor, cols: int) -> tuple[int, int, int, int]:
+    """Channels and tokens of a program, and how many programs lie along the width and along the time.
+
+    Strips are long, to read little twice, where that leaves enough of them.
+    """
+    B, T, D = x.shape
+    cols = min(cols, max(32, 1 << (D - 1).bit_length()))
+    columns = -(-D // cols)
+    tokens = max(SHORTEST, min(LONGEST, T * columns * B // PROGRAMS) // STEP * STEP)
+    return cols, tokens, columns, -(-T // tokens)
 
 
-@torch.library.custom_op("evo::short_convolution", mutates_args=())
+@operator("short_convolution")
 def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, numbers: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor]:
@@ -38,10 +46,10 @@ def short_convolution(
     if T == 0:
         return y, final.zero_() if state is None else final.copy_(state)
     if y.numel():
-        rows, cols = _tile(T, D)
-        triton_short.forward[(-(-D // cols), -(-T // rows), B)](
-            x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, silu, bias is not None, state is not None,
-            numbers is not None, D, W, rows, cols, num_warps=WARPS,
+        cols, tokens, columns, strips = _cut(x, 256)
+        triton_short.forward[(columns, strips, B)](
+            x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, tokens, silu, bias is not None,
+            state is not None, numbers is not None, D, W, STEP, cols, num_warps=1,
         )  # fmt: skip
     return y, final
 
@@ -52,7 +60,7 @@ def _(x, weight, bias, state, numbers, silu):
     return x.new_empty(B, T, D), x.new_empty(B, weight.shape[1] - 1, D)
 
 
-@torch.library.custom_op("evo::short_convolution_backward", mutates_args=())
+@operator("short_convolution_backward")
 def short_convolution_backward(
     dy: Tensor, dfinal: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None,
     numbers: Tensor | None, silu: bool,
@@ -68,22 +76,13 @@ def short_convolution_backward(
         dbias = weight.new_zeros(D if bias is not None else 0, dtype=torch.float32)
         dstate = dstate if state is None or dfinal is None else dstate.copy_(dfinal)
         return dx, torch.zeros_like(weight, dtype=torch.float32), dbias, dstate
-    rows, cols = _tile(T, D)
-    columns, whole = -(-D // cols), -(-T // rows)
-    tiles = max(1, whole * columns * B // PARTS)
-    parts = -(-whole // tiles)
-    has = bias is not None, state is not None, numbers is not None
-    slope = torch.empty(B, T, D, dtype=x.dtype, device=x.device) if silu else dy
-    dweight = torch.empty(B, parts, D, W, dtype=torch.float32, device=x.device)
-    dbias = torch.empty((B, parts, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
-    triton_short.tap_gradients[(columns, parts, B)](
-        dy, x, weight, bias, state, numbers, slope, dweight, dbias, *dy.stride()[:2], *x.stride()[:2], T, tiles,
-        silu, *has, D, W, rows, cols, num_warps=WARPS,
-    )  # fmt: skip
-    whole = -(-(T + dstate.shape[1]) // rows) if state is not None else whole
-    triton_short.input_gradients[(columns, whole, B)](
-        slope, dfinal, weight, numbers, dx, dstate, *slope.stride()[:2], T, *has[1:], dfinal is not None,
-        D, W, rows, cols, num_warps=WARPS,
+    cols, tokens, columns, strips = _cut(x, 128 if W <= 4 else 64)
+    has = bias is not None, state is not None, numbers is not None, dfinal is not None
+    dweight = torch.empty(B, strips, D, W, dtype=torch.float32, device=x.device)
+    dbias = torch.empty((B, strips, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
+    triton_short.gradients[(columns, strips, B)](
+        dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, *dy.stride()[:2], *x.stride()[:2],
+        T, tokens, silu, *has, D, W, STEP, cols, num_warps=1,
     )  # fmt: skip
     return dx, dweight.sum((0, 1)), dbias.sum((0, 1)), dstate
 

@@ -1,7 +1,7 @@
 """The causal depthwise convolution over a few taps with bias and activation: one pass forward, one back.
 
-A program walks along `tokens` tokens of a strip of channels, each thread with channels of its own. What several taps
-see stays in registers, so every input is read once, a vector a thread, and nothing is summed across threads.
+A program walks along a strip of `tokens` tokens, each thread with channels of its own. What several taps see stays in
+registers: every input is read once, a vector a thread, and nothing is summed across threads.
 """
 
 import triton
@@ -26,9 +26,7 @@ def load_input(x, state, t, x_t, T, D, cols, kept, STATE: tl.constexpr, W: tl.co
 @triton.jit
 def load_number(numbers, t, T, SEGMENTS: tl.constexpr):
     """Token t's document number; the first document's before the first token."""
-    if SEGMENTS:
-        return tl.load(numbers + t, mask=(t >= 0) & (t < T), other=0)
-    return tl.full((), 0, tl.int32)
+    return tl.load(numbers + t, mask=(t >= 0) & (t < T), other=0) if SEGMENTS else tl.full((), 0, tl.int32)
 
 
 @triton.jit
@@ -133,7 +131,7 @@ def forward(
             at = y + tl.cast(t + i, tl.int64) * D + cols
             tl.store(at, z.to(y.dtype.element_ty), mask=kept & (t + i < T))
             window, ids = window[1:], ids[1:]
-    if (W > 1) & (first + tokens >= T):
+    if first + tokens >= T:
         store_state(x, state, numbers, final, x_t, T, D, cols, kept, STATE, SEGMENTS, W)
 
 
@@ -154,7 +152,17 @@ def spread(dx, slope, taps, ids, SEGMENTS: tl.constexpr, W: tl.constexpr):
     found = ()
     for w in tl.static_range(W - 1):
         found += (dx[w] + own(slope, ids[w], ids[W - 1], SEGMENTS) * taps[w],)
-    return found + (slope * taps[W - 1],)
+    found += (slope * taps[W - 1],)
+    return found
+
+
+@triton.jit
+def gathered(dtaps, slope, window, ids, SEGMENTS: tl.constexpr, W: tl.constexpr):
+    """The gradients of the taps with what the window's last token adds to them."""
+    found = ()
+    for w in tl.static_range(W):
+        found += (dtaps[w] + slope * own(window[w], ids[w], ids[W - 1], SEGMENTS),)
+    return found
 
 
 @triton.jit(do_not_specialize=["T", "tokens"])
@@ -163,11 +171,10 @@ def gradients(
     SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
     D: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """dx (B, T, D), dstate (B, W-1, D), and sums over strips of tokens, dweight (B, strips, D, W) and dbias (B, strips,
-    D).
+    """dx (B, T, D), dstate (B, W-1, D), and one sum a strip: dweight (B, strips, D, W), dbias (B, strips, D).
 
-    A strip's slopes are those of its tokens; its dx is W-1 tokens behind, where no slope is missing. So it computes the
-    W-1 slopes before again, and the last strip goes on W-1 tokens behind the end.
+    A strip's dx needs the slopes of W-1 tokens more, which the next strip computes again; its first W-1 slopes finish
+    what is the strip's before, or the state's, and count in the first strip alone.
     """
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
     first = tl.program_id(1) * tokens
@@ -184,45 +191,35 @@ def gradients(
         numbers += b * T
         last = tl.load(numbers + T - 1)
     taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
-    window = load_window(x, state, first - (W - 1), x_t, T, D, cols, kept, STATE, W)
-    ids = load_numbers(numbers, first - (W - 1), T, SEGMENTS, W)
-    pending = ()
-    for _ in tl.static_range(W - 1):
-        pending += (tl.zeros([COLS], tl.float32),)
-    before = load_rows(dy, first - (W - 1), dy_t, T, cols, kept, W - 1)
-    for i in tl.static_range(W - 1):
-        t = first - (W - 1) + i
-        window += (load_input(x, state, t, x_t, T, D, cols, kept, STATE, W),)
-        ids += (load_number(numbers, t, T, SEGMENTS),)
-        slope = slope_of(before[i], window, taps, shift, ids, SILU, SEGMENTS, W)
-        pending = spread(pending, slope, taps, ids, SEGMENTS, W)[1:]
-        window, ids = window[1:], ids[1:]
+    window = load_window(x, state, first, x_t, T, D, cols, kept, STATE, W)
+    ids = load_numbers(numbers, first, T, SEGMENTS, W)
     dshift = tl.zeros([COLS], tl.float32)
-    dtaps = ()
-    for _ in tl.static_range(W):
-        dtaps += (tl.zeros([COLS], tl.float32),)
-    stop = tl.where(first + tokens >= T, T + W - 1, first + tokens)
-    for t in tl.range(first, stop, STEP):
-        rows, slopes = load_rows(x, t, x_t, T, cols, kept, STEP), load_rows(dy, t, dy_t, T, cols, kept, STEP)
+    pending, dtaps = (), (dshift,)
+    for _ in tl.static_range(W - 1):
+        pending += (dshift,)
+        dtaps += (dshift,)
+    end = tl.minimum(first + tokens, T)
+    limit = tl.minimum(end + (W - 1), T)
+    for t in tl.range(first, end + (W - 1), STEP):
+        rows, slopes = load_rows(x, t, x_t, limit, cols, kept, STEP), load_rows(dy, t, dy_t, limit, cols, kept, STEP)
         for i in tl.static_range(STEP):
             window += (rows[i].to(tl.float32),)
             ids += (load_number(numbers, t + i, T, SEGMENTS),)
             slope = slope_of(slopes[i], window, taps, shift, ids, SILU, SEGMENTS, W)
             pending = spread(pending, slope, taps, ids, SEGMENTS, W)
-            dshift += slope
-            sums = ()
-            for w in tl.static_range(W):
-                sums += (dtaps[w] + slope * own(window[w], ids[w], ids[W - 1], SEGMENTS),)
-            dtaps = sums
-            done, at = pending[0], t + i - (W - 1)
+            at = t + i - (W - 1)
+            done = pending[0]
             if DFINAL:
                 late = load_row(dfinal, at - (T - (W - 1)), D, W - 1, cols, kept).to(tl.float32)
                 done += own(late, ids[0], last, SEGMENTS)
             place = dx + tl.cast(at, tl.int64) * D + cols
-            tl.store(place, done.to(dx.dtype.element_ty), mask=kept & (at >= 0) & (at < T))
+            tl.store(place, done.to(dx.dtype.element_ty), mask=kept & (at >= first) & (at < end))
             if STATE:
-                place = dstate + (at + (W - 1)) * D + cols
+                place = dstate + (t + i) * D + cols
                 tl.store(place, done.to(dstate.dtype.element_ty), mask=kept & (at < 0))
+            slope = tl.where((first == 0) | (at >= first), slope, 0.0)
+            dshift += slope
+            dtaps = gathered(dtaps, slope, window, ids, SEGMENTS, W)
             window, ids, pending = window[1:], ids[1:], pending[1:]
     place = b * tl.num_programs(1) + tl.program_id(1)
     for w in tl.static_range(W):
