@@ -73,19 +73,20 @@ def zeros(*shape, dtype=torch.bfloat16):
 @pytest.mark.parametrize(("dim", "described"), [(64, False), (128, True), (256, False), (256, True)])
 def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     """Forward, backward and probe, with every extra at once."""
-    from evo.kernels.attention import Stencil, triton_call
+    from evo.kernels.attention import Stencil, triton_settled
     from evo.kernels.attention.triton_call import Call, Extras
-    from evo.kernels.attention.triton_launch import launch_backward, launch_forward
+    from evo.kernels.attention.triton_launch import Asked, launch_backward, launch_forward
     from evo.kernels.attention.triton_probe import probe_rows
 
-    monkeypatch.setattr(triton_call, "is_described", lambda *tensors: described)
-    monkeypatch.setattr("evo.kernels.attention.triton_launch.is_described", lambda *tensors: described)
+    monkeypatch.setattr(triton_settled, "is_described", lambda *tensors: described)
+    triton_settled.settled.cache_clear()
 
     q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
     rates, ids, stencil = zeros(4, dtype=torch.float32), zeros(2, 96, dtype=torch.int64), Stencil("window", 40, sinks=2)
     extras, call = Extras(rates, rates, zeros(4, 96, 96), None, ids, ids), Call(stencil, 0, 0.1, 5.0)
     o, lse = launch_forward(q, k, v, extras, call)
-    launch_backward(o, None, q, k, v, o, lse, extras, call, True, True)
+    launch_backward(o, None, q, k, v, o, lse, extras, call, Asked(True, True, True))
+    triton_settled.settled.cache_clear()
     probe_rows(q, k, rates, rates, ids, None, stencil, 0, 0.1, 5.0, 1e-3, 8)
     fits(shared_bytes, "forward", "query_gradients", "key_gradients", "bias_gradients", "probe")
 
@@ -96,8 +97,8 @@ def test_short_attention_compiles(shared_bytes, dim):
     from evo.kernels.attention.short import short_attention, short_attention_backward
 
     q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
-    o, lse = short_attention._init_fn(q, k, v, 0.1)
-    short_attention_backward._init_fn(o, q, k, v, o, lse, 0.1)
+    o, lse = short_attention.run(q, k, v, 0.1)
+    short_attention_backward.run(o, q, k, v, o, lse, 0.1)
     fits(shared_bytes, "short_forward", "short_backward")
 
 
@@ -113,7 +114,7 @@ def test_recurrence_compiles(shared_bytes, dim):
         launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
-    delta.errors_back.run(x, x, x, gates, gates, *prepared, None, 1.0)
+    delta.errors_back.run(x, x, x, *prepared, None, 1.0)
     delta.keys_back.run(x, x, x, x, errors, gates, gates, states, states, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
     _, _, *made = channel.recur_channel.run(x, x, x, x.float(), bonus, None, 1.0)
@@ -126,8 +127,7 @@ def test_recurrence_compiles(shared_bytes, dim):
             "prepare",
             "forward",
             "errors_back",
-            "readers_back",
-            "writers_back",
+            "keys_back",
             "operands",
             "gradients",
         ),
@@ -141,9 +141,9 @@ def test_generalised_delta_compiles(shared_bytes, dim, single):
     from evo.kernels.recurrence.triton_removal_operator import recur_removal, recur_removal_backward
 
     x, decay = zeros(8, 80, 16, dim), zeros(8, 80, 16, dim, dtype=torch.float32)
-    k = None if single else x
-    _, final, seen, states = recur_removal.run(x, k, x, x, x, decay, None, 1.0, not single, True)
-    recur_removal_backward.run(x, final, x, k, x, x, x, decay, seen, states, 1.0, not single)
+    writers = (None, None, zeros(8, 80, 16, dtype=torch.float32)) if single else (x, x, None)
+    _, final, seen, states = recur_removal.run(x, x, x, *writers, decay, None, 1.0, not single, True)
+    recur_removal_backward.run(x, final, x, x, x, *writers, decay, seen, states, 1.0, not single)
     fits(
         shared_bytes,
         *("run_decay", "prepare", "forward", "back", "values_back", "readers_back", "writers_back"),

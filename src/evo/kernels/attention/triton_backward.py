@@ -8,9 +8,9 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_reads import LOG2E, biases, fetch, head_of, query_tile
+from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
 from evo.kernels.attention.triton_tiles import RING, key_ranges, query_ranges, ring_is_empty
-from evo.kernels.triton_rows import store_rows
+from evo.kernels.triton_rows import load_rows, store_rows
 
 
 @triton.jit
@@ -75,21 +75,22 @@ def _query_step(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def query_gradients(
-    q_ptr, k_ptr, v_ptr, o_ptr, do_ptr, lse_ptr, dlse_ptr, delta_ptr, dq_ptr, dslope_ptr,
-    slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, do_b, do_t, do_h, dq_b, dq_t, dq_h,
+    q_ptr, k_ptr, v_ptr, do_ptr, o_ptr, lse_ptr, dlse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
+    dq_ptr, delta_ptr, dsink_ptr, dslope_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
     bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
-    DLSE: tl.constexpr, DSLOPE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    DLSE: tl.constexpr, DSINK: tl.constexpr, DSLOPE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq (B, T, H, K), delta (B, H, T) = sum_V o do less the gradient of the log-sum-exp, dslope (B, H, T)."""
+    """dq (B, T, H, K); delta (B, H, T) = sum_V o do less the gradient of the log-sum-exp; dsink and dslope (B, H, T),
+    what each row adds to the gradients of the learned sink and of the ALiBi slope."""
     b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
     q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
     do = fetch(do_ptr, b, start, h, do_b, do_t, do_h, T, M, V, DESCRIBED)
-    o = fetch(o_ptr, b, start, h, o_b, o_t, o_h, T, M, V, False)
+    o = load_rows(dense_head(o_ptr, b, h, T, H, V), start, H * V, T, M, V, V, True)
     at = tl.cast(b * H + h, tl.int64) * T + rows
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     if DLSE:
@@ -97,6 +98,9 @@ def query_gradients(
     tl.store(delta_ptr + at, delta, mask=rows < T)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     lse2 = LOG2E * tl.load(lse_ptr + at, mask=rows < T, other=float("inf"))
+    if DSINK:
+        share = tl.exp2(tl.load(sink_ptr + h).to(tl.float32) * LOG2E - lse2)
+        tl.store(dsink_ptr + at, -share * delta, mask=rows < T)
     if FOLDED:
         lse2 += slope * tl.arange(0, M)
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
@@ -117,7 +121,7 @@ def query_gradients(
                 T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED, SEGMENTS,
                 BIAS, FREE, DSLOPE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(head_of(dq_ptr, b, h, dq_b, dq_h), dq * scale, start, dq_t, T, M, K, K)
+    store_rows(dense_head(dq_ptr, b, h, T, H, K), dq * scale, start, H * K, T, M, K, K)
     if DSLOPE:
         tl.store(dslope_ptr + at, dslope, mask=rows < T)
 
@@ -161,8 +165,8 @@ def _key_step(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def key_gradients(
-    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, dk_b, dk_t, dk_h, dv_b, dv_t, dv_h,
+    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr, dk_ptr, dv_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
     bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
@@ -197,5 +201,5 @@ def key_gradients(
                 start, H, T, S, size, sinks, dilation, period, offset, scale, cap, KIND, CAUSAL, CAP, ALIBI, FOLDED,
                 SEGMENTS, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(head_of(dk_ptr, b, g, dk_b, dk_h), dk * scale, start, dk_t, S, N, K, K)
-    store_rows(head_of(dv_ptr, b, g, dv_b, dv_h), dv, start, dv_t, S, N, V, V)
+    store_rows(dense_head(dk_ptr, b, g, S, H // GROUP, K), dk * scale, start, H // GROUP * K, S, N, K, K)
+    store_rows(dense_head(dv_ptr, b, g, S, H // GROUP, V), dv, start, H // GROUP * V, S, N, V, V)

@@ -10,7 +10,7 @@ from evo.kernels.attention.triton_tiles import key_ranges
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def bias_gradients(
-    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dbias_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
+    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr, dbias_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
     bias_b, bias_h, bias_t, bias_s, BATCHES, HEADS, B, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_reads import LOG2E, biases, fetch, head_of, query_tile
+from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
 from evo.kernels.attention.triton_tiles import RING, key_ranges, ring_is_empty
 from evo.kernels.triton_rows import store_rows
 
@@ -60,8 +60,8 @@ def _fold(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def forward(
-    q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, bias_b, bias_h, bias_t, bias_s,
+    q_ptr, k_ptr, v_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr, o_ptr, lse_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, bias_b, bias_h, bias_t, bias_s,
     H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
@@ -104,6 +104,6 @@ def forward(
         peak = higher
     blind = total == 0.0
     acc = acc / tl.where(blind, 1.0, total)[:, None]
-    store_rows(head_of(o_ptr, b, h, o_b, o_h), acc, start, o_t, T, M, V, V)
+    store_rows(dense_head(o_ptr, b, h, T, H, V), acc, start, H * V, T, M, V, V)
     lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
     tl.store(lse_ptr + tl.cast(b * H + h, tl.int64) * T + rows, lse, mask=rows < T)
