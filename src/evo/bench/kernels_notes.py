@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 
 from evo.bench.kernels_cases import normal
-from evo.bench.kernels_timing import captured, timing, timings
+from evo.bench.kernels_timing import Timing, captured, timing
 from evo.kernels.attention import Stencil, attend, probe
 from evo.kernels.recurrence import recur
 from evo.kernels.structure import low_rank_factors
@@ -20,17 +22,56 @@ def notes() -> Iterator[str]:
     yield low_rank_line()
 
 
-def probe_line(every: int = 10) -> str:
-    """What the probe costs beside the forward and backward pass of plain attention, when it runs every tenth step."""
+def probe_line(every: int = 10, pairs: int = 25) -> str:
+    """What the probe adds to plain attention when it runs at every tenth step, in one stream of steps.
+
+    Groups of ten forward and backward passes, every other group with one probe behind it, without a synchronisation
+    between them: the difference of neighbours is what a training step waits for. The probe alone is timed beside it.
+    """
     q, k, v = (normal(8, 2048, 16, 64).requires_grad_() for _ in range(3))
-    (_, both), _ = timings(lambda *x: attend(*x, stencil=Stencil()), [q, k, v], False)
-    cost = timing(lambda: probe(q, k, stencil=Stencil(), row_stride=16))
-    whole = timing(lambda: probe(q, k, stencil=Stencil(), row_stride=1))
-    share = cost.median / (every * both.median)
+    gradient = torch.randn_like(q)
+
+    def step() -> None:
+        torch.autograd.grad(attend(q, k, v, stencil=Stencil()), [q, k, v], gradient)
+
+    def sample(row_stride: int = 16) -> None:
+        probe(q, k, stencil=Stencil(), row_stride=row_stride)
+
+    alone, whole = timing(sample), timing(lambda: sample(1))
+    times = in_stream([lambda: repeat(step, every), lambda: (repeat(step, every), sample())], pairs)
+    steps, added = spread(times[0]), spread([b - a for a, b in zip(*times, strict=True)])
     return (
-        f"Probe (8, 2048, 16, 64) causal: every 16th row {cost} ms, every row {whole} ms, attention f+b {both} ms; "
-        f"at every {every}th step {share:.2%} of f+b."
+        f"Probe (8, 2048, 16, 64) causal, every 16th row, behind every {every}th f+b of attention in one stream: adds "
+        f"{added} ms to {steps} ms, {added.median / steps.median:.2%} "
+        f"({added.low / steps.median:.2%}-{added.high / steps.median:.2%}); "
+        f"alone, eager {alone} ms, every row {whole} ms."
     )
+
+
+def repeat(step: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        step()
+
+
+def in_stream(groups: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Milliseconds that each of `groups` takes in each round, all in one stream that is never waited for."""
+    repeat(groups[-1], 3)
+    marks = [torch.cuda.Event(enable_timing=True)]
+    marks[0].record()
+    for _ in range(rounds):
+        for group in groups:
+            group()
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+    torch.cuda.synchronize()
+    times = [before.elapsed_time(after) for before, after in pairwise(marks)]
+    return [times[i :: len(groups)] for i in range(len(groups))]
+
+
+def spread(times: list[float]) -> Timing:
+    """Median, 20th and 80th percentile."""
+    low, *_, high = statistics.quantiles(times, n=5)
+    return Timing(statistics.median(times), low, high)
 
 
 def decoding_line() -> str:
