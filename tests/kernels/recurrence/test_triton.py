@@ -125,6 +125,19 @@ def test_the_widest_heads(decay, update):
         check(*draw(decay, update, B=B, T=150, H=H, K=256, V=256, dtype=torch.bfloat16), exact="chunked")
 
 
+@pytest.mark.skipif(is_interpreting(), reason="too long for the interpreter")
+@pytest.mark.parametrize("update", ["outer", "bonus", "delta"])
+def test_decay_gradients_of_long_sequences(update):
+    """In bfloat16, at the start of 8192 tokens, where sums from the end have the longest way behind them."""
+    inputs, parts = draw("token", update, B=1, T=8192, K=64, V=64, dtype=torch.bfloat16, strength=0.1)
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    wide_parts = {name: x.detach().double().requires_grad_() for name, x in parts.items()}
+    place = 5 + list(parts).index("log_decay")
+    found = answer(inputs, parts, backend="triton")[place][:, :1024].double()
+    expected = answer(wide, wide_parts, backend="chunked")[place][:, :1024]
+    assert (found - expected).norm() < 1.25e-2 * expected.norm()
+
+
 @pytest.mark.parametrize(("decay", "update"), [m for m in MEMBERS if m[0] != "none"])
 def test_strong_decays(decay, update):
     """Log decays of -200 a step underflow to zero without a NaN."""

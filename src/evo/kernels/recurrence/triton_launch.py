@@ -62,45 +62,72 @@ def decay_kind(log_decay: Tensor | None) -> int:
 
 @dataclass(frozen=True)
 class Walk:
-    """What is compiled into a walk. `before`: a query's exponent leaves out its own step."""
+    """What is compiled into a walk. `before`: a query's exponent leaves out its own step. `keep`: walking forward, the
+    states before all segments but the first are kept."""
 
     back: bool = False
     strict: bool = False
     before: bool = False
     final: bool = False
     scale: float = 1.0
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Walked:
+    """out (B, T, H, Z) in z's dtype; float32, and empty where not asked for: dots (Z blocks, B, H, T), the final state
+    (B, H, A, Z), the kept states (B, H, segments, A, Z) and anchors (Z blocks, B, H, segments)."""
+
+    out: Tensor
+    dots: Tensor
+    final: Tensor
+    kept: Tensor
+    anchors: Tensor
+
+
+def segment_length() -> int:
+    """Tokens of a segment: over so many, rounding may add up in the running sums that decay gradients are."""
+    return 64 if is_interpreting() else 512
 
 
 def launch_walk(
     x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, x_weight: Tensor | None, y_weight: Tensor | None,
-    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None, how: Walk,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """out (B, T, H, Z) in z's dtype, dot (B, H, T) float32 (empty without `dot_with`), final (B, H, A, Z) float32."""
+    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None, how: Walk, kept: Tensor | None = None,
+) -> Walked:  # fmt: skip
+    """One walk. Back, with the states that a walk forward `kept`, it makes the anchors."""
     x, y, z = aligned(x), aligned(y), aligned(z)
     add, dot_with = (None if w is None else aligned(w) for w in (add, dot_with))
     B, T, H, A = x.shape
     Z = z.shape[3]
-    out = torch.empty(B, T, H, Z, dtype=z.dtype, device=z.device)
-    final = torch.empty((B, H, A, Z) if how.final else 0, dtype=torch.float32, device=z.device)
     sizes = walk_blocks(padded(A), padded(Z), B * H, T, z.dtype)
-    pieces = -(-Z // sizes.ZB)
-    dots = torch.empty((pieces, B, H, T) if dot_with is not None else 0, dtype=torch.float32, device=z.device)
+    pieces, segments = -(-Z // sizes.ZB), -(-T // segment_length())
+    room = lambda asked, *shape: torch.empty(shape if asked else 0, dtype=torch.float32, device=z.device)  # noqa: E731
+    anchored = kept is not None and kept.numel() > 0
+    walked = Walked(
+        torch.empty(B, T, H, Z, dtype=z.dtype, device=z.device),
+        room(dot_with is not None, pieces, B, H, T),
+        room(how.final, B, H, A, Z),
+        room(how.keep and segments > 1, B, H, segments, A, Z),
+        room(anchored, pieces, B, H, segments),
+    )
     if B * H == 0 or T == 0:
-        if how.final and initial is not None:
-            final.copy_(initial)
-        return out, dots.sum(0) if dot_with is not None else dots, final if initial is not None else final.zero_()
+        if how.final:
+            walked.final.zero_() if initial is None else walked.final.copy_(initial)
+        return walked
     add_strides, with_strides = ((0, 0, 0) if w is None else w.stride()[:3] for w in (add, dot_with))
     initial = None if initial is None else _headwise(initial)
     state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
+    every = segment_length() // sizes.C if anchored or walked.kept.numel() else 0
     triton_walk.walk[(B * H * pieces,)](
-        x, y, z, dense(log_decay), dense(x_weight), dense(y_weight), add, dot_with, initial, out, dots, final,
-        *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *add_strides, *with_strides, *out.stride()[:3],
+        x, y, z, dense(log_decay), dense(x_weight), dense(y_weight), add, dot_with, initial,
+        kept if anchored else walked.kept, walked.out, walked.dots, walked.final, walked.anchors,
+        *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *add_strides, *with_strides, *walked.out.stride()[:3],
         *state_strides, H, T, B * H, how.scale, decay_kind(log_decay), how.back, how.strict, how.before,
         x_weight is not None, y_weight is not None, add is not None, dot_with is not None, initial is not None,
-        how.final, A, Z, padded(A), sizes.ZB, sizes.C, precision(z.dtype),
+        how.final, every, A, Z, padded(A), sizes.ZB, sizes.C, precision(z.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
-    return out, dots.sum(0) if dot_with is not None else dots, final
+    return walked
 
 
 def launch_aged(

@@ -1,7 +1,7 @@
 """The Triton recurrence as custom operators: traced by torch.compile, captured in CUDA graphs, differentiable.
 
 `triton_walk.walk` is the kernel. `evo::recur_outer` is the member of the family with outer updates, whose gradients are
-three more walks; its decay gradient is the running sum, from the end, of q·dq - k·dk.
+three more walks; gradients of decays per token are made of q·dq and k·dk (`triton_decay`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.problem import RecurrenceProblem
-from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk
+from evo.kernels.recurrence.triton_decay import decay_gradients
+from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk, segment_length
 from evo.kernels.triton_support import widened
 
 
@@ -53,10 +54,8 @@ def recur_outer(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool
 ) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) and final state (B, H, K, V) float32. With `before`, o_t reads the state before step t."""
-    o, _, final = launch_walk(
-        q, k, v, log_decay, None, None, None, None, initial, Walk(False, before, before, True, scale)
-    )
-    return o, final
+    walked = launch_walk(q, k, v, log_decay, None, None, None, None, initial, Walk(False, before, before, True, scale))
+    return walked.out, walked.final
 
 
 @recur_outer.register_fake
@@ -83,26 +82,26 @@ def recur_outer_backward(
     flipped, dflipped = (None if s is None else s.transpose(2, 3) for s in (initial, dfinal))
     by_token = needs_decay and log_decay is not None and log_decay.ndim == 3
     with_q, with_k = (q, k) if by_token else (None, None)
-    ahead, behind = Walk(False, before, before, False, scale), Walk(True, before, before, False, scale)
+    ahead, behind = Walk(False, before, before, False, scale, by_token), Walk(True, before, before, False, scale)
     ending = Walk(True, before, before, initial is not None, scale)
-    dq, dot_q, _ = launch_walk(do, v, k, log_decay, None, None, None, with_q, flipped, ahead)
-    dv, _, dinitial = launch_walk(k, q, do, log_decay, None, None, None, None, dfinal, ending)
-    dk, dot_k, _ = launch_walk(v, do, q, log_decay, None, None, None, with_k, dflipped, behind)
+    of_q = launch_walk(do, v, k, log_decay, None, None, None, with_q, flipped, ahead)
+    of_v = launch_walk(k, q, do, log_decay, None, None, None, None, dfinal, ending)
+    of_k = launch_walk(v, do, q, log_decay, None, None, None, with_k, dflipped, behind, of_q.kept)
     ddecay = final.new_empty(0)
     if by_token:
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = step_gradients(dot_q, dot_k, at_end, before)
+        ddecay = decay_gradients(of_q.dots, of_k.dots, None, of_k.anchors, at_end, before, segment_length())
     elif needs_decay:
         sums, aged = launch_aged(do, v, k, log_decay, None, q, flipped, before, before)
         ddecay = rate_gradient(aged, sums * scale, dfinal, sums)
-    return dq, dk, dv, ddecay, dinitial
+    return of_q.out, of_k.out, of_v.out, ddecay, of_v.final
 
 
 @recur_outer_backward.register_fake
 def _(do, dfinal, q, k, v, log_decay, initial, final, scale, before, needs_decay):
     B, T, H, _ = q.shape
     by_token = needs_decay and log_decay.ndim == 3
-    ddecay = final.new_empty(B, H, T).transpose(1, 2) if by_token else final.new_empty(H if needs_decay else 0)
+    ddecay = final.new_empty((B, T, H) if by_token else H if needs_decay else 0)
     dinitial = final.new_empty(final.shape if initial is not None else 0)
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), ddecay, dinitial
 

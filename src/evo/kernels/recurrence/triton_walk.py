@@ -54,17 +54,19 @@ def pair_decay(upto_query, upto_key, BACK: tl.constexpr, STRICT: tl.constexpr, D
 
 @triton.jit(do_not_specialize=["T"])
 def walk(
-    x_ptr, y_ptr, z_ptr, decay_ptr, x_weight_ptr, y_weight_ptr, add_ptr, with_ptr, initial_ptr,
-    out_ptr, dot_ptr, final_ptr,
+    x_ptr, y_ptr, z_ptr, decay_ptr, x_weight_ptr, y_weight_ptr, add_ptr, with_ptr, initial_ptr, kept_ptr,
+    out_ptr, dot_ptr, final_ptr, anchor_ptr,
     x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, add_b, add_t, add_h, with_b, with_t, with_h, out_b, out_t, out_h,
     initial_head, initial_a, initial_z, H, T, heads_in_all, scale,
     DECAY: tl.constexpr, BACK: tl.constexpr, STRICT: tl.constexpr, BEFORE: tl.constexpr,
     X_WEIGHT: tl.constexpr, Y_WEIGHT: tl.constexpr, ADD: tl.constexpr, DOT: tl.constexpr, INITIAL: tl.constexpr,
-    FINAL: tl.constexpr, A: tl.constexpr, Z: tl.constexpr, AP: tl.constexpr, ZB: tl.constexpr, C: tl.constexpr,
-    PRECISION: tl.constexpr,
+    FINAL: tl.constexpr, EVERY: tl.constexpr, A: tl.constexpr, Z: tl.constexpr, AP: tl.constexpr, ZB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out (B, T, H, Z), final state (B, H, A, Z), and dot (Z blocks, B, H, T): out · with, summed over the block.
 
+    Before each segment of EVERY chunks but the first, a walk forward keeps its state, (B, H, segments, A, Z), and the
+    walk back multiplies it with its own: anchor (Z blocks, B, H, segments), what the pairs across a border add up to.
     `scale` multiplies the output when walking forward, and y when walking back, which is where q stands then.
     """
     blocks: tl.constexpr = (Z + ZB - 1) // ZB
@@ -81,8 +83,19 @@ def walk(
         at = initial_ptr + head.to(tl.int64) * initial_head + deep[:, None] * initial_a + cols[None, :] * initial_z
         state += tl.load(at, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
+    segments = tl.cdiv(chunks, EVERY) if EVERY else 0
     for i in tl.range(0, chunks):
         start = (chunks - 1 - i) * C if BACK else i * C
+        if EVERY:
+            border = chunks - i if BACK else i
+            if (border % EVERY == 0) & (border > 0) & (border < chunks):
+                segment = head.to(tl.int64) * segments + border // EVERY
+                at = kept_ptr + segment * (A * Z) + (deep[:, None] * Z + cols[None, :])
+                if BACK:
+                    product = state * tl.load(at, mask=kept, other=0.0)
+                    tl.store(anchor_ptr + block * heads_in_all * segments + segment, tl.sum(tl.sum(product, 1), 0))
+                else:
+                    tl.store(at, state, mask=kept)
         rows = start + tl.arange(0, C)
         x = load_rows(x_ptr + b * x_b + h * x_h, start, x_t, T, C, A, AP, True)
         y = load_rows(y_ptr + b * y_b + h * y_h, start, y_t, T, C, A, AP, True)
