@@ -21,96 +21,68 @@ def state_rows(base, index, rows, cols, K: tl.constexpr, V: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"])
-def readers_back(
-    q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, states_ptr, dq_ptr, dk_ptr, dots_ptr,
-    H, T, heads_in_all, scale,
+def keys_back(
+    q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, states_ptr, dstates_ptr,
+    dq_ptr, dk_ptr, read_ptr, dbeta_ptr, H, T, scale,
     DECAY: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq and the readers' dk (B, T, H, K); dots (K blocks, B, H, T), q dq + k dk. All inputs are dense."""
+    """dq and dk (B, T, H, K); read, q dq + k dk as a reader, and dbeta, (B, H, T) float32. All inputs are dense."""
     chunks = tl.cdiv(T, C)
-    blocks: tl.constexpr = K // KB
-    block = tl.program_id(0) % blocks
-    chunk = tl.program_id(0) // blocks
+    chunk = tl.program_id(0)
     start = (chunk % chunks) * C
     head = chunk // chunks
     b = (head // H).to(tl.int64)
     h = head % H
     token = b * T * H + h
-    deep = block * KB + tl.arange(0, KB)
-    dq = tl.zeros([C, KB], tl.float32)
-    dk = tl.zeros([C, KB], tl.float32)
     of_query = tl.zeros([C, C], tl.float32)
     of_key = tl.zeros([C, C], tl.float32)
     for i in tl.range(0, V // VB):
-        state = state_rows(states_ptr, chunk, deep, i * VB + tl.arange(0, VB), K, V)
         do = load_rows(do_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
         dv = load_rows(dv_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
         error = load_rows(error_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
-        dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
-        dk = tl.dot(dv, tl.trans(state), dk, input_precision=PRECISION)
         of_query = tl.dot(do, tl.trans(error), of_query, input_precision=PRECISION)
         of_key = tl.dot(dv, tl.trans(error), of_key, input_precision=PRECISION)
-    rows = start + tl.arange(0, C)
-    beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
-    _, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
-    pairs = pair_decay(upto, upto, False, False, DECAY, C) * beta[None, :]
-    later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
-    k = load_rows(k_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True)
-    of_query = (of_query * pairs).to(k.dtype)
-    of_key = tl.where(later, of_key * pairs, 0.0).to(k.dtype)
-    left = tl.exp2(upto)[:, None]
-    dq = tl.dot(of_query, k, dq * left, input_precision=PRECISION) * scale
-    dk = -tl.dot(of_key, k, dk * left, input_precision=PRECISION)
-    store_rows(dq_ptr + token * K + block * KB, dq, start, H * K, T, C, KB, KB)
-    store_rows(dk_ptr + token * K + block * KB, dk, start, H * K, T, C, KB, KB)
-    q = load_rows(q_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True)
-    dots = tl.sum(dq * q.to(tl.float32) + dk * k.to(tl.float32), 1)
-    tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
-
-
-@triton.jit(do_not_specialize=["T"])
-def writers_back(
-    q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, dstates_ptr, add_ptr, dk_ptr, dots_ptr,
-    H, T, heads_in_all, scale,
-    DECAY: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """dk (B, T, H, K), `add` and what the writers add; dots (K blocks, B, H, T), the gradient of beta."""
-    chunks = tl.cdiv(T, C)
-    blocks: tl.constexpr = K // KB
-    block = tl.program_id(0) % blocks
-    chunk = tl.program_id(0) // blocks
-    start = (chunk % chunks) * C
-    head = chunk // chunks
-    b = (head // H).to(tl.int64)
-    h = head % H
-    token = b * T * H + h
-    deep = block * KB + tl.arange(0, KB)
-    dk = tl.zeros([C, KB], tl.float32)
-    of_query = tl.zeros([C, C], tl.float32)
-    of_key = tl.zeros([C, C], tl.float32)
-    for i in tl.range(0, V // VB):
-        dstate = state_rows(dstates_ptr, chunk, deep, i * VB + tl.arange(0, VB), K, V)
-        do = load_rows(do_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
-        dv = load_rows(dv_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
-        error = load_rows(error_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
-        dk = tl.dot(error, tl.trans(dstate), dk, input_precision=PRECISION)
-        of_query = tl.dot(error, tl.trans(do), of_query, input_precision=PRECISION)
-        of_key = tl.dot(error, tl.trans(dv), of_key, input_precision=PRECISION)
+    short = q_ptr.dtype.element_ty
     rows = start + tl.arange(0, C)
     beta = tl.load(beta_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
     step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
-    pairs = pair_decay(upto, upto, True, False, DECAY, C)
-    later = tl.arange(0, C)[:, None] < tl.arange(0, C)[None, :]
-    q = load_rows(q_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True)
-    k = load_rows(k_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True)
-    of_query = (of_query * pairs * scale).to(k.dtype)
-    of_key = tl.where(later, of_key * -pairs, 0.0).to(k.dtype)
-    dk = tl.dot(of_query, q, dk * tl.exp2(tl.sum(step, 0) - upto)[:, None], input_precision=PRECISION)
-    dk = tl.dot(of_key, k, dk, input_precision=PRECISION)
-    dots = tl.sum(dk * k.to(tl.float32), 1)
-    tl.store(dots_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
-    dk *= beta[:, None]
-    dk += load_rows(add_ptr + token * K + block * KB, start, H * K, T, C, KB, KB, True).to(tl.float32)
-    store_rows(dk_ptr + token * K + block * KB, dk, start, H * K, T, C, KB, KB)
+    left = tl.exp2(upto)
+    to_end = tl.exp2(tl.sum(step, 0) - upto)
+    pairs = pair_decay(upto, upto, False, False, DECAY, C)
+    later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
+    of_query *= pairs * scale
+    of_key = tl.where(later, of_key * -pairs, 0.0)
+    query_reads = (of_query * beta[None, :]).to(short)
+    key_reads = (of_key * beta[None, :]).to(short)
+    query_writes = tl.trans(of_query.to(short))
+    key_writes = tl.trans(of_key.to(short))
+    read = tl.zeros([C], tl.float32)
+    dbeta = tl.zeros([C], tl.float32)
+    for block in tl.range(0, K // KB):
+        deep = block * KB + tl.arange(0, KB)
+        dq = tl.zeros([C, KB], tl.float32)
+        dreader = tl.zeros([C, KB], tl.float32)
+        dwriter = tl.zeros([C, KB], tl.float32)
+        for i in tl.range(0, V // VB):
+            do = load_rows(do_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
+            dv = load_rows(dv_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
+            error = load_rows(error_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
+            state = state_rows(states_ptr, chunk, deep, i * VB + tl.arange(0, VB), K, V)
+            dstate = state_rows(dstates_ptr, chunk, deep, i * VB + tl.arange(0, VB), K, V)
+            dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
+            dreader = tl.dot(dv, tl.trans(state), dreader, input_precision=PRECISION)
+            dwriter = tl.dot(error, tl.trans(dstate), dwriter, input_precision=PRECISION)
+        at = token * K + block * KB
+        k = load_rows(k_ptr + at, start, H * K, T, C, KB, KB, True)
+        q = load_rows(q_ptr + at, start, H * K, T, C, KB, KB, True)
+        dq = tl.dot(query_reads, k, dq * (left * scale)[:, None], input_precision=PRECISION)
+        dreader = tl.dot(key_reads, k, dreader * -left[:, None], input_precision=PRECISION)
+        dwriter = tl.dot(query_writes, q, dwriter * to_end[:, None], input_precision=PRECISION)
+        dwriter = tl.dot(key_writes, k, dwriter, input_precision=PRECISION)
+        read += tl.sum(dq * q.to(tl.float32) + dreader * k.to(tl.float32), 1)
+        dbeta += tl.sum(dwriter * k.to(tl.float32), 1)
+        store_rows(dq_ptr + at, dq, start, H * K, T, C, KB, KB)
+        store_rows(dk_ptr + at, dreader + dwriter * beta[:, None], start, H * K, T, C, KB, KB)
+    tl.store(read_ptr + head.to(tl.int64) * T + rows, read, mask=rows < T)
+    tl.store(dbeta_ptr + head.to(tl.int64) * T + rows, dbeta, mask=rows < T)

@@ -20,7 +20,7 @@ def _sizes(k: Tensor, v: Tensor) -> Blocks:
     if is_interpreting() or v.dtype == torch.float32:
         return sizes
     tokens = min(sizes.C, 64 if min(K, V) >= 64 and K <= 128 else 32)
-    return Blocks(sizes.ZB, tokens, 4 if K <= 128 else 8, 2)
+    return Blocks(sizes.ZB, tokens, 4 if K <= 128 else 8, 3 if K <= 128 else 2)
 
 
 @operator("recur_delta")
@@ -30,7 +30,7 @@ def recur_delta(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """o (B, T, H, V), final state (B, H, K, V) float32, and for the backward pass, not differentiable: with `keep` the
     errors (B, T, H, V) and the states before every chunk of C tokens (B, H, chunks, K, V); and what
-    `triton_delta.prepare` makes, inverses and scores (B, H, chunks, C, C), readers (B, H, chunks, C, K).
+    `triton_delta.prepare` makes, inverses and scores (B, H, chunks, C, C) and gates (B, H, chunks, 2, C) float32.
 
     K and V are powers of two.
     """
@@ -42,22 +42,27 @@ def recur_delta(
     errors = torch.empty(o.shape if keep else 0, dtype=v.dtype, device=v.device)
     states = torch.empty((B, H, chunks, K, V) if keep else 0, dtype=v.dtype, device=v.device)
     final = torch.empty(B, H, K, V, dtype=torch.float32, device=v.device)
-    widths = sizes.C, sizes.C, K
-    prepared = [torch.empty(B, H, chunks, sizes.C, width, dtype=v.dtype, device=v.device) for width in widths]
+    made = _prepared(v, B, H, chunks, sizes.C)
     log_decay, initial, exact = dense(log_decay), dense(initial), precision(v.dtype)
     if B * H == 0 or T == 0:
-        return o, final.zero_() if initial is None else final.copy_(initial), errors, states, *prepared
+        return o, final.zero_() if initial is None else final.copy_(initial), errors, states, *made
     triton_delta.prepare[(B * H * chunks,)](
-        q, k, beta, log_decay, *prepared, *q.stride()[:3], *k.stride()[:3], H, T, decay_kind(log_decay), K, padded(K),
-        sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1, maxnreg=168,
+        q, k, beta, log_decay, *made, *q.stride()[:3], *k.stride()[:3], H, T, scale, decay_kind(log_decay), K,
+        padded(K), sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
+        maxnreg=128 if exact == "tf32" and K <= 128 else None,
     )  # fmt: skip
     triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
-        q, k, v, beta, log_decay, *prepared, initial, o, errors, states, final,
+        q, k, v, *made, initial, o, errors, states, final,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
-        decay_kind(log_decay), initial is not None, keep, K, V, padded(K), sizes.ZB, sizes.C, exact,
+        initial is not None, keep, K, V, padded(K), sizes.ZB, sizes.C, exact,
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
-    return o, final, errors, states, *prepared
+    return o, final, errors, states, *made
+
+
+def _prepared(v: Tensor, B: int, H: int, chunks: int, C: int) -> list[Tensor]:
+    inverses, scores = (v.new_empty(B, H, chunks, C, C) for _ in range(2))
+    return [inverses, scores, v.new_empty(B, H, chunks, 2, C, dtype=torch.float32)]
 
 
 @recur_delta.register_fake
@@ -66,19 +71,18 @@ def _(q, k, v, beta, log_decay, initial, scale, keep):
     C = _sizes(k, v).C
     final = v.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
     chunks = -(-T // C)
-    prepared = (v.new_empty(B, H, chunks, C, width) for width in (C, C, K))
     errors, states = (v.shape, (B, H, chunks, K, v.shape[3])) if keep else (0, 0)
-    return v.new_empty(v.shape), final, v.new_empty(errors), v.new_empty(states), *prepared
+    return v.new_empty(v.shape), final, v.new_empty(errors), v.new_empty(states), *_prepared(v, B, H, chunks, C)
 
 
 @operator("recur_delta_errors_back")
 def errors_back(
-    do: Tensor, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, inverses: Tensor, scores: Tensor,
-    readers: Tensor, dfinal: Tensor | None, scale: float,
+    do: Tensor, q: Tensor, k: Tensor, inverses: Tensor, scores: Tensor, gates: Tensor, dfinal: Tensor | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dv (B, T, H, V) and the gradients of the states after the chunks, (B, H, chunks, K, V), and of the initial state,
     (B, H, K, V) float32."""
-    q, k, do, beta = aligned(q), aligned(k), aligned(do), beta.contiguous()
+    q, k, do = aligned(q), aligned(k), aligned(do)
     B, T, H, K = q.shape
     V, sizes = do.shape[3], _sizes(k, do)
     dv = torch.empty(do.shape, dtype=do.dtype, device=do.device)
@@ -86,18 +90,18 @@ def errors_back(
     dstates = torch.empty(B, H, inverses.shape[2], K, V, dtype=do.dtype, device=do.device)
     if dv.numel() == 0:
         return dv, dstates, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
-    log_decay, dfinal = dense(log_decay), dense(dfinal)
+    dfinal = dense(dfinal)
     triton_delta.errors_back[(B * H * -(-V // sizes.ZB),)](
-        q, k, do, beta, log_decay, inverses, scores, readers, dfinal, dv, dstates, dinitial,
+        q, k, do, inverses, scores, gates, dfinal, dv, dstates, dinitial,
         *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, scale,
-        decay_kind(log_decay), dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
+        dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return dv, dstates, dinitial
 
 
 @errors_back.register_fake
-def _(do, q, k, beta, log_decay, inverses, scores, readers, dfinal, scale):
+def _(do, q, k, inverses, scores, gates, dfinal, scale):
     B, _, H, K = q.shape
     V = do.shape[3]
     dstates = do.new_empty(B, H, inverses.shape[2], K, V)
@@ -115,22 +119,16 @@ def keys_back(
     V, C = do.shape[3], _sizes(k, do).C
     widest = 32 if do.dtype == torch.float32 else 64
     KB, VB = min(K, widest), min(V, widest)
-    dq, dk, of_readers = (torch.empty(B, T, H, K, dtype=q.dtype, device=q.device) for _ in range(3))
-    read, dbeta = (torch.empty(K // KB, B, H, T, dtype=torch.float32, device=q.device) for _ in range(2))
+    dq, dk = (torch.empty(B, T, H, K, dtype=q.dtype, device=q.device) for _ in range(2))
+    read, dbeta = (torch.empty(B, H, T, dtype=torch.float32, device=q.device) for _ in range(2))
     if q.numel() == 0:
-        return dq, dk, read.sum(0), dbeta.sum(0)
+        return dq, dk, read.zero_(), dbeta.zero_()
     log_decay = dense(log_decay)
-    how = decay_kind(log_decay), K, V, KB, VB, C, precision(do.dtype)
-    grid = (B * H * -(-T // C) * (K // KB),)
-    triton_delta_gradients.readers_back[grid](
-        q, k, do, dv, errors, beta, log_decay, states, dq, of_readers, read, H, T, B * H, scale, *how,
-        num_warps=4, num_stages=1,
+    triton_delta_gradients.keys_back[(B * H * -(-T // C),)](
+        q, k, do, dv, errors, beta, log_decay, states, dstates, dq, dk, read, dbeta, H, T, scale,
+        decay_kind(log_decay), K, V, KB, VB, C, precision(do.dtype), num_warps=4, num_stages=2,
     )  # fmt: skip
-    triton_delta_gradients.writers_back[grid](
-        q, k, do, dv, errors, beta, log_decay, dstates, of_readers, dk, dbeta, H, T, B * H, scale, *how,
-        num_warps=4, num_stages=1,
-    )  # fmt: skip
-    return dq, dk, read.sum(0), dbeta.sum(0)
+    return dq, dk, read, dbeta
 
 
 @keys_back.register_fake
@@ -152,7 +150,7 @@ def _backward(ctx, do, dfinal, *_):
     q, k, v, beta, log_decay, initial, final, errors, states, *prepared = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
     scale = ctx.scale
-    dv, dstates, dinitial = errors_back(do, q, k, beta, log_decay, *prepared, dfinal, scale)
+    dv, dstates, dinitial = errors_back(do, q, k, *prepared, dfinal, scale)
     dq, dk, read, dbeta = keys_back(do, q, k, dv, errors, beta, log_decay, states, dstates, scale)
     ddecay = None
     if log_decay is not None and ctx.needs_input_grad[4]:
