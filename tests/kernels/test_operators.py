@@ -64,7 +64,15 @@ def removal_call():
     q, k, v = sequences()
     removed, written = (normal(1, 33, 2, 16, seed=seed) for seed in (4, 5))
     decay = (-normal(1, 33, 2, 16, seed=3).detach().abs()).requires_grad_()
-    return recur_removal, (q, k, v, removed, written, decay, normal(1, 2, 16, 16, seed=6), 0.25, False, True)
+    return recur_removal, (q, k, v, removed, written, None, decay, normal(1, 2, 16, 16, seed=6), 0.25, False, True)
+
+
+def channel_delta_call():
+    from evo.kernels.recurrence.triton_removal_operator import recur_removal
+
+    beta = torch.sigmoid(normal(1, 33, 2, seed=3).detach()).requires_grad_()
+    decay = (-normal(1, 33, 2, 16, seed=4).detach().abs()).requires_grad_()
+    return recur_removal, (*sequences(), None, None, beta, decay, None, 0.25, False, True)
 
 
 CALLS = {
@@ -73,6 +81,7 @@ CALLS = {
     "delta": delta_call,
     "channel": channel_call,
     "removal": removal_call,
+    "channel delta": channel_delta_call,
 }
 
 

@@ -3,8 +3,8 @@
     U = a S + A_ab U + A_ak V      what the readers a see of the state, strictly before their own step
     O = q S + A_qb U + A_qk V      S' = D S + b U + k V
 so that with inverse = (I - A_ab)^-1 a chunk is U = inverse (a S) + inverse A_ak V, O and S' (RWKV-7 2503.14456, and
-the WY form of 2412.06464). The delta rule with a decay per channel (2510.26692) is the case of one writer: U are its
-errors, U = V + a S + A_ab U, with a = -k reading the decayed state, b = beta k, and no k.
+the WY form of 2412.06464). The delta rule with a decay per channel (2510.26692) is the case of one writer, SINGLE: U
+are its errors, U = V + a S + A_ab U, with a = -k reading the decayed state, b = beta k, and no A_ak and A_qk.
 
 Scores A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] are matmuls about a pivot. A gentle chunk, whose decay
 stays within a range that its dtype can hold, has one pivot, half-way through its decay. Any other is made by halves: a
@@ -89,6 +89,33 @@ def rescaled(x, factor):
 
 
 @triton.jit
+def load_beta(beta_ptr, head, start, H, T, SINGLE: tl.constexpr, C: tl.constexpr):
+    """beta (C,) float32 of the single writer, which is stored (B, T, H); else ones that nobody reads."""
+    if SINGLE:
+        rows = start + tl.arange(0, C)
+        at = beta_ptr + ((head // H).to(tl.int64) * T + rows) * H + head % H
+        beta = tl.load(at, mask=rows < T, other=0.0).to(tl.float32)
+    else:
+        beta = tl.full([C], 1.0, tl.float32)
+    return beta
+
+
+@triton.jit
+def load_removal(
+    k_ptr, a_ptr, b_ptr, beta, base, start, stride, T, SINGLE: tl.constexpr, C: tl.constexpr, KB: tl.constexpr
+):
+    """k, a and b (C, KB); of the single writer a = -k and b = beta k."""
+    k = load_rows(k_ptr + base, start, stride, T, C, KB, KB, True)
+    if SINGLE:
+        a = rescaled(k, -1.0)
+        b = rescaled(k, beta[:, None])
+    else:
+        a = load_rows(a_ptr + base, start, stride, T, C, KB, KB, True)
+        b = load_rows(b_ptr + base, start, stride, T, C, KB, KB, True)
+    return k, a, b
+
+
+@triton.jit
 def roles(level, C: tl.constexpr):
     """Which tokens (C, 1) read at this level, which write, and which pairs (C, C) it makes."""
     row = tl.arange(0, C)[:, None]
@@ -143,7 +170,7 @@ def seen_pairs(C: tl.constexpr, OWN: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T"])
 def prepare(
-    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
+    q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
     inverse_ptr, mixed_ptr, on_k_ptr, on_b_ptr, H, T, scale,
     GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
     C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr, PRECISION: tl.constexpr,
@@ -152,7 +179,8 @@ def prepare(
     start, query = scale q and reader = inverse a, (C, K); with the decay to its end, key and writer (C, K);
     inverse, mixed = inverse A_ak, on_k = A_qk and on_b = A_qb, (C, C).
 
-    q, k, a, b are dense (B, T, H, K). With BEFORE, q reads the state before its own step. SINGLE: without k.
+    q, k, a, b are dense (B, T, H, K), beta (B, T, H). With BEFORE, q reads the state before its own step. SINGLE: with
+    beta for a and b, and mixed = inverse, on_k and key not made.
     """
     chunks = tl.cdiv(T, C)
     chunk = tl.program_id(0)
@@ -163,6 +191,7 @@ def prepare(
     upto_ptr += chunk.to(tl.int64) * (C * K)
     if is_gentle(upto_ptr, RANGE, C, K, K) != GENTLE:
         return
+    beta = load_beta(beta_ptr, head, start, H, T, SINGLE, C)
     on_b = tl.zeros([C, C], tl.float32)
     on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
@@ -170,8 +199,7 @@ def prepare(
         upto_at = upto_ptr + block * KB
         q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
         q = rescaled(q, scale)
-        b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
-        k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
+        k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
         tl.store(
             column_block(query_ptr, chunk, block, C, K, C, KB),
@@ -194,9 +222,7 @@ def prepare(
     on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
         base = token + block * KB
-        a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
-        b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
-        k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
+        k, a, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         on_b, on_k = add_scores(
             on_b, on_k, a, b, k, upto_ptr + block * KB, GENTLE, not SINGLE, SINGLE, C, K, KB, LEVELS, PRECISION
         )  # fmt: skip
@@ -207,7 +233,8 @@ def prepare(
         on_k = tl.where(earlier, on_k, 0.0).to(short)
         tl.store(packed(mixed_ptr, chunk, C, C), tl.dot(inverse, on_k, input_precision=PRECISION).to(short))
     for block in tl.range(0, K // KB):
-        a = load_rows(a_ptr + token + block * KB, start, H * K, T, C, KB, KB, True)
+        base = token + block * KB
+        _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         seen = rescaled(a, tl.exp2(load_upto(upto_ptr + block * KB, not SINGLE, C, K, KB)))
         reader = tl.dot(inverse, seen, input_precision=PRECISION)
         tl.store(column_block(reader_ptr, chunk, block, C, K, C, KB), reader.to(short))

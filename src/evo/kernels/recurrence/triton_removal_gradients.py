@@ -3,7 +3,8 @@
 With X = a S + A_ak V, seen U = inverse X, and the gradients of o, U and the states known:
     dX = inverse^T dU          dV = A_qk^T dO + (inverse A_ak)^T dU + k dS'
     dA_qb = dO U^T   dA_qk = dO V^T   dA_ab = dX U^T   dA_ak = dX V^T
-and q, k, a, b get what they gave to the scores, and to or from the state. SINGLE: X = a S + V, and there is no k.
+and q, k, a, b get what they gave to the scores, and to or from the state. SINGLE: X = a S + V,
+and k gets what a = -k and b = beta k would.
 """
 
 import triton
@@ -14,7 +15,9 @@ from evo.kernels.recurrence.triton_removal import (
     column_block,
     decayed,
     is_gentle,
+    load_beta,
     load_pivot,
+    load_removal,
     load_upto,
     load_whole,
     rescaled,
@@ -86,7 +89,7 @@ def near(dscores_at, pairs):
 
 @triton.jit(do_not_specialize=["T"])
 def readers_back(
-    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, do_ptr, dsolved_ptr, states_ptr,
+    q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, do_ptr, dsolved_ptr, states_ptr,
     dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, read_ptr, H, T, scale,
     GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr,
@@ -114,8 +117,8 @@ def readers_back(
         dsolved = tl.load(column_block(dsolved_ptr, chunk, i, C, V, C, VB))
         dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
         da = tl.dot(dsolved, tl.trans(state), da, input_precision=PRECISION)
-    b = load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True)
-    k = b if SINGLE else load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True)
+    beta = load_beta(beta_ptr, head, start, H, T, SINGLE, C)
+    k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
@@ -156,20 +159,22 @@ def readers_back(
     store_rows(dq_ptr + base, dq, start, H * K, T, C, KB, KB)
     store_rows(da_ptr + base, da, start, H * K, T, C, KB, KB)
     q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
-    a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
+    _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     read = dq * q.to(tl.float32) + da * a.to(tl.float32)
     store_rows(read_ptr + base, read, start, H * K, T, C, KB, KB)
 
 
 @triton.jit(do_not_specialize=["T"])
 def writers_back(
-    q_ptr, k_ptr, a_ptr, b_ptr, upto_ptr, v_ptr, seen_ptr, states_ptr, dstates_ptr,
-    dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, dk_ptr, db_ptr, ddecay_ptr, H, T, scale,
+    q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, v_ptr, seen_ptr, states_ptr, dstates_ptr,
+    dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, dk_ptr, db_ptr, dbeta_ptr, ddecay_ptr,
+    H, T, scale,
     GENTLE: tl.constexpr, BEFORE: tl.constexpr, SINGLE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, RANGE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dk, db and the log decays' gradient, (B, T, H, K), for a block of channels of one chunk.
+    """dk, db and the log decays' gradient, (B, T, H, K), for a block of channels of one chunk. SINGLE: dk, which holds
+    da before, without db, and dbeta (K blocks, B, T, H) float32.
 
     A step's log decay scales what was written before it and is read after it: the sum, over the steps from it to the
     end of the chunk, of what was read (which `ddecay` holds before) less what was written, and beyond the chunk the
@@ -202,7 +207,8 @@ def writers_back(
             v = load_rows(v_ptr + token * V + i * VB, start, H * V, T, C, VB, VB, True)
             dk = tl.dot(v, tl.trans(dstate), dk, input_precision=PRECISION)
     q = rescaled(load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True), scale)
-    a = load_rows(a_ptr + base, start, H * K, T, C, KB, KB, True)
+    beta = load_beta(beta_ptr, head, start, H, T, SINGLE, C)
+    _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
@@ -238,12 +244,19 @@ def writers_back(
             db += own_pairs(tl.load(dq_on_b_at), C) * q.to(tl.float32)
             if not SINGLE:
                 dk += own_pairs(tl.load(dq_on_k_at), C) * q.to(tl.float32)
-    store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
-    change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True)
-    change -= db * load_rows(b_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)
     if not SINGLE:
-        store_rows(dk_ptr + base, dk, start, H * K, T, C, KB, KB)
-        change -= dk * load_rows(k_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)
+        store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
+    k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+    change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True) - db * b.to(tl.float32)
+    if SINGLE:
+        dbeta_ptr += block.to(tl.int64) * (tl.num_programs(0) // (chunks * blocks)) * T
+        rows = start + tl.arange(0, C)
+        at = dbeta_ptr + ((head // H).to(tl.int64) * T + rows) * H + head % H
+        tl.store(at, tl.sum(db * k.to(tl.float32), 1), mask=rows < T)
+        dk = db * beta[:, None] - load_rows(dk_ptr + base, start, H * K, T, C, KB, KB, True).to(tl.float32)
+    else:
+        change -= dk * k.to(tl.float32)
+    store_rows(dk_ptr + base, dk, start, H * K, T, C, KB, KB)
     ddecay = tl.cumsum(change, 0, reverse=True) + tail[None, :]
     if BEFORE:
         dq = load_rows(dq_ptr + base, start, H * K, T, C, KB, KB, True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
-from evo.kernels.recurrence.triton_launch import precision
+from evo.kernels.recurrence.triton_launch import dense, precision
 from evo.kernels.triton_support import is_interpreting
 
 # Nats that a chunk may decay and still have one pivot: half of it is taken as a power of e in the inputs' dtype.
@@ -64,9 +64,9 @@ class Prepared:
     on_b: Tensor
 
 
-def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) -> Prepared:
+def _prepare(q, k, a, b, beta, log_decay, scale: float, before: bool, sizes: Sizes) -> Prepared:
     B, T, H, K = q.shape
-    C, single = sizes.C, k is None
+    C, single = sizes.C, beta is not None
     chunks = -(-T // C)
     upto = _empty(q, B, H, chunks, C, K, dtype=torch.float32)
     left = _empty(q, B, H, chunks, K, dtype=torch.float32)
@@ -79,7 +79,7 @@ def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) ->
     triton_removal.run_decay[(B * H * chunks * blocks,)](log_decay, upto, left, H, T, K, K // blocks, C, num_warps=4)
     for gentle in (True, False):
         triton_removal.prepare[(B * H * chunks,)](
-            q, k, a, b, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale, gentle, before,
+            q, k, a, b, beta, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale, gentle, before,
             single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
             num_warps=sizes.warps, num_stages=1,
         )  # fmt: skip
@@ -88,16 +88,17 @@ def _prepare(q, k, a, b, log_decay, scale: float, before: bool, sizes: Sizes) ->
 
 @operator("recur_removal")
 def recur_removal(
-    q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, initial: Tensor | None,
-    scale: float, before: bool, keep: bool,
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, beta: Tensor | None, log_decay: Tensor,
+    initial: Tensor | None, scale: float, before: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """o (B, T, H, V) and the final state (B, H, K, V) float32; with `keep`, for the backward pass, what a reads
     (B, H, chunks, C, V) and the states at every chunk's ends (B, H, chunks + 1, K, V), which are not differentiable.
 
-    Without k, S_t = D S + b^T (v + a D S): the delta rule with a = -k and b = beta k. `before`: o reads S_{t-1}.
+    With beta (B, T, H) in place of a and b, S_t = D S + beta k^T (v - k D S): the delta rule.
+    `before`: o reads S_{t-1}.
     """
-    q, v, a, b, log_decay = (x.contiguous() for x in (q, v, a, b, log_decay))
-    k, initial = (None if x is None else x.contiguous() for x in (k, initial))
+    q, k, v, log_decay = (x.contiguous() for x in (q, k, v, log_decay))
+    a, b, beta, initial = (dense(x) for x in (a, b, beta, initial))
     B, T, H, K = q.shape
     V = v.shape[3]
     sizes = sizes_for(T, B * H, K, V, q.dtype)
@@ -107,17 +108,17 @@ def recur_removal(
     states = _empty(v, *((B, H, chunks + 1, K, V) if keep else (0,)))
     if B * H == 0 or T == 0:
         return o, final.zero_() if initial is None else final.copy_(initial), seen, states
-    made = _prepare(q, k, a, b, log_decay, scale, before, sizes)
+    made = _prepare(q, k, a, b, beta, log_decay, scale, before, sizes)
     triton_removal_walk.forward[(B * H * (V // sizes.walk),)](
         v, made.left, made.query, made.reader, made.key, made.writer, made.mixed, made.on_k, made.on_b, initial,
-        o, final, states, seen, H, T, k is None, initial is not None, keep, K, V, sizes.walk, sizes.C,
+        o, final, states, seen, H, T, beta is not None, initial is not None, keep, K, V, sizes.walk, sizes.C,
         precision(v.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return o, final, seen, states
 
 
 @recur_removal.register_fake
-def _(q, k, v, a, b, log_decay, initial, scale, before, keep):
+def _(q, k, v, a, b, beta, log_decay, initial, scale, before, keep):
     B, T, H, K = q.shape
     V = v.shape[3]
     C = sizes_for(T, B * H, K, V, q.dtype).C
@@ -128,22 +129,27 @@ def _(q, k, v, a, b, log_decay, initial, scale, before, keep):
 
 @operator("recur_removal_backward")
 def recur_removal_backward(
-    do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor | None, v: Tensor, a: Tensor, b: Tensor,
-    log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk (empty without k), dv, da, db, dlog_decay (B, T, H, K) float32 and dinitial (B, H, K, V) float32."""
-    q, v, a, b, log_decay, do = (x.contiguous() for x in (q, v, a, b, log_decay, do))
-    k, dfinal = (None if x is None else x.contiguous() for x in (k, dfinal))
+    do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None,
+    beta: Tensor | None, log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """dq, dk, dv, da and db (empty with beta), dbeta float32 (empty without), dlog_decay (B, T, H, K) float32 and
+    dinitial (B, H, K, V) float32."""
+    q, k, v, log_decay, do = (x.contiguous() for x in (q, k, v, log_decay, do))
+    a, b, beta, dfinal = (dense(x) for x in (a, b, beta, dfinal))
     B, T, H, K = q.shape
-    V, single = v.shape[3], k is None
+    V, single = v.shape[3], beta is not None
     sizes = sizes_for(T, B * H, K, V, q.dtype)
     C, exact, chunks = sizes.C, precision(q.dtype), -(-T // sizes.C)
-    dq, da, db, ddecay = (_empty(q, B, T, H, K, dtype=d) for d in (q.dtype, q.dtype, q.dtype, torch.float32))
-    dk = _empty(q, *((0,) if single else (B, T, H, K)))
+    dq, dk = (_empty(q, B, T, H, K) for _ in range(2))
+    da, db = (_empty(q, *((0,) if single else (B, T, H, K))) for _ in range(2))
+    blocks = K // sizes.channels
+    dbeta = _empty(q, *((blocks, B, T, H) if single else (1, 0)), dtype=torch.float32)
+    ddecay = _empty(q, B, T, H, K, dtype=torch.float32)
     dv, dinitial = _empty(v, B, T, H, V), _empty(v, B, H, K, V, dtype=torch.float32)
     if B * H == 0 or T == 0:
-        return dq, dk, dv, da, db, ddecay, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
-    made = _prepare(q, k, a, b, log_decay, scale, before, sizes)
+        passed = dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
+        return dq, dk, dv, da, db, dbeta.sum(0), ddecay, passed
+    made = _prepare(q, k, a, b, beta, log_decay, scale, before, sizes)
     dseen, dsolved = (_empty(v, B, H, chunks, C, V) for _ in range(2))
     dstates = _empty(v, B, H, chunks, K, V)
     launch = {"num_warps": sizes.warps, "num_stages": sizes.stages}
@@ -157,47 +163,50 @@ def recur_removal_backward(
         do, v, seen, dseen, dstates, made.key, made.inverse, made.mixed, made.on_k, dv, dsolved, *pairs, H, T,
         before, single, K, V, sizes.columns, C, exact, **launch,
     )  # fmt: skip
-    grid = (B * H * chunks * (K // sizes.channels),)
     how = (
         before, single, K, V, sizes.channels, sizes.columns, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, exact,
     )  # fmt: skip
+    readers = dk if single else da
     for gentle in (True, False):
         launch = {"num_warps": sizes.warps, "num_stages": 2, "maxnreg": 168 if gentle else None}
-        triton_removal_gradients.readers_back[grid](
-            q, k, a, b, made.upto, do, dsolved, states, *pairs, dq, da, ddecay, H, T, scale, gentle, *how, **launch
-        )
-        triton_removal_gradients.writers_back[grid](
-            q, k, a, b, made.upto, v, seen, states, dstates, *pairs, dq, da, dk, db, ddecay, H, T, scale, gentle, *how,
+        triton_removal_gradients.readers_back[(B * H * chunks * blocks,)](
+            q, k, a, b, beta, made.upto, do, dsolved, states, *pairs, dq, readers, ddecay, H, T, scale, gentle, *how,
             **launch,
         )  # fmt: skip
-    return dq, dk, dv, da, db, ddecay, dinitial
+        triton_removal_gradients.writers_back[(B * H * chunks * blocks,)](
+            q, k, a, b, beta, made.upto, v, seen, states, dstates, *pairs, dq, readers, dk, db, dbeta, ddecay,
+            H, T, scale, gentle, *how, **launch,
+        )  # fmt: skip
+    return dq, dk, dv, da, db, dbeta.sum(0), ddecay, dinitial
 
 
 @recur_removal_backward.register_fake
-def _(do, dfinal, q, k, v, a, b, log_decay, seen, states, scale, before):
+def _(do, dfinal, q, k, v, a, b, beta, log_decay, seen, states, scale, before):
     B, _, H, K = q.shape
-    dq, dv, da, db, ddecay = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, v, a, b, q))
-    dk = q.new_empty(0) if k is None else k.new_empty(k.shape)
-    return dq, dk, dv, da, db, ddecay.float(), q.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
+    dq, dk, dv, ddecay = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, q))
+    da, db = (q.new_empty(k.shape if beta is None else 0) for _ in range(2))
+    dbeta = q.new_empty(0 if beta is None else beta.shape, dtype=torch.float32)
+    return dq, dk, dv, da, db, dbeta, ddecay.float(), q.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
 
 
 def _save(ctx, inputs, output):
-    q, k, v, a, b, log_decay, initial, ctx.scale, ctx.before, _ = inputs
+    q, k, v, a, b, beta, log_decay, initial, ctx.scale, ctx.before, _ = inputs
     _, _, seen, states = output
     ctx.mark_non_differentiable(seen, states)
-    ctx.save_for_backward(q, k, v, a, b, log_decay, seen, states)
+    ctx.save_for_backward(q, k, v, a, b, beta, log_decay, seen, states)
     ctx.initial_dtype = None if initial is None else initial.dtype
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, do, dfinal, _seen, _states):
-    q, k, v, a, b, log_decay, seen, states = ctx.saved_tensors
+    q, k, v, a, b, beta, log_decay, seen, states = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
-    dq, dk, dv, da, db, ddecay, dinitial = recur_removal_backward(
-        do, dfinal, q, k, v, a, b, log_decay, seen, states, ctx.scale, ctx.before
+    dq, dk, dv, da, db, dbeta, ddecay, dinitial = recur_removal_backward(
+        do, dfinal, q, k, v, a, b, beta, log_decay, seen, states, ctx.scale, ctx.before
     )
+    da, db, dbeta = (None, None, dbeta.to(beta.dtype)) if beta is not None else (da, db, None)
     dinitial = None if ctx.initial_dtype is None else dinitial.to(ctx.initial_dtype)
-    return dq, None if k is None else dk, dv, da, db, ddecay.to(log_decay.dtype), dinitial, None, None, None
+    return dq, dk, dv, da, db, dbeta, ddecay.to(log_decay.dtype), dinitial, None, None, None
 
 
 recur_removal.register_autograd(_backward, setup_context=_save)
@@ -210,8 +219,5 @@ def run(
     """o and the final state, for any log decay. One of `beta`, for the delta rule, and `removal` = (a, b) is given."""
     decay = torch.zeros(1, device=q.device) if log_decay is None else log_decay
     decay = (decay if decay.ndim == 4 else decay[..., None]).expand(q.shape)
-    if removal is None:
-        written = (beta[..., None] * k).to(k.dtype)
-        return recur_removal(q, None, v, -k, written, decay, initial, scale, before, keep)[:2]
-    a, b = removal
-    return recur_removal(q, k, v, a, b, decay, initial, scale, before, keep)[:2]
+    a, b = removal or (None, None)
+    return recur_removal(q, k, v, a, b, beta, decay, initial, scale, before, keep)[:2]
