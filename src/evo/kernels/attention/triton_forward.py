@@ -15,7 +15,7 @@ from evo.kernels.triton_rows import store_rows
 
 @triton.jit
 def _fold(
-    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin,
+    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin, tilts,
     ids_m, ids_ptr, places_ptr, bias_ptr, bias_t, bias_s, start, queries, keys, size, sinks, dilation, period,
     scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
@@ -31,7 +31,10 @@ def _fold(
         at_n = tl.load(places_ptr + rows, mask=rows < keys, other=-1).to(tl.int32)
         limit = 2**31 - 1
     k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, DESCRIBED)
-    x, unit, _ = logits(q, k, at_m, at_n[None, :], origin, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION)
+    tilt = slope * (at_n - origin) if PLACES else tilts + slope * (n - origin)
+    x, unit, _ = logits(
+        q, k, at_m, at_n[None, :], tilt[None, :] if FOLDED else 0.0, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION
+    )
     if BIAS:
         far, near = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
         x = x * unit + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
@@ -76,6 +79,7 @@ def forward(
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
     bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
+    tilts = slope * tl.arange(0, N)
     acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
     peak = tl.full([M], float("-inf"), tl.float32)
@@ -90,7 +94,7 @@ def forward(
         if go:
             acc, total, peak = _fold(
                 acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
-                (n < core) | (n >= end), at_m, first, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
+                (n < core) | (n >= end), at_m, first, tilts, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
                 start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED,
                 SEGMENTS, PLACES, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip

@@ -79,20 +79,20 @@ def launch_backward(
     (B, T, H, _), (S, G), loaded = q.shape, k.shape[1:3], (q, k, v, do)
     marks = extras.slopes, extras.ids_q, extras.ids_k, spread(extras.bias, B, H, T, S)
     problem = Problem(call, extras, (call, asked, facts(*loaded, o, lse, dlse, extras.sink, *marks)))
-    delta = torch.empty_like(lse)
+    levels = torch.empty(B, H, T, 2, dtype=lse.dtype, device=lse.device)
     launch(
         "query gradients", triton_backward.query_gradients, problem, loaded, (o, lse, dlse, extras.sink, *marks),
-        (out.dq, delta, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
+        (out.dq, levels, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
         DLSE=dlse is not None, DSINK=asked.sink, DSLOPE=asked.slopes,
     )  # fmt: skip
     launch(
-        "key gradients", triton_backward.key_gradients, problem, loaded, (lse, delta, *marks), (out.dk, out.dv),
+        "key gradients", triton_backward.key_gradients, problem, loaded, (levels, *marks), (out.dk, out.dv),
         lambda tiles: -(-S // tiles.N) * B * G,
     )  # fmt: skip
     if asked.bias:
         batches, heads = out.dbias.shape[:2]
         launch(
-            "bias gradients", triton_bias.bias_gradients, problem, loaded, (lse, delta, *marks), (out.dbias,),
+            "bias gradients", triton_bias.bias_gradients, problem, loaded, (levels, *marks), (out.dbias,),
             lambda tiles: -(-T // tiles.M) * -(-S // tiles.N) * batches * heads, BATCHES=batches, HEADS=heads, B=B,
         )  # fmt: skip
     return out
