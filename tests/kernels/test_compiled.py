@@ -115,7 +115,7 @@ def test_recurrence_compiles(shared_bytes, dim):
     launch_aged(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
     delta.errors_back.run(x, x, x, *prepared, None, 1.0)
-    delta.keys_back.run(x, x, x, x, errors, gates, gates, states, states, 1.0)
+    delta.keys_back.run(x, x, x, x, errors, gates, gates, states, None, states, 1.0)
     bonus = zeros(16, dim, dtype=torch.float32)
     _, _, *made = channel.recur_channel.run(x, x, x, x.float(), bonus, None, 1.0)
     channel.recur_channel_backward.run(x, None, x, x, x, x.float(), bonus, None, *made, 1.0)

@@ -21,7 +21,7 @@ def normal(*shape):
 @pytest.mark.parametrize("T", [1, 32, 50, 100])
 def test_triton_sums_equal_torchs(T, weighed, before):
     """Whatever the anchors are, each segment's sums begin with the next one's, the last with the end's."""
-    from evo.kernels.recurrence.triton_decay import decay_gradients
+    from evo.kernels.recurrence.triton_decay import step_gradients
 
     segments = -(-T // LENGTH)
     query, key, weight = normal(2, B, H, T), normal(1, B, H, T), normal(B, T, H) if weighed else None
@@ -33,5 +33,5 @@ def test_triton_sums_equal_torchs(T, weighed, before):
         behind = at_end if segment == segments - 1 else anchors.sum(0)[..., segment + 1]
         expected[..., part] = change[..., part].flip(-1).cumsum(-1).flip(-1) + behind[..., None]
     expected = (expected - query.sum(0) if before else expected).transpose(1, 2)
-    found = decay_gradients(query, key, weight, anchors, at_end, before, LENGTH)
+    found = step_gradients(query, key, weight, anchors, at_end, before, LENGTH)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -53,7 +53,7 @@ def step_sums(
     tl.store(out_ptr + (b * T + rows) * H + h, total, mask=kept)
 
 
-def decay_gradients(
+def step_gradients(
     dot_query: Tensor, dot_key: Tensor, weight: Tensor | None, anchors: Tensor, at_end: Tensor | None, before: bool,
     length: int,
 ) -> Tensor:  # fmt: skip

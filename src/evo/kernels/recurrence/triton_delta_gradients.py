@@ -10,7 +10,7 @@ D(t, s) what is left of step s at step t:
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_walk import pair_decay, running_decay
+from evo.kernels.recurrence.triton_walk import TOKEN, pair_decay, running_decay
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
@@ -20,14 +20,32 @@ def state_rows(base, index, rows, cols, K: tl.constexpr, V: tl.constexpr):
     return tl.load(base + tl.cast(index, tl.int64) * (K * V) + (rows[:, None] * V + cols[None, :]))
 
 
+@triton.jit
+def inner_product(x, y, x_index, y_index, SIZE: tl.constexpr):
+    """Of the matrix at `x_index` of many that lie one after another, of SIZE numbers each, and of that at `y_index`."""
+    PIECE: tl.constexpr = min(SIZE, 1024)
+    x += tl.cast(x_index, tl.int64) * SIZE
+    y += tl.cast(y_index, tl.int64) * SIZE
+    total = tl.zeros([PIECE], tl.float32)
+    for i in tl.range(0, SIZE // PIECE):
+        part = i * PIECE + tl.arange(0, PIECE)
+        total += tl.load(x + part).to(tl.float32) * tl.load(y + part).to(tl.float32)
+    return tl.sum(total, 0)
+
+
 @triton.jit(do_not_specialize=["T"])
 def keys_back(
-    q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, states_ptr, dstates_ptr,
-    dq_ptr, dk_ptr, read_ptr, dbeta_ptr, H, T, scale,
-    DECAY: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
-    PRECISION: tl.constexpr,
+    q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, states_ptr, final_ptr, dstates_ptr,
+    dq_ptr, dk_ptr, dbeta_ptr, ddecay_ptr, H, T, scale,
+    DECAY: tl.constexpr, END: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KB: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq and dk (B, T, H, K); read, q dq + k dk as a reader, and dbeta, (B, H, T) float32. All inputs are dense."""
+    """dq and dk (B, T, H, K); dbeta and, for decays per token, ddecay, (B, T, H) float32. All inputs are dense.
+
+    A step's decay scales what was written before it and is read at it or later: of the pairs that this chunk's end
+    divides the product of the state there and its gradient (with END for the last chunk too), of the others what the
+    chunk's later steps read less what they wrote (see `triton_decay`).
+    """
     chunks = tl.cdiv(T, C)
     chunk = tl.program_id(0)
     start = (chunk % chunks) * C
@@ -84,5 +102,12 @@ def keys_back(
         dbeta += tl.sum(dwriter * k.to(tl.float32), 1)
         store_rows(dq_ptr + at, dq, start, H * K, T, C, KB, KB)
         store_rows(dk_ptr + at, dreader + dwriter * beta[:, None], start, H * K, T, C, KB, KB)
-    tl.store(read_ptr + head.to(tl.int64) * T + rows, read, mask=rows < T)
-    tl.store(dbeta_ptr + head.to(tl.int64) * T + rows, dbeta, mask=rows < T)
+    at = (b * T + rows) * H + h
+    tl.store(dbeta_ptr + at, dbeta, mask=rows < T)
+    if DECAY == TOKEN:
+        ddecay = tl.cumsum(read - dbeta * beta, 0, reverse=True)
+        if start + C < T:
+            ddecay += inner_product(states_ptr, dstates_ptr, chunk + 1, chunk, K * V)
+        elif END:
+            ddecay += inner_product(final_ptr, dstates_ptr, head, chunk, K * V)
+        tl.store(ddecay_ptr + at, ddecay, mask=rows < T)

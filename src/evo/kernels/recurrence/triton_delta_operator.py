@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_delta, triton_delta_gradients
 from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, dense, precision
-from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient, step_gradients
+from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient
 from evo.kernels.triton_support import aligned, is_interpreting, padded
 
 
@@ -49,7 +49,7 @@ def recur_delta(
     triton_delta.prepare[(B * H * chunks,)](
         q, k, beta, log_decay, *made, *q.stride()[:3], *k.stride()[:3], H, T, scale, decay_kind(log_decay), K,
         padded(K), sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
-        maxnreg=128 if exact == "tf32" and K <= 128 else None,
+        maxnreg=128 if exact == "tf32" and K <= 128 else 255,
     )  # fmt: skip
     triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
         q, k, v, *made, initial, o, errors, states, final,
@@ -111,31 +111,37 @@ def _(do, q, k, inverses, scores, gates, dfinal, scale):
 @operator("recur_delta_keys_back")
 def keys_back(
     do: Tensor, q: Tensor, k: Tensor, dv: Tensor, errors: Tensor, beta: Tensor, log_decay: Tensor | None,
-    states: Tensor, dstates: Tensor, scale: float,
+    states: Tensor, final: Tensor | None, dstates: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk (B, T, H, K), and of every step q dq + k dk as a reader, and dbeta, (B, H, T) float32."""
+    """dq, dk (B, T, H, K), dbeta (B, T, H) float32 and, for decays per token (else empty), ddecay (B, T, H) float32.
+
+    `final` is the final state where it has a gradient.
+    """
     do, q, k, dv, errors, beta = (x.contiguous() for x in (do, q, k, dv, errors, beta))
     B, T, H, K = q.shape
     V, C = do.shape[3], _sizes(k, do).C
     widest = 32 if do.dtype == torch.float32 else 64
     KB, VB = min(K, widest), min(V, widest)
     dq, dk = (torch.empty(B, T, H, K, dtype=q.dtype, device=q.device) for _ in range(2))
-    read, dbeta = (torch.empty(B, H, T, dtype=torch.float32, device=q.device) for _ in range(2))
+    dbeta, ddecay = _of_steps(q, log_decay)
     if q.numel() == 0:
-        return dq, dk, read.zero_(), dbeta.zero_()
+        return dq, dk, dbeta.zero_(), ddecay.zero_()
     log_decay = dense(log_decay)
     triton_delta_gradients.keys_back[(B * H * -(-T // C),)](
-        q, k, do, dv, errors, beta, log_decay, states, dstates, dq, dk, read, dbeta, H, T, scale,
-        decay_kind(log_decay), K, V, KB, VB, C, precision(do.dtype), num_warps=4, num_stages=2,
+        q, k, do, dv, errors, beta, log_decay, states, final, dstates, dq, dk, dbeta, ddecay, H, T, scale,
+        decay_kind(log_decay), final is not None, K, V, KB, VB, C, precision(do.dtype), num_warps=4, num_stages=2,
     )  # fmt: skip
-    return dq, dk, read, dbeta
+    return dq, dk, dbeta, ddecay
+
+
+def _of_steps(q: Tensor, log_decay: Tensor | None) -> tuple[Tensor, Tensor]:
+    dbeta = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+    return dbeta, torch.empty_like(dbeta) if decay_kind(log_decay) == 2 else dbeta.new_empty(0)
 
 
 @keys_back.register_fake
-def _(do, q, k, dv, errors, beta, log_decay, states, dstates, scale):
-    B, T, H, _ = q.shape
-    dots = q.new_empty(B, H, T, dtype=torch.float32)
-    return q.new_empty(q.shape), k.new_empty(k.shape), dots, torch.empty_like(dots)
+def _(do, q, k, dv, errors, beta, log_decay, states, final, dstates, scale):
+    return q.new_empty(q.shape), k.new_empty(k.shape), *_of_steps(q, log_decay)
 
 
 def _save(ctx, inputs, output):
@@ -151,20 +157,19 @@ def _backward(ctx, do, dfinal, *_):
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
     scale = ctx.scale
     dv, dstates, dinitial = errors_back(do, q, k, *prepared, dfinal, scale)
-    dq, dk, read, dbeta = keys_back(do, q, k, dv, errors, beta, log_decay, states, dstates, scale)
-    ddecay = None
-    if log_decay is not None and ctx.needs_input_grad[4]:
-        if log_decay.ndim == 3:
-            at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-            written = dbeta * beta.transpose(1, 2)
-            ddecay = step_gradients(read, written, at_end, False).to(log_decay.dtype)
-        else:
-            flipped = None if initial is None else initial.transpose(2, 3)
-            sums, aged = aged_dots(do, errors, k, log_decay, beta, q, flipped, False, False)
-            reads, _ = aged_dots(dv, errors, k, log_decay, beta, k, flipped, True, False)
-            ddecay = rate_gradient(aged, sums * scale - reads, dfinal, log_decay)
+    ended = None if dfinal is None else final
+    dq, dk, dbeta, ddecay = keys_back(do, q, k, dv, errors, beta, log_decay, states, ended, dstates, scale)
+    if log_decay is None or not ctx.needs_input_grad[4]:
+        ddecay = None
+    elif log_decay.ndim == 3:
+        ddecay = ddecay.to(log_decay.dtype)
+    else:
+        flipped = None if initial is None else initial.transpose(2, 3)
+        sums, aged = aged_dots(do, errors, k, log_decay, beta, q, flipped, False, False)
+        reads, _ = aged_dots(dv, errors, k, log_decay, beta, k, flipped, True, False)
+        ddecay = rate_gradient(aged, sums * scale - reads, dfinal, log_decay)
     dinitial = None if initial is None else dinitial.to(initial.dtype)
-    return dq, dk, dv, dbeta.transpose(1, 2).to(beta.dtype), ddecay, dinitial, None, None
+    return dq, dk, dv, dbeta.to(beta.dtype), ddecay, dinitial, None, None
 
 
 recur_delta.register_autograd(_backward, setup_context=_save)

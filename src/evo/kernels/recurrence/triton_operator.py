@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.problem import RecurrenceProblem
-from evo.kernels.recurrence.triton_decay import decay_gradients
+from evo.kernels.recurrence.triton_decay import step_gradients
 from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk, segment_length
 from evo.kernels.triton_support import widened
 
@@ -36,17 +36,6 @@ def rate_gradient(aged_BHAZ: Tensor, sums_BH: Tensor, dfinal: Tensor | None, rat
     if dfinal is not None:
         sums_BH = sums_BH + (aged_BHAZ.transpose(2, 3) * dfinal).sum((2, 3))
     return sums_BH.sum(0).to(rate.dtype)
-
-
-def step_gradients(dot_query_BHT: Tensor, dot_key_BHT: Tensor, at_end_BH: Tensor | None, before: bool) -> Tensor:
-    """Gradient of each step's log decay, (B, T, H): whatever was written before a step and read after it passes it."""
-    if before:
-        dot_query_BHT = torch.nn.functional.pad(dot_query_BHT[..., 1:], (0, 1))
-    change = dot_query_BHT - dot_key_BHT
-    tail = change.flip(-1).cumsum(-1).flip(-1)
-    if at_end_BH is not None:
-        tail = tail + at_end_BH[..., None]
-    return tail.transpose(1, 2)
 
 
 @operator("recur_outer")
@@ -90,7 +79,7 @@ def recur_outer_backward(
     ddecay = final.new_empty(0)
     if by_token:
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = decay_gradients(of_q.dots, of_k.dots, None, of_k.anchors, at_end, before, segment_length())
+        ddecay = step_gradients(of_q.dots, of_k.dots, None, of_k.anchors, at_end, before, segment_length())
     elif needs_decay:
         sums, aged = launch_aged(do, v, k, log_decay, None, q, flipped, before, before)
         ddecay = rate_gradient(aged, sums * scale, dfinal, sums)
