@@ -4,6 +4,8 @@ On a CUDA device: `pytest -m gpu tests/kernels`.
 Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -97,6 +99,17 @@ def test_documents(W, state):
     check(*draw(W=W, state=state, segments=True), activation="silu")
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("segments", [False, True])
+def test_long_strips(monkeypatch, segments):
+    """Strips of many steps, as large problems have them, the last one cut short."""
+    from evo.kernels.convolution import triton_operator
+
+    for name in ("FORWARD", "BACK"):
+        monkeypatch.setattr(triton_operator, name, replace(getattr(triton_operator, name), shortest=48, longest=48))
+    check(*draw(segments=segments), activation="silu")
+
+
 def test_strided_inputs():
     """A slice of a wider projection, and outputs whose gradient is transposed, give the same answer."""
     x, weight, parts = draw(T=40, D=32)
@@ -176,7 +189,7 @@ def test_compile_traces_the_call_without_a_break():
 def test_a_captured_step_replays():
     """Forward and backward inside a CUDA graph give the eager result on new data."""
     x, weight, parts = draw(T=100)
-    step = lambda: answer(x, weight, parts, activation="silu")  # noqa: E731
+    step = lambda: answer(x, weight, parts, activation="silu", backend="triton")  # noqa: E731
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

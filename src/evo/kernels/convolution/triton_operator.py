@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,25 +13,39 @@ from evo.kernels.documents import document_numbers
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import rowwise
 
-PROGRAMS = 2112  # of one warp: sixteen on each multiprocessor of an H100
-STEP = 4  # tokens whose loads are under way at once
-SHORTEST, LONGEST = 16, 128  # tokens of a strip
+WARPS = 2112  # that a cut leaves where it can: sixteen on each multiprocessor of an H100
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A program's channels and warps, tokens loaded at once, and the fewest and most tokens of its strip."""
+
+    cols: int
+    warps: int
+    step: int
+    shortest: int
+    longest: int
+
+    def of(self, x: Tensor) -> tuple[int, int, int, int]:
+        """Channels and tokens of a program, and how many programs lie along the width and along the time.
+
+        Strips are long, to read little twice, where that leaves enough of them.
+        """
+        B, T, D = x.shape
+        cols = min(self.cols, max(32, 1 << (D - 1).bit_length()))
+        columns = -(-D // cols)
+        tokens = T * columns * B * self.warps // WARPS // self.step * self.step
+        tokens = max(self.shortest, min(self.longest, tokens))
+        return cols, tokens, columns, -(-T // tokens)
+
+
+# The fastest of those tried on an H100, bf16 and four taps: four channels a thread, or two where taps are many.
+FORWARD = Cut(128, 1, 8, 8, 16)
+BACK, BACK_OF_MANY = Cut(256, 2, 4, 16, 128), Cut(128, 2, 4, 16, 128)
 
 
 def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if x is None else x.contiguous() for x in tensors]
-
-
-def _cut(x: Tensor, cols: int) -> tuple[int, int, int, int]:
-    """Channels and tokens of a program, and how many programs lie along the width and along the time.
-
-    Strips are long, to read little twice, where that leaves enough of them.
-    """
-    B, T, D = x.shape
-    cols = min(cols, max(32, 1 << (D - 1).bit_length()))
-    columns = -(-D // cols)
-    tokens = max(SHORTEST, min(LONGEST, T * columns * B // PROGRAMS) // STEP * STEP)
-    return cols, tokens, columns, -(-T // tokens)
 
 
 @operator("short_convolution")
@@ -46,10 +62,10 @@ def short_convolution(
     if T == 0:
         return y, final.zero_() if state is None else final.copy_(state)
     if y.numel():
-        cols, tokens, columns, strips = _cut(x, 256)
+        cols, tokens, columns, strips = FORWARD.of(x)
         triton_short.forward[(columns, strips, B)](
             x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, tokens, silu, bias is not None,
-            state is not None, numbers is not None, D, W, STEP, cols, num_warps=1,
+            state is not None, numbers is not None, D, W, FORWARD.step, cols, num_warps=FORWARD.warps,
         )  # fmt: skip
     return y, final
 
@@ -76,13 +92,14 @@ def short_convolution_backward(
         dbias = weight.new_zeros(D if bias is not None else 0, dtype=torch.float32)
         dstate = dstate if state is None or dfinal is None else dstate.copy_(dfinal)
         return dx, torch.zeros_like(weight, dtype=torch.float32), dbias, dstate
-    cols, tokens, columns, strips = _cut(x, 128 if W <= 4 else 64)
+    cut = BACK if W <= 4 else BACK_OF_MANY
+    cols, tokens, columns, strips = cut.of(x)
     has = bias is not None, state is not None, numbers is not None, dfinal is not None
     dweight = torch.empty(B, strips, D, W, dtype=torch.float32, device=x.device)
     dbias = torch.empty((B, strips, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
     triton_short.gradients[(columns, strips, B)](
         dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, *dy.stride()[:2], *x.stride()[:2],
-        T, tokens, silu, *has, D, W, STEP, cols, num_warps=1,
+        T, tokens, silu, *has, D, W, cut.step, cols, num_warps=cut.warps,
     )  # fmt: skip
     return dx, dweight.sum((0, 1)), dbias.sum((0, 1)), dstate
 

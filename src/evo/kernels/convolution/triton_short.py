@@ -66,7 +66,7 @@ def load_numbers(numbers, t, T, SEGMENTS: tl.constexpr, W: tl.constexpr):
 
 @triton.jit
 def load_rows(base, t, stride, T, cols, kept, STEP: tl.constexpr):
-    """Rows t ... t + STEP - 1 as they are stored: all loads are under way before the first is used."""
+    """Rows t ... t + STEP - 1 as they are stored: loads under way together, and before the rows in hand are used."""
     rows = ()
     for i in tl.static_range(STEP):
         rows += (load_row(base, t + i, stride, T, cols, kept),)
@@ -120,8 +120,10 @@ def forward(
     taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
     window = load_window(x, state, first, x_t, T, D, cols, kept, STATE, W)
     ids = load_numbers(numbers, first, T, SEGMENTS, W)
-    for t in tl.range(first, tl.minimum(first + tokens, T), STEP):
-        rows = load_rows(x, t, x_t, T, cols, kept, STEP)
+    end = tl.minimum(first + tokens, T)
+    rows = load_rows(x, first, x_t, end, cols, kept, STEP)
+    for t in tl.range(first, end, STEP):
+        ahead = load_rows(x, t + STEP, x_t, end, cols, kept, STEP)
         for i in tl.static_range(STEP):
             window += (rows[i].to(tl.float32),)
             ids += (load_number(numbers, t + i, T, SEGMENTS),)
@@ -129,8 +131,9 @@ def forward(
             if SILU:
                 z = z * tl.sigmoid(z)
             at = y + tl.cast(t + i, tl.int64) * D + cols
-            tl.store(at, z.to(y.dtype.element_ty), mask=kept & (t + i < T))
+            tl.store(at, z.to(y.dtype.element_ty), mask=kept & (t + i < end))
             window, ids = window[1:], ids[1:]
+        rows = ahead
     if first + tokens >= T:
         store_state(x, state, numbers, final, x_t, T, D, cols, kept, STATE, SEGMENTS, W)
 
@@ -200,8 +203,11 @@ def gradients(
         dtaps += (dshift,)
     end = tl.minimum(first + tokens, T)
     limit = tl.minimum(end + (W - 1), T)
+    rows = load_rows(x, first, x_t, limit, cols, kept, STEP)
+    slopes = load_rows(dy, first, dy_t, limit, cols, kept, STEP)
     for t in tl.range(first, end + (W - 1), STEP):
-        rows, slopes = load_rows(x, t, x_t, limit, cols, kept, STEP), load_rows(dy, t, dy_t, limit, cols, kept, STEP)
+        ahead = load_rows(x, t + STEP, x_t, limit, cols, kept, STEP)
+        slopes_ahead = load_rows(dy, t + STEP, dy_t, limit, cols, kept, STEP)
         for i in tl.static_range(STEP):
             window += (rows[i].to(tl.float32),)
             ids += (load_number(numbers, t + i, T, SEGMENTS),)
@@ -221,6 +227,7 @@ def gradients(
             dshift += slope
             dtaps = gathered(dtaps, slope, window, ids, SEGMENTS, W)
             window, ids, pending = window[1:], ids[1:], pending[1:]
+        rows, slopes = ahead, slopes_ahead
     place = b * tl.num_programs(1) + tl.program_id(1)
     for w in tl.static_range(W):
         tl.store(dweight + (place * D + cols) * W + w, dtaps[w], mask=kept)
