@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from evo.kernels.structure import low_rank_factors
+from evo.kernels.structure.low_rank import stacked_eigenvectors
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SPECTRA = {
     "1/i": lambda i: 1.0 / i,
     "slow": lambda i: i**-0.5,
     "exponential": lambda i: torch.exp(-i / 10.0),
+    "1/i^3": lambda i: i**-3.0,
     "steep": lambda i: 10.0**-i,
     "flat": torch.ones_like,
 }
@@ -119,6 +121,32 @@ def test_the_draw_is_the_generators(device):
     x = torch.randn(2, 60, 60, generator=torch.Generator().manual_seed(0)).to(device)
     assert torch.equal(factors(x, 4, seed=1)[0], factors(x, 4, seed=1)[0])
     assert not torch.equal(factors(x, 4, seed=1)[0], factors(x, 4, seed=2)[0])
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_stacks_have_the_eigenvectors_of_their_matrices(device, spectrum):
+    """The stacked solver diagonalises as `eigh` does, largest first, also where eigenvalues vanish or repeat."""
+    x = with_spectrum(spectrum, 3, 60, 40, torch.float64).to(device)
+    x[2] = 0.0
+    gram = x.mT @ x
+    turn = stacked_eigenvectors(gram)
+    eye = torch.eye(40, dtype=torch.float64, device=device).expand(3, -1, -1)
+    torch.testing.assert_close(turn.mT @ turn, eye, rtol=0.0, atol=1e-12)
+    expected = torch.diag_embed(torch.linalg.eigvalsh(gram).flip(-1))
+    torch.testing.assert_close(turn.mT @ gram @ turn, expected, rtol=0.0, atol=1e-12)
+
+
+def test_tf32_is_kept_out(device):
+    """Where the process allows TF32, the factors are the same bytes, and it is allowed again afterwards."""
+    x = with_spectrum("exponential", 2, 96, 96).to(device)
+    found = factors(x, 24)
+    torch.set_float32_matmul_precision("high")
+    try:
+        again = factors(x, 24)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 @pytest.mark.parametrize(("shape", "rank"), [((5,), 2), ((5, 5), 0)])
