@@ -4,6 +4,8 @@ On a CUDA device: `pytest -m gpu tests/kernels`.
 Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -242,6 +244,22 @@ def test_every_output_is_written(extra):
     """On NaN-poisoned memory, odd lengths and blind rows leave no NaN behind."""
     inputs = draw(T=70, S=47, H=4, G=2)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20))
+
+
+@pytest.mark.usefixtures("poisoned", "unsettled")
+@pytest.mark.parametrize("extra", [{}, {"alibi": True, "bias": "HTS"}], ids=["plain", "learned"])
+def test_small_query_tiles_beside_large_ones(extra, monkeypatch):
+    """Levels that tiles of 16 rows leave are read in tiles of 64, past the last row: nothing unwritten is read."""
+    default = triton_sizes.candidates
+
+    def mixed(name, size, kind):
+        tiles = default(name, size, kind)[0]
+        rows = {"query gradients": 16, "key gradients": 64, "bias gradients": 64}
+        return (replace(tiles, M=rows.get(name, tiles.M)),)
+
+    monkeypatch.setattr(triton_sizes, "candidates", mixed)
+    inputs = draw(T=70, H=4, G=2)
+    check(inputs, arguments(*inputs[:2], **extra), Stencil(causal=False))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -9,11 +9,36 @@ import triton.language as tl
 
 from evo.kernels.attention.triton_logits import logits, seen
 from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
-from evo.kernels.attention.triton_tiles import RING, key_ranges, query_ranges, ring_is_empty
+from evo.kernels.attention.triton_tiles import RING, ceil_to, key_ranges, query_ranges, ring_is_empty
 from evo.kernels.triton_rows import load_rows, store_rows
 
-# Rows that share an origin where the slope is folded into their levels; tiles of rows divide it.
+# Rows that share an origin where the slope is folded into their levels; tiles of rows in `key_gradients` divide it.
 STRIPE = tl.constexpr(64)
+
+
+@triton.jit
+def keep_levels(ptr, place, start, level, delta, T, M: tl.constexpr):
+    """Write (level, delta) of rows start..start+M of head `place`; and (inf, 0) after row T, up to a whole stripe."""
+    room = ceil_to(T, STRIPE)
+    side = tl.arange(0, 2)[None, :]
+    rows = start + tl.arange(0, M)[:, None]
+    at = ptr + tl.cast(place, tl.int64) * room * 2 + (rows * 2 + side)
+    tl.store(at, tl.join(level, delta), mask=(rows < room) & (side < 2))
+    if start + M >= T:
+        for m in tl.range(start + M, room, M):
+            tl.store(at + (m - start) * 2, tl.where(side == 0, float("inf"), 0.0) + tl.zeros([M, 2], tl.float32))
+
+
+@triton.jit
+def levels(ptr, place, m, T, M: tl.constexpr):
+    """What `keep_levels` wrote of rows m..m+M of head `place`: level and delta, (M) each.
+
+    One load of pairs: each thread makes a load of fewer elements than threads for itself, in dozens of instructions.
+    """
+    tl.static_assert(STRIPE % M == 0)
+    rows = tl.arange(0, M)[:, None]
+    at = ptr + (tl.cast(place, tl.int64) * ceil_to(T, STRIPE) + m) * 2
+    return tl.split(tl.load(at + (rows * 2 + tl.arange(0, 2)[None, :])))
 
 
 @triton.jit
@@ -89,8 +114,8 @@ def query_gradients(
     M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dq (B, T, H, K); dsink and dslope (B, H, T), what each row adds to the gradients of the learned sink and of the
-    slope; levels (B, H, T, 2): the log-sum-exp in units of log 2, FOLDED with slope (row % STRIPE) added, and delta,
-    which is sum_V o do less the gradient of the log-sum-exp."""
+    slope; levels (B, H, T up to a whole stripe, 2): the log-sum-exp in units of log 2, FOLDED with slope (row % STRIPE)
+    added, and delta, which is sum_V o do less the gradient of the log-sum-exp."""
     b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
     q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
@@ -102,8 +127,7 @@ def query_gradients(
         delta -= tl.load(dlse_ptr + at, mask=rows < T, other=0.0)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     lse2 = LOG2E * tl.load(lse_ptr + at, mask=rows < T, other=float("inf"))
-    level = lse2 + slope * (rows % STRIPE) if FOLDED else lse2
-    tl.store(levels_ptr + 2 * at[:, None] + tl.arange(0, 2)[None, :], tl.join(level, delta), mask=(rows < T)[:, None])
+    keep_levels(levels_ptr, b * H + h, start, lse2 + slope * (rows % STRIPE) if FOLDED else lse2, delta, T, M)
     if DSINK:
         share = tl.exp2(tl.load(sink_ptr + h).to(tl.float32) * LOG2E - lse2)
         tl.store(dsink_ptr + at, -share * delta, mask=rows < T)
@@ -131,19 +155,6 @@ def query_gradients(
     store_rows(dense_head(dq_ptr, b, h, T, H, K), dq * scale, start, H * K, T, M, K, K)
     if DSLOPE:
         tl.store(dslope_ptr + at, dslope, mask=rows < T)
-
-
-@triton.jit
-def levels(ptr, place, m, queries, M: tl.constexpr):
-    """What `query_gradients` left of rows m..m+M of head `place`: their level and delta, (M) each.
-
-    One load of pairs: each thread makes a load of fewer elements than threads for itself, in dozens of instructions.
-    """
-    tl.static_assert(STRIPE % M == 0)
-    rows, side = tl.arange(0, M)[:, None], tl.arange(0, 2)[None, :]
-    at = ptr + (tl.cast(place, tl.int64) * queries + m) * 2 + (rows * 2 + side)
-    nothing = tl.where(side == 0, float("inf"), 0.0)
-    return tl.split(tl.load(at, mask=(rows < queries - m) & (side < 2), other=nothing))
 
 
 @triton.jit

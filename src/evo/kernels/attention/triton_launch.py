@@ -79,7 +79,8 @@ def launch_backward(
     (B, T, H, _), (S, G), loaded = q.shape, k.shape[1:3], (q, k, v, do)
     marks = extras.slopes, extras.ids_q, extras.ids_k, spread(extras.bias, B, H, T, S)
     problem = Problem(call, extras, (call, asked, facts(*loaded, o, lse, dlse, extras.sink, *marks)))
-    levels = torch.empty(B, H, T, 2, dtype=lse.dtype, device=lse.device)
+    stripes = -(-T // triton_backward.STRIPE.value)
+    levels = torch.empty(B, H, stripes * triton_backward.STRIPE.value, 2, dtype=lse.dtype, device=lse.device)
     launch(
         "query gradients", triton_backward.query_gradients, problem, loaded, (o, lse, dlse, extras.sink, *marks),
         (out.dq, levels, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
