@@ -168,6 +168,6 @@ def test_short_convolution_compiles(shared_bytes, taps):
 
     x, weight, bias = zeros(2, 300, 256), zeros(256, taps, dtype=torch.float32), zeros(256, dtype=torch.float32)
     state = zeros(2, taps - 1, 256)
-    convolution.short_convolution._init_fn(x, weight, bias, state, None, True)
-    convolution.short_convolution_backward._init_fn(x, state, x, weight, bias, state, None, True)
-    fits(shared_bytes, "forward", "tap_gradients", "input_gradients")
+    convolution.short_convolution.run(x, weight, bias, state, None, True)
+    convolution.short_convolution_backward.run(x, state, x, weight, bias, state, None, True)
+    fits(shared_bytes, "forward", "gradients")
