@@ -1,6 +1,6 @@
 """Causal convolutions over time: short depthwise taps and long filters by FFT.
 
-May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`.
+May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`, `evo.kernels.operators`.
 """
 
 from evo.kernels.convolution.long import long_convolution
