@@ -273,7 +273,7 @@ def test_same_inputs_give_the_same_bytes(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_settled_launch_takes_new_numbers(dtype):
-    """Later calls of a settled problem read their own tensors; other addresses, scales and offsets settle anew."""
+    """Later calls of a settled problem read their own tensors; odd addresses, scales and offsets settle anew."""
     T, S = (40, 70) if is_interpreting() else (555, 600)
     for seed, shift, scale, offset in ((0, 0, 0.3, 0), (1, 0, 0.3, 0), (2, 1, 0.3, 0), (3, 0, 0.2, 0), (4, 0, 0.3, 30)):
         inputs = draw(T=T, S=S, H=4, G=2, K=32, dtype=dtype, seed=seed)

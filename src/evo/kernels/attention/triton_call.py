@@ -64,6 +64,12 @@ class Call:
         }
 
 
+def loadable(x: Tensor) -> Tensor:
+    """x itself where its rows, and its first element, lie at multiples of 16 bytes; else a copy that does."""
+    x = aligned(x)
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
 def is_described(*tensors: Tensor) -> bool:
     """Whether Hopper's tensor copy engine loads these: halves, dense heads, and rows enough to pay for it."""
     q = tensors[0]

@@ -99,15 +99,15 @@ def forward(
                 SEGMENTS, PLACES, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
     shift = slope * tl.arange(0, M) if FOLDED else tl.zeros([M], tl.float32)
+    fade = tl.full([M], 1.0, tl.float32)
     if SINK:
         sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E + shift
         higher = tl.maximum(peak, sink)
         fade = tl.exp2(peak - higher)
-        acc = acc * fade[:, None]
         total = total * fade + tl.exp2(sink - higher)
         peak = higher
     blind = total == 0.0
-    acc = acc / tl.where(blind, 1.0, total)[:, None]
+    acc = acc * (fade / tl.where(blind, 1.0, total))[:, None]
     store_rows(dense_head(o_ptr, b, h, T, H, V), acc, start, H * V, T, M, V, V)
     lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
     tl.store(lse_ptr + tl.cast(b * H + h, tl.int64) * T + rows, lse, mask=rows < T)

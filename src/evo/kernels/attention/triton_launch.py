@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention import triton_backward, triton_bias, triton_forward
-from evo.kernels.attention.triton_call import Call, Extras, spread
+from evo.kernels.attention.triton_call import Call, Extras, loadable, spread
 from evo.kernels.attention.triton_settled import Problem, launch
 from evo.kernels.triton_relaunch import facts
-from evo.kernels.triton_support import aligned
 
 
 def launch_forward(q: Tensor, k: Tensor, v: Tensor, extras: Extras, call: Call) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and lse (B, H, T) float32."""
-    q, k, v = aligned(q), aligned(k), aligned(v)
+    q, k, v = loadable(q), loadable(k), loadable(v)
     B, T, H, _ = q.shape
     o = torch.empty(B, T, H, v.shape[3], dtype=q.dtype, device=q.device)
     lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
@@ -70,7 +69,7 @@ def launch_backward(
     extras: Extras, call: Call, asked: Asked,
 ) -> Gradients:  # fmt: skip
     """Gradients, from o and lse as `launch_forward` made them."""
-    q, k, v, do, o = aligned(q), aligned(k), aligned(v), aligned(do), o.contiguous()
+    q, k, v, do, o = loadable(q), loadable(k), loadable(v), loadable(do), o.contiguous()
     out = empty_gradients(q, k, v, lse, extras.bias, asked)
     if lse.numel() == 0 or k.numel() == 0:
         for x in vars(out).values():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.attention.triton_call import Call, Extras, strides
+from evo.kernels.attention.triton_call import Call, Extras, loadable, strides
 from evo.kernels.attention.triton_logits import logits, seen
 from evo.kernels.attention.triton_reads import LOG2E
 from evo.kernels.attention.triton_settled import settled
@@ -17,7 +17,7 @@ from evo.kernels.attention.triton_sizes import Tiles
 from evo.kernels.attention.triton_tiles import PREFIX, key_band, key_core
 from evo.kernels.triton_relaunch import Launch, facts
 from evo.kernels.triton_rows import load_rows
-from evo.kernels.triton_support import aligned, widened
+from evo.kernels.triton_support import widened
 
 LN2 = tl.constexpr(0.6931471805599453)
 
@@ -144,7 +144,7 @@ def probe_rows(
     threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = aligned(widened(q)), aligned(widened(k))
+    q, k = loadable(widened(q)), loadable(widened(k))
     B, T, H, K = q.shape
     start, count = sampled_rows(T, stride)
     out = torch.empty(5, B, H, count, dtype=torch.float32, device=q.device)
