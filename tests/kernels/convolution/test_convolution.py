@@ -109,11 +109,11 @@ def test_mistakes_are_refused():
 
 
 def test_the_choice_is_printable():
-    """On CUDA the Triton kernel runs a short convolution when asked to, and says which it does not take."""
+    """On CUDA the Triton kernel runs a short convolution, says which it does not take, and the reference runs those."""
     pytest.importorskip("triton")
     x = torch.empty(2, 9, 16, device="meta", dtype=torch.bfloat16)
     problem = replace(plan(x, torch.empty(16, 4, device="meta"), activation="silu"), device="cuda")
-    assert choose(problem, "triton").backend.name == "triton"
+    assert choose(problem).backend.name == "triton"
     with pytest.raises(BackendError, match="up to 8 taps, found 9"):
         choose(replace(problem, taps=9), "triton")
     assert choose(replace(problem, taps=9)).backend.name == "reference"

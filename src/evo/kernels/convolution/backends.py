@@ -29,7 +29,5 @@ TABLE = Table(
         Backend("triton", run_triton, triton_reasons.reasons),
         Backend("reference", run_reference, always),
     ),
-    # The Triton kernel has passed its proofs on a GPU in an earlier form. Until this one has (`make test-gpu`) and is
-    # timed beside the reference, it runs only where it is asked for by name.
-    priority={"cpu": ("reference",), "cuda": ("reference",)},
+    priority={"cpu": ("reference",), "cuda": ("triton", "reference")},
 )
