@@ -20,24 +20,27 @@ from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import widened
 
 LN2 = tl.constexpr(0.6931471805599453)
+# Below every logit, and finite: zero probability times it is zero.
+LOWEST = tl.constexpr(-1e38)
 
 
 @triton.jit
 def _tile(
     q, k_base, k_stride, n, edge, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
-    K: tl.constexpr, M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Logits (log 2 units, -inf where closed) and the mask of one key tile."""
+    """Logits of one key tile, in log 2 units, -inf where closed. Only tiles on an `edge` are masked by the stencil."""
     rows = n + tl.arange(0, N)
     k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
     x, unit, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
-    open_ = tl.full([M, N], True, tl.int1)
+    x = x * unit
     if edge:
-        open_ = seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL)
+        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf"))
     if SEGMENTS:
-        open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
-    return tl.where(open_, x * unit, float("-inf")), open_
+        same = ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :]
+        x = tl.where(same, x, float("-inf"))
+    return x
 
 
 @triton.jit(do_not_specialize=["T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset"])
@@ -76,6 +79,7 @@ def probe(
     ids_base = ids_ptr + b * S if SEGMENTS else 0
     if LSE:
         level = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0) * LOG2E
+        level = tl.where(level == float("inf"), 0.0, level)
     else:
         peak = tl.full([M], float("-inf"), tl.float32)
         total = tl.zeros([M], tl.float32)
@@ -83,15 +87,16 @@ def probe(
             peak = tl.zeros([M], tl.float32) + tl.load(sink_ptr + h).to(tl.float32) * LOG2E
             total = total + 1.0
         for n in tl.range(low, high, N):
-            x, _ = _tile(
+            x = _tile(
                 q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
-                dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, M, N, PRECISION,
+                dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
             )  # fmt: skip
             higher = tl.maximum(peak, tl.max(x, 1))
             safe = tl.where(higher == float("-inf"), 0.0, higher)
             total = total * tl.exp2(peak - safe) + tl.sum(tl.exp2(x - safe[:, None]), 1)
             peak = higher
         level = tl.where(total > 0.0, peak + tl.log2(tl.where(total > 0.0, total, 1.0)), 0.0)
+    steps = tl.arange(0, N)[None, :].to(tl.float32)
     span = tl.zeros([M], tl.float32)
     entropy = tl.zeros([M], tl.float32)
     square = tl.zeros([M], tl.float32)
@@ -101,18 +106,18 @@ def probe(
     centre = tl.zeros([M], tl.float32)
     spread = tl.zeros([M], tl.float32)
     for n in tl.range(low, high, N):
-        x, open_ = _tile(
+        x = _tile(
             q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
-            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, M, N, PRECISION,
+            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
         )  # fmt: skip
         p = tl.exp2(x - level[:, None])
-        entropy += tl.sum(p * tl.where(open_, level[:, None] - x, 0.0), 1)
+        entropy += tl.sum(p * (level[:, None] - tl.maximum(x, LOWEST)), 1)
         square += tl.sum(p * p, 1)
         # Both counts of a tile in one sum: neither exceeds N.
-        both = tl.sum(tl.where(open_, tl.where(p < threshold, 2 * N + 1, 2 * N), 0), 1)
+        both = tl.sum(tl.where(x >= LOWEST, tl.where(p < threshold, 2 * N + 1, 2 * N), 0), 1)
         below += both % (2 * N)
         count += both // (2 * N)
-        away = (at_m - (n + tl.arange(0, N))[None, :]).to(tl.float32)
+        away = (at_m - n).to(tl.float32) - steps
         here = tl.sum(p, 1)
         moment = tl.sum(p * away, 1)
         span += moment if CAUSAL and KIND != PREFIX else tl.sum(p * tl.abs(away), 1)
@@ -132,11 +137,15 @@ def probe(
     tl.store(out_ptr + 4 * rows_in_all + at, rare, mask=slots < R)
 
 
+FEW_ROWS = 256
+
+
 def tiles_for(rows: int, dim: int, dtype: torch.dtype) -> Tiles:
-    """Few rows a tile: sampled rows lie far apart, and a tile reads all keys that its last row sees."""
+    """Few rows lie far apart, and a tile reads all keys that its last row sees: tiles of 16, each for one warp, so that
+    sums over keys stay inside it. Many rows share the keys that they read."""
     if dtype == torch.float32 or dim > 128:
         return Tiles(16, 32, 4, 2)
-    return Tiles(16 if rows <= 32 else 32, 64, 4, 2)
+    return Tiles(16, 64, 1, 2) if rows <= FEW_ROWS else Tiles(64, 64, 4, 2)
 
 
 def probe_rows(
