@@ -6,16 +6,14 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k operators`.
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS, replayed
 from torch.nn.functional import normalize
 
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
+pytestmark = RUNS_KERNELS
 
 
 def normal(*shape, seed=0):
@@ -161,17 +159,5 @@ def test_a_captured_step_replays(model):
     def step():
         return torch.autograd.grad(model(*inputs).square().sum(), inputs)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    with torch.no_grad():
-        for x in inputs:
-            x.mul_(0.5)
-    graph.replay()
-    for got, wanted in zip(captured, step(), strict=True):
+    for got, wanted in zip(*replayed(step, inputs), strict=True):
         torch.testing.assert_close(got, wanted)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.kernels.device import replayed
 
 from evo.kernels.attention import Stencil, attend, flash, plan
 from evo.kernels.dispatch import choose
@@ -80,17 +81,5 @@ def test_auto_takes_it_and_a_graph_replays_it():
     inputs = draw(torch.bfloat16, 2048, 2048)
     assert choose(plan(*inputs, Stencil())).backend.name == "flash-attn-4"
     step = lambda: answers(inputs, stencil=Stencil())  # noqa: E731
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    with torch.no_grad():
-        for x in inputs:
-            x.mul_(0.5)
-    graph.replay()
-    for got, wanted in zip(captured, step(), strict=True):
+    for got, wanted in zip(*replayed(step, inputs), strict=True):
         torch.testing.assert_close(got, wanted)

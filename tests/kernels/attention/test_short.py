@@ -6,12 +6,12 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels/attention -k sho
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, poison
 
 from evo.kernels.attention import Stencil, attend, plan
 from evo.kernels.attention.short import reasons, short_attention
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
 needs_device = pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")
 # The interpreter rounds bfloat16 wrongly, so there the operator is given float32, which `attend` never gives it.
 DTYPES = [torch.float32] if is_interpreting() else [torch.float16, torch.bfloat16]
@@ -33,12 +33,6 @@ def draw(B: int, T: int, H: int, G: int, K: int, dtype: torch.dtype, seed: int =
 def parts(x: torch.Tensor, H: int, G: int, K: int) -> list[torch.Tensor]:
     """(B, T, heads, K) views."""
     return [part.unflatten(-1, (-1, K)) for part in x.split([H * K, G * K, G * K], -1)]
-
-
-def poison() -> None:
-    """Leave NaN in the memory that the next results will be given."""
-    for elements in (1 << 10, 1 << 14, 1 << 18, 1 << 21):
-        torch.full((elements,), float("nan"), device=DEVICE)
 
 
 def answer(x: torch.Tensor, weights: torch.Tensor, sizes: tuple[int, int, int]) -> list[torch.Tensor]:

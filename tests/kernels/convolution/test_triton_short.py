@@ -8,31 +8,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS, replayed
 
 from evo.kernels.convolution import short_convolution
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
+pytestmark = RUNS_KERNELS
 
 BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
 DTYPES = [torch.float32] if is_interpreting() else list(BOUNDS)
 WIDTHS = (1,) if is_interpreting() else (1, 2, 3, 5, 6, 7)
 TIME = 75 if is_interpreting() else 333
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Every floating tensor made by torch.empty holds NaN, so that what a kernel does not write shows."""
-    make = torch.empty
-
-    def filled(*args, **options):
-        found = make(*args, **options)
-        return found.fill_(float("nan")) if found.is_floating_point() else found
-
-    monkeypatch.setattr(torch, "empty", filled)
 
 
 def draw(T=TIME, D=72, W=4, bias=True, state=True, segments=False, dtype=torch.float32, B=2):
@@ -190,16 +176,5 @@ def test_a_captured_step_replays():
     """Forward and backward inside a CUDA graph give the eager result on new data."""
     x, weight, parts = draw(T=100)
     step = lambda: answer(x, weight, parts, activation="silu", backend="triton")  # noqa: E731
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    with torch.no_grad():
-        x.mul_(0.5)
-    graph.replay()
-    for got, wanted in zip(captured, step(), strict=True):
+    for got, wanted in zip(*replayed(step, [x]), strict=True):
         torch.testing.assert_close(got, wanted)

@@ -10,6 +10,7 @@ import importlib
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.kernels.device import DEVICE, RUNS_KERNELS, poison
 
 from evo.kernels.fused import (
     ACTS,
@@ -26,10 +27,7 @@ from evo.kernels.fused import (
 from evo.kernels.fused.adamw import AdamWTable, Rates
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
+pytestmark = RUNS_KERNELS
 
 DTYPES = [torch.float32] if is_interpreting() else [torch.float32, torch.float16, torch.bfloat16]
 BOUNDS = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -41,12 +39,6 @@ WIDTHS = (
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Random numbers on the device, drawn the same everywhere."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
-
-
-def poison() -> None:
-    """Leave NaN in the memory that the next results will be given."""
-    for elements in (1 << 10, 1 << 14, 1 << 18, 1 << 21):
-        torch.full((elements,), float("nan"), device=DEVICE)
 
 
 def answer(f, tensors, weights):

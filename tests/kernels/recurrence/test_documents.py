@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS
+from tests.kernels.recurrence.proof import BOUNDS
 from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import choose
@@ -14,11 +16,6 @@ from evo.kernels.triton_support import is_interpreting
 MEMBERS = list(
     itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "removal", "removal+bonus"))
 )
-BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
-DEVICE = "cpu" if is_interpreting() else "cuda"
-ON_DEVICE = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    ON_DEVICE.append(pytest.mark.gpu)
 LENGTHS = (9, 1, 17, 2, 33, 40)
 IDS = (4, 7, 4, 0, 5, 6)  # an id that returns names a new document
 
@@ -117,7 +114,7 @@ def relative_errors(found, expected):
 class TestKernels:
     """The Triton backends, on a CUDA device or interpreted."""
 
-    pytestmark = ON_DEVICE
+    pytestmark = RUNS_KERNELS
 
     @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)

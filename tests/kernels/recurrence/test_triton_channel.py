@@ -6,19 +6,15 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS
+from tests.kernels.recurrence.proof import BOUNDS, answer, widened
 from torch.nn.functional import normalize
 
-from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
-
+pytestmark = RUNS_KERNELS
 # The interpreter's bfloat16 is wrong, its float16 is not.
 DTYPES = [torch.float32, torch.float16] + ([] if is_interpreting() else [torch.bfloat16])
-BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
 HEADS = [(16, 24)] if is_interpreting() else [(16, 24), (64, 64), (128, 128)]
 BATCH, TIME = (1, 70) if is_interpreting() else (2, 333)
 
@@ -50,13 +46,6 @@ def draw(kind, K, V, dtype, bonus):
     return inputs, {name: x.to(DEVICE).requires_grad_() for name, x in parts.items()}
 
 
-def answer(inputs, parts, backend):
-    o, state = recur(*inputs, **parts, backend=backend)
-    weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
-    loss = (o * weights.to(o.dtype)).sum() + (state * torch.sin(state.detach())).sum()
-    return [o.detach(), state.detach(), *torch.autograd.grad(loss, [*inputs, *parts.values()])]
-
-
 KINDS = ["none", "mild", "some chunks strong", "some channels strong", "rare borders"]
 
 
@@ -67,11 +56,9 @@ KINDS = ["none", "mild", "some chunks strong", "some channels strong", "rare bor
 def test_values_and_gradients(kind, K, V, dtype, bonus):
     """Against float64, with chunks on either way and on both in one sequence; narrow heads once had a wrong dq."""
     inputs, parts = draw(kind, K, V, dtype, bonus)
-    wide = [x.detach().double().requires_grad_() for x in inputs]
-    wide_parts = {name: x.detach().double().requires_grad_() for name, x in parts.items()}
-    expected = answer(wide, wide_parts, "chunked")
+    expected = answer(*widened(inputs, parts), backend="chunked")
     names = ["o", "state", "dq", "dk", "dv", *parts]
-    found = dict(zip(names, answer(inputs, parts, "triton"), strict=True))
+    found = dict(zip(names, answer(inputs, parts, backend="triton"), strict=True))
     errors = {
         name: ((found[name].double() - exact).norm() / exact.norm()).item()
         for name, exact in zip(names, expected, strict=True)
@@ -97,5 +84,5 @@ def test_both_ways_are_taken():
 def test_same_inputs_give_the_same_bytes(kind):
     """No atomics: values and gradients repeat bit by bit."""
     inputs, parts = draw(kind, 16, 24, torch.float32, True)
-    first, second = (answer(inputs, parts, "triton") for _ in range(2))
+    first, second = (answer(inputs, parts, backend="triton") for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -2,13 +2,9 @@
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS
 
-from evo.kernels.triton_support import is_interpreting
-
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
+pytestmark = RUNS_KERNELS
 B, H, LENGTH = 2, 3, 32
 
 

@@ -6,18 +6,13 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 
 import pytest
 import torch
-from torch.nn.functional import normalize
+from tests.kernels.device import RUNS_KERNELS
+from tests.kernels.recurrence.proof import BOUNDS, DTYPES, check, draw, errors
 
 from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
-
-DTYPES = [torch.float32] if is_interpreting() else [torch.float32, torch.float16, torch.bfloat16]
-BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
+pytestmark = RUNS_KERNELS
 MEMBERS = [
     ("channel", "delta"),
     ("channel", "removal"),
@@ -25,69 +20,6 @@ MEMBERS = [
     ("none", "removal"),
     ("channel", "removal+bonus"),
 ]
-TIME = 70 if is_interpreting() else 333
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Every tensor made by torch.empty and empty_like holds NaN, so that what a kernel does not write shows."""
-    for name in ("empty", "empty_like"):
-        make = getattr(torch, name)
-
-        def filled(*args, make=make, **options):
-            found = make(*args, **options)
-            return found.fill_(float("nan")) if found.is_floating_point() else found
-
-        monkeypatch.setattr(torch, name, filled)
-
-
-def draw(decay, update, B=2, T=TIME, H=2, K=16, V=24, dtype=torch.float32, state=True, strength=0.2):
-    """q, k, v, then for removals a and b, in `dtype`, and float32 parts; all on the device, with gradients."""
-    stream = torch.Generator().manual_seed(0)
-    normal = lambda *shape: torch.randn(*shape, generator=stream)  # noqa: E731
-    uniform = lambda *shape: torch.rand(*shape, generator=stream)  # noqa: E731
-    inputs = [normal(B, T, H, K), normalize(normal(B, T, H, K), dim=-1), normal(B, T, H, V)]
-    parts = {}
-    if decay == "channel":
-        parts["log_decay"] = -strength * uniform(B, T, H, K)
-    if decay == "token":
-        parts["log_decay"] = -strength * uniform(B, T, H)
-    if update == "delta":
-        parts["beta_BTH"] = uniform(B, T, H)
-    else:
-        a = normalize(normal(B, T, H, K), dim=-1)
-        inputs += [a, -a * uniform(B, T, H, K)]
-    if update.endswith("bonus"):
-        parts["bonus_HK"] = normal(H, K)
-    if state:
-        parts["initial_state_BHKV"] = normal(B, H, K, V)
-    inputs = [x.to(DEVICE, dtype).requires_grad_() for x in inputs]
-    return inputs, {name: x.to(DEVICE).requires_grad_() for name, x in parts.items()}
-
-
-def answer(inputs, parts, **options):
-    """Output, final state and gradients of a loss that weighs both."""
-    removal = {"removal": tuple(inputs[3:])} if inputs[3:] else {}
-    o, state = recur(*inputs[:3], **removal, **parts, **options)
-    weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
-    loss = (o * weights.to(o.dtype)).sum() + (state * torch.sin(state.detach())).sum()
-    return [o.detach(), state.detach(), *torch.autograd.grad(loss, [*inputs, *parts.values()])]
-
-
-def errors(inputs, parts, exact="reference"):
-    """Relative Frobenius errors against the float64 equation (against 0.1 an element where that is about zero)."""
-    wide = [x.detach().double().requires_grad_() for x in inputs]
-    wide_parts = {name: x.detach().double().requires_grad_() for name, x in parts.items()}
-    expected = answer(wide, wide_parts, backend=exact)
-    found = answer(inputs, parts, backend="triton")
-    names = ["o", "state", *["dq", "dk", "dv", "da", "db"][: len(inputs)], *parts]
-    sizes = [w.norm().clamp(min=0.1 * w.numel() ** 0.5) for w in expected]
-    return {n: ((g.double() - w).norm() / s).item() for n, g, w, s in zip(names, found, expected, sizes, strict=True)}
-
-
-def check(inputs, parts, exact="reference"):
-    found = errors(inputs, parts, exact)
-    assert all(error < BOUNDS[inputs[0].dtype] for error in found.values()), found
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -137,7 +69,7 @@ def test_strong_decays(decay, update, strength, dtype):
 def test_gentle_and_strong_chunks_in_one_sequence(dtype):
     """Every chunk decides for itself: decays that grow along the sequence."""
     inputs, parts = draw("channel", "removal", T=150, dtype=dtype)
-    growing = torch.linspace(0.1, 20.0, 150, device=DEVICE)[None, :, None, None]
+    growing = torch.linspace(0.1, 20.0, 150, device=parts["log_decay"].device)[None, :, None, None]
     parts["log_decay"] = (parts["log_decay"].detach() * growing).requires_grad_()
     check(inputs, parts)
 

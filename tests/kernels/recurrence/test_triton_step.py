@@ -8,17 +8,15 @@ import itertools
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS
+from tests.kernels.recurrence.proof import BOUNDS
 from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import BackendError, choose
 from evo.kernels.recurrence import RecurrenceProblem, recur
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-needs_kernel = pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")
-runs_kernel = [needs_kernel] if is_interpreting() else [needs_kernel, pytest.mark.gpu]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-BOUNDS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2.5e-2}
 MEMBERS = list(
     itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "removal", "removal+bonus"))
 )
@@ -74,17 +72,10 @@ def check(inputs, parts):
     close(found, expected, inputs[0].dtype)
 
 
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Every tensor made by torch.empty holds NaN, so that what the kernel does not write shows."""
-    make = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *args, **options: make(*args, **options).fill_(float("nan")))
-
-
 class TestKernel:
     """What runs the kernel."""
 
-    pytestmark = runs_kernel
+    pytestmark = RUNS_KERNELS
 
     @pytest.mark.usefixtures("poisoned")
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
