@@ -13,7 +13,7 @@ from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
 pytestmark = RUNS_KERNELS
-MEMBERS = [
+PLAIN = [
     ("none", "outer"),
     ("head", "outer"),
     ("token", "outer"),
@@ -25,6 +25,14 @@ MEMBERS = [
     ("head", "delta"),
     ("token", "delta"),
 ]
+GENERALISED = [
+    ("channel", "delta"),
+    ("channel", "removal"),
+    ("token", "removal"),
+    ("none", "removal"),
+    ("channel", "removal+bonus"),
+]
+MEMBERS = PLAIN + GENERALISED
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -50,14 +58,14 @@ def test_wide_and_odd_heads(decay, update, dtype):
 
 @pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("decay", "update"), MEMBERS)
+@pytest.mark.parametrize(("decay", "update"), PLAIN)
 def test_benchmarked_heads(decay, update, dtype):
     """The head dims and block sizes that the benchmark times; the equation's own steps would take 16 GB here."""
     check(*draw(decay, update, B=8, T=300, H=16, K=128, V=128, dtype=dtype), exact="chunked")
 
 
 @pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
-@pytest.mark.parametrize(("decay", "update"), MEMBERS)
+@pytest.mark.parametrize(("decay", "update"), PLAIN)
 def test_the_widest_heads(decay, update):
     """256 channels, many heads and few."""
     for B, H in ((1, 2), (4, 16)):
@@ -75,7 +83,7 @@ def test_decay_gradients_of_long_sequences(update):
     assert (found - expected).norm() < 1.25e-2 * expected.norm()
 
 
-@pytest.mark.parametrize(("decay", "update"), [m for m in MEMBERS if m[0] != "none"])
+@pytest.mark.parametrize(("decay", "update"), [m for m in PLAIN if m[0] != "none"])
 def test_strong_decays(decay, update):
     """Log decays of -200 a step underflow to zero without a NaN."""
     found = errors(*draw(decay, update, strength=200.0))
@@ -90,17 +98,22 @@ def test_every_output_is_written(decay, update):
     check(*draw(decay, update, T=37))
 
 
-def test_non_contiguous_inputs():
+@pytest.mark.parametrize(("decay", "update"), [("token", "outer"), ("channel", "removal")])
+def test_non_contiguous_inputs(decay, update):
     """Heads-first storage gives the same answer."""
-    inputs, parts = draw("token", "outer")
+    inputs, parts = draw(decay, update)
     inputs = [x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in inputs]
     check(inputs, parts)
 
 
 @pytest.mark.parametrize(("B", "T"), [(0, 5), (2, 0)])
-def test_empty_batches_and_sequences(B, T):
-    """Nothing in, nothing out; the state passes through."""
-    inputs, parts = draw("token", "outer", B=B, T=T)
-    o, state = recur(*inputs, **parts, backend="triton")
+@pytest.mark.parametrize(("decay", "update"), [("token", "outer"), *GENERALISED[:2]])
+def test_empty_batches_and_sequences(decay, update, B, T):
+    """Nothing in, nothing out; the state and its gradient pass through."""
+    inputs, parts = draw(decay, update, B=B, T=T)
+    removal = {"removal": tuple(inputs[3:])} if inputs[3:] else {}
+    o, state = recur(*inputs[:3], **removal, **parts, backend="triton")
     assert o.shape == (B, T, 2, 24)
     torch.testing.assert_close(state, parts["initial_state_BHKV"])
+    (given,) = torch.autograd.grad(state.sum(), [parts["initial_state_BHKV"]])
+    torch.testing.assert_close(given, torch.ones_like(given))
