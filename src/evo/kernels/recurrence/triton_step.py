@@ -10,7 +10,6 @@ NONE = tl.constexpr(0)
 HEAD = tl.constexpr(1)
 TOKEN = tl.constexpr(2)
 CHANNEL = tl.constexpr(3)
-OUTER = tl.constexpr(0)
 DELTA = tl.constexpr(1)
 REMOVAL = tl.constexpr(2)
 
