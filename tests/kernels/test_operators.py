@@ -111,6 +111,18 @@ def test_eager_calls_go_round_the_operator_to_the_same_bytes(call):
         first.sum().backward()
 
 
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_calls_without_gradients_save_nothing(call):
+    """Under no_grad the same bytes come back, of no graph."""
+    operator, arguments = call()
+    expected = operator(*arguments)[:2]  # what else there is, is kept for a backward pass
+    with torch.no_grad():
+        found = operator(*arguments)[:2]
+    for got, wanted in zip(found, expected, strict=True):
+        assert torch.equal(got, wanted)
+        assert not got.requires_grad
+
+
 def test_stand_ins_for_tensors_are_traced():
     """Fake tensors reach the operator's fake implementation, not the kernel."""
     from torch._subclasses import FakeTensorMode

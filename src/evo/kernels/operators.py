@@ -47,7 +47,7 @@ class Operator:
     def __call__(self, *inputs: Any) -> Any:
         if is_traced(inputs):
             return self.traced(*inputs)
-        if self._function is None:
+        if self._function is None or not torch.is_grad_enabled():
             return self.run(*inputs)
         return self._function.apply(*inputs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -43,11 +43,11 @@ def walk_blocks(depth: int, width: int, heads: int, time: int, dtype: torch.dtyp
     On an H100, T = 2048 and 64 channels, a third stage saves a quarter of the time; 32 columns for twice the programs
     save another tenth where decays are per token.
     """
-    sizes = replace(blocks_for(depth, width, heads, time, dtype), warps=4)
+    sizes = blocks_for(depth, width, heads, time, dtype)
     if is_interpreting() or dtype == torch.float32 or depth > 64:
-        return sizes
+        return Blocks(sizes.ZB, sizes.C, 4, sizes.stages)
     few = heads * (width // sizes.ZB) < 256
-    return replace(sizes, ZB=min(sizes.ZB, 32) if few else sizes.ZB, stages=3)
+    return Blocks(min(sizes.ZB, 32) if few else sizes.ZB, sizes.C, 4, 3)
 
 
 def precision(dtype: torch.dtype) -> str:
