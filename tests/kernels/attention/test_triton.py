@@ -6,15 +6,13 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 
 import pytest
 import torch
+from tests.kernels.device import DEVICE, RUNS_KERNELS
 
 from evo.kernels.attention import Stencil, attend, triton_sizes
 from evo.kernels.dispatch import BackendError
 from evo.kernels.triton_support import is_interpreting
 
-DEVICE = "cpu" if is_interpreting() else "cuda"
-pytestmark = [pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")]
-if not is_interpreting():
-    pytestmark.append(pytest.mark.gpu)
+pytestmark = RUNS_KERNELS
 
 DTYPES = [torch.float32] if is_interpreting() else [torch.float32, torch.float16, torch.bfloat16]
 BOUNDS = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
@@ -55,19 +53,6 @@ TILES = [
     for index in range(len(found))
 ]
 LEAVES = "sink_logits_H", "alibi_slopes_H", "bias_HTS"
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Every tensor made by torch.empty and empty_like holds NaN, so that what a kernel does not write shows."""
-    for name in ("empty", "empty_like"):
-        make = getattr(torch, name)
-
-        def filled(*args, make=make, **options):
-            found = make(*args, **options)
-            return found.fill_(float("nan")) if found.is_floating_point() else found
-
-        monkeypatch.setattr(torch, name, filled)
 
 
 def draw(B=1, T=70, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):

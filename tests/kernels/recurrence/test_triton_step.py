@@ -8,9 +8,9 @@ import itertools
 
 import pytest
 import torch
-from tests.kernels.device import DEVICE, RUNS_KERNELS
+from tests.kernels.device import RUNS_KERNELS
+from tests.kernels.recurrence import proof
 from tests.kernels.recurrence.proof import BOUNDS
-from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import BackendError, choose
 from evo.kernels.recurrence import RecurrenceProblem, recur
@@ -22,24 +22,14 @@ MEMBERS = list(
 )
 
 
-def draw(decay, update, B=2, T=1, H=2, K=24, V=17, dtype=torch.float32, state=True, strength=0.2):
-    """q, k, v in `dtype` and float32 parts, all on the device."""
-    stream = torch.Generator().manual_seed(0)
-    normal = lambda *shape: torch.randn(*shape, generator=stream).to(DEVICE)  # noqa: E731
-    uniform = lambda *shape: torch.rand(*shape, generator=stream).to(DEVICE)  # noqa: E731
-    inputs = normal(B, T, H, K), normalize(normal(B, T, H, K), dim=-1), normal(B, T, H, V)
-    shapes = {"head": (H,), "token": (B, T, H), "channel": (B, T, H, K)}
-    parts = {} if decay == "none" else {"log_decay": -strength * uniform(*shapes[decay])}
-    if update == "delta":
-        parts["beta_BTH"] = uniform(B, T, H)
-    if update.startswith("removal"):
-        a = normalize(normal(B, T, H, K), dim=-1)
-        parts["removal"] = (a, -a * uniform(B, T, H, K))
-    if update.endswith("bonus"):
-        parts["bonus_HK"] = normal(H, K)
-    if state:
-        parts["initial_state_BHKV"] = normal(B, H, K, V)
-    return tuple(x.to(dtype) for x in inputs), parts
+def draw(decay, update, B=2, T=1, H=2, K=24, V=17, dtype=torch.float32, **options):
+    """q, k, v in `dtype` and float32 parts, all on the device, without gradients."""
+    inputs, parts = proof.draw(decay, update, B, T, H, K, V, **options)
+    q, k, v, *removal = (x.detach() for x in inputs)
+    parts = {name: x.detach() for name, x in parts.items()}
+    if removal:
+        parts["removal"] = tuple(removal)
+    return tuple(x.to(dtype) for x in (q, k, v)), parts
 
 
 def wide(parts):
