@@ -110,7 +110,7 @@ def test_recurrence_compiles(shared_bytes, dim):
 
     x, gates, rates = zeros(8, 80, 16, dim), zeros(8, 80, 16, dtype=torch.float32), zeros(16, dtype=torch.float32)
     for back in (False, True):
-        launch_walk(x, x, x, gates, gates, gates, x, x, None, Walk(back, False, False, True))
+        launch_walk(x, x, x, gates, x, None, Walk(back, False, False, True))
     launch_aged(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
     delta.errors_back.run(x, x, x, *prepared, None, 1.0)

@@ -25,8 +25,8 @@ def pieces_sum(base, stride, rows, kept, PIECES: tl.constexpr, L: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "segments"])
 def step_sums(
-    query_ptr, key_ptr, weight_ptr, anchor_ptr, end_ptr, out_ptr, H, T, heads_in_all, segments,
-    BEFORE: tl.constexpr, WEIGHT: tl.constexpr, END: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    query_ptr, key_ptr, anchor_ptr, end_ptr, out_ptr, H, T, heads_in_all, segments,
+    BEFORE: tl.constexpr, END: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
     ANCHORS: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """out (B, T, H) float32; one program a head and segment of L tokens."""
@@ -40,8 +40,6 @@ def step_sums(
     at = head.to(tl.int64) * T
     query = pieces_sum(query_ptr + at, line, rows, kept, QUERIES, L)
     key = pieces_sum(key_ptr + at, line, rows, kept, KEYS, L)
-    if WEIGHT:
-        key *= tl.load(weight_ptr + (b * T + rows) * H + h, mask=kept, other=0.0).to(tl.float32)
     total = tl.cumsum(query - key, 0, reverse=True)
     if segment < segments - 1:
         for piece in tl.static_range(ANCHORS):
@@ -54,21 +52,20 @@ def step_sums(
 
 
 def step_gradients(
-    dot_query: Tensor, dot_key: Tensor, weight: Tensor | None, anchors: Tensor, at_end: Tensor | None, before: bool,
-    length: int,
-) -> Tensor:  # fmt: skip
+    dot_query: Tensor, dot_key: Tensor, anchors: Tensor, at_end: Tensor | None, before: bool, length: int
+) -> Tensor:
     """Gradient of each step's log decay, (B, T, H) float32.
 
-    dot_query and dot_key (pieces, B, H, T) are q·dq and k·dk, `weight` (B, T, H) multiplies the latter; anchors
-    (pieces, B, H, segments), empty where one segment of `length` holds all; at_end (B, H), the final state times its
-    gradient. With `before` a step's decay does not scale what that step reads. All but `weight` float32.
+    dot_query and dot_key (pieces, B, H, T) are q·dq and k·dk; anchors (pieces, B, H, segments), empty where one segment
+    of `length` holds all; at_end (B, H), the final state times its gradient. With `before` a step's decay does not
+    scale what that step reads. All are float32.
     """
     B, H, T = dot_query.shape[1:]
     out = torch.empty(B, T, H, dtype=torch.float32, device=dot_query.device)
     segments = -(-T // length)
     if out.numel():
         step_sums[(B * H * segments,)](
-            dot_query, dot_key, weight, anchors, at_end, out, H, T, B * H, segments, before, weight is not None,
-            at_end is not None, len(dot_query), len(dot_key), len(anchors) if segments > 1 else 0, length,
+            dot_query, dot_key, anchors, at_end, out, H, T, B * H, segments, before, at_end is not None, len(dot_query),
+            len(dot_key), len(anchors) if segments > 1 else 0, length,
         )  # fmt: skip
     return out

@@ -91,12 +91,12 @@ def segment_length() -> int:
 
 
 def launch_walk(
-    x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, x_weight: Tensor | None, y_weight: Tensor | None,
-    add: Tensor | None, dot_with: Tensor | None, initial: Tensor | None, how: Walk, kept: Tensor | None = None,
+    x: Tensor, y: Tensor, z: Tensor, log_decay: Tensor | None, dot_with: Tensor | None, initial: Tensor | None,
+    how: Walk, kept: Tensor | None = None,
 ) -> Walked:  # fmt: skip
     """One walk. Back, with the states that a walk forward `kept`, it makes the anchors."""
     x, y, z = aligned(x), aligned(y), aligned(z)
-    add, dot_with = (None if w is None else aligned(w) for w in (add, dot_with))
+    dot_with = None if dot_with is None else aligned(dot_with)
     B, T, H, A = x.shape
     Z = z.shape[3]
     sizes = walk_blocks(padded(A), padded(Z), B * H, T, z.dtype)
@@ -114,18 +114,17 @@ def launch_walk(
         if how.final:
             walked.final.zero_() if initial is None else walked.final.copy_(initial)
         return walked
-    add_strides, with_strides = ((0, 0, 0) if w is None else w.stride()[:3] for w in (add, dot_with))
+    with_strides = (0, 0, 0) if dot_with is None else dot_with.stride()[:3]
     initial = None if initial is None else _headwise(initial)
     state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
     every = segment_length() // sizes.C if anchored or walked.kept.numel() else 0
     triton_walk.walk[(B * H * pieces,)](
-        x, y, z, dense(log_decay), dense(x_weight), dense(y_weight), add, dot_with, initial,
-        kept if anchored else walked.kept, walked.out, walked.dots, walked.final, walked.anchors,
-        *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *add_strides, *with_strides, *walked.out.stride()[:3],
+        x, y, z, dense(log_decay), dot_with, initial, kept if anchored else walked.kept,
+        walked.out, walked.dots, walked.final, walked.anchors,
+        *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *with_strides, *walked.out.stride()[:3],
         *state_strides, H, T, B * H, how.scale, decay_kind(log_decay), how.back, how.strict, how.before,
-        x_weight is not None, y_weight is not None, add is not None, dot_with is not None, initial is not None,
-        how.final, every, A, Z, padded(A), sizes.ZB, sizes.C, precision(z.dtype),
-        num_warps=sizes.warps, num_stages=sizes.stages,
+        dot_with is not None, initial is not None, how.final, every, A, Z, padded(A), sizes.ZB, sizes.C,
+        precision(z.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return walked
 

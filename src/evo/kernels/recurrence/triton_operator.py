@@ -43,7 +43,7 @@ def recur_outer(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool
 ) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) and final state (B, H, K, V) float32. With `before`, o_t reads the state before step t."""
-    walked = launch_walk(q, k, v, log_decay, None, None, None, None, initial, Walk(False, before, before, True, scale))
+    walked = launch_walk(q, k, v, log_decay, None, initial, Walk(False, before, before, True, scale))
     return walked.out, walked.final
 
 
@@ -73,13 +73,13 @@ def recur_outer_backward(
     with_q, with_k = (q, k) if by_token else (None, None)
     ahead, behind = Walk(False, before, before, False, scale, by_token), Walk(True, before, before, False, scale)
     ending = Walk(True, before, before, initial is not None, scale)
-    of_q = launch_walk(do, v, k, log_decay, None, None, None, with_q, flipped, ahead)
-    of_v = launch_walk(k, q, do, log_decay, None, None, None, None, dfinal, ending)
-    of_k = launch_walk(v, do, q, log_decay, None, None, None, with_k, dflipped, behind, of_q.kept)
+    of_q = launch_walk(do, v, k, log_decay, with_q, flipped, ahead)
+    of_v = launch_walk(k, q, do, log_decay, None, dfinal, ending)
+    of_k = launch_walk(v, do, q, log_decay, with_k, dflipped, behind, of_q.kept)
     ddecay = final.new_empty(0)
     if by_token:
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
-        ddecay = step_gradients(of_q.dots, of_k.dots, None, of_k.anchors, at_end, before, segment_length())
+        ddecay = step_gradients(of_q.dots, of_k.dots, of_k.anchors, at_end, before, segment_length())
     elif needs_decay:
         sums, aged = launch_aged(do, v, k, log_decay, None, q, flipped, before, before)
         ddecay = rate_gradient(aged, sums * scale, dfinal, sums)

@@ -54,14 +54,13 @@ def pair_decay(upto_query, upto_key, BACK: tl.constexpr, STRICT: tl.constexpr, D
 
 @triton.jit(do_not_specialize=["T"])
 def walk(
-    x_ptr, y_ptr, z_ptr, decay_ptr, x_weight_ptr, y_weight_ptr, add_ptr, with_ptr, initial_ptr, kept_ptr,
+    x_ptr, y_ptr, z_ptr, decay_ptr, with_ptr, initial_ptr, kept_ptr,
     out_ptr, dot_ptr, final_ptr, anchor_ptr,
-    x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, add_b, add_t, add_h, with_b, with_t, with_h, out_b, out_t, out_h,
+    x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, with_b, with_t, with_h, out_b, out_t, out_h,
     initial_head, initial_a, initial_z, H, T, heads_in_all, scale,
     DECAY: tl.constexpr, BACK: tl.constexpr, STRICT: tl.constexpr, BEFORE: tl.constexpr,
-    X_WEIGHT: tl.constexpr, Y_WEIGHT: tl.constexpr, ADD: tl.constexpr, DOT: tl.constexpr, INITIAL: tl.constexpr,
-    FINAL: tl.constexpr, EVERY: tl.constexpr, A: tl.constexpr, Z: tl.constexpr, AP: tl.constexpr, ZB: tl.constexpr,
-    C: tl.constexpr, PRECISION: tl.constexpr,
+    DOT: tl.constexpr, INITIAL: tl.constexpr, FINAL: tl.constexpr, EVERY: tl.constexpr, A: tl.constexpr,
+    Z: tl.constexpr, AP: tl.constexpr, ZB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out (B, T, H, Z), final state (B, H, A, Z), and dot (Z blocks, B, H, T): out · with, summed over the block.
 
@@ -111,14 +110,6 @@ def walk(
         if BACK:
             pairs = pairs * scale
             write = write * scale
-        if X_WEIGHT:
-            weight = tl.load(x_weight_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
-            pairs = pairs * weight[:, None]
-            read = read * weight
-        if Y_WEIGHT:
-            weight = tl.load(y_weight_ptr + (b * T + rows) * H + h, mask=rows < T, other=0.0).to(tl.float32)
-            pairs = pairs * weight[None, :]
-            write = write * weight
         scores = tl.dot(x, tl.trans(y), input_precision=PRECISION) * pairs
         out = tl.dot(x, state.to(x.dtype), input_precision=PRECISION) * read[:, None]
         out = tl.dot(scores.to(z.dtype), z, out, input_precision=PRECISION)
@@ -126,9 +117,6 @@ def walk(
         state = tl.dot(tl.trans(y), written, state * tl.exp2(whole), input_precision=PRECISION)
         if not BACK:
             out = out * scale
-        if ADD:
-            add = load_rows(add_ptr + b * add_b + h * add_h + block * ZB, start, add_t, T, C, wide, ZB, True)
-            out += add.to(tl.float32)
         if DOT:
             other = load_rows(with_ptr + b * with_b + h * with_h + block * ZB, start, with_t, T, C, wide, ZB, True)
             dots = tl.sum(out * other.to(tl.float32), 1)
