@@ -116,4 +116,6 @@ def test_the_choice_is_printable():
     assert choose(problem).backend.name == "triton"
     with pytest.raises(BackendError, match="up to 8 taps, found 9"):
         choose(replace(problem, taps=9), "triton")
-    assert choose(replace(problem, taps=9)).backend.name == "reference"
+    choice = choose(replace(problem, taps=9))
+    assert choice.backend.name == "reference"
+    assert choice.rejected == {"triton": ("up to 8 taps, found 9",)}
