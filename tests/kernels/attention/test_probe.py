@@ -75,6 +75,7 @@ def test_explicit_triton_is_never_replaced():
         probe(q, k, stencil=Stencil(), backend="triton")
 
 
+HALVES = [torch.float16] if is_interpreting() else [torch.float16, torch.bfloat16]
 CASES = {
     "plain": (Stencil(), {}),
     "window": (Stencil("window", 20, sinks=3), {}),
@@ -98,6 +99,35 @@ def test_triton_probe_equals_float64(part, stencil, options, stride):
     found = astuple(probe(q, k, stencil=stencil, row_stride=stride, backend="triton", **options))
     for got, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("stride", [1, 8])
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_triton_probe_of_half_precision(part, stride, dtype):
+    """Inputs in half precision, few sampled rows and many: equal to float64 on the same numbers."""
+    q, k = draw(T=70 if is_interpreting() else 555, K=64, dtype=dtype, device=DEVICE)
+    stencil = Stencil("window", 400, sinks=3)
+    found = probe(q / 4, k, stencil=stencil, row_stride=stride, backend="triton")
+    wanted = probe((q / 4).double(), k.double(), stencil=stencil, row_stride=stride, backend="reference")
+    for got, exact in zip(astuple(found), astuple(wanted), strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_rows_that_see_nothing_count_as_zero(part):
+    """Whether the log-sum-exp, which is infinite there, is given or not."""
+    from evo.kernels.attention.triton_operator import attention, pack
+
+    q, k = draw(device=DEVICE)
+    stencil = Stencil("window", 50)
+    _, lse = attention(q, k, k, *[None] * 6, pack(stencil), 60, 16**-0.5, 0.0)
+    assert 0 < lse.isinf().sum() < lse.numel()
+    for given in (None, lse):
+        found = probe(q, k, stencil=stencil, query_offset=60, row_stride=1, lse_BHT=given, backend="triton")
+        wanted = probe(q.double(), k.double(), stencil=stencil, query_offset=60, row_stride=1, backend="reference")
+        for got, exact in zip(astuple(found), astuple(wanted), strict=True):
+            torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])

@@ -4,6 +4,8 @@ On a CUDA device: `pytest -m gpu tests/kernels`.
 Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.kernels.device import DEVICE, RUNS_KERNELS
@@ -53,6 +55,16 @@ TILES = [
     for index in range(len(found))
 ]
 LEAVES = "sink_logits_H", "alibi_slopes_H", "bias_HTS"
+
+
+@pytest.fixture
+def unsettled():
+    """No launch is settled before or after a test that changes how launches are settled."""
+    from evo.kernels.attention.triton_settled import settled
+
+    settled.cache_clear()
+    yield
+    settled.cache_clear()
 
 
 def draw(B=1, T=70, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):
@@ -167,17 +179,19 @@ def test_key_positions_have_no_backward():
         attend(*inputs, stencil=Stencil(), backend="triton", key_positions_S=torch.arange(70, device=DEVICE))
 
 
+@pytest.mark.usefixtures("unsettled")
 @pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)
 @pytest.mark.parametrize("extra", [{}, {"soft_cap": 3.0, "alibi": True, "bias": "HTS"}], ids=["plain", "many"])
 @pytest.mark.parametrize("dim", [16] if is_interpreting() else [32, 64, 128, 256])
 def test_described_tensors(dim, extra, dtype, monkeypatch):
     """Loads through tensor descriptors (long half-precision problems on Hopper) give the same answer."""
     if is_interpreting():
-        monkeypatch.setattr("evo.kernels.attention.triton_call.is_described", lambda *tensors: True)
+        monkeypatch.setattr("evo.kernels.attention.triton_settled.is_described", lambda *tensors: True)
     inputs = draw(B=2, T=75 if is_interpreting() else 555, H=4, G=2, K=dim, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 40, sinks=3))
 
 
+@pytest.mark.usefixtures("unsettled")
 @pytest.mark.skipif(is_interpreting(), reason="the interpreter has one choice of tiles")
 @pytest.mark.parametrize(("kernel", "dim", "index"), TILES)
 def test_every_choice_of_tiles(kernel, dim, index, monkeypatch):
@@ -217,6 +231,22 @@ def test_every_output_is_written(extra):
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20))
 
 
+@pytest.mark.usefixtures("poisoned", "unsettled")
+@pytest.mark.parametrize("extra", [{}, {"alibi": True, "bias": "HTS"}], ids=["plain", "learned"])
+def test_small_query_tiles_beside_large_ones(extra, monkeypatch):
+    """Levels that tiles of 16 rows leave are read in tiles of 64, past the last row: nothing unwritten is read."""
+    default = triton_sizes.candidates
+
+    def mixed(name, size, kind):
+        tiles = default(name, size, kind)[0]
+        rows = {"query gradients": 16, "key gradients": 64, "bias gradients": 64}
+        return (replace(tiles, M=rows.get(name, tiles.M)),)
+
+    monkeypatch.setattr(triton_sizes, "candidates", mixed)
+    inputs = draw(T=70, H=4, G=2)
+    check(inputs, arguments(*inputs[:2], **extra), Stencil(causal=False))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_same_inputs_give_the_same_bytes(dtype):
     """Values and all gradients, grouped heads and a bias that is shared by batches included."""
@@ -224,6 +254,29 @@ def test_same_inputs_give_the_same_bytes(dtype):
     options = arguments(*inputs[:2], sink=True, alibi=True, bias="HTS")
     first, second = (answer(inputs, options, "triton", Stencil("window", 90, sinks=4)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_settled_launch_takes_new_numbers(dtype):
+    """Later calls of a settled problem read their own tensors; odd addresses, scales and offsets settle anew."""
+    T, S = (40, 70) if is_interpreting() else (555, 600)
+    for seed, shift, scale, offset in ((0, 0, 0.3, 0), (1, 0, 0.3, 0), (2, 1, 0.3, 0), (3, 0, 0.2, 0), (4, 0, 0.3, 30)):
+        inputs = draw(T=T, S=S, H=4, G=2, K=32, dtype=dtype, seed=seed)
+        moved = [torch.empty(x.numel() + shift, dtype=dtype, device=x.device)[shift:].view(x.shape) for x in inputs]
+        inputs = [y.copy_(x.detach()).requires_grad_() for x, y in zip(inputs, moved, strict=True)]
+        options = arguments(*inputs[:2], sink=True, alibi=True)
+        check(inputs, options, Stencil("window", 90, sinks=4), scale=scale, query_offset=offset)
+
+
+def test_learned_sinks_that_do_not_learn():
+    """A sink without a gradient beside inputs with one: theirs are the same."""
+    inputs = draw(B=2, H=4, G=2)
+    options = arguments(*inputs[:2], sink=True)
+    wanted = exact(inputs, options, Stencil())
+    o = attend(*inputs, stencil=Stencil(), backend="triton", sink_logits_H=options["sink_logits_H"].detach())
+    weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
+    found = torch.autograd.grad((o * weights.to(o.dtype)).sum(), inputs)
+    assert all(error < BOUNDS[o.dtype] for error in errors(found, wanted[1:4])), errors(found, wanted[1:4])
 
 
 @pytest.mark.parametrize("scale", [1e4, -1e4])

@@ -8,14 +8,42 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_reads import LOG2E, biases, fetch, head_of, query_tile
-from evo.kernels.attention.triton_tiles import RING, key_ranges, query_ranges, ring_is_empty
-from evo.kernels.triton_rows import store_rows
+from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
+from evo.kernels.attention.triton_tiles import RING, ceil_to, key_ranges, query_ranges, ring_is_empty
+from evo.kernels.triton_rows import load_rows, store_rows
+
+# Rows that share an origin where the slope is folded into their levels; tiles of rows in `key_gradients` divide it.
+STRIPE = tl.constexpr(64)
+
+
+@triton.jit
+def keep_levels(ptr, place, start, level, delta, T, M: tl.constexpr):
+    """Write (level, delta) of rows start..start+M of head `place`; and (inf, 0) after row T, up to a whole stripe."""
+    room = ceil_to(T, STRIPE)
+    side = tl.arange(0, 2)[None, :]
+    rows = start + tl.arange(0, M)[:, None]
+    at = ptr + tl.cast(place, tl.int64) * room * 2 + (rows * 2 + side)
+    tl.store(at, tl.join(level, delta), mask=(rows < room) & (side < 2))
+    if start + M >= T:
+        for m in tl.range(start + M, room, M):
+            tl.store(at + (m - start) * 2, tl.where(side == 0, float("inf"), 0.0) + tl.zeros([M, 2], tl.float32))
+
+
+@triton.jit
+def levels(ptr, place, m, T, M: tl.constexpr):
+    """What `keep_levels` wrote of rows m..m+M of head `place`: level and delta, (M) each.
+
+    One load of pairs: each thread makes a load of fewer elements than threads for itself, in dozens of instructions.
+    """
+    tl.static_assert(STRIPE % M == 0)
+    rows = tl.arange(0, M)[:, None]
+    at = ptr + (tl.cast(place, tl.int64) * ceil_to(T, STRIPE) + m) * 2
+    return tl.split(tl.load(at + (rows * 2 + tl.arange(0, 2)[None, :])))
 
 
 @triton.jit
 def gradients(
-    a, b, da, db, lse2, delta, at_m, at_n, ids_m, ids_n, bias, edge, origin, keys, size, sinks, dilation, period,
+    a, b, da, db, lse2, delta, at_m, at_n, ids_m, ids_n, bias, edge, tilt, keys, size, sinks, dilation, period,
     scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
     SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr, PRECISION: tl.constexpr,
@@ -25,7 +53,7 @@ def gradients(
     (M, N) from a = q, b = k, da = do, db = v; or (N, M) with the roles of queries and keys exchanged. `lse2` (log 2
     units), `delta`, positions and ids come shaped to broadcast, (M, 1) and (1, N) or the other way.
     """
-    x, unit, steep = logits(a, b, at_m, at_n, origin, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION)
+    x, unit, steep = logits(a, b, at_m, at_n, tilt, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION)
     if BIAS:
         x = x * unit + bias
         unit = 1.0
@@ -47,7 +75,7 @@ def gradients(
 @triton.jit
 def _query_step(
     dq, dslope, q, do, lse2, delta, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, ids_m, ids_ptr,
-    bias_ptr, bias_t, bias_s, start, origin, queries, keys, size, sinks, dilation, period, scale, cap, slope,
+    bias_ptr, bias_t, bias_s, start, origin, tilts, queries, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
     SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr, DSLOPE: tl.constexpr,
     K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr,
@@ -64,7 +92,8 @@ def _query_step(
         bias = biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
     _, dx, ds = gradients(
         q, k, do, v, lse2[:, None], delta[:, None], at_m, rows[None, :], ids_m[:, None], ids_n[None, :], bias, edge,
-        origin, keys, size, sinks, dilation, period, scale, cap, slope,
+        (tilts + slope * (n - origin))[None, :] if FOLDED else 0.0,
+        keys, size, sinks, dilation, period, scale, cap, slope,
         KIND, CAUSAL, CAP, ALIBI, FOLDED, SEGMENTS, BIAS, FREE, PRECISION,
     )  # fmt: skip
     if DSLOPE:
@@ -75,33 +104,39 @@ def _query_step(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def query_gradients(
-    q_ptr, k_ptr, v_ptr, o_ptr, do_ptr, lse_ptr, dlse_ptr, delta_ptr, dq_ptr, dslope_ptr,
-    slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, do_b, do_t, do_h, dq_b, dq_t, dq_h,
+    q_ptr, k_ptr, v_ptr, do_ptr, o_ptr, lse_ptr, dlse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
+    dq_ptr, levels_ptr, dsink_ptr, dslope_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
     bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
-    DLSE: tl.constexpr, DSLOPE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    DLSE: tl.constexpr, DSINK: tl.constexpr, DSLOPE: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dq (B, T, H, K), delta (B, H, T) = sum_V o do less the gradient of the log-sum-exp, dslope (B, H, T)."""
+    """dq (B, T, H, K); dsink and dslope (B, H, T), what each row adds to the gradients of the learned sink and of the
+    slope; levels (B, H, T up to a whole stripe, 2): the log-sum-exp in units of log 2, FOLDED with slope (row % STRIPE)
+    added, and delta, which is sum_V o do less the gradient of the log-sum-exp."""
     b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
     q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
     do = fetch(do_ptr, b, start, h, do_b, do_t, do_h, T, M, V, DESCRIBED)
-    o = fetch(o_ptr, b, start, h, o_b, o_t, o_h, T, M, V, False)
+    o = load_rows(dense_head(o_ptr, b, h, T, H, V), start, H * V, T, M, V, V, True)
     at = tl.cast(b * H + h, tl.int64) * T + rows
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     if DLSE:
         delta -= tl.load(dlse_ptr + at, mask=rows < T, other=0.0)
-    tl.store(delta_ptr + at, delta, mask=rows < T)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     lse2 = LOG2E * tl.load(lse_ptr + at, mask=rows < T, other=float("inf"))
+    keep_levels(levels_ptr, b * H + h, start, lse2 + slope * (rows % STRIPE) if FOLDED else lse2, delta, T, M)
+    if DSINK:
+        share = tl.exp2(tl.load(sink_ptr + h).to(tl.float32) * LOG2E - lse2)
+        tl.store(dsink_ptr + at, -share * delta, mask=rows < T)
     if FOLDED:
         lse2 += slope * tl.arange(0, M)
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
     bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
+    tilts = slope * tl.arange(0, N)
     dq = tl.zeros([M, K], tl.float32)
     dslope = tl.zeros([M], tl.float32)
     stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, FREE, N)
@@ -113,18 +148,18 @@ def query_gradients(
         if go:
             dq, dslope = _query_step(
                 dq, dslope, q, do, lse2, delta, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
-                (n < core) | (n >= end), at_m, ids_m, ids_base, bias_base, bias_t, bias_s, start, first,
+                (n < core) | (n >= end), at_m, ids_m, ids_base, bias_base, bias_t, bias_s, start, first, tilts,
                 T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED, SEGMENTS,
                 BIAS, FREE, DSLOPE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(head_of(dq_ptr, b, h, dq_b, dq_h), dq * scale, start, dq_t, T, M, K, K)
+    store_rows(dense_head(dq_ptr, b, h, T, H, K), dq * scale, start, H * K, T, M, K, K)
     if DSLOPE:
         tl.store(dslope_ptr + at, dslope, mask=rows < T)
 
 
 @triton.jit
 def _key_step(
-    dk, dv, k, v, q_ptr, do_ptr, q_b, q_t, q_h, do_b, do_t, do_h, lse_ptr, delta_ptr, slope_ptr, b, h, m, edge, at_n,
+    dk, dv, k, v, q_ptr, do_ptr, q_b, q_t, q_h, do_b, do_t, do_h, levels_ptr, slope_ptr, b, h, m, edge, at_n,
     ids_n, ids_ptr, bias_ptr, bias_b, bias_h, bias_t, bias_s, start, H, queries, keys, size, sinks, dilation, period,
     offset, scale, cap,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
@@ -136,13 +171,9 @@ def _key_step(
     rows = m + tl.arange(0, M)
     q = fetch(q_ptr, b, m, h, q_b, q_t, q_h, queries, M, K, DESCRIBED)
     do = fetch(do_ptr, b, m, h, do_b, do_t, do_h, queries, M, V, DESCRIBED)
-    at = tl.cast(b * H + h, tl.int64) * queries + m
-    steps = tl.arange(0, M)
-    lse2 = LOG2E * tl.load(lse_ptr + at + steps, mask=steps < queries - m, other=float("inf"))
-    delta = tl.load(delta_ptr + at + steps, mask=steps < queries - m, other=0.0)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
-    if FOLDED:
-        lse2 += slope * (offset + rows - start)
+    lse2, delta = levels(levels_ptr, b * H + h, m, queries, M)
+    tilt = slope * (tl.arange(0, N) + (start - offset - m // STRIPE * STRIPE))
     ids_m = tl.load(ids_ptr + rows, mask=rows < queries, other=-2) if SEGMENTS else rows
     bias = 0.0
     if BIAS:
@@ -151,7 +182,8 @@ def _key_step(
         bias = biases(base, m, start, far, near, queries, keys, bias_t, bias_s)
     p, _, ds = gradients(
         k, q, v, do, lse2[None, :], delta[None, :], (offset + rows)[None, :], at_n, ids_m[None, :], ids_n[:, None],
-        bias, edge, start, keys, size, sinks, dilation, period, scale, cap, slope,
+        bias, edge, tilt[:, None] if FOLDED else 0.0,
+        keys, size, sinks, dilation, period, scale, cap, slope,
         KIND, CAUSAL, CAP, ALIBI, FOLDED, SEGMENTS, BIAS, FREE, PRECISION,
     )  # fmt: skip
     dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
@@ -161,8 +193,8 @@ def _key_step(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def key_gradients(
-    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, dk_b, dk_t, dk_h, dv_b, dv_t, dv_h,
+    q_ptr, k_ptr, v_ptr, do_ptr, levels_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr, dk_ptr, dv_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
     bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
@@ -192,10 +224,10 @@ def key_gradients(
             go = not ring_is_empty(offset + m, offset + m + M - 1, start, last, sinks, size, period, CAUSAL)
         if go:
             dk, dv = _key_step(
-                dk, dv, k, v, q_ptr, do_ptr, q_b, q_t, q_h, do_b, do_t, do_h, lse_ptr, delta_ptr, slope_ptr, b, h, m,
+                dk, dv, k, v, q_ptr, do_ptr, q_b, q_t, q_h, do_b, do_t, do_h, levels_ptr, slope_ptr, b, h, m,
                 (m < core) | (m >= end), rows[:, None], ids_n, ids_base, bias_ptr, bias_b, bias_h, bias_t, bias_s,
                 start, H, T, S, size, sinks, dilation, period, offset, scale, cap, KIND, CAUSAL, CAP, ALIBI, FOLDED,
                 SEGMENTS, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
-    store_rows(head_of(dk_ptr, b, g, dk_b, dk_h), dk * scale, start, dk_t, S, N, K, K)
-    store_rows(head_of(dv_ptr, b, g, dv_b, dv_h), dv, start, dv_t, S, N, V, V)
+    store_rows(dense_head(dk_ptr, b, g, S, H // GROUP, K), dk * scale, start, H // GROUP * K, S, N, K, K)
+    store_rows(dense_head(dv_ptr, b, g, S, H // GROUP, V), dv, start, H // GROUP * V, S, N, V, V)

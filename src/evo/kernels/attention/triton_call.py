@@ -39,10 +39,11 @@ class Call:
     scale: float
     cap: float
 
-    def numbers(self) -> tuple:
-        """size, sinks, dilation, period, offset, scale, cap, in the order of the kernels."""
+    def numbers(self) -> dict[str, float]:
+        """What is passed along, by the names of the kernels' parameters."""
         s = self.stencil
-        return s.size or 0, s.sinks, s.dilation, s.period or 1, self.offset, self.scale, abs(self.cap) or 1.0
+        sizes = {"size": s.size or 0, "sinks": s.sinks, "dilation": s.dilation, "period": s.period or 1}
+        return sizes | {"offset": self.offset, "scale": self.scale, "cap": abs(self.cap) or 1.0}
 
     def parts(self, q: Tensor, k: Tensor, v: Tensor, extras: Extras) -> dict:
         """The constants that are compiled in, by name."""
@@ -59,9 +60,14 @@ class Call:
             "FREE": not (packed or extras.places is not None or s.kind in ("dilated", "ring")),
             "K": q.shape[3],
             "V": v.shape[3],
-            "DESCRIBED": is_described(q, k, v),
             "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
         }
+
+
+def loadable(x: Tensor) -> Tensor:
+    """x itself where its rows, and its first element, lie at multiples of 16 bytes; else a copy that does."""
+    x = aligned(x)
+    return x if x.data_ptr() % 16 == 0 else x.clone()
 
 
 def is_described(*tensors: Tensor) -> bool:
@@ -74,25 +80,44 @@ def is_described(*tensors: Tensor) -> bool:
     return all(x.data_ptr() % 16 == 0 and x.stride(2) == x.shape[3] and min(x.stride()) > 0 for x in tensors)
 
 
-def source(x: Tensor, rows: int, parts: dict) -> Tensor | TensorDescriptor:
-    """What a kernel loads `rows` rows of one head at a time from."""
-    if not parts["DESCRIBED"]:
-        return x
+class Rows(TensorDescriptor):
+    """A descriptor of what `is_described`: made at every launch, it does not repeat those checks."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def described(x: Tensor, rows: int) -> Rows:
+    """What a kernel loads `rows` rows of one head at a time from, through the tensor copy engine."""
     B, T, H, D = x.shape
-    return TensorDescriptor(x, [B, T, H * D], [x.stride(0), x.stride(1), 1], [1, rows, D])
+    b, t, _, _ = x.stride()
+    return Rows(x, [B, T, H * D], [b, t, 1], [1, rows, D])
 
 
-def strides(*tensors: Tensor) -> list[int]:
-    return [stride for x in tensors for stride in x.stride()[:3]]
+def whole(x: Tensor, rows: int) -> Tensor:
+    """What a kernel loads rows from by their addresses."""
+    return x
 
 
-def spread(bias: Tensor | None, B: int, H: int, T: int, S: int) -> tuple[Tensor | None, tuple[int, ...]]:
-    """The bias and its strides as (B, H, T, S), 0 where it broadcasts.
+def strides(*loaded: Tensor) -> dict[str, int]:
+    """Strides of batches, rows and heads of q, k, v and perhaps the output's gradient, as the kernels name them."""
+    named = zip(("q", "k", "v", "do"), loaded, strict=False)
+    return {f"{name}_{dim}": stride for name, x in named for dim, stride in zip("bth", x.stride(), strict=False)}
+
+
+def bias_strides(bias: Tensor | None) -> dict[str, int]:
+    """Of a `spread` bias, as the kernels name them."""
+    found = (0, 0, 0, 0) if bias is None else bias.stride()
+    return dict(zip(("bias_b", "bias_h", "bias_t", "bias_s"), found, strict=True))
+
+
+def spread(bias: Tensor | None, B: int, H: int, T: int, S: int) -> Tensor | None:
+    """The bias as (B, H, T, S), with strides of 0 where it broadcasts.
 
     Rows begin at multiples of 16 elements; Triton 3.6 makes wrong code for others on Hopper.
     """
     if bias is None:
-        return None, (0, 0, 0, 0)
+        return None
     if bias.shape[-1] > 1:
         bias = aligned(F.pad(bias, (0, -S % 16)))[..., :S]
-    return bias, bias.expand(B, H, T, S).stride()
+    return bias.expand(B, H, T, S)

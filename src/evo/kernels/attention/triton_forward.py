@@ -8,14 +8,14 @@ import triton
 import triton.language as tl
 
 from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_reads import LOG2E, biases, fetch, head_of, query_tile
+from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
 from evo.kernels.attention.triton_tiles import RING, key_ranges, ring_is_empty
 from evo.kernels.triton_rows import store_rows
 
 
 @triton.jit
 def _fold(
-    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin,
+    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin, tilts,
     ids_m, ids_ptr, places_ptr, bias_ptr, bias_t, bias_s, start, queries, keys, size, sinks, dilation, period,
     scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
@@ -31,7 +31,10 @@ def _fold(
         at_n = tl.load(places_ptr + rows, mask=rows < keys, other=-1).to(tl.int32)
         limit = 2**31 - 1
     k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, DESCRIBED)
-    x, unit, _ = logits(q, k, at_m, at_n[None, :], origin, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION)
+    tilt = slope * (at_n - origin) if PLACES else tilts + slope * (n - origin)
+    x, unit, _ = logits(
+        q, k, at_m, at_n[None, :], tilt[None, :] if FOLDED else 0.0, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION
+    )
     if BIAS:
         far, near = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
         x = x * unit + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
@@ -60,8 +63,8 @@ def _fold(
 
 @triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def forward(
-    q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, bias_b, bias_h, bias_t, bias_s,
+    q_ptr, k_ptr, v_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr, o_ptr, lse_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, bias_b, bias_h, bias_t, bias_s,
     H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
     FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
@@ -76,6 +79,7 @@ def forward(
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
     bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
+    tilts = slope * tl.arange(0, N)
     acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
     peak = tl.full([M], float("-inf"), tl.float32)
@@ -90,20 +94,20 @@ def forward(
         if go:
             acc, total, peak = _fold(
                 acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
-                (n < core) | (n >= end), at_m, first, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
+                (n < core) | (n >= end), at_m, first, tilts, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
                 start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED,
                 SEGMENTS, PLACES, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
             )  # fmt: skip
     shift = slope * tl.arange(0, M) if FOLDED else tl.zeros([M], tl.float32)
+    fade = tl.full([M], 1.0, tl.float32)
     if SINK:
         sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E + shift
         higher = tl.maximum(peak, sink)
         fade = tl.exp2(peak - higher)
-        acc = acc * fade[:, None]
         total = total * fade + tl.exp2(sink - higher)
         peak = higher
     blind = total == 0.0
-    acc = acc / tl.where(blind, 1.0, total)[:, None]
-    store_rows(head_of(o_ptr, b, h, o_b, o_h), acc, start, o_t, T, M, V, V)
+    acc = acc * (fade / tl.where(blind, 1.0, total))[:, None]
+    store_rows(dense_head(o_ptr, b, h, T, H, V), acc, start, H * V, T, M, V, V)
     lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
     tl.store(lse_ptr + tl.cast(b * H + h, tl.int64) * T + rows, lse, mask=rows < T)

@@ -1,4 +1,4 @@
-"""Launches of the attention kernels: grids and outputs. Tensors in, tensors out, no autograd."""
+"""Outputs and grids of the attention kernels. Tensors in, tensors out, no autograd."""
 
 from __future__ import annotations
 
@@ -8,120 +8,91 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention import triton_backward, triton_bias, triton_forward
-from evo.kernels.attention.triton_call import Call, Extras, is_described, source, spread, strides
-from evo.kernels.attention.triton_sizes import Tiles, launch
-from evo.kernels.triton_support import aligned
+from evo.kernels.attention.triton_call import Call, Extras, loadable, spread
+from evo.kernels.attention.triton_settled import Problem, launch
+from evo.kernels.triton_relaunch import facts
 
 
 def launch_forward(q: Tensor, k: Tensor, v: Tensor, extras: Extras, call: Call) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and lse (B, H, T) float32."""
-    q, k, v = aligned(q), aligned(k), aligned(v)
+    q, k, v = loadable(q), loadable(k), loadable(v)
     B, T, H, _ = q.shape
-    S = k.shape[1]
     o = torch.empty(B, T, H, v.shape[3], dtype=q.dtype, device=q.device)
     lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
     if o.numel() == 0:
         return o, lse
-    bias, steps = spread(extras.bias, B, H, T, S)
-    parts = call.parts(q, k, v, extras) | {"SINK": extras.sink is not None, "PLACES": extras.places is not None}
-
-    def run(tiles: Tiles) -> None:
-        triton_forward.forward[(-(-T // tiles.M) * B * H,)](
-            source(q, tiles.M, parts), source(k, tiles.N, parts), source(v, tiles.N, parts), o, lse,
-            extras.sink, extras.slopes, extras.ids_q, extras.ids_k, extras.places, bias,
-            *strides(q, k, v, o), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
-        )  # fmt: skip
-
-    launch("forward", q, parts, run)
+    bias = spread(extras.bias, B, H, T, k.shape[1])
+    given = extras.sink, extras.slopes, extras.ids_q, extras.ids_k, extras.places, bias
+    problem = Problem(call, extras, (call, facts(q, k, v, *given)))
+    launch(
+        "forward", triton_forward.forward, problem, (q, k, v), given, (o, lse), lambda tiles: -(-T // tiles.M) * B * H,
+        SINK=extras.sink is not None, PLACES=extras.places is not None,
+    )  # fmt: skip
     return o, lse
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Which gradients a backward makes besides those of q, k and v."""
+
+    sink: bool = False
+    slopes: bool = False
+    bias: bool = False
+
+
+@dataclass(frozen=True)
 class Gradients:
-    """Gradients of q, k, v; delta (B, H, T), of which a learned sink's gradient is made; and, where asked for, slopes'
-    (B, H, T), to be summed, and the bias's (B or 1, H or 1, T, S), float32. What was not asked for is empty."""
+    """Gradients of q, k, v; and where asked for, those of the learned sink and of the slopes, (B, H, T), to be summed,
+    and the bias's (B or 1, H or 1, T, S), float32. What was not asked for is empty."""
 
     dq: Tensor
     dk: Tensor
     dv: Tensor
-    delta: Tensor
+    dsink: Tensor
     dslopes: Tensor
     dbias: Tensor
 
 
-def empty_gradients(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, bias: Tensor | None, slopes: bool) -> Gradients:
-    """Room for the gradients; a `bias` is given where its gradient is asked for."""
+def empty_gradients(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, bias: Tensor | None, asked: Asked) -> Gradients:
+    """Room for the gradients."""
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-    dslopes = torch.empty_like(lse) if slopes else lse.new_empty(0)
-    if bias is None:
-        return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, lse.new_empty(0))
+    dsink, dslopes = (torch.empty_like(lse) if wanted else lse.new_empty(0) for wanted in (asked.sink, asked.slopes))
+    if bias is None or not asked.bias:
+        return Gradients(dq, dk, dv, dsink, dslopes, lse.new_empty(0))
     batches, heads = (1, 1, *bias.shape)[-4:-2]
     dbias = torch.empty(batches, heads, q.shape[1], k.shape[1], dtype=lse.dtype, device=lse.device)
-    return Gradients(dq, dk, dv, torch.empty_like(lse), dslopes, dbias)
+    return Gradients(dq, dk, dv, dsink, dslopes, dbias)
 
 
 def launch_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
-    extras: Extras, call: Call, slopes: bool, biased: bool,
+    extras: Extras, call: Call, asked: Asked,
 ) -> Gradients:  # fmt: skip
-    """Gradients, those of slopes and of the bias only where asked for."""
-    do, q, k, v, o = aligned(do), aligned(q), aligned(k), aligned(v), aligned(o)
-    out = empty_gradients(q, k, v, lse, extras.bias if biased else None, slopes)
+    """Gradients, from o and lse as `launch_forward` made them."""
+    q, k, v, do, o = loadable(q), loadable(k), loadable(v), loadable(do), o.contiguous()
+    out = empty_gradients(q, k, v, lse, extras.bias, asked)
     if lse.numel() == 0 or k.numel() == 0:
         for x in vars(out).values():
             x.zero_()
         return out
-    parts = call.parts(q, k, v, extras)
-    parts["DESCRIBED"] = parts["DESCRIBED"] and is_described(do)
-    _launch_query_gradients(out, do, dlse, q, k, v, o, lse, extras, call, parts)
-    _launch_key_gradients(out, do, q, k, v, lse, extras, call, parts)
-    if biased:
-        _launch_bias_gradients(out, do, q, k, v, lse, extras, call, parts)
+    (B, T, H, _), (S, G), loaded = q.shape, k.shape[1:3], (q, k, v, do)
+    marks = extras.slopes, extras.ids_q, extras.ids_k, spread(extras.bias, B, H, T, S)
+    problem = Problem(call, extras, (call, asked, facts(*loaded, o, lse, dlse, extras.sink, *marks)))
+    stripes = -(-T // triton_backward.STRIPE.value)
+    levels = torch.empty(B, H, stripes * triton_backward.STRIPE.value, 2, dtype=lse.dtype, device=lse.device)
+    launch(
+        "query gradients", triton_backward.query_gradients, problem, loaded, (o, lse, dlse, extras.sink, *marks),
+        (out.dq, levels, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
+        DLSE=dlse is not None, DSINK=asked.sink, DSLOPE=asked.slopes,
+    )  # fmt: skip
+    launch(
+        "key gradients", triton_backward.key_gradients, problem, loaded, (levels, *marks), (out.dk, out.dv),
+        lambda tiles: -(-S // tiles.N) * B * G,
+    )  # fmt: skip
+    if asked.bias:
+        batches, heads = out.dbias.shape[:2]
+        launch(
+            "bias gradients", triton_bias.bias_gradients, problem, loaded, (levels, *marks), (out.dbias,),
+            lambda tiles: -(-T // tiles.M) * -(-S // tiles.N) * batches * heads, BATCHES=batches, HEADS=heads, B=B,
+        )  # fmt: skip
     return out
-
-
-def _launch_query_gradients(out, do, dlse, q, k, v, o, lse, extras: Extras, call: Call, parts: dict) -> None:
-    (B, T, H, _), S = q.shape, k.shape[1]
-    bias, steps = spread(extras.bias, B, H, T, S)
-    parts = parts | {"DLSE": dlse is not None, "DSLOPE": out.dslopes.numel() > 0}
-
-    def run(tiles: Tiles) -> None:
-        M, N = tiles.M, tiles.N
-        triton_backward.query_gradients[(-(-T // M) * B * H,)](
-            source(q, M, parts), source(k, N, parts), source(v, N, parts), o, source(do, M, parts), lse, dlse,
-            out.delta, out.dq, out.dslopes, extras.slopes, extras.ids_q, extras.ids_k, bias,
-            *strides(q, k, v, o, do, out.dq), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
-        )  # fmt: skip
-
-    launch("query gradients", q, parts, run)
-
-
-def _launch_key_gradients(out, do, q, k, v, lse, extras: Extras, call: Call, parts: dict) -> None:
-    (B, T, H, _), (S, G) = q.shape, k.shape[1:3]
-    bias, steps = spread(extras.bias, B, H, T, S)
-
-    def run(tiles: Tiles) -> None:
-        M, N = tiles.M, tiles.N
-        triton_backward.key_gradients[(-(-S // N) * B * G,)](
-            source(q, M, parts), source(k, N, parts), source(v, N, parts), source(do, M, parts), lse, out.delta,
-            out.dk, out.dv, extras.slopes, extras.ids_q, extras.ids_k, bias,
-            *strides(q, k, v, do, out.dk, out.dv), *steps, H, T, S, *call.numbers(), **parts, **tiles.options(),
-        )  # fmt: skip
-
-    launch("key gradients", q, parts, run)
-
-
-def _launch_bias_gradients(out, do, q, k, v, lse, extras: Extras, call: Call, parts: dict) -> None:
-    (B, T, H, _), S = q.shape, k.shape[1]
-    bias, steps = spread(extras.bias, B, H, T, S)
-    batches, heads = out.dbias.shape[:2]
-
-    def run(tiles: Tiles) -> None:
-        M, N = tiles.M, tiles.N
-        triton_bias.bias_gradients[(-(-T // M) * -(-S // N) * batches * heads,)](
-            source(q, M, parts), source(k, N, parts), source(v, N, parts), source(do, M, parts), lse, out.delta,
-            out.dbias, extras.slopes, extras.ids_q, extras.ids_k, bias, *strides(q, k, v, do), *steps,
-            batches, heads, B, H, T, S, *call.numbers(), **parts, **tiles.options(),
-        )  # fmt: skip
-
-    launch("bias gradients", q, parts, run)

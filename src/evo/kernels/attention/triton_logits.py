@@ -36,13 +36,15 @@ def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CA
 
 @triton.jit
 def logits(
-    a, b, at_m, at_n, origin, scale, cap, slope,
+    a, b, at_m, at_n, tilt, scale, cap, slope,
     CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Logits a b^T as x and the factor that brings x to units of log 2, and the soft cap's slope (1 without a cap).
 
     The factor is left to be fused into an exponential. `slope` is in units of log 2. FOLDED: each seen key lies at or
-    before its query, and slope (m - origin) is added to all logits of query m, so that only keys need a term.
+    before its query, and slope (m - origin) is added to all logits of query m, so that only keys need a term: `tilt`,
+    slope (n - origin). It is made of what a loop keeps, since turning integers into floats takes as long as
+    exponentials do.
     """
     x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
     steep = 1.0
@@ -53,9 +55,6 @@ def logits(
         x = tanh
         unit = cap * LOG2E
     if ALIBI:
-        if FOLDED:
-            x = x * unit + slope * (at_n - origin).to(tl.float32)
-        else:
-            x = x * unit - slope * tl.abs(at_m - at_n).to(tl.float32)
+        x = x * unit + (tilt if FOLDED else -slope * tl.abs(at_m - at_n).to(tl.float32))
         unit = 1.0
     return x, unit, steep

@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_call import Call, Extras
-from evo.kernels.attention.triton_launch import empty_gradients, launch_backward, launch_forward
+from evo.kernels.attention.triton_launch import Asked, empty_gradients, launch_backward, launch_forward
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import widened
 
@@ -43,19 +43,18 @@ def _(q, k, v, sink, slopes, bias, places, ids_q, ids_k, stencil, offset, scale,
 
 @operator("attention_backward")
 def attention_backward(
-    do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
+    do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, sink: Tensor | None,
     slopes: Tensor | None, bias: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None, asked: list[bool],
     stencil: list[int], offset: int, scale: float, cap: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """The fields of `Gradients`; `asked`: whether slopes and bias need theirs."""
-    call, extras = Call(unpack(stencil), offset, scale, cap), Extras(None, slopes, bias, None, ids_q, ids_k)
-    return tuple(vars(launch_backward(do, dlse, q, k, v, o, lse, extras, call, *asked)).values())
+    """The fields of `Gradients`; `asked`: those of `Asked`."""
+    call, extras = Call(unpack(stencil), offset, scale, cap), Extras(sink, slopes, bias, None, ids_q, ids_k)
+    return tuple(vars(launch_backward(do, dlse, q, k, v, o, lse, extras, call, Asked(*asked))).values())
 
 
 @attention_backward.register_fake
-def _(do, dlse, q, k, v, o, lse, slopes, bias, ids_q, ids_k, asked, stencil, offset, scale, cap):
-    slopes_asked, bias_asked = asked
-    return tuple(vars(empty_gradients(q, k, v, lse, bias if bias_asked else None, slopes_asked)).values())
+def _(do, dlse, q, k, v, o, lse, sink, slopes, bias, ids_q, ids_k, asked, stencil, offset, scale, cap):
+    return tuple(vars(empty_gradients(q, k, v, lse, bias, Asked(*asked))).values())
 
 
 def _save(ctx, inputs, output):
@@ -68,18 +67,15 @@ def _backward(ctx, do, dlse):
     q, k, v, o, lse, sink, slopes, bias, ids_q, ids_k = ctx.saved_tensors
     do = torch.zeros_like(o) if do is None else do
     dlse = None if dlse is None else dlse.contiguous()
-    asked = [ctx.needs_input_grad[4], ctx.needs_input_grad[5]]
-    dq, dk, dv, delta, dslopes, dbias = attention_backward(
-        do, dlse, q, k, v, o, lse, slopes, bias, ids_q, ids_k, asked, *ctx.numbers
+    asked = list(ctx.needs_input_grad[3:6])
+    dq, dk, dv, dsink, dslopes, dbias = attention_backward(
+        do, dlse, q, k, v, o, lse, sink, slopes, bias, ids_q, ids_k, asked, *ctx.numbers
     )
-    dsink = None
-    if sink is not None:
-        share_BHT = (sink.float()[None, :, None] - lse).exp()
-        dsink = -(share_BHT * delta).sum((0, 2)).to(sink.dtype)
-    dslopes = dslopes.sum((0, 2)).to(slopes.dtype) if asked[0] else None
-    if asked[1]:
+    dsink = dsink.sum((0, 2)).to(sink.dtype) if asked[0] else None
+    dslopes = dslopes.sum((0, 2)).to(slopes.dtype) if asked[1] else None
+    if asked[2]:
         dbias = dbias.sum_to_size((1,) * (4 - bias.ndim) + bias.shape).reshape(bias.shape).to(bias.dtype)
-    return dq, dk, dv, dsink, dslopes, dbias if asked[1] else None, *[None] * 7
+    return dq, dk, dv, dsink, dslopes, dbias if asked[2] else None, *[None] * 7
 
 
 attention.register_autograd(_backward, setup_context=_save)

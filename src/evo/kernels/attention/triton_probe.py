@@ -9,30 +9,38 @@ from torch import Tensor
 
 from evo.kernels.attention.probe import sampled_rows
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.attention.triton_call import Call, Extras
+from evo.kernels.attention.triton_call import Call, Extras, loadable, strides
 from evo.kernels.attention.triton_logits import logits, seen
 from evo.kernels.attention.triton_reads import LOG2E
-from evo.kernels.attention.triton_tiles import PREFIX, key_band
+from evo.kernels.attention.triton_settled import settled
+from evo.kernels.attention.triton_sizes import Tiles
+from evo.kernels.attention.triton_tiles import PREFIX, key_band, key_core
+from evo.kernels.triton_relaunch import Launch, facts
 from evo.kernels.triton_rows import load_rows
-from evo.kernels.triton_support import aligned, widened
+from evo.kernels.triton_support import widened
 
 LN2 = tl.constexpr(0.6931471805599453)
+# Below every logit, and finite: zero probability times it is zero.
+LOWEST = tl.constexpr(-1e38)
 
 
 @triton.jit
 def _tile(
-    q, k_base, k_stride, n, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
+    q, k_base, k_stride, n, edge, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
     K: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Logits (log 2 units, -inf where closed) and the mask of one key tile."""
+    """Logits of one key tile, in log 2 units, -inf where closed. Only tiles on an `edge` are masked by the stencil."""
     rows = n + tl.arange(0, N)
     k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
     x, unit, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
-    open_ = seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL)
+    x = x * unit
+    if edge:
+        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf"))
     if SEGMENTS:
-        open_ = open_ & (ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :])
-    return tl.where(open_, x * unit, float("-inf")), open_
+        same = ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :]
+        x = tl.where(same, x, float("-inf"))
+    return x
 
 
 @triton.jit(do_not_specialize=["T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset"])
@@ -43,18 +51,22 @@ def probe(
     ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out (5, B, H, R) float32, rows of probe.STATISTICS. Moments merge tile by tile (Chan et al. 1983)."""
-    tiles = tl.cdiv(R, M)
-    head = tl.program_id(0) // tiles
+    """out (5, B, H, R) float32, rows of probe.STATISTICS. Moments of distances merge by tiles (Chan et al. 1983).
+
+    Later rows come first: under a causal mask they see the most keys.
+    """
+    heads = tl.num_programs(0) // tl.cdiv(R, M)
+    head = tl.program_id(0) % heads
+    tile = tl.cdiv(R, M) - 1 - tl.program_id(0) // heads
     b = (head // H).to(tl.int64)
     h = head % H
-    tile = tl.program_id(0) % tiles
     slots = tile * M + tl.arange(0, M)
     rows = start + slots * stride
     at_m = offset + rows[:, None]
     first = offset + start + tile * M * stride
     last = tl.minimum(first + (M - 1) * stride, offset + T - 1)
     low, high = key_band(first, last, S, size, dilation, KIND, CAUSAL)
+    core_low, core_high = key_core(first, last, S, size, KIND, CAUSAL)
     far_back = sinks
     if KIND == PREFIX:
         far_back = tl.maximum(size, sinks)
@@ -67,6 +79,7 @@ def probe(
     ids_base = ids_ptr + b * S if SEGMENTS else 0
     if LSE:
         level = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0) * LOG2E
+        level = tl.where(level == float("inf"), 0.0, level)
     else:
         peak = tl.full([M], float("-inf"), tl.float32)
         total = tl.zeros([M], tl.float32)
@@ -74,50 +87,65 @@ def probe(
             peak = tl.zeros([M], tl.float32) + tl.load(sink_ptr + h).to(tl.float32) * LOG2E
             total = total + 1.0
         for n in tl.range(low, high, N):
-            x, _ = _tile(
-                q, k_base, k_t, n, at_m, ids_m, ids_base, S, size, sinks, dilation, period, scale, cap, slope,
-                KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
+            x = _tile(
+                q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
+                dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
             )  # fmt: skip
             higher = tl.maximum(peak, tl.max(x, 1))
             safe = tl.where(higher == float("-inf"), 0.0, higher)
             total = total * tl.exp2(peak - safe) + tl.sum(tl.exp2(x - safe[:, None]), 1)
             peak = higher
         level = tl.where(total > 0.0, peak + tl.log2(tl.where(total > 0.0, total, 1.0)), 0.0)
+    steps = tl.arange(0, N)[None, :].to(tl.float32)
     span = tl.zeros([M], tl.float32)
     entropy = tl.zeros([M], tl.float32)
     square = tl.zeros([M], tl.float32)
-    below = tl.zeros([M], tl.float32)
-    count = tl.zeros([M], tl.float32)
+    below = tl.zeros([M], tl.int32)
+    count = tl.zeros([M], tl.int32)
     mass = tl.zeros([M], tl.float32)
     centre = tl.zeros([M], tl.float32)
     spread = tl.zeros([M], tl.float32)
     for n in tl.range(low, high, N):
-        x, open_ = _tile(
-            q, k_base, k_t, n, at_m, ids_m, ids_base, S, size, sinks, dilation, period, scale, cap, slope,
-            KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
+        x = _tile(
+            q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
+            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
         )  # fmt: skip
         p = tl.exp2(x - level[:, None])
-        at_n = n + tl.arange(0, N)[None, :]
-        span += tl.sum(p * tl.abs(at_m - at_n).to(tl.float32), 1)
-        entropy += tl.sum(p * tl.where(open_, level[:, None] - x, 0.0), 1) * LN2
+        entropy += tl.sum(p * (level[:, None] - tl.maximum(x, LOWEST)), 1)
         square += tl.sum(p * p, 1)
-        below += tl.sum(tl.where(open_ & (p < threshold), 1.0, 0.0), 1)
-        count += tl.sum(tl.where(open_, 1.0, 0.0), 1)
-        near = tl.arange(0, N)[None, :].to(tl.float32)
+        # Both counts of a tile in one sum: neither exceeds N.
+        both = tl.sum(tl.where(x >= LOWEST, tl.where(p < threshold, 2 * N + 1, 2 * N), 0), 1)
+        below += both % (2 * N)
+        count += both // (2 * N)
+        away = (at_m - n).to(tl.float32) - steps
         here = tl.sum(p, 1)
-        inner = tl.sum(p * near, 1) / tl.maximum(here, 1e-30)
-        gap = near - inner[:, None]
-        both = tl.maximum(mass + here, 1e-30)
-        step = inner + n - centre
-        spread += tl.sum(p * gap * gap, 1) + step * step * mass * (here / both)
-        centre += step * (here / both)
+        moment = tl.sum(p * away, 1)
+        span += moment if CAUSAL and KIND != PREFIX else tl.sum(p * tl.abs(away), 1)
+        inner = moment / tl.maximum(here, 1e-30)
+        gap = away - inner[:, None]
+        share = here / tl.maximum(mass + here, 1e-30)
+        step = inner - centre
+        spread += tl.sum(p * gap * gap, 1) + step * step * mass * share
+        centre += step * share
         mass += here
     at = head.to(tl.int64) * R + slots
+    rare = below.to(tl.float32) / tl.maximum(count, 1).to(tl.float32)
     tl.store(out_ptr + at, span, mask=slots < R)
     tl.store(out_ptr + rows_in_all + at, spread, mask=slots < R)
-    tl.store(out_ptr + 2 * rows_in_all + at, entropy, mask=slots < R)
+    tl.store(out_ptr + 2 * rows_in_all + at, entropy * LN2, mask=slots < R)
     tl.store(out_ptr + 3 * rows_in_all + at, square, mask=slots < R)
-    tl.store(out_ptr + 4 * rows_in_all + at, below / tl.maximum(count, 1.0), mask=slots < R)
+    tl.store(out_ptr + 4 * rows_in_all + at, rare, mask=slots < R)
+
+
+FEW_ROWS = 256
+
+
+def tiles_for(rows: int, dim: int, dtype: torch.dtype) -> Tiles:
+    """Few rows lie far apart, and a tile reads all keys that its last row sees: tiles of 16, each for one warp, so that
+    sums over keys stay inside it. Many rows share the keys that they read."""
+    if dtype == torch.float32 or dim > 128:
+        return Tiles(16, 32, 4, 2)
+    return Tiles(16, 64, 1, 2) if rows <= FEW_ROWS else Tiles(64, 64, 4, 2)
 
 
 def probe_rows(
@@ -125,22 +153,23 @@ def probe_rows(
     threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = aligned(widened(q)), aligned(widened(k))
-    B, T, H, _ = q.shape
+    q, k = loadable(widened(q)), loadable(widened(k))
+    B, T, H, K = q.shape
     start, count = sampled_rows(T, stride)
     out = torch.empty(5, B, H, count, dtype=torch.float32, device=q.device)
     if out.numel() == 0:
         return out
-    call = Call(stencil, offset, scale, cap)
-    parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))
-    for name in ("V", "FOLDED", "BIAS", "FREE", "DESCRIBED"):
-        del parts[name]
     ids = None if segments is None else segments.contiguous()
     lse = None if lse is None else lse.contiguous()
-    M = 64 if count > 32 else 16
-    probe[(-(-count // M) * B * H,)](
-        q, k, lse, sink, slopes, ids, out, *q.stride()[:3], *k.stride()[:3], H, T, k.shape[1], count, B * H * count,
-        start, stride, threshold, *call.numbers(), **parts, SINK=sink is not None, LSE=lse is not None, M=M,
-        N=32 if parts["K"] > 128 or q.dtype == torch.float32 else 64, num_warps=4, num_stages=2,
-    )  # fmt: skip
+    given, call = (q, k, lse, sink, slopes, ids), Call(stencil, offset, scale, cap)
+    known = settled("probe", (call, threshold, stride, facts(*given)))
+    if known.launch is None:
+        tiles = tiles_for(count, K, q.dtype)
+        parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))
+        rest = {name: x for name, x in parts.items() if name in probe.arg_names} | call.numbers() | strides(q, k)
+        rest |= {"H": H, "T": T, "S": k.shape[1], "R": count, "rows_in_all": B * H * count, "start": start}
+        rest |= {"stride": stride, "threshold": threshold, "SINK": sink is not None, "LSE": lse is not None}
+        rest |= tiles.options()
+        known.launch = Launch(probe, (-(-count // tiles.M) * B * H,), rest)
+    known.launch(*given, out)
     return out

@@ -26,6 +26,12 @@ def head_of(ptr, b, h, b_stride, h_stride):
 
 
 @triton.jit
+def dense_head(ptr, b, h, T, H, D: tl.constexpr):
+    """Where head h of batch b begins in a dense (B, T, H, D) tensor."""
+    return ptr + (tl.cast(b, tl.int64) * T * H + h) * D
+
+
+@triton.jit
 def fetch(
     source, b, start, h, b_stride, t_stride, h_stride, limit,
     ROWS: tl.constexpr, DIM: tl.constexpr, DESCRIBED: tl.constexpr,

@@ -60,11 +60,9 @@ def candidates(kernel: str, dim: int, dtype: torch.dtype) -> tuple[Tiles, ...]:
     return next(table[size] for size in sorted(table) if dim <= size)
 
 
-def launch(kernel: str, q: torch.Tensor, problem: dict[str, Any], run: Callable[[Tiles], None]) -> None:
-    """`run` the kernel with the tiles that this GPU prefers for q's dtype, rows (by powers of two) and `problem`."""
-    found = candidates(kernel, max(problem["K"], problem["V"]), q.dtype)
+def preferred(kernel: str, q: torch.Tensor, parts: dict[str, Any], run: Callable[[Tiles], Any]) -> Tiles:
+    """The tiles with which this GPU runs `kernel` for q's dtype, rows (by powers of two) and compiled-in `parts`."""
+    found = candidates(kernel, max(parts["K"], parts["V"]), q.dtype)
     if len(found) == 1 or q.device.type != "cuda":
-        run(found[0])
-        return
-    kind = (str(q.dtype), q.shape[1].bit_length(), tuple(problem.items()))
-    run(tuned(f"attention {kernel}", kind, found, run))
+        return found[0]
+    return tuned(f"attention {kernel}", (str(q.dtype), q.shape[1].bit_length(), tuple(parts.items())), found, run)

@@ -44,7 +44,8 @@ def keys_back(
 
     A step's decay scales what was written before it and is read at it or later: of the pairs that this chunk's end
     divides the product of the state there and its gradient (with END for the last chunk too), of the others what the
-    chunk's later steps read less what they wrote (see `triton_decay`).
+    chunk's later steps read less what they wrote (see `triton_decay`). Both sums round a pair of steps in the same way,
+    so that those pairs which a decay does not part cancel.
     """
     chunks = tl.cdiv(T, C)
     chunk = tl.program_id(0)
@@ -71,12 +72,11 @@ def keys_back(
     later = tl.arange(0, C)[:, None] > tl.arange(0, C)[None, :]
     of_query *= pairs * scale
     of_key = tl.where(later, of_key * -pairs, 0.0)
-    query_reads = (of_query * beta[None, :]).to(short)
-    key_reads = (of_key * beta[None, :]).to(short)
-    query_writes = tl.trans(of_query.to(short))
-    key_writes = tl.trans(of_key.to(short))
+    of_query = of_query.to(short)
+    of_key = of_key.to(short)
     read = tl.zeros([C], tl.float32)
     dbeta = tl.zeros([C], tl.float32)
+    written = tl.zeros([C], tl.float32)
     for block in tl.range(0, K // KB):
         deep = block * KB + tl.arange(0, KB)
         dq = tl.zeros([C, KB], tl.float32)
@@ -94,18 +94,21 @@ def keys_back(
         at = token * K + block * KB
         k = load_rows(k_ptr + at, start, H * K, T, C, KB, KB, True)
         q = load_rows(q_ptr + at, start, H * K, T, C, KB, KB, True)
-        dq = tl.dot(query_reads, k, dq * (left * scale)[:, None], input_precision=PRECISION)
-        dreader = tl.dot(key_reads, k, dreader * -left[:, None], input_precision=PRECISION)
-        dwriter = tl.dot(query_writes, q, dwriter * to_end[:, None], input_precision=PRECISION)
-        dwriter = tl.dot(key_writes, k, dwriter, input_precision=PRECISION)
+        write = (k.to(tl.float32) * beta[:, None]).to(short)
+        dq = tl.dot(of_query, write, dq * (left * scale)[:, None], input_precision=PRECISION)
+        dreader = tl.dot(of_key, write, dreader * -left[:, None], input_precision=PRECISION)
+        dwriter = tl.dot(tl.trans(of_query), q, dwriter * to_end[:, None], input_precision=PRECISION)
+        dwriter = tl.dot(tl.trans(of_key), k, dwriter, input_precision=PRECISION)
         read += tl.sum(dq * q.to(tl.float32) + dreader * k.to(tl.float32), 1)
         dbeta += tl.sum(dwriter * k.to(tl.float32), 1)
+        if DECAY == TOKEN:
+            written += tl.sum(dwriter * write.to(tl.float32), 1)
         store_rows(dq_ptr + at, dq, start, H * K, T, C, KB, KB)
         store_rows(dk_ptr + at, dreader + dwriter * beta[:, None], start, H * K, T, C, KB, KB)
     at = (b * T + rows) * H + h
     tl.store(dbeta_ptr + at, dbeta, mask=rows < T)
     if DECAY == TOKEN:
-        ddecay = tl.cumsum(read - dbeta * beta, 0, reverse=True)
+        ddecay = tl.cumsum(read - written, 0, reverse=True)
         if start + C < T:
             ddecay += inner_product(states_ptr, dstates_ptr, chunk + 1, chunk, K * V)
         elif END:
