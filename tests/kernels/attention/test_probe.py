@@ -101,6 +101,18 @@ def test_triton_probe_equals_float64(part, stencil, options, stride):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_the_variance_of_a_sharp_far_look(part):
+    """All but a little of the attention lies on key 2, far behind: the variance is a small sum of large squares."""
+    T = 130 if is_interpreting() else 2000
+    q, k = draw(T=T, H=1, G=1, device=DEVICE)
+    q[:] = k[:, 2:3]
+    found = probe(12 * q, k, stencil=Stencil(), row_stride=64, backend="triton")
+    wanted = probe(12 * q.double(), k.double(), stencil=Stencil(), row_stride=64, backend="reference")
+    assert wanted.square > 0.99
+    torch.testing.assert_close(found.variance.double(), wanted.variance, rtol=5e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("stride", [1, 8])
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])

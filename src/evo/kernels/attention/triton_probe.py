@@ -20,27 +20,27 @@ from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import widened
 
 LN2 = tl.constexpr(0.6931471805599453)
-# Below every logit, and finite: zero probability times it is zero.
-LOWEST = tl.constexpr(-1e38)
+# The logit of a closed key: below every other, and finite, so that zero probability times it is zero.
+CLOSED = tl.constexpr(-1e38)
 
 
 @triton.jit
 def _tile(
     q, k_base, k_stride, n, edge, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
     KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
-    K: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Logits of one key tile, in log 2 units, -inf where closed. Only tiles on an `edge` are masked by the stencil."""
+    """Logits of one key tile, in log 2 units, (M, N / PARTS, PARTS). Only tiles on an `edge` have closed keys."""
     rows = n + tl.arange(0, N)
     k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
     x, unit, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
     x = x * unit
     if edge:
-        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf"))
+        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, CLOSED)
     if SEGMENTS:
         same = ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :]
-        x = tl.where(same, x, float("-inf"))
-    return x
+        x = tl.where(same, x, CLOSED)
+    return tl.reshape(x, [x.shape[0], N // PARTS, PARTS])
 
 
 @triton.jit(do_not_specialize=["T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset"])
@@ -49,10 +49,12 @@ def probe(
     H, T, S, R, rows_in_all, start, stride, threshold, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
     ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out (5, B, H, R) float32, rows of probe.STATISTICS. Moments of distances merge by tiles (Chan et al. 1983).
+    """out (5, B, H, R) float32, rows of probe.STATISTICS.
 
+    The first pass over the keys finds each row's level and centre, the second one what is summed about them. Sums over
+    keys are kept in PARTS columns and added up behind the loops: threads need not wait for each other inside.
     Later rows come first: under a causal mask they see the most keys.
     """
     heads = tl.num_programs(0) // tl.cdiv(R, M)
@@ -77,75 +79,88 @@ def probe(
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_ptr + b * S if SEGMENTS else 0
+    steps = tl.arange(0, N // PARTS)[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
+    steps = steps.to(tl.float32)[None, :, :]
+
+    peak = tl.full([M, PARTS], CLOSED, tl.float32)
     if LSE:
-        level = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0) * LOG2E
-        level = tl.where(level == float("inf"), 0.0, level)
-    else:
-        peak = tl.full([M], float("-inf"), tl.float32)
-        total = tl.zeros([M], tl.float32)
-        if SINK:
-            peak = tl.zeros([M], tl.float32) + tl.load(sink_ptr + h).to(tl.float32) * LOG2E
-            total = total + 1.0
-        for n in tl.range(low, high, N):
-            x = _tile(
-                q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
-                dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
-            )  # fmt: skip
-            higher = tl.maximum(peak, tl.max(x, 1))
-            safe = tl.where(higher == float("-inf"), 0.0, higher)
-            total = total * tl.exp2(peak - safe) + tl.sum(tl.exp2(x - safe[:, None]), 1)
-            peak = higher
-        level = tl.where(total > 0.0, peak + tl.log2(tl.where(total > 0.0, total, 1.0)), 0.0)
-    steps = tl.arange(0, N)[None, :].to(tl.float32)
-    span = tl.zeros([M], tl.float32)
-    entropy = tl.zeros([M], tl.float32)
-    square = tl.zeros([M], tl.float32)
-    below = tl.zeros([M], tl.int32)
-    count = tl.zeros([M], tl.int32)
-    mass = tl.zeros([M], tl.float32)
-    centre = tl.zeros([M], tl.float32)
-    spread = tl.zeros([M], tl.float32)
+        given = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0) * LOG2E
+        peak = tl.zeros([M, PARTS], tl.float32) + tl.where(given == float("inf"), 0.0, given)[:, None]
+    total = tl.zeros([M, PARTS], tl.float32)
+    moment = tl.zeros([M, PARTS], tl.float32)
     for n in tl.range(low, high, N):
         x = _tile(
             q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
-            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PRECISION,
+            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PARTS, PRECISION,
         )  # fmt: skip
-        p = tl.exp2(x - level[:, None])
-        entropy += tl.sum(p * (level[:, None] - tl.maximum(x, LOWEST)), 1)
+        if not LSE:
+            higher = tl.maximum(peak, tl.max(x, 1))
+            shrink = tl.exp2(peak - higher)
+            total *= shrink
+            moment *= shrink
+            peak = higher
+        p = tl.exp2(x - peak[:, None, :])
+        total += tl.sum(p, 1)
+        moment += tl.sum(p * ((at_m - n).to(tl.float32)[:, :, None] - steps), 1)
+    top = tl.max(peak, 1)
+    share = tl.exp2(peak - top[:, None])
+    total_M = tl.sum(total * share, 1)
+    moment_M = tl.sum(moment * share, 1)
+    centre = moment_M / tl.maximum(total_M, 1e-30)
+    level = top
+    if not LSE:
+        whole = tl.where(top > CLOSED, total_M, 0.0)
+        if SINK:
+            sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E
+            level = tl.maximum(top, sink)
+            whole = whole * tl.exp2(top - level) + tl.exp2(sink - level)
+        level = tl.where(whole > 0.0, level + tl.log2(tl.where(whole > 0.0, whole, 1.0)), 0.0)
+    span_M = moment_M * tl.exp2(top - level)
+
+    span = tl.zeros([M, PARTS], tl.float32)
+    spread = tl.zeros([M, PARTS], tl.float32)
+    entropy = tl.zeros([M, PARTS], tl.float32)
+    square = tl.zeros([M, PARTS], tl.float32)
+    below = tl.zeros([M, PARTS], tl.float32)
+    closed = tl.zeros([M, PARTS], tl.float32)
+    for n in tl.range(low, high, N):
+        edge = (n < core_low) | (n + N > core_high)
+        x = _tile(
+            q, k_base, k_t, n, edge, at_m, ids_m, ids_base, S, size, sinks,
+            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PARTS, PRECISION,
+        )  # fmt: skip
+        if edge or SEGMENTS:
+            closed += tl.sum(tl.where(x == CLOSED, 1.0, 0.0), 1)
+        rarity = level[:, None, None] - x
+        p = tl.exp2(-rarity)
+        entropy += tl.sum(p * rarity, 1)
         square += tl.sum(p * p, 1)
-        # Both counts of a tile in one sum: neither exceeds N.
-        both = tl.sum(tl.where(x >= LOWEST, tl.where(p < threshold, 2 * N + 1, 2 * N), 0), 1)
-        below += both % (2 * N)
-        count += both // (2 * N)
-        away = (at_m - n).to(tl.float32) - steps
-        here = tl.sum(p, 1)
-        moment = tl.sum(p * away, 1)
-        span += moment if CAUSAL and KIND != PREFIX else tl.sum(p * tl.abs(away), 1)
-        inner = moment / tl.maximum(here, 1e-30)
-        gap = away - inner[:, None]
-        share = here / tl.maximum(mass + here, 1e-30)
-        step = inner - centre
-        spread += tl.sum(p * gap * gap, 1) + step * step * mass * share
-        centre += step * share
-        mass += here
+        below += tl.sum(tl.where(p < threshold, 1.0, 0.0), 1)
+        if not (CAUSAL and KIND != PREFIX):
+            span += tl.sum(p * tl.abs((at_m - n).to(tl.float32)[:, :, None] - steps), 1)
+        gap = ((at_m - n).to(tl.float32) - centre[:, None])[:, :, None] - steps
+        spread += tl.sum(p * gap * gap, 1)
+    if not (CAUSAL and KIND != PREFIX):
+        span_M = tl.sum(span, 1)
+    closed_M = tl.sum(closed, 1)
+    open_M = tl.cdiv(tl.maximum(high - low, 0), N) * N - closed_M
+    rare = (tl.sum(below, 1) - closed_M) / tl.maximum(open_M, 1.0)
     at = head.to(tl.int64) * R + slots
-    rare = below.to(tl.float32) / tl.maximum(count, 1).to(tl.float32)
-    tl.store(out_ptr + at, span, mask=slots < R)
-    tl.store(out_ptr + rows_in_all + at, spread, mask=slots < R)
-    tl.store(out_ptr + 2 * rows_in_all + at, entropy * LN2, mask=slots < R)
-    tl.store(out_ptr + 3 * rows_in_all + at, square, mask=slots < R)
+    tl.store(out_ptr + at, span_M, mask=slots < R)
+    tl.store(out_ptr + rows_in_all + at, tl.sum(spread, 1), mask=slots < R)
+    tl.store(out_ptr + 2 * rows_in_all + at, tl.sum(entropy, 1) * LN2, mask=slots < R)
+    tl.store(out_ptr + 3 * rows_in_all + at, tl.sum(square, 1), mask=slots < R)
     tl.store(out_ptr + 4 * rows_in_all + at, rare, mask=slots < R)
 
 
-FEW_ROWS = 256
+def tiles_for(dim: int, dtype: torch.dtype) -> Tiles:
+    """The sampled rows of a tile lie far apart, and all of them read the keys that the last one sees."""
+    return Tiles(16, 32, 4, 2) if dtype == torch.float32 or dim > 128 else Tiles(64, 64, 4, 3)
 
 
-def tiles_for(rows: int, dim: int, dtype: torch.dtype) -> Tiles:
-    """Few rows lie far apart, and a tile reads all keys that its last row sees: tiles of 16, each for one warp, so that
-    sums over keys stay inside it. Many rows share the keys that they read."""
-    if dtype == torch.float32 or dim > 128:
-        return Tiles(16, 32, 4, 2)
-    return Tiles(16, 64, 1, 2) if rows <= FEW_ROWS else Tiles(64, 64, 4, 2)
+def parts_of(tiles: Tiles) -> int:
+    """Columns of a tile of logits after which the same thread holds the next ones: 8 for each warp beside another."""
+    return 8 * max(tiles.warps * 16 // tiles.M, 1)
 
 
 def probe_rows(
@@ -164,12 +179,12 @@ def probe_rows(
     given, call = (q, k, lse, sink, slopes, ids), Call(stencil, offset, scale, cap)
     known = settled("probe", (call, threshold, stride, facts(*given)))
     if known.launch is None:
-        tiles = tiles_for(count, K, q.dtype)
+        tiles = tiles_for(K, q.dtype)
         parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))
         rest = {name: x for name, x in parts.items() if name in probe.arg_names} | call.numbers() | strides(q, k)
         rest |= {"H": H, "T": T, "S": k.shape[1], "R": count, "rows_in_all": B * H * count, "start": start}
         rest |= {"stride": stride, "threshold": threshold, "SINK": sink is not None, "LSE": lse is not None}
-        rest |= tiles.options()
+        rest |= tiles.options() | {"PARTS": parts_of(tiles)}
         known.launch = Launch(probe, (-(-count // tiles.M) * B * H,), rest)
     known.launch(*given, out)
     return out
