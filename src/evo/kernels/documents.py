@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 
-def check_segments(segments_BT: Tensor, shape: tuple[int, ...]) -> None:
+def check_segments(segments_BT: Tensor, shape: tuple[int, ...], name: str = "segments_BT") -> None:
     """Raises ValueError unless the ids are integers of this shape, (B, T)."""
     if segments_BT.shape != shape or segments_BT.is_floating_point():
         raise ValueError(
-            f"segments_BT must be integers {tuple(shape)}, found {segments_BT.dtype} {tuple(segments_BT.shape)}"
+            f"{name} must be integers {tuple(shape)}, found {segments_BT.dtype} {tuple(segments_BT.shape)}"
         )
 
 

@@ -41,6 +41,11 @@ def rowwise(x):
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def dense(x):
+    """x with the strides of its shape; None stays None."""
+    return None if x is None else x.contiguous()
+
+
 def aligned(x):
     """x itself when its last dim is dense and all other strides are multiples of 16, else a dense copy.
 

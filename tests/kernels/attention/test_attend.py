@@ -256,3 +256,48 @@ def test_bad_shapes_are_refused():
     """Heads that do not divide are an error that shows both numbers."""
     with pytest.raises(ValueError, match=r"query heads \(4\) must be a multiple of kv heads \(3\)"):
         attend(*draw(G=3), stencil=Stencil())
+
+
+ILL_FITTING = {
+    "sinks": ({"sink_logits_H": torch.zeros(1)}, r"sink_logits_H must be \(4,\), found \(1,\)"),
+    "slopes": ({"alibi_slopes_H": torch.zeros(2)}, r"alibi_slopes_H must be \(4,\), found \(2,\)"),
+    "bias": ({"bias_HTS": torch.zeros(3, 11, 11)}, r"bias_HTS must broadcast to \(2, 4, 11, 11\), found \(3, 11, 11\)"),
+    "more than batches": ({"bias_HTS": torch.zeros(3, 1, 1, 1)}, r"bias_HTS must broadcast to \(2, 4, 11, 11\)"),
+    "positions": ({"key_positions_S": torch.arange(10)}, r"key_positions_S must be \(11,\), found \(10,\)"),
+    "documents of one batch": ({"segments_BT": torch.zeros(1, 11, dtype=torch.int64)}, r"must be integers \(2, 11\)"),
+    "fractions": ({"segments_BT": torch.zeros(2, 11)}, r"must be integers \(2, 11\), found torch.float32"),
+    "documents of keys": (
+        {"segments_BT": torch.zeros(2, 11, dtype=torch.int64), "key_segments_BS": torch.zeros(2, 7, dtype=torch.int64)},
+        r"must be integers \(2, 11\), found torch.int64 \(2, 7\)",
+    ),
+    "documents of keys alone": ({"key_segments_BS": torch.zeros(2, 11, dtype=torch.int64)}, "needs segments_BT"),
+    "cap": ({"soft_cap": 0.0}, "soft_cap must not be 0"),
+}
+
+
+@pytest.mark.parametrize(("extra", "message"), ILL_FITTING.values(), ids=ILL_FITTING)
+def test_what_does_not_fit_is_refused(extra, message):
+    """A kernel would read past the end of what is too small; nothing that is given is left out without a word."""
+    with pytest.raises(ValueError, match=message):
+        attend(*draw(), stencil=Stencil("window", 3), **extra)
+
+
+@pytest.mark.parametrize("backend", ["reference", "sdpa"])
+def test_a_bias_that_closes_a_whole_row_leaves_zeros(backend):
+    """A query that sees nothing returns zeros, whether the stencil or a bias of -inf hides the keys."""
+    inputs = draw()
+    bias = torch.zeros(11, 11, dtype=torch.float64)
+    bias[5] = float("-inf")
+    o = attend(*inputs, stencil=Stencil(), bias_HTS=bias, backend=backend)
+    assert (o[:, 5] == 0).all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(o.sum(), inputs))
+
+
+@pytest.mark.parametrize("stencil", [Stencil(), Stencil("window", 3)], ids=str)
+@pytest.mark.parametrize("backend", ["reference", "sdpa"])
+def test_keys_and_values_of_another_dtype(backend, stencil):
+    """Keys and values kept in float32 serve queries in bfloat16."""
+    q, k, v = (x.detach() for x in draw(dtype=torch.float32))
+    o = attend(q.bfloat16(), k, v, stencil=stencil, backend=backend)
+    assert o.dtype == torch.bfloat16
+    torch.testing.assert_close(o.float(), attend(q, k, v, stencil=stencil), atol=0.05, rtol=0.05)

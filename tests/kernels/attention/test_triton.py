@@ -309,7 +309,34 @@ def test_non_contiguous():
     check(inputs, {}, Stencil("window", 20))
 
 
+@pytest.mark.parametrize("shape", [(1,), (4,)], ids=["one for all heads", "every other"])
+@pytest.mark.parametrize("name", ["sink_logits_H", "alibi_slopes_H"])
+def test_vectors_with_strides(name, shape):
+    """Sinks and slopes that are views of something else, one number shared by all heads too, and their gradients."""
+    inputs = draw(H=4, G=2)
+    drawn = torch.linspace(0.1, 0.9, 2 * shape[0], device=DEVICE)[::2]
+    options = {name: (drawn if shape[0] > 1 else drawn.expand(4)).requires_grad_()}
+    check(inputs, options, Stencil("window", 20))
+
+
+@pytest.mark.parametrize("shape", [(), (1,)], ids=str)
+def test_bias_of_one_number(shape):
+    """The same for all pairs: it moves the share of a learned sink."""
+    inputs = draw(H=4, G=2)
+    options = {"sink_logits_H": torch.zeros(4, device=DEVICE).requires_grad_()}
+    check(inputs, options, Stencil("window", 20), bias_HTS=torch.full(shape, 0.7, device=DEVICE))
+
+
+def test_bias_of_keys_alone():
+    """A bias (S,), and its gradient."""
+    inputs = draw(H=4, G=2)
+    check(inputs, arguments(*inputs[:2], bias="S"), Stencil("window", 20))
+
+
 def test_empty_batches():
     """No batch gives an empty answer and empty gradients."""
     inputs = [x[:0].detach().requires_grad_() for x in draw()]
-    assert attend(*inputs, stencil=Stencil("window", 3), backend="triton").shape == (0, 70, 2, 16)
+    o = attend(*inputs, stencil=Stencil("window", 3), backend="triton")
+    assert o.shape == (0, 70, 2, 16)
+    found = torch.autograd.grad(o.sum(), inputs)
+    assert [g.shape for g in found] == [x.shape for x in inputs]

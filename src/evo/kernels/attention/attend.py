@@ -8,6 +8,7 @@ from torch import Tensor
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.documents import check_segments
 
 
 def attend(
@@ -39,8 +40,10 @@ def attend(
     equal ids see each other. A query that sees nothing returns zeros.
     Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
     """
-    if segments_BT is not None and key_segments_BS is None:
+    if key_segments_BS is None:
         key_segments_BS = segments_BT
+    elif segments_BT is None:
+        raise ValueError("key_segments_BS needs segments_BT, the documents of the queries")
     segments = None if segments_BT is None else (segments_BT, key_segments_BS)
     parts = {
         "soft_cap": soft_cap,
@@ -60,6 +63,7 @@ def attend(
 def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> AttentionProblem:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v)
+    _check_parts(q, k, parts)
     B, T, H, K = q.shape
     given = {name for name, value in parts.items() if value is not None}
     tensors = [q, k, v, *(x for x in parts.values() if isinstance(x, Tensor))]
@@ -94,3 +98,25 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(f"q, k, v do not fit each other: {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
     if k.shape[2] == 0 or q.shape[2] % k.shape[2]:
         raise ValueError(f"query heads ({q.shape[2]}) must be a multiple of kv heads ({k.shape[2]})")
+
+
+def _check_parts(q: Tensor, k: Tensor, parts: dict) -> None:
+    """Kernels index these by their shapes as they should be."""
+    (B, T, H, _), S = q.shape, k.shape[1]
+    for name, size in (("sink_logits_H", H), ("alibi_slopes_H", H), ("key_positions_S", S)):
+        vector = parts.get(name)
+        if vector is not None and vector.shape != (size,):
+            raise ValueError(f"{name} must be ({size},), found {tuple(vector.shape)}")
+    bias, segments = parts.get("bias_HTS"), parts.get("segments")
+    if bias is not None and not _broadcasts(bias.shape, (B, H, T, S)):
+        raise ValueError(f"bias_HTS must broadcast to {(B, H, T, S)}, found {tuple(bias.shape)}")
+    if segments is not None:
+        check_segments(segments[0], (B, T))
+        check_segments(segments[1], (B, S), "key_segments_BS")
+    if parts.get("soft_cap") == 0:
+        raise ValueError("soft_cap must not be 0; None is no cap")
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    fits = all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(to), strict=False))
+    return fits and len(shape) <= len(to)

@@ -71,5 +71,5 @@ def masked_softmax(logits_BHTS: Tensor, seen: Tensor, sink_logits_H: Tensor | No
     if sink_logits_H is not None:
         sink = sink_logits_H.to(logits.dtype)[None, :, None, None].expand(*logits.shape[:-1], 1)
         return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
-    blind = ~seen.any(dim=-1, keepdim=True)
+    blind = (logits == float("-inf")).all(dim=-1, keepdim=True)
     return logits.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)

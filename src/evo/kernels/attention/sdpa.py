@@ -24,7 +24,7 @@ def reasons(problem: AttentionProblem) -> list[str]:
 
 def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """q (B, T, H, K), k (B, S, G, K), v (B, S, G, V) -> (B, T, H, V)."""
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    q, k, v = q.transpose(1, 2), k.to(q.dtype).transpose(1, 2), v.to(q.dtype).transpose(1, 2)
     grouped = problem.kv_heads != problem.heads
     if problem.is_plain_causal or problem.is_plain_full or _sees_all(problem):
         o = F.scaled_dot_product_attention(q, k, v, is_causal=problem.is_plain_causal, scale=scale, enable_gqa=grouped)

@@ -118,6 +118,6 @@ def spread(bias: Tensor | None, B: int, H: int, T: int, S: int) -> Tensor | None
     """
     if bias is None:
         return None
-    if bias.shape[-1] > 1:
+    if bias.ndim and bias.shape[-1] > 1:
         bias = aligned(F.pad(bias, (0, -S % 16)))[..., :S]
     return bias.expand(B, H, T, S)

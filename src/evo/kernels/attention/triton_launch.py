@@ -59,7 +59,7 @@ def empty_gradients(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, bias: Tensor |
     dsink, dslopes = (torch.empty_like(lse) if wanted else lse.new_empty(0) for wanted in (asked.sink, asked.slopes))
     if bias is None or not asked.bias:
         return Gradients(dq, dk, dv, dsink, dslopes, lse.new_empty(0))
-    batches, heads = (1, 1, *bias.shape)[-4:-2]
+    batches, heads = (1, 1, 1, 1, *bias.shape)[-4:-2]
     dbias = torch.empty(batches, heads, q.shape[1], k.shape[1], dtype=lse.dtype, device=lse.device)
     return Gradients(dq, dk, dv, dsink, dslopes, dbias)
 

@@ -10,7 +10,7 @@ from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_call import Call, Extras
 from evo.kernels.attention.triton_launch import Asked, empty_gradients, launch_backward, launch_forward
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import widened
+from evo.kernels.triton_support import dense, widened
 
 
 def pack(stencil: Stencil) -> list[int]:
@@ -90,12 +90,11 @@ def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, 
     """o (B, T, H, V) and the log-sum-exp (B, H, T)."""
     if scale <= 0.0:  # the kernel takes the maximum before it scales
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
-    ids_q, ids_k = (None, None) if parts["segments"] is None else (x.contiguous() for x in parts["segments"])
-    places = parts.get("key_positions_S")
+    ids_q, ids_k = map(dense, parts["segments"] or (None, None))
     o, lse = attention(
         widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
-        parts["sink_logits_H"], parts["alibi_slopes_H"], parts.get("bias_HTS"),
-        None if places is None else places.contiguous(), ids_q, ids_k,
+        dense(parts["sink_logits_H"]), dense(parts["alibi_slopes_H"]), parts.get("bias_HTS"),
+        dense(parts.get("key_positions_S")), ids_q, ids_k,
         pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
     )  # fmt: skip
     return o[..., : v.shape[3]], lse

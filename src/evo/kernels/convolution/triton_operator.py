@@ -11,7 +11,7 @@ from evo.kernels.convolution import triton_short
 from evo.kernels.convolution.problem import ConvolutionProblem
 from evo.kernels.documents import document_numbers
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import rowwise
+from evo.kernels.triton_support import dense, rowwise
 
 WARPS = 2112  # that a cut leaves where it can: sixteen on each multiprocessor of an H100
 
@@ -44,17 +44,13 @@ FORWARD = Cut(128, 1, 8, 8, 16)
 BACK, BACK_OF_MANY = Cut(256, 2, 4, 16, 128), Cut(128, 2, 4, 16, 128)
 
 
-def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if x is None else x.contiguous() for x in tensors]
-
-
 @operator("short_convolution")
 def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, numbers: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor]:
     """y (B, T, D) and the new state (B, W-1, D), both in x's dtype. `numbers`: document numbers, int32 (B, T)."""
     x = rowwise(x)
-    weight, bias, state, numbers = _dense(weight, bias, state, numbers)
+    weight, bias, state, numbers = map(dense, (weight, bias, state, numbers))
     B, T, D = x.shape
     W = weight.shape[1]
     y = torch.empty(B, T, D, dtype=x.dtype, device=x.device)
@@ -83,7 +79,7 @@ def short_convolution_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """dx and dstate in x's dtype, dweight and dbias float32; dbias and dstate are empty where there is none of them."""
     x, dy = rowwise(x), rowwise(dy)
-    dfinal, weight, bias, state, numbers = _dense(dfinal, weight, bias, state, numbers)
+    dfinal, weight, bias, state, numbers = map(dense, (dfinal, weight, bias, state, numbers))
     B, T, D = x.shape
     W = weight.shape[1]
     dx = torch.empty(B, T, D, dtype=x.dtype, device=x.device)

@@ -9,8 +9,8 @@ from evo.kernels.operators import operator
 from evo.kernels.recurrence.triton_channel import operands
 from evo.kernels.recurrence.triton_channel_gradients import gradients
 from evo.kernels.recurrence.triton_channel_walk import walk
-from evo.kernels.recurrence.triton_launch import blocks_for, dense, precision, walk_blocks
-from evo.kernels.triton_support import aligned, padded
+from evo.kernels.recurrence.triton_launch import blocks_for, precision, walk_blocks
+from evo.kernels.triton_support import aligned, dense, padded
 
 # Narrower tiles of channels took Triton 3.6 to illegal addresses on Hopper.
 CHANNELS = 64

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_delta, triton_delta_gradients
-from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, dense, precision
+from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, precision
 from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient
-from evo.kernels.triton_support import aligned, is_interpreting, padded
+from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
 
 def _sizes(k: Tensor, v: Tensor) -> Blocks:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.recurrence import triton_aged, triton_walk
-from evo.kernels.triton_support import aligned, is_interpreting, padded
+from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,6 @@ def launch_aged(
         initial is not None, A, Z, columns, 32, precision(z.dtype), num_warps=4, num_stages=1,
     )  # fmt: skip
     return dots.sum(0), aged
-
-
-def dense(x: Tensor | None) -> Tensor | None:
-    """x with the strides of its shape."""
-    return None if x is None else x.contiguous()
 
 
 def _headwise(state: Tensor) -> Tensor:

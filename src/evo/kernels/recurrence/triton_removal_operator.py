@@ -9,8 +9,8 @@ from torch import Tensor
 
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
-from evo.kernels.recurrence.triton_launch import dense, precision
-from evo.kernels.triton_support import is_interpreting
+from evo.kernels.recurrence.triton_launch import precision
+from evo.kernels.triton_support import dense, is_interpreting
 
 # Nats that a chunk may decay and still have one pivot: half of it is taken as a power of e in the inputs' dtype.
 RANGES = {torch.bfloat16: 60.0, torch.float16: 12.0, torch.float32: 20.0}

@@ -8,8 +8,7 @@ from torch import Tensor
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_step
 from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceProblem
-from evo.kernels.recurrence.triton_launch import dense
-from evo.kernels.triton_support import padded, rowwise
+from evo.kernels.triton_support import dense, padded, rowwise
 
 PROGRAMS = 264  # two on each multiprocessor of an H100
 
