@@ -82,46 +82,50 @@ def walk(
         at = initial_ptr + head.to(tl.int64) * initial_head + deep[:, None] * initial_a + cols[None, :] * initial_z
         state += tl.load(at, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
-    segments = tl.cdiv(chunks, EVERY) if EVERY else 0
-    for i in tl.range(0, chunks):
-        start = (chunks - 1 - i) * C if BACK else i * C
-        if EVERY:
-            border = chunks - i if BACK else i
-            if (border % EVERY == 0) & (border > 0) & (border < chunks):
-                segment = head.to(tl.int64) * segments + border // EVERY
-                at = kept_ptr + segment * (A * Z) + (deep[:, None] * Z + cols[None, :])
+    segments = tl.cdiv(chunks, EVERY) if EVERY else 1
+    length = EVERY if EVERY else chunks
+    for i in tl.range(0, segments):
+        segment = segments - 1 - i if BACK else i
+        if EVERY:  # noqa: SIM102 (known when this is compiled, unlike i)
+            if i > 0:
+                border = head.to(tl.int64) * segments + (segment + 1 if BACK else segment)
+                at = kept_ptr + border * (A * Z) + (deep[:, None] * Z + cols[None, :])
                 if BACK:
                     product = state * tl.load(at, mask=kept, other=0.0)
-                    tl.store(anchor_ptr + block * heads_in_all * segments + segment, tl.sum(tl.sum(product, 1), 0))
+                    tl.store(anchor_ptr + block * heads_in_all * segments + border, tl.sum(tl.sum(product, 1), 0))
                 else:
                     tl.store(at, state, mask=kept)
-        rows = start + tl.arange(0, C)
-        x = load_rows(x_ptr + b * x_b + h * x_h, start, x_t, T, C, A, AP, True)
-        y = load_rows(y_ptr + b * y_b + h * y_h, start, y_t, T, C, A, AP, True)
-        z = load_rows(z_ptr + b * z_b + h * z_h + block * ZB, start, z_t, T, C, wide, ZB, True)
-        step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
-        whole = tl.sum(step, 0)
-        upto_query = upto - step if BEFORE else upto
-        pairs = pair_decay(upto_query, upto, BACK, STRICT, DECAY, C)
-        read = whole - upto if BACK else upto_query
-        write = upto_query if BACK else whole - upto
-        read = tl.exp2(read)
-        write = tl.exp2(write)
-        if BACK:
-            pairs = pairs * scale
-            write = write * scale
-        scores = tl.dot(x, tl.trans(y), input_precision=PRECISION) * pairs
-        out = tl.dot(x, state.to(x.dtype), input_precision=PRECISION) * read[:, None]
-        out = tl.dot(scores.to(z.dtype), z, out, input_precision=PRECISION)
-        written = (z.to(tl.float32) * write[:, None]).to(z.dtype)
-        state = tl.dot(tl.trans(y), written, state * tl.exp2(whole), input_precision=PRECISION)
-        if not BACK:
-            out = out * scale
-        if DOT:
-            other = load_rows(with_ptr + b * with_b + h * with_h + block * ZB, start, with_t, T, C, wide, ZB, True)
-            dots = tl.sum(out * other.to(tl.float32), 1)
-            tl.store(dot_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
-        store_rows(out_ptr + b * out_b + h * out_h + block * ZB, out, start, out_t, T, C, wide, ZB)
+        first = segment * length
+        beyond = tl.minimum(first + length, chunks)
+        for j in tl.range(first, beyond):
+            start = (first + beyond - 1 - j) * C if BACK else j * C
+            rows = start + tl.arange(0, C)
+            x = load_rows(x_ptr + b * x_b + h * x_h, start, x_t, T, C, A, AP, True)
+            y = load_rows(y_ptr + b * y_b + h * y_h, start, y_t, T, C, A, AP, True)
+            z = load_rows(z_ptr + b * z_b + h * z_h + block * ZB, start, z_t, T, C, wide, ZB, True)
+            step, upto = running_decay(decay_ptr, rows, T, start, H, b, h, DECAY, C)
+            whole = tl.sum(step, 0)
+            upto_query = upto - step if BEFORE else upto
+            pairs = pair_decay(upto_query, upto, BACK, STRICT, DECAY, C)
+            read = whole - upto if BACK else upto_query
+            write = upto_query if BACK else whole - upto
+            read = tl.exp2(read)
+            write = tl.exp2(write)
+            if BACK:
+                pairs = pairs * scale
+                write = write * scale
+            scores = tl.dot(x, tl.trans(y), input_precision=PRECISION) * pairs
+            out = tl.dot(x, state.to(x.dtype), input_precision=PRECISION) * read[:, None]
+            out = tl.dot(scores.to(z.dtype), z, out, input_precision=PRECISION)
+            written = (z.to(tl.float32) * write[:, None]).to(z.dtype)
+            state = tl.dot(tl.trans(y), written, state * tl.exp2(whole), input_precision=PRECISION)
+            if not BACK:
+                out = out * scale
+            if DOT:
+                other = load_rows(with_ptr + b * with_b + h * with_h + block * ZB, start, with_t, T, C, wide, ZB, True)
+                dots = tl.sum(out * other.to(tl.float32), 1)
+                tl.store(dot_ptr + (block * heads_in_all + head).to(tl.int64) * T + rows, dots, mask=rows < T)
+            store_rows(out_ptr + b * out_b + h * out_h + block * ZB, out, start, out_t, T, C, wide, ZB)
     if FINAL:
         at = final_ptr + (head.to(tl.int64) * A + deep[:, None]) * Z + cols[None, :]
         tl.store(at, state, mask=kept)
