@@ -37,6 +37,13 @@ def plan():
     return resolve(parse(TEXT).document.organism)
 
 
+def test_training_repeats_its_bytes(plan) -> None:
+    """On CUDA no layer trains on kernels whose gradients differ from call to call."""
+    choices = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=2, tokens=512)
+    plain = next(choice for choice in choices if choice.family == "attention")
+    assert plain.rejected["vendor"] == ("SDPA's gradients on CUDA do not repeat their bytes",)
+
+
 def noted(monkeypatch) -> list:
     """The problems that kernels are chosen for from now on."""
     posed: list = []

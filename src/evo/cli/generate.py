@@ -29,6 +29,8 @@ def command(
 
     Decodes step by step from the mixers' caches and states.
     """
+    import torch
+
     from evo.compiler.build import build
     from evo.compiler.kernels import use_kernels
     from evo.compiler.resolve import resolve
@@ -40,7 +42,8 @@ def command(
     saved = load_checkpoint(checkpoint / FILE if checkpoint.is_dir() else checkpoint)
     plan = resolve(saved.document.organism)
     model = build(plan, saved.document.train.seed, choose_device(device), saved.weights)
-    use_kernels(model, kernels, batch=1, tokens=1)
+    with torch.no_grad():
+        use_kernels(model, kernels, batch=1, tokens=1)
     sampled = generate(model, os.fsencode(prompt), tokens, temperature=temperature, top_k=top_k, seed=seed)
     if as_json:
         text = bytes(sampled).decode(errors="replace")

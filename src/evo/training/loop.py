@@ -14,6 +14,7 @@ from evo.compiler.organism import Organism
 from evo.data.batches import training_batch
 from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
+from evo.kernels.dispatch import repeatable
 from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
 from evo.training.optimizers import make_optimizer, set_lr_scale
@@ -55,6 +56,7 @@ class Trainer:
     `offset` shifts which batches are drawn: a child that starts from its parent's weights goes on reading where its
     ancestry stopped. `mode` is how steps are carried out: `captured` replays one CUDA graph, `eager` launches every
     operation, `auto` captures where that works; `step_mode` and `step_reason` say what came of it.
+    The same seed gives the same bytes on the same hardware.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Trainer:
         """`captured` or `eager`."""
         return "eager" if self.captured is None else "captured"
 
+    @repeatable()
     def prepare(self) -> None:
         """Capture a step, unless the one there is still fits or none is wanted. `run` does so on its own.
 
@@ -108,6 +111,7 @@ class Trainer:
         if self._is_refused and self.mode == "captured":
             raise RuntimeError(self.step_reason)
 
+    @repeatable()
     def run(
         self,
         until: int | None = None,

@@ -1,13 +1,14 @@
 """attend: the equation, the vendor path, gradients, GQA, caches."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from evo.kernels.attention import Stencil, attend, plan
-from evo.kernels.dispatch import BackendError, choose
+from evo.kernels.attention import Stencil, attend, plan, sdpa
+from evo.kernels.dispatch import BackendError, choose, repeatable
 
 STENCILS = [
     Stencil(),
@@ -256,6 +257,24 @@ def test_bad_shapes_are_refused():
     """Heads that do not divide are an error that shows both numbers."""
     with pytest.raises(ValueError, match=r"query heads \(4\) must be a multiple of kv heads \(3\)"):
         attend(*draw(G=3), stencil=Stencil())
+
+
+def test_gradients_that_differ_from_call_to_call_are_passed_over_on_request():
+    """Within `repeatable`, and under torch's own switch, SDPA runs on CUDA without gradients only."""
+
+    def said(**change):
+        return sdpa.reasons(replace(plan(*draw(), Stencil()), **{"device": "cuda", **change}))
+
+    assert said() == []
+    with repeatable():
+        assert said() == ["SDPA's gradients on CUDA do not repeat their bytes"]
+        assert said(needs_grad=False) == said(device="cpu") == []
+    assert said() == []
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert said()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 ILL_FITTING = {

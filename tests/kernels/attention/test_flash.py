@@ -5,7 +5,7 @@ import torch
 from tests.kernels.device import replayed
 
 from evo.kernels.attention import Stencil, attend, flash, plan
-from evo.kernels.dispatch import choose
+from evo.kernels.dispatch import choose, repeatable
 
 BOUNDS = {torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 pytestmark = pytest.mark.filterwarnings("ignore")  # the package and its compiler warn of their own deprecations
@@ -15,13 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the package and its compile
 def package():
     if flash.missing():
         pytest.skip("; ".join(flash.missing()))
-
-
-@pytest.fixture
-def repeatable():
-    torch.use_deterministic_algorithms(True, warn_only=True)  # float64 products have no such variant
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def said(T=4096, S=None, K=64, dtype=torch.bfloat16, stencil=Stencil(), **options):  # noqa: B008
@@ -61,9 +54,10 @@ def answers(inputs, **options):
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("package", "repeatable")
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
 @pytest.mark.parametrize(("S", "causal"), [(2051, True), (2051, False), (2500, False)])
+@repeatable()
 def test_values_and_gradients(S, causal, dtype):
     """Odd lengths, grouped heads, a head dim that is no power of two, against float64; the same bytes twice."""
     inputs = draw(dtype, 2051, S, K=96)

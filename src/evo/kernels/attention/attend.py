@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.dispatch import AUTO, choose, must_repeat
 from evo.kernels.documents import check_segments
 
 
@@ -86,6 +86,7 @@ def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> Attentio
         has_key_positions="key_positions_S" in given,
         has_bias="bias_HTS" in given,
         needs_grad=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
+        must_repeat=must_repeat(),
     )
 
 

@@ -10,7 +10,8 @@ from evo.kernels.dispatch import Table
 
 @dataclass(frozen=True)
 class AttentionProblem:
-    """One attention call. `offset` is the absolute position of query 0; `needs_grad`: a backward may follow."""
+    """One attention call. `offset` is the absolute position of query 0; `needs_grad`: a backward may follow;
+    `must_repeat`: with the same bytes every time."""
 
     device: str
     dtype: str
@@ -30,6 +31,7 @@ class AttentionProblem:
     has_key_positions: bool = False
     has_bias: bool = False
     needs_grad: bool = False
+    must_repeat: bool = False
 
     @property
     def table(self) -> Table:

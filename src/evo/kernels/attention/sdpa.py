@@ -19,6 +19,8 @@ def reasons(problem: AttentionProblem) -> list[str]:
         found.append("SDPA has no learned sink logit")
     if problem.batch == 0 or problem.queries == 0 or problem.keys == 0:
         found.append("SDPA is not asked to run on an empty tensor")
+    if problem.device == "cuda" and problem.needs_grad and problem.must_repeat:
+        found.append("SDPA's gradients on CUDA do not repeat their bytes")
     return found
 
 
