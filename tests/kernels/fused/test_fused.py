@@ -103,6 +103,58 @@ def test_norm_alone(dtype):
     check(fused, lambda x, g: plain_norm(x.transpose(1, 2), g, None, False), [x, gain])
 
 
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("shape", [(1,), (48,)], ids=["one number", "every other"])
+def test_gains_and_biases_with_strides(shape, center):
+    """Views of something else, one number for all columns too, and a bias beside an RMS norm."""
+    x, vectors = normal(5, 24), [1 + normal(*shape, seed=2), normal(*shape, seed=3)]
+    view = lambda v: v.expand(24) if len(v) == 1 else v[::2]  # noqa: E731
+
+    def plain(x, gain, bias):
+        return plain_norm(x, view(gain), view(bias), center)
+
+    for backend in ("triton", "reference"):
+        fused = lambda x, g, b: norm(x, view(g), view(b), 1e-6, center=center, backend=backend)  # noqa: B023, E731
+        check(fused, plain, [x, *vectors])
+
+
+NOT_TAKEN = {
+    "rows of up to 16384": lambda backend: norm(
+        normal(1, 16_385), normal(16_385), None, 1e-6, center=False, backend=backend
+    ),
+    "gain and bias of 24": lambda backend: norm(normal(3, 24), normal(8), None, 1e-6, center=False, backend=backend),
+    "x and y of one shape": lambda backend: add_norm(
+        normal(3, 24), normal(1, 24), normal(24), None, 1e-6, center=False, backend=backend
+    ),
+    "gate and up of one shape and dtype": lambda backend: gated(
+        normal(3, 24), normal(3, 24).half(), "silu", backend=backend
+    ),
+    "tables of up to 1024 rows": lambda backend: embed(
+        torch.zeros(3, dtype=torch.int64, device=DEVICE), normal(1025, 2), backend=backend
+    ),
+    "a target for each row": lambda backend: cross_entropy(
+        normal(3, 24), torch.zeros(2, dtype=torch.int64, device=DEVICE), backend=backend
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", NOT_TAKEN)
+def test_what_was_asked_for_is_never_replaced(reason):
+    """Where the kernel cannot take what it is given, asking for it by name is an error, as is an unknown name."""
+    with pytest.raises(ValueError, match=f"backend 'triton' cannot run: takes {reason}"):
+        NOT_TAKEN[reason]("triton")
+    with pytest.raises(ValueError, match="unknown backend 'tritn'"):
+        NOT_TAKEN[reason]("tritn")
+
+
+def test_unknown_activations_are_refused():
+    """By the kernel as by the plain form."""
+    x = normal(3, 24)
+    for backend in ("triton", "reference"):
+        with pytest.raises(KeyError, match="sillu"):
+            gated(x, x, "sillu", backend=backend)
+
+
 @pytest.mark.skipif(is_interpreting(), reason="bfloat16 arithmetic is wrong in the interpreter")
 def test_a_wide_stream_takes_narrow_branches():
     """float32 + bfloat16 is float32, its norm bfloat16 under autocast; each gradient has its input's dtype."""

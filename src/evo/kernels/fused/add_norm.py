@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton, tile_rows
 from evo.kernels.operators import operator
+from evo.kernels.triton_support import dense
 
 PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
@@ -26,11 +27,11 @@ WIDEST = 16_384
 
 
 def norm(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, *, center: bool, backend: str = AUTO) -> Tensor:
-    """RMS norm, or with `center` layer norm, over the last dimension: (..., D) -> (..., D).
+    """RMS norm (plus the bias, if any), or with `center` layer norm, over the last dimension: (..., D) -> (..., D).
 
     In x's dtype; the kernel answers in the dtype that autocast gives to matrix products.
     """
-    if gain_D.shape[0] > WIDEST or not takes_triton(x, backend):
+    if not takes_triton(x, backend, _only(x, gain_D, bias_D)):
         return _plain(x, gain_D, bias_D, eps, center)
     return _add_norm(x, None, gain_D, bias_D, eps, center, product_dtype(x))[1]
 
@@ -39,17 +40,27 @@ def add_norm(
     x: Tensor, y: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, *, center: bool, backend: str = AUTO
 ) -> tuple[Tensor, Tensor]:
     """x + y, both (..., D), and the norm of the sum, as `norm` gives it."""
-    if gain_D.shape[0] > WIDEST or x.shape != y.shape or not takes_triton(x, backend) or not takes_triton(y, backend):
+    only = _only(x, gain_D, bias_D) if x.shape == y.shape else "x and y of one shape"
+    if not takes_triton(x, backend, only) or not takes_triton(y, backend):
         total = x + y
         return total, _plain(total, gain_D, bias_D, eps, center)
     return _add_norm(x, y, gain_D, bias_D, eps, center, product_dtype(x))
 
 
+def _only(x: Tensor, gain_D: Tensor, bias_D: Tensor | None) -> str:
+    """What the kernel takes, if these are not it."""
+    D = x.shape[-1]
+    if gain_D.shape != (D,) or (bias_D is not None and bias_D.shape != (D,)):
+        return f"gain and bias of {D}"
+    return f"rows of up to {WIDEST}" if D > WIDEST else ""
+
+
 def _plain(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center: bool) -> Tensor:
-    gain_D = gain_D.to(x.dtype)
+    gain_D, bias_D = gain_D.to(x.dtype), None if bias_D is None else bias_D.to(x.dtype)
     if center:
-        return F.layer_norm(x, gain_D.shape, gain_D, None if bias_D is None else bias_D.to(x.dtype), eps)
-    return F.rms_norm(x, gain_D.shape, gain_D, eps)
+        return F.layer_norm(x, gain_D.shape, gain_D, bias_D, eps)
+    y = F.rms_norm(x, gain_D.shape, gain_D, eps)
+    return y if bias_D is None else y + bias_D
 
 
 @operator("add_norm")
@@ -60,7 +71,7 @@ def _add_norm(
     from evo.kernels.fused import triton_norm
 
     D = x.shape[-1]
-    x, y = x.contiguous(), None if y is None else y.contiguous()
+    x, y, gain, bias = x.contiguous(), dense(y), gain.contiguous(), dense(bias)
     total, out = _shapes(x, y, dtype)
     padded, rows = padded_to(D), x.numel() // D
     tile = tile_rows(padded)
@@ -92,7 +103,7 @@ def _add_norm_backward(
     from evo.kernels.fused import triton_norm
 
     D = total.shape[-1]
-    dout, dtotal, total = dout.contiguous(), None if dtotal is None else dtotal.contiguous(), total.contiguous()
+    dout, dtotal, total, gain = dout.contiguous(), dense(dtotal), total.contiguous(), gain.contiguous()
     dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
     padded, rows = padded_to(D), total.numel() // D
     tile = tile_rows(padded, WARP_ELEMENTS)

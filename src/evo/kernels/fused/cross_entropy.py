@@ -25,7 +25,7 @@ def cross_entropy(
     logits_NV: Tensor, targets_N: Tensor, soft_cap: float | None = None, *, backend: str = AUTO
 ) -> Tensor:
     """Mean of -log softmax(capped logits)[target] over N >= 1 rows; targets int64 in [0, V). A float32 scalar."""
-    if not takes_triton(logits_NV, backend):
+    if not takes_triton(logits_NV, backend, _only(logits_NV, targets_N)):
         return F.cross_entropy(soft_capped(logits_NV, soft_cap).float(), targets_N)
     return _cross_entropy(logits_NV, targets_N, soft_cap or 0.0)[0]
 
@@ -35,11 +35,16 @@ def linear_cross_entropy(
 ) -> Tensor:
     """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together."""
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
-    if not is_large or not takes_triton(h_ND, backend):
+    if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
         return cross_entropy(F.linear(h_ND, weight_VD), targets_N, soft_cap, backend=backend)
     needs_grad = torch.is_grad_enabled() and (h_ND.requires_grad or weight_VD.requires_grad)
     dtype = product_dtype(h_ND)
     return _sliced(h_ND, weight_VD, targets_N, soft_cap or 0.0, dtype, SLICE // weight_VD.shape[0], needs_grad)[0]
+
+
+def _only(x_ND: Tensor, targets_N: Tensor) -> str:
+    """What the kernels take, if these are not it."""
+    return "" if targets_N.shape == x_ND.shape[:-1] else "a target for each row"
 
 
 def _tile(V: int) -> tuple[int, int]:

@@ -21,7 +21,8 @@ TILE = 64
 
 def embed(tokens: Tensor, weight_VD: Tensor, *, backend: str = AUTO) -> Tensor:
     """Rows of weight by token, (...) int64 -> (..., D) in weight's dtype."""
-    if weight_VD.shape[0] > LARGEST or tokens.numel() == 0 or not takes_triton(weight_VD, backend):
+    only = f"tables of up to {LARGEST} rows" if weight_VD.shape[0] > LARGEST else ""
+    if not takes_triton(weight_VD, backend, only) or tokens.numel() == 0:
         return F.embedding(tokens, weight_VD)
     return _embed(tokens, weight_VD)
 

@@ -30,8 +30,10 @@ ACTS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu2": relu2, "
 
 def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
     """act(gate) * up, (..., F) each of one dtype -> (..., F) in it. `act` is a key of ACTS."""
-    if gate.shape != up.shape or gate.dtype != up.dtype or not takes_triton(gate, backend):
-        return ACTS[act](gate) * up
+    plain = ACTS[act]
+    is_pair = gate.shape == up.shape and gate.dtype == up.dtype
+    if not takes_triton(gate, backend, "" if is_pair else "gate and up of one shape and dtype"):
+        return plain(gate) * up
     return _gated(gate, up, act)
 
 

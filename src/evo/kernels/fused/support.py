@@ -15,19 +15,22 @@ def is_fused(x: Tensor) -> bool:
     return x.is_cuda and x.numel() > 0 and not machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
 
 
-def takes_triton(x: Tensor, backend: str) -> bool:
-    """Whether to launch: as `is_fused` says, or as asked for by name.
+def takes_triton(x: Tensor, backend: str, only: str = "") -> bool:
+    """Whether to launch: as `is_fused` says, or as asked for by name. only: what the kernel takes, if this is not it.
 
     Raises ValueError for a backend nobody knows, or `triton` where no kernel of ours can run.
     """
     if backend == AUTO:
-        return is_fused(x)
+        return not only and is_fused(x)
     if backend not in (REFERENCE, TRITON):
         raise ValueError(f"unknown backend {backend!r}; known: {AUTO}, {REFERENCE}, {TRITON}")
+    if backend == REFERENCE:
+        return False
     reasons = machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
-    if backend == TRITON and reasons:
+    reasons += [f"takes {only}"] if only else []
+    if reasons:
         raise ValueError(f"backend 'triton' cannot run: {'; '.join(reasons)}")
-    return backend == TRITON and x.numel() > 0
+    return x.numel() > 0
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
