@@ -100,8 +100,13 @@ def test_mistakes_are_refused():
     x = normal(2, 4, 3)
     with pytest.raises(ValueError, match="unknown activation 'relu'"):
         short_convolution(x, normal(3, 4), activation="relu")
-    with pytest.raises(ValueError, match=r"weight must be \(3, W\)"):
-        short_convolution(x, normal(4, 3))
+    for shape in ((4, 3), (3, 0), (3, 1, 4)):
+        with pytest.raises(ValueError, match=r"weight must be \(3, W\)"):
+            short_convolution(x, normal(*shape))
+    with pytest.raises(ValueError, match=r"bias_D must be \(3,\), found \(1,\)"):
+        short_convolution(x, normal(3, 4), bias_D=normal(1))
+    with pytest.raises(ValueError, match=r"skip_D must be \(3,\), found \(4, 3\)"):
+        long_convolution(x, normal(3, 4), skip_D=normal(4, 3))
     with pytest.raises(ValueError, match="filter must be"):
         long_convolution(x, normal(2, 4))
     with pytest.raises(ValueError, match=r"segments_BT must be integers \(2, 4\)"):

@@ -16,6 +16,8 @@ def long_convolution(x_BTD: Tensor, filter_DT: Tensor, *, skip_D: Tensor | None 
     T, D = x_BTD.shape[1:]
     if filter_DT.shape[0] != D:
         raise ValueError(f"filter must be ({D}, taps), found {tuple(filter_DT.shape)}")
+    if skip_D is not None and skip_D.shape != (D,):
+        raise ValueError(f"skip_D must be ({D},), found {tuple(skip_D.shape)}")
     if x_BTD.numel() == 0:
         return x_BTD.clone()
     compute = torch.promote_types(x_BTD.dtype, torch.float32)

@@ -39,11 +39,13 @@ def plan(
 ) -> ConvolutionProblem:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     B, T, D = x.shape
+    if weight.ndim != 2 or weight.shape[0] != D or weight.shape[1] == 0:
+        raise ValueError(f"weight must be ({D}, W) with W >= 1, found {tuple(weight.shape)}")
     taps = weight.shape[1]
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; known: {', '.join(map(str, ACTIVATIONS))}")
-    if weight.shape[0] != D:
-        raise ValueError(f"weight must be ({D}, W), found {tuple(weight.shape)}")
+    if bias_D is not None and bias_D.shape != (D,):
+        raise ValueError(f"bias_D must be ({D},), found {tuple(bias_D.shape)}")
     if state_BWD is not None and state_BWD.shape != (B, taps - 1, D):
         raise ValueError(f"state must be {(B, taps - 1, D)}, found {tuple(state_BWD.shape)}")
     if segments_BT is not None:
