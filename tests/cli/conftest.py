@@ -1,43 +1,10 @@
-"""Runs commands in this process."""
+"""Documents for commands to read."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from evo.cli.app import main
-
 GOOD = "evo: 1\norganism:\n  width: 64\n  stages:\n    - name: body\n      mix: {kind: attention, heads: 2}\n"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Its stdout as JSON."""
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def evo(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run `evo` with arguments."""
-
-    def run(*arguments: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        code = caught.value.code
-        return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

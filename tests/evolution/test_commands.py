@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import searches
 
-from evo.cli.app import main
+from commands import Evo
 from evo.compiler.check import check
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import load
 
 
-class Evo:
-    """Runs commands in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: Any) -> tuple[int, str, str]:
-        """(exit code, stdout, stderr)."""
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        code = caught.value.code
-        out, err = self.capsys.readouterr()
-        return code if isinstance(code, int) else 0, out, err
-
-
-@pytest.fixture
-def evo(capsys: pytest.CaptureFixture[str]) -> Evo:
-    """The program, whose searches are quick."""
+@pytest.fixture(autouse=True)
+def _quick_searches() -> None:
     searches.use()
-    return Evo(capsys)
 
 
 @pytest.fixture

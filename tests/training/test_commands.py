@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from evo.cli.app import main
+from commands import Evo
 from evo.training import run
 
 CFG = """\
@@ -27,27 +26,6 @@ train: {{steps: 3, batch: 2, {train}}}
 @pytest.fixture(autouse=True)
 def _short_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HELD_OUT_TOKENS", 500)
-
-
-class Evo:
-    """Runs commands in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: Any) -> tuple[int, str, str]:
-        """(exit code, stdout, stderr)."""
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        code = caught.value.code
-        out, err = self.capsys.readouterr()
-        return code if isinstance(code, int) else 0, out, err
-
-
-@pytest.fixture
-def evo(capsys: pytest.CaptureFixture[str]) -> Evo:
-    """The program."""
-    return Evo(capsys)
 
 
 def written(folder: Path, train: str = "", position: str = "") -> Path:
