@@ -243,6 +243,35 @@ def test_explain_json(evo, good: Path):
     assert found["weights"]["stages.body.0.mixer.q"] == [64, 64]
 
 
+def backends(evo, path: Path, *arguments: str) -> list[str]:
+    """What `explain --kernels` says that the layers train on."""
+    return [layer["backend"] for layer in evo("explain", path, "--kernels", "--json", *arguments).json["layers"]]
+
+
+def test_explain_kernels_of_a_device_that_is_not_here(evo, tmp_path: Path):
+    """Each layer's backend, those that were passed over, and why."""
+    pytest.importorskip("triton")
+    window = "    - {name: body, mix: {kind: attention, heads: 2, stencil: {kind: window, size: 8}}}\n"
+    path = tmp_path / "window.yaml"
+    path.write_text(f"evo: 1\norganism:\n  width: 64\n  stages:\n{window}")
+    outcome = evo("explain", path, "--kernels", "--device", "cuda")
+    assert outcome.code == 0
+    head, row = outcome.out.splitlines()
+    assert head.split("  ")[0] == "layer"
+    assert row.startswith("stages.body.0  attention  triton ")
+    assert "the vendor kernels take plain causal, full and one-query problems only" in row
+    assert backends(evo, path) == ["sdpa"]
+    assert backends(evo, path, "--device", "cuda:1") == ["triton"]
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("fp32", "triton"), ("bf16", "short")])
+def test_explain_kernels_of_the_precision_that_training_has(evo, good: Path, precision: str, backend: str):
+    """The short kernels take halves only: what is told is what the document's own precision would run on."""
+    pytest.importorskip("triton")
+    good.write_text(f"{good.read_text()}train: {{precision: {precision}}}\n")
+    assert backends(evo, good, "--device", "cuda") == [backend]
+
+
 def test_explain_a_code(evo):
     """In any case of letters; with both examples; as JSON too."""
     outcome = evo("explain", "evo210")

@@ -13,6 +13,8 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.cli import view
 from evo.cli.documents import Json, read_valid
 
+DEVICE_KINDS = ("cpu", "cuda", "mps")
+
 
 def command(
     subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
@@ -59,10 +61,11 @@ def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
 
     [loaded] = read_valid(path)
     train, organism = loaded.document.train, loaded.document.organism
+    kind = _device_kind(device)
     choices = kernel_choices(
         resolve(organism),
-        device=device,
-        dtype=dtypes_on(device)[0],
+        device=kind,
+        dtype={"auto": dtypes_on(kind)[0], "bf16": "bfloat16", "fp32": "float32"}[train.precision],
         batch=train.batch,
         tokens=train.context or organism.context,
     )
@@ -75,6 +78,14 @@ def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
         rows.append([choice.layer, choice.family, choice.backend, passed or "-"])
     print(view.table(rows, left=4))
     return 0
+
+
+def _device_kind(device: str) -> str:
+    kind = device.partition(":")[0]
+    if kind not in DEVICE_KINDS:
+        help = f"known: {', '.join(DEVICE_KINDS)}; it need not be here"
+        raise DiagnosticError([Diagnostic("EVO510", f"'{device}' is not a device", None, help)])
+    return kind
 
 
 def _print_layers(plan: object) -> None:
