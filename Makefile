@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 ELSEWHERE := not gpu and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-gpu clean
+.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-kernels test-gpu clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,7 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-check: format-check types floors schema-check test-slow ## What `make test` leaves out: format, types, floors, schemas, slow tests
+check: format-check types floors schema-check test-slow test-kernels ## What `make test` leaves out: format, types, floors, schemas, slow tests, kernels
 
 format-check: setup
 	$(BIN)/ruff format --check .
@@ -60,6 +60,9 @@ schema-check: setup
 # Exit status 5 means that no test is marked slow.
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
+
+test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
+	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels
 
 test-gpu: setup ## The proofs that need a CUDA device
 	$(BIN)/pytest -q -n 8 -m gpu
