@@ -24,7 +24,11 @@ def soft_capped(x: Tensor, cap: float | None) -> Tensor:
 def cross_entropy(
     logits_NV: Tensor, targets_N: Tensor, soft_cap: float | None = None, *, backend: str = AUTO
 ) -> Tensor:
-    """Mean of -log softmax(capped logits)[target] over N >= 1 rows; targets int64 in [0, V). A float32 scalar."""
+    """Mean of -log softmax(capped logits)[target] over N >= 1 rows; targets int64 in [0, V). A float32 scalar.
+
+    Raises ValueError for a soft cap of 0, and as `takes_triton` does.
+    """
+    _check_cap(soft_cap)
     if not takes_triton(logits_NV, backend, _only(logits_NV, targets_N)):
         return F.cross_entropy(soft_capped(logits_NV, soft_cap).float(), targets_N)
     return _cross_entropy(logits_NV, targets_N, soft_cap or 0.0)[0]
@@ -34,12 +38,19 @@ def linear_cross_entropy(
     h_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, soft_cap: float | None = None, *, backend: str = AUTO
 ) -> Tensor:
     """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together."""
+    _check_cap(soft_cap)
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
     if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
         return cross_entropy(F.linear(h_ND, weight_VD), targets_N, soft_cap, backend=backend)
     needs_grad = torch.is_grad_enabled() and (h_ND.requires_grad or weight_VD.requires_grad)
     dtype = product_dtype(h_ND)
     return _sliced(h_ND, weight_VD, targets_N, soft_cap or 0.0, dtype, SLICE // weight_VD.shape[0], needs_grad)[0]
+
+
+def _check_cap(soft_cap: float | None) -> None:
+    """The plain form would divide by 0, and to the kernels 0 means no cap."""
+    if soft_cap == 0:
+        raise ValueError("soft_cap must not be 0; None is no cap")
 
 
 def _only(x_ND: Tensor, targets_N: Tensor) -> str:
