@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton, tile_rows
+from evo.kernels.fused.support import AUTO, product_dtype, takes_triton, tile_rows
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import dense
+from evo.kernels.triton_support import dense, padded
 
 PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
@@ -73,10 +73,10 @@ def _add_norm(
     D = x.shape[-1]
     x, y, gain, bias = x.contiguous(), dense(y), gain.contiguous(), dense(bias)
     total, out = _shapes(x, y, dtype)
-    padded, rows = padded_to(D), x.numel() // D
-    tile = tile_rows(padded)
+    width, rows = padded(D), x.numel() // D
+    tile = tile_rows(width)
     triton_norm.norm_forward[(-(-rows // tile),)](
-        x, y, gain, bias, total, out, rows, D, eps, y is not None, center, bias is not None, tile, padded
+        x, y, gain, bias, total, out, rows, D, eps, y is not None, center, bias is not None, tile, width
     )
     return total, out
 
@@ -105,18 +105,18 @@ def _add_norm_backward(
     D = total.shape[-1]
     dout, dtotal, total, gain = dout.contiguous(), dense(dtotal), total.contiguous(), gain.contiguous()
     dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
-    padded, rows = padded_to(D), total.numel() // D
-    tile = tile_rows(padded, WARP_ELEMENTS)
+    width, rows = padded(D), total.numel() // D
+    tile = tile_rows(width, WARP_ELEMENTS)
     programs = min(PROGRAMS, -(-rows // tile))
     tiles = -(-rows // (tile * programs))
     shares = torch.empty(2 if has_bias else 1, programs, D, dtype=torch.float32, device=total.device)
     triton_norm.norm_backward[(programs,)](
         dout, dtotal, total, gain, dx, dy, shares[0], shares[-1], rows, D, eps, tiles,
-        dtotal is not None, dy.numel() > 0, center, has_bias, tile, padded,
-        _unit(total, dout, dx, dy), num_warps=max(1, padded // WARP_ELEMENTS),
+        dtotal is not None, dy.numel() > 0, center, has_bias, tile, width,
+        _unit(total, dout, dx, dy), num_warps=max(1, width // WARP_ELEMENTS),
     )  # fmt: skip
     triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](
-        shares, dvectors, programs, D, min(SUM_ROWS, padded_to(programs)), SUM_COLS
+        shares, dvectors, programs, D, min(SUM_ROWS, padded(programs)), SUM_COLS
     )
     return dx, dy, dvectors
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, padded_to, product_dtype, takes_triton
+from evo.kernels.fused.support import AUTO, product_dtype, takes_triton
 from evo.kernels.operators import operator
+from evo.kernels.triton_support import padded
 
 SLICE = 1 << 25
 """How many logits are made at once; more are made and used up in slices, as Liger does (arXiv 2410.10989)."""
@@ -59,7 +60,7 @@ def _only(x_ND: Tensor, targets_N: Tensor) -> str:
 
 
 def _tile(V: int) -> tuple[int, int]:
-    cols = min(1024, padded_to(V))
+    cols = min(1024, padded(V))
     return max(1, 1024 // cols), cols
 
 

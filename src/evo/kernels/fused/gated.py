@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, padded_to, takes_triton
+from evo.kernels.fused.support import AUTO, takes_triton
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import rowwise
+from evo.kernels.triton_support import padded, rowwise
 
 WHOLE = 1024
 """The widest row that is one tile's, however many columns it leaves empty."""
@@ -40,7 +40,7 @@ def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
 def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
     """Rows and columns of a tile, and the grid. Whole rows, or the widest tile that leaves the fewest columns empty."""
     width = gate.shape[-1]
-    cols = padded_to(width) if width <= WHOLE else min((512, 256, 128), key=lambda size: -(-width // size) * size)
+    cols = padded(width) if width <= WHOLE else min((512, 256, 128), key=lambda size: -(-width // size) * size)
     rows = 2048 // cols
     return rows, cols, (-(-(gate.numel() // width) // rows), -(-width // cols))
 

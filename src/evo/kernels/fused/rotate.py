@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evo.kernels.fused.support import padded_to
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import rowwise
+from evo.kernels.triton_support import padded, rowwise
 
 ROW_ELEMENTS = 1024
 
@@ -64,12 +63,12 @@ def _launch(
     G, R = k.shape[2], cos.shape[1]
     values, value_row = (k, k_out) if v is None or v_out is None else (rowwise(v), v_out)
     heads, V = (H + G, 0) if v is None else (H + G + v.shape[2], v.shape[3])
-    pairs = padded_to(R)
+    pairs = padded(R)
     rows = max(1, ROW_ELEMENTS // pairs)
     triton_rotate.rotate[(-(-B * T // rows), heads)](
         q, k, values, q_out, k_out, value_row, cos, sin, *q.stride()[:3], *k.stride()[:3], *values.stride()[:3],
         q_out.stride(1), k_out.stride(1), value_row.stride(1), B * T, T, H, G, R, K, V, -1.0 if back else 1.0,
-        rows, pairs, padded_to(K - 2 * R) if K > 2 * R else 0, padded_to(V) if V else 0,
+        rows, pairs, padded(K - 2 * R) if K > 2 * R else 0, padded(V) if V else 0,
     )  # fmt: skip
 
 

@@ -42,8 +42,3 @@ def product_dtype(x: Tensor) -> torch.dtype:
 def tile_rows(padded: int, elements: int = 2048) -> int:
     """How many rows of `padded` columns make a tile of about `elements`."""
     return max(1, min(32, elements // padded))
-
-
-def padded_to(columns: int, least: int = 16) -> int:
-    """The power of two that holds `columns`."""
-    return max(least, 1 << (columns - 1).bit_length())
