@@ -272,6 +272,15 @@ def test_explain_kernels_of_the_precision_that_training_has(evo, good: Path, pre
     assert backends(evo, good, "--device", "cuda") == [backend]
 
 
+def test_explain_refuses_a_device_without_kernels(evo, good: Path):
+    """Nothing else that it tells depends on a device: one that would be ignored is a wrong command line."""
+    for arguments in ([good, "--device", "cuda"], [good, "--device", "cpu", "--json"], ["EVO210", "--device", "cuda"]):
+        outcome = evo("explain", *arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "Usage: evo explain" in outcome.err
+        assert "Invalid value for --device: only --kernels asks for a device" in outcome.err
+
+
 def test_explain_a_code(evo):
     """In any case of letters; with both examples; as JSON too."""
     outcome = evo("explain", "evo210")

@@ -17,21 +17,26 @@ DEVICE_KINDS = ("cpu", "cuda", "mps")
 
 
 def command(
+    context: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Show which kernels each layer trains on, and why.")
     ] = False,
-    device: Annotated[str, typer.Option(help="With --kernels: cpu, cuda or mps; it need not be here.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="With --kernels: cpu (if left out), cuda or mps; it need not be here.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Show what a document builds, or what a code means.
 
     Numbers are those of one layer; FLOPs are those of a forward pass over a full context; bytes are those of bf16.
     """
+    if device is not None and not kernels:
+        raise typer.BadParameter("only --kernels asks for a device", context, param_hint="--device")
     if re.fullmatch(r"EVO\d+", subject, re.IGNORECASE) and not Path(subject).exists():
         return _explain_code(subject.upper(), as_json)
     if kernels:
-        return _explain_kernels(Path(subject), device, as_json)
+        return _explain_kernels(Path(subject), device or "cpu", as_json)
     return _explain_document(Path(subject), as_json)
 
 
