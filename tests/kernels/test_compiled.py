@@ -76,6 +76,7 @@ def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     from evo.kernels.attention import Stencil, triton_settled
     from evo.kernels.attention.triton_call import Call, Extras
     from evo.kernels.attention.triton_launch import Asked, launch_backward, launch_forward
+    from evo.kernels.attention.triton_operator import pack
     from evo.kernels.attention.triton_probe import probe_rows
 
     monkeypatch.setattr(triton_settled, "is_described", lambda *tensors: described)
@@ -87,7 +88,7 @@ def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     o, lse = launch_forward(q, k, v, extras, call)
     launch_backward(o, None, q, k, v, o, lse, extras, call, Asked(True, True, True))
     triton_settled.settled.cache_clear()
-    probe_rows(q, k, rates, rates, ids, None, stencil, 0, 0.1, 5.0, 1e-3, 8)
+    probe_rows(q, k, rates, rates, ids, None, pack(stencil), 0, 0.1, 5.0, 1e-3, 8)
     fits(shared_bytes, "forward", "query_gradients", "key_gradients", "bias_gradients", "probe")
 
 

@@ -70,7 +70,8 @@ def test_values_and_gradients(S, causal, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("package", "repeatable")
+@pytest.mark.usefixtures("package")
+@repeatable()
 def test_auto_takes_it_and_a_graph_replays_it():
     inputs = draw(torch.bfloat16, 2048, 2048)
     assert choose(plan(*inputs, Stencil())).backend.name == "flash-attn-4"

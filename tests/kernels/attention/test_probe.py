@@ -4,6 +4,7 @@ from dataclasses import astuple
 
 import pytest
 import torch
+from tests.kernels.device import replayed
 
 from evo.kernels.attention import Stencil, attend, probe
 from evo.kernels.dispatch import BackendError
@@ -75,6 +76,35 @@ def test_explicit_triton_is_never_replaced():
         probe(q, k, stencil=Stencil(), backend="triton")
 
 
+def test_unknown_backends_are_refused():
+    """A backend that nobody knows is not taken for the reference."""
+    with pytest.raises(BackendError, match="unknown backend 'fast'; known: auto, triton, reference"):
+        probe(*draw(), stencil=Stencil(), backend="fast")
+
+
+ILL_FITTING = {
+    "sinks": {"sink_logits_H": torch.zeros(1)},
+    "slopes": {"alibi_slopes_H": torch.zeros(2)},
+    "documents": {"segments_BT": torch.zeros(1, 70, dtype=torch.int64)},
+    "log-sum-exp": {"lse_BHT": torch.zeros(2, 4, 9)},
+    "stride": {"row_stride": 0},
+}
+
+
+@pytest.mark.parametrize("options", ILL_FITTING.values(), ids=ILL_FITTING)
+def test_what_does_not_fit_is_refused(options):
+    """As `attend` refuses it: a kernel would read past the end."""
+    with pytest.raises(ValueError, match="must be"):
+        probe(*draw(), stencil=Stencil(), **options)
+
+
+def test_documents_of_unequal_lengths_are_refused():
+    """Queries and keys share the ids of their documents."""
+    q, k = draw()
+    with pytest.raises(ValueError, match="must be integers"):
+        probe(q[:, :40], k, stencil=Stencil(), segments_BT=torch.zeros(2, 40, dtype=torch.int64))
+
+
 HALVES = [torch.float16] if is_interpreting() else [torch.float16, torch.bfloat16]
 CASES = {
     "plain": (Stencil(), {}),
@@ -140,6 +170,49 @@ def test_rows_that_see_nothing_count_as_zero(part):
         wanted = probe(q.double(), k.double(), stencil=stencil, query_offset=60, row_stride=1, backend="reference")
         for got, exact in zip(astuple(found), astuple(wanted), strict=True):
             torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_views_and_keys_of_another_dtype(part):
+    """Sinks and slopes that are views of something else, keys in another dtype, every other row of both."""
+    q, k = (x[:, ::2] for x in draw(device=DEVICE))
+    parts = {
+        "sink_logits_H": torch.linspace(0, 2, 8, device=DEVICE)[::2],
+        "alibi_slopes_H": torch.full((1,), 0.3, device=DEVICE).expand(4),
+    }
+    found = probe(q, k.half(), stencil=Stencil(), row_stride=1, backend="triton", **parts)
+    wide = {name: x.double() for name, x in parts.items()}
+    wanted = probe(q.double(), k.half().double(), stencil=Stencil(), row_stride=1, backend="reference", **wide)
+    for got, exact in zip(astuple(found), astuple(wanted), strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
+def test_opcheck_passes(part):
+    """The kernel's operator: schema and fake implementation are right."""
+    from evo.kernels.attention.triton_operator import pack
+    from evo.kernels.attention.triton_probe import probe_rows
+
+    q, k = draw(device=DEVICE)
+    arguments = (q, k, None, None, None, None, pack(Stencil("window", 20)), 0, 0.25, 0.0, 1e-3, 8)
+    torch.library.opcheck(probe_rows.traced, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_and_captured():
+    """torch.compile in one graph, and a CUDA graph replayed on new numbers, give the same statistics."""
+    q, k = draw(T=333, K=64, device="cuda", dtype=torch.bfloat16)
+
+    def statistics():
+        found = probe(q, k, stencil=Stencil("window", 100))
+        return [found.span, found.variance, found.entropy, found.square, found.share_below]
+
+    expected = statistics()
+    torch.testing.assert_close(torch.compile(statistics, fullgraph=True)(), expected)
+    for got, again in zip(*replayed(statistics, [q]), strict=True):
+        torch.testing.assert_close(got, again)
 
 
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evo.kernels.attention.attend import plan
+from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.reference import positions, visible
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, BackendError
@@ -58,23 +60,40 @@ def probe(
     row_stride: int = 16,
     backend: str = AUTO,
 ) -> HeadStatistics:
-    """Statistics of the heads of an `attend` call with the same arguments; exact when `row_stride` is 1.
+    """Statistics of the heads of an `attend` call with these arguments (neither a bias nor key positions).
 
-    `lse_BHT` is the natural log-sum-exp of every row, as flash kernels return it (learned sink included); without
-    it the probe computes it for the rows it samples. Raises BackendError when `backend="triton"` cannot run.
+    Exact when `row_stride` is 1. `lse_BHT` is the natural log-sum-exp of every row, as flash kernels return it (learned
+    sink included); without it the probe computes it for the rows it samples. NaN where there is no row.
+    Raises ValueError on shapes that do not fit, BackendError when `backend` is unknown or cannot run.
     """
-    scale = float(q_BTHK.shape[-1] ** -0.5) if scale is None else scale
-    reasons = machine_reasons(q_BTHK.device.type, str(q_BTHK.dtype).removeprefix("torch."))
-    if backend == "triton" and reasons:
-        raise BackendError(f"probe: backend 'triton' cannot run this problem: {'; '.join(reasons)}")
-    parts = (sink_logits_H, alibi_slopes_H, segments_BT, lse_BHT)
-    if backend == "triton" or (backend == AUTO and not reasons and q_BTHK.device.type == "cuda"):
+    B, T, H, K = q_BTHK.shape
+    segments = None if segments_BT is None else (segments_BT, segments_BT)
+    parts = {"sink_logits_H": sink_logits_H, "alibi_slopes_H": alibi_slopes_H, "segments": segments}
+    problem = plan(q_BTHK, k_BSGK, k_BSGK, stencil, soft_cap=soft_cap, query_offset=query_offset, **parts)
+    if lse_BHT is not None and lse_BHT.shape != (B, H, T):
+        raise ValueError(f"lse_BHT must be {(B, H, T)}, found {tuple(lse_BHT.shape)}")
+    if row_stride < 1:
+        raise ValueError(f"row_stride must be at least 1, found {row_stride}")
+    read = (q_BTHK, k_BSGK, sink_logits_H, alibi_slopes_H, segments_BT, lse_BHT)
+    scale = float(K**-0.5) if scale is None else scale
+    numbers = (query_offset, scale, soft_cap or 0.0, threshold, row_stride)
+    if _takes_triton(problem, backend):
+        from evo.kernels.attention.triton_operator import pack
         from evo.kernels.attention.triton_probe import probe_rows
 
-        rows = probe_rows(q_BTHK, k_BSGK, *parts, stencil, query_offset, scale, soft_cap or 0.0, threshold, row_stride)
+        rows = probe_rows(*read, pack(stencil), *numbers)
     else:
-        rows = reference_rows(q_BTHK, k_BSGK, *parts, stencil, query_offset, scale, soft_cap, threshold, row_stride)
+        rows = reference_rows(*read, stencil, *numbers)
     return HeadStatistics(*rows.mean(dim=(1, 3)))
+
+
+def _takes_triton(problem: AttentionProblem, backend: str) -> bool:
+    if backend not in (AUTO, "triton", "reference"):
+        raise BackendError(f"probe: unknown backend {backend!r}; known: {AUTO}, triton, reference")
+    reasons = machine_reasons(problem.device, problem.dtype)
+    if backend == "triton" and reasons:
+        raise BackendError(f"probe: backend 'triton' cannot run this problem: {'; '.join(reasons)}")
+    return backend == "triton" or (backend == AUTO and problem.device == "cuda" and not reasons)
 
 
 def reference_rows(

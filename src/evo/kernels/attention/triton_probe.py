@@ -8,16 +8,17 @@ import triton.language as tl
 from torch import Tensor
 
 from evo.kernels.attention.probe import sampled_rows
-from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton_call import Call, Extras, loadable, strides
 from evo.kernels.attention.triton_logits import logits, seen
+from evo.kernels.attention.triton_operator import unpack
 from evo.kernels.attention.triton_reads import LOG2E
 from evo.kernels.attention.triton_settled import settled
 from evo.kernels.attention.triton_sizes import Tiles
 from evo.kernels.attention.triton_tiles import PREFIX, key_band, key_core
+from evo.kernels.operators import operator
 from evo.kernels.triton_relaunch import Launch, facts
 from evo.kernels.triton_rows import load_rows
-from evo.kernels.triton_support import widened
+from evo.kernels.triton_support import dense, widened
 
 LN2 = tl.constexpr(0.6931471805599453)
 # The logit of a closed key: below every other, and finite, so that zero probability times it is zero.
@@ -163,20 +164,20 @@ def parts_of(tiles: Tiles) -> int:
     return 8 * max(tiles.warps * 16 // tiles.M, 1)
 
 
+@operator("probe_rows")
 def probe_rows(
-    q: Tensor, k: Tensor, sink, slopes, segments, lse, stencil: Stencil, offset: int, scale: float, cap: float,
-    threshold: float, stride: int,
+    q: Tensor, k: Tensor, sink: Tensor | None, slopes: Tensor | None, segments: Tensor | None, lse: Tensor | None,
+    stencil: list[int], offset: int, scale: float, cap: float, threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = loadable(widened(q)), loadable(widened(k))
+    q, k = loadable(widened(q)), loadable(widened(k.to(q.dtype)))
+    sink, slopes, segments, lse = map(dense, (sink, slopes, segments, lse))
     B, T, H, K = q.shape
     start, count = sampled_rows(T, stride)
     out = torch.empty(5, B, H, count, dtype=torch.float32, device=q.device)
     if out.numel() == 0:
         return out
-    ids = None if segments is None else segments.contiguous()
-    lse = None if lse is None else lse.contiguous()
-    given, call = (q, k, lse, sink, slopes, ids), Call(stencil, offset, scale, cap)
+    given, call = (q, k, lse, sink, slopes, segments), Call(unpack(stencil), offset, scale, cap)
     known = settled("probe", (call, threshold, stride, facts(*given)))
     if known.launch is None:
         tiles = tiles_for(K, q.dtype)
@@ -188,3 +189,9 @@ def probe_rows(
         known.launch = Launch(probe, (-(-count // tiles.M) * B * H,), rest)
     known.launch(*given, out)
     return out
+
+
+@probe_rows.register_fake
+def _(q, k, sink, slopes, segments, lse, stencil, offset, scale, cap, threshold, stride):
+    B, T, H, _ = q.shape
+    return q.new_empty(5, B, H, sampled_rows(T, stride)[1], dtype=torch.float32)
