@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from evo.bench.kernels_cases import Case, cases
 from evo.bench.kernels_compile import compile_all
 from evo.bench.kernels_notes import notes
 from evo.bench.kernels_proof import proof
-from evo.bench.kernels_timing import Timing, timings
+from evo.bench.kernels_timing import Timing, refusal, timings
 from evo.bench.tables import markdown, write_table
 
 ERROR_BOUND = 0.03
@@ -21,7 +22,10 @@ TITLE = "Kernels beside the best public ones"
 
 @dataclass(frozen=True)
 class Row:
-    """One case; a missing timing says why in `note`. `error`: ours against float64, worst of value and gradients."""
+    """One case; a missing timing says why in `note`. `error`: ours against float64, worst of value and gradients.
+
+    NaN where ours is, or where it could not be proven.
+    """
 
     name: str
     peer: str
@@ -77,9 +81,12 @@ def run(out_dir: Path, only: Sequence[str] = ()) -> str:
 def measure(case: Case) -> Row:
     """Prove, then time. A case whose proof fails is not timed."""
     torch.manual_seed(0)
-    error = proof(case)
+    try:
+        error = proof(case)
+    except Exception as failure:  # it is printed in its row, and the other cases are measured
+        return _not_timed(case, math.nan, refusal("proof", failure))
     if not error < ERROR_BOUND:
-        return Row(case.name, case.peer_name, error, (None, None), (None, None), "wrong: not timed")
+        return _not_timed(case, error, "wrong")
     inputs = [x.requires_grad_() for x in case.make(*case.shape)]
     ours, note = timings(case.ours, inputs, case.graph)
     try:
@@ -87,3 +94,7 @@ def measure(case: Case) -> Row:
     except ImportError as missing:
         theirs, their_note = (None, None), f"peer not installed ({missing.name})"
     return Row(case.name, case.peer_name, error, ours, theirs, "; ".join(filter(None, (note, their_note))))
+
+
+def _not_timed(case: Case, error: float, why: str) -> Row:
+    return Row(case.name, case.peer_name, error, (None, None), (None, None), f"{why}: not timed")

@@ -24,7 +24,10 @@ class Timing:
 
 def timings(call: Callable[..., Tensor], inputs: list[Tensor], graph: bool):
     """Forward, forward and backward; and a note on what failed, since a peer may refuse a problem on this machine."""
-    gradient = torch.randn_like(call(*inputs))
+    try:
+        gradient = torch.randn_like(call(*inputs))
+    except Exception as failure:  # a peer's refusal is a result of this benchmark, and is printed in its row
+        return (None, None), refusal("forward", failure)
 
     def forward() -> None:
         with torch.no_grad():
@@ -37,10 +40,16 @@ def timings(call: Callable[..., Tensor], inputs: list[Tensor], graph: bool):
     for name, step in (("forward", forward), ("f+b", both)):
         try:
             found.append(timing(captured(step) if graph else step))
-        except Exception as failure:  # a peer's refusal is a result of this benchmark, and is printed in its row
+        except Exception as failure:  # as above
             found.append(None)
-            notes.append(f"{name}: {type(failure).__name__}: {str(failure).splitlines()[0][:80]}")
+            notes.append(refusal(name, failure))
     return (found[0], found[1]), "; ".join(notes)
+
+
+def refusal(what: str, failure: Exception) -> str:
+    """What failed, and the first line of why."""
+    reason = str(failure).partition("\n")[0][:80]
+    return f"{what}: {type(failure).__name__}{reason and f': {reason}'}"
 
 
 def timing(step: Callable[[], object]) -> Timing:
