@@ -11,7 +11,7 @@ from evo.blocks.base import Mixer
 from evo.compiler.build import make
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
-from evo.kernels.dispatch import AUTO, BackendError, choose, repeatable
+from evo.kernels.dispatch import AUTO, BackendError, choose
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class KernelChoice:
     rejected: dict[str, tuple[str, ...]]
 
 
-@repeatable()
 def kernel_choices(
     plan: Plan, *, device: str, dtype: str, batch: int, tokens: int, requested: str = AUTO
 ) -> list[KernelChoice]:

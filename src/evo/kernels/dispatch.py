@@ -6,8 +6,7 @@ frozen dataclass that describes shapes, dtypes and features, never tensors, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -104,25 +103,6 @@ def _explicit(problem: Problem, requested: str) -> Choice:
             f"{problem.table.family}: backend {requested!r} cannot run this problem: {'; '.join(reasons)}"
         )
     return Choice(backend)
-
-
-_is_repeatable = False  # no ContextVar: torch.compile cannot trace one
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Inside, `auto` passes over backends whose gradients differ in their last bits from call to call."""
-    global _is_repeatable
-    before, _is_repeatable = _is_repeatable, True
-    try:
-        yield
-    finally:
-        _is_repeatable = before
-
-
-def must_repeat() -> bool:
-    """Whether the same inputs must give the same bytes: inside `repeatable`, and where torch is asked for it."""
-    return _is_repeatable or torch.are_deterministic_algorithms_enabled()
 
 
 def always(problem: Problem) -> list[str]:

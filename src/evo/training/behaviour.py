@@ -20,7 +20,6 @@ from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.data.batches import held_out_batches
 from evo.data.corpus import Corpus
-from evo.kernels.dispatch import repeatable
 
 QUERIES = 16
 NEAR = 8
@@ -69,7 +68,6 @@ class Behaviour:
     gradient_relevance: float
 
 
-@repeatable()
 def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behaviour:
     """Probe a model on the first held-out windows. Deterministic for a seed."""
     inputs, targets = next(iter(held_out_batches(corpus, context, QUERIES * context)))

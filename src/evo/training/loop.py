@@ -14,7 +14,6 @@ from evo.compiler.organism import Organism
 from evo.data.batches import training_batch
 from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
-from evo.kernels.dispatch import repeatable
 from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
 from evo.training.optimizers import make_optimizer, set_lr_scale
@@ -90,7 +89,6 @@ class Trainer:
         """`captured` or `eager`."""
         return "eager" if self.captured is None else "captured"
 
-    @repeatable()
     def prepare(self) -> None:
         """Capture a step, unless the one there is still fits or none is wanted. `run` does so on its own.
 
@@ -111,7 +109,6 @@ class Trainer:
         if self._is_refused and self.mode == "captured":
             raise RuntimeError(self.step_reason)
 
-    @repeatable()
     def run(
         self,
         until: int | None = None,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from evo.kernels.attention import Stencil, attend, plan, sdpa
-from evo.kernels.dispatch import BackendError, choose, repeatable
+from evo.kernels.dispatch import BackendError, choose
 
 STENCILS = [
     Stencil(),
@@ -260,19 +260,16 @@ def test_bad_shapes_are_refused():
 
 
 def test_gradients_that_differ_from_call_to_call_are_passed_over_on_request():
-    """Within `repeatable`, and under torch's own switch, SDPA runs on CUDA without gradients only."""
+    """Where gradients are to be repeatable, and under torch's own switch, SDPA runs on CUDA only without them."""
 
-    def said(**change):
-        return sdpa.reasons(replace(plan(*draw(), Stencil()), **{"device": "cuda", **change}))
+    def said(repeatable, **change):
+        return sdpa.reasons(replace(plan(*draw(), Stencil(), repeatable=repeatable), **{"device": "cuda", **change}))
 
-    assert said() == []
-    with repeatable():
-        assert said() == ["SDPA's gradients on CUDA do not repeat their bytes"]
-        assert said(needs_grad=False) == said(device="cpu") == []
-    assert said() == []
+    assert said(False) == said(True, needs_grad=False) == said(True, device="cpu") == []
+    assert said(True) == ["SDPA's gradients on CUDA do not repeat their bytes"]
     torch.use_deterministic_algorithms(True)
     try:
-        assert said()
+        assert said(False)
     finally:
         torch.use_deterministic_algorithms(False)
 

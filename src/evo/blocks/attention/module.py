@@ -104,8 +104,9 @@ class Attention(Mixer):
         return F.linear(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
-        """What the softmax has besides scores and stencil."""
+        """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
         return {
+            "repeatable": True,
             "soft_cap": self.soft_cap,
             "sink_logits_H": self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.dispatch import AUTO, choose, must_repeat
+from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 
 
@@ -26,6 +26,7 @@ def attend(
     key_positions_S: Tensor | None = None,
     segments_BT: Tensor | None = None,
     key_segments_BS: Tensor | None = None,
+    repeatable: bool = False,
     backend: str = AUTO,
 ) -> Tensor:
     """softmax(cap(q k^T scale) + bias) v over what `stencil` allows -> (B, T, H, V) in q's dtype.
@@ -36,8 +37,8 @@ def attend(
     `scale` defaults to K ** -0.5; `soft_cap` c makes a logit x into c tanh(x / c) (Gemma 2); `sink_logits_H` joins each
     softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
     `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
-    documents, and only
-    equal ids see each other. A query that sees nothing returns zeros.
+    documents, and only equal ids see each other. A query that sees nothing returns zeros. `repeatable` gradients have
+    the same bytes every time, as under torch.use_deterministic_algorithms.
     Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
     """
     if key_segments_BS is None:
@@ -54,13 +55,13 @@ def attend(
         "key_positions_S": key_positions_S,
         "segments": segments,
     }
-    problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, **parts)
+    problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, repeatable=repeatable, **parts)
     run = choose(problem, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
     return run(problem, q_BTHK, k_BSGK, v_BSGV, scale=scale, parts=parts)
 
 
-def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> AttentionProblem:
+def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool = False, **parts) -> AttentionProblem:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v)
     _check_parts(q, k, parts)
@@ -86,7 +87,7 @@ def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, **parts) -> Attentio
         has_key_positions="key_positions_S" in given,
         has_bias="bias_HTS" in given,
         needs_grad=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
-        must_repeat=must_repeat(),
+        must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )
 
 
