@@ -1,4 +1,4 @@
-"""The gate before every timing, and what a row says."""
+"""The gate before every timing, and what is timed behind it."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 from small_cases import case, pairs, raising, with_gradients
 
 from evo.bench import kernels_timing
-from evo.bench.kernels import ERROR_BOUND, HEADING, Row, measure
+from evo.bench.kernels import ERROR_BOUND, measure
 from evo.bench.kernels_cases import cases
 from evo.bench.kernels_notes import spread
 from evo.bench.kernels_proof import proof
@@ -24,7 +24,7 @@ WRONG = {
     "last gradient, not a number": with_gradients(same, lambda g: math.nan * g),
 }
 NONE = (None, None)
-ONE, TWO = Timing(1.0, 0.5, 1.5), Timing(2.0, 1.5, 2.5)
+ONE = Timing(1.0, 0.5, 1.5)
 
 
 @pytest.fixture
@@ -107,16 +107,6 @@ def test_a_peer_that_is_missing_or_refuses_is_a_note(timed, note: str):
     peer, theirs = PEERS[note]
     row = measure(case(peer=peer))
     assert (row.ours, row.theirs, row.note) == ((ONE, ONE), theirs, note)
-
-
-def test_a_row_tells_the_peers_time_over_ours():
-    """Above 1 is in our favour; without one of the times there is no ratio."""
-    row = Row("product", "theirs", 0.00123, (ONE, ONE), (TWO, None), "f+b: ValueError: no backward")
-    one, two = "1.000 (0.500-1.500)", "2.000 (1.500-2.500)"
-    assert row.cells() == ["product", "theirs", "1.2e-03", one, two, "2.00x", one, "-", "-", row.note]
-    missing = replace(row, ours=NONE, theirs=(TWO, TWO))
-    assert missing.cells()[3:9] == ["-", two, "-"] * 2
-    assert len(row.cells()) == len(HEADING)
 
 
 def test_every_case_is_found_by_its_name():

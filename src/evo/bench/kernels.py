@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,69 +13,37 @@ from evo.bench.kernels_cases import Case, cases
 from evo.bench.kernels_compile import compile_all
 from evo.bench.kernels_notes import notes
 from evo.bench.kernels_proof import proof
-from evo.bench.kernels_timing import Timing, refusal, timings
-from evo.bench.tables import markdown, write_table
+from evo.bench.kernels_table import Report, Row
+from evo.bench.kernels_timing import refusal, timings
+from evo.bench.tables import write_table
 
 ERROR_BOUND = 0.03
 TITLE = "Kernels beside the best public ones"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One case; a missing timing says why in `note`. `error`: ours against float64, worst of value and gradients.
+def run(out_dir: Path, only: Sequence[str] = ()) -> Report:
+    """Time every case (or those whose name starts with one of `only`), write `kernels.md`, return what was found.
 
-    NaN where ours is, or where it could not be proven.
-    """
-
-    name: str
-    peer: str
-    error: float
-    ours: tuple[Timing | None, Timing | None]
-    theirs: tuple[Timing | None, Timing | None]
-    note: str = ""
-
-    def cells(self) -> list[str]:
-        shown = [self.name, self.peer, f"{self.error:.1e}"]
-        for mine, other in zip(self.ours, self.theirs, strict=True):
-            ratio = f"{other.median / mine.median:.2f}x" if mine and other else "-"
-            shown += [str(mine or "-"), str(other or "-"), ratio]
-        return [*shown, self.note]
-
-
-HEADING = [
-    "case",
-    "peer",
-    "error",
-    "ours fwd ms",
-    "peer fwd ms",
-    "ratio",
-    "ours f+b ms",
-    "peer f+b ms",
-    "ratio",
-    "note",
-]
-
-
-def run(out_dir: Path, only: Sequence[str] = ()) -> str:
-    """Time every case (or those whose name starts with one of `only`), write `kernels.md`, return the table.
-
-    Needs a CUDA device with triton; flash-linear-attention where installed. The file is written after every row.
+    Needs a CUDA device with triton; flash-linear-attention where installed. The file is written after every row, and
+    the row told on stderr.
     """
     chosen = [case for case in cases() if not only or case.name.startswith(tuple(only))]
     compile_all([case.name for case in chosen])
     command = " ".join(["evo bench kernels", *(f"--only '{name}'" for name in only)])
-    rows, table = [HEADING], ""
+    report = Report([], [])
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        write_table(out_dir / "kernels.md", TITLE, command, report.to_markdown())
+
     for case in chosen:
-        rows.append(measure(case).cells())
+        report.rows.append(measure(case))
         torch.cuda.empty_cache()
-        print(" | ".join(rows[-1]), flush=True)
-        table = markdown(rows)
-        write_table(out_dir / "kernels.md", TITLE, command, table)
-    for line in () if only else notes():
-        print(line, flush=True)
-        table = f"{table}\n\n{line}"
-        write_table(out_dir / "kernels.md", TITLE, command, table)
-    return table
+        tell(" | ".join(report.rows[-1].cells()))
+    for note in () if only else notes():
+        report.notes.append(note)
+        tell(str(note))
+    return report
 
 
 def measure(case: Case) -> Row:

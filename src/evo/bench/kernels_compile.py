@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +24,7 @@ BYTES_A_PROCESS = 5e9
 def compile_all(names: Sequence[str]) -> None:
     """Run every named case and its peer once, forward and backward, in as many processes as cores and memory allow.
 
-    What fails here is only printed: the timing meets the same failure and reports it in its row.
+    What fails here is only printed, on stderr: the timing meets the same failure and reports it in its row.
     """
     jobs = [(name, who) for who in ("peer", "ours", "proof") for name in names]
     memory = torch.cuda.get_device_properties(0).total_memory
@@ -34,7 +35,7 @@ def compile_all(names: Sequence[str]) -> None:
             name, who = waiting[future]
             failure = future.exception()
             outcome = f"{future.result():.0f} s" if failure is None else repr(failure).splitlines()[0][:100]
-            print(f"compiling: {done} of {len(jobs)}, {name}, {who}: {outcome}", flush=True)
+            print(f"compiling: {done} of {len(jobs)}, {name}, {who}: {outcome}", file=sys.stderr, flush=True)
 
 
 def _run_once(name: str, who: str) -> float:

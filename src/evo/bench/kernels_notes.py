@@ -9,20 +9,21 @@ from itertools import pairwise
 import torch
 
 from evo.bench.kernels_cases import normal
+from evo.bench.kernels_table import Note
 from evo.bench.kernels_timing import Timing, captured, timing
 from evo.kernels.attention import Stencil, attend, probe
 from evo.kernels.recurrence import recur
 from evo.kernels.structure import low_rank_factors
 
 
-def notes() -> Iterator[str]:
+def notes() -> Iterator[Note]:
     """All of them."""
     yield probe_line()
     yield decoding_line()
     yield low_rank_line()
 
 
-def probe_line(every: int = 10, pairs: int = 25) -> str:
+def probe_line(every: int = 10, pairs: int = 25) -> Note:
     """What the probe adds to plain attention when it runs at every tenth step, in one stream of steps.
 
     Groups of ten forward and backward passes, every other group with one probe behind it, without a synchronisation
@@ -40,12 +41,14 @@ def probe_line(every: int = 10, pairs: int = 25) -> str:
     alone, whole = timing(sample), timing(lambda: sample(1))
     times = in_stream([lambda: repeat(step, every), lambda: (repeat(step, every), sample())], pairs)
     steps, added = spread(times[0]), spread([b - a for a, b in zip(*times, strict=True)])
-    return (
+    text = (
         f"Probe (8, 2048, 16, 64) causal, every 16th row, behind every {every}th f+b of attention in one stream: adds "
         f"{added} ms to {steps} ms, {added.median / steps.median:.2%} "
         f"({added.low / steps.median:.2%}-{added.high / steps.median:.2%}); "
         f"alone, eager {alone} ms, every row {whole} ms."
     )
+    numbers = {"steps_ms": steps, "added_ms": added, "alone_ms": alone, "every_row_alone_ms": whole}
+    return Note("probe", text, {**numbers, "added_ratio": added.median / steps.median})
 
 
 def repeat(step: Callable[[], object], count: int) -> None:
@@ -74,7 +77,7 @@ def spread(times: list[float]) -> Timing:
     return Timing(statistics.median(times), low, high)
 
 
-def decoding_line() -> str:
+def decoding_line() -> Note:
     """One decoded token of a gated recurrence in a CUDA graph: the stepwise kernel beside the chunked one."""
     B, H, dim = 64, 16, 128
     q, k, v = (normal(B, 1, H, dim) for _ in range(3))
@@ -90,13 +93,14 @@ def decoding_line() -> str:
 
     step, chunk = through("step"), through("triton")
     floor_ms = 2 * state.nbytes / 3e9
-    return (
+    text = (
         f"Decoding one token of SSD ({B}, 1, {H}, {dim}) in a CUDA graph: step {step} ms, chunk kernel {chunk} ms; "
         f"the state once in and out through 3 TB/s {floor_ms:.3f} ms."
     )
+    return Note("decoding", text, {"step_ms": step, "chunk_ms": chunk, "floor_ms": floor_ms})
 
 
-def low_rank_line(matrices: int = 64, size: int = 1024, rank: int = 64) -> str:
+def low_rank_line(matrices: int = 64, size: int = 1024, rank: int = 64) -> Note:
     """A stack of random matrices to low rank beside torch.svd_lowrank, both with their errors over the best one's."""
     x = normal(matrices, size, size, dtype=torch.float32)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -109,9 +113,11 @@ def low_rank_line(matrices: int = 64, size: int = 1024, rank: int = 64) -> str:
         left, sigma, right = torch.svd_lowrank(x, rank)
         return left * sigma[..., None, :], right
 
-    told = []
-    for name, run in (("low_rank_factors", ours), ("torch.svd_lowrank", theirs)):
+    told, numbers = [], dict[str, Timing | float]()
+    for who, name, run in (("ours", "low_rank_factors", ours), ("peer", "torch.svd_lowrank", theirs)):
         left, right = run()
-        error = (x[0].double() - left[0].double() @ right[0].double().T).norm() / best
-        told.append(f"{name} {timing(run)} ms, {error:.4f}x the best error")
-    return f"{matrices} matrices {size}x{size} to rank {rank}: {'; '.join(told)}."
+        error = ((x[0].double() - left[0].double() @ right[0].double().T).norm() / best).item()
+        taken = timing(run)
+        numbers |= {f"{who}_ms": taken, f"{who}_error_ratio": error}
+        told.append(f"{name} {taken} ms, {error:.4f}x the best error")
+    return Note("low rank", f"{matrices} matrices {size}x{size} to rank {rank}: {'; '.join(told)}.", numbers)

@@ -61,7 +61,7 @@ def kernels(
     _require_cuda()
     from evo.bench.kernels import run
 
-    print(run(out, only or ()))
+    print(run(out, only or ()).to_markdown())
 
 
 def _require_cuda() -> None:
