@@ -15,6 +15,7 @@ from evo.compiler.kernels import kernel_choices, use_kernels
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.kernels import dispatch
+from evo.kernels.fused import support
 
 TEXT = """
 evo: 1
@@ -42,6 +43,19 @@ def test_training_repeats_its_bytes(plan) -> None:
     choices = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=2, tokens=512)
     plain = next(choice for choice in choices if choice.family == "attention")
     assert plain.rejected["vendor"] == ("SDPA's gradients on CUDA do not repeat their bytes",)
+
+
+def test_reference_is_plain_torch_throughout(plan, monkeypatch) -> None:
+    """Norms, positions, feed-forwards, embedding and loss do not even ask whether a kernel could run them."""
+    asked: list = []
+    monkeypatch.setattr(support, "is_fused", lambda x: asked.append(x) or False)
+    model, tokens_BT = build(plan, 0), torch.zeros(2, 16, dtype=torch.long)
+    model.loss(tokens_BT, tokens_BT)
+    assert asked
+    use_kernels(model, "reference", batch=2, tokens=16)
+    asked.clear()
+    model.loss(tokens_BT, tokens_BT)
+    assert not asked
 
 
 def noted(monkeypatch) -> list:

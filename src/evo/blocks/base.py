@@ -25,9 +25,11 @@ class Block(nn.Module):
     """One block of a plan. Registers exactly the plan's weights under their own names, and its children as given.
 
     optional: names of weights that a plan may leave out; they are None then.
+    backend: which kernels run it: `auto`, or a backend's name, which is then never replaced silently.
     """
 
     optional: ClassVar[tuple[str, ...]] = ()
+    backend: str = AUTO
 
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
         super().__init__()
@@ -45,9 +47,6 @@ class State:
 
 class Mixer(Block, ABC):
     """A sequence mixer: position t of its output depends on positions up to t (unless its spec says otherwise)."""
-
-    backend: str = AUTO
-    """Which kernels run it: `auto`, or a backend's name, which is then never replaced silently."""
 
     def problems(self, x_BTD: Tensor) -> list[Problem]:
         """The kernel problems that `forward` would pose for such an input (meta tensors do), in order."""

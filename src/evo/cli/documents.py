@@ -21,7 +21,8 @@ Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Files, or folders that are searched for *.yaml and *.yml.")
 ]
 Kernels = Annotated[
-    str, typer.Option(help="auto, or one backend for every mixer (reference, triton), which is then never replaced.")
+    str,
+    typer.Option(help="auto; reference: plain torch throughout; triton: our kernels for every mixer, never replaced."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.blocks.base import Mixer
+from evo.blocks.base import Block, Mixer
 from evo.compiler.build import make
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
@@ -57,7 +57,7 @@ def dtypes_on(device: str) -> tuple[str, ...]:
 
 
 def use_kernels(organism: Organism, requested: str, *, batch: int, tokens: int) -> None:
-    """Make every mixer of an organism run on the backend asked for.
+    """Make every mixer of an organism run on the backend asked for; `reference` is for all that is not a mixer too.
 
     Raises:
         DiagnosticError: it cannot run some layer on the organism's device at that size (EVO511).
@@ -68,5 +68,5 @@ def use_kernels(organism: Organism, requested: str, *, batch: int, tokens: int) 
     for dtype in dtypes_on(device):
         kernel_choices(organism.plan, device=device, dtype=dtype, batch=batch, tokens=tokens, requested=requested)
     for module in organism.modules():
-        if isinstance(module, Mixer):
+        if isinstance(module, Mixer) or (requested == "reference" and isinstance(module, Block | Organism)):
             module.backend = requested

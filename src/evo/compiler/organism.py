@@ -15,6 +15,7 @@ from evo.blocks.base import Block, Mixer, State, parameter, sum_scaled
 from evo.compiler.plan import LayerPlan, Plan, StagePlan
 from evo.compiler.resolve import INPUT
 from evo.dsl.plan import BlockPlan, Weight
+from evo.kernels.dispatch import AUTO
 from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
 
 Make = Callable[[BlockPlan], Block]
@@ -162,7 +163,12 @@ class Stage(Weights):
 
 
 class Organism(nn.Module):
-    """One model. The keys of its state dict are the paths of `plan.weights`; `plan` says what each is used for."""
+    """One model. The keys of its state dict are the paths of `plan.weights`; `plan` says what each is used for.
+
+    backend: which kernels run its embedding and its loss.
+    """
+
+    backend: str = AUTO
 
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
@@ -185,7 +191,7 @@ class Organism(nn.Module):
 
     def embed(self, tokens_BT: Tensor, offset: int = 0) -> Tensor:
         """What enters the first stage, (B, T) int64 -> (B, T, D). Raises ValueError beyond learned positions."""
-        x_BTD = embed(tokens_BT, self.embedding.get_parameter("weight"))
+        x_BTD = embed(tokens_BT, self.embedding.get_parameter("weight"), backend=self.backend)
         if "position" not in self.embedding._parameters:
             return x_BTD
         table_TD, end = self.embedding.get_parameter("position"), offset + tokens_BT.shape[1]
@@ -204,7 +210,8 @@ class Organism(nn.Module):
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy in nats of `targets_BT` (B, T) int64 as the tokens after `tokens_BT`: a float32 scalar."""
         h_ND = self.hidden(self.embed(tokens_BT)).flatten(0, 1)
-        return linear_cross_entropy(h_ND, self._readout_weight(), targets_BT.flatten(), self.plan.soft_cap)
+        weight_VD, targets_N = self._readout_weight(), targets_BT.flatten()
+        return linear_cross_entropy(h_ND, weight_VD, targets_N, self.plan.soft_cap, backend=self.backend)
 
     def initial_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None

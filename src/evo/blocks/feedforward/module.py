@@ -50,5 +50,5 @@ class Gated(Block):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         gate_BTF = F.linear(x_BTD, self.gate, self.gate_bias)
-        hidden_BTF = gated(gate_BTF, F.linear(x_BTD, self.up, self.up_bias), self.act)
+        hidden_BTF = gated(gate_BTF, F.linear(x_BTD, self.up, self.up_bias), self.act, backend=self.backend)
         return F.linear(hidden_BTF, self.down, self.down_bias)

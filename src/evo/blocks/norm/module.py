@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block
 from evo.blocks.norm.rms import rms_norm
 from evo.dsl.plan import BlockPlan
-from evo.kernels.fused import add_norm, is_fused, norm
+from evo.kernels.fused import add_norm, norm, takes_triton
 
 
 class RMSNorm(Block):
@@ -24,13 +24,13 @@ class RMSNorm(Block):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D) in x's dtype, or autocast's."""
-        if is_fused(x_BTD):
+        if takes_triton(x_BTD, self.backend):
             return norm(x_BTD, self.gain, None, self.eps, center=False)
         return rms_norm(x_BTD, self.gain, self.eps)
 
     def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """x + y and its norm, each (..., D)."""
-        if is_fused(x_BTD):
+        if takes_triton(x_BTD, self.backend):
             return add_norm(x_BTD, y_BTD, self.gain, None, self.eps, center=False)
         total_BTD = x_BTD + y_BTD
         return total_BTD, rms_norm(total_BTD, self.gain, self.eps)
@@ -49,8 +49,8 @@ class LayerNorm(Block):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return norm(x_BTD, self.gain, self.bias, self.eps, center=True)
+        return norm(x_BTD, self.gain, self.bias, self.eps, center=True, backend=self.backend)
 
     def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """x + y and its norm, each (..., D)."""
-        return add_norm(x_BTD, y_BTD, self.gain, self.bias, self.eps, center=True)
+        return add_norm(x_BTD, y_BTD, self.gain, self.bias, self.eps, center=True, backend=self.backend)

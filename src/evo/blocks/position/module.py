@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.dsl.plan import BlockPlan
-from evo.kernels.fused import is_fused, rotate, rotate_beside
+from evo.kernels.fused import rotate, rotate_beside, takes_triton
 
 
 class NoPosition(Position):
@@ -31,7 +31,7 @@ class Rope(Position):
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both turned as if the first of them stood at position `offset`."""
-        if is_fused(q_BTHK) and k_BTGK.dtype == q_BTHK.dtype:
+        if takes_triton(q_BTHK, self.backend) and k_BTGK.dtype == q_BTHK.dtype:
             cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
             return rotate(q_BTHK, k_BTGK, cos_T1R[:, 0], sin_T1R[:, 0])
         cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, q_BTHK.dtype)
@@ -41,7 +41,7 @@ class Rope(Position):
         self, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, offset: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`rotate`; on CUDA the gradients of all three come back as the columns of one tensor."""
-        if not is_fused(q_BTHK) or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype:
+        if not takes_triton(q_BTHK, self.backend) or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype:
             return super().rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
         cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
         return rotate_beside(q_BTHK, k_BTGK, v_BTGV, cos_T1R[:, 0], sin_T1R[:, 0])

@@ -13,7 +13,7 @@ from evo.kernels.fused.cross_entropy import cross_entropy, linear_cross_entropy,
 from evo.kernels.fused.embed import embed
 from evo.kernels.fused.gated import ACTS, gated
 from evo.kernels.fused.rotate import rotate, rotate_beside
-from evo.kernels.fused.support import is_fused
+from evo.kernels.fused.support import takes_triton
 from evo.kernels.fused.windows import windows
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "cross_entropy",
     "embed",
     "gated",
-    "is_fused",
     "linear_cross_entropy",
     "norm",
     "rotate",
     "rotate_beside",
     "soft_capped",
+    "takes_triton",
     "windows",
 ]
