@@ -6,15 +6,15 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels/attention -k sho
 
 import pytest
 import torch
-from tests.kernels.device import DEVICE, poison
+from tests.kernels.device import DEVICE, poison, replayed
 
 from evo.kernels.attention import Stencil, attend, plan
 from evo.kernels.attention.short import reasons, short_attention
 from evo.kernels.triton_support import is_interpreting
 
 needs_device = pytest.mark.skipif(not is_interpreting() and not torch.cuda.is_available(), reason="needs a CUDA device")
-# The interpreter rounds bfloat16 wrongly, so there the operator is given float32, which `attend` never gives it.
-DTYPES = [torch.float32] if is_interpreting() else [torch.float16, torch.bfloat16]
+# The interpreter rounds bfloat16 wrongly; in its place the operator is given float32, which `attend` never gives it.
+DTYPES = [torch.float32, torch.float16] if is_interpreting() else [torch.float16, torch.bfloat16]
 BOUNDS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 SHAPES = [(2, 130, 4, 2, 16), (1, 1, 2, 2, 32), (3, 64, 2, 2, 64)] + [(5, 255, 6, 2, 64)] * (not is_interpreting())
 
@@ -61,15 +61,46 @@ def test_short_values_and_gradients(shape: tuple[int, ...], dtype: torch.dtype) 
 
 @on_device
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_short_at_extreme_logits(dtype: torch.dtype) -> None:
-    """Logits of about 1e4 give finite gradients, and float64's values where a float32 product can tell."""
-    x = draw(1, 100, 2, 2, 16, dtype).detach().round()
-    x[..., :32] *= 4096.0
+@pytest.mark.parametrize("sign", [1, -1])
+def test_short_at_extreme_logits(sign: int, dtype: torch.dtype) -> None:
+    """Logits of up to 2.7e4, all of one sign: values and gradients of float64.
+
+    Small integers, which every dtype holds and multiplies exactly, so that probabilities are those of exact ties. The
+    backward makes them from a log-sum-exp whose float32 neighbours are up to 4e-3 apart, and can be no closer.
+    """
+    sizes = 2, 2, 16
+    x = draw(1, 100, *sizes, dtype).detach().round()
+    x[..., :64] = x[..., :64].abs()
+    x[..., :32] *= sign * 4096.0
     x.requires_grad_()
-    wanted = attend(*parts(x.detach().double(), 2, 2, 16), stencil=Stencil(), backend="reference")
-    found, gradient = answer(x, torch.ones_like(wanted), (2, 2, 16))
-    assert gradient.isfinite().all()
-    assert (found.double() - wanted).norm() < 1e-2 * wanted.norm()
+    exact = x.detach().double().requires_grad_()
+    wanted = attend(*parts(exact, *sizes), stencil=Stencil(), backend="reference")
+    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1)).round().to(DEVICE).double()
+    (expected,) = torch.autograd.grad((wanted * weights).sum(), exact)
+    found, gradient = answer(x, weights, sizes)
+    assert (found.double() - wanted).norm() < BOUNDS[dtype] * wanted.norm()
+    for got, want in zip(parts(gradient, *sizes), parts(expected, *sizes), strict=True):
+        assert (got.double() - want).norm() < 1e-2 * want.norm()
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_short_reads_views_by_their_strides(dtype: torch.dtype) -> None:
+    """Heads-first storage, columns that are no multiple of 16 apart, and dims that are not dense: the same bytes."""
+    q, k, v = (part.detach() for part in parts(draw(1, 70, 2, 1, 16, dtype), 2, 1, 16))
+    apart = torch.cat([k, k[..., :1]], -1)[..., :16]
+    views = q.transpose(1, 2).contiguous().transpose(1, 2), apart, v.transpose(1, 3).contiguous().transpose(1, 3)
+
+    def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        leaves = [x.requires_grad_() for x in tensors]
+        o = short_attention(*leaves, 0.25)[0]
+        return [
+            o.detach(),
+            *torch.autograd.grad(o, leaves, torch.cos(torch.arange(16, device=DEVICE)).to(o).expand_as(o)),
+        ]
+
+    for got, wanted in zip(run(*views), run(q, k, v), strict=True):
+        assert torch.equal(got, wanted)
 
 
 @on_device
@@ -90,16 +121,53 @@ def test_short_operators_are_well_formed() -> None:
     torch.library.opcheck(short_attention.traced, (q, k, v, 0.25), test_utils=checks)
 
 
-def test_short_says_what_it_does_not_take() -> None:
-    """Long sequences, other stencils, odd head dims and float32 are refused with the reason; plain ones are not."""
+def short_inputs() -> list[torch.Tensor]:
+    """q, k and v in float16, which `attend` gives to the kernel on a GPU as under the interpreter."""
+    return [part.detach().requires_grad_() for part in parts(draw(1, 70, 2, 1, 16, torch.float16), 2, 1, 16)]
 
-    def said(T: int = 64, K: int = 64, dtype: torch.dtype = torch.bfloat16, **options) -> str:
-        x = torch.empty(1, T, 2, K, dtype=dtype, device="meta")
+
+def by_name(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Through the dispatch, as a block calls it."""
+    return attend(q, k, v, stencil=Stencil(), backend="short")
+
+
+@on_device
+@pytest.mark.filterwarnings("ignore")
+def test_compile_traces_short_attention_without_a_break() -> None:
+    """torch.compile takes the whole call, dispatch included, into one graph with the same values and gradients."""
+    inputs = short_inputs()
+    o, again = by_name(*inputs), torch.compile(by_name, backend="aot_eager", fullgraph=True)(*inputs)
+    torch.testing.assert_close(again, o)
+    expected = torch.autograd.grad(o.square().sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), inputs), expected)
+
+
+@on_device
+@pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
+def test_a_captured_step_of_short_attention_replays() -> None:
+    """Forward and backward inside a CUDA graph give the eager result on new data."""
+    inputs = short_inputs()
+
+    def step() -> list[torch.Tensor]:
+        o = by_name(*inputs)
+        return [o.detach(), *torch.autograd.grad(o.square().sum(), inputs)]
+
+    for got, wanted in zip(*replayed(step, inputs), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_short_says_what_it_does_not_take() -> None:
+    """Long sequences, other stencils, odd dims, float32 and nothing are refused with the reason; plain ones are not."""
+
+    def said(B: int = 1, T: int = 64, K: int = 64, dtype: torch.dtype = torch.bfloat16, **options) -> str:
+        x = torch.empty(B, T, 2, K, dtype=dtype, device="meta")
         stencil = options.pop("stencil", Stencil())
         problem = plan(x, x, x, stencil, **options)
         return "; ".join(reason for reason in reasons(problem) if "CUDA device" not in reason)
 
     assert said() == ""
+    assert "nothing to attend to" in said(B=0)
+    assert "nothing to attend to" in said(T=0)
     assert "up to 256 tokens, found 257" in said(T=257)
     assert "equal head dims of 16, 32, 64" in said(K=48)
     assert "float16 and bfloat16, found float32" in said(dtype=torch.float32)
