@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.base.streams import Stream
+from evo.bench import step_kernels
 from evo.bench.plain_gpt import PlainGPT
 from evo.bench.tables import markdown, write_table
 from evo.compiler.build import build
@@ -32,12 +33,6 @@ SAME = BODY % ("position: {kind: learned}, norm: {kind: layer}, ", "{kind: dense
 TRAIN = "\ntrain: {steps: 1000000, batch: 32, optimizer: {kind: adamw, lr: 1e-3}}\n"
 SHAPES = {"defaults: rope, rms, SwiGLU": GATED, "the same GPT": SAME}
 COMMAND = "evo bench step --out {path}"
-FAMILIES = {
-    "matrix products": ("nvjet", "gemm", "cublas", "splitK"),
-    "attention (cuDNN)": ("cudnn", "fmha", "flash"),
-    "torch elementwise, sums, copies": ("at::native", "Memset", "Memcpy"),
-}
-"""Families of kernels by parts of their names; our own stand alone."""
 LR, CLIP, BETAS, DECAY = 1e-3, 1.0, (0.9, 0.95), 0.1
 PEER = "plain torch GPT, CUDA graph"
 
@@ -56,6 +51,22 @@ class StepRow:
     high: float
     ratio: float
     note: str
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Every way's row; and of each shape, a captured step of evo by families of kernels, profiled in the same run."""
+
+    rows: list[StepRow]
+    kernels: dict[str, list[step_kernels.Family]]
+
+    def to_markdown(self) -> str:
+        """The table, and one for each shape below it."""
+        parts = [markdown(cells(self.rows))]
+        for shape, found in self.kernels.items():
+            parts.append(f"A captured step of evo, {shape}, by kernels (profiled in the same run):")
+            parts.append(markdown(step_kernels.cells(found)))
+        return "\n\n".join(parts)
 
 
 def measure(rounds: int = 9, steps: int = 64, compiled: bool = True) -> list[StepRow]:
@@ -87,40 +98,17 @@ def cells(rows: list[StepRow]) -> list[tuple[str, ...]]:
     ]
 
 
-def write(path: Path, rounds: int = 9) -> list[tuple[str, ...]]:
-    """Measure, and write the table with where the time of a captured step goes; returns the table's cells."""
-    found = cells(measure(rounds))
-    shape = f"{LAYERS} layers, width {WIDTH}, {HEADS} heads, T {CONTEXT}, batch {BATCH}, bf16 autocast, clipped AdamW"
-    parts = [markdown(found)]
-    for name, document in SHAPES.items():
-        parts += [
-            f"A captured step of evo, {name}, by kernels (profiled in the same run):",
-            markdown(breakdown(document)),
-        ]
-    write_table(path, f"One training step: {shape}", COMMAND.format(path=path), "\n\n".join(parts))
-    return found
-
-
-def breakdown(document: str, steps: int = 10) -> list[tuple[str, str, str]]:
-    """Launches and microseconds of a captured step by family of kernels, heading first."""
-    from torch.profiler import ProfilerActivity, profile
-
-    trainer = evo_trainer(document, "captured")
-    trainer.run(steps)
-    assert trainer.captured is not None
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        for step in range(trainer.step, trainer.step + steps):
-            trainer.captured.take(step)
-        torch.cuda.synchronize()
-    sums: dict[str, tuple[float, float]] = {}
-    for event in (event for event in seen.key_averages() if event.self_device_time_total > 0):
-        family = next((name for name, marks in FAMILIES.items() if any(m in event.key for m in marks)), event.key[:60])
-        count, spent = sums.get(family, (0.0, 0.0))
-        sums[family] = count + event.count / steps, spent + event.self_device_time_total / steps
-    sums["all"] = sum(c for c, _ in sums.values()), sum(t for _, t in sums.values())
-    rows = sorted(sums.items(), key=lambda row: -row[1][1])
-    return [("kernels", "launches a step", "us a step"), *((name, f"{c:.1f}", f"{t:.1f}") for name, (c, t) in rows)]
+def write(path: Path, rounds: int = 9) -> StepReport:
+    """Measure, and write the table with where the time of a captured step goes."""
+    report = StepReport(
+        measure(rounds),
+        {shape: step_kernels.breakdown(evo_trainer(document, "captured")) for shape, document in SHAPES.items()},
+    )
+    settings = (
+        f"{LAYERS} layers, width {WIDTH}, {HEADS} heads, T {CONTEXT}, batch {BATCH}, bf16 autocast, clipped AdamW"
+    )
+    write_table(path, f"One training step: {settings}", COMMAND.format(path=path), report.to_markdown())
+    return report
 
 
 def _speed(run: Steps, steps: int) -> float:

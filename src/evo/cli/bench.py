@@ -47,9 +47,9 @@ def step(
 ) -> None:
     """One captured training step of a tiny GPT on a GPU, beside plain torch, its CUDA graph, and torch.compile."""
     _require_cuda()
-    from evo.bench.step import write
+    from evo.bench.step import cells, write
 
-    print(view.table(write(out, rounds)))
+    print(view.table(cells(write(out, rounds).rows)))
 
 
 @command.command()
