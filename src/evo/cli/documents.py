@@ -22,7 +22,7 @@ Paths = Annotated[
 ]
 Kernels = Annotated[
     str,
-    typer.Option(help="auto; reference: plain torch in every layer; triton: our kernel in every mixer. Never replaced."),
+    typer.Option(help="auto; reference: plain torch in every layer; triton: our kernel in every mixer."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
