@@ -56,7 +56,8 @@ def cases() -> Iterator[Case]:
         yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0, graph=in_graph)
         yield attention("ALiBi", shape, dim, Stencil(), alibi=True, graph=in_graph)
         yield attention("learned sink", shape, dim, Stencil(), sink=True, graph=in_graph)
-    yield plain((8, 2048, 16), 128)
+    yield plain((8, 2048, 16), 128, causal=True)
+    yield plain((8, 2048, 16), 128, causal=False)
     yield taps((8, 2048, 16), 128)
 
 
@@ -202,18 +203,19 @@ def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None,
     return run
 
 
-def plain(shape: tuple[int, int, int], dim: int) -> Case:
-    """Plain causal attention: our dispatch and torch's own call must be the same path."""
+def plain(shape: tuple[int, int, int], dim: int, causal: bool) -> Case:
+    """Plain attention: our dispatch and torch's own call must be the same path."""
 
     def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
 
     def through(backend: str) -> Call:
-        return lambda q, k, v: attend(q, k, v, stencil=Stencil(), backend=backend)
+        return lambda q, k, v: attend(q, k, v, stencil=Stencil(causal=causal), backend=backend)
 
     make = lambda B, T, H: [normal(B, T, H, dim) for _ in range(3)]  # noqa: E731
-    return Case(title("causal", shape, dim), shape, "SDPA", make, through("auto"), through("reference"), lambda: torchs)
+    name = title("causal" if causal else "full", shape, dim)
+    return Case(name, shape, "SDPA", make, through("auto"), through("reference"), lambda: torchs)
 
 
 def taps(shape: tuple[int, int, int], dim: int, width: int = 4) -> Case:
