@@ -27,41 +27,54 @@ def train(
     from evo.bench.training import measure
 
     rows = measure(rounds)
-    if as_json:
-        view.print_json("bench train", {"rows": [asdict(row) for row in rows]})
-        return
     cells: list[tuple[str, ...]] = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
     for row in rows:
         ratios = (row.ratio, row.ratio_low, row.ratio_high)
         cells.append((row.name, f"{row.parameters:,}", f"{row.tokens_per_second:,.0f}", *(f"{r:.2f}" for r in ratios)))
-    print(view.table(cells))
     if out is not None:
         title = "Training throughput, one CPU thread, width 192, 4 layers, 6 heads, context 192, batch 6"
         write_table(out, title, f"evo bench train --rounds {rounds}", markdown(cells))
+    if as_json:
+        view.print_json("bench train", {"rows": [asdict(row) for row in rows]})
+    else:
+        print(view.table(cells))
 
 
 @command.command()
 def step(
     out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/step.md"),
     rounds: Annotated[int, typer.Option(min=1, help="How often every way is timed.")] = 9,
+    as_json: Json = False,
 ) -> None:
     """One captured training step of a tiny GPT on a GPU, beside plain torch, its CUDA graph, and torch.compile."""
     _require_cuda()
     from evo.bench.step import cells, write
 
-    print(view.table(cells(write(out, rounds).rows)))
+    report = write(out, rounds)
+    if as_json:
+        view.print_json("bench step", asdict(report))
+    else:
+        print(view.table(cells(report.rows)))
 
 
 @command.command()
 def kernels(
     out: Annotated[Path, typer.Option(help="The folder that kernels.md goes to.")] = Path("results/bench"),
     only: Annotated[list[str] | None, typer.Option(help="Only the cases whose name begins so.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Our kernels on a GPU beside SDPA, FlexAttention and flash-linear-attention (where installed)."""
+    """Our kernels on a GPU beside SDPA, FlexAttention and flash-linear-attention (where installed).
+
+    Each row is told on stderr as soon as it is measured.
+    """
     _require_cuda()
     from evo.bench.kernels import run
 
-    print(run(out, only or ()).to_markdown())
+    report = run(out, only or ())
+    if as_json:
+        view.print_json("bench kernels", report.to_data())
+    else:
+        print(report.to_markdown())
 
 
 def _require_cuda() -> None:
