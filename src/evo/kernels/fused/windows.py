@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.operators import operator
 from evo.kernels.triton_support import machine_reasons
 
 COLS = 256
@@ -18,13 +19,30 @@ def windows(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tup
 
     starts_SB: (S, B) int64, dense, each at most bytes - T - 1. row_1: (1,) int64 on the device, which no host reads.
     """
-    batch = starts_SB.shape[1]
     if machine_reasons(text.device.type, "float32"):
         starts_B1 = starts_SB.index_select(0, row_1).view(-1, 1)
         rows_BT = text[starts_B1 + torch.arange(context + 1, device=text.device)].long()
         return rows_BT[:, :-1], rows_BT[:, 1:]
+    return _windows(text, starts_SB, row_1, context)
+
+
+@operator("windows")
+def _windows(text: Tensor, starts: Tensor, row: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """As `windows`, dense."""
     from evo.kernels.fused import triton_windows
 
-    inputs, targets = (torch.empty(batch, context, dtype=torch.int64, device=text.device) for _ in range(2))
-    triton_windows.windows[(batch, -(-context // COLS))](text, starts_SB, row_1, inputs, targets, batch, context, COLS)
+    inputs, targets = _empty(text, starts, context)
+    batch = starts.shape[1]
+    triton_windows.windows[(batch, -(-context // COLS))](text, starts, row, inputs, targets, batch, context, COLS)
     return inputs, targets
+
+
+def _empty(text: Tensor, starts: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Room for both."""
+    inputs, targets = (torch.empty(starts.shape[1], context, dtype=torch.int64, device=text.device) for _ in range(2))
+    return inputs, targets
+
+
+@_windows.register_fake
+def _(text, starts, row, context):
+    return _empty(text, starts, context)
