@@ -92,6 +92,7 @@ def test_a_right_kernel_is_timed_beside_its_peer(timed):
 
 PEERS = {
     "peer not installed (fla)": (raising(ImportError("No module named 'fla'", name="fla")), NONE),
+    "peer: RuntimeError: no such mask": (raising(RuntimeError("no such mask")), NONE),
     "forward: RuntimeError: no such tile": (lambda: raising(RuntimeError("no such tile\nbut others")), NONE),
     "forward: NotImplementedError": (lambda: raising(NotImplementedError()), NONE),
     "f+b: ValueError: no backward": (

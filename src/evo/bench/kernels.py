@@ -61,6 +61,8 @@ def measure(case: Case) -> Row:
         theirs, their_note = timings(case.peer(), inputs, case.graph)
     except ImportError as missing:
         theirs, their_note = (None, None), f"peer not installed ({missing.name})"
+    except Exception as failure:  # as above
+        theirs, their_note = (None, None), refusal("peer", failure)
     return Row(case.name, case.peer_name, error, ours, theirs, "; ".join(filter(None, (note, their_note))))
 
 
