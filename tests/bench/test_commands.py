@@ -93,3 +93,13 @@ def test_bench_kernels_json(evo, tmp_path: Path):
     [row] = evo("bench", "kernels", "--json", "--out", tmp_path, "--only", "product (2").json["rows"]
     assert row["name"] == "product (2)"
     assert "| product (1) | theirs |" in evo("bench", "kernels", "--out", tmp_path).out
+
+
+@pytest.mark.usefixtures("measured")
+def test_bench_kernels_refuses_cases_that_are_not_there(evo, tmp_path: Path):
+    """A name that begins no case is a wrong command line, and nothing is measured."""
+    outcome = evo("bench", "kernels", "--out", tmp_path, "--only", "product", "--only", "prodct")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Usage: evo bench kernels" in outcome.err
+    assert "no case begins with 'prodct'; cases: product (1), product (2)" in " ".join(outcome.err.split())
+    assert not list(tmp_path.iterdir())

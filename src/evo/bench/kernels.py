@@ -46,6 +46,14 @@ def run(out_dir: Path, only: Sequence[str] = ()) -> Report:
     return report
 
 
+def check_names(only: Sequence[str]) -> None:
+    """Raise ValueError for a name that begins no case's."""
+    names = [case.name for case in cases()]
+    for wanted in only:
+        if not any(name.startswith(wanted) for name in names):
+            raise ValueError(f"no case begins with '{wanted}'; cases: {', '.join(names)}")
+
+
 def measure(case: Case) -> Row:
     """Prove, then time. A case whose proof fails is not timed."""
     torch.manual_seed(0)

@@ -59,6 +59,7 @@ def step(
 
 @command.command()
 def kernels(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder that kernels.md goes to.")] = Path("results/bench"),
     only: Annotated[list[str] | None, typer.Option(help="Only the cases whose name begins so.")] = None,
     as_json: Json = False,
@@ -68,8 +69,12 @@ def kernels(
     Each row is told on stderr as soon as it is measured.
     """
     _require_cuda()
-    from evo.bench.kernels import run
+    from evo.bench.kernels import check_names, run
 
+    try:
+        check_names(only or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), context, param_hint="--only") from None
     report = run(out, only or ())
     if as_json:
         view.print_json("bench kernels", report.to_data())
