@@ -136,6 +136,8 @@ def test_stand_ins_for_tensors_are_traced():
 MODELS = {
     "attention": lambda q, k, v: attend(q, k, v, stencil=Stencil("window", 9), backend="triton"),
     "recurrence": lambda q, k, v: recur(q, k, v, backend="triton")[0],
+    "decayed": lambda q, k, v: recur(q, k, v, log_decay=-torch.sigmoid(v[..., 0]), backend="triton")[0],
+    "channel": lambda q, k, v: recur(q, k, v, log_decay=-torch.sigmoid(v), bonus_HK=v[0, 0], backend="triton")[0],
     "delta": lambda q, k, v: recur(q, k, v, beta_BTH=torch.sigmoid(v[..., 0]), backend="triton")[0],
     "removal": lambda q, k, v: recur(q, k, v, removal=(-k, 0.5 * k), backend="triton")[0],
 }
