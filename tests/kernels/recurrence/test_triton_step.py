@@ -123,6 +123,16 @@ class TestKernel:
             recur_step.traced, (q, k, v, *rest, 2, 2, 0.25), test_utils=("test_schema", "test_faketensor")
         )
 
+    @pytest.mark.filterwarnings("ignore")
+    def test_compile_traces_the_call_without_a_break(self):
+        """torch.compile takes a step, dispatch included, into one graph; eager steps repeat bit by bit."""
+        (q, k, v), parts = draw("channel", "delta", T=2)
+        run = lambda *inputs: recur(*inputs, **parts, backend="step")  # noqa: E731
+        compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+        for got, wanted, again in zip(compiled(q, k, v), run(q, k, v), run(q, k, v), strict=True):
+            torch.testing.assert_close(got, wanted)
+            assert torch.equal(again, wanted)
+
     @pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
     def test_a_captured_step_replays(self):
         """A decoding step in a CUDA graph follows new data."""
