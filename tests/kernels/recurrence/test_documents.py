@@ -122,8 +122,8 @@ class TestKernels:
         """Values and gradients of packed documents against the float64 equation."""
         if is_interpreting() and dtype != torch.float32:
             pytest.skip("one dtype in the interpreter")
-        lengths = LENGTHS[:5] if is_interpreting() else (100, 1, 17, 2, 130)
-        inputs, parts, ids_BT = draw(decay, update, lengths, B=1 if is_interpreting() else 2, K=16, V=24)
+        B, H, lengths = (1, 1, (9, 1, 17, 2, 8)) if is_interpreting() else (2, 2, (100, 1, 17, 2, 130))
+        inputs, parts, ids_BT = draw(decay, update, lengths, B, H, K=16, V=24)
         ids_BT = ids_BT.to(DEVICE)
         narrow, narrow_parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
         narrow = tuple(x.detach().to(dtype).requires_grad_() for x in narrow)
@@ -142,7 +142,8 @@ class TestKernels:
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)
     def test_triton_steps_keep_documents_apart(self, decay, update):
         """Documents that end inside a few decoded tokens."""
-        inputs, parts, ids_BT = draw(decay, update, (5, 1, 4), B=1, K=16, V=24)
+        H, lengths = (1, (2, 1, 2)) if is_interpreting() else (2, (5, 1, 4))
+        inputs, parts, ids_BT = draw(decay, update, lengths, B=1, H=H, K=16, V=24)
         inputs, parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
         wide, wide_parts = converted(inputs, parts, torch.Tensor.double)
         ids_BT = ids_BT.to(DEVICE)
