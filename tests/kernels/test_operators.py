@@ -14,6 +14,7 @@ from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
 pytestmark = RUNS_KERNELS
+HEADS, LONG = (1, 40) if is_interpreting() else (2, 100)
 
 
 def normal(*shape, seed=0):
@@ -31,45 +32,45 @@ def attention_call():
 
 
 def sequences(T=33):
-    keys = normalize(normal(1, T, 2, 16, seed=1).detach(), dim=-1).requires_grad_()
-    return normal(1, T, 2, 16), keys, normal(1, T, 2, 16, seed=2)
+    keys = normalize(normal(1, T, HEADS, 16, seed=1).detach(), dim=-1).requires_grad_()
+    return normal(1, T, HEADS, 16), keys, normal(1, T, HEADS, 16, seed=2)
 
 
 def outer_call():
     from evo.kernels.recurrence.triton_operator import recur_outer
 
-    decay = (-normal(1, 33, 2, seed=3).detach().abs()).requires_grad_()
-    return recur_outer, (*sequences(), decay, normal(1, 2, 16, 16, seed=4), 0.25, False)
+    decay = (-normal(1, 33, HEADS, seed=3).detach().abs()).requires_grad_()
+    return recur_outer, (*sequences(), decay, normal(1, HEADS, 16, 16, seed=4), 0.25, False)
 
 
 def delta_call():
     from evo.kernels.recurrence.triton_delta_operator import recur_delta
 
-    beta = torch.sigmoid(normal(1, 33, 2, seed=3).detach()).requires_grad_()
+    beta = torch.sigmoid(normal(1, 33, HEADS, seed=3).detach()).requires_grad_()
     return recur_delta, (*sequences(), beta, None, None, 0.25, True)
 
 
 def channel_call():
     from evo.kernels.recurrence.triton_channel_operator import recur_channel
 
-    decay = (-normal(1, 33, 2, 16, seed=3).detach().abs()).requires_grad_()
-    return recur_channel, (*sequences(), decay, normal(2, 16, seed=5), None, 0.25)
+    decay = (-normal(1, 33, HEADS, 16, seed=3).detach().abs()).requires_grad_()
+    return recur_channel, (*sequences(), decay, normal(HEADS, 16, seed=5), None, 0.25)
 
 
 def removal_call():
     from evo.kernels.recurrence.triton_removal_operator import recur_removal
 
     q, k, v = sequences()
-    removed, written = (normal(1, 33, 2, 16, seed=seed) for seed in (4, 5))
-    decay = (-normal(1, 33, 2, 16, seed=3).detach().abs()).requires_grad_()
-    return recur_removal, (q, k, v, removed, written, None, decay, normal(1, 2, 16, 16, seed=6), 0.25, False, True)
+    removed, written = (normal(1, 33, HEADS, 16, seed=seed) for seed in (4, 5))
+    decay = (-normal(1, 33, HEADS, 16, seed=3).detach().abs()).requires_grad_()
+    return recur_removal, (q, k, v, removed, written, None, decay, normal(1, HEADS, 16, 16, seed=6), 0.25, False, True)
 
 
 def channel_delta_call():
     from evo.kernels.recurrence.triton_removal_operator import recur_removal
 
-    beta = torch.sigmoid(normal(1, 33, 2, seed=3).detach()).requires_grad_()
-    decay = (-normal(1, 33, 2, 16, seed=4).detach().abs()).requires_grad_()
+    beta = torch.sigmoid(normal(1, 33, HEADS, seed=3).detach()).requires_grad_()
+    decay = (-normal(1, 33, HEADS, 16, seed=4).detach().abs()).requires_grad_()
     return recur_removal, (*sequences(), None, None, beta, decay, None, 0.25, False, True)
 
 
@@ -130,7 +131,7 @@ def test_stand_ins_for_tensors_are_traced():
     operator, arguments = outer_call()
     with FakeTensorMode() as mode:
         fakes = [mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in arguments]
-        assert [x.shape for x in operator(*fakes)] == [(1, 33, 2, 16), (1, 2, 16, 16)]
+        assert [x.shape for x in operator(*fakes)] == [(1, 33, HEADS, 16), (1, HEADS, 16, 16)]
 
 
 MODELS = {
@@ -158,7 +159,7 @@ def test_compile_traces_the_call_without_a_break(model):
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_same_inputs_give_the_same_bytes(model):
     """No atomics: values and gradients repeat bit by bit."""
-    inputs = sequences(T=100)
+    inputs = sequences(LONG)
     runs = [torch.autograd.grad(model(*inputs).square().sum(), inputs) for _ in range(2)]
     for first, second in zip(*runs, strict=True):
         assert torch.equal(first, second)
@@ -168,7 +169,7 @@ def test_same_inputs_give_the_same_bytes(model):
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_a_captured_step_replays(model):
     """Forward and backward inside a CUDA graph give the eager result on new data."""
-    inputs = sequences(T=100)
+    inputs = sequences(LONG)
 
     def step():
         return torch.autograd.grad(model(*inputs).square().sum(), inputs)
