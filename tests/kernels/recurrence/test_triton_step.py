@@ -72,7 +72,8 @@ class TestKernel:
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)
     def test_every_member_is_the_equation(self, decay, update, dtype):
         """Odd head dims, an initial state, poisoned outputs: output and final state of float64."""
-        check(*draw(decay, update, T=2, dtype=dtype))
+        B, H = (1, 1) if is_interpreting() and dtype != torch.float32 else (2, 2)
+        check(*draw(decay, update, B, 2, H, dtype=dtype))
 
     @pytest.mark.parametrize(("K", "V"), [(1, 1), (5, 65), (128, 128), (256, 256), (200, 250)])
     @pytest.mark.parametrize(("decay", "update"), [("channel", "removal+bonus"), ("token", "delta")])
@@ -83,10 +84,11 @@ class TestKernel:
     @pytest.mark.parametrize(("decay", "update"), MEMBERS)
     def test_decoding_is_the_parallel_form(self, decay, update):
         """A sequence token by token and in small pieces gives the outputs and the state of the whole."""
-        inputs, parts = draw(decay, update, T=21)
+        B, T, H = (1, 12, 1) if is_interpreting() else (2, 21, 2)
+        inputs, parts = draw(decay, update, B, T, H)
         whole = recur(*(x.double() for x in inputs), **wide(parts), backend="reference")
         state, outputs = parts["initial_state_BHKV"], []
-        for piece in (*(slice(t, t + 1) for t in range(4)), slice(4, 7), slice(7, 21)):
+        for piece in (*(slice(t, t + 1) for t in range(4)), slice(4, 7), slice(7, T)):
             tokens, rest = cut(inputs, parts, piece)
             o, state = recur(*tokens, **rest, initial_state_BHKV=state, backend="step")
             outputs.append(o)
