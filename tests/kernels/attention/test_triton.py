@@ -21,6 +21,9 @@ DTYPES = [torch.float32] if is_interpreting() else [torch.float32, torch.float16
 EVERY_DTYPE = [torch.float32, torch.float16] if is_interpreting() else DTYPES
 BOUNDS = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 
+# Few programs for the interpreter, which runs one after another.
+TIME, HEADS, GROUPS = (40, 2, 1) if is_interpreting() else (70, 4, 2)
+
 STENCILS = {
     "causal": Stencil(),
     "full": Stencil(causal=False),
@@ -69,7 +72,7 @@ def unsettled():
     settled.cache_clear()
 
 
-def draw(B=1, T=70, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):
+def draw(B=1, T=TIME, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):
     """q, k, v with gradients, in `dtype` on `device`."""
     S, V = S or T, V or K
     stream = torch.Generator().manual_seed(seed)
@@ -128,7 +131,8 @@ def check(inputs, options, stencil, **extra):
 @pytest.mark.parametrize("stencil", STENCILS.values(), ids=STENCILS)
 def test_every_stencil(stencil, dtype):
     """Values and gradients of each stencil equal float64 over an odd number of rows that spans tiles."""
-    inputs = draw(T=131 if is_interpreting() else 333, K=16, dtype=dtype)
+    T, H = (131, 1) if is_interpreting() else (333, 2)
+    inputs = draw(T=T, H=H, K=16, dtype=dtype)
     check(inputs, arguments(*inputs[:2]), stencil)
 
 
@@ -136,7 +140,9 @@ def test_every_stencil(stencil, dtype):
 @pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
 def test_every_extra(extra, dtype):
     """Soft cap, learned sink, ALiBi and packed documents, alone and together, with grouped heads."""
-    inputs = draw(B=2, T=70, H=4, G=2, K=20, V=12, dtype=dtype)
+    H, G = (4, 2) if len(extra) > 1 else (HEADS, GROUPS)
+    T = 70 if len(extra) > 1 or extra.get("bias") == "HTS" else TIME
+    inputs = draw(B=2, T=T, H=H, G=G, K=20, V=12, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20, sinks=4))
 
 
@@ -146,7 +152,7 @@ def test_bias_of_queries():
     In float32: its gradient is what rows of terms leave when they cancel, and outputs in half precision are rounded
     by more than that.
     """
-    inputs = draw(B=2, T=70, H=4, G=2)
+    inputs = draw(B=2, H=HEADS, G=GROUPS)
     check(inputs, arguments(*inputs[:2], bias="1T1", sink=True), Stencil("window", 20, sinks=4))
 
 
@@ -155,7 +161,7 @@ def test_bias_of_queries():
 )
 def test_learned_slopes_of_other_stencils(stencil):
     """ALiBi, with the gradient of its slopes, where keys lie ahead of their queries or tiles are left out."""
-    inputs = draw(T=131, H=4, G=2)
+    inputs = draw(T=131, H=HEADS, G=GROUPS)
     check(inputs, arguments(*inputs[:2], alibi=True), stencil)
 
 
@@ -163,10 +169,10 @@ def test_learned_slopes_of_other_stencils(stencil):
 @pytest.mark.parametrize("T", [1, 5])
 def test_key_positions(T, stencil):
     """A ring-buffer cache whose slots hold positions in any order, some none; rows that see nothing are zero."""
-    q, k, v = (x.detach() for x in draw(B=2, T=T, S=70, H=4, G=2))
+    q, k, v = (x.detach() for x in draw(B=2, T=T, S=70, H=HEADS, G=GROUPS))
     places = torch.roll(torch.arange(70, device=DEVICE) + 40, 13)
     places[20:30] = -1
-    extra = {"alibi_slopes_H": torch.linspace(0.01, 0.3, 4, device=DEVICE), "key_positions_S": places}
+    extra = {"alibi_slopes_H": torch.linspace(0.01, 0.3, HEADS, device=DEVICE), "key_positions_S": places}
     found, wanted = (
         attend(*(x.to(dtype) for x in (q, k, v)), stencil=stencil, backend=backend, query_offset=100, **extra)
         for backend, dtype in (("triton", q.dtype), ("reference", torch.float64))
@@ -178,7 +184,7 @@ def test_key_positions_have_no_backward():
     """A call that needs gradients is refused by name, with the reason."""
     inputs = draw()
     with pytest.raises(BackendError, match="have no backward"):
-        attend(*inputs, stencil=Stencil(), backend="triton", key_positions_S=torch.arange(70, device=DEVICE))
+        attend(*inputs, stencil=Stencil(), backend="triton", key_positions_S=torch.arange(TIME, device=DEVICE))
 
 
 @pytest.mark.usefixtures("unsettled")
@@ -189,7 +195,7 @@ def test_described_tensors(dim, extra, dtype, monkeypatch):
     """Loads through tensor descriptors (long half-precision problems on Hopper) give the same answer."""
     if is_interpreting():
         monkeypatch.setattr("evo.kernels.attention.triton_settled.is_described", lambda *tensors: True)
-    inputs = draw(B=2, T=75 if is_interpreting() else 555, H=4, G=2, K=dim, dtype=dtype)
+    inputs = draw(B=2, T=75 if is_interpreting() else 555, H=HEADS, G=GROUPS, K=dim, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 40, sinks=3))
 
 
@@ -205,7 +211,7 @@ def test_every_choice_of_tiles(kernel, dim, index, monkeypatch):
         return found[index : index + 1] if name == kernel else found[:1]
 
     monkeypatch.setattr(triton_sizes, "candidates", chosen)
-    inputs = draw(T=555, H=4, G=2, K=dim, dtype=torch.bfloat16)
+    inputs = draw(T=555, H=HEADS, G=GROUPS, K=dim, dtype=torch.bfloat16)
     check(inputs, arguments(*inputs[:2], alibi=True, bias="HTS"), Stencil("window", 133, sinks=3))
 
 
@@ -230,7 +236,7 @@ def test_head_dims(dim, dtype):
 @pytest.mark.parametrize("extra", [{}, {"alibi": True, "bias": "HTS"}], ids=["plain", "learned"])
 def test_every_output_is_written(extra, dtype):
     """On NaN-poisoned memory, odd lengths and blind rows leave no NaN behind."""
-    inputs = draw(T=70, S=47, H=4, G=2, dtype=dtype)
+    inputs = draw(T=70, S=47, H=HEADS, G=GROUPS, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20))
 
 
@@ -246,14 +252,14 @@ def test_small_query_tiles_beside_large_ones(extra, monkeypatch):
         return (replace(tiles, M=rows.get(name, tiles.M)),)
 
     monkeypatch.setattr(triton_sizes, "candidates", mixed)
-    inputs = draw(T=70, H=4, G=2)
+    inputs = draw(T=70, H=HEADS, G=GROUPS)
     check(inputs, arguments(*inputs[:2], **extra), Stencil(causal=False))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_same_inputs_give_the_same_bytes(dtype):
     """Values and all gradients, grouped heads and a bias that is shared by batches included."""
-    inputs = draw(B=2, T=70 if is_interpreting() else 600, H=4, G=2, dtype=dtype)
+    inputs = draw(B=2, T=TIME if is_interpreting() else 600, H=HEADS, G=GROUPS, dtype=dtype)
     options = arguments(*inputs[:2], sink=True, alibi=True, bias="HTS")
     first, second = (answer(inputs, options, "triton", Stencil("window", 90, sinks=4)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -264,7 +270,7 @@ def test_a_settled_launch_takes_new_numbers(dtype):
     """Later calls of a settled problem read their own tensors; odd addresses, scales and offsets settle anew."""
     T, S = (40, 70) if is_interpreting() else (555, 600)
     for seed, shift, scale, offset in ((0, 0, 0.3, 0), (1, 0, 0.3, 0), (2, 1, 0.3, 0), (3, 0, 0.2, 0), (4, 0, 0.3, 30)):
-        inputs = draw(T=T, S=S, H=4, G=2, K=32, dtype=dtype, seed=seed)
+        inputs = draw(T=T, S=S, H=HEADS, G=GROUPS, K=32, dtype=dtype, seed=seed)
         moved = [torch.empty(x.numel() + shift, dtype=dtype, device=x.device)[shift:].view(x.shape) for x in inputs]
         inputs = [y.copy_(x.detach()).requires_grad_() for x, y in zip(inputs, moved, strict=True)]
         options = arguments(*inputs[:2], sink=True, alibi=True)
@@ -273,7 +279,7 @@ def test_a_settled_launch_takes_new_numbers(dtype):
 
 def test_learned_sinks_that_do_not_learn():
     """A sink without a gradient beside inputs with one: theirs are the same."""
-    inputs = draw(B=2, H=4, G=2)
+    inputs = draw(B=2, H=HEADS, G=GROUPS)
     options = arguments(*inputs[:2], sink=True)
     wanted = exact(inputs, options, Stencil())
     o = attend(*inputs, stencil=Stencil(), backend="triton", sink_logits_H=options["sink_logits_H"].detach())
@@ -314,32 +320,32 @@ def test_one_token(dtype):
 @pytest.mark.parametrize("dims", [(1, 2), (1, 3)], ids=["heads first", "time last"])
 def test_non_contiguous(dims, dtype):
     """Transposed storage gives the same answer."""
-    drawn = draw(H=4, G=2, dtype=dtype)
+    drawn = draw(H=HEADS, G=GROUPS, dtype=dtype)
     inputs = [x.detach().transpose(*dims).contiguous().transpose(*dims).requires_grad_() for x in drawn]
     check(inputs, {}, Stencil("window", 20))
 
 
-@pytest.mark.parametrize("shape", [(1,), (4,)], ids=["one for all heads", "every other"])
+@pytest.mark.parametrize("shape", [(1,), (HEADS,)], ids=["one for all heads", "every other"])
 @pytest.mark.parametrize("name", ["sink_logits_H", "alibi_slopes_H"])
 def test_vectors_with_strides(name, shape):
     """Sinks and slopes that are views of something else, one number shared by all heads too, and their gradients."""
-    inputs = draw(H=4, G=2)
+    inputs = draw(H=HEADS, G=GROUPS)
     drawn = torch.linspace(0.1, 0.9, 2 * shape[0], device=DEVICE)[::2]
-    options = {name: (drawn if shape[0] > 1 else drawn.expand(4)).requires_grad_()}
+    options = {name: (drawn if shape[0] > 1 else drawn.expand(HEADS)).requires_grad_()}
     check(inputs, options, Stencil("window", 20))
 
 
 @pytest.mark.parametrize("shape", [(), (1,)], ids=str)
 def test_bias_of_one_number(shape):
     """The same for all pairs: it moves the share of a learned sink."""
-    inputs = draw(H=4, G=2)
-    options = {"sink_logits_H": torch.zeros(4, device=DEVICE).requires_grad_()}
+    inputs = draw(H=HEADS, G=GROUPS)
+    options = {"sink_logits_H": torch.zeros(HEADS, device=DEVICE).requires_grad_()}
     check(inputs, options, Stencil("window", 20), bias_HTS=torch.full(shape, 0.7, device=DEVICE))
 
 
 def test_bias_of_keys_alone():
     """A bias (S,), and its gradient."""
-    inputs = draw(H=4, G=2)
+    inputs = draw(H=HEADS, G=GROUPS)
     check(inputs, arguments(*inputs[:2], bias="S"), Stencil("window", 20))
 
 
