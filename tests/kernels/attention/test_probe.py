@@ -18,6 +18,8 @@ needs_triton = [
 ]
 if not is_interpreting():
     needs_triton.append(pytest.mark.gpu)
+# What the kernel is given: few programs for the interpreter, which runs one after another.
+TIME, HEADS, GROUPS = (40, 2, 1) if is_interpreting() else (70, 4, 2)
 
 
 def draw(T=70, H=4, G=2, K=16, dtype=torch.float32, device="cpu"):
@@ -111,9 +113,9 @@ CASES = {
     "window": (Stencil("window", 20, sinks=3), {}),
     "both ways": (Stencil("window", 20, causal=False), {}),
     "prefix": (Stencil("prefix", 33), {"soft_cap": 2.0}),
-    "sink": (Stencil(), {"sink_logits_H": torch.tensor([0.0, 1.0, 2.0, 3.0])}),
+    "sink": (Stencil(), {"sink_logits_H": torch.tensor([0.0, 1.0, 2.0, 3.0])[:HEADS]}),
     "packed": (Stencil(), {"segments_BT": (torch.arange(70) // 30).expand(2, -1)}),
-    "alibi": (Stencil(), {"alibi_slopes_H": torch.tensor([0.5, 0.2, 0.1, 0.0])}),
+    "alibi": (Stencil(), {"alibi_slopes_H": torch.tensor([0.5, 0.2, 0.1, 0.0])[:HEADS]}),
 }
 
 
@@ -123,7 +125,7 @@ CASES = {
 def test_triton_probe_equals_float64(part, stencil, options, stride):
     """Exact to 1e-5 relative to float64 on the same rows, with and without a given log-sum-exp."""
     options = {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in options.items()}
-    q, k = draw(device=DEVICE)
+    q, k = draw(70, HEADS, GROUPS, device=DEVICE)
     wide = {name: x.double() if name.endswith("_H") else x for name, x in options.items()}
     expected = astuple(probe(q.double(), k.double(), stencil=stencil, row_stride=stride, backend="reference", **wide))
     found = astuple(probe(q, k, stencil=stencil, row_stride=stride, backend="triton", **options))
@@ -148,7 +150,7 @@ def test_the_variance_of_a_sharp_far_look(part):
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
 def test_triton_probe_of_half_precision(part, stride, dtype):
     """Inputs in half precision, few sampled rows and many: equal to float64 on the same numbers."""
-    q, k = draw(T=70 if is_interpreting() else 555, K=64, dtype=dtype, device=DEVICE)
+    q, k = draw(70 if is_interpreting() else 555, HEADS, GROUPS, K=64, dtype=dtype, device=DEVICE)
     stencil = Stencil("window", 400, sinks=3)
     found = probe(q / 4, k, stencil=stencil, row_stride=stride, backend="triton")
     wanted = probe((q / 4).double(), k.double(), stencil=stencil, row_stride=stride, backend="reference")
@@ -161,7 +163,7 @@ def test_rows_that_see_nothing_count_as_zero(part):
     """Whether the log-sum-exp, which is infinite there, is given or not."""
     from evo.kernels.attention.triton_operator import attention, pack
 
-    q, k = draw(device=DEVICE)
+    q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     stencil = Stencil("window", 50)
     _, lse = attention(q, k, k, *[None] * 6, pack(stencil), 60, 16**-0.5, 0.0)
     assert 0 < lse.isinf().sum() < lse.numel()
@@ -175,10 +177,10 @@ def test_rows_that_see_nothing_count_as_zero(part):
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
 def test_views_and_keys_of_another_dtype(part):
     """Sinks and slopes that are views of something else, keys in another dtype, every other row of both."""
-    q, k = (x[:, ::2] for x in draw(device=DEVICE))
+    q, k = (x[:, ::2] for x in draw(TIME, HEADS, GROUPS, device=DEVICE))
     parts = {
-        "sink_logits_H": torch.linspace(0, 2, 8, device=DEVICE)[::2],
-        "alibi_slopes_H": torch.full((1,), 0.3, device=DEVICE).expand(4),
+        "sink_logits_H": torch.linspace(0, 2, 2 * HEADS, device=DEVICE)[::2],
+        "alibi_slopes_H": torch.full((1,), 0.3, device=DEVICE).expand(HEADS),
     }
     found = probe(q, k.half(), stencil=Stencil(), row_stride=1, backend="triton", **parts)
     wide = {name: x.double() for name, x in parts.items()}
@@ -194,7 +196,7 @@ def test_opcheck_passes(part):
     from evo.kernels.attention.triton_operator import pack
     from evo.kernels.attention.triton_probe import probe_rows
 
-    q, k = draw(device=DEVICE)
+    q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     arguments = (q, k, None, None, None, None, pack(Stencil("window", 20)), 0, 0.25, 0.0, 1e-3, 8)
     torch.library.opcheck(probe_rows.traced, arguments, test_utils=("test_schema", "test_faketensor"))
 
@@ -220,7 +222,7 @@ def test_triton_probe_takes_the_log_sum_exp_of_another_backend(part):
     """A log-sum-exp from the attention kernel gives the same statistics as the probe's own."""
     from evo.kernels.attention.triton_operator import attention, pack
 
-    q, k = draw(device=DEVICE)
+    q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     stencil = Stencil("window", 20)
     _, lse = attention(q, k, k, *[None] * 6, pack(stencil), 0, 16**-0.5, 0.0)
     given = probe(q, k, stencil=stencil, lse_BHT=lse, backend="triton")
