@@ -14,7 +14,7 @@ from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting
 
 pytestmark = RUNS_KERNELS
-HEADS, LONG = (1, 40) if is_interpreting() else (2, 100)
+HEADS, TIME, LONG = (1, 17, 40) if is_interpreting() else (2, 33, 100)
 
 
 def normal(*shape, seed=0):
@@ -26,12 +26,12 @@ def attention_call():
     from evo.kernels.attention.triton_operator import attention, pack
 
     stencil = pack(Stencil("window", 9, sinks=2))
-    q, k, v, sink = normal(1, 33, 2, 16), normal(1, 33, 1, 16, seed=1), normal(1, 33, 1, 16, seed=2), normal(2)
-    bias = normal(2, 33, 33, seed=3)
+    q, k, v, sink = normal(1, TIME, 2, 16), normal(1, TIME, 1, 16, seed=1), normal(1, TIME, 1, 16, seed=2), normal(2)
+    bias = normal(2, TIME, TIME, seed=3)
     return attention, (q, k, v, sink, normal(2, seed=4), bias, None, None, None, stencil, 0, 0.25, 3.0)
 
 
-def sequences(T=33):
+def sequences(T=TIME):
     keys = normalize(normal(1, T, HEADS, 16, seed=1).detach(), dim=-1).requires_grad_()
     return normal(1, T, HEADS, 16), keys, normal(1, T, HEADS, 16, seed=2)
 
@@ -39,21 +39,21 @@ def sequences(T=33):
 def outer_call():
     from evo.kernels.recurrence.triton_operator import recur_outer
 
-    decay = (-normal(1, 33, HEADS, seed=3).detach().abs()).requires_grad_()
+    decay = (-normal(1, TIME, HEADS, seed=3).detach().abs()).requires_grad_()
     return recur_outer, (*sequences(), decay, normal(1, HEADS, 16, 16, seed=4), 0.25, False)
 
 
 def delta_call():
     from evo.kernels.recurrence.triton_delta_operator import recur_delta
 
-    beta = torch.sigmoid(normal(1, 33, HEADS, seed=3).detach()).requires_grad_()
+    beta = torch.sigmoid(normal(1, TIME, HEADS, seed=3).detach()).requires_grad_()
     return recur_delta, (*sequences(), beta, None, None, 0.25, True)
 
 
 def channel_call():
     from evo.kernels.recurrence.triton_channel_operator import recur_channel
 
-    decay = (-normal(1, 33, HEADS, 16, seed=3).detach().abs()).requires_grad_()
+    decay = (-normal(1, TIME, HEADS, 16, seed=3).detach().abs()).requires_grad_()
     return recur_channel, (*sequences(), decay, normal(HEADS, 16, seed=5), None, 0.25)
 
 
@@ -61,16 +61,16 @@ def removal_call():
     from evo.kernels.recurrence.triton_removal_operator import recur_removal
 
     q, k, v = sequences()
-    removed, written = (normal(1, 33, HEADS, 16, seed=seed) for seed in (4, 5))
-    decay = (-normal(1, 33, HEADS, 16, seed=3).detach().abs()).requires_grad_()
+    removed, written = (normal(1, TIME, HEADS, 16, seed=seed) for seed in (4, 5))
+    decay = (-normal(1, TIME, HEADS, 16, seed=3).detach().abs()).requires_grad_()
     return recur_removal, (q, k, v, removed, written, None, decay, normal(1, HEADS, 16, 16, seed=6), 0.25, False, True)
 
 
 def channel_delta_call():
     from evo.kernels.recurrence.triton_removal_operator import recur_removal
 
-    beta = torch.sigmoid(normal(1, 33, HEADS, seed=3).detach()).requires_grad_()
-    decay = (-normal(1, 33, HEADS, 16, seed=4).detach().abs()).requires_grad_()
+    beta = torch.sigmoid(normal(1, TIME, HEADS, seed=3).detach()).requires_grad_()
+    decay = (-normal(1, TIME, HEADS, 16, seed=4).detach().abs()).requires_grad_()
     return recur_removal, (*sequences(), None, None, beta, decay, None, 0.25, False, True)
 
 
@@ -131,7 +131,7 @@ def test_stand_ins_for_tensors_are_traced():
     operator, arguments = outer_call()
     with FakeTensorMode() as mode:
         fakes = [mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in arguments]
-        assert [x.shape for x in operator(*fakes)] == [(1, 33, HEADS, 16), (1, HEADS, 16, 16)]
+        assert [x.shape for x in operator(*fakes)] == [(1, TIME, HEADS, 16), (1, HEADS, 16, 16)]
 
 
 MODELS = {
