@@ -114,7 +114,7 @@ CASES = {
     "both ways": (Stencil("window", 20, causal=False), {}),
     "prefix": (Stencil("prefix", 33), {"soft_cap": 2.0}),
     "sink": (Stencil(), {"sink_logits_H": torch.tensor([0.0, 1.0, 2.0, 3.0])[:HEADS]}),
-    "packed": (Stencil(), {"segments_BT": (torch.arange(70) // 30).expand(2, -1)}),
+    "packed": (Stencil(), {"segments_BT": (torch.arange(TIME) // 30).expand(2, -1)}),
     "alibi": (Stencil(), {"alibi_slopes_H": torch.tensor([0.5, 0.2, 0.1, 0.0])[:HEADS]}),
 }
 
@@ -125,7 +125,7 @@ CASES = {
 def test_triton_probe_equals_float64(part, stencil, options, stride):
     """Exact to 1e-5 relative to float64 on the same rows, with and without a given log-sum-exp."""
     options = {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in options.items()}
-    q, k = draw(70, HEADS, GROUPS, device=DEVICE)
+    q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     wide = {name: x.double() if name.endswith("_H") else x for name, x in options.items()}
     expected = astuple(probe(q.double(), k.double(), stencil=stencil, row_stride=stride, backend="reference", **wide))
     found = astuple(probe(q, k, stencil=stencil, row_stride=stride, backend="triton", **options))
