@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
-# Two test processes on two cores: one thread each is faster than four fighting.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+# Two test processes on two cores: one thread each is faster than four fighting; the one that is done first takes tests over.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 
 .DEFAULT_GOAL := help
