@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import assume, given, settings
@@ -9,13 +10,15 @@ from hypothesis import strategies as st
 
 from evo.base.codes import CODES
 from evo.base.diagnostics import DiagnosticError
+from evo.blocks.feedforward.spec import DenseSpec
+from evo.blocks.norm.spec import LayerNormSpec
 from evo.dsl import index
 from evo.dsl.canonical import to_data
 from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import Document, from_data, load
 from evo.dsl.patch import diff
 from evo.dsl.schema import organism_schema, patch_schema
-from evo.dsl.spec import Spec, shapes
+from evo.dsl.spec import DEFAULT, Kind, Many, Spec, shapes
 from evo.dsl.yaml import read
 from strategies import document_data, documents
 
@@ -117,3 +120,17 @@ def _is_spec(mapping: dict[str, object], document: dict[str, object]) -> bool:
     organism = document["organism"]
     assert isinstance(organism, dict)
     return mapping is not organism.get("pseudopods")
+
+
+class HostSpec(Spec):
+    """A spec whose fields name their default kinds."""
+
+    one: Annotated[Spec, Kind("norm", default="layer")] = DEFAULT
+    several: Annotated[tuple[Spec, ...], Many(bare=True), Kind("ffn", default="dense")] = DEFAULT
+
+
+def test_a_field_says_its_default_kind_once():
+    """A field whose `Kind` names a kind holds one of it where it is left out, and a list of one where it is a list."""
+    host = HostSpec()
+    assert (host.one, host.several) == (LayerNormSpec(), (DenseSpec(),))
+    assert shapes(HostSpec)["one"].default == LayerNormSpec()

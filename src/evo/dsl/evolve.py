@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.dsl.spec import Kind, Spec
+from evo.dsl.spec import DEFAULT, Kind, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0, le=100)]
@@ -54,10 +54,6 @@ class ReheatingCooling(Spec):
     """The temperature after reheating, as a share of start."""
 
 
-def _linear() -> Spec:
-    return LinearCooling()
-
-
 class FitnessSpec(Spec):
     """The weights of the objective's terms, each of which lies in [0, 1]."""
 
@@ -88,7 +84,7 @@ class EvolveSpec(Spec):
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative loss of bits per byte that a snapshot may cost, measured after restoring."""
-    cooling: Annotated[Spec, Kind("cooling")] = Field(default_factory=_linear)
+    cooling: Annotated[Spec, Kind("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""

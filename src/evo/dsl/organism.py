@@ -5,15 +5,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.index import kind_class
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Spec, Table
+from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Spec, Table
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
-
-
-def _default(role: str, kind: str) -> Spec:
-    return kind_class(role, kind)()
 
 
 class StageSpec(Spec):
@@ -29,8 +24,8 @@ class StageSpec(Spec):
     """How many layers: each is a mixer and a feed-forward."""
     mix: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("mixer"), Names(), Field(min_length=1)]
     """The mixer of its layers, or a list that cycles over the repeats. Text names an entry of `pseudopods`."""
-    ffn: Annotated[tuple[Spec, ...], AsTuple, Many(bare=True), Kind("ffn"), Field(min_length=1)] = Field(
-        default_factory=lambda: (_default("ffn", "gated"),)
+    ffn: Annotated[tuple[Spec, ...], AsTuple, Many(bare=True), Kind("ffn", default="gated"), Field(min_length=1)] = (
+        DEFAULT
     )
     """The feed-forward of its layers, or a list that cycles over the repeats."""
     norm: Annotated[Spec | None, Kind("norm")] = None
@@ -59,9 +54,9 @@ class OrganismSpec(Spec):
     """The number of symbols; 256 for bytes."""
     context: Annotated[int, Field(ge=1, le=10_000_000), FIXED] = 256
     """The longest sequence the model is made for, in tokens."""
-    position: Annotated[Spec, Kind("position")] = Field(default_factory=lambda: _default("position", "rope"))
+    position: Annotated[Spec, Kind("position", default="rope")] = DEFAULT
     """How order enters; a stage or an attention may override it."""
-    norm: Annotated[Spec, Kind("norm")] = Field(default_factory=lambda: _default("norm", "rms"))
+    norm: Annotated[Spec, Kind("norm", default="rms")] = DEFAULT
     """The normalisation of every block and before the readout; a stage may override it."""
     pseudopods: Annotated[dict[Name, Spec], Table(), Kind("mixer")] = Field(default_factory=dict[str, Spec])
     """Named mixers, used by the stages."""

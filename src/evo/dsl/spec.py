@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+from evo.dsl.index import kind_class
 
 if TYPE_CHECKING:
     from evo.dsl.plan import BlockPlan, Scope
@@ -16,9 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """Field metadata: the value is a spec of this role, chosen by its `kind` key (or by a form's one key)."""
+    """Field metadata: the value is a spec of this role, chosen by its `kind` key (or by a form's one key).
+
+    default: the kind that stands there, with its own defaults, when the key is left out. The field then reads
+    `= DEFAULT`; its class is imported only when somebody asks for the value.
+    """
 
     role: str
+    default: str | None = None
+
+    def make_default(self) -> Spec:
+        """A spec of the default kind with nothing set."""
+        assert self.default is not None
+        return kind_class(self.role, self.default)()
+
+    def make_list(self) -> tuple[Spec, ...]:
+        """The same for a field that holds a list."""
+        return (self.make_default(),)
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,14 @@ class Many:
 @dataclass(frozen=True)
 class Table:
     """Field metadata: a mapping from names to values."""
+
+
+def _unnamed_default() -> Any:
+    raise AssertionError("the field's Kind names no default")
+
+
+DEFAULT: Any = Field(default_factory=_unnamed_default)
+"""Stands behind a field whose `Kind` names the default kind."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -65,6 +89,15 @@ class Spec(BaseModel):
     kind: ClassVar[str | None] = None
     form: ClassVar[str | None] = None
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Give fields whose `Kind` names a default that default (a list of one where the field is a list)."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for info in cls.model_fields.values():
+            kind: Kind | None = _metadata(info, Kind)
+            if kind is not None and kind.default is not None:
+                info.default_factory = kind.make_list if _metadata(info, Many) else kind.make_default
+
     def problems(self, scope: Scope) -> Iterator[Problem]:
         """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
         del scope
@@ -90,12 +123,16 @@ class FieldShape:
 
     def meta(self, cls: type) -> Any:
         """The first metadata of a class on this field, or None."""
-        return next((item for item in self.info.metadata if isinstance(item, cls)), None)
+        return _metadata(self.info, cls)
 
     @property
     def default(self) -> Any:
         """The field's default; undefined for a required field."""
         return self.info.get_default(call_default_factory=True)
+
+
+def _metadata(info: FieldInfo, cls: type) -> Any:
+    return next((item for item in info.metadata if isinstance(item, cls)), None)
 
 
 @cache
@@ -105,19 +142,16 @@ def shapes(cls: type[Spec]) -> dict[str, FieldShape]:
 
 
 def _shape(name: str, info: FieldInfo) -> FieldShape:
-    def find(cls: type) -> Any:
-        return next((item for item in info.metadata if isinstance(item, cls)), None)
-
     annotation = info.annotation
     nested = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
-    kind = find(Kind)
+    kind = _metadata(info, Kind)
     return FieldShape(
         key=name.rstrip("_"),
         name=name,
         info=info,
         kind=kind,
-        many=find(Many),
-        table=find(Table) is not None,
-        names=find(Names) is not None,
+        many=_metadata(info, Many),
+        table=_metadata(info, Table) is not None,
+        names=_metadata(info, Names) is not None,
         nested=None if kind else nested,
     )

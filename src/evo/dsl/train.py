@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.spec import Kind, Spec
+from evo.dsl.spec import DEFAULT, Kind, Spec
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -103,22 +103,10 @@ class ConstantSchedule(Spec):
     """Share of the steps that the rate takes to rise."""
 
 
-def _bytes_task() -> Spec:
-    return BytesTask()
-
-
-def _adamw() -> Spec:
-    return AdamWSpec()
-
-
-def _wsd() -> Spec:
-    return WsdSchedule()
-
-
 class TrainSpec(Spec):
     """One training run: what on, how long, by which rule."""
 
-    task: Annotated[Spec, Kind("task"), FIXED] = Field(default_factory=_bytes_task)
+    task: Annotated[Spec, Kind("task", default="bytes"), FIXED] = DEFAULT
     """What is learned, and from which text."""
     steps: Annotated[int, Field(ge=1, le=100_000_000), FIXED] = 200
     """Optimizer steps; the budget of a candidate."""
@@ -126,9 +114,9 @@ class TrainSpec(Spec):
     """Sequences a step."""
     context: Annotated[int | None, Field(ge=1), FIXED] = None
     """Tokens a sequence; the organism's context if left out."""
-    optimizer: Annotated[Spec, Kind("optimizer")] = Field(default_factory=_adamw)
+    optimizer: Annotated[Spec, Kind("optimizer", default="adamw")] = DEFAULT
     """The rule that updates the weights."""
-    schedule: Annotated[Spec, Kind("schedule")] = Field(default_factory=_wsd)
+    schedule: Annotated[Spec, Kind("schedule", default="wsd")] = DEFAULT
     """The learning rate over time."""
     clip: Annotated[float | None, Field(gt=0), Gene(0.1, 10, "scale", optional=True)] = 1.0
     """The largest norm of the whole gradient; null for no clipping."""

@@ -9,17 +9,13 @@ from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops
-from evo.dsl.spec import Kind, Problem, Spec, shapes
+from evo.dsl.spec import DEFAULT, Kind, Problem, Spec, shapes
 
 BUILDER = "evo.blocks.attention.module:Attention"
 
 
 def _acts_on_heads(position: Spec) -> bool:
     return isinstance(position, PositionSpec) and position.acts_on == "heads"
-
-
-def _full() -> Spec:
-    return FullStencil()
 
 
 class AttentionSpec(Spec):
@@ -37,7 +33,7 @@ class AttentionSpec(Spec):
     """RMS norm of q and k per head, before the rotation (Qwen3)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
-    stencil: Annotated[Spec, Kind("stencil")] = Field(default_factory=_full)
+    stencil: Annotated[Spec, Kind("stencil", default="full")] = DEFAULT
     """Which positions a query may see."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
