@@ -25,16 +25,16 @@ def linear_flops(module: torch.nn.Module, x: torch.Tensor) -> int:
 
 def planned_linear_flops(block: BlockPlan) -> float:
     """What the plan counts for the same."""
-    linear = [weight for b in block.blocks() for weight in b.weights if weight.use == "linear"]
+    linear = [weight for b in block.blocks() for weight in b.weights if weight.is_linear]
     return matmul_flops(tuple(linear))
 
 
 @EVERY_MIXER
 def test_planned_parameters_are_built(name: str):
-    """A mixer's parameters have exactly the planned names, shapes and uses."""
-    planned = {path[1:]: (weight.shape, weight.use) for path, weight in mixer_plan(name).named_weights("")}
+    """A mixer's parameters have exactly the planned names and shapes."""
+    planned = {path[1:]: weight.shape for path, weight in mixer_plan(name).named_weights("")}
     module = mixer(name)
-    assert {path: (tuple(p.shape), getattr(p, "use", None)) for path, p in module.named_parameters()} == planned
+    assert {path: tuple(p.shape) for path, p in module.named_parameters()} == planned
     assert list(module.state_dict()) == [path for path, _ in module.named_parameters()]
     assert mixer_plan(name).parameters == sum(p.numel() for p in module.parameters())
 
@@ -59,8 +59,8 @@ def test_feed_forward_flops(data: dict):
 def test_taps_are_counted(name: str):
     """Depthwise taps cost two operations each a token, like matrices; nothing else is in the plan's matmul part."""
     for block in mixer_plan(name).blocks():
-        taps = sum(weight.count for weight in block.weights if weight.use == "taps")
-        linear = sum(weight.count for weight in block.weights if weight.use == "linear")
+        taps = sum(weight.count for weight in block.weights if weight.group == "taps")
+        linear = sum(weight.count for weight in block.weights if weight.is_linear)
         assert matmul_flops(block.weights) == 2 * (taps + linear)
 
 

@@ -13,20 +13,17 @@ from evo.compiler.check import require_valid
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl import document
-from evo.dsl.plan import Init, Weight
+from evo.dsl.plan import Init, vector
 
 ATTENTION = {"kind": "attention", "heads": 2}
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
 
 
 def test_state_dict_is_the_plan(rich: Plan):
-    """State-dict keys, order-free, are the paths of the plan's weights, with their shapes and uses."""
+    """State-dict keys, order-free, are the paths of the plan's weights, with their shapes."""
     model = build(rich, seed=0)
     assert {path: tuple(t.shape) for path, t in model.state_dict().items()} == {
         path: weight.shape for path, weight in rich.weights.items()
-    }
-    assert {path: p.use for path, p in model.named_parameters()} == {
-        path: weight.use for path, weight in rich.weights.items()
     }
     assert sum(p.numel() for p in model.parameters()) == rich.parameters
 
@@ -67,7 +64,7 @@ def test_seeds_and_paths_draw_differently(rich: Plan):
 
 def test_laws():
     """Each law draws what its docstring says."""
-    draw = {law: initial_weight("w", Weight("w", (20_000,), init), 0) for law, init in LAWS.items()}
+    draw = {law: initial_weight("w", vector("w", 20_000, init), 0) for law, init in LAWS.items()}
     assert draw["normal"].mean().abs() < 0.02
     assert draw["normal"].std() == pytest.approx(0.5, rel=0.02)
     assert (draw["constant"] == 0.25).all()

@@ -7,7 +7,8 @@ import torch
 
 from evo.compiler.build import build, initial_weights
 from evo.compiler.plan import Plan
-from evo.compiler.transplant import transplant
+from evo.compiler.transplant import _inherit, transplant
+from evo.dsl.plan import Init, Weight
 
 ATTENTION = {"kind": "attention", "heads": 2}
 CONVOLUTION = {"kind": "convolution"}
@@ -75,6 +76,38 @@ def test_what_growth_adds_learns_at_once(planned):
     gradient = model.get_parameter("stages.s.0.ffn.down").grad
     assert gradient is not None
     assert (gradient[:, 32:] != 0).all()
+
+
+def test_a_grown_stack_of_experts_learns_at_once():
+    """New hidden units of every expert keep their draws where they read, so both matrices have gradients."""
+    small, large = expert_weights(hidden=3), expert_weights(hidden=5)
+    parent = {name: torch.randn(weight.shape) for name, weight in small.items()}
+    grown = {name: _inherit(name, weight, 0, parent[name])[1] for name, weight in large.items()}
+    x_NI = torch.randn(7, 4)
+
+    def mixed(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        hidden_ENF = torch.einsum("ni,efi->enf", x_NI, weights["up"]).tanh()
+        return torch.einsum("enf,eof->no", hidden_ENF, weights["down"])
+
+    torch.testing.assert_close(mixed(grown), mixed(parent), rtol=1e-5, atol=1e-6)
+    learns = {name: tensor.requires_grad_() for name, tensor in grown.items()}
+    mixed(learns).square().sum().backward()
+    assert learns["down"].grad is not None
+    assert (learns["down"].grad[:, :, 3:] != 0).all()
+
+
+def expert_weights(hidden: int) -> dict[str, Weight]:
+    """Two experts of a feed-forward: stacks of (out, in)."""
+    axes = ("stack", "out", "in")
+    up = Weight("up", (2, hidden, 4), Init("normal", 0.5), axes, "matrix")
+    return {"up": up, "down": Weight("down", (2, 4, hidden), Init("normal", 0.5), axes, "matrix")}
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((3, 4), ("in", "out")), ((3,), ()), ((2, 3, 4), ("out", "in", "stack"))])
+def test_axes_that_do_not_fit_are_refused(shape: tuple[int, ...], axes: tuple):
+    """A linear map is (..., out, in), and every dimension has an axis."""
+    with pytest.raises(ValueError, match="w: "):
+        Weight("w", shape, Init("constant", 0.0), axes)
 
 
 def test_shrinking_keeps_the_first_entries_and_the_latest_taps(planned):

@@ -15,10 +15,8 @@ from evo.kernels.dispatch import AUTO, Problem
 
 
 def parameter(weight: Weight) -> nn.Parameter:
-    """An uninitialised parameter of the planned shape; its `use` tells optimisers what it is for."""
-    made = nn.Parameter(torch.empty(weight.shape))
-    made.use = weight.use  # pyright: ignore[reportAttributeAccessIssue]
-    return made
+    """An uninitialised parameter of the planned shape."""
+    return nn.Parameter(torch.empty(weight.shape))
 
 
 class Block(nn.Module):

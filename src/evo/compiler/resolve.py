@@ -8,7 +8,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import LearnedSpec
 from evo.compiler.plan import LayerPlan, Plan, StagePlan
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.plan import Init, Scope, Weight
+from evo.dsl.plan import Init, Scope, Weight, gains, table
 from evo.dsl.references import resolve_mixer
 
 INPUT = "embedding"
@@ -27,9 +27,7 @@ def resolve(organism: OrganismSpec) -> Plan:
         embedding=_embedding(organism, scope),
         stages=tuple(_stage(organism, index) for index in range(len(organism.stages))),
         final_norm=None if place == "post" else organism.norm.plan(scope),
-        readout=None
-        if organism.readout.tie
-        else Weight("weight", (organism.vocab, organism.width), _table(), "linear"),
+        readout=None if organism.readout.tie else _readout(organism),
         soft_cap=organism.readout.soft_cap,
     )
 
@@ -61,12 +59,13 @@ def sources(organism: OrganismSpec, index: int) -> tuple[str, ...]:
     return (before.name,)
 
 
-def _table() -> Init:
-    return Init("normal", EMBEDDING_STD)
+def _readout(organism: OrganismSpec) -> Weight:
+    shape = (organism.vocab, organism.width)
+    return Weight("weight", shape, Init("normal", EMBEDDING_STD), ("out", "in"), "readout")
 
 
 def _embedding(organism: OrganismSpec, scope: Scope) -> tuple[Weight, ...]:
-    tokens = Weight("weight", (organism.vocab, organism.width), _table(), "table")
+    tokens = table("weight", organism.vocab, organism.width, EMBEDDING_STD)
     if isinstance(organism.position, LearnedSpec):
         return (tokens, organism.position.table(scope))
     return (tokens,)
@@ -84,9 +83,7 @@ def _stage(organism: OrganismSpec, index: int) -> StagePlan:
     assert isinstance(stage, StageSpec)
     scope = stage_scope(organism, stage)
     inputs = sources(organism, index)
-    merge = None
-    if len(inputs) > 1:
-        merge = Weight("merge", (len(inputs), organism.width), Init("constant", 1.0 / len(inputs)))
+    merge = gains("merge", len(inputs), organism.width) if len(inputs) > 1 else None
     layers = tuple(_layer(organism, stage, scope, layer) for layer in range(stage.repeat))
     return StagePlan(stage.name, inputs, layers, merge)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo.compiler.build import initial_weight
 from evo.compiler.plan import Plan
-from evo.dsl.plan import Use, Weight
+from evo.dsl.plan import Weight
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ def transplant(plan: Plan, seed: int, parent: Mapping[str, Tensor]) -> tuple[dic
     """The first weights of `plan` given a parent's, by path, float32 on the CPU. Depends on nothing but its arguments.
 
     A weight whose path the parent has in the same shape is copied. In another shape of the same rank, the overlap is
-    copied. What is new in it keeps its initial draw of `seed`, but new inputs of a linear map and new (older) taps of a
-    convolution start at zero, so that growth leaves what the parent computed as it was (Chen et al. 2016, Net2Net);
-    they learn from the first step on, as what they multiply is not zero. All other weights are initial draws.
+    copied. What is new in it keeps its initial draw of `seed`, but new inputs of a linear map (of each in a stack) and
+    new (older) taps of a convolution start at zero, so that growth leaves what the parent computed as it was (Chen et
+    al. 2016, Net2Net); they learn from the first step on, as what they multiply is not zero. All other weights are
+    initial draws.
     """
     weights: dict[str, Tensor] = {}
     fates: dict[str, list[str]] = {"copied": [], "resized": [], "fresh": []}
@@ -61,17 +62,24 @@ def _inherit(path: str, weight: Weight, seed: int, old: Tensor | None) -> tuple[
     new = initial_weight(path, weight, seed)
     if old is None or old.ndim != new.ndim:
         return "fresh", new, 0
-    here, there = _overlap(weight.use, tuple(new.shape), tuple(old.shape))
-    if weight.use in ("linear", "taps"):
-        new[here[0]] = 0.0
+    here, there = _overlap(weight, tuple(old.shape))
+    new[_reach(weight, here)] = 0.0
     new[here] = old.detach().to("cpu", torch.float32)[there]
     return "resized", new, new[here].numel()
 
 
-def _overlap(use: Use, new: tuple[int, ...], old: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _overlap(weight: Weight, old: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """The part that both shapes have, in each: the first entries, but the latest taps."""
-    sizes = [min(a, b) for a, b in zip(new, old, strict=True)]
-    here, there = [slice(0, size) for size in sizes], [slice(0, size) for size in sizes]
-    if use == "taps":
-        here[-1], there[-1] = slice(new[-1] - sizes[-1], new[-1]), slice(old[-1] - sizes[-1], old[-1])
+    here: list[slice] = []
+    there: list[slice] = []
+    for axis, new_size, old_size in zip(weight.axes, weight.shape, old, strict=True):
+        size = min(new_size, old_size)
+        here.append(slice(new_size - size, new_size) if axis == "taps" else slice(0, size))
+        there.append(slice(old_size - size, old_size) if axis == "taps" else slice(0, size))
     return tuple(here), tuple(there)
+
+
+def _reach(weight: Weight, overlap: tuple[slice, ...]) -> tuple[slice, ...]:
+    """What the parent's outputs are made from: the overlap, and along it all inputs and all taps."""
+    axes = zip(weight.axes, overlap, strict=True)
+    return tuple(slice(None) if axis in ("in", "taps") else part for axis, part in axes)

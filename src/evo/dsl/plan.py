@@ -13,7 +13,13 @@ from typing import Any, Literal
 
 from evo.dsl.spec import Spec
 
-Use = Literal["linear", "table", "taps", "vector"]
+Axis = Literal["out", "in", "stack", "rows", "taps", "channel"]
+"""What one axis of a weight counts: `out` and `in` of a linear map, a `stack` of equal parts (experts, sources,
+branches), `rows` of a table that is looked up, `taps` of a convolution (the latest last), or a `channel`."""
+Group = Literal["matrix", "embedding", "readout", "taps", "vector"]
+"""What a weight is to an optimizer: a `matrix` inside the network, a table looked up by token or position
+(`embedding`), the map to the vocabulary (`readout`), `taps` of a convolution, or a `vector`: gains, biases, rates, in
+any number of dimensions."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +40,67 @@ ONES = Init("constant", 1.0)
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter tensor.
+    """One parameter tensor, with all that its readers need to know of it.
 
-    use: `linear` is (out, in) and multiplies every token; `table` is (rows, width) and is looked up; `taps` is (width,
-    taps) of a depthwise convolution; `vector` is anything small (gains, biases, rates).
+    axes: what each dimension counts; a linear map is always (..., out, in). group: what it is to an optimizer. share:
+    how much of it one token meets (top_k / experts). writes_residual: whether it is the last linear map before the
+    residual stream.
+
+    Raises:
+        ValueError: the axes do not fit the shape, or a linear map is not (..., out, in).
     """
 
     name: str
     shape: tuple[int, ...]
     init: Init
-    use: Use = "vector"
+    axes: tuple[Axis, ...]
+    group: Group = "vector"
+    share: float = 1.0
+    writes_residual: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.axes) != len(self.shape):
+            raise ValueError(f"{self.name}: {len(self.axes)} axes for {len(self.shape)} dimensions")
+        if ("in" in self.axes or "out" in self.axes) and self.axes[-2:] != ("out", "in"):
+            raise ValueError(f"{self.name}: a linear map is (..., out, in), not {self.axes}")
 
     @property
     def count(self) -> int:
         """The number of parameters."""
         return math.prod(self.shape)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear map, or a stack of them."""
+        return self.axes[-1:] == ("in",)
 
-def linear(name: str, out_features: int, in_features: int, gain: float = 1.0) -> Weight:
-    """A matrix applied to every token, drawn from N(0, gain² / in_features)."""
-    return Weight(name, (out_features, in_features), Init("normal", gain / math.sqrt(in_features)), "linear")
+
+def linear(
+    name: str, out_features: int, in_features: int, gain: float = 1.0, *, writes_residual: bool = False
+) -> Weight:
+    """A matrix (out, in) applied to every token, drawn from N(0, gain² / in_features)."""
+    init = Init("normal", gain / math.sqrt(in_features))
+    return Weight(name, (out_features, in_features), init, ("out", "in"), "matrix", writes_residual=writes_residual)
+
+
+def vector(name: str, size: int, init: Init) -> Weight:
+    """One number a channel: a gain, a bias, a rate."""
+    return Weight(name, (size,), init, ("channel",))
+
+
+def gains(name: str, count: int, width: int) -> Weight:
+    """Gains per channel of `count` summands, (count, width), that begin as their mean."""
+    return Weight(name, (count, width), Init("constant", 1.0 / count), ("stack", "channel"))
+
+
+def taps(name: str, width: int, size: int) -> Weight:
+    """The taps of a depthwise convolution, (width, size), the latest token's last, drawn from N(0, 1 / size)."""
+    return Weight(name, (width, size), Init("normal", size**-0.5), ("channel", "taps"), "taps")
+
+
+def table(name: str, rows: int, width: int, std: float) -> Weight:
+    """Vectors that are looked up, (rows, width), drawn from N(0, std²)."""
+    return Weight(name, (rows, width), Init("normal", std), ("rows", "channel"), "embedding")
 
 
 @dataclass(frozen=True)
@@ -111,8 +158,8 @@ class BlockPlan:
 
 
 def matmul_flops(weights: tuple[Weight, ...]) -> float:
-    """Two operations for every parameter that multiplies every token."""
-    return 2.0 * sum(weight.count for weight in weights if weight.use in ("linear", "taps"))
+    """Two operations for every parameter of maps and taps that a token meets."""
+    return 2.0 * sum(weight.count * weight.share for weight in weights if weight.is_linear or weight.group == "taps")
 
 
 @dataclass(frozen=True)

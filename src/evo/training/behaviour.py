@@ -133,8 +133,8 @@ class NearZero(TorchFunctionMode):
 
     def __init__(self, model: Organism) -> None:
         super().__init__()
-        writers = (".o", ".down")
-        self.watched = {id(p) for name, p in model.named_parameters() if name.endswith(writers)}
+        weights = model.plan.weights
+        self.watched = {id(p) for path, p in model.named_parameters() if weights[path].writes_residual}
         self.small, self.total = 0, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -23,8 +23,8 @@ class InputMoments(TorchFunctionMode):
 
     def __init__(self, model: Organism) -> None:
         super().__init__()
-        uses = {path: weight.use for path, weight in model.plan.weights.items()}
-        self._paths = {id(p): path for path, p in model.named_parameters() if uses[path] == "linear"}
+        weights = model.plan.weights
+        self._paths = {id(p): path for path, p in model.named_parameters() if weights[path].is_linear}
         self._sums: dict[str, Tensor] = {}
         self._rows: dict[str, int] = {}
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Kind, Problem, Spec, shapes
 
 BUILDER = "evo.blocks.attention.module:Attention"
@@ -108,13 +108,13 @@ class AttentionSpec(Spec):
             linear("q", inner, width),
             linear("k", groups * dim, width),
             linear("v", groups * dim, width),
-            linear("o", width, inner, scope.residual_gain),
+            linear("o", width, inner, scope.residual_gain, writes_residual=True),
         ]
         if self.bias:
             sizes = (("q", inner), ("k", groups * dim), ("v", groups * dim), ("o", width))
-            weights += [Weight(f"{name}_bias", (size,), ZEROS) for name, size in sizes]
+            weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
         if self.qk_norm == "rms":
-            weights += [Weight("q_norm", (dim,), ONES), Weight("k_norm", (dim,), ONES)]
+            weights += [vector("q_norm", dim, ONES), vector("k_norm", dim, ONES)]
         if self.sink_logit:
-            weights.append(Weight("sink_logit", (self.heads,), ZEROS))
+            weights.append(vector("sink_logit", self.heads, ZEROS))
         return tuple(weights)

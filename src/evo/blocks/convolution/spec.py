@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import Gene
-from evo.dsl.plan import BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops
+from evo.dsl.plan import BlockPlan, Cost, Scope, linear, matmul_flops, taps
 from evo.dsl.spec import Spec
 
 
@@ -26,8 +26,8 @@ class ConvolutionSpec(Spec):
         streams = ("x", "b", "c") if self.gate else ("x",)
         weights = (
             *(linear(name, width, width) for name in streams),
-            Weight("taps", (width, self.size), Init("normal", self.size**-0.5), "taps"),
-            linear("o", width, width, scope.residual_gain),
+            taps("taps", width, self.size),
+            linear("o", width, width, scope.residual_gain, writes_residual=True),
         )
         cost = Cost(
             flops=matmul_flops(weights),

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import Gene
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Spec
 
 Act = Literal["relu", "relu2", "gelu", "silu"]
@@ -31,9 +31,9 @@ class DenseSpec(Spec):
 
     def plan(self, scope: Scope) -> BlockPlan:
         hidden = hidden_size(scope.width, self.ratio)
-        weights = [linear("up", hidden, scope.width), linear("down", scope.width, hidden, scope.residual_gain)]
+        weights = [linear("up", hidden, scope.width), _down(scope, hidden)]
         if self.bias:
-            weights += [Weight("up_bias", (hidden,), ZEROS), Weight("down_bias", (scope.width,), ZEROS)]
+            weights += [vector("up_bias", hidden, ZEROS), vector("down_bias", scope.width, ZEROS)]
         return _plan("Dense", hidden, self.act, tuple(weights), Cost(activations=scope.width + 2 * hidden))
 
 
@@ -54,11 +54,11 @@ class GatedSpec(Spec):
         weights = [
             linear("gate", hidden, scope.width),
             linear("up", hidden, scope.width),
-            linear("down", scope.width, hidden, scope.residual_gain),
+            _down(scope, hidden),
         ]
         if self.bias:
             sizes = (("gate", hidden), ("up", hidden), ("down", scope.width))
-            weights += [Weight(f"{name}_bias", (size,), ZEROS) for name, size in sizes]
+            weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
         return _plan("Gated", hidden, self.act, tuple(weights), Cost(activations=scope.width + 4 * hidden))
 
 
@@ -69,6 +69,10 @@ class NoFeedForwardSpec(Spec):
 
     def plan(self, scope: Scope) -> BlockPlan:
         return BlockPlan("none", "")
+
+
+def _down(scope: Scope, hidden: int) -> Weight:
+    return linear("down", scope.width, hidden, scope.residual_gain, writes_residual=True)
 
 
 def _plan(name: str, hidden: int, act: str, weights: tuple[Weight, ...], cost: Cost) -> BlockPlan:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import FIXED
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, vector
 from evo.dsl.spec import Spec
 
 Place = Literal["pre", "post", "sandwich"]
@@ -27,7 +27,7 @@ class RMSNormSpec(NormSpec):
     """Added to the mean square."""
 
     def plan(self, scope: Scope) -> BlockPlan:
-        weights = (Weight("gain", (scope.width,), ONES),)
+        weights = (vector("gain", scope.width, ONES),)
         cost = Cost(flops=4.0 * scope.width, activations=scope.width)
         return BlockPlan("rms", "evo.blocks.norm.module:RMSNorm", {"eps": self.eps}, weights, cost)
 
@@ -43,8 +43,8 @@ class LayerNormSpec(NormSpec):
     """Whether a bias is learned."""
 
     def plan(self, scope: Scope) -> BlockPlan:
-        weights = [Weight("gain", (scope.width,), ONES)]
+        weights = [vector("gain", scope.width, ONES)]
         if self.bias:
-            weights.append(Weight("bias", (scope.width,), ZEROS))
+            weights.append(vector("bias", scope.width, ZEROS))
         cost = Cost(flops=7.0 * scope.width, activations=scope.width)
         return BlockPlan("layer", "evo.blocks.norm.module:LayerNorm", {"eps": self.eps}, tuple(weights), cost)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.dsl.organism import Name
-from evo.dsl.plan import BlockPlan, Cost, Init, Scope, Weight
+from evo.dsl.plan import BlockPlan, Cost, Scope, gains
 from evo.dsl.references import mixer_problems, resolve_mixer
 from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Spec
 
@@ -28,6 +28,7 @@ class ParallelSpec(Spec):
     def plan(self, scope: Scope) -> BlockPlan:
         branches = tuple((f"branch{i}", resolve_mixer(m, scope).plan(scope)) for i, m in enumerate(self.parallel))
         count = len(branches)
-        gains = Weight("gains", (count, scope.width), Init("constant", 1.0 / count))
         cost = Cost(flops=2.0 * count * scope.width, activations=count * scope.width)
-        return BlockPlan("parallel", "evo.blocks.parallel.module:Parallel", {}, (gains,), cost, branches)
+        return BlockPlan(
+            "parallel", "evo.blocks.parallel.module:Parallel", {}, (gains("gains", count, scope.width),), cost, branches
+        )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.blocks.position.scaling import ScalingSpec, plain_frequencies
 from evo.dsl.genes import Gene
-from evo.dsl.plan import BlockPlan, Init, Scope, Weight
+from evo.dsl.plan import BlockPlan, Scope, Weight, table
 from evo.dsl.spec import Kind, Problem, Spec
 
 NO_POSITION = BlockPlan("none", "evo.blocks.position.module:NoPosition")
@@ -85,7 +85,7 @@ class LearnedSpec(PositionSpec):
 
     def table(self, scope: Scope) -> Weight:
         """The vectors, (context, width)."""
-        return Weight("position", (scope.context, scope.width), Init("normal", 0.02), "table")
+        return table("position", scope.context, scope.width, 0.02)
 
 
 class NoPositionSpec(PositionSpec):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.dsl.genes import Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Kind, Problem, Spec
 
 BUILDER = "evo.blocks.recurrence.module:Recurrence"
@@ -120,32 +120,31 @@ class RecurrenceSpec(Spec):
     def _weights(self, scope: Scope, key_dim: int, value_dim: int) -> tuple[Weight, ...]:
         width, keys, values = scope.width, self.heads * key_dim, self.heads * value_dim
         weights = [linear("q", keys, width), linear("k", keys, width), linear("v", values, width)]
-        weights.append(linear("o", width, values, scope.residual_gain))
+        weights.append(linear("o", width, values, scope.residual_gain, writes_residual=True))
         if self.conv:
-            taps = Init("normal", self.conv**-0.5)
             sizes = (("q", keys), ("k", keys), ("v", values))
-            weights += [Weight(f"{name}_taps", (size, self.conv), taps, "taps") for name, size in sizes]
+            weights += [taps(f"{name}_taps", size, self.conv) for name, size in sizes]
         if self.gate != "none":
             weights.append(linear("gate", values, width))
         if self.update == "delta":
             weights.append(linear("beta", self.heads, width))
         if self.normalizer == "rms":
-            weights.append(Weight("out_norm", (value_dim,), ONES))
+            weights.append(vector("out_norm", value_dim, ONES))
         if self.bonus:
-            weights.append(Weight("bonus", (self.heads, key_dim), Init("normal", 0.5)))
+            weights.append(Weight("bonus", (self.heads, key_dim), Init("normal", 0.5), ("channel", "channel")))
         return (*weights, *self._decay_weights(width, keys))
 
     def _decay_weights(self, width: int, keys: int) -> tuple[Weight, ...]:
         if self.decay == "token":
             return (
                 linear("decay", self.heads, width),
-                Weight("decay_bias", (self.heads,), Init("timestep", 1e-3, 1e-1)),
-                Weight("decay_rate", (self.heads,), Init("uniform", 0.0, math.log(16.0))),
+                vector("decay_bias", self.heads, Init("timestep", 1e-3, 1e-1)),
+                vector("decay_rate", self.heads, Init("uniform", 0.0, math.log(16.0))),
             )
         if self.decay == "channel":
             return (
                 linear("decay_down", GATE_RANK, width),
                 linear("decay_up", keys, GATE_RANK),
-                Weight("decay_bias", (keys,), ZEROS),
+                vector("decay_bias", keys, ZEROS),
             )
         return ()
