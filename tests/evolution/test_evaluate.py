@@ -54,7 +54,7 @@ def test_a_leaking_candidate_has_no_score() -> None:
 
 def test_divergence_has_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that overflow, and a score that is no number, are cause diverged."""
-    monkeypatch.setattr("evo.training.loop.lr_scale", lambda *args: 1e30)
+    monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.scale", lambda *args: 1e30)
     assert searches.quick_evaluate(task()).cause == "diverged"
     monkeypatch.undo()
     monkeypatch.setattr(module, "bits_per_byte", lambda *args, **options: math.inf)

@@ -16,7 +16,9 @@ import searches
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
-from evo.dsl.evolve import FitnessSpec, ReheatingCooling
+from evo.dsl.coolings import ReheatingCooling
+from evo.dsl.evolve import FitnessSpec
+from evo.dsl.schedules import WsdSchedule
 from evo.evolution import run
 from evo.evolution.evaluate import Evaluation, Task
 from evo.evolution.journal import Journal
@@ -177,14 +179,9 @@ def test_no_seed_is_a_diagnostic(tmp_path: Path, cause: str) -> None:
 
 def diverging(task: Task) -> Evaluation:
     """A training whose loss breaks at once."""
-    from evo.training import loop
-
-    plain = loop.lr_scale
-    loop.lr_scale = lambda *args: float("inf")  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WsdSchedule, "scale", lambda *args: float("inf"))
         return searches.quick_evaluate(task)
-    finally:
-        loop.lr_scale = plain
 
 
 def test_seeds_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:

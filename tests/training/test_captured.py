@@ -11,7 +11,6 @@ from evo.training.behaviour import behaviour
 from evo.training.captured import DeviceStep
 from evo.training.checkpoint import restore_optimizer
 from evo.training.loop import DivergedError, Trainer
-from evo.training.schedules import lr_scale
 
 OPTIMIZERS = ("adamw", "muon", "lion")
 STEPS = 20
@@ -32,7 +31,7 @@ def trainer(mode: str = "auto", device: str = "cpu", mix: Any = None, stage: Any
 
 def device_step(plain: Trainer, block: int = 16) -> DeviceStep:
     """The steps of a trainer as one device body."""
-    scale = lambda step: lr_scale(plain.spec.schedule, step, plain.steps)  # noqa: E731
+    scale = lambda step: plain.spec.schedule.scale(step, plain.steps)  # noqa: E731
     return DeviceStep(plain.model, plain.corpus, plain.spec, plain.context, plain.optimizer, scale, plain.offset, block)
 
 

@@ -6,7 +6,7 @@
 | `store.py` | the data of an archive: one elite a cell, statistics, plain-data round trip |
 | `rules.py` | who may enter an occupied cell: the better one, or by annealing a worse one |
 | `cvt.py` | the archive: nearest centroid, batches, ties, placements |
-| `annealing.py` | temperature schedules, acceptance probability, mutation scale |
+| `annealing.py` | acceptance probability and mutation scale at a temperature |
 | `snapshot/` | the change of weights, small; the only part that imports torch |
 
 May import: evo.base, evo.dsl, evo.kernels, numpy, scipy; torch and safetensors inside `snapshot/` only.

@@ -201,9 +201,11 @@ def _train_problems(document: Document) -> Iterator[Problem]:
     if train.task.kind == "bytes" and organism.vocab < 256:
         message = f"bytes need a vocabulary of 256, this organism has {organism.vocab}"
         yield Problem("EVO341", ("organism", "vocab"), message)
-    schedule = train.schedule
-    if getattr(schedule, "warmup", 0.0) + getattr(schedule, "decay", 0.0) > 1:
-        yield Problem("EVO342", ("train", "schedule"), "warmup and decay together exceed the whole of training")
+    scope = organism_scope(organism)
+    for key, shape in shapes(type(train)).items():
+        if shape.kind:
+            found = getattr(train, shape.name).problems(scope)
+            yield from (replace(problem, path=("train", key, *problem.path)) for problem in found)
     if train.task.kind == "bytes":
         yield from _leaks(document)
 

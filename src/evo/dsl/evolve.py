@@ -1,57 +1,13 @@
 """How a search runs. Every setting has an option of the same name on `evo evolve`, which wins."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
+from evo.dsl.coolings import CoolingSpec
 from evo.dsl.spec import DEFAULT, Kind, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Temperature = Annotated[float, Field(gt=0, le=100)]
-
-
-class LinearCooling(Spec):
-    """T = start (1 - generation / generations)."""
-
-    kind: ClassVar[str | None] = "linear"
-
-    start: Temperature = 0.05
-    """The temperature of generation 0, in units of fitness."""
-
-
-class GeometricCooling(Spec):
-    """T = start * ratio^(generation / generations)."""
-
-    kind: ClassVar[str | None] = "geometric"
-
-    start: Temperature = 0.05
-    """The temperature of generation 0, in units of fitness."""
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """The last temperature as a share of the first."""
-
-
-class CosineCooling(Spec):
-    """Half a cosine from start to zero."""
-
-    kind: ClassVar[str | None] = "cosine"
-
-    start: Temperature = 0.05
-    """The temperature of generation 0, in units of fitness."""
-
-
-class ReheatingCooling(Spec):
-    """Geometric cooling that heats up again when the best has not improved for a while."""
-
-    kind: ClassVar[str | None] = "reheating"
-
-    start: Temperature = 0.05
-    """The temperature of generation 0, in units of fitness."""
-    cooling: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The factor by which each generation cools."""
-    patience: Annotated[int, Field(ge=1)] = 3
-    """Generations without improvement before reheating."""
-    reheat: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The temperature after reheating, as a share of start."""
 
 
 class FitnessSpec(Spec):
@@ -84,7 +40,7 @@ class EvolveSpec(Spec):
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative loss of bits per byte that a snapshot may cost, measured after restoring."""
-    cooling: Annotated[Spec, Kind("cooling", default="linear")] = DEFAULT
+    cooling: Annotated[CoolingSpec, Kind("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""

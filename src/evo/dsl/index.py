@@ -55,15 +55,15 @@ KINDS: dict[str, dict[str, str]] = {
         "muon": "evo.dsl.train:MuonSpec",
     },
     "schedule": {
-        "constant": "evo.dsl.train:ConstantSchedule",
-        "cosine": "evo.dsl.train:CosineSchedule",
-        "wsd": "evo.dsl.train:WsdSchedule",
+        "constant": "evo.dsl.schedules:ConstantSchedule",
+        "cosine": "evo.dsl.schedules:CosineSchedule",
+        "wsd": "evo.dsl.schedules:WsdSchedule",
     },
     "cooling": {
-        "cosine": "evo.dsl.evolve:CosineCooling",
-        "geometric": "evo.dsl.evolve:GeometricCooling",
-        "linear": "evo.dsl.evolve:LinearCooling",
-        "reheating": "evo.dsl.evolve:ReheatingCooling",
+        "cosine": "evo.dsl.coolings:CosineCooling",
+        "geometric": "evo.dsl.coolings:GeometricCooling",
+        "linear": "evo.dsl.coolings:LinearCooling",
+        "reheating": "evo.dsl.coolings:ReheatingCooling",
     },
 }
 

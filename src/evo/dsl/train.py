@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
+from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, Kind, Spec
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -72,37 +72,6 @@ class LionSpec(Spec):
     """Decoupled decay of matrices."""
 
 
-class WsdSchedule(Spec):
-    """Warm-up, a long stable part, and a linear decay to zero."""
-
-    kind: ClassVar[str | None] = "wsd"
-
-    warmup: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
-    """Share of the steps that the rate takes to rise."""
-    decay: Annotated[Fraction, Gene(0.1, 0.9, "linear")] = 0.4
-    """Share of the steps, at the end, that the rate takes to fall."""
-
-
-class CosineSchedule(Spec):
-    """Warm-up and half a cosine."""
-
-    kind: ClassVar[str | None] = "cosine"
-
-    warmup: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
-    """Share of the steps that the rate takes to rise."""
-    floor: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
-    """The rate at the end, as a share of the peak."""
-
-
-class ConstantSchedule(Spec):
-    """Warm-up and then the peak rate."""
-
-    kind: ClassVar[str | None] = "constant"
-
-    warmup: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
-    """Share of the steps that the rate takes to rise."""
-
-
 class TrainSpec(Spec):
     """One training run: what on, how long, by which rule."""
 
@@ -116,7 +85,7 @@ class TrainSpec(Spec):
     """Tokens a sequence; the organism's context if left out."""
     optimizer: Annotated[Spec, Kind("optimizer", default="adamw")] = DEFAULT
     """The rule that updates the weights."""
-    schedule: Annotated[Spec, Kind("schedule", default="wsd")] = DEFAULT
+    schedule: Annotated[ScheduleSpec, Kind("schedule", default="wsd")] = DEFAULT
     """The learning rate over time."""
     clip: Annotated[float | None, Field(gt=0), Gene(0.1, 10, "scale", optional=True)] = 1.0
     """The largest norm of the whole gradient; null for no clipping."""

@@ -18,7 +18,6 @@ from evo.dsl.patch import Patch, apply, diff
 from evo.dsl.spec import Problem
 from evo.dsl.train import TrainSpec
 from evo.evolution.operators import OPERATORS, Origins, Proposal
-from evo.training.schedules import lr_scale
 
 TRIES = 400
 SCHEDULE_SAMPLES = 512
@@ -94,7 +93,7 @@ def trains_otherwise(one: TrainSpec, two: TrainSpec) -> bool:
     """Whether two settings differ in effect: a schedule moved by less than a step scales no learning rate."""
     same = one.model_copy(update={"schedule": two.schedule}) == two
     steps = np.linspace(0, one.steps - 1, min(one.steps, SCHEDULE_SAMPLES)).astype(int).tolist()
-    return not same or any(lr_scale(one.schedule, s, one.steps) != lr_scale(two.schedule, s, two.steps) for s in steps)
+    return not same or any(one.schedule.scale(s, one.steps) != two.schedule.scale(s, two.steps) for s in steps)
 
 
 def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator) -> Child | None:

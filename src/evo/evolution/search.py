@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from evo.archive.annealing import SCHEDULES, Schedule, mutation_scale
+from evo.archive.annealing import mutation_scale
 from evo.archive.centroids import centroids
 from evo.archive.cvt import CVTArchive, Placement
 from evo.archive.rules import ELITIST, Annealed
@@ -21,7 +21,6 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import parse
-from evo.dsl.spec import shapes
 from evo.engines.jobs import Engine, Job
 from evo.evolution.breed import Breeder
 from evo.evolution.evaluate import FUNCTION, Evaluation, Task, outcome_of, pack_weights
@@ -45,7 +44,6 @@ class Search:
         self.lineage = Lineage(journal, self.evolve.inherit)
         cells = self._centroids()
         self.working, self.result = CVTArchive(cells), CVTArchive(cells)
-        self.schedule = schedule_of(self.evolve.cooling, self.evolve.generations)
         self.improved: list[bool] = []
         self.known: set[str] = set()
         self.reference = Reference(UNIFORM_BITS, 1.0)
@@ -76,7 +74,7 @@ class Search:
 
     def _temperature(self, generation: int) -> float:
         """Of the seeds and of the first children: the start."""
-        return self.schedule.temperature(max(0, generation - 1), self.improved)
+        return self.evolve.cooling.temperature(max(0, generation - 1), self.evolve.generations, self.improved)
 
     def _ask(self, generation: int) -> list[Candidate]:
         candidates = self._seeds() if generation == 0 else self._children(generation)
@@ -89,7 +87,7 @@ class Search:
         return [Candidate(candidate_id(0, slot), 0, slot, hash, text) for slot, (hash, text) in items]
 
     def _children(self, generation: int) -> list[Candidate]:
-        scale = mutation_scale(self._temperature(generation), self.schedule.start)
+        scale = mutation_scale(self._temperature(generation), self._temperature(0))
         costliest = max(plan_of(text).flops_per_token for text in self.settings.seeds)
         breeder = Breeder(self.evolve, self.working, self.journal.candidate, costliest * self.evolve.growth)
         return breeder.generation(generation, self.known, scale)
@@ -199,9 +197,3 @@ class Search:
 def plan_of(document: str) -> Plan:
     """The plan of a canonical document."""
     return resolve(parse(document).document.organism)
-
-
-def schedule_of(cooling: Any, generations: int) -> Schedule:
-    """The archive's schedule for a cooling spec: the fields carry the same names."""
-    fields = {shape.name: getattr(cooling, shape.name) for shape in shapes(type(cooling)).values()}
-    return SCHEDULES[cooling.kind](generations=generations, **fields)

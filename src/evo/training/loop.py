@@ -17,7 +17,6 @@ from evo.dsl.train import TrainSpec
 from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
 from evo.training.optimizers import make_optimizer, set_lr_scale
-from evo.training.schedules import lr_scale
 
 GUARD_EVERY = 16
 """Steps between two looks at the loss on an accelerator, where looking waits for the device."""
@@ -103,7 +102,7 @@ class Trainer:
         schedule, steps = self.spec.schedule, self.steps
         self.captured, self.step_reason = captured_step(
             self.model, self.corpus, self.spec, self.context, self.optimizer,
-            lambda step: lr_scale(schedule, min(step, steps - 1), steps), self.offset, GUARD_EVERY,
+            lambda step: schedule.scale(min(step, steps - 1), steps), self.offset, GUARD_EVERY,
         )  # fmt: skip
         self._is_refused = self.captured is None
         if self._is_refused and self.mode == "captured":
@@ -159,7 +158,7 @@ class Trainer:
         return loss
 
     def _eager_step(self) -> torch.Tensor:
-        set_lr_scale(self.optimizer, lr_scale(self.spec.schedule, self.step, self.steps))
+        set_lr_scale(self.optimizer, self.spec.schedule.scale(self.step, self.steps))
         loss = self.loss(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,90 @@
+"""The learning rate over a run: what each kind of schedule is called, what it reads, and what it means.
+
+A scale is a pure function of the step, so that a resumed run continues exactly. Neither the first nor the last step is
+wasted on a scale of zero.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.dsl.genes import Gene
+from evo.dsl.spec import Problem, Spec
+
+if TYPE_CHECKING:
+    from evo.dsl.plan import Scope
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ScheduleSpec(Spec):
+    """A learning rate over time."""
+
+    @abstractmethod
+    def scale(self, step: int, steps: int) -> float:
+        """The share in (0, 1] of the peak learning rate at `step`, 0 <= step < steps; later steps count as the last."""
+
+
+class WarmedUpSchedule(ScheduleSpec):
+    """A schedule that begins with a linear warm-up; its kinds say what follows."""
+
+    warmup: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
+    """Share of the steps that the rate takes to rise."""
+
+    def scale(self, step: int, steps: int) -> float:
+        """See `ScheduleSpec.scale`."""
+        step, warmup_steps = min(step, steps - 1), math.ceil(self.warmup * steps)
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return self.after_warmup(step, steps, warmup_steps)
+
+    @abstractmethod
+    def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
+        """The share of the peak at a step that is not part of the warm-up."""
+
+
+class WsdSchedule(WarmedUpSchedule):
+    """Warm-up, a long stable part, and a linear decay to zero."""
+
+    kind: ClassVar[str | None] = "wsd"
+
+    decay: Annotated[Fraction, Gene(0.1, 0.9, "linear")] = 0.4
+    """Share of the steps, at the end, that the rate takes to fall."""
+
+    def problems(self, scope: "Scope") -> Iterator[Problem]:
+        """Parts that are longer together than the whole."""
+        del scope
+        if self.warmup + self.decay > 1:
+            yield Problem("EVO342", (), "warmup and decay together exceed the whole of training")
+
+    def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
+        """Stay, then decay linearly (MiniCPM, arXiv 2404.06395; linear as in Hägele et al., arXiv 2405.18392)."""
+        decay_steps = min(math.ceil(self.decay * steps), steps - warmup_steps)
+        return min(1.0, (steps - step) / (decay_steps + 1))
+
+
+class CosineSchedule(WarmedUpSchedule):
+    """Warm-up and half a cosine."""
+
+    kind: ClassVar[str | None] = "cosine"
+
+    floor: Annotated[Fraction, Gene(0.0, 0.3, "linear")] = 0.1
+    """The rate at the end, as a share of the peak."""
+
+    def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
+        """From 1 towards `floor`, which it would reach one step after the last (SGDR, arXiv 1608.03983)."""
+        progress = (step - warmup_steps) / (steps - warmup_steps)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class ConstantSchedule(WarmedUpSchedule):
+    """Warm-up and then the peak rate."""
+
+    kind: ClassVar[str | None] = "constant"
+
+    def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
+        """The peak."""
+        return 1.0
