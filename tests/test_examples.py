@@ -10,8 +10,8 @@ import pytest
 from evo.compiler.build import build
 from evo.compiler.check import check
 from evo.compiler.resolve import resolve
-from evo.data.corpus import load_corpus
 from evo.dsl.document import load
+from evo.tasks.base import open_task
 from evo.training.causality import find_leak
 from evo.training.loop import Trainer
 
@@ -27,6 +27,6 @@ def test_example_trains(path: Path) -> None:
     model = build(resolve(document.organism), document.train.seed)
     assert find_leak(model) is None
     small = document.train.model_copy(update={"batch": 1, "context": min(32, document.organism.context)})
-    trainer = Trainer(model, load_corpus("shakespeare"), small, steps=2)
+    trainer = Trainer(model, open_task(small.task, path.parent), small, steps=2)
     loss = trainer.run()
     assert 4.0 < loss / math.log(2) < 9.0

@@ -32,6 +32,10 @@ TORCH_FREE = (
     "evolution/sample.py",
     "evolution/sites.py",
     "report/__init__.py",
+    "tasks/__init__.py",
+    "tasks/base.py",
+    "tasks/*/__init__.py",
+    "tasks/*/spec.py",
     "training/__init__.py",
     "cli/*.py",
 )

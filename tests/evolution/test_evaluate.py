@@ -13,13 +13,15 @@ import searches
 import torch
 from parents import ATTENTION, document, stage
 
+from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import initial_weights
 from evo.compiler.resolve import resolve
-from evo.data.corpus import CorpusError, split_corpus
+from evo.data.corpus import split_corpus
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
 from evo.evolution import evaluate as module
 from evo.evolution.evaluate import Evaluation, Task, input_moments, pack_weights
+from evo.tasks.bytes.task import BytesTask
 
 
 def task(mix: Any = None, **train: Any) -> Task:
@@ -57,7 +59,7 @@ def test_divergence_has_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.scale", lambda *args: 1e30)
     assert searches.quick_evaluate(task()).cause == "diverged"
     monkeypatch.undo()
-    monkeypatch.setattr(module, "bits_per_byte", lambda *args, **options: math.inf)
+    monkeypatch.setattr(module, "held_out_scores", lambda *args, **options: {"bits_per_byte": math.inf})
     assert searches.quick_evaluate(task()).cause == "diverged"
 
 
@@ -86,7 +88,8 @@ def test_snapshots_are_not_shaped_by_held_out_text() -> None:
     text = np.random.Generator(np.random.Philox(0)).integers(0, 256, 8_000, dtype=np.uint8)
     one = split_corpus("one", text.tobytes())
     two = replace(one, held_out=one.held_out[::-1])
-    first, second = (input_moments(model, corpus, made.organism.context) for corpus in (one, two))
+    tasks = BytesTask(lambda: one), BytesTask(lambda: two)
+    first, second = (input_moments(model, learned, made.organism.context) for learned in tasks)
     assert first.keys() == second.keys()
     assert first
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -97,7 +100,7 @@ def test_own_texts_are_found(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_bytes(b"some words to learn. " * 600)
     made = task(task={"kind": "bytes", "corpus": "own.txt"})
     assert searches.quick_evaluate(replace(made, root=str(tmp_path))).cause == ""
-    with pytest.raises(CorpusError, match=r"^no corpus 'own\.txt'$"):
+    with pytest.raises(DiagnosticError, match=r"EVO500 no corpus 'own\.txt'"):
         searches.quick_evaluate(replace(made, root=str(tmp_path / "elsewhere")))
 
 

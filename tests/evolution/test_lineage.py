@@ -16,7 +16,6 @@ from evo.base.diagnostics import DiagnosticError
 from evo.base.streams import Stream
 from evo.compiler.build import build
 from evo.compiler.resolve import resolve
-from evo.data.corpus import load_corpus
 from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, parse
 from evo.evolution import lineage as module
@@ -25,7 +24,8 @@ from evo.evolution.evaluate import Evaluation, Task, pack_weights
 from evo.evolution.journal import Candidate, Journal
 from evo.evolution.lineage import Lineage
 from evo.evolution.mutate import mutate
-from evo.training.score import bits_per_byte
+from evo.tasks.base import open_task
+from evo.training.score import held_out_scores
 
 
 @pytest.fixture
@@ -66,7 +66,8 @@ def evaluated(journal: Journal, candidate: Candidate, lineage: Lineage) -> Evalu
 def score(made: Document, weights: dict[str, torch.Tensor], tokens: int) -> float:
     """Held-out bits per byte of a model with these weights."""
     model = build(resolve(made.organism), 0, weights=weights)
-    return bits_per_byte(model, load_corpus("shakespeare"), made.organism.context, tokens=tokens)
+    task = open_task(made.train.task, Path())
+    return held_out_scores(model, task, made.organism.context, tokens=tokens)["bits_per_byte"]
 
 
 def test_restored_weights_score_what_was_measured(journal: Journal) -> None:

@@ -22,6 +22,7 @@ from evo.dsl.canonical import content_hash, to_data, to_yaml
 from evo.dsl.document import Document, from_data, load, parse
 from evo.dsl.patch import apply, diff
 from evo.evolution.mutate import Child, NoChildError, differs, mutants, mutate, trains_otherwise
+from evo.tasks.bytes.task import BytesTask
 from evo.training.loop import DivergedError, Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def fingerprint(made: Document) -> tuple[bytes, bytes]:
     with torch.no_grad():
         logits = model(torch.arange(60, 76)[None]).numpy().tobytes()
     try:
-        Trainer(model, TEXT, made.train).run()
+        Trainer(model, BytesTask(lambda: TEXT), made.train).run()
     except DivergedError as error:
         return logits, str(error).encode()
     return logits, b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONTEXT, MIXERS, model, perturbed, text
+from tiny_models import CONTEXT, MIXERS, model, perturbed, task, text
 
 from evo.compiler.organism import Organism
 from evo.training.behaviour import (
@@ -21,14 +21,14 @@ from evo.training.behaviour import (
 
 def measured(organism: Organism, seed: int = 0) -> Measures:
     """The measures on the test text."""
-    return behaviour(organism, text(), CONTEXT, seed).measures
+    return behaviour(organism, task(), CONTEXT, seed).measures
 
 
 @pytest.mark.parametrize("ffn", [{"kind": "gated"}, {"kind": "none"}])
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_every_mixer_has_measures_in_the_unit_interval(mixer: str, ffn: dict[str, Any]) -> None:
     """Each measure of each kind of mixer, with and without a feed-forward, is a number in [0, 1]."""
-    seen = behaviour(perturbed(model(MIXERS[mixer], stage={"ffn": ffn})), text(), CONTEXT, 0)
+    seen = behaviour(perturbed(model(MIXERS[mixer], stage={"ffn": ffn})), task(), CONTEXT, 0)
     assert len(seen.measures.vector()) == len(MEASURES) == 5
     assert all(0.0 <= value <= 1.0 for value in seen.measures.vector())
     assert 0.0 < seen.gradient_relevance <= 1.0
@@ -38,7 +38,7 @@ def test_every_mixer_has_measures_in_the_unit_interval(mixer: str, ffn: dict[str
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_the_shortest_windows_have_measures(context: int) -> None:
     """A window of one token has no past: span and locality are 0, and nothing fails."""
-    measures = behaviour(model(context=context), text(), context, 0).measures
+    measures = behaviour(model(context=context), task(), context, 0).measures
     assert all(0.0 <= value <= 1.0 for value in measures.vector())
     assert (measures.attention_span == 0.0) == (context == 1)
 
@@ -50,7 +50,7 @@ def test_broken_models_have_measures(weight: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(weight)
-    seen = behaviour(network, text(), CONTEXT, 0)
+    seen = behaviour(network, task(), CONTEXT, 0)
     assert all(0.0 <= value <= 1.0 for value in (*seen.measures.vector(), seen.gradient_relevance))
 
 
@@ -58,7 +58,7 @@ def test_measures_are_the_same_each_time() -> None:
     """Probing twice gives equal numbers, leaves no gradient behind, and leaves torch's generator alone."""
     network = perturbed(model())
     state = torch.get_rng_state()
-    assert behaviour(network, text(), CONTEXT, 3) == behaviour(network, text(), CONTEXT, 3)
+    assert behaviour(network, task(), CONTEXT, 3) == behaviour(network, task(), CONTEXT, 3)
     assert measured(network, 3) != measured(network, 4)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import MIXERS, document, model, text
+from tiny_models import MIXERS, document, model, task, text
 
 from evo.data.batches import training_batch
 from evo.training.behaviour import behaviour
@@ -26,13 +26,15 @@ def trainer(mode: str = "auto", device: str = "cpu", mix: Any = None, stage: Any
     """A trainer of a fresh tiny model for twenty steps."""
     made = document(mix, train={"steps": STEPS, **train}, stage=stage)
     network = model(mix, train={"steps": STEPS, **train}, stage=stage).to(device)
-    return Trainer(network, text(), made.train, mode=mode)
+    return Trainer(network, task(), made.train, mode=mode)
 
 
 def device_step(plain: Trainer, block: int = 16) -> DeviceStep:
     """The steps of a trainer as one device body."""
     scale = lambda step: plain.spec.schedule.scale(step, plain.steps)  # noqa: E731
-    return DeviceStep(plain.model, plain.corpus, plain.spec, plain.context, plain.optimizer, scale, plain.offset, block)
+    source = plain.task.on_device(plain.device)
+    assert source is not None
+    return DeviceStep(plain.model, source, plain.spec, plain.context, plain.optimizer, scale, plain.offset, block)
 
 
 @pytest.mark.gpu
@@ -45,10 +47,10 @@ def test_the_same_seed_gives_the_same_bytes(mix: Any) -> None:
     runs = []
     for _ in range(2):
         network = model(mix, train={"steps": STEPS}, **long).cuda()
-        run = Trainer(network, text(), made.train)
+        run = Trainer(network, task(), made.train)
         run.run()
         assert run.step_mode == "captured"
-        runs.append((weights(run), behaviour(network, text(), 640, 0)))
+        runs.append((weights(run), behaviour(network, task(), 640, 0)))
     assert all(torch.equal(one, two) for one, two in zip(*(found.values() for found, _ in runs), strict=True))
     assert runs[0][1] == runs[1][1]
 
@@ -78,7 +80,7 @@ def test_the_text_is_gathered_on_the_device() -> None:
     step = device_step(plain, block=4)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     loss = plain.model.loss
-    plain.model.loss = lambda inputs, targets: (seen.append((inputs, targets)), loss(inputs, targets))[1]  # type: ignore[method-assign]
+    plain.model.loss = lambda *batch: (seen.append(batch[:2]), loss(*batch))[1]  # type: ignore[method-assign]
     for index in (0, 1, 2, 3, 4, 9, 2):
         step.take(index)
         inputs, targets = training_batch(text(), 5 + index, plain.spec.batch, plain.context, plain.stream)
@@ -177,9 +179,9 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_so() -> None:
     plain, watched = trainer("eager", "cuda"), trainer("auto", "cuda")
     loss = watched.model.loss
 
-    def looking(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        assert float(inputs.sum()) > 0
-        return loss(inputs, targets)
+    def looking(*batch: Any) -> torch.Tensor:
+        assert float(batch[0].sum()) > 0
+        return loss(*batch)
 
     watched.model.loss = looking  # type: ignore[method-assign]
     plain.run()

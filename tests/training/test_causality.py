@@ -122,7 +122,7 @@ def test_a_document_that_leaks_is_not_trained(tmp_path: Any, monkeypatch: pytest
     from evo.training.causality import Leak
     from evo.training.run import TrainingRun
 
-    monkeypatch.setattr("evo.training.run.find_leak", lambda model: Leak(3, 1.0, 1.0))
+    monkeypatch.setattr("evo.training.setup.find_leak", lambda model: Leak(3, 1.0, 1.0))
     with pytest.raises(DiagnosticError, match="EVO520 this organism leaks: outputs before token 3"):
         TrainingRun.open(document(), tmp_path, tmp_path / "out", "cpu")
     assert not (tmp_path / "out").exists()

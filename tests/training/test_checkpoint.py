@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import document, model, text
+from tiny_models import document, model, task, text
 
 from evo.base.diagnostics import DiagnosticError
 from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -17,7 +17,7 @@ from evo.training.loop import Trainer
 def saved(path: Path, kind: str = "muon") -> tuple[Path, Checkpoint]:
     """A checkpoint of a trained model, as a file and in memory."""
     made = document(train={"optimizer": {"kind": kind}})
-    trainer = Trainer(model(), text(), made.train)
+    trainer = Trainer(model(), task(), made.train)
     trainer.run(2)
     weights = {path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
     checkpoint = Checkpoint(made, weights, 2, 4, text().digest, trainer.optimizer.state_dict(), "here")

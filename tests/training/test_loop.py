@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import document, model, text
+from tiny_models import document, model, task
 from torch import nn
 
 from evo.dsl.canonical import to_data
@@ -17,7 +17,7 @@ OPTIMIZERS = ("adamw", "muon", "lion")
 def trained(train: dict[str, Any] | None = None, steps: int | None = None, **settings: Any) -> dict[str, torch.Tensor]:
     """The weights after training a fresh tiny model."""
     made = document(train=train)
-    trainer = Trainer(model(train=train, seed=made.train.seed), text(), made.train, steps=steps, **settings)
+    trainer = Trainer(model(train=train, seed=made.train.seed), task(), made.train, steps=steps, **settings)
     trainer.run()
     return {path: parameter.detach().clone() for path, parameter in trainer.model.named_parameters()}
 
@@ -47,7 +47,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 def test_stopping_on_the_way_changes_nothing() -> None:
     """A run in three parts ends at the weights of one in a single part."""
     made = document()
-    trainer = Trainer(model(), text(), made.train)
+    trainer = Trainer(model(), task(), made.train)
     for until in (1, 3, 9):
         trainer.run(until)
     assert trainer.step == made.train.steps
@@ -58,7 +58,7 @@ def test_it_learns() -> None:
     """Sixty steps bring the loss on a text with little surprise well below that of a uniform guess."""
     made = document(train={"steps": 60, "batch": 4, "optimizer": {"kind": "adamw", "lr": 1e-2}})
     seen: list[Progress] = []
-    loss = Trainer(model(), text(), made.train).run(on_step=seen.append)
+    loss = Trainer(model(), task(), made.train).run(on_step=seen.append)
     assert loss < 0.7 * seen[0].loss
     assert [progress.step for progress in seen] == list(range(1, 61))
     assert seen[-1].tokens == 60 * 4 * made.organism.context
@@ -69,8 +69,8 @@ def test_offset_moves_the_text_only() -> None:
     """A child of offset n reads at step i what its ancestry would have read at step n + i."""
     made = document()
     network = model()
-    plain = Trainer(network, text(), made.train)
-    later = Trainer(network, text(), made.train, offset=2)
+    plain = Trainer(network, task(), made.train)
+    later = Trainer(network, task(), made.train, offset=2)
     assert plain.loss(2).item() == later.loss(0).item()
     assert plain.loss(0).item() != later.loss(0).item()
 
@@ -81,12 +81,12 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
     with torch.no_grad():
         network.get_parameter("embedding.weight").fill_(float("nan"))
     with pytest.raises(DivergedError, match="the loss became nan at step 1 of 4"):
-        Trainer(network, text(), document().train).run()
+        Trainer(network, task(), document().train).run()
 
 
 def test_weights_that_are_no_numbers_stop_the_run() -> None:
     """A last step that breaks the weights raises, though every loss was finite."""
-    trainer = Trainer(model(), text(), document().train)
+    trainer = Trainer(model(), task(), document().train)
     trainer.run(3)
     break_weights(trainer)
     with pytest.raises(DivergedError, match="no finite number after step 4 of 4"):
@@ -108,7 +108,7 @@ def break_weights(trainer: Trainer) -> None:
 def test_the_budget_of_time_stops_the_run() -> None:
     """A run past its seconds raises, with a message that does not tell how fast the machine was."""
     with pytest.raises(BudgetError, match=r"^training took more than 0 s$"):
-        Trainer(model(), text(), document().train).run(max_seconds=0.0)
+        Trainer(model(), task(), document().train).run(max_seconds=0.0)
 
 
 def test_clipping_bounds_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_clipping_bounds_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     norms: dict[float | None, float] = {}
     for clip in (0.01, None):
         made = document(train={"clip": clip})
-        trainer = Trainer(model(), text(), made.train)
+        trainer = Trainer(model(), task(), made.train)
         trainer.run(1)
         norms[clip] = float(nn.utils.get_total_norm([p.grad for p in trainer.model.parameters() if p.grad is not None]))
     assert norms[0.01] == pytest.approx(0.01, rel=1e-3)

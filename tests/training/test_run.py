@@ -61,7 +61,7 @@ def test_resuming_equals_not_stopping(tmp_path: Path, kind: str) -> None:
         assert {k: v.numpy().tobytes() for k, v in one.weights.items()} == {
             k: v.numpy().tobytes() for k, v in two.weights.items()
         }
-        assert resumed.bits_per_byte == result.bits_per_byte
+        assert resumed.scores == result.scores
         assert resumed.train_loss == result.train_loss
     assert whole == finished(tmp_path / "whole", made, resume=True)[0]
 
@@ -139,7 +139,7 @@ def test_divergence_keeps_the_last_checkpoint(tmp_path: Path) -> None:
 
 def test_a_score_that_is_no_number_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training that ends without a score is EVO521 rather than `nan bits per byte`."""
-    monkeypatch.setattr(module, "bits_per_byte", lambda *args, **options: float("nan"))
+    monkeypatch.setattr(module, "held_out_scores", lambda *args, **options: {"bits_per_byte": float("nan")})
     with pytest.raises(DiagnosticError) as caught:
         finished(tmp_path, document())
     assert code(caught) == "EVO521"
@@ -171,7 +171,7 @@ def test_a_persons_own_text(tmp_path: Path) -> None:
     written(tmp_path / "texts" / "own.txt", 10_000)
     made = document(train={"task": {"kind": "bytes", "corpus": "texts/own.txt"}})
     one = opened(tmp_path, made).carry_out(None, 100)
-    assert one.bits_per_byte > 0
+    assert one.scores["bits_per_byte"] > 0
     assert load_checkpoint(tmp_path / "out" / FILE).root == str(tmp_path)
     written(tmp_path / "texts" / "own.txt", 10_000, b"another text ")
     with pytest.raises(DiagnosticError) as caught:

@@ -1,15 +1,22 @@
 """Held-out scores: the sum that the definition names, on text that training never draws from."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONTEXT, model, perturbed, text
+from tiny_models import CONTEXT, model, perturbed, task, text
 
 from evo.base.streams import Stream
+from evo.compiler.organism import Organism
 from evo.data.batches import held_out_batches, training_batch
-from evo.training.score import bits_per_byte
+from evo.training.score import held_out_scores
+
+
+def scored(network: Organism, **options: Any) -> float:
+    """The task's primary score of a network."""
+    return held_out_scores(network, task(), CONTEXT, **options)["bits_per_byte"]
 
 
 def test_it_equals_a_sum_by_hand() -> None:
@@ -23,7 +30,7 @@ def test_it_equals_a_sum_by_hand() -> None:
             bits += math.log2(float(row.exp().sum())) - float(row[int(target)]) / math.log(2)
             count += 1
     assert count == 1_000 // CONTEXT * CONTEXT
-    assert bits_per_byte(network, text(), CONTEXT, tokens=1_000) == pytest.approx(bits / count, rel=1e-6)
+    assert scored(network, tokens=1_000) == pytest.approx(bits / count, rel=1e-6)
 
 
 def test_uniform_logits_are_eight_bits() -> None:
@@ -31,7 +38,7 @@ def test_uniform_logits_are_eight_bits() -> None:
     network = model()
     with torch.no_grad():
         network.get_parameter("embedding.weight").zero_()
-    assert bits_per_byte(network, text(), CONTEXT, tokens=500) == pytest.approx(8.0, abs=1e-5)
+    assert scored(network, tokens=500) == pytest.approx(8.0, abs=1e-5)
 
 
 def test_broken_weights_give_no_score() -> None:
@@ -39,14 +46,14 @@ def test_broken_weights_give_no_score() -> None:
     network = model()
     with torch.no_grad():
         network.get_parameter("embedding.weight").fill_(float("nan"))
-    assert math.isnan(bits_per_byte(network, text(), CONTEXT, tokens=100))
+    assert math.isnan(scored(network, tokens=100))
 
 
 def test_the_score_is_the_same_each_time() -> None:
     """Scoring twice gives equal numbers and moves neither weights nor torch's generator."""
     network = perturbed(model())
     state = torch.get_rng_state()
-    assert bits_per_byte(network, text(), CONTEXT) == bits_per_byte(network, text(), CONTEXT)
+    assert scored(network) == scored(network)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -54,7 +61,7 @@ def test_the_score_is_the_same_each_time() -> None:
 def test_precision_is_that_of_training() -> None:
     """A model trained in bf16 is scored in bf16, which gives another, close number."""
     network = perturbed(model())
-    full, half = (bits_per_byte(network, text(), CONTEXT, tokens=500, precision=p) for p in ("fp32", "bf16"))
+    full, half = (scored(network, tokens=500, precision=p) for p in ("fp32", "bf16"))
     assert full != half
     assert full == pytest.approx(half, rel=0.02)
 

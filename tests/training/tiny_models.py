@@ -14,6 +14,7 @@ from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
 from evo.data.corpus import Corpus, split_corpus
 from evo.dsl.document import Document, from_data
+from evo.tasks.bytes.task import BytesTask
 
 WIDTH, CONTEXT = 16, 24
 
@@ -48,6 +49,11 @@ def text() -> Corpus:
     random = np.random.Generator(np.random.Philox(0))
     words = [bytes(random.integers(97, 123, size=size).tolist()) for size in random.integers(2, 9, size=40)]
     return split_corpus("words", b" ".join(words[i] for i in random.zipf(1.5, size=9000) % 40)[:40_000])
+
+
+def task() -> BytesTask:
+    """The task of that text."""
+    return BytesTask(text)
 
 
 def perturbed(organism: Organism, size: float = 0.2, seed: int = 1) -> Organism:

@@ -21,6 +21,7 @@ from evo.compiler.resolve import resolve
 from evo.data.batches import training_batch
 from evo.data.corpus import load_corpus
 from evo.dsl.document import parse
+from evo.tasks.base import open_task
 from evo.training.loop import Trainer
 
 WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 256, 4, 4, 256, 32
@@ -142,7 +143,7 @@ def evo_trainer(document: str, mode: str) -> Trainer:
     """A trainer of one of the documents above on CUDA, every step's data and learning rate included."""
     read = parse(f"evo: 1\n{document}{TRAIN}").document
     model = build(resolve(read.organism), 0, "cuda")
-    return Trainer(model, load_corpus("shakespeare"), read.train, mode=mode)
+    return Trainer(model, open_task(read.train.task, Path()), read.train, mode=mode)
 
 
 def _trainer_steps(trainer: Trainer) -> Steps:

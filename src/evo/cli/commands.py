@@ -31,7 +31,7 @@ ROWS: dict[str, Row] = {
     "apply": Row("evo.cli.apply:command", "Apply a patch to a document."),
     "explain": Row("evo.cli.explain:command", "Show what a document builds, or what a code means."),
     "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
-    "train": Row("evo.cli.train:command", "Train an organism on text."),
+    "train": Row("evo.cli.train:command", "Train an organism on its task."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),

@@ -65,14 +65,14 @@ def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
     from evo.compiler.resolve import resolve
 
     [loaded] = read_valid(path)
-    train, organism = loaded.document.train, loaded.document.organism
+    document, train = loaded.document, loaded.document.train
     kind = _device_kind(device)
     choices = kernel_choices(
-        resolve(organism),
+        resolve(document.organism),
         device=kind,
         dtype={"auto": dtypes_on(kind)[0], "bf16": "bfloat16", "fp32": "float32"}[train.precision],
         batch=train.batch,
-        tokens=train.context or organism.context,
+        tokens=document.context,
     )
     if as_json:
         view.print_json("explain kernels", {"device": device, "layers": [asdict(choice) for choice in choices]})

@@ -26,9 +26,9 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train an organism on text.
+    """Train an organism on its task.
 
-    Prints the held-out bits per byte at the end and leaves checkpoint.safetensors in --out. An interrupted run goes on
+    Prints the held-out score at the end and leaves checkpoint.safetensors in --out. An interrupted run goes on
     with --resume, to the same weights as an uninterrupted one.
     """
     from evo.cli.watching import training_bar
@@ -55,6 +55,6 @@ def command(
         view.print_json("train", result.to_data())
         return
     print(
-        f"held-out {result.bits_per_byte:.4f} bits per byte after {result.step} steps "
+        f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
         f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
     )

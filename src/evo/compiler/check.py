@@ -198,22 +198,20 @@ def _train_problems(document: Document) -> Iterator[Problem]:
     if train.context is not None and train.context > organism.context:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
         yield Problem("EVO340", ("train", "context"), message)
-    if train.task.kind == "bytes" and organism.vocab < 256:
-        message = f"bytes need a vocabulary of 256, this organism has {organism.vocab}"
-        yield Problem("EVO341", ("organism", "vocab"), message)
+    yield from train.task.problems_with(organism)
     scope = organism_scope(organism)
     for key, shape in shapes(type(train)).items():
         if shape.kind:
             found = getattr(train, shape.name).problems(scope)
             yield from (replace(problem, path=("train", key, *problem.path)) for problem in found)
-    if train.task.kind == "bytes":
+    if train.task.needs_causal:
         yield from _leaks(document)
 
 
 def _leaks(document: Document) -> Iterator[Problem]:
     for path, mixer in _mixers(document.organism):
         if getattr(mixer, "causal", True) is False:
-            message = "a mixer that is not causal sees the bytes it is to predict"
+            message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
             yield Problem("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
 
 

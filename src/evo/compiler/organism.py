@@ -207,10 +207,16 @@ class Organism(nn.Module):
         """Logits, (..., D) -> (..., V), in the dtype of the readout's product."""
         return soft_capped(F.linear(h_BTD, self._readout_weight()), self.plan.soft_cap)
 
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of `targets_BT` (B, T) int64 as the tokens after `tokens_BT`: a float32 scalar."""
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats of `targets_BT` (B, T) int64 given `tokens_BT`: a float32 scalar.
+
+        weights_BT: float32, how much each target counts, 0 for none at all: the mean is sum(w l) / sum(w).
+        """
         h_ND = self.hidden(self.embed(tokens_BT)).flatten(0, 1)
         weight_VD, targets_N = self._readout_weight(), targets_BT.flatten()
+        if weights_BT is not None:
+            losses_N = F.cross_entropy(self.read(h_ND).float(), targets_N, reduction="none")
+            return (losses_N * weights_BT.flatten()).sum() / weights_BT.sum()
         return linear_cross_entropy(h_ND, weight_VD, targets_N, self.plan.soft_cap, backend=self.backend)
 
     def initial_state(

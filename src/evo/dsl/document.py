@@ -33,6 +33,11 @@ class Document(Spec):
     evolve: Annotated[EvolveSpec, FIXED] = Field(default_factory=EvolveSpec)
     """How a search over it runs."""
 
+    @property
+    def context(self) -> int:
+        """Tokens a training sequence: `train.context`, or the organism's context where that is left out."""
+        return self.train.context or self.organism.context
+
 
 @dataclass(frozen=True)
 class Loaded:

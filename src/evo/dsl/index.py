@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, str]] = {
         "blocks": "evo.dsl.organism:StageSpec",
     },
     "task": {
-        "bytes": "evo.dsl.train:BytesTask",
+        "bytes": "evo.tasks.bytes.spec:BytesSpec",
     },
     "optimizer": {
         "adamw": "evo.dsl.train:AdamWSpec",

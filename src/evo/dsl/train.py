@@ -7,18 +7,10 @@ from pydantic import Field
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, Kind, Spec
+from evo.dsl.task import TaskSpec
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
-
-
-class BytesTask(Spec):
-    """Predict the next byte of a text. Scores are bits per byte on held-out text."""
-
-    kind: ClassVar[str | None] = "bytes"
-
-    corpus: Annotated[str, Field(min_length=1), FIXED] = "shakespeare"
-    """A corpus that ships with the package, or a path to a file or folder of text (relative to this document)."""
 
 
 class AdamWSpec(Spec):
@@ -75,7 +67,7 @@ class LionSpec(Spec):
 class TrainSpec(Spec):
     """One training run: what on, how long, by which rule."""
 
-    task: Annotated[Spec, Kind("task", default="bytes"), FIXED] = DEFAULT
+    task: Annotated[TaskSpec, Kind("task", default="bytes"), FIXED] = DEFAULT
     """What is learned, and from which text."""
     steps: Annotated[int, Field(ge=1, le=100_000_000), FIXED] = 200
     """Optimizer steps; the budget of a candidate."""

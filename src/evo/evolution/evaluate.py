@@ -15,22 +15,19 @@ from torch import Tensor
 from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.base.streams import Stream
-from evo.compiler.build import build
-from evo.compiler.kernels import use_kernels
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import Inheritance, transplant
-from evo.data.batches import training_batch
-from evo.data.corpus import Corpus, load_corpus
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Outcome
 from evo.evolution.operators.base import Origins
+from evo.tasks import base as tasks
 from evo.training.behaviour import behaviour
-from evo.training.causality import find_leak
-from evo.training.loop import BudgetError, DivergedError, Trainer
+from evo.training.loop import BudgetError, DivergedError
 from evo.training.moments import InputMoments
-from evo.training.score import HELD_OUT_TOKENS, bits_per_byte
+from evo.training.score import HELD_OUT_TOKENS, held_out_bits, held_out_scores
+from evo.training.setup import LeakError, make_trainer
 
 FUNCTION = "evo.evolution.evaluate:evaluate"
 SNAPSHOT_TOKENS = 8_192
@@ -86,23 +83,21 @@ def evaluate(task: Task) -> Evaluation:
     """Inherit, check causality, train, score, probe, and take a snapshot. Expected failures come back as a cause."""
     document = parse(task.document).document
     plan = resolve(document.organism)
-    corpus = load_corpus(document.train.task.corpus, Path(task.root))  # type: ignore[attr-defined]
+    learned = tasks.open_task(document.train.task, Path(task.root))
+    learned.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in task.parents], task.origins)
-    model = build(plan, document.train.seed, task.device, base)
-    context = document.train.context or document.organism.context
-    use_kernels(model, task.kernels, batch=document.train.batch, tokens=context)
-    leak = find_leak(model)
-    if leak is not None:
-        message = f"outputs before token {leak.cut} depend on later inputs (values {leak.in_values:.1e})"
-        return Evaluation("leak", message, inherited=inheritance.share)
-    trainer = Trainer(model, corpus, document.train, steps=task.steps, offset=task.offset)
     try:
+        trainer = make_trainer(
+            document, learned, task.device, base, kernels=task.kernels, steps=task.steps, offset=task.offset
+        )
         loss = trainer.run(max_seconds=task.max_seconds)
+    except LeakError as error:
+        return Evaluation("leak", f"{error} (values {error.leak.in_values:.1e})", inherited=inheritance.share)
     except DivergedError as error:
         return Evaluation("diverged", str(error), inherited=inheritance.share)
     except BudgetError as error:
         return Evaluation("timeout", str(error), inherited=inheritance.share)
-    return _measure(task, document, model, corpus, base, inheritance, loss)
+    return _measure(task, document, trainer.model, learned, base, inheritance, loss)
 
 
 def outcome_of(outcome: Outcome) -> Evaluation:
@@ -117,20 +112,20 @@ def _measure(
     task: Task,
     document: Document,
     model: Organism,
-    corpus: Corpus,
+    learned: tasks.Task,
     base: dict[str, Tensor],
     inheritance: Inheritance,
     loss: float,
 ) -> Evaluation:
-    train = document.train
-    context = train.context or model.plan.context
-    score = bits_per_byte(model, corpus, context, tokens=HELD_OUT_TOKENS, precision=train.precision)
+    train, context = document.train, document.context
+    scores = held_out_scores(model, learned, context, tokens=HELD_OUT_TOKENS, precision=train.precision)
+    score = scores[learned.primary.name]
     if not math.isfinite(score):
         return Evaluation("diverged", "the held-out score is not a finite number", inherited=inheritance.share)
-    seen = behaviour(model, corpus, context, train.seed)
+    seen = behaviour(model, learned, context, train.seed)
     snapshot, increase, fp32_bytes = b"", 0.0, 0
     if task.tolerance is not None:
-        snapshot, increase, fp32_bytes = take_snapshot(task, model, corpus, context, base)
+        snapshot, increase, fp32_bytes = take_snapshot(task, model, learned, context, base)
     return Evaluation(
         bits_per_byte=score,
         train_loss=loss,
@@ -145,7 +140,7 @@ def _measure(
 
 
 def take_snapshot(
-    task: Task, model: Organism, corpus: Corpus, context: int, base: dict[str, Tensor]
+    task: Task, model: Organism, learned: tasks.Task, context: int, base: dict[str, Tensor]
 ) -> tuple[bytes, float, int]:
     """The smallest snapshot within the tolerance: its bytes, the measured increase of the loss, the size in fp32."""
     assert task.tolerance is not None
@@ -153,24 +148,24 @@ def take_snapshot(
 
     def loss_of(weights: dict[str, Tensor]) -> float:
         load_into(model, weights)
-        return bits_per_byte(model, corpus, context, tokens=SNAPSHOT_TOKENS)
+        return held_out_bits(model, learned, context, SNAPSHOT_TOKENS)
 
     snapshot = encode(
-        base, trained, input_moments(model, corpus, context), loss_of, task.tolerance, dict(task.metadata)
+        base, trained, input_moments(model, learned, context), loss_of, task.tolerance, dict(task.metadata)
     )
     load_into(model, trained)
     return to_bytes(snapshot), snapshot.increase, snapshot.fp32_bytes
 
 
 @torch.no_grad()
-def input_moments(model: Organism, corpus: Corpus, context: int) -> dict[str, Tensor]:
+def input_moments(model: Organism, learned: tasks.Task, context: int) -> dict[str, Tensor]:
     """Second moments of the inputs of every matrix on some training text: what a snapshot keeps reaches the children,
     so held-out text may judge it but not shape it."""
     device = next(model.parameters()).device
     rows = max(1, MOMENT_TOKENS // context)
-    inputs, _ = training_batch(corpus, 0, rows, context, Stream(0).child("moments"))
+    batch = learned.batch(0, rows, context, Stream(0).child("moments")).to(device)
     with InputMoments(model) as moments:
-        model(torch.from_numpy(inputs).to(device))
+        model(batch.inputs_BT)
     return moments.means()
 
 

@@ -20,10 +20,10 @@ from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.evolution.search import Search
+from evo.tasks.base import open_task
 from evo.training.checkpoint import Checkpoint, save_checkpoint
 from evo.training.device import choose_device
-from evo.training.run import read_corpus, require_windows
-from evo.training.score import bits_per_byte
+from evo.training.score import held_out_scores
 
 
 def default_workers(device: str) -> int:
@@ -80,16 +80,15 @@ def restored(path: Path, id: str, out: Path) -> dict[str, object]:
         journal.close()
     assert evaluation is not None
     document = parse(candidate.document).document
-    corpus = read_corpus(document, Path(settings.root))
+    task = open_task(document.train.task, Path(settings.root))
     model = build(resolve(document.organism), document.train.seed, "cpu", weights)
     steps = document.train.steps
-    save_checkpoint(out, Checkpoint(document, weights, steps, steps, corpus.digest, None, settings.root))
-    context = document.train.context or document.organism.context
-    score = bits_per_byte(model, corpus, context, precision=document.train.precision)
+    save_checkpoint(out, Checkpoint(document, weights, steps, steps, task.digest, None, settings.root))
+    scores = held_out_scores(model, task, document.context, precision=document.train.precision)
     return {
         "checkpoint": str(out),
         "candidate": id,
-        "bits_per_byte": score,
+        "bits_per_byte": scores[task.primary.name],
         "trained_bits_per_byte": evaluation.bits_per_byte,
     }
 
@@ -139,7 +138,7 @@ def corpora_of(settings: Settings) -> dict[str, str]:
     found: dict[str, str] = {}
     for seed in settings.seeds:
         document = parse(seed).document
-        corpus = read_corpus(document, Path(settings.root))
-        require_windows(corpus, document)
-        found[corpus.name] = corpus.digest
+        task = open_task(document.train.task, Path(settings.root))
+        task.require(document.context)
+        found[task.name] = task.digest
     return found

@@ -181,7 +181,7 @@ def trained_figures(candidates: dict[str, Candidate], evaluations: dict[str, Eva
         if evaluation.cause:
             continue
         document = parse(candidates[id].document).document
-        own = document.train.steps * document.train.batch * (document.train.context or document.organism.context)
+        own = document.train.steps * document.train.batch * document.context
         tokens += own
         flops += 3.0 * own * resolve(document.organism).flops_per_token
     return {"tokens": tokens, "flops": flops}

@@ -18,8 +18,7 @@ from torch.overrides import TorchFunctionMode
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
-from evo.data.batches import held_out_batches
-from evo.data.corpus import Corpus
+from evo.tasks.base import Batch, Task
 
 QUERIES = 16
 NEAR = 8
@@ -68,14 +67,12 @@ class Behaviour:
     gradient_relevance: float
 
 
-def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behaviour:
+def behaviour(model: Organism, task: Task, context: int, seed: int) -> Behaviour:
     """Probe a model on the first held-out windows. Deterministic for a seed."""
-    inputs, targets = next(iter(held_out_batches(corpus, context, QUERIES * context)))
-    device = next(model.parameters()).device
-    inputs_BT, targets_BT = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
-    span, locality = _reach(influence(model, inputs_BT[:1], seed))
+    batch = next(iter(task.held_out(context, QUERIES * context, QUERIES))).to(next(model.parameters()).device)
+    span, locality = _reach(influence(model, batch.inputs_BT[:1], seed))
     with NearZero(model) as near_zero:
-        loss = F.cross_entropy(model(inputs_BT).flatten(0, 1).float(), targets_BT.flatten())
+        loss = _mean_loss(model(batch.inputs_BT), batch)
     flows = _layer_flows(model, loss)
     measures = Measures(
         attention_span=span,
@@ -85,6 +82,15 @@ def behaviour(model: Organism, corpus: Corpus, context: int, seed: int) -> Behav
         computational_intensity=intensity(model.plan),
     )
     return Behaviour(measures, evenness(flows))
+
+
+def _mean_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """The mean cross-entropy over targets by weight, from float32 logits."""
+    logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten()
+    if batch.weights_BT is None:
+        return F.cross_entropy(logits_NV, targets_N)
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return (losses_N * batch.weights_BT.flatten()).sum() / batch.weights_BT.sum()
 
 
 def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The whole training step on the device: as one body that never waits for the host, and captured in a CUDA graph.
 
-A block of steps is prepared at a time: where each step's windows start in the text, and its share of the peak learning
-rate. The text lies on the device, a counter on the device says which step of the block is next, losses are kept on the
+A block of steps is prepared at a time: what names each step's batch, and its share of the peak learning rate. The task
+makes the batch on the device, a counter on the device says which step of the block is next, losses are kept on the
 device until someone looks. So a replay needs nothing from the host, and reads exactly the batches of the plain loop.
 """
 
@@ -13,16 +13,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
-from evo.data.batches import training_starts
-from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
-from evo.kernels.fused import windows
+from evo.tasks.base import DeviceSource, Task
 from evo.training.aside import Aside
 from evo.training.device import autocast
 from evo.training.device_updates import DeviceUpdate
@@ -41,7 +38,7 @@ class DeviceStep:
     def __init__(
         self,
         model: Organism,
-        corpus: Corpus,
+        source: DeviceSource,
         spec: TrainSpec,
         context: int,
         optimizer: torch.optim.Optimizer,
@@ -49,7 +46,7 @@ class DeviceStep:
         offset: int = 0,
         block: int = 16,
     ) -> None:
-        self.model, self.corpus, self.spec, self.context = model, corpus, spec, context
+        self.model, self.source, self.spec, self.context = model, source, spec, context
         self.scale, self.offset, self.block = scale, offset, block
         self.stream = Stream(spec.seed).child("data")
         device = self.device = next(model.parameters()).device
@@ -58,8 +55,7 @@ class DeviceStep:
         copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
         self.update = DeviceUpdate(optimizer, spec.clip, copies)
         self.addresses = self._addresses()
-        self.text = torch.from_numpy(corpus.train.copy()).to(device)
-        self.starts_SB = torch.zeros(block, spec.batch, dtype=torch.int64, device=device)
+        self.drawn_S = torch.stack([self._draw_one(0)] * block).to(device)
         self.scales_S, self.losses_S = torch.zeros(block, device=device), torch.zeros(block, device=device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)
         self.first, self.next = 0, -1
@@ -85,8 +81,8 @@ class DeviceStep:
         self.body()
 
     def body(self) -> None:
-        """Gather the windows, forward, backward, clip, update, note the loss, count."""
-        inputs_BT, targets_BT = windows(self.text, self.starts_SB, self.row, self.context)
+        """Make the batch, forward, backward, clip, update, note the loss, count."""
+        batch = self.source.batch(self.drawn_S, self.row, self.context)
         with self.aside.piece():
             scale = self.scales_S.index_select(0, self.row)
         for parameter in self.update.parameters:
@@ -95,7 +91,7 @@ class DeviceStep:
             if self.half is not None and not self.update.renews_copies:
                 self.half.refresh()
             with autocast(self.device, self.spec.precision):
-                loss = self.model.loss(inputs_BT, targets_BT)
+                loss = self.model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
             if self.half is not None:
                 self.half.settle()
         loss.backward()
@@ -124,23 +120,23 @@ class DeviceStep:
         return HalfWeights(dtype, self.aside) if is_half else None
 
     def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
-        """The starts and scales of the block whose first step is `first`, in memory that the device can read."""
+        """The draws and scales of the block whose first step is `first`, in memory that the device can read."""
         steps = range(first, first + self.block)
-        rows = [
-            training_starts(self.corpus, self.offset + step, self.spec.batch, self.context, self.stream)
-            for step in steps
-        ]
-        starts_SB, scales_S = torch.from_numpy(np.stack(rows)), torch.tensor([self.scale(step) for step in steps])
+        drawn_S = torch.stack([self._draw_one(step) for step in steps])
+        scales_S = torch.tensor([self.scale(step) for step in steps])
         if self.device.type == "cuda":
-            starts_SB, scales_S = starts_SB.pin_memory(), scales_S.pin_memory()
-        return first, starts_SB, scales_S
+            drawn_S, scales_S = drawn_S.pin_memory(), scales_S.pin_memory()
+        return first, drawn_S, scales_S
+
+    def _draw_one(self, step: int) -> Tensor:
+        return self.source.draw(self.offset + step, self.spec.batch, self.context, self.stream)
 
     def _load(self, first: int) -> None:
         if self.half is not None:
             self.half.refresh()
         ready = self._ready if self._ready is not None and self._ready[0] == first else self._draw(first)
-        self.first, starts_SB, scales_S = ready
-        self.starts_SB.copy_(starts_SB, non_blocking=True)
+        self.first, drawn_S, scales_S = ready
+        self.drawn_S.copy_(drawn_S, non_blocking=True)
         self.scales_S.copy_(scales_S, non_blocking=True)
         self.row.zero_()
 
@@ -177,7 +173,7 @@ class CapturedStep(DeviceStep):
 
 def captured_step(
     model: Organism,
-    corpus: Corpus,
+    task: Task,
     spec: TrainSpec,
     context: int,
     optimizer: torch.optim.Optimizer,
@@ -189,8 +185,11 @@ def captured_step(
     device = next(model.parameters()).device
     if device.type != "cuda":
         return None, f"CUDA graphs need a CUDA device, found {device.type}"
+    source = task.on_device(device)
+    if source is None:
+        return None, f"the batches of {task.name} are not made on the device"
     try:
-        step = CapturedStep(model, corpus, spec, context, optimizer, scale, offset, block)
+        step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block)
         step.capture()
     except (RuntimeError, ValueError, NotImplementedError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,9 +11,8 @@ import torch
 
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
-from evo.data.batches import training_batch
-from evo.data.corpus import Corpus
 from evo.dsl.train import TrainSpec
+from evo.tasks.base import Task
 from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
 from evo.training.optimizers import make_optimizer, set_lr_scale
@@ -60,14 +59,14 @@ class Trainer:
     def __init__(
         self,
         model: Organism,
-        corpus: Corpus,
+        task: Task,
         spec: TrainSpec,
         *,
         steps: int | None = None,
         offset: int = 0,
         mode: str = "auto",
     ):
-        self.model, self.corpus, self.spec = model, corpus, spec
+        self.model, self.task, self.spec = model, task, spec
         self.steps = spec.steps if steps is None else steps
         self.context = spec.context or model.plan.context
         self.device = next(model.parameters()).device
@@ -101,7 +100,7 @@ class Trainer:
         self.model.train()
         schedule, steps = self.spec.schedule, self.steps
         self.captured, self.step_reason = captured_step(
-            self.model, self.corpus, self.spec, self.context, self.optimizer,
+            self.model, self.task, self.spec, self.context, self.optimizer,
             lambda step: schedule.scale(min(step, steps - 1), steps), self.offset, GUARD_EVERY,
         )  # fmt: skip
         self._is_refused = self.captured is None
@@ -142,11 +141,9 @@ class Trainer:
 
     def loss(self, step: int) -> torch.Tensor:
         """The mean cross-entropy of one step's batch, in nats, with its graph."""
-        inputs, targets = training_batch(self.corpus, self.offset + step, self.spec.batch, self.context, self.stream)
-        inputs_BT = torch.from_numpy(inputs).to(self.device, non_blocking=True)
-        targets_BT = torch.from_numpy(targets).to(self.device, non_blocking=True)
+        batch = self.task.batch(self.offset + step, self.spec.batch, self.context, self.stream).to(self.device)
         with autocast(self.device, self.spec.precision):
-            return self.model.loss(inputs_BT, targets_BT)
+            return self.model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
 
     def _step(self) -> torch.Tensor:
         if self.captured is None:

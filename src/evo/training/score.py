@@ -1,41 +1,44 @@
-"""Held-out scores: bits per byte on text that no candidate trains on."""
+"""Held-out scores: what the task measures on what no candidate trains on."""
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from evo.compiler.organism import Organism
-from evo.data.batches import held_out_batches
-from evo.data.corpus import Corpus
+from evo.tasks.base import Predict, Task
+from evo.tasks.held_out import bits_per_target
 from evo.training.device import autocast
 
 HELD_OUT_TOKENS = 32_768
-"""How many held-out bytes a score covers unless asked otherwise."""
+"""How many held-out targets a score covers unless asked otherwise."""
 BATCH_TOKENS = 4096
-"""How many of them go through the model at once."""
+"""How many of them go through the model at once where no task says."""
 
 
 @torch.no_grad()
-def bits_per_byte(
-    model: Organism, corpus: Corpus, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
-) -> float:
-    """The mean of -log2 p(next byte) over a fixed cover of the held-out text; not finite if the model's logits are not.
+def held_out_scores(
+    model: Organism, task: Task, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
+) -> dict[str, float]:
+    """The task's scores of a model by name, its primary one first; not finite where the model's logits are not.
 
-    Args:
-        context: window length in bytes; every window starts without memory, so its first bytes are the hardest.
-        tokens: about how many bytes are scored.
+    context: window length in tokens. tokens: about how many targets are scored.
     """
+    return task.score(_predict(model, precision), context, tokens)
+
+
+@torch.no_grad()
+def held_out_bits(model: Organism, task: Task, context: int, tokens: int) -> float:
+    """The mean of -log2 p over about `tokens` held-out targets: what restored weights are judged by, for any task."""
+    batches = task.held_out(context, tokens, max(1, BATCH_TOKENS // context))
+    return bits_per_target(_predict(model, "auto"), batches)
+
+
+def _predict(model: Organism, precision: str) -> Predict:
     device = next(model.parameters()).device
-    total = torch.zeros((), dtype=torch.float64)
-    count = 0
-    for inputs, targets in held_out_batches(corpus, context, tokens, batch=max(1, BATCH_TOKENS // context)):
-        inputs_BT, targets_BT = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+
+    def predict(tokens_BT: Tensor) -> Tensor:
         with autocast(device, precision):
-            logits_BTV = model(inputs_BT)
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")
-        total += loss.cpu().double()
-        count += targets.size
-    return float(total) / count / math.log(2)
+            return model(tokens_BT.to(device))
+
+    return predict

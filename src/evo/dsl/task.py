@@ -1,0 +1,55 @@
+"""What a task says of itself before it is opened: its score's name and direction, and what it asks of an organism."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from evo.dsl.organism import OrganismSpec
+from evo.dsl.spec import Problem, Spec
+
+
+@dataclass(frozen=True)
+class Score:
+    """The name of a number that models are compared by, and which way is better.
+
+    name: its key in every mapping of scores and in JSON. uniform: what a model gets that gives every token the same
+    probability. unit: as a table's heading writes it.
+    """
+
+    name: str
+    lower_is_better: bool
+    uniform: float
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name in words."""
+        return self.name.replace("_", " ")
+
+    def cost(self, value: float) -> float:
+        """The value with its sign such that less is better: a key to sort by."""
+        return value if self.lower_is_better else -value
+
+
+class TaskSpec(Spec):
+    """The base of every task's spec. The task itself is made by `evo.tasks.base.open_task`."""
+
+    primary: ClassVar[Score]
+    builder: ClassVar[str]
+    """`module:function` that makes the task of (spec, root)."""
+    needs_causal: ClassVar[bool] = True
+    """Whether an output that depends on later inputs would know what it is to predict."""
+    tokens_are: ClassVar[str] = "tokens"
+    """What a person calls its tokens."""
+
+    @property
+    def smallest_vocab(self) -> int:
+        """How many token ids it uses, from 0 on; an organism may have more."""
+        raise TypeError(f"{type(self).__name__} does not say how many tokens there are")
+
+    def problems_with(self, organism: OrganismSpec) -> Iterator[Problem]:
+        """Faults of meaning that need the organism; paths start at the document's root."""
+        needed = self.smallest_vocab
+        if organism.vocab < needed:
+            message = f"{self.tokens_are} need a vocabulary of {needed}, this organism has {organism.vocab}"
+            yield Problem("EVO341", ("organism", "vocab"), message)
