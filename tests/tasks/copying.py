@@ -38,7 +38,7 @@ class CopySpec(TaskSpec):
 class CopyTask:
     """See `Task`. The context is even: so many symbols, the mark, and all but the last of them again."""
 
-    token_bytes = None
+    token_bytes, start = None, 0
     name, digest, warnings = "copies", "1", ()
 
     def __init__(self, spec: CopySpec, root: object) -> None:

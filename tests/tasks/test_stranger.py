@@ -17,6 +17,7 @@ from evo.dsl.document import from_data
 from evo.tasks.base import Batch, open_task
 from evo.training.behaviour import behaviour
 from evo.training.captured import DeviceStep
+from evo.training.generate import generate
 from evo.training.loop import Trainer
 from evo.training.run import TrainingRun
 from evo.training.score import held_out_bits, held_out_scores
@@ -129,3 +130,13 @@ def test_a_leak_is_found_before_training(monkeypatch: pytest.MonkeyPatch, tmp_pa
         TrainingRun.open(from_data(data).document, tmp_path, tmp_path / "out", "cpu")
     monkeypatch.setattr(CopySpec, "needs_causal", False)
     assert TrainingRun.open(from_data(data).document, tmp_path, tmp_path / "out", "cpu").trainer.step == 0
+
+
+def test_it_is_sampled_in_its_own_letters() -> None:
+    """Sampling speaks the task's tokens, from its start where the prompt holds none."""
+    made = document()
+    task = open_task(made.train.task, Path())
+    sampled = list(generate(model(made), task, b"", 9))
+    assert sampled == list(generate(model(made), task, b"a", 9))
+    assert task.encode(task.decode(sampled)) == sampled
+    assert max(sampled) < 16

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import CONTEXT, MIXERS, model, perturbed
+from tiny_models import CONTEXT, MIXERS, model, perturbed, task
 
 from evo.base.diagnostics import DiagnosticError
 from evo.training.generate import generate
 
-PROMPT = b"the prompt"
+PROMPT, TASK = b"the prompt", task()
 
 
 @pytest.mark.parametrize("position", ["rope", "learned", "none"])
@@ -15,7 +15,7 @@ PROMPT = b"the prompt"
 def test_greedy_steps_are_the_parallel_argmax(mixer: str, position: str) -> None:
     """Each byte taken at temperature 0 is the likeliest by a forward pass over all that stands before it."""
     network = perturbed(model(MIXERS[mixer], position={"kind": position}))
-    text = PROMPT + bytes(generate(network, PROMPT, CONTEXT - len(PROMPT), temperature=0))
+    text = PROMPT + bytes(generate(network, TASK, PROMPT, CONTEXT - len(PROMPT), temperature=0))
     with torch.no_grad():
         logits_TV = network(torch.tensor([list(text)]))[0]
     expected = logits_TV[len(PROMPT) - 1 : -1].argmax(-1).tolist()
@@ -26,17 +26,17 @@ def test_greedy_steps_are_the_parallel_argmax(mixer: str, position: str) -> None
 def test_an_empty_prompt_starts_from_a_newline() -> None:
     """Nothing to continue means the beginning of a line."""
     network = perturbed(model())
-    assert list(generate(network, b"", 5)) == list(generate(network, b"\n", 5))
+    assert list(generate(network, TASK, b"", 5)) == list(generate(network, TASK, b"\n", 5))
 
 
 def test_a_seed_names_a_sample() -> None:
     """The same seed gives the same text, another one another; torch's own generator does not matter."""
     network = perturbed(model())
     torch.manual_seed(1)
-    one = list(generate(network, PROMPT, 10, seed=4))
+    one = list(generate(network, TASK, PROMPT, 10, seed=4))
     torch.manual_seed(2)
-    assert one == list(generate(network, PROMPT, 10, seed=4))
-    assert one != list(generate(network, PROMPT, 10, seed=5))
+    assert one == list(generate(network, TASK, PROMPT, 10, seed=4))
+    assert one != list(generate(network, TASK, PROMPT, 10, seed=5))
 
 
 def test_samples_follow_the_probabilities() -> None:
@@ -44,7 +44,7 @@ def test_samples_follow_the_probabilities() -> None:
     network = perturbed(model(), 0.5)
     with torch.no_grad():
         p_V = (network(torch.tensor([list(PROMPT)]))[0, -1] / 1.5).softmax(0)
-    drawn = [next(generate(network, PROMPT, 1, temperature=1.5, seed=seed)) for seed in range(150)]
+    drawn = [next(generate(network, TASK, PROMPT, 1, temperature=1.5, seed=seed)) for seed in range(150)]
     top = int(p_V.argmax())
     assert drawn.count(top) / 150 == pytest.approx(float(p_V[top]), abs=0.12)
 
@@ -52,30 +52,39 @@ def test_samples_follow_the_probabilities() -> None:
 def test_top_k_keeps_the_likeliest() -> None:
     """With top_k 1 every temperature is greedy; with 3 only three bytes appear."""
     network = perturbed(model())
-    greedy = list(generate(network, PROMPT, 8, temperature=0))
-    assert list(generate(network, PROMPT, 8, temperature=5.0, top_k=1)) == greedy
-    drawn = {next(generate(network, PROMPT, 1, temperature=5.0, top_k=3, seed=seed)) for seed in range(60)}
+    greedy = list(generate(network, TASK, PROMPT, 8, temperature=0))
+    assert list(generate(network, TASK, PROMPT, 8, temperature=5.0, top_k=1)) == greedy
+    drawn = {next(generate(network, TASK, PROMPT, 1, temperature=5.0, top_k=3, seed=seed)) for seed in range(60)}
     assert len(drawn) == 3
-    assert list(generate(network, PROMPT, 3, top_k=10_000))
+    assert list(generate(network, TASK, PROMPT, 3, top_k=10_000))
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-60, 1e-300])
 def test_the_coldest_samples_are_greedy(temperature: float) -> None:
     """A temperature near zero takes the likeliest byte instead of overflowing."""
     network = perturbed(model())
-    greedy = list(generate(network, PROMPT, 4, temperature=0))
-    assert list(generate(network, PROMPT, 4, temperature=temperature)) == greedy
+    greedy = list(generate(network, TASK, PROMPT, 4, temperature=0))
+    assert list(generate(network, TASK, PROMPT, 4, temperature=temperature)) == greedy
 
 
 def test_learned_positions_run_out() -> None:
     """Text that exceeds the learned positions is EVO522 before the first byte; text that just fits is sampled."""
     network = model(position={"kind": "learned"})
     room = CONTEXT - len(PROMPT) + 1
-    assert len(list(generate(network, PROMPT, room))) == room
+    assert len(list(generate(network, TASK, PROMPT, room))) == room
     with pytest.raises(DiagnosticError, match="EVO522 25 tokens exceed the 24 positions"):
-        generate(network, PROMPT, room + 1)
+        generate(network, TASK, PROMPT, room + 1)
 
 
 def test_others_go_beyond_their_context() -> None:
     """Rope has no last position."""
-    assert len(list(generate(model(), PROMPT, 2 * CONTEXT))) == 2 * CONTEXT
+    assert len(list(generate(model(), TASK, PROMPT, 2 * CONTEXT))) == 2 * CONTEXT
+
+
+def test_only_tokens_of_the_task_are_sampled() -> None:
+    """An organism with more symbols than the task has tokens never writes the others, however likely they are."""
+    network = perturbed(model(vocab=400, readout={"tie": False}))
+    with torch.no_grad():
+        network.get_parameter("readout.weight")[256:] *= 100
+    drawn = {token for seed in range(5) for token in generate(network, TASK, PROMPT, 20, seed=seed)}
+    assert max(drawn) < 256

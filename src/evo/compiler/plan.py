@@ -46,7 +46,10 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One organism with every dimension a concrete number."""
+    """One organism with every dimension a concrete number.
+
+    max_positions: the longest sequence it can read; None where there is no last position.
+    """
 
     width: int
     vocab: int
@@ -56,6 +59,7 @@ class Plan:
     final_norm: BlockPlan | None
     readout: Weight | None
     soft_cap: float | None
+    max_positions: int | None
 
     @property
     def layers(self) -> tuple[LayerPlan, ...]:

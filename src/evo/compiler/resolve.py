@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.position.spec import LearnedSpec
+from evo.blocks.position.spec import LearnedSpec, PositionSpec
 from evo.compiler.plan import LayerPlan, Plan, StagePlan
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.plan import Init, Scope, Weight, gains, table
@@ -29,6 +29,7 @@ def resolve(organism: OrganismSpec) -> Plan:
         final_norm=None if place == "post" else organism.norm.plan(scope),
         readout=None if organism.readout.tie else _readout(organism),
         soft_cap=organism.readout.soft_cap,
+        max_positions=_position_of(organism).max_positions(scope),
     )
 
 
@@ -69,6 +70,11 @@ def _embedding(organism: OrganismSpec, scope: Scope) -> tuple[Weight, ...]:
     if isinstance(organism.position, LearnedSpec):
         return (tokens, organism.position.table(scope))
     return (tokens,)
+
+
+def _position_of(organism: OrganismSpec) -> PositionSpec:
+    assert isinstance(organism.position, PositionSpec)
+    return organism.position
 
 
 def _norm_of(organism: OrganismSpec, stage: object) -> NormSpec:

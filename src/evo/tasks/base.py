@@ -117,6 +117,11 @@ class Task(Protocol):
         finite."""
         ...
 
+    @property
+    def start(self) -> int:
+        """The token that sampling starts from where there is no prompt."""
+        ...
+
     def encode(self, text: bytes) -> list[int]:
         """The tokens of some text."""
         ...

@@ -1,4 +1,4 @@
-"""Sampling text, one byte at a time, from the mixers' caches and states."""
+"""Sampling, one token at a time, from the mixers' caches and states."""
 
 from __future__ import annotations
 
@@ -9,38 +9,46 @@ import torch
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
+from evo.tasks.base import Task
 
 
 def generate(
-    model: Organism, prompt: bytes, tokens: int, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0
+    model: Organism,
+    task: Task,
+    prompt: bytes,
+    tokens: int,
+    *,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    seed: int = 0,
 ) -> Iterator[int]:
-    """`tokens` sampled bytes that continue the prompt, one by one.
+    """`tokens` sampled tokens of a task that continue the prompt, one by one.
 
     Args:
-        prompt: at least one byte is fed; an empty prompt starts from a newline.
-        temperature: divides the logits; 0 takes the likeliest byte.
+        prompt: text; one that holds no token starts from the task's `start`.
+        temperature: divides the logits; 0 takes the likeliest token.
         top_k: sample among the k likeliest only.
 
     Raises:
         DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522).
     """
-    fed = prompt or b"\n"
+    fed = task.encode(prompt) or [task.start]
     _require_room(model, len(fed) + tokens - 1)
     generator = torch.Generator().manual_seed(Stream(seed).child("generate").integer())
-    return _decode(model, fed, tokens, lambda logits_V: _sample(logits_V, temperature, top_k, generator))
+    return _decode(model, fed, tokens, lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator))
 
 
 @torch.no_grad()
-def _decode(model: Organism, prompt: bytes, tokens: int, sample: Callable[[torch.Tensor], int]) -> Iterator[int]:
+def _decode(model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int]) -> Iterator[int]:
     model.eval()
     parameter = next(model.parameters())
     state = model.initial_state(1, parameter.device, parameter.dtype)
-    fed_1T = torch.tensor([list(prompt)], device=parameter.device)
+    fed_1T = torch.tensor([prompt], device=parameter.device)
     for _ in range(tokens):
         logits_1TV, state = model.extend(fed_1T, state)
-        byte = sample(logits_1TV[0, -1, :256].float().cpu())
-        yield byte
-        fed_1T = torch.tensor([[byte]], device=parameter.device)
+        token = sample(logits_1TV[0, -1].float().cpu())
+        yield token
+        fed_1T = torch.tensor([[token]], device=parameter.device)
 
 
 def _sample(logits_V: torch.Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
@@ -54,9 +62,9 @@ def _sample(logits_V: torch.Tensor, temperature: float, top_k: int | None, gener
 
 
 def _require_room(model: Organism, tokens: int) -> None:
-    table = model.plan.weights.get("embedding.position")
-    if table is None or tokens <= table.shape[0]:
+    limit = model.plan.max_positions
+    if limit is None or tokens <= limit:
         return
-    message = f"{tokens} tokens exceed the {table.shape[0]} positions that this organism has learned"
-    help = f"ask for fewer: prompt and text must fit into {table.shape[0] + 1} bytes"
+    message = f"{tokens} tokens exceed the {limit} positions that this organism has learned"
+    help = f"ask for fewer: prompt and text must fit into {limit + 1} tokens"
     raise DiagnosticError([Diagnostic("EVO522", message, None, help)])

@@ -24,6 +24,11 @@ class PositionSpec(Spec):
         del head_dim
         return iter(())
 
+    def max_positions(self, scope: Scope) -> int | None:
+        """How many positions it can tell apart; None where there is no last one."""
+        del scope
+        return None
+
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         """What a mixer with these heads does with q, k and the scores."""
         raise NotImplementedError
@@ -82,6 +87,9 @@ class LearnedSpec(PositionSpec):
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         return NO_POSITION
+
+    def max_positions(self, scope: Scope) -> int:
+        return scope.context
 
     def table(self, scope: Scope) -> Weight:
         """The vectors, (context, width)."""

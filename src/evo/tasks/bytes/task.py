@@ -34,7 +34,7 @@ class BytesTask:
     read: gives the text; called once at most.
     """
 
-    vocab = 256
+    vocab, start = 256, ord("\n")
     primary: Score = BytesSpec.primary
 
     def __init__(self, read: Callable[[], Corpus]) -> None:
