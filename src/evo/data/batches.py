@@ -50,6 +50,12 @@ def held_out_tokens(corpus: Corpus, context: int, tokens: int) -> int:
     return min(max(1, tokens // context), available) * context
 
 
+def require_windows(corpus: Corpus, context: int) -> None:
+    """Raise `CorpusError` unless both sides of the text hold a window."""
+    _check_length(corpus, corpus.train, "training", context)
+    _check_length(corpus, corpus.held_out, "held-out", context)
+
+
 def _windows(text: NDArray[np.uint8], starts: NDArray[np.int64], context: int) -> Batch:
     rows = text[starts[:, None] + np.arange(context + 1)].astype(np.int64)
     return rows[:, :-1], rows[:, 1:]
@@ -60,5 +66,5 @@ def _check_length(corpus: Corpus, text: NDArray[np.uint8], side: str, context: i
         return
     raise CorpusError(
         f"corpus '{corpus.name}' has {len(text):,} {side} bytes, too few for windows of {context:,}",
-        "shorten `context` or give more text",
+        "shorten train.context, or give more text",
     )

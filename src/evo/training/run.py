@@ -188,4 +188,4 @@ def _require_same(saved: Checkpoint, document: Document, task: Task) -> None:
         message = "the checkpoint was made from another document"
         raise DiagnosticError([Diagnostic("EVO603", message, None, "train it without --resume into another --out")])
     if saved.corpus_digest != task.digest:
-        raise DiagnosticError([Diagnostic("EVO603", f"corpus '{task.name}' is no longer the text it was trained on")])
+        raise DiagnosticError([Diagnostic("EVO603", f"'{task.name}' is no longer what it was trained on")])

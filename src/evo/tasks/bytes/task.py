@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
-from evo.data.batches import held_out_batches, training_batch, training_starts
+from evo.data.batches import held_out_batches, require_windows, training_batch, training_starts
 from evo.data.corpus import Corpus, CorpusError, load_corpus
 from evo.dsl.task import Score
 from evo.kernels.fused import windows
@@ -68,11 +68,11 @@ class BytesTask:
 
     def require(self, context: int) -> None:
         """Raise DiagnosticError (EVO501) unless both sides of the text hold a window."""
-        for side, text in (("training", self.corpus.train), ("held-out", self.corpus.held_out)):
-            if len(text) <= context:
-                message = f"corpus '{self.name}' has {len(text):,} {side} bytes, too few for windows of {context:,}"
-                help = "shorten train.context, or give more text"
-                raise DiagnosticError([Diagnostic("EVO501", message, None, help)])
+        corpus = self.corpus
+        try:
+            require_windows(corpus, context)
+        except CorpusError as error:
+            raise _diagnostic("EVO501", error) from None
 
     def batch(self, step: int, rows: int, context: int, stream: Stream) -> Batch:
         """Windows that start anywhere in the training text; see `training_batch`."""
@@ -122,4 +122,8 @@ def _read(corpus: str, root: Path) -> Corpus:
     try:
         return load_corpus(corpus, root)
     except CorpusError as error:
-        raise DiagnosticError([Diagnostic("EVO500", error.message, None, error.help)]) from None
+        raise _diagnostic("EVO500", error) from None
+
+
+def _diagnostic(code: str, error: CorpusError) -> DiagnosticError:
+    return DiagnosticError([Diagnostic(code, error.message, None, error.help)])
