@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evo.dsl.plan import BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, Problem
+from evo.kernels.operators import lasting_tensors
 
 
 def parameter(weight: Weight) -> nn.Parameter:
@@ -97,7 +98,7 @@ class Constant:
         """The constant on the device of `x`, in its dtype or the one given."""
         key = (x.device, dtype or x.dtype)
         if key not in self._ready:
-            with torch.inference_mode(False):
+            with lasting_tensors():
                 self._ready[key] = self.values.to(key[1]).to(key[0])
         return self._ready[key]
 

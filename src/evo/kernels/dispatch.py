@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from evo.kernels.operators import in_transform
+
 AUTO = "auto"
 
 
@@ -73,10 +75,13 @@ class BackendError(ValueError):
 def choose(problem: Problem, requested: str = AUTO) -> Choice:
     """The backend for `problem`: the first without a reason against it, or exactly the one `requested`.
 
-    Made once per problem; while torch.compile traces, made anew, since the compiled graph keeps it.
+    Made once per problem; made anew while torch.compile traces, since the compiled graph keeps it, and inside a
+    transform of torch.func, which not every backend takes.
     Raises `BackendError` when the requested backend is unknown or has a reason against the problem.
     """
-    return _choose(problem, requested) if torch.compiler.is_compiling() else _remembered(problem, requested)
+    if torch.compiler.is_compiling() or in_transform():
+        return _choose(problem, requested)
+    return _remembered(problem, requested)
 
 
 def _choose(problem: Problem, requested: str) -> Choice:

@@ -11,6 +11,7 @@ from torch import Tensor
 from evo.blocks.base import Block, Constant, Position
 from evo.dsl.plan import BlockPlan
 from evo.kernels.fused import rotate, rotate_beside, takes_triton
+from evo.kernels.operators import lasting_tensors
 
 
 class NoPosition(Position):
@@ -50,7 +51,7 @@ class Rope(Position):
         """Cosine and sine, (T, 1, dims / 2), times the amplitude."""
         key, end = (device, dtype), offset + length
         if key not in self._tables or self._tables[key][0].shape[0] < end:
-            with torch.inference_mode(False):
+            with lasting_tensors():
                 self._tables[key] = self._table(1 << (end - 1).bit_length(), device, dtype)
         cos, sin = self._tables[key]
         return cos[offset:end], sin[offset:end]
@@ -68,8 +69,6 @@ def turn(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
 
 class _Turn(torch.autograd.Function):
     """(a, b) -> (a cos - b sin, b cos + a sin) in one new tensor; the gradient is turned back."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
@@ -89,6 +88,16 @@ class _Turn(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos_T1R, sin_T1R = ctx.saved_tensors
         return turn(gradients[0], cos_T1R, -sin_T1R), None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, cos_T1R: Tensor, sin_T1R: Tensor
+    ) -> tuple[Tensor, int]:
+        """Members of x are more batches; the angles are the same for all."""
+        at = in_dims[0]
+        assert at is not None
+        assert in_dims[1:] == (None, None)
+        return turn(x.movedim(at, 0), cos_T1R, sin_T1R), 0
 
 
 class Alibi(Position):

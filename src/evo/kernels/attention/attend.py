@@ -9,6 +9,7 @@ from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
+from evo.kernels.operators import needs_grad
 
 
 def attend(
@@ -86,7 +87,7 @@ def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool 
         has_segments="segments" in given,
         has_key_positions="key_positions_S" in given,
         has_bias="bias_HTS" in given,
-        needs_grad=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
+        needs_grad=needs_grad(*tensors),
         must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )
 

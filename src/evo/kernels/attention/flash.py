@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.operators import in_transform
 
 MODULE = "flash_attn.cute"
 # On fewer rows torch's own call is as fast on an H100, and its launches cost the host less.
@@ -38,6 +39,8 @@ def reasons(problem: AttentionProblem) -> list[str]:
         found.append(f"keys and values have one head dim of {known}, found {problem.key_dim} and {problem.value_dim}")
     if torch.compiler.is_compiling():
         found.append("torch.compile cannot trace it")
+    if in_transform():
+        found.append("torch.func cannot transform it")
     return found or missing()
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.reference import positions, visible
+from evo.kernels.operators import in_transform
 
 
 def reasons(problem: AttentionProblem) -> list[str]:
@@ -21,6 +22,8 @@ def reasons(problem: AttentionProblem) -> list[str]:
         found.append("SDPA is not asked to run on an empty tensor")
     if problem.device == "cuda" and problem.needs_grad and problem.must_repeat:
         found.append("SDPA's gradients on CUDA do not repeat their bytes")
+    if in_transform():
+        found.append("torch.func would call SDPA once a member")
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import aligned, machine_reasons
 
@@ -43,7 +44,7 @@ def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: fl
     return short_attention(q, k.to(q.dtype), v.to(q.dtype), scale)[0]
 
 
-@operator("short_attention")
+@operator("short_attention", folds(Fold((0, 0, 0), (0, 0))))
 def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """q (B, T, H, K), k and v (B, T, G, K) -> o (B, T, H, K), and the log-sum-exp (B, H, T) / log 2, float32."""
     from evo.kernels.attention import triton_short
@@ -58,7 +59,7 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
     return o, lse
 
 
-@operator("short_attention_backward")
+@operator("short_attention_backward", folds(Fold((0,) * 6, (0,))))
 def short_attention_backward(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> Tensor:

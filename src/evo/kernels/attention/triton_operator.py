@@ -9,6 +9,7 @@ from evo.kernels.attention.problem import AttentionProblem
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_call import Call, Extras
 from evo.kernels.attention.triton_launch import Asked, empty_gradients, launch_backward, launch_forward
+from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import dense, widened
 
@@ -24,7 +25,14 @@ def unpack(numbers: list[int]) -> Stencil:
     return Stencil(KINDS[kind], size or None, sinks, bool(causal), dilation, period or None)
 
 
-@operator("attention")
+def _folds(q, k, v, sink, slopes, bias, places, ids_q, ids_k, stencil, offset, scale, cap) -> tuple[Fold, ...]:
+    """Members as batches, or as heads where heads have numbers of their own. A bias has many shapes."""
+    batches = Fold((0, 0, 0, *(None,) * 4, 0, 0), (0, 0))
+    heads = Fold((2, 2, 2, 0, 0), (2, 1))
+    return (batches, heads) if bias is None else (batches,) if bias.ndim < 4 else ()
+
+
+@operator("attention", _folds)
 def attention(
     q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, slopes: Tensor | None, bias: Tensor | None,
     places: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None,
@@ -41,7 +49,16 @@ def _(q, k, v, sink, slopes, bias, places, ids_q, ids_k, stencil, offset, scale,
     return q.new_empty(B, T, H, v.shape[3]), q.new_empty(B, H, T, dtype=torch.float32)
 
 
-@operator("attention_backward")
+def _folds_back(
+    do, dlse, q, k, v, o, lse, sink, slopes, bias, ids_q, ids_k, asked, stencil, offset, scale, cap
+) -> tuple[Fold, ...]:
+    """As `_folds`; the gradient of a bias would be summed over batches."""
+    batches = Fold((*(0,) * 7, *(None,) * 3, 0, 0), (0,) * 6)
+    heads = Fold((2, 1, 2, 2, 2, 2, 1, 0, 0), (2, 2, 2, 1, 1, 0))
+    return (batches, heads) if bias is None else () if asked[2] or bias.ndim == 4 else (batches,)
+
+
+@operator("attention_backward", _folds_back)
 def attention_backward(
     do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, sink: Tensor | None,
     slopes: Tensor | None, bias: Tensor | None, ids_q: Tensor | None, ids_k: Tensor | None, asked: list[bool],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from evo.kernels.convolution.problem import ACTIVATIONS, ConvolutionProblem
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
+from evo.kernels.operators import needs_grad
 
 
 def short_convolution(
@@ -61,5 +61,5 @@ def plan(
         activation=activation,
         has_state=state_BWD is not None,
         has_segments=segments_BT is not None,
-        needs_grad=torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors),
+        needs_grad=needs_grad(*tensors),
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from evo.kernels.convolution import triton_short
 from evo.kernels.convolution.problem import ConvolutionProblem
 from evo.kernels.documents import document_numbers
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import dense, rowwise
 
@@ -44,7 +45,7 @@ FORWARD = Cut(128, 1, 8, 8, 16)
 BACK, BACK_OF_MANY = Cut(256, 2, 4, 16, 128), Cut(128, 2, 4, 16, 128)
 
 
-@operator("short_convolution")
+@operator("short_convolution", folds(Fold((0, None, None, 0, 0), (0, 0)), Fold((2, 0, 0, 2), (2, 2))))
 def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, numbers: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ def _(x, weight, bias, state, numbers, silu):
     return x.new_empty(B, T, D), x.new_empty(B, weight.shape[1] - 1, D)
 
 
-@operator("short_convolution_backward")
+@operator("short_convolution_backward", folds(Fold((2, 2, 2, 0, 0, 2), (2, 0, 0, 2))))
 def short_convolution_backward(
     dy: Tensor, dfinal: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None,
     numbers: Tensor | None, silu: bool,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, product_dtype, takes_triton, tile_rows
+from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import dense, padded
 
@@ -63,7 +64,7 @@ def _plain(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center:
     return y if bias_D is None else y + bias_D
 
 
-@operator("add_norm")
+@operator("add_norm", row_folds((0, 0), (0, 0)))
 def _add_norm(
     x: Tensor, y: Tensor | None, gain: Tensor, bias: Tensor | None, eps: float, center: bool, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, product_dtype, takes_triton
-from evo.kernels.operators import operator
+from evo.kernels.operators import needs_grad, operator
 from evo.kernels.triton_support import padded
 
 SLICE = 1 << 25
@@ -43,9 +43,9 @@ def linear_cross_entropy(
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
     if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
         return cross_entropy(F.linear(h_ND, weight_VD), targets_N, soft_cap, backend=backend)
-    needs_grad = torch.is_grad_enabled() and (h_ND.requires_grad or weight_VD.requires_grad)
+    may_need_grad = needs_grad(h_ND, weight_VD)
     dtype = product_dtype(h_ND)
-    return _sliced(h_ND, weight_VD, targets_N, soft_cap or 0.0, dtype, SLICE // weight_VD.shape[0], needs_grad)[0]
+    return _sliced(h_ND, weight_VD, targets_N, soft_cap or 0.0, dtype, SLICE // weight_VD.shape[0], may_need_grad)[0]
 
 
 def _check_cap(soft_cap: float | None) -> None:

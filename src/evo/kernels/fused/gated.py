@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, takes_triton
+from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import padded, rowwise
 
@@ -55,7 +56,7 @@ def _flat(x: Tensor) -> Tensor:
     return rowwise(x.reshape(-1, x.shape[-1]))
 
 
-@operator("gated")
+@operator("gated", row_folds((0, 0), (0,)))
 def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
     """act(gate) * up, dense."""
     from evo.kernels.fused import triton_gated
@@ -76,7 +77,7 @@ def _(gate, up, act):
     return torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
 
 
-@operator("gated_backward")
+@operator("gated_backward", row_folds((0, 0, 0), (0,)))
 def _gated_backward(dout: Tensor, gate: Tensor, up: Tensor, act: str) -> Tensor:
     """dgate and dup side by side, (..., 2 F): one tensor, so that a product made for both takes them as they lie."""
     from evo.kernels.fused import triton_gated

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import padded, rowwise
 
@@ -35,7 +36,7 @@ def rotate_beside(
     return _Beside.apply(q_BTHK, k_BTGK, v_BTGV, cos_TR, sin_TR)  # pyright: ignore[reportReturnType]
 
 
-@operator("rotate")
+@operator("rotate", folds(Fold((0, 0), (0, 0))))
 def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple[Tensor, Tensor]:
     """Turned by position, or turned back; dense."""
     q_out, k_out = _empty(q), _empty(k)
@@ -43,7 +44,7 @@ def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple
     return q_out, k_out
 
 
-@operator("rotate_back_beside")
+@operator("rotate_back_beside", folds(Fold((0, 0, 0), (0,))))
 def _rotate_back_beside(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """dq and dk turned back, and dv: (B, T, H K + G K + G V)."""
     joint = _empty_beside(dq, dk, dv)
@@ -105,6 +106,8 @@ _rotate.register_autograd(_backward, setup_context=_save)
 
 class _Beside(torch.autograd.Function):
     """`rotate` of q and k, v unchanged; the backward of all three in one launch."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:

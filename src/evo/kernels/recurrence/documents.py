@@ -60,10 +60,15 @@ class _Apart(torch.autograd.Function):
     which every step before would take over and sum again: in half precision more than its own gradient.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, log_decay: Tensor, starts_BT: Tensor) -> Tensor:
-        ctx.save_for_backward(next_start(starts_BT))
+    def forward(log_decay: Tensor, starts_BT: Tensor) -> Tensor:
         return log_decay.view_as(log_decay)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(next_start(inputs[1]))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:

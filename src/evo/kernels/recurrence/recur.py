@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
+from evo.kernels.operators import needs_grad
 from evo.kernels.recurrence.problem import RecurrenceProblem
 
 
@@ -88,7 +88,7 @@ def plan(
         has_bonus=bonus_HK is not None,
         has_state=initial_state_BHKV is not None,
         chunk=chunk,
-        needs_grad=torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors),
+        needs_grad=needs_grad(*tensors),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.triton_channel import operands
 from evo.kernels.recurrence.triton_channel_gradients import gradients
@@ -23,7 +24,11 @@ def _chunk(k: Tensor, v: Tensor) -> int:
     return blocks_for(padded(K), padded(v.shape[3]), B * H, T, v.dtype).C
 
 
-@operator("recur_channel")
+BATCHES = Fold((0, 0, 0, 0, None, 0), (0,) * 7)
+HEADS = Fold((2, 2, 2, 2, 0, 1), (2, 1, 2, 2, 1, 1, 1))
+
+
+@operator("recur_channel", folds(BATCHES, HEADS))
 def recur_channel(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor | None, initial: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -79,7 +84,14 @@ def _walk(x, y, z, left, scores, initial, out=None, states=None, final=None, bac
     )  # fmt: skip
 
 
-@operator("recur_channel_backward")
+def _folds_back(do, dfinal, q, k, v, log_decay, bonus, *others) -> tuple[Fold, ...]:
+    """Members as batches, or as heads with a bonus of their own, whose gradient would be summed over batches."""
+    batches = Fold((*(0,) * 6, None, *(0,) * 6), (0,) * 6)
+    heads = Fold((2, 1, 2, 2, 2, 2, 0, 1, 2, 2, 1, 1, 1), (2, 2, 2, 2, 0, 1))
+    return (batches,) if bonus is None else (heads,)
+
+
+@operator("recur_channel_backward", _folds_back)
 def recur_channel_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor | None,
     initial: Tensor | None, reader: Tensor, writer: Tensor, left: Tensor, scores: Tensor, worst: Tensor,

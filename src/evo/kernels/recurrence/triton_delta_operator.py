@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_delta, triton_delta_gradients
-from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_kind, precision
+from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_axes, decay_kind, precision
 from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient
 from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
@@ -23,7 +24,13 @@ def _sizes(k: Tensor, v: Tensor) -> Blocks:
     return Blocks(sizes.ZB, tokens, 4 if K <= 128 else 8, 3 if K <= 128 else 2)
 
 
-@operator("recur_delta")
+def _folds(q, k, v, beta, log_decay, initial, scale, keep) -> tuple[Fold, Fold]:
+    """Members as batches, or as heads, which may have decays of their own."""
+    batch, head = decay_axes(log_decay)
+    return Fold((0, 0, 0, 0, batch, 0), (0,) * 7), Fold((2, 2, 2, 2, head, 1), (2, 1, 2, 1, 1, 1, 1))
+
+
+@operator("recur_delta", _folds)
 def recur_delta(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float,
     keep: bool,
@@ -75,7 +82,7 @@ def _(q, k, v, beta, log_decay, initial, scale, keep):
     return v.new_empty(v.shape), final, v.new_empty(errors), v.new_empty(states), *_prepared(v, B, H, chunks, C)
 
 
-@operator("recur_delta_errors_back")
+@operator("recur_delta_errors_back", folds(Fold((0,) * 7, (0,) * 3)))
 def errors_back(
     do: Tensor, q: Tensor, k: Tensor, inverses: Tensor, scores: Tensor, gates: Tensor, dfinal: Tensor | None,
     scale: float,
@@ -108,7 +115,14 @@ def _(do, q, k, inverses, scores, gates, dfinal, scale):
     return do.new_empty(do.shape), dstates, do.new_empty(B, H, K, V, dtype=torch.float32)
 
 
-@operator("recur_delta_keys_back")
+def _folds_back(do, q, k, dv, errors, beta, log_decay, states, final, dstates, scale) -> tuple[Fold, Fold]:
+    """As `_folds`."""
+    batch, head = decay_axes(log_decay)
+    heads = Fold((2, 2, 2, 2, 2, 2, head, 1, 1, 1), (2,) * 4)
+    return Fold((0, 0, 0, 0, 0, 0, batch, 0, 0, 0), (0,) * 4), heads
+
+
+@operator("recur_delta_keys_back", _folds_back)
 def keys_back(
     do: Tensor, q: Tensor, k: Tensor, dv: Tensor, errors: Tensor, beta: Tensor, log_decay: Tensor | None,
     states: Tensor, final: Tensor | None, dstates: Tensor, scale: float,

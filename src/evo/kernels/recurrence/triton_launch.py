@@ -60,6 +60,13 @@ def decay_kind(log_decay: Tensor | None) -> int:
     return 0 if log_decay is None else 1 if log_decay.ndim == 1 else 2
 
 
+def decay_axes(log_decay: Tensor | None) -> tuple[int | None, int | None]:
+    """The axes of batches and of heads of a log decay (H,), (B, T, H) or (B, T, H, K)."""
+    if log_decay is None:
+        return None, None
+    return (None, 0) if log_decay.ndim == 1 else (0, 2)
+
+
 @dataclass(frozen=True)
 class Walk:
     """What is compiled into a walk. `before`: a query's exponent leaves out its own step. `keep`: walking forward, the

@@ -9,14 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.problem import RecurrenceProblem
 from evo.kernels.recurrence.triton_decay import step_gradients
-from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk, segment_length
+from evo.kernels.recurrence.triton_launch import Walk, decay_axes, launch_aged, launch_walk, segment_length
 from evo.kernels.triton_support import widened
 
+AGED = folds(Fold((0, 0, 0, None, 0, 0, 0), (0, 0)), Fold((2, 2, 2, 0, 2, 2, 1), (1, 1)))
 
-@operator("aged_dots")
+
+@operator("aged_dots", AGED)
 def aged_dots(
     x: Tensor, y: Tensor, z: Tensor, rate: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
     strict: bool, before: bool,
@@ -38,7 +41,13 @@ def rate_gradient(aged_BHAZ: Tensor, sums_BH: Tensor, dfinal: Tensor | None, rat
     return sums_BH.sum(0).to(rate.dtype)
 
 
-@operator("recur_outer")
+def _folds(q, k, v, log_decay, initial, scale, before) -> tuple[Fold, Fold]:
+    """Members as batches, or as heads, which may have decays of their own."""
+    batch, head = decay_axes(log_decay)
+    return Fold((0, 0, 0, batch, 0), (0, 0)), Fold((2, 2, 2, head, 1), (2, 1))
+
+
+@operator("recur_outer", _folds)
 def recur_outer(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool
 ) -> tuple[Tensor, Tensor]:
@@ -59,7 +68,17 @@ def _save_outer(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-@operator("recur_outer_backward")
+def _folds_back(
+    do, dfinal, q, k, v, log_decay, initial, final, scale, before, needs_decay
+) -> tuple[Fold, ...]:  # fmt: skip
+    """As `_folds`; the gradient of a decay per head would be summed over batches."""
+    batch, head = decay_axes(log_decay)
+    batches = Fold((0, 0, 0, 0, 0, batch, 0, 0), (0,) * 5)
+    heads = Fold((2, 1, 2, 2, 2, head, 1, 1), (2, 2, 2, head or 0, 1))
+    return (heads,) if needs_decay and batch is None else (batches, heads)
+
+
+@operator("recur_outer_backward", _folds_back)
 def recur_outer_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None,
     initial: Tensor | None, final: Tensor, scale: float, before: bool, needs_decay: bool,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
 from evo.kernels.recurrence.triton_launch import precision
@@ -86,7 +87,7 @@ def _prepare(q, k, a, b, beta, log_decay, scale: float, before: bool, sizes: Siz
     return made
 
 
-@operator("recur_removal")
+@operator("recur_removal", folds(Fold((0,) * 8, (0,) * 4)))
 def recur_removal(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, beta: Tensor | None, log_decay: Tensor,
     initial: Tensor | None, scale: float, before: bool, keep: bool,
@@ -127,7 +128,7 @@ def _(q, k, v, a, b, beta, log_decay, initial, scale, before, keep):
     return v.new_empty(v.shape), v.new_empty(B, H, K, V, dtype=torch.float32), v.new_empty(seen), v.new_empty(states)
 
 
-@operator("recur_removal_backward")
+@operator("recur_removal_backward", folds(Fold((0,) * 11, (0,) * 8)))
 def recur_removal_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None,
     beta: Tensor | None, log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,

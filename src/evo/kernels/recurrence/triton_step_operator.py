@@ -5,15 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_step
 from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceProblem
+from evo.kernels.recurrence.triton_launch import decay_axes
 from evo.kernels.triton_support import dense, padded, rowwise
 
 PROGRAMS = 264  # two on each multiprocessor of an H100
 
 
-@operator("recur_step")
+def _folds(q, k, v, log_decay, *others) -> tuple[Fold, Fold]:
+    """Members as batches, or as heads, which may have decays and bonuses of their own."""
+    batch, head = decay_axes(log_decay)
+    return Fold((0, 0, 0, batch, 0, 0, 0, None, 0), (0, 0)), Fold((2, 2, 2, head, 2, 2, 2, 0, 1), (2, 1))
+
+
+@operator("recur_step", _folds)
 def recur_step(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None, a: Tensor | None, b: Tensor | None,
     bonus: Tensor | None, initial: Tensor | None, decay: int, update: int, scale: float,
