@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Axes = tuple[int | None, ...]
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -24,8 +22,8 @@ class Fold:
     None stands for an input that all members share, and for one that is no tensor; trailing ones may be left out.
     """
 
-    inputs: Axes
-    outputs: Axes
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
 
     def fits(self, in_dims: Sequence[Any], inputs: Sequence[Any]) -> bool:
         """Whether every tensor that differs from member to member has an axis."""
@@ -48,7 +46,7 @@ def folds(*found: Fold) -> Folds:
     return lambda *inputs: found
 
 
-def row_folds(inputs: Axes, outputs: Axes) -> Folds:
+def row_folds(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Folds:
     """Of an operator on the rows of (..., D), each for itself, which needs an axis beside D."""
     fold = Fold(inputs, outputs)
     return lambda x, *others: (fold,) if x.ndim > 1 else ()
@@ -87,7 +85,7 @@ def _folded(
     if isinstance(found, Tensor):
         (axis,) = fold.outputs
         return _apart(found, axis, members), axis
-    axes = [axis if x.ndim > (axis or 0) else 0 for x, axis in zip(found, fold.outputs, strict=True)]
+    axes = [axis if x.ndim > axis else 0 for x, axis in zip(found, fold.outputs, strict=True)]
     return tuple(_apart(x, axis, members) for x, axis in zip(found, axes, strict=True)), tuple(axes)
 
 
