@@ -6,15 +6,14 @@ A flip is dead if the language accepts it without a word and the network it buil
 from __future__ import annotations
 
 import functools
-import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 
+from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import build
 from evo.compiler.check import problems
 from evo.compiler.resolve import resolve, sources
@@ -22,7 +21,10 @@ from evo.dsl.document import Document
 from evo.dsl.genes import Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.organism import StageSpec
-from evo.dsl.spec import FieldShape, Problem, Spec, shapes
+from evo.dsl.patch import apply, rewrite
+from evo.dsl.spec import FieldShape, Problem, Spec
+from evo.dsl.tree import Place, walk
+from evo.evolution.sample import choices, is_integer
 
 TIME = 20
 REQUIRED: dict[str, Any] = {"heads": 4, "factor": 2.0, "size": 5}
@@ -42,69 +44,36 @@ class Flip:
         return f"{self.owner}.{self.field} -> {self.value}"
 
 
-Rebuild = Callable[[Any], Document]
-"""From a new value of some part of a document to the whole."""
-
-
 def flips(document: Document) -> Iterator[Flip]:
     """Every flip of every field below `organism`."""
-    yield from _inside(document.organism, lambda new: _with(document, "organism", new), document)
+    for place in walk(document.organism, ("organism",)):
+        for new in alternatives(place, document):
+            yield Flip(type(place.owner).__name__, place.field.key, describe(new), _attempt(document, place, new))
 
 
-def _inside(spec: Spec, rebuild: Rebuild, document: Document) -> Iterator[Flip]:
-    for shape in shapes(type(spec)).values():
-        value = getattr(spec, shape.name)
-
-        def replace(new: Any, name: str = shape.name) -> Document:
-            return rebuild(_with(spec, name, new))
-
-        for new in alternatives(shape, spec, document):
-            yield Flip(type(spec).__name__, shape.key, describe(new), _attempt(replace, new))
-        yield from _children(value, replace, document)
-
-
-def _children(value: Any, replace: Rebuild, document: Document) -> Iterator[Flip]:
-    if isinstance(value, Spec):
-        yield from _inside(value, replace, document)
-    elif isinstance(value, tuple):
-        for i, item in enumerate(value):
-            if isinstance(item, Spec):
-                yield from _inside(item, lambda new, i=i: replace((*value[:i], new, *value[i + 1 :])), document)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _inside(item, lambda new, key=key: replace({**value, key: new}), document)
-
-
-def _attempt(replace: Rebuild, new: Any) -> Document | None:
+def _attempt(document: Document, place: Place, new: Any) -> Document | None:
     try:
-        return replace(new)
-    except ValidationError:
+        return apply(rewrite(document, {place.path: new}), document).document
+    except DiagnosticError:
         return None
 
 
-def _with(spec: Any, name: str, value: Any) -> Any:
-    """The spec with one field changed, or left out where that is what null means; validated as a whole."""
-    fields = {**{field: getattr(spec, field) for field in spec.model_fields_set}, name: value}
-    return type(spec).model_validate({field: new for field, new in fields.items() if new is not None})
-
-
-def alternatives(shape: FieldShape, owner: Spec, document: Document) -> list[Any]:
+def alternatives(place: Place, document: Document) -> list[Any]:
     """Other values of a field that mean something else: not its own, and not what leaving it out stands for."""
-    value = getattr(owner, shape.name)
-    aliases = [value, *(_stands_for(shape, owner, document) if value is None else ())]
-    found = list(_alternatives(shape, value, document))
+    aliases = [place.value, *(_stands_for(place, document) if place.value is None else ())]
+    found = _alternatives(place.field, place.value, document)
     return [new for new in found if not any(new == old and type(new) is type(old) for old in aliases)]
 
 
-def _stands_for(shape: FieldShape, owner: Spec, document: Document) -> Iterator[Any]:
+def _stands_for(place: Place, document: Document) -> Iterator[Any]:
     """What an override that is left out takes from the organism."""
-    organism = document.organism
-    if shape.name in ("norm", "position"):
-        yield getattr(organism, shape.name)
-    if shape.name == "from_":
-        yield sources(organism, next(i for i, stage in enumerate(organism.stages) if stage is owner))
-    if shape.name == "kv_heads":
-        yield owner.model_dump(include={"heads"})["heads"]
+    organism, key = document.organism, place.field.key
+    if key in ("norm", "position"):
+        yield getattr(organism, key)
+    if key == "from":
+        yield sources(organism, int(place.path[2]))
+    if key == "kv_heads":
+        yield place.owner.model_dump(include={"heads"})["heads"]
 
 
 def _alternatives(shape: FieldShape, value: Any, document: Document) -> Iterator[Any]:
@@ -135,41 +104,26 @@ def _lists(shape: FieldShape, value: tuple[Any, ...]) -> Iterator[Any]:
 def _kinds(role: str) -> Iterator[Spec]:
     for kind in kinds(role):
         cls = kind_class(role, kind)
-        needed = {
-            name: REQUIRED[name] for name, info in cls.model_fields.items() if info.is_required() and name in REQUIRED
-        }
-        if all(name in needed for name, info in cls.model_fields.items() if info.is_required()):
-            yield cls.model_validate(needed)
+        needed = [name for name, info in cls.model_fields.items() if info.is_required()]
+        if set(needed) <= set(REQUIRED):
+            yield cls.model_validate({name: REQUIRED[name] for name in needed})
 
 
 def _scalars(shape: FieldShape, value: Any, document: Document) -> Iterator[Any]:
-    types = _types(shape.info.annotation)
-    for kind in types:
-        if typing.get_origin(kind) is Literal:
-            yield from typing.get_args(kind)
-    if bool in types:
-        yield not value
-    elif value is None and shape.name == "from_":
+    yield from choices(shape.info)
+    if choices(shape.info):
+        return
+    if shape.key == "from":
         names = [stage.name for stage in document.organism.stages if isinstance(stage, StageSpec)]
         yield from (("embedding",), *((name,) for name in names), ("embedding", names[0]))
-    elif value is None:
-        number = float if float in types else int
-        yield from (number(new) for new in (1, 2, 3, 6, 100))
-    elif int in types:
-        yield from (value * 2, value // 2, *((value + 1, value - 1) if shape.meta(Gene) else ()))
-    elif float in types:
-        yield from (value * 2, value / 2, value * 10)
-    elif str in types:
+    elif isinstance(value, str):
         yield f"{value}_x"
-
-
-def _types(annotation: Any) -> list[Any]:
-    """The types of a union, through Annotated."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _types(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) is Literal or not typing.get_args(annotation):
-        return [annotation]
-    return [kind for argument in typing.get_args(annotation) for kind in _types(argument)]
+    elif value is None:
+        yield from (int(new) if is_integer(shape.info) else float(new) for new in (1, 2, 3, 6, 100))
+    elif is_integer(shape.info):
+        yield from (value * 2, value // 2, *((value + 1, value - 1) if shape.meta(Gene) else ()))
+    else:
+        yield from (value * 2, value / 2, value * 10)
 
 
 def describe(value: Any) -> str:

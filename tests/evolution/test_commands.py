@@ -72,3 +72,12 @@ def test_a_search_without_a_seed_that_trains(tmp_path: Path, cfg: Path, evo: Evo
     code, out, _ = evo("evolve", cfg, "--workers", 0, "--out", tmp_path / "run", "--json")
     assert (code, json.loads(out)["error"][0]["code"]) == (1, "EVO500")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", [("--seed", 2**63), ("--generations", 10**6 + 1), ("--population", 10**5 + 1)])
+def test_options_have_the_limits_of_their_fields(tmp_path: Path, cfg: Path, evo: Evo, option: tuple[str, int]) -> None:
+    """An option that the document could not hold is refused by name before anything runs, exit code 1."""
+    code, _, err = evo("evolve", cfg, *option, "--workers", 0, "--device", "cpu", "--out", tmp_path / "run")
+    assert (code, err[:6]) == (1, "EVO203")
+    assert f"{option[0]} stands for evolve.{option[0].strip('-')}" in err
+    assert not (tmp_path / "run").exists()

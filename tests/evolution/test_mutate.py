@@ -171,7 +171,7 @@ def test_small_scales_still_move_integers() -> None:
     parent, rng = document(stage("body", repeat=4)), Stream(0).numpy()
     (width,) = (site for site in sites(parent) if site.path == ("organism", "width"))
     moved = [Number().propose(parent, width, 0.01, rng) for _ in range(10)]
-    assert {p.document.organism.width for p in moved if p is not None} == {48}
+    assert {apply(p.patch, parent).document.organism.width for p in moved if p is not None} == {48}
     decay = document(train={"optimizer": {"kind": "adamw", "weight_decay": 0.0}})
     (site,) = (site for site in sites(decay) if site.path[-1] == "weight_decay")
     assert Number().propose(decay, site, 0.01, rng) is not None

@@ -117,3 +117,11 @@ def test_wrong_options_are_the_command_lines_fault(tmp_path: Path, evo: Evo) -> 
     """Options out of range end in exit code 2."""
     for arguments in (("train", written(tmp_path), "--steps", 0), ("generate", tmp_path, "--temperature", -1)):
         assert evo(*arguments)[0] == 2
+
+
+def test_steps_have_the_limits_of_the_field(tmp_path: Path, evo: Evo) -> None:
+    """More steps than a document may ask for are refused by name before anything runs."""
+    code, _, err = evo("train", written(tmp_path), "--steps", 10**8 + 1, "--out", tmp_path / "out", "--device", "cpu")
+    assert (code, err[:6]) == (1, "EVO203")
+    assert "--steps stands for train.steps" in err
+    assert not (tmp_path / "out").exists()

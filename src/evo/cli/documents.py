@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order
 from evo.cli import view
 
 if TYPE_CHECKING:
-    from evo.dsl.document import Loaded
+    from evo.dsl.document import Document, Loaded
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -95,6 +95,27 @@ def read_valid(*paths: Path) -> list[Loaded]:
     if errors:
         raise DiagnosticError(errors, {str(file.path): file.text for file in examined})
     return [file.loaded for file in examined if file.loaded]
+
+
+def overridden(document: Document, section: str, options: Mapping[str, Any]) -> Document:
+    """The document with options in place of the fields of that name in one of its sections; None leaves the field.
+
+    Raises DiagnosticError with every option outside its field's limits.
+    """
+    from evo.dsl.patch import apply, rewrite
+
+    faults: list[Diagnostic] = []
+    for name, value in options.items():
+        try:
+            if value is not None:
+                document = apply(rewrite(document, {(section, name): value}), document).document
+        except DiagnosticError as error:
+            option = f"--{name.replace('_', '-')}"
+            help = f"{option} stands for {section}.{name} of the document, and has its limits"
+            faults += [replace(fault, help=help) for fault in error.diagnostics]
+    if faults:
+        raise DiagnosticError(faults)
+    return document
 
 
 def _files(path: Path) -> Iterator[Path]:

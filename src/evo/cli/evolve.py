@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, read_valid
+from evo.cli.documents import Json, Kernels, overridden, read_valid
 
 
 def command(
@@ -39,11 +39,11 @@ def command(
 
     loaded = read_valid(*cfgs)
     chosen = str(choose_device(device))
-    changes = {"generations": generations, "population": population, "seed": seed}
+    options = {"generations": generations, "population": population, "seed": seed}
     settings = Settings(
         seeds=tuple(to_yaml(item.document) for item in loaded),
         root=str(cfgs[0].resolve().parent),
-        evolve=_overridden(loaded[0].document.evolve, changes),
+        evolve=overridden(loaded[0].document, "evolve", options).evolve,
         device=chosen,
         kernels=kernels,
         workers=default_workers(chosen) if workers is None else workers,
@@ -73,7 +73,3 @@ def carry_out(folder: Path, evolve: Any, as_json: bool, run: Any) -> None:
         view.print_json("evolve", report)
     else:
         print("\n".join(summary_lines(report)))
-
-
-def _overridden(evolve: Any, changes: dict[str, Any]) -> Any:
-    return evolve.model_copy(update={key: value for key, value in changes.items() if value is not None})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, read_valid
+from evo.cli.documents import Json, Kernels, overridden, read_valid
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
@@ -35,6 +35,7 @@ def command(
     from evo.training.run import TrainingRun
 
     (loaded,) = read_valid(cfg)
+    overridden(loaded.document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
     folder = out or Path("results") / (loaded.document.name or cfg.stem)
     run = TrainingRun.open(
         loaded.document,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.blocks.position.spec import PositionSpec
 from evo.compiler.resolve import INPUT, cycle_length, organism_scope, sources, stage_scope
-from evo.dsl.canonical import named_pseudopods
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.references import ABSOLUTE, MAX_NESTING, mixer_count, mixer_problems, resolve_mixer
+from evo.dsl.references import ABSOLUTE, mixer_count, mixer_problems, named, reached
 from evo.dsl.spec import Problem, Spec, shapes
+from evo.dsl.tree import Path, specs
 
 MAX_MIXERS = 10_000
 
@@ -127,7 +127,7 @@ def _stage_problems(organism: OrganismSpec, stage: StageSpec) -> Iterator[Proble
 
 
 def _unused(organism: OrganismSpec) -> Iterator[Problem]:
-    used = set(named_pseudopods(organism))
+    used = set(named(organism.stages, organism.pseudopods))
     for name in organism.pseudopods:
         if name not in used:
             path = ("organism", "pseudopods", name)
@@ -172,25 +172,7 @@ def _on_heads(position: Spec) -> bool:
 
 def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
     """Whether some mixer of the stage takes its position encoding from the stage."""
-    scope = organism_scope(organism)
-    known = [m for m in stage.mix if not isinstance(m, str) or m in organism.pseudopods]
-    return any(_reads_position(resolve_mixer(m, scope), organism, 0) for m in known)
-
-
-def _reads_position(mixer: Spec, organism: OrganismSpec, depth: int) -> bool:
-    if mixer.kind == "attention":
-        return getattr(mixer, "position", None) is None
-    if depth > MAX_NESTING:
-        return False
-    for shape in shapes(type(mixer)).values():
-        value = getattr(mixer, shape.name)
-        if not shape.names:
-            continue
-        for item in value if isinstance(value, tuple) else (value,):
-            inner = organism.pseudopods.get(item) if isinstance(item, str) else item
-            if isinstance(inner, Spec) and _reads_position(inner, organism, depth + 1):
-                return True
-    return False
+    return any(spec.reads_position for spec in reached(stage, organism.pseudopods))
 
 
 def _train_problems(document: Document) -> Iterator[Problem]:
@@ -209,28 +191,17 @@ def _train_problems(document: Document) -> Iterator[Problem]:
 
 
 def _leaks(document: Document) -> Iterator[Problem]:
-    for path, mixer in _mixers(document.organism):
-        if getattr(mixer, "causal", True) is False:
+    for path, spec in _living(document.organism):
+        if not spec.is_causal:
             message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
             yield Problem("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
 
 
-def _mixers(organism: OrganismSpec) -> Iterator[tuple[tuple[str | int, ...], Spec]]:
-    used = set(named_pseudopods(organism))
+def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:
+    """Every spec of the organism's stages and of the pseudopods that they name."""
+    used = set(named(organism.stages, organism.pseudopods))
     for name, spec in organism.pseudopods.items():
         if name in used:
-            yield from _inside(spec, ("organism", "pseudopods", name))
+            yield from specs(spec, ("organism", "pseudopods", name))
     for index, stage in enumerate(organism.stages):
-        yield from _inside(stage, ("organism", "stages", index))
-
-
-def _inside(spec: Spec, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Spec]]:
-    yield path, spec
-    for key, shape in shapes(type(spec)).items():
-        value = getattr(spec, shape.name)
-        if isinstance(value, Spec):
-            yield from _inside(value, (*path, key))
-        elif isinstance(value, tuple):
-            for index, item in enumerate(value):
-                if isinstance(item, Spec):
-                    yield from _inside(item, (*path, key, index))
+        yield from specs(stage, ("organism", "stages", index))

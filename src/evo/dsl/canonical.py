@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 from evo.base.digest import digest_data
 from evo.dsl.document import Document
 from evo.dsl.index import DEFAULT_KIND
 from evo.dsl.organism import OrganismSpec
+from evo.dsl.references import named
 from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.tree import replaced
 from evo.dsl.yaml import write
 
 
@@ -57,29 +58,5 @@ def _without_dead(spec: Spec) -> Spec:
     """Pseudopods that no stage names are dropped."""
     if not isinstance(spec, OrganismSpec) or not spec.pseudopods:
         return spec
-    used = set(named_pseudopods(spec))
-    return spec.model_copy(update={"pseudopods": {k: v for k, v in spec.pseudopods.items() if k in used}})
-
-
-def named_pseudopods(organism: OrganismSpec) -> Iterator[str]:
-    """Every name of a pseudopod that a stage uses, directly or inside a composite, each once."""
-    waiting = [name for stage in organism.stages for name in _names(stage)]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        yield name
-        if name in organism.pseudopods:
-            waiting += _names(organism.pseudopods[name])
-
-
-def _names(spec: Spec) -> Iterator[str]:
-    for shape in shapes(type(spec)).values():
-        value = getattr(spec, shape.name)
-        for item in cast(tuple[Any, ...], value) if isinstance(value, tuple) else (value,):
-            if isinstance(item, Spec):
-                yield from _names(item)
-            elif shape.names and isinstance(item, str):
-                yield item
+    used = set(named(spec.stages, spec.pseudopods))
+    return replaced(spec, {("pseudopods",): {k: v for k, v in spec.pseudopods.items() if k in used}})

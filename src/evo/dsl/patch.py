@@ -1,26 +1,28 @@
 """Patches: the only way to change a spec.
 
-A patch is a list of edits on the canonical form. `diff(a, b)` finds one, `apply` replays it, `invert` turns it round;
-apply(diff(a, b), a) == b for all documents a and b. Mutation, crossover, lineage and `evo diff` all speak it.
+A patch is a list of edits on the canonical form. `rewrite` makes one of new values at some places, `diff(a, b)` finds
+one, `apply` replays it, `invert` turns it round; apply(diff(a, b), a) == b for all documents a and b. Mutation,
+crossover, lineage, options of the command line and `evo diff` all speak it.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order
 from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, Loaded, from_data
+from evo.dsl.spec import Spec
+from evo.dsl.tree import Path, replaced
 from evo.dsl.yaml import Data, Node, write
 from evo.dsl.yaml.writer import flow
 
 PATCH_VERSION = 1
 _INDEX = re.compile("[0-9]{1,6}")
-Path = tuple[str | int, ...]
 
 
 class _Absent:
@@ -117,6 +119,11 @@ def _edit(node: Node, faults: list[Diagnostic]) -> Edit | None:
     help = "write {path: organism.width, old: 128, new: 256}"
     faults.append(Diagnostic("EVO401", "not an edit", node.span, help))
     return None
+
+
+def rewrite(spec: Spec, changes: Mapping[Path, Any]) -> Patch:
+    """The patch that puts new values at some places, with paths as `tree.walk` gives them: specs, or plain data."""
+    return diff_data(to_data(spec), to_data(replaced(spec, changes)))
 
 
 def diff(before: Document, after: Document) -> Patch:

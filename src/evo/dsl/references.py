@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import cast
 
 from evo.base.diagnostics import suggestion
 from evo.dsl.plan import Scope
-from evo.dsl.spec import Problem, Spec, shapes
+from evo.dsl.spec import Problem, Spec
+from evo.dsl.tree import names, specs, walk
 
 ABSOLUTE = "//"
 """The first step of a problem's path that starts at the document's root."""
@@ -51,10 +51,25 @@ def mixer_count(entry: str | Spec, pseudopods: Mapping[str, Spec], known: dict[s
             known[entry] = 1  # what it counts for inside itself, which is a fault of its own
             known[entry] = mixer_count(pseudopods[entry], pseudopods, known, depth + 1)
         return known.get(entry, 1)
-    count = 1
-    for shape in shapes(type(entry)).values():
-        if shape.names:
-            value = getattr(entry, shape.name)
-            inner = cast(tuple[str | Spec, ...], value) if isinstance(value, tuple) else (value,)
-            count += sum(mixer_count(item, pseudopods, known, depth) for item in inner)
-    return count
+    inner = [item for place in walk(entry) if place.field.names for _, item in place.entries()]
+    counts = (1 if isinstance(item, Spec) else mixer_count(item, pseudopods, known, depth) for item in inner)
+    return 1 + sum(counts)
+
+
+def named(roots: Iterable[Spec], pseudopods: Mapping[str, Spec]) -> Iterator[str]:
+    """Every name that some specs use, directly or inside what they name, each once; unknown ones too."""
+    waiting = [name for root in roots for _, name in names(root)]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            yield name
+            waiting += [inner for _, inner in names(pseudopods[name])] if name in pseudopods else ()
+
+
+def reached(root: Spec, pseudopods: Mapping[str, Spec]) -> Iterator[Spec]:
+    """A spec and all that stands in it, written there or named; unknown names are passed over."""
+    named_specs = (pseudopods[name] for name in named([root], pseudopods) if name in pseudopods)
+    for spec in (root, *named_specs):
+        yield from (inner for _, inner in specs(spec))

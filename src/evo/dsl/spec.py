@@ -98,6 +98,16 @@ class Spec(BaseModel):
             if kind is not None and kind.default is not None:
                 info.default_factory = kind.make_list if _metadata(info, Many) else kind.make_default
 
+    @property
+    def reads_position(self) -> bool:
+        """Whether it takes the position encoding of the stage it stands in; what is inside it answers for itself."""
+        return False
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no output of it depends on later inputs; what is inside it answers for itself."""
+        return True
+
     def problems(self, scope: Scope) -> Iterator[Problem]:
         """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
         del scope

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from evo.base.streams import Stream
 from evo.compiler.plan import Plan
-from evo.compiler.resolve import organism_scope, resolve
+from evo.compiler.resolve import resolve
 from evo.dsl.document import Document
-from evo.dsl.genes import Fixed
-from evo.dsl.organism import StageSpec
-from evo.dsl.patch import diff
-from evo.dsl.references import resolve_mixer
-from evo.dsl.spec import Spec, shapes
+from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.dsl.patch import diff, rewrite
+from evo.dsl.spec import shapes
 from evo.dsl.train import TrainSpec
+from evo.dsl.tree import Path, inline, replaced, specs
 from evo.evolution.mutate import Child, NoChildError, differs, validated
-from evo.evolution.operators.base import Proposal, stages_of, with_organism
+from evo.evolution.operators.base import Proposal, stages_of
 from evo.evolution.operators.stages import own_gains
+from evo.evolution.sites import is_evolvable
 
 TRIES = 40
 
@@ -65,47 +66,31 @@ def cross(
 def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: np.random.Generator) -> Proposal:
     ours, theirs = stages_of(one), stages_of(two)
     taken = [pair for pair in pairs if rng.random() < 0.5]
+    changes: dict[Path, Any] = {}
     origins: list[tuple[str, int, str]] = []
     for i, j in taken:
-        adopted = _self_contained(theirs[j], two, one)
-        ours[i] = adopted.model_copy(update={"name": ours[i].name, "from_": ours[i].from_})
+        adopted = _self_contained(theirs[j], two.organism, one.organism)
+        changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, ("from",): ours[i].from_})
         origins += [(f"stages.{ours[i].name}.", 1, f"stages.{theirs[j].name}."), *own_gains(ours[i].name)]
-    train = _trained_like(one.train, two.train) if rng.random() < 0.5 else one.train
-    child = with_organism(one, stages=tuple(ours)).model_copy(update={"train": train})
-    return Proposal(child, tuple(origins))
+    if rng.random() < 0.5:
+        changes |= _training_of(two.train)
+    return Proposal(rewrite(one, changes), tuple(origins))
 
 
-def _trained_like(one: TrainSpec, two: TrainSpec) -> TrainSpec:
-    """The training of `one` by the rule of `two`: what evolution may not move (budget, text, seed) stays."""
-    free = [shape.name for shape in shapes(TrainSpec).values() if shape.meta(Fixed) is None]
-    return one.model_copy(update={name: getattr(two, name) for name in free})
+def _training_of(train: TrainSpec) -> dict[Path, Any]:
+    """The rule of a training: what evolution may not move (budget, text, seed) is not exchanged."""
+    fields = [field for field in shapes(TrainSpec).values() if is_evolvable(field)]
+    return {("train", field.key): getattr(train, field.name) for field in fields}
 
 
-def _self_contained(stage: StageSpec, document: Document, home: Document) -> StageSpec:
-    """The stage with named mixers written out, and position and norm where its new home has others, so that it means
-    the same there."""
-    organism = document.organism
-    mix = tuple(_written_out(entry, document) for entry in stage.mix)
+def _self_contained(stage: StageSpec, organism: OrganismSpec, home: OrganismSpec) -> StageSpec:
+    """The stage of an organism with names written out, and position and norm where its new home has others, so that it
+    means the same there."""
+    stage = inline(stage, organism.pseudopods)
     norm, position = stage.norm or organism.norm, stage.position or organism.position
-    inherits = position.kind != "learned" and any(_inherits(entry) for entry in mix)
-    changes = {
-        "mix": mix,
-        "norm": None if norm == home.organism.norm else norm,
-        "position": position if inherits and position != home.organism.position else None,
+    inherits = position.kind != "learned" and any(spec.reads_position for _, spec in specs(stage))
+    changes: dict[Path, Any] = {
+        ("norm",): None if norm == home.norm else norm,
+        ("position",): position if inherits and position != home.position else None,
     }
-    return stage.model_copy(update=changes)
-
-
-def _written_out(entry: str | Spec, document: Document) -> Spec:
-    mixer = resolve_mixer(entry, organism_scope(document.organism))
-    if mixer.form == "parallel":
-        branches = tuple(_written_out(branch, document) for branch in getattr(mixer, "parallel", ()))
-        return mixer.model_copy(update={"parallel": branches})
-    return mixer
-
-
-def _inherits(mixer: Spec) -> bool:
-    branches = getattr(mixer, "parallel", None)
-    if branches is not None:
-        return any(_inherits(branch) for branch in branches)
-    return mixer.kind == "attention" and getattr(mixer, "position", None) is None
+    return replaced(stage, changes)

@@ -17,6 +17,7 @@ from evo.dsl.document import Document, Loaded
 from evo.dsl.patch import Patch, apply, diff
 from evo.dsl.spec import Problem
 from evo.dsl.train import TrainSpec
+from evo.dsl.tree import replaced
 from evo.evolution.operators import OPERATORS, Origins, Proposal
 
 TRIES = 400
@@ -91,7 +92,7 @@ def differs(parent: Document, child: Document, child_plan: Plan) -> bool:
 
 def trains_otherwise(one: TrainSpec, two: TrainSpec) -> bool:
     """Whether two settings differ in effect: a schedule moved by less than a step scales no learning rate."""
-    same = one.model_copy(update={"schedule": two.schedule}) == two
+    same = replaced(one, {("schedule",): two.schedule}) == two
     steps = np.linspace(0, one.steps - 1, min(one.steps, SCHEDULE_SAMPLES)).astype(int).tolist()
     return not same or any(one.schedule.scale(s, one.steps) != two.schedule.scale(s, two.steps) for s in steps)
 
@@ -126,9 +127,9 @@ def _step(document: Document, scale: float, rng: np.random.Generator) -> tuple[s
 
 
 def validated(parent: Document, proposal: Proposal) -> Loaded | None:
-    """The proposal replayed as a patch and parsed, or None if it has an error, or a warning that the parent has not."""
+    """The patched parent, parsed, or None if it has an error, or a warning that the parent has not."""
     try:
-        loaded = apply(diff(parent, proposal.document), parent)
+        loaded = apply(proposal.patch, parent)
     except DiagnosticError:
         return None
     faults = set(map(_fault, problems(loaded.document)))

@@ -81,7 +81,7 @@ def draw_spec(role: str, rng: np.random.Generator, kind: str | None = None) -> S
         drawn = _draw_field(shape, rng)
         if drawn is not None:
             values[shape.name] = drawn
-    return cls.model_construct(_fields_set=set(values), **{**_defaults(cls), **values})
+    return cls.model_validate(values)
 
 
 def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
@@ -97,7 +97,3 @@ def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
     if shape.kind and not shape.many and shape.kind.role in ("stencil", "scaling"):
         return draw_spec(shape.kind.role, rng)
     return None
-
-
-def _defaults(cls: type[Spec]) -> dict[str, Any]:
-    return {s.name: s.default for s in shapes(cls).values() if not s.info.is_required()}

@@ -44,6 +44,14 @@ class AttentionSpec(Spec):
     position: Annotated[Spec | None, Kind("position")] = None
     """Overrides the position encoding of the stage."""
 
+    @property
+    def reads_position(self) -> bool:
+        return self.position is None
+
+    @property
+    def is_causal(self) -> bool:
+        return self.causal
+
     def problems(self, scope: Scope) -> Iterator[Problem]:
         if self.head_dim is None and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from evo.dsl.document import Document
-from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.evolution.sites import replace_at
+from evo.dsl.organism import StageSpec
+from evo.dsl.patch import Patch
 
 Origins = tuple[tuple[str, int, str], ...]
 """Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts."""
@@ -18,12 +18,12 @@ Origins = tuple[tuple[str, int, str], ...]
 
 @dataclass(frozen=True)
 class Proposal:
-    """A changed document, not yet validated, and where its renamed weights come from.
+    """A patch of the parent, not yet tried, and where the child's renamed weights come from.
 
     origins: of weight paths that moved; everything else comes from parent 0 under its own path.
     """
 
-    document: Document
+    patch: Patch
     origins: Origins = ()
 
 
@@ -47,18 +47,6 @@ class Operator(Protocol):
 def stages_of(document: Document) -> list[StageSpec]:
     """The stages of a document."""
     return [stage for stage in document.organism.stages if isinstance(stage, StageSpec)]
-
-
-def with_organism(document: Document, **changes: Any) -> Document:
-    """The document with some fields of its organism replaced."""
-    organism: OrganismSpec = document.organism.model_copy(update=changes)
-    return replace_at(document, ("organism",), organism)
-
-
-def with_stage(document: Document, index: int, **changes: Any) -> Document:
-    """The document with some fields of one stage replaced."""
-    stage = stages_of(document)[index].model_copy(update=changes)
-    return replace_at(document, ("organism", "stages", index), stage)
 
 
 def fresh_name(document: Document, base: str) -> str:

@@ -11,10 +11,12 @@ import numpy as np
 from evo.dsl.document import Document
 from evo.dsl.genes import Gene
 from evo.dsl.index import kinds
+from evo.dsl.patch import rewrite
 from evo.dsl.spec import Spec
+from evo.dsl.tree import Place
 from evo.evolution.operators.base import Proposal
 from evo.evolution.sample import choices, draw_spec, move_number
-from evo.evolution.sites import Site, replace_at, sites
+from evo.evolution.sites import sites
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,12 @@ class Number:
 
     name: str = "number"
 
-    def sites(self, document: Document) -> Sequence[Site]:
-        return [site for site in sites(document) if site.shape.meta(Gene) is not None]
+    def sites(self, document: Document) -> Sequence[Place]:
+        return [site for site in sites(document) if site.field.meta(Gene) is not None]
 
-    def propose(self, document: Document, site: Site, scale: float, rng: np.random.Generator) -> Proposal | None:
-        value = move_number(site.value, site.shape.meta(Gene), site.shape.info, scale, rng)
-        return None if value == site.value else Proposal(replace_at(document, site.path, value))
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
+        value = move_number(site.value, site.field.meta(Gene), site.field.info, scale, rng)
+        return None if value == site.value else Proposal(rewrite(document, {site.path: value}))
 
 
 @dataclass(frozen=True)
@@ -37,38 +39,38 @@ class Choice:
 
     name: str = "choice"
 
-    def sites(self, document: Document) -> Sequence[Site]:
+    def sites(self, document: Document) -> Sequence[Place]:
         return [site for site in sites(document) if _has_choice(site)]
 
-    def propose(self, document: Document, site: Site, scale: float, rng: np.random.Generator) -> Proposal | None:
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        value = _other_kind(site, rng) if site.shape.kind else _other_option(site, rng)
-        return Proposal(replace_at(document, site.path, value))
+        value = _other_kind(site, rng) if site.field.kind else _other_option(site, rng)
+        return Proposal(rewrite(document, {site.path: value}))
 
 
-def _has_choice(site: Site) -> bool:
-    shape = site.shape
-    if shape.kind:
-        return not shape.many and not shape.table and bool(_other_kinds(site))
-    return len(choices(shape.info)) > 1
+def _has_choice(site: Place) -> bool:
+    field = site.field
+    if field.kind:
+        return not field.many and not field.table and bool(_other_kinds(site))
+    return len(choices(field.info)) > 1
 
 
-def _other_option(site: Site, rng: np.random.Generator) -> Any:
-    options = [option for option in choices(site.shape.info) if option != site.value]
+def _other_option(site: Place, rng: np.random.Generator) -> Any:
+    options = [option for option in choices(site.field.info) if option != site.value]
     return options[int(rng.integers(len(options)))]
 
 
-def _other_kind(site: Site, rng: np.random.Generator) -> Spec | None:
-    assert site.shape.kind is not None
+def _other_kind(site: Place, rng: np.random.Generator) -> Spec | None:
+    assert site.field.kind is not None
     others = _other_kinds(site)
     kind = others[int(rng.integers(len(others)))]
-    return draw_spec(site.shape.kind.role, rng, kind) if kind else None
+    return draw_spec(site.field.kind.role, rng, kind) if kind else None
 
 
-def _other_kinds(site: Site) -> list[str]:
+def _other_kinds(site: Place) -> list[str]:
     """What a field may hold instead; empty text stands for nothing."""
-    assert site.shape.kind is not None
+    assert site.field.kind is not None
     present = site.value.kind if isinstance(site.value, Spec) else None
-    is_optional = not site.shape.info.is_required() and site.shape.default is None
-    others = [kind for kind in kinds(site.shape.kind.role) if kind != present]
+    is_optional = not site.field.info.is_required() and site.field.default is None
+    others = [kind for kind in kinds(site.field.kind.role) if kind != present]
     return [*others, ""] if is_optional and present is not None else others

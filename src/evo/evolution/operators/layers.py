@@ -12,9 +12,11 @@ from evo.compiler.resolve import organism_scope
 from evo.dsl.document import Document
 from evo.dsl.index import FORMS, form_class, kinds
 from evo.dsl.organism import StageSpec
+from evo.dsl.patch import Patch, rewrite
 from evo.dsl.references import mixer_problems
 from evo.dsl.spec import Spec
-from evo.evolution.operators.base import Proposal, fresh_name, stages_of, with_stage
+from evo.dsl.tree import replaced
+from evo.evolution.operators.base import Proposal, fresh_name, stages_of
 from evo.evolution.operators.wiring import edges, rewired
 from evo.evolution.sample import draw_spec
 
@@ -48,10 +50,9 @@ class ReplaceMixer:
         self, document: Document, site: tuple[int, int], scale: float, rng: np.random.Generator
     ) -> Proposal | None:
         del scale
-        stage = stages_of(document)[site[0]]
-        entry = self._variant(document, stage.mix[site[1]], rng)
-        mix = (*stage.mix[: site[1]], entry, *stage.mix[site[1] + 1 :])
-        return Proposal(with_stage(document, site[0], mix=mix))
+        index, place = site
+        entry = self._variant(document, stages_of(document)[index].mix[place], rng)
+        return Proposal(rewrite(document, {("organism", "stages", index, "mix", place): entry}))
 
     def _variant(self, document: Document, present: str | Spec, rng: np.random.Generator) -> str | Spec:
         draw = rng.random()
@@ -60,7 +61,7 @@ class ReplaceMixer:
             return branches[int(rng.integers(len(branches)))]
         if branches is None and draw < 0.2 and "parallel" in FORMS["mixer"]:
             form = form_class("mixer", "parallel")
-            return form.model_construct(parallel=(present, draw_mixer(document, rng)))
+            return form.model_validate({"parallel": (present, draw_mixer(document, rng))})
         return draw_mixer(document, rng)
 
 
@@ -77,11 +78,10 @@ class ReplaceFeedForward:
         self, document: Document, site: tuple[int, int], scale: float, rng: np.random.Generator
     ) -> Proposal | None:
         del scale
-        stage = stages_of(document)[site[0]]
-        others = [kind for kind in kinds("ffn") if kind != stage.ffn[site[1]].kind]
+        index, place = site
+        others = [kind for kind in kinds("ffn") if kind != stages_of(document)[index].ffn[place].kind]
         drawn = draw_spec("ffn", rng, others[int(rng.integers(len(others)))])
-        ffn = (*stage.ffn[: site[1]], drawn, *stage.ffn[site[1] + 1 :])
-        return Proposal(with_stage(document, site[0], ffn=ffn))
+        return Proposal(rewrite(document, {("organism", "stages", index, "ffn", place): drawn}))
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class Insert:
         stages, reads = stages_of(document), edges(document)
         before = stages[site]
         name = fresh_name(document, before.name)
-        fresh: dict[str, Any] = {"name": name, "from_": None, "repeat": 1, "mix": (draw_mixer(document, rng),)}
-        stage = before.model_copy(update={**fresh, "ffn": before.ffn[:1], "share": False})
+        fresh: dict[str, Any] = {"name": name, "repeat": 1, "mix": (draw_mixer(document, rng),), "share": False}
+        stage = replaced(before, {(key,): value for key, value in {**fresh, "ffn": before.ffn[:1]}.items()})
         return Proposal(inserted(document, stages, reads, site, stage))
 
 
-def inserted(document: Document, stages: list[StageSpec], reads: Any, site: int, stage: StageSpec) -> Document:
-    """The document with `stage` after stage `site`, between it and its readers."""
+def inserted(document: Document, stages: list[StageSpec], reads: Any, site: int, stage: StageSpec) -> Patch:
+    """The change that puts `stage` after stage `site`, between it and its readers."""
     name = stages[site].name
     after = [tuple(stage.name if source == name else source for source in listed) for listed in reads[site + 1 :]]
     order = [*stages[: site + 1], stage, *stages[site + 1 :]]

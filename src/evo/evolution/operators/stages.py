@@ -10,7 +10,9 @@ import numpy as np
 from evo.compiler.resolve import cycle_length
 from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
+from evo.dsl.patch import Patch
 from evo.dsl.spec import Spec
+from evo.dsl.tree import replaced
 from evo.evolution.operators.base import Origins, Proposal, fresh_name, stages_of
 from evo.evolution.operators.layers import draw_mixer, inserted
 from evo.evolution.operators.wiring import edges, rewired
@@ -32,8 +34,8 @@ class Remove:
         return Proposal(without(document, stages, reads, site))
 
 
-def without(document: Document, stages: list[StageSpec], reads: list[tuple[str, ...]], site: int) -> Document:
-    """The document without stage `site`, its readers wired to its sources."""
+def without(document: Document, stages: list[StageSpec], reads: list[tuple[str, ...]], site: int) -> Patch:
+    """The change that takes stage `site` out and wires its readers to its sources."""
     name, above = stages[site].name, reads[site]
     kept = [
         tuple(source for listed in row for source in (above if listed == name else (listed,)))
@@ -55,7 +57,7 @@ class Duplicate:
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale, rng
         stages, reads = stages_of(document), edges(document)
-        copy = stages[site].model_copy(update={"name": fresh_name(document, stages[site].name), "from_": None})
+        copy = replaced(stages[site], {("name",): fresh_name(document, stages[site].name)})
         origins = ((f"stages.{copy.name}.", 0, f"stages.{stages[site].name}."),)
         return Proposal(inserted(document, stages, reads, site, copy), origins)
 
@@ -73,8 +75,8 @@ class Swap:
         del scale, rng
         stages, reads = stages_of(document), edges(document)
         one, two = stages[site], stages[site + 1]
-        stages[site] = two.model_copy(update={"name": one.name})
-        stages[site + 1] = one.model_copy(update={"name": two.name})
+        stages[site] = replaced(two, {("name",): one.name})
+        stages[site + 1] = replaced(one, {("name",): two.name})
         layers, gains = _renamed(two.name, one.name) + _renamed(one.name, two.name), own_gains(one.name, two.name)
         return Proposal(rewired(document, stages, reads), layers + gains)
 
@@ -96,9 +98,8 @@ class Split:
         name = fresh_name(document, whole.name)
         stages[site] = _part(whole, whole.name, 0, first)
         second = _part(whole, name, first, whole.repeat - first)
-        mix = list(second.mix)
-        mix[int(rng.integers(len(mix)))] = draw_mixer(document, rng)
-        second = second.model_copy(update={"mix": tuple(mix)})
+        mixer = draw_mixer(document, rng)
+        second = replaced(second, {("mix", int(rng.integers(len(second.mix)))): mixer})
         origins = tuple((f"stages.{name}.{i}.", 0, f"stages.{whole.name}.{first + i}.") for i in range(second.repeat))
         return Proposal(inserted(document, stages, reads, site, second), origins)
 
@@ -121,7 +122,7 @@ class Join:
         moved = tuple(
             (f"stages.{one.name}.{one.repeat + i}.", 0, f"stages.{two.name}.{i % cycle}.") for i in range(two.repeat)
         )
-        stages[site] = one.model_copy(update={"repeat": one.repeat + two.repeat})
+        stages[site] = replaced(one, {("repeat",): one.repeat + two.repeat})
         return Proposal(without(document, stages, reads, site + 1), moved)
 
 
@@ -146,4 +147,4 @@ def _part(stage: StageSpec, name: str, start: int, repeat: int) -> StageSpec:
         return tuple(items[(start + i) % len(items)] for i in range(min(len(items), repeat)))
 
     changes = {"name": name, "repeat": repeat, "mix": turned(stage.mix), "ffn": turned(stage.ffn)}
-    return stage.model_copy(update=changes)
+    return replaced(stage, {(key,): value for key, value in changes.items()})

@@ -10,7 +10,9 @@ import numpy as np
 from evo.compiler.resolve import INPUT, sources
 from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
-from evo.evolution.operators.base import Proposal, stages_of, with_organism
+from evo.dsl.patch import Patch, rewrite
+from evo.dsl.tree import replaced
+from evo.evolution.operators.base import Proposal, stages_of
 
 Edges = list[tuple[str, ...]]
 
@@ -20,14 +22,14 @@ def edges(document: Document) -> Edges:
     return [sources(document.organism, index) for index in range(len(document.organism.stages))]
 
 
-def rewired(document: Document, stages: Sequence[StageSpec], reads: Edges) -> Document:
-    """The document with these stages and edges; edges to the stage before are left implicit."""
+def rewired(document: Document, stages: Sequence[StageSpec], reads: Edges) -> Patch:
+    """The change to these stages and edges; edges to the stage before are left implicit."""
     result: list[StageSpec] = []
     for index, (stage, listed) in enumerate(zip(stages, reads, strict=True)):
         listed = tuple(dict.fromkeys(listed))
         implied = (stages[index - 1].name,) if index else (INPUT,)
-        result.append(stage.model_copy(update={"from_": None if listed == implied else listed}))
-    return with_organism(document, stages=tuple(result))
+        result.append(replaced(stage, {("from",): None if listed == implied else listed}))
+    return rewrite(document, {("organism", "stages"): tuple(result)})
 
 
 @dataclass(frozen=True)

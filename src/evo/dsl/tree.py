@@ -1,0 +1,110 @@
+"""The tree of specs: every field of it in order, a copy with other values at some places, names written out.
+
+What the language may do with a tree without knowing any kind stands here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from evo.dsl.spec import FieldShape, Spec, shapes
+
+Path = tuple[str | int, ...]
+"""Keys, names in tables and indices in lists (a bare list's too), from the root of what is walked."""
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One field of one spec.
+
+    path: where the field stands. owner: the spec that has it. value: what it holds now, with lists and tables whole.
+    """
+
+    path: Path
+    owner: Spec
+    field: FieldShape
+    value: Any
+
+    @property
+    def role(self) -> str | None:
+        """The role of the specs that it holds; None if it holds none, or always one and the same class."""
+        return self.field.kind and self.field.kind.role
+
+    def entries(self) -> Iterator[tuple[Path, Any]]:
+        """The single values in it, each with its path: those of a list or table, or the value itself."""
+        value: Any = self.value
+        if self.field.table:
+            yield from (((*self.path, name), item) for name, item in value.items())
+        elif isinstance(value, tuple):
+            yield from (((*self.path, index), item) for index, item in enumerate(cast(tuple[Any, ...], value)))
+        else:
+            yield self.path, value
+
+
+def _any_field(field: FieldShape) -> bool:
+    del field
+    return True
+
+
+def walk(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _any_field) -> Iterator[Place]:
+    """Every field of a spec and of the specs inside it, in the order of the classes, parents before children.
+
+    Names are not followed. path: where the spec stands. within: fields for which it is false are left out with all
+    that is below them.
+    """
+    for key, field in shapes(type(spec)).items():
+        if not within(field):
+            continue
+        place = Place((*path, key), spec, field, getattr(spec, field.name))
+        yield place
+        for where, item in place.entries():
+            if isinstance(item, Spec):
+                yield from walk(item, where, within)
+
+
+def specs(spec: Spec, path: Path = ()) -> Iterator[tuple[Path, Spec]]:
+    """A spec and every spec inside it, each with its path, parents before children."""
+    yield path, spec
+    for place in walk(spec, path):
+        yield from ((where, item) for where, item in place.entries() if isinstance(item, Spec))
+
+
+def names(spec: Spec) -> Iterator[tuple[Path, str]]:
+    """Every text in a spec that stands for another spec, with its path."""
+    for place in walk(spec):
+        if place.field.names:
+            yield from ((where, item) for where, item in place.entries() if isinstance(item, str))
+
+
+def replaced(spec: S, changes: Mapping[Path, Any]) -> S:
+    """A copy with other values at some paths, made in that order. Not validated: only a patch makes it a document."""
+    for path, new in changes.items():
+        spec = _replaced(spec, path, new)
+    return spec
+
+
+def _replaced(value: Any, path: Path, new: Any) -> Any:
+    if not path:
+        return new
+    step, rest = path[0], path[1:]
+    if isinstance(value, Spec):
+        name = shapes(type(value))[str(step)].name
+        return value.model_copy(update={name: _replaced(getattr(value, name), rest, new)})
+    if isinstance(value, tuple):
+        items = list(cast(tuple[Any, ...], value))
+        items[int(step)] = _replaced(items[int(step)], rest, new)
+        return tuple(items)
+    assert isinstance(value, dict)
+    table = cast(dict[str, Any], value)
+    return {**table, str(step): _replaced(table[str(step)], rest, new)}
+
+
+def inline(spec: S, pseudopods: Mapping[str, Spec]) -> S:
+    """The spec with every name in it written out as what it stands for, in any composite and at any depth.
+
+    Raises KeyError for a name that is not there. No name may contain itself.
+    """
+    return replaced(spec, {path: inline(pseudopods[name], pseudopods) for path, name in names(spec)})
