@@ -92,6 +92,11 @@ def linear_entropy(backend, h, weight):
     return fused.linear_cross_entropy(h, weight, targets(T, h), backend=backend)
 
 
+def weighted_entropy(backend, h, weight, counts):
+    weights = counts.detach().abs()
+    return fused.linear_cross_entropy(h, weight, targets(T, h), weights_N=weights, backend=backend) + 0 * counts.sum()
+
+
 def rotated(backend, q, k):
     return sum(weighed(x) for x in fused.rotate(q, k, *tables(q)))
 
@@ -153,6 +158,7 @@ CASES = {
     "embed": (embedded, {"weight": (11, 6)}),
     "cross entropy": (entropy, {"logits": (T, 11)}),
     "linear cross entropy": (linear_entropy, {"h": (T, 6), "weight": (11, 6)}),
+    "weighted cross entropy": (weighted_entropy, {"h": (T, 6), "weight": (11, 6), "counts": (T,)}),
 }
 
 PLAIN = {

@@ -60,6 +60,10 @@ FUNCTIONS = {
         lambda B: [(B, 40), (24, 40)],
         lambda h, w: linear_cross_entropy(h, w, numbers(len(h), 24), **TRITON),
     ),
+    "weighted cross_entropy": (
+        lambda B: [(B, 24)],
+        lambda x: cross_entropy(x, numbers(len(x), 24), weights_N=1.0 + numbers(len(x), 5), **TRITON),
+    ),
     "linear_cross_entropy in slices": (
         lambda B: [(B, 40), (300, 40)],
         lambda h, w: linear_cross_entropy(h, w, numbers(len(h), 300), **TRITON),
@@ -97,12 +101,18 @@ def answer(name: str, tensors: list[torch.Tensor], store=torch.clone, run=output
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_empty_batches(name):
-    """No batch gives empty outputs and gradients, zeros to what batches share; a mean of nothing is NaN, as torch's."""
+    """No batch gives empty outputs and gradients, zeros to what batches share.
+
+    A mean of nothing is NaN, as torch's; a weighted one is 0.
+    """
     tensors = draw(name, B=0)
     found, one = outputs(name, tensors), outputs(name, draw(name, B=1))
     for got, like in zip(found, one, strict=True):
         assert got.dtype == like.dtype
-        assert got.isnan() if like.ndim == 0 else got.shape == (0, *like.shape[1:])
+        if like.ndim == 0:
+            assert got == 0 if name.startswith("weighted") else got.isnan()
+        else:
+            assert got.shape == (0, *like.shape[1:])
     for x, gradient in zip(tensors, torch.autograd.grad([o.sum() for o in found], tensors), strict=True):
         assert torch.equal(gradient, torch.zeros_like(x))
 

@@ -273,6 +273,25 @@ def test_sliced_linear_cross_entropy(cap, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("slice_", [1 << 25, 4 * 300], ids=["whole", "sliced"])
+def test_weighted_cross_entropy(slice_, cap, dtype, monkeypatch):
+    """A weight for each row, rows of weight 0 among them: loss and gradients, of all logits and of slices of them."""
+    monkeypatch.setattr(importlib.import_module("evo.kernels.fused.cross_entropy"), "SLICE", slice_)
+    targets = torch.arange(11, device=DEVICE) * 17 % 300
+    weights = torch.tensor([0.0, 1, 1, 0.5, 0, 2, 1, 1, 0, 0.25, 1], device=DEVICE)
+
+    def plain(h, w):
+        x = h @ w.t()
+        losses = F.cross_entropy(x if cap is None else cap * torch.tanh(x / cap), targets, reduction="none")
+        return (losses * weights.double()).sum() / weights.double().sum()
+
+    fused = lambda h, w: linear_cross_entropy(h, w, targets, cap, weights_N=weights, backend="triton")  # noqa: E731
+    tensors = [normal(11, 40, dtype=dtype), normal(300, 40, seed=1, dtype=dtype)]
+    check(fused, plain, tensors, bound=max(2 * BOUNDS[dtype], 1e-5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("N", "V", "D"), [(1, 1, 1), (70, 5, 24), (300, 256, 40)])
 def test_embed(N, V, D, dtype):
     """Rows by token, and their gradient summed over the tokens that chose them: exact in float32 but for the order."""

@@ -90,11 +90,9 @@ class _Turn(torch.autograd.Function):
         return turn(gradients[0], cos_T1R, -sin_T1R), None, None
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, cos_T1R: Tensor, sin_T1R: Tensor
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Tensor, int]:
         """Members of x are more batches; the angles are the same for all."""
-        at = in_dims[0]
+        (x, cos_T1R, sin_T1R), at = args, in_dims[0]
         assert at is not None
         assert in_dims[1:] == (None, None)
         return turn(x.movedim(at, 0), cos_T1R, sin_T1R), 0

@@ -1,4 +1,7 @@
-"""Mean cross-entropy in nats, with no float32 copy of the logits; of many logits, only a slice is ever in memory."""
+"""Mean cross-entropy in nats, plain or weighted, with no float32 copy of the logits.
+
+Of many logits, only a slice is ever in memory.
+"""
 
 # pyright: reportCallIssue=false, reportArgumentType=false
 # A Triton kernel's launch is typed as a call of the Python function under its decorator.
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from evo.kernels.fused.support import AUTO, product_dtype, takes_triton
 from evo.kernels.operators import needs_grad, operator
-from evo.kernels.triton_support import padded
+from evo.kernels.triton_support import dense, padded
 
 SLICE = 1 << 25
 """How many logits are made at once; more are made and used up in slices, as Liger does (arXiv 2410.10989)."""
@@ -23,35 +26,65 @@ def soft_capped(x: Tensor, cap: float | None) -> Tensor:
 
 
 def cross_entropy(
-    logits_NV: Tensor, targets_N: Tensor, soft_cap: float | None = None, *, backend: str = AUTO
+    logits_NV: Tensor,
+    targets_N: Tensor,
+    soft_cap: float | None = None,
+    *,
+    weights_N: Tensor | None = None,
+    backend: str = AUTO,
 ) -> Tensor:
     """Mean of -log softmax(capped logits)[target] over N >= 1 rows; targets int64 in [0, V). A float32 scalar.
 
-    Raises ValueError for a soft cap of 0, and as `takes_triton` does.
+    weights_N: float32, at least 0, no gradient. The mean is then sum(weights losses) / sum(weights), 0 where all are 0.
+    Raises ValueError for a soft cap of 0 or weights of another shape than the targets, and as `takes_triton` does.
     """
-    _check_cap(soft_cap)
+    _check(soft_cap, targets_N, weights_N)
+    shares_N = None if weights_N is None else _shares(weights_N)
     if not takes_triton(logits_NV, backend, _only(logits_NV, targets_N)):
-        return F.cross_entropy(soft_capped(logits_NV, soft_cap).float(), targets_N)
-    return _cross_entropy(logits_NV, targets_N, soft_cap or 0.0)[0]
+        return _plain(soft_capped(logits_NV, soft_cap).float(), targets_N, shares_N)
+    return _cross_entropy(logits_NV, targets_N, shares_N, soft_cap or 0.0)[0]
 
 
 def linear_cross_entropy(
-    h_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, soft_cap: float | None = None, *, backend: str = AUTO
+    h_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    soft_cap: float | None = None,
+    *,
+    weights_N: Tensor | None = None,
+    backend: str = AUTO,
 ) -> Tensor:
     """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together."""
-    _check_cap(soft_cap)
+    _check(soft_cap, targets_N, weights_N)
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
     if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
-        return cross_entropy(F.linear(h_ND, weight_VD), targets_N, soft_cap, backend=backend)
-    may_need_grad = needs_grad(h_ND, weight_VD)
-    dtype = product_dtype(h_ND)
-    return _sliced(h_ND, weight_VD, targets_N, soft_cap or 0.0, dtype, SLICE // weight_VD.shape[0], may_need_grad)[0]
+        logits_NV = F.linear(h_ND, weight_VD)
+        return cross_entropy(logits_NV, targets_N, soft_cap, weights_N=weights_N, backend=backend)
+    dtype, rows, keep = product_dtype(h_ND), SLICE // weight_VD.shape[0], needs_grad(h_ND, weight_VD)
+    shares_N = None if weights_N is None else _shares(weights_N)
+    return _sliced(h_ND, weight_VD, targets_N, shares_N, soft_cap or 0.0, dtype, rows, keep)[0]
 
 
-def _check_cap(soft_cap: float | None) -> None:
-    """The plain form would divide by 0, and to the kernels 0 means no cap."""
+def _check(soft_cap: float | None, targets_N: Tensor, weights_N: Tensor | None) -> None:
+    """Of a cap of 0 the plain form would divide by 0, and to the kernels 0 means no cap."""
     if soft_cap == 0:
         raise ValueError("soft_cap must not be 0; None is no cap")
+    if weights_N is not None and weights_N.shape != targets_N.shape:
+        raise ValueError(f"weights_N must be {tuple(targets_N.shape)}, found {tuple(weights_N.shape)}")
+
+
+def _shares(weights_N: Tensor) -> Tensor:
+    """What each row counts in a weighted mean, float32: weights / sum(weights), 0 where all are 0. The host waits for
+    nothing."""
+    weights_N = weights_N.detach().float()
+    total = weights_N.sum()
+    return weights_N / torch.where(total == 0, 1.0, total)
+
+
+def _plain(capped_NV: Tensor, targets_N: Tensor, shares_N: Tensor | None) -> Tensor:
+    if shares_N is None:
+        return F.cross_entropy(capped_NV, targets_N)
+    return (F.cross_entropy(capped_NV, targets_N, reduction="none") * shares_N).sum()
 
 
 def _only(x_ND: Tensor, targets_N: Tensor) -> str:
@@ -76,55 +109,67 @@ def launch_forward(logits: Tensor, targets: Tensor, loss: Tensor, lse: Tensor, c
 
 
 def launch_backward(
-    logits: Tensor, targets: Tensor, lse: Tensor, dloss: Tensor, out: Tensor, cap: float, scale: float
-) -> None:
-    """Fill out (N, V), dense or the logits themselves, with their gradient; dloss is a float32 scalar."""
+    logits: Tensor, targets: Tensor, lse: Tensor, shares: Tensor | None, dloss: Tensor, out: Tensor, cap: float,
+    scale: float,
+) -> None:  # fmt: skip
+    """Fill out (N, V), dense or the logits themselves, with their gradient; dloss is a float32 scalar.
+
+    shares: what each row counts, (N,) float32 dense; without them every row counts `scale`.
+    """
     from evo.kernels.fused import triton_cross_entropy as kernels
 
     N, V = logits.shape
     rows, cols = _tile(V)
     kernels.entropy_backward[(-(-N // rows), -(-V // cols))](
-        logits, targets, lse, dloss, out, N, V, logits.stride(0), cap or 1.0, scale, bool(cap), rows, cols
-    )
+        logits, targets, lse, shares, dloss, out, N, V, logits.stride(0), cap or 1.0, scale, bool(cap),
+        shares is not None, rows, cols,
+    )  # fmt: skip
 
 
 @operator("cross_entropy")
-def _cross_entropy(logits: Tensor, targets: Tensor, cap: float) -> tuple[Tensor, Tensor]:
-    """The mean loss and the log-sum-exp of every row, float32. cap 0 means none."""
+def _cross_entropy(logits: Tensor, targets: Tensor, shares: Tensor | None, cap: float) -> tuple[Tensor, Tensor]:
+    """The mean loss (with shares, the sum of the losses by them) and each row's log-sum-exp, float32. cap 0: none."""
     loss, lse = (torch.empty(logits.shape[0], dtype=torch.float32, device=logits.device) for _ in range(2))
     launch_forward(logits.contiguous(), targets.contiguous(), loss, lse, cap)
-    return loss.mean(), lse
+    return _mean(loss, shares), lse
+
+
+def _mean(loss_N: Tensor, shares_N: Tensor | None) -> Tensor:
+    return loss_N.mean() if shares_N is None else (loss_N * shares_N).sum()
 
 
 @_cross_entropy.register_fake
-def _(logits, targets, cap):
+def _(logits, targets, shares, cap):
     lse = torch.empty(logits.shape[0], dtype=torch.float32, device=logits.device)
     return torch.empty((), dtype=torch.float32, device=logits.device), lse
 
 
 @operator("cross_entropy_backward")
-def _cross_entropy_backward(dloss: Tensor, logits: Tensor, targets: Tensor, lse: Tensor, cap: float) -> Tensor:
+def _cross_entropy_backward(
+    dloss: Tensor, logits: Tensor, targets: Tensor, shares: Tensor | None, lse: Tensor, cap: float
+) -> Tensor:
     """dlogits in the logits' dtype, dense."""
     out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    launch_backward(logits.contiguous(), targets.contiguous(), lse, dloss, out, cap, 1.0 / logits.shape[0])
+    logits, targets, scale = logits.contiguous(), targets.contiguous(), 1.0 / logits.shape[0]
+    launch_backward(logits, targets, lse, dense(shares), dloss, out, cap, scale)
     return out
 
 
 @_cross_entropy_backward.register_fake
-def _(dloss, logits, targets, lse, cap):
+def _(dloss, logits, targets, shares, lse, cap):
     return torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
 
 
 def _save(ctx, inputs, output):
-    logits, targets, ctx.cap = inputs
-    ctx.save_for_backward(logits, targets, output[1])
+    logits, targets, shares, ctx.cap = inputs
+    ctx.save_for_backward(logits, targets, shares, output[1])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # or the log-sum-exp is given zeros
 
 
 def _backward(ctx, dloss, dlse):
     del dlse
-    return _cross_entropy_backward(dloss, *ctx.saved_tensors, ctx.cap), None, None
+    return _cross_entropy_backward(dloss, *ctx.saved_tensors, ctx.cap), None, None, None
 
 
 _cross_entropy.register_autograd(_backward, setup_context=_save)
@@ -132,34 +177,38 @@ _cross_entropy.register_autograd(_backward, setup_context=_save)
 
 @operator("linear_cross_entropy")
 def _sliced(
-    h: Tensor, weight: Tensor, targets: Tensor, cap: float, dtype: torch.dtype, rows: int, needs_grad: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean loss, and with `needs_grad` its gradients dh and dW (float32), `rows` rows of logits at a time."""
+    h: Tensor, weight: Tensor, targets: Tensor, shares: Tensor | None, cap: float, dtype: torch.dtype, rows: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The loss as `_cross_entropy`'s, and with `keep` its gradients dh and dW (float32), `rows` rows of logits at a
+    time."""
     N = h.shape[0]
     loss, lse = torch.empty(2, N, dtype=torch.float32, device=h.device)
-    dh, dweight = _like_sliced(h, weight, needs_grad)
+    dh, dweight = _like_sliced(h, weight, keep)
+    shares = dense(shares)
     one, cast = torch.ones((), dtype=torch.float32, device=h.device), weight.to(dtype)
     for first in range(0, N, rows):
         part = slice(first, first + rows)
         inputs, aims = h[part].to(dtype), targets[part].contiguous()
         logits = inputs @ cast.t()
         launch_forward(logits, aims, loss[part], lse[part], cap)
-        if needs_grad:
-            launch_backward(logits, aims, lse[part], one, logits, cap, 1.0 / N)
+        if keep:
+            counts = None if shares is None else shares[part]
+            launch_backward(logits, aims, lse[part], counts, one, logits, cap, 1.0 / N)
             dh[part] = logits @ cast
             dweight += logits.t() @ inputs
-    return loss.mean(), dh, dweight
+    return _mean(loss, shares), dh, dweight
 
 
-def _like_sliced(h: Tensor, weight: Tensor, needs_grad: bool) -> tuple[Tensor, Tensor]:
-    if not needs_grad:
+def _like_sliced(h: Tensor, weight: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    if not keep:
         return h.new_empty(0), torch.empty(0, dtype=torch.float32, device=h.device)
     return h.new_empty(h.shape), torch.zeros(weight.shape, dtype=torch.float32, device=h.device)
 
 
 @_sliced.register_fake
-def _(h, weight, targets, cap, dtype, rows, needs_grad):
-    return torch.empty((), dtype=torch.float32, device=h.device), *_like_sliced(h, weight, needs_grad)
+def _(h, weight, targets, shares, cap, dtype, rows, keep):
+    return torch.empty((), dtype=torch.float32, device=h.device), *_like_sliced(h, weight, keep)
 
 
 def _save_sliced(ctx, inputs, output):
@@ -170,7 +219,7 @@ def _save_sliced(ctx, inputs, output):
 
 def _backward_sliced(ctx, dloss, *unused):
     dh, dweight = ctx.saved_tensors
-    return (dh * dloss).to(dh.dtype), (dweight * dloss).to(ctx.weight_dtype), *[None] * 5
+    return (dh * dloss).to(dh.dtype), (dweight * dloss).to(ctx.weight_dtype), *[None] * 6
 
 
 _sliced.register_autograd(_backward_sliced, setup_context=_save_sliced)

@@ -39,16 +39,19 @@ def entropy_forward(
 
 @triton.jit
 def entropy_backward(
-    logits, targets, lse, dloss, dlogits, rows, V, stride, cap, scale,
-    CAP: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    logits, targets, lse, shares, dloss, dlogits, rows, V, stride, cap, scale,
+    CAP: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """dlogits (rows, V) dense: (softmax - one at the target) * dloss * scale, through the cap."""
+    """dlogits (rows, V) dense: (softmax - one at the target) * dloss * scale, through the cap; SHARES (rows,) float32
+    stand in for the scale."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
     inside = (row < rows) & (col < V)
     x = capped(tl.load(logits + row * stride + col, mask=inside, other=0.0).to(tl.float32), cap, CAP)
     weight = tl.exp(x - tl.load(lse + row, mask=row < rows, other=0.0))
     target = tl.load(targets + row, mask=row < rows, other=0)
+    if SHARES:
+        scale = tl.load(shares + row, mask=row < rows, other=0.0)
     d = (weight - tl.where(col == target, 1.0, 0.0)) * (tl.load(dloss) * scale)
     if CAP:
         d *= 1.0 - (x / cap) * (x / cap)
