@@ -107,13 +107,14 @@ def test_state_passes_between_both_ways(kind: str) -> None:
 
 
 def test_state_that_was_replaced_is_noticed() -> None:
-    """Steps on tensors that the optimizer no longer holds are not current."""
+    """Steps on tensors that the optimizer no longer holds are not current; a restored state lies in the same ones."""
     plain = trainer("eager")
     step = device_step(plain)
     step.take(0)
     assert step.is_current()
     restore_optimizer(plain.optimizer, plain.optimizer.state_dict())
-    plain.optimizer.state[next(plain.model.parameters())]["exp_avg"] = torch.zeros(1)
+    assert step.is_current()
+    plain.optimizer.states["embedding.weight"]["exp_avg"] = torch.zeros(1)
     assert not step.is_current()
 
 

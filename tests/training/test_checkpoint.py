@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tiny_models import document, model, task, text
 
 from evo.base.diagnostics import DiagnosticError
-from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from evo.training.loop import Trainer
 
 
@@ -36,14 +36,14 @@ def test_what_is_saved_is_read(tmp_path: Path, kind: str) -> None:
     assert all(torch.equal(after.weights[name], before.weights[name]) for name in before.weights)
     assert after.optimizer is not None
     assert before.optimizer is not None
-    assert flat(after.optimizer["state"]) == flat(before.optimizer["state"])
-    assert flat(after.optimizer["state"])
+    assert flat(after.optimizer) == flat(before.optimizer)
+    assert flat(after.optimizer)
 
 
-def flat(state: dict[int, dict[str, Any]]) -> dict[tuple[int, str], Any]:
+def flat(state: dict[str, dict[str, torch.Tensor]]) -> dict[tuple[str, str], bytes]:
     """Optimizer state by parameter and name, tensors as bytes."""
-    rows = ((index, name, value) for index, values in state.items() for name, value in values.items())
-    return {(i, n): v.numpy().tobytes() if isinstance(v, torch.Tensor) else v for i, n, v in rows}
+    rows = ((path, name, value) for path, values in state.items() for name, value in values.items())
+    return {(path, name): value.numpy().tobytes() for path, name, value in rows}
 
 
 def test_the_same_checkpoint_is_the_same_file(tmp_path: Path) -> None:
@@ -88,8 +88,7 @@ def test_damaged_headers_are_refused(tmp_path: Path) -> None:
     """A header that lacks a part, or holds something else in its place, is EVO602."""
     path, checkpoint = saved(tmp_path)
     head = {
-        "format": "evo-checkpoint-1", "document": "evo: 1", "step": 1, "steps": 2, "corpus_digest": "", "root": "",
-        "optimizer": {},
+        "format": "evo-checkpoint-2", "document": "evo: 1", "step": 1, "steps": 2, "corpus_digest": "", "root": "",
     }  # fmt: skip
     weights = {f"model.{name}": tensor for name, tensor in checkpoint.weights.items()}
     broken: list[Any] = ["", "[]", "{", "1", json.dumps({**head, "format": "evo-checkpoint-9"})]
@@ -109,3 +108,12 @@ def test_weights_of_another_document_are_refused(tmp_path: Path) -> None:
     wide = dict(model(width=32).named_parameters())
     save_checkpoint(path, Checkpoint(checkpoint.document, wide, 2, 4, ""))
     assert "not those of its document" in refused(path)
+
+
+def test_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    """A checkpoint whose optimizer state is not that of its document's optimizer is EVO602, not a traceback."""
+    path, _ = saved(tmp_path, "lion")
+    optimizer = load_checkpoint(path).optimizer
+    assert optimizer is not None
+    with pytest.raises(DiagnosticError, match="EVO602 the checkpoint cannot be resumed"):
+        restore_optimizer(Trainer(model(), task(), document().train).optimizer, optimizer)

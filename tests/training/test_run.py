@@ -87,8 +87,8 @@ def test_an_interrupt_inside_a_step_saves_nothing(tmp_path: Path, monkeypatch: p
     run = opened(tmp_path)
     plain, calls = run.trainer.optimizer.step, []
 
-    def step() -> None:
-        plain()
+    def step(scale: float) -> None:
+        plain(scale)
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt

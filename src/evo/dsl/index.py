@@ -50,9 +50,9 @@ KINDS: dict[str, dict[str, str]] = {
         "bytes": "evo.tasks.bytes.spec:BytesSpec",
     },
     "optimizer": {
-        "adamw": "evo.dsl.train:AdamWSpec",
-        "lion": "evo.dsl.train:LionSpec",
-        "muon": "evo.dsl.train:MuonSpec",
+        "adamw": "evo.optimizers.adamw.spec:AdamWSpec",
+        "lion": "evo.optimizers.lion.spec:LionSpec",
+        "muon": "evo.optimizers.muon.spec:MuonSpec",
     },
     "schedule": {
         "constant": "evo.dsl.schedules:ConstantSchedule",

@@ -24,6 +24,7 @@ from evo.training.aside import Aside
 from evo.training.device import autocast
 from evo.training.device_updates import DeviceUpdate
 from evo.training.half_weights import HalfWeights
+from evo.training.optimizer import Optimizer
 
 WARM_UPS = 2
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
@@ -41,7 +42,7 @@ class DeviceStep:
         source: DeviceSource,
         spec: TrainSpec,
         context: int,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         scale: Callable[[int], float],
         offset: int = 0,
         block: int = 16,
@@ -53,7 +54,7 @@ class DeviceStep:
         self.aside = Aside(device)
         self.half = self._half_weights()
         copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
-        self.update = DeviceUpdate(optimizer, spec.clip, copies)
+        self.update = DeviceUpdate(optimizer, copies)
         self.addresses = self._addresses()
         self.drawn_S = torch.stack([self._draw_one(0)] * block).to(device)
         self.scales_S, self.losses_S = torch.zeros(block, device=device), torch.zeros(block, device=device)
@@ -176,7 +177,7 @@ def captured_step(
     task: Task,
     spec: TrainSpec,
     context: int,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     scale: Callable[[int], float],
     offset: int,
     block: int,

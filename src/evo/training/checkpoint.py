@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -18,8 +17,9 @@ from evo.compiler.check import require_valid
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
+from evo.training.optimizer import Optimizer
 
-FORMAT = "evo-checkpoint-1"
+FORMAT = "evo-checkpoint-2"
 HEAD = "evo"
 """The metadata key: JSON with all that is not a tensor."""
 MODEL, OPTIMIZER = "model.", "optimizer."
@@ -29,7 +29,7 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 class Checkpoint:
     """A model on its way: the document, its weights by path, the number of steps taken, and the optimizer's state.
 
-    root: the folder that relative corpus paths start from.
+    optimizer: tensors by path and name. root: the folder that relative corpus paths start from.
     """
 
     document: Document
@@ -37,21 +37,16 @@ class Checkpoint:
     step: int
     steps: int
     corpus_digest: str
-    optimizer: dict[str, Any] | None = None
+    optimizer: dict[str, dict[str, Tensor]] | None = None
     root: str = "."
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically."""
     tensors = {MODEL + name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    scalars: dict[str, Any] = {}
-    for index, values in (checkpoint.optimizer or {"state": {}})["state"].items():
-        for name, value in values.items():
-            key = f"{index}.{name}"
-            if isinstance(value, Tensor):
-                tensors[OPTIMIZER + key] = value.detach().cpu().contiguous()
-            else:
-                scalars[key] = value
+    for weight, state in (checkpoint.optimizer or {}).items():
+        for name, tensor in state.items():
+            tensors[f"{OPTIMIZER}{weight}.{name}"] = tensor.detach().cpu().contiguous()
     head = {
         "format": FORMAT,
         "document": to_yaml(checkpoint.document),
@@ -59,7 +54,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "steps": checkpoint.steps,
         "corpus_digest": checkpoint.corpus_digest,
         "root": checkpoint.root,
-        "optimizer": scalars,
     }
     write_atomic(path, save(tensors, {HEAD: json.dumps(head)}))  # one key: several come in an order of their own
 
@@ -95,23 +89,26 @@ def _checkpoint(head: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         step=int(head["step"]),
         steps=int(head["steps"]),
         corpus_digest=str(head["corpus_digest"]),
-        optimizer=_optimizer_state(tensors, head["optimizer"]),
+        optimizer=_optimizer_state(tensors) or None,
         root=str(head["root"]),
     )
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Put saved state back into an optimizer made for the same model and settings."""
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+def restore_optimizer(optimizer: Optimizer, saved: dict[str, dict[str, Tensor]]) -> None:
+    """Put saved state back into an optimizer made for the same model and settings. Raises DiagnosticError (EVO602)."""
+    try:
+        optimizer.load_state_dict(saved)
+    except ValueError as error:
+        raise DiagnosticError([Diagnostic("EVO602", f"the checkpoint cannot be resumed: {error}")]) from None
 
 
-def _optimizer_state(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
-    found = {k.removeprefix(OPTIMIZER): v for k, v in tensors.items() if k.startswith(OPTIMIZER)}
-    for key, value in {**found, **scalars}.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    return {"state": state}
+def _optimizer_state(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    state: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(OPTIMIZER):
+            path, _, name = key.removeprefix(OPTIMIZER).rpartition(".")
+            state.setdefault(path, {})[name] = tensor
+    return state
 
 
 def _fault(path: Path, reason: str) -> DiagnosticError:

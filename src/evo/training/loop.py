@@ -15,7 +15,7 @@ from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
 from evo.training.captured import CapturedStep, captured_step
 from evo.training.device import autocast
-from evo.training.optimizers import make_optimizer, set_lr_scale
+from evo.training.optimizer import Optimizer
 
 GUARD_EVERY = 16
 """Steps between two looks at the loss on an accelerator, where looking waits for the device."""
@@ -70,7 +70,7 @@ class Trainer:
         self.steps = spec.steps if steps is None else steps
         self.context = spec.context or model.plan.context
         self.device = next(model.parameters()).device
-        self.optimizer = make_optimizer(list(model.named_parameters()), spec.optimizer)
+        self.optimizer = Optimizer(dict(model.named_parameters()), model.plan.weights, spec.optimizer, spec.clip)
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
         self.is_whole = True
@@ -155,14 +155,11 @@ class Trainer:
         return loss
 
     def _eager_step(self) -> torch.Tensor:
-        set_lr_scale(self.optimizer, self.spec.schedule.scale(self.step, self.steps))
         loss = self.loss(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        if self.spec.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.is_whole = False
-        self.optimizer.step()
+        self.optimizer.step(self.spec.schedule.scale(self.step, self.steps))
         self.step += 1
         self.is_whole = True
         return loss.detach()

@@ -1,0 +1,1 @@
+"""Muon (Jordan et al. 2024)."""
