@@ -20,16 +20,18 @@ import searches
 
 from evo.evolution import journal as journal_module
 from evo.evolution import run
-from evo.evolution.evaluate import Evaluation, Task
+from evo.evolution.evaluate import TrialJob, evaluate
+from evo.evolution.trial import Evaluation
 
+EVALUATE = "killed_runs:remembered_evaluate"
 REMEMBERED: dict[bytes, Evaluation] = {}
 
 
-def remembered_evaluate(task: Task) -> Evaluation:
-    """The evaluation of a task, computed once."""
-    key = pickle.dumps(task)
+def remembered_evaluate(job: TrialJob) -> Evaluation:
+    """The evaluation of a job, computed once."""
+    key = pickle.dumps(job)
     if key not in REMEMBERED:
-        REMEMBERED[key] = searches.quick_evaluate(task)
+        REMEMBERED[key] = evaluate(job)
     return REMEMBERED[key]
 
 
@@ -87,9 +89,9 @@ def _carry_out(folder: Path, observer: searches.Quiet) -> None:
     """In the child: the run, then the end of the process, whatever happens."""
     try:
         if (folder / "run.yaml").exists():
-            run.resume(folder, observer)
+            run.resume(folder, observer, evaluate=EVALUATE)
         else:
-            run.start(folder, searches.settings(), observer)
+            run.start(folder, searches.settings(), observer, evaluate=EVALUATE)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -103,8 +105,7 @@ def facts(folder: Path) -> Any:
 
 def main(root: Path, stride: int, twice: int) -> None:
     """Kill at every `stride`-th event, then at every `twice`-th again while resuming; print how each one ended."""
-    searches.use("killed_runs:remembered_evaluate")
-    run.start(root / "whole", searches.settings(), searches.Quiet())
+    run.start(root / "whole", searches.settings(), searches.Quiet(), evaluate=EVALUATE)
     expected, kills, unequal, at = facts(root / "whole"), 0, [], 1
     while True:
         folder = root / str(at)

@@ -10,25 +10,11 @@ from parents import document, stage
 
 from evo.dsl.canonical import to_yaml
 from evo.dsl.evolve import EvolveSpec
-from evo.evolution import control, evaluate, search
-from evo.evolution.evaluate import Evaluation, Task
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.trial import Budget
 
-FUNCTION = "searches:quick_evaluate"
-LITTLE = {"HELD_OUT_TOKENS": 512, "SNAPSHOT_TOKENS": 256, "MOMENT_TOKENS": 256}
-
-
-def quick_evaluate(task: Task) -> Evaluation:
-    """The real evaluation on little text; runs in workers too, so it sets what it needs itself."""
-    for name, tokens in LITTLE.items():
-        setattr(evaluate, name, tokens)
-    return evaluate.evaluate(task)
-
-
-def use(function: str = FUNCTION) -> None:
-    """Let searches of this process evaluate by another function."""
-    search.FUNCTION = control.FUNCTION = function  # type: ignore[misc]
+LITTLE = Budget(held_out_tokens=512, snapshot_tokens=256, moment_tokens=256)
 
 
 def seed_document(**train: Any) -> str:
@@ -39,7 +25,8 @@ def seed_document(**train: Any) -> str:
 def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
     """A search of two generations of three, unless told otherwise."""
     spec = EvolveSpec(**{"generations": 2, "population": 3, "cells": 8, "crossover": 0.4, **evolve})
-    return Settings(seeds or (seed_document(),), "/nowhere", spec, workers=workers, max_seconds=max_seconds)
+    seeds = seeds or (seed_document(),)
+    return Settings(seeds, "/nowhere", spec, workers=workers, max_seconds=max_seconds, budget=LITTLE)
 
 
 class Quiet:
@@ -51,11 +38,11 @@ class Quiet:
     def generation_began(self, generation: int, candidates: Any, temperature: float) -> None:
         self.events.append(("began", generation, len(candidates)))
 
-    def evaluated(self, candidate: Any, evaluation: Any, seconds: float) -> None:
-        self.events.append(("evaluated", candidate.id, evaluation.cause))
+    def evaluated(self, trial: Any, evaluation: Any, seconds: float) -> None:
+        self.events.append(("evaluated", trial.id, evaluation.cause))
 
     def generation_ended(self, summary: Any) -> None:
-        self.events.append(("ended", summary["generation"]))
+        self.events.append(("ended", summary.generation))
 
     def control_began(self, steps: int) -> None:
         self.events.append(("control", steps))

@@ -14,11 +14,6 @@ from evo.dsl.canonical import content_hash
 from evo.dsl.document import load
 
 
-@pytest.fixture(autouse=True)
-def _quick_searches() -> None:
-    searches.use()
-
-
 @pytest.fixture
 def cfg(tmp_path: Path) -> Path:
     """A seed in a file."""

@@ -11,17 +11,27 @@ from parents import document
 
 from evo.compiler.resolve import resolve
 from evo.dsl.evolve import FitnessSpec
+from evo.dsl.task import Score
 from evo.evolution.fitness import Reference, Terms, cost_of, fitness
+from evo.tasks.bytes.spec import BytesSpec
 
 PLAN = resolve(document().organism)
 WIDE = resolve(document(width=64).organism)
-REFERENCE = Reference(2.5, cost_of(PLAN))
+REFERENCE = Reference(BytesSpec.primary, 2.5, cost_of(PLAN))
+ACCURACY = Score("accuracy", False, 0.1, "share")
 Weight = st.floats(0, 100)
 
 
 def scored(bits: float = 2.5, relevance: float = 0.5, plan: object = PLAN, weights: FitnessSpec | None = None) -> Terms:
     """The terms against the reference."""
-    return fitness(bits, relevance, plan, REFERENCE, weights or FitnessSpec())  # type: ignore[arg-type]
+    scores = {"bits_per_byte": bits, "gradient_relevance": relevance}
+    return fitness(scores, plan, REFERENCE, weights or FitnessSpec())  # type: ignore[arg-type]
+
+
+def task_term(score: Score, value: float, reference: float) -> float:
+    """The task term of a value against a reference."""
+    scores = {score.name: value, "gradient_relevance": 0.5}
+    return fitness(scores, PLAN, Reference(score, reference, cost_of(PLAN)), FitnessSpec()).task
 
 
 def test_the_reference_is_a_half() -> None:
@@ -73,3 +83,22 @@ def test_no_number_never_wins() -> None:
     """A score that is no number gives no objective that compares as better than any other."""
     terms = scored(math.nan)
     assert not terms.objective > 0.0
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_higher_is_better_where_the_task_says_so(one: float, two: float) -> None:
+    """With an accuracy the task term rises with the score, and is a half at the reference."""
+    low, high = sorted((one, two))
+    assert task_term(ACCURACY, low, 0.4) <= task_term(ACCURACY, high, 0.4)
+    assert task_term(ACCURACY, 0.4, 0.4) == 0.5
+    assert task_term(ACCURACY, 0.41, 0.4) == pytest.approx(1 / (1 + (0.4 / 0.41) ** 8))
+
+
+def test_a_reference_of_zero() -> None:
+    """Text learnt perfectly, or a task not done at all: equal is a half, and nothing divides by zero."""
+    assert task_term(BytesSpec.primary, 0.0, 0.0) == task_term(ACCURACY, 0.0, 0.0) == 0.5
+    assert task_term(BytesSpec.primary, 0.1, 0.0) == pytest.approx(0.0)
+    assert task_term(BytesSpec.primary, 0.0, 0.1) == 1.0
+    assert task_term(ACCURACY, 0.1, 0.0) == 1.0
+    assert task_term(ACCURACY, 0.0, 0.1) == pytest.approx(0.0)
+    assert math.isfinite(task_term(BytesSpec.primary, 8.0, 5e-324))

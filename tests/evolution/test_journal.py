@@ -10,14 +10,26 @@ from pathlib import Path
 import pytest
 
 from evo.base.diagnostics import DiagnosticError
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate, Journal, candidate_id
+from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.fitness import Terms
+from evo.evolution.journal import VERSION, Journal, Placed
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
 ONE = Candidate("0000/00", 0, 0, "hash", "document")
 TWO = Candidate(
-    "0001/07", 1, 7, "other", "text", "patch", ("swap", "number"), ("0000/00", "0000/01"), (("a.", 1, "b."),), 60
+    "0001/07", 1, 7, "other", "text", "patch", ("swap", "number"), ("0000/00", "0000/01"), (("a.", 1, "b."),)
 )
-SCORED = Evaluation("", "", 2.5, 1.7, (0.1, 0.2, 0.3, 0.4, 0.5), 0.9, 0.5, b"\x00bytes", 6, 0.004, 400)
+FIRST = Trial(ONE, 0, 30)
+SECOND = Trial(TWO, 0, 40, Start((WeightsRef("0000/00"), WeightsRef("0000/01", 1)), (("a.", 1, "b."),), 60))
+HIGHER = Trial(ONE, 1, 90, Start((FIRST.ref,), (), 30))
+SCORED = Evaluation("", "", {"bits_per_byte": 2.5, "train_loss": 1.7, "loss.b": math.inf}, (0.1, 0.2), b"\x00bytes")
+TERMS = Terms(task=0.4, efficiency=0.3, gradient=0.2, objective=0.5)
+
+
+def summary(generation: int) -> Summary:
+    """The summary of a generation."""
+    return Summary(generation, 0.1, 1, 0, 0.5, 0.5, 0.5, "0000/00", 2.5, "0000/00", 1, 0)
 
 
 @pytest.fixture
@@ -29,35 +41,57 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_what_goes_in_comes_out(journal: Journal) -> None:
-    """Candidates, evaluations with and without a score, summaries, placements and facts are read as written."""
+    """Candidates, trials, evaluations with and without scores, summaries, placements and facts are read as written."""
     journal.add_candidates([ONE, TWO])
     assert journal.candidates() == [ONE, TWO]
     assert journal.candidates(1) == [TWO]
     assert journal.candidate("0001/07") == TWO
-    journal.add_evaluation(ONE.id, SCORED, 1.5)
-    journal.add_evaluation(TWO.id, Evaluation("leak", "outputs depend"), 0.5)
-    assert journal.evaluation(ONE.id) == SCORED
-    lean = journal.evaluation(ONE.id, with_snapshot=False)
+    journal.add_trials(0, [FIRST])
+    journal.add_trials(1, [SECOND, HIGHER])
+    assert journal.trials() == [FIRST, SECOND, HIGHER]
+    assert (journal.trials(0), journal.trial(SECOND.ref)) == ([FIRST], SECOND)
+    journal.add_evaluation(FIRST.ref, SCORED, 1.5)
+    journal.add_evaluation(SECOND.ref, Evaluation("leak", "outputs depend", {"inherited": 0.5}), 0.5)
+    assert journal.evaluation(FIRST.ref) == SCORED
+    lean = journal.evaluation(FIRST.ref, with_snapshot=False)
     assert lean is not None
-    assert (lean.snapshot, lean.snapshot_bytes, lean.bits_per_byte) == (b"", 6, 2.5)
-    failed = journal.evaluation(TWO.id)
-    assert failed is not None
-    assert (failed.cause, failed.message) == ("leak", "outputs depend")
-    assert math.isnan(failed.bits_per_byte)
-    journal.add_generation(0, {"best": "x"}, [(ONE.id, 0.5, 0.4, 0.3, 0.2)], [(ONE.id, "result", 3, "new", 0.5)])
-    assert (journal.generations(), journal.finished()) == ([{"best": "x"}], 1)
-    assert journal.scores() == {ONE.id: {"objective": 0.5, "task": 0.4, "efficiency": 0.3, "gradient": 0.2}}
-    assert list(journal.placements()) == [(ONE.id, "result", 3, "new", 0.5)]
+    assert (lean.snapshot, lean.scores) == (b"", SCORED.scores)
+    assert journal.evaluation(SECOND.ref) == Evaluation("leak", "outputs depend", {"inherited": 0.5})
+    assert (journal.rung(ONE.id), journal.rung(TWO.id)) == (0, None)
+    placed = Placed(FIRST.ref, "result", 3, "new", 0.5, True)
+    journal.add_generation(summary(0), {FIRST.ref: TERMS}, [placed])
+    assert (journal.generations(), journal.finished()) == ([summary(0)], 1)
+    assert (journal.terms(FIRST.ref), journal.terms(SECOND.ref)) == (TERMS, None)
+    assert list(journal.placements()) == [placed]
+    assert journal.evaluation(FIRST.ref) == SCORED
     journal.set_fact("a", [1, 2.5])
     journal.set_fact("a", {"b": None})
     assert (journal.fact("a"), journal.fact("c")) == ({"b": None}, None)
 
 
+def test_rungs_are_apart(journal: Journal) -> None:
+    """A candidate has an evaluation for each rung, and its highest rung with scores is known; NaN comes back."""
+    journal.add_candidates([ONE])
+    journal.add_trials(0, [FIRST, HIGHER])
+    journal.add_evaluation(FIRST.ref, SCORED, 1.0)
+    assert (journal.is_evaluated(FIRST.ref), journal.is_evaluated(HIGHER.ref)) == (True, False)
+    journal.add_evaluation(HIGHER.ref, Evaluation("", "", {"bits_per_byte": 2.0, "odd": math.nan}), 2.0)
+    assert journal.rung(ONE.id) == 1
+    found = journal.evaluation(HIGHER.ref)
+    assert found is not None
+    assert found.scores["bits_per_byte"] == 2.0
+    assert math.isnan(found.scores["odd"])
+    assert journal.evaluation(FIRST.ref) == SCORED
+    assert journal.timings() == {FIRST.ref: 1.0, HIGHER.ref: 2.0}
+
+
 def test_what_is_not_there(journal: Journal) -> None:
-    """An unknown candidate is a KeyError; one without an evaluation has None."""
+    """An unknown candidate or trial is a KeyError; one without an evaluation has None."""
     with pytest.raises(KeyError):
         journal.candidate("0009/00")
-    assert journal.evaluation("0009/00") is None
+    with pytest.raises(KeyError):
+        journal.trial(WeightsRef("0009/00"))
+    assert journal.evaluation(WeightsRef("0009/00")) is None
     assert journal.candidates(3) == []
 
 
@@ -68,19 +102,24 @@ def test_a_transaction_is_all_or_nothing(journal: Journal) -> None:
         journal.add_candidates([TWO, ONE])
     assert journal.candidates() == [ONE]
     with pytest.raises(sqlite3.IntegrityError):
-        journal.add_generation(0, {}, [(ONE.id, 0.5, 0.5, 0.5, 0.5)] * 2, [])
-    assert (journal.finished(), journal.scores()) == (0, {})
+        journal.add_trials(0, [FIRST, FIRST])
+    assert journal.trials() == []
+    placed = Placed(FIRST.ref, "result", 3, "new", 0.5, True)
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.add_generation(summary(0), {FIRST.ref: TERMS}, [placed, placed])
+    assert (journal.finished(), journal.terms(FIRST.ref)) == (0, None)
     journal.add_candidates([TWO])
 
 
 def test_time_is_not_compared(tmp_path: Path) -> None:
     """Two journals that differ in seconds, and in the order in which workers were done, have one dump."""
     dumps = []
-    for name, ids, seconds in (("a", ("0000/00", "0001/07"), 1.0), ("b", ("0001/07", "0000/00"), 2.0)):
+    for name, trials, seconds in (("a", (FIRST, SECOND), 1.0), ("b", (SECOND, FIRST), 2.0)):
         journal = Journal(tmp_path / name)
         journal.add_candidates([ONE, TWO])
-        for id in ids:
-            journal.add_evaluation(id, SCORED, seconds)
+        journal.add_trials(0, [FIRST, SECOND])
+        for trial in trials:
+            journal.add_evaluation(trial.ref, SCORED, seconds)
         assert set(journal.timings().values()) == {seconds}
         dumps.append(journal.dump())
         journal.close()
@@ -91,8 +130,10 @@ def test_placements_come_in_the_order_of_placing(journal: Journal) -> None:
     """Slots past 99 come after the ones before, not between them by spelling."""
     rows = [Candidate(candidate_id(0, slot), 0, slot, "h", "d") for slot in range(120)]
     journal.add_candidates(rows)
-    journal.add_generation(0, {}, [], [(row.id, "result", 0, "rejected", 0.0) for row in reversed(rows)])
-    assert [row[0] for row in journal.placements()] == [row.id for row in rows]
+    journal.add_trials(0, [Trial(row, 0, 1) for row in rows])
+    placed = [Placed(WeightsRef(row.id), "result", 0, "rejected", 0.0, False) for row in reversed(rows)]
+    journal.add_generation(summary(0), {}, placed)
+    assert [row.trial.candidate for row in journal.placements()] == [row.id for row in rows]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -104,3 +145,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "empty")
     assert journal.candidates() == []
     journal.close()
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    """A journal of an older or a newer schema is EVO600 with both versions named, and is left as it was."""
+    for version in (0, VERSION - 1, VERSION + 1):
+        path = tmp_path / str(version)
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE candidates (id TEXT)")
+            db.execute(f"PRAGMA user_version={version}")
+        db.close()
+        before = path.read_bytes()
+        with pytest.raises(DiagnosticError, match=f"EVO600 .*its version is {version}, .* reads version {VERSION}"):
+            Journal(path)
+        assert path.read_bytes() == before

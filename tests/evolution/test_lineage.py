@@ -20,10 +20,13 @@ from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, parse
 from evo.evolution import lineage as module
 from evo.evolution import run
-from evo.evolution.evaluate import Evaluation, Task, pack_weights
-from evo.evolution.journal import Candidate, Journal
+from evo.evolution.candidate import Candidate
+from evo.evolution.evaluate import TrialJob, evaluate, pack_weights
+from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
 from evo.evolution.mutate import mutate
+from evo.evolution.restored import restored
+from evo.evolution.trial import FRESH, Evaluation, Start, Trial, WeightsRef
 from evo.tasks.base import open_task
 from evo.training.score import held_out_scores
 
@@ -47,20 +50,39 @@ def child_of(parent: Candidate, *others: Candidate) -> Candidate:
     generation = parent.generation + 1
     child = mutate(parse(parent.document).document, Stream(generation), mutations=2)
     id, parents = f"{generation:04d}/00", (parent.id, *(other.id for other in others))
-    return Candidate(
-        id, generation, 0, child.hash, to_yaml(child.document), parents=parents, origins=child.origins, steps_before=2
+    return Candidate(id, generation, 0, child.hash, to_yaml(child.document), parents=parents, origins=child.origins)
+
+
+def trial_of(candidate: Candidate) -> Trial:
+    """Its first trial, which inherits what its parents' first trials left."""
+    sources = tuple(WeightsRef(parent) for parent in candidate.parents)
+    return Trial(candidate, 0, 2, Start(sources, candidate.origins, 2 if sources else 0))
+
+
+def measured(journal: Journal, trial: Trial) -> Evaluation:
+    """The evaluation of a trial, as the search makes it."""
+    start = trial.start
+    parents = tuple(pack_weights(Lineage(journal).weights(source)) for source in start.sources)
+    job = TrialJob(
+        trial.candidate.document,
+        ".",
+        parents=parents,
+        origins=start.origins,
+        offset=start.offset,
+        budget=searches.LITTLE,
     )
-
-
-def evaluated(journal: Journal, candidate: Candidate, lineage: Lineage) -> Evaluation:
-    """Evaluate a candidate as the search does, and record it."""
-    parents = tuple(pack_weights(lineage.weights(parent)) for parent in candidate.parents)
-    task = Task(candidate.document, ".", parents=parents, origins=candidate.origins, offset=candidate.steps_before)
-    evaluation = searches.quick_evaluate(task)
+    evaluation = evaluate(job)
     assert not evaluation.cause
-    journal.add_candidates([candidate])
-    journal.add_evaluation(candidate.id, evaluation, 0.0)
     return evaluation
+
+
+def evaluated(journal: Journal, trial: Trial) -> None:
+    """Evaluate a trial, and record it with its candidate unless that is known."""
+    evaluation = measured(journal, trial)
+    if trial.rung == 0:
+        journal.add_candidates([trial.candidate])
+    journal.add_trials(trial.candidate.generation, [trial])
+    journal.add_evaluation(trial.ref, evaluation, 0.0)
 
 
 def score(made: Document, weights: dict[str, torch.Tensor], tokens: int) -> float:
@@ -71,32 +93,34 @@ def score(made: Document, weights: dict[str, torch.Tensor], tokens: int) -> floa
 
 
 def test_restored_weights_score_what_was_measured(journal: Journal) -> None:
-    """Down a line of four, the weights restored by a fresh lineage score what the snapshot says of them, exactly."""
+    """Down a line of four and up a rung, weights restored afresh score exactly what their snapshot says."""
     from evo.archive.snapshot.blob import from_bytes
 
     candidates = [seed()]
     for _ in range(3):
-        evaluated(journal, candidates[-1], Lineage(journal, inherit=True))
+        evaluated(journal, trial_of(candidates[-1]))
         candidates.append(child_of(candidates[-1]))
-    evaluated(journal, candidates[-1], Lineage(journal, inherit=True))
-    for candidate in candidates:
-        weights = Lineage(journal, inherit=True).weights(candidate.id)
-        evaluation = journal.evaluation(candidate.id)
+    evaluated(journal, trial_of(candidates[-1]))
+    again = Trial(candidates[-1], 1, 2, Start((WeightsRef(candidates[-1].id),), offset=8))
+    evaluated(journal, again)
+    for candidate, ref in [*((c, WeightsRef(c.id)) for c in candidates), (candidates[-1], again.ref)]:
+        weights = Lineage(journal).weights(ref)
+        evaluation = journal.evaluation(ref)
         assert evaluation is not None
         snapshot = from_bytes(evaluation.snapshot)
         made = parse(candidate.document).document
-        assert score(made, weights, searches.LITTLE["SNAPSHOT_TOKENS"]) == snapshot.loss_restored
-        assert snapshot.increase == evaluation.snapshot_increase <= 0.01
-        assert score(made, weights, 512) == pytest.approx(evaluation.bits_per_byte, rel=0.03)
+        assert score(made, weights, searches.LITTLE.snapshot_tokens) == snapshot.loss_restored
+        assert snapshot.increase == evaluation.scores["snapshot_increase"] <= 0.01
+        assert score(made, weights, 512) == pytest.approx(evaluation.scores["bits_per_byte"], rel=0.03)
 
 
 def test_a_long_line_is_restored(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five hundred generations of two parents each are restored one by one: no recursion, nothing twice."""
-    restored: list[str] = []
+    found: list[str] = []
 
-    def restore(self: Lineage, candidate: Candidate, parents: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        restored.append(candidate.id)
-        assert len(parents) == len(candidate.parents)
+    def restore(self: Lineage, trial: Trial, sources: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        found.append(trial.candidate.id)
+        assert len(sources) == len(trial.candidate.parents)
         return {"w": torch.zeros(100)}
 
     monkeypatch.setattr(Lineage, "_restore", restore)
@@ -105,63 +129,70 @@ def test_a_long_line_is_restored(journal: Journal, monkeypatch: pytest.MonkeyPat
         parents = tuple(dict.fromkeys((rows[-1].id, rows[max(0, generation - 3)].id)))
         rows.append(replace(rows[0], id=f"{generation:04d}/00", generation=generation, parents=parents))
     journal.add_candidates(rows)
-    lineage = Lineage(journal, inherit=True)
-    lineage.weights(rows[-1].id)
-    assert restored == [row.id for row in rows]
-    lineage.weights(rows[-2].id)
-    assert len(restored) == len(rows)
-    assert len(lineage.line(rows[-1].id)) == len(lineage.ancestry(rows[-1].id)) == len(rows)
-    assert lineage.steps(rows[-1].id) == 2 * len(rows)
+    for row in rows:
+        journal.add_trials(row.generation, [trial_of(row)])
+    lineage = Lineage(journal)
+    lineage.weights(WeightsRef(rows[-1].id))
+    assert found == [row.id for row in rows]
+    lineage.weights(WeightsRef(rows[-2].id))
+    assert len(found) == len(rows)
+    assert len(lineage.line(rows[-1].id)) == len(lineage.ancestry(WeightsRef(rows[-1].id))) == len(rows)
+    assert lineage.steps(WeightsRef(rows[-1].id)) == 2 * len(rows)
 
 
 def test_memory_is_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept in memory stays within its bytes, the least lately used going first."""
     monkeypatch.setattr(module, "KEPT_BYTES", 1_000)
-    monkeypatch.setattr(Lineage, "_restore", lambda self, candidate, parents: {"w": torch.zeros(100)})
-    journal.add_candidates([replace(seed(), id=f"0000/{slot:02d}", slot=slot) for slot in range(6)])
-    lineage = Lineage(journal, inherit=False)
+    monkeypatch.setattr(Lineage, "_restore", lambda self, trial, sources: {"w": torch.zeros(100)})
+    candidates = [replace(seed(), id=f"0000/{slot:02d}", slot=slot) for slot in range(6)]
+    journal.add_candidates(candidates)
+    journal.add_trials(0, map(trial_of, candidates))
+    lineage = Lineage(journal)
     for slot in (0, 1, 0, 2):
-        lineage.weights(f"0000/{slot:02d}")
-    assert list(lineage._kept) == ["0000/00", "0000/02"]
+        lineage.weights(WeightsRef(f"0000/{slot:02d}"))
+    assert list(lineage._kept) == [WeightsRef("0000/00"), WeightsRef("0000/02")]
 
 
 def test_without_inheritance_parents_do_not_matter(journal: Journal) -> None:
-    """Where children start afresh, a child is restored without its parents' snapshots, and only its steps count."""
-    parent, lineage = seed(), Lineage(journal, inherit=False)
+    """A trial that starts afresh is restored without its parents' snapshots, and only its steps count."""
+    parent, lineage = seed(), Lineage(journal)
     journal.add_candidates([parent])
     child = child_of(parent)
-    evaluation = searches.quick_evaluate(Task(child.document, "."))
-    journal.add_candidates([child])
-    journal.add_evaluation(child.id, evaluation, 0.0)
-    assert score(parse(child.document).document, lineage.weights(child.id), 512) > 0
-    assert lineage.steps(child.id) == 2
+    evaluated(journal, Trial(child, 0, 2, FRESH))
+    assert score(parse(child.document).document, lineage.weights(WeightsRef(child.id)), 512) > 0
+    assert lineage.steps(WeightsRef(child.id)) == 2
 
 
 def test_what_cannot_be_restored(journal: Journal) -> None:
-    """A candidate that is unknown, failed, or whose parents have other weights than it inherited is an error."""
-    parent = seed()
-    evaluated(journal, parent, Lineage(journal, inherit=True))
+    """A trial that is unknown, failed, or whose sources have other weights than it inherited is an error."""
+    parent, lineage = seed(), Lineage(journal)
+    evaluated(journal, trial_of(parent))
     child = child_of(parent)
-    evaluated(journal, child, Lineage(journal, inherit=True))
     with pytest.raises(KeyError):
-        Lineage(journal, inherit=True).weights("0007/00")
+        lineage.weights(WeightsRef("0007/00"))
+    with pytest.raises(KeyError):
+        lineage.latest(child.id)
+    journal.add_candidates([child])
+    journal.add_trials(1, [Trial(child, 0, 2, FRESH)])
+    journal.add_evaluation(WeightsRef(child.id), measured(journal, trial_of(child)), 0.0)
     with pytest.raises(SnapshotError, match="another base"):
-        Lineage(journal, inherit=False).weights(child.id)
+        lineage.weights(WeightsRef(child.id))
     failed = replace(child, id="0001/01", slot=1)
     journal.add_candidates([failed])
-    journal.add_evaluation(failed.id, Evaluation("diverged", "x"), 0.0)
+    journal.add_trials(1, [trial_of(failed)])
+    journal.add_evaluation(WeightsRef(failed.id), Evaluation("diverged", "x"), 0.0)
     with pytest.raises(KeyError):
-        Lineage(journal, inherit=True).weights(failed.id)
+        lineage.weights(WeightsRef(failed.id))
 
 
 def test_a_variant_becomes_a_checkpoint(tmp_path: Path) -> None:
     """`restored` writes a variant's weights for `evo generate`, with the score they have; unknown ones are EVO602."""
     from evo.training.checkpoint import load_checkpoint
 
-    searches.use()
     run.start(tmp_path / "run", searches.settings(generations=1, population=1), searches.Quiet())
-    found = run.restored(tmp_path / "run", "0001/00", tmp_path / "c.safetensors")
+    found = restored(tmp_path / "run", "0001/00", tmp_path / "c.safetensors")
     saved = load_checkpoint(tmp_path / "c.safetensors")
-    assert found["bits_per_byte"] == score(saved.document, saved.weights, 32_768)
+    assert found.score == score(saved.document, saved.weights, searches.LITTLE.held_out_tokens)
+    assert found.to_data()["bits_per_byte"] == found.score
     with pytest.raises(DiagnosticError, match=r"EVO602 .* has no variant '0009/00'"):
-        run.restored(tmp_path / "run", "0009/00", tmp_path / "d.safetensors")
+        restored(tmp_path / "run", "0009/00", tmp_path / "d.safetensors")

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import searches
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
@@ -20,22 +20,19 @@ from evo.dsl.coolings import ReheatingCooling
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.schedules import WsdSchedule
 from evo.evolution import run
-from evo.evolution.evaluate import Evaluation, Task
+from evo.evolution.control import recorded_control
+from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
-from evo.evolution.rundir import RunDirectory
+from evo.evolution.rundir import RUN_VERSION, RunDirectory
+from evo.evolution.search import Search
+from evo.evolution.trial import Evaluation, Trial
 
 FOLDER = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def _quick() -> None:
-    searches.use()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run in this process."""
-    searches.use()
     folder = tmp_path_factory.mktemp("run") / "whole"
     run.start(folder, settings(), Quiet())
     return folder
@@ -58,6 +55,40 @@ def test_the_same_seed_gives_the_same_run(whole: Path, tmp_path: Path) -> None:
     assert ours[1][3] != theirs[1][3]
 
 
+def test_a_plain_loop_is_a_search(whole: Path) -> None:
+    """Asking and telling by hand, some trials at a time and in any order, gives the journal that a run gives."""
+    journal = Journal(":memory:")
+    search = Search(settings(), journal)
+    while trials := search.ask():
+        assert search.ask() == trials
+        last = trials[-1]
+        search.tell({last: evaluate(search.job(last))})
+        assert search.ask() == trials[:-1] or len(trials) == 1
+    tables, expected = journal.dump(), dump(whole)
+    assert [row for row in expected.pop("facts") if row[0] != "control"] == tables.pop("facts")
+    assert tables == expected
+    assert search.ask() == []
+
+
+def test_any_function_can_evaluate() -> None:
+    """A search is driven by evaluations that train nothing; what is better by them is the best."""
+    journal = Journal(":memory:")
+    search = Search(settings(generations=3, inherit=False), journal)
+    while trials := search.ask():
+        search.tell({trial: toy(trial) for trial in trials})
+    last = journal.generations()[-1]
+    scores = {t.candidate.id: toy(t).scores["bits_per_byte"] for t in journal.trials()}
+    assert len(scores) == 10
+    assert last.best_score == min(scores.values())
+    assert scores[str(last.best_scored)] == last.best_score
+
+
+def toy(trial: Trial) -> Evaluation:
+    """An evaluation that a hash makes up."""
+    draws = np.random.Generator(np.random.Philox(int(trial.candidate.hash[:8], 16))).random(6).tolist()
+    return Evaluation(scores={"bits_per_byte": 1 + draws[0], "gradient_relevance": 0.5}, measures=tuple(draws[1:]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_matter(whole: Path, tmp_path: Path, workers: int) -> None:
@@ -70,7 +101,8 @@ def test_workers_do_not_matter(whole: Path, tmp_path: Path, workers: int) -> Non
 def test_what_a_run_holds(whole: Path) -> None:
     """One seed and three children a generation, each evaluated, scored and placed in both archives, once."""
     tables = dump(whole)
-    assert len(tables["candidates"]) == len(tables["evaluations"]) == len(tables["scores"]) == 7
+    assert len(tables["candidates"]) == len(tables["trials"]) == len(tables["evaluations"]) == 7
+    assert [row[2] for row in tables["scores"]].count("objective") == 7
     assert len({row[3] for row in tables["candidates"]}) == 7
     assert len(tables["placements"]) == 14
     assert len(tables["generations"]) == 3
@@ -135,27 +167,26 @@ def test_resuming_a_finished_run_restores_its_files(whole: Path) -> None:
     assert seen.events == [("ended", 0), ("ended", 1), ("ended", 2)]
 
 
-def hostile(task: Task) -> Evaluation:
+def hostile(job: TrialJob) -> Evaluation:
     """Fails by the candidate's place: raises, runs out of memory, leaks; the rest is evaluated."""
-    name = dict(task.metadata).get("candidate", "")
+    name = dict(job.metadata).get("candidate", "")
     if name == "0001/00":
         raise RuntimeError("something broke")
     if name == "0001/01":
         raise MemoryError
     if name == "0002/00":
         return Evaluation("leak", "outputs before token 3 depend on later inputs")
-    return searches.quick_evaluate(task)
+    return evaluate(job)
 
 
 def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
     """A candidate that raises, runs out of memory or leaks has its cause, no score and no cell; the rest is as ever."""
-    searches.use("test_search:hostile")
     sys.modules.setdefault("test_search", sys.modules[__name__])
-    run.start(tmp_path / "run", settings(), Quiet())
+    run.start(tmp_path / "run", settings(), Quiet(), evaluate="test_search:hostile")
     tables = dump(tmp_path / "run")
-    causes = {row[0]: row[1] for row in tables["evaluations"] if row[1]}
+    causes = {row[0]: row[2] for row in tables["evaluations"] if row[2]}
     assert causes == {"0001/00": "error", "0001/01": "memory", "0002/00": "leak"}
-    assert not {row[0] for row in tables["scores"]} & set(causes)
+    assert not {row[0] for row in tables["scores"] if row[2] != "inherited"} & set(causes)
     assert not {row[0] for row in tables["placements"]} & set(causes)
     assert not {parent for row in tables["candidates"] for parent in json.loads(row[7])} & set(causes)
     assert json.loads(tables["generations"][1][1])["failures"] == 2
@@ -166,22 +197,21 @@ def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cause", ["diverged", "timeout"])
 def test_no_seed_is_a_diagnostic(tmp_path: Path, cause: str) -> None:
     """Seeds that diverge or take too long end the run with EVO620 and their causes, and so does resuming it."""
-    if cause == "diverged":
-        searches.use("test_search:diverging")
-        sys.modules.setdefault("test_search", sys.modules[__name__])
+    how = {"evaluate": "test_search:diverging"} if cause == "diverged" else {}
+    sys.modules.setdefault("test_search", sys.modules[__name__])
     limit = 0.0 if cause == "timeout" else None
     with pytest.raises(DiagnosticError, match=f"EVO620 no seed could be evaluated .0000/00: {cause}") as caught:
-        run.start(tmp_path / "run", settings(max_seconds=limit), Quiet())
+        run.start(tmp_path / "run", settings(max_seconds=limit), Quiet(), **how)
     assert code(caught) == "EVO620"
     with pytest.raises(DiagnosticError, match="EVO620"):
-        run.resume(tmp_path / "run", Quiet())
+        run.resume(tmp_path / "run", Quiet(), **how)
 
 
-def diverging(task: Task) -> Evaluation:
+def diverging(job: TrialJob) -> Evaluation:
     """A training whose loss breaks at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WsdSchedule, "scale", lambda *args: float("inf"))
-        return searches.quick_evaluate(task)
+        return evaluate(job)
 
 
 def test_seeds_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
@@ -198,12 +228,17 @@ def test_what_stands_in_the_way(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         run.start(whole, settings(), Quiet())
     assert code(caught) == "EVO601"
-    for text in (None, "evo: 1\n", "evo_run: 1\n", "evo_run: 1\nhow: {}\nseeds: [1]\nevolve: {}\n", "- 1\n"):
+    for text in (None, "evo: 1\n", "evo_run: 2\n", "evo_run: 2\nhow: {}\nseeds: [1]\nevolve: {}\n", "- 1\n"):
         if text is not None:
             (tmp_path / "run.yaml").write_text(text)
         with pytest.raises(DiagnosticError) as caught:
             run.resume(tmp_path, Quiet())
         assert code(caught) == "EVO600", text
+    for version in (RUN_VERSION - 1, RUN_VERSION + 1):
+        other = (whole / "run.yaml").read_text().replace(f"evo_run: {RUN_VERSION}", f"evo_run: {version}")
+        (tmp_path / "run.yaml").write_text(other)
+        with pytest.raises(DiagnosticError, match=f"EVO600 .*its version is {version}, .* reads version {RUN_VERSION}"):
+            run.resume(tmp_path, Quiet())
     (tmp_path / "run.yaml").write_text((whole / "run.yaml").read_text())
     (tmp_path / "journal.sqlite").write_bytes(b"not a database, whatever its name says" * 100)
     with pytest.raises(DiagnosticError) as caught:
@@ -279,10 +314,11 @@ def test_settings_come_back(whole: Path) -> None:
 def test_the_control_is_the_seed_trained_as_long(whole: Path) -> None:
     """The control names the winner, its seed, and the steps of the winner's whole ancestry, and is recorded once."""
     journal = Journal(RunDirectory(whole).journal_file)
-    fact, last = journal.fact("control"), journal.generations()[-1]
+    found, last = recorded_control(journal), journal.generations()[-1]
     journal.close()
-    assert fact["winner"] == last["best"]
-    assert fact["seed"] == "0000/00"
-    assert fact["steps"] >= 2
-    assert fact["control_bits_per_byte"] > 0
-    assert fact["winner_beats_control"] == (fact["winner_bits_per_byte"] < fact["control_bits_per_byte"])
+    assert found is not None
+    assert found.winner == last.best
+    assert found.seed == "0000/00"
+    assert found.steps >= 2
+    assert found.control_score is not None
+    assert found.winner_beats_control == (found.winner_score < found.control_score)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ from evo.report.html import page
 from evo.report.page.archive import MAX_CENTROIDS
 from evo.report.page.glossary import MEASURES
 from evo.report.page.markup import VOID
+from evo.tasks.bytes.spec import BytesSpec
 
 HOSTILE = """</title></style><script src="https://x.example/a.js">alert('1')</script>&amp;"""
 PATCH = "~ organism.width: 32 -> 64\n+ train.schedule: {kind: cosine}\n- organism.stages.body.repeat: 2"
@@ -46,8 +48,8 @@ def variant(id: str, bits: float, objective: float, **more: Any) -> dict[str, An
 def generation(number: int, **more: Any) -> dict[str, Any]:
     """One generation's summary."""
     numbers = {"temperature": 0.05, "candidates": 2, "failures": 1, "coverage": 0.25, "qd_score": 1.5, "improved": 1}
-    bests = {"best_objective": 0.6, "best": "0001/00", "best_bits_per_byte": 7.1, "best_bits": "0001/00", "annealed": 0}
-    return {"generation": number, **numbers, **bests, **more}
+    bests = {"best_objective": 0.6, "best": "0001/00", "best_bits_per_byte": 7.1, "best_scored": "0001/00"}
+    return {"generation": number, **numbers, **bests, "annealed": 0, **more}
 
 
 def sample(**changes: Any) -> dict[str, Any]:
@@ -63,13 +65,14 @@ def sample(**changes: Any) -> dict[str, Any]:
         "device": "cpu",
         "settings": {"generations": 1, "population": 3, "seed": 0},
         "fitness": {"task": 0.7, "efficiency": 0.2, "gradient": 0.1},
+        "score": asdict(BytesSpec.primary),
         "measures": list(MEASURES),
         "centroids": [[0.1 * cell] * 5 for cell in range(8)],
         "generations": [generation(0, best_bits_per_byte=7.7, best_objective=0.5), generation(1)],
         "variants": [variant("0000/00", 7.7, 0.5), child, crossed, failed],
         "elites": {"0": "0000/00", "3": "0001/00", "5": "0001/01"},
         "best": "0001/00",
-        "best_bits": "0001/00",
+        "best_scored": "0001/00",
         "lineage": [
             {"id": "0000/00", "operators": [], "bits_per_byte": 7.7, "patch": ""},
             {"id": "0001/00", "operators": ["number"], "bits_per_byte": 7.1, "patch": PATCH},
@@ -77,8 +80,8 @@ def sample(**changes: Any) -> dict[str, Any]:
         "diff_from_seed": PATCH,
         "control": control(6.9, False),
         "operators": [
-            {"operator": "number", "children": 2, "failed": 1, "better_than_parent": 1, "mean_change_bits": -0.6},
-            {"operator": "split", "children": 1, "failed": 1, "better_than_parent": 0, "mean_change_bits": None},
+            {"operator": "number", "children": 2, "failed": 1, "better_than_parent": 1, "mean_change": -0.6},
+            {"operator": "split", "children": 1, "failed": 1, "better_than_parent": 0, "mean_change": None},
         ],
         "failures": {"timeout": 1},
         "snapshots": {"median_ratio": 34.4, "median_increase": 0.0084, "worst_increase": 0.0097},
@@ -134,7 +137,7 @@ class Outline(HTMLParser):
 
 UNKNOWN = {
     "best": "0009/09",
-    "best_bits": None,
+    "best_scored": None,
     "lineage": [{"id": "0009/09", "operators": ["gone"], "bits_per_byte": NAN, "patch": ""}],
     "elites": {"0": "0009/09", "99": "0009/08"},
 }
@@ -151,12 +154,20 @@ ONE_SEED = {
 }
 EMPTY = {key: [] for key in ("measures", "centroids", "generations", "variants", "lineage", "operators")}
 DEGENERATE = {
-    "nothing": {},
-    "no keys but empty ones": {**EMPTY, "elites": {}, "best": None, "failures": {}, "trained": {}, "seconds": None},
-    "nothing but None": dict.fromkeys(sample()),
+    "nothing": {"score": asdict(BytesSpec.primary)},
+    "no keys but empty ones": {
+        "score": asdict(BytesSpec.primary),
+        **EMPTY,
+        "elites": {},
+        "best": None,
+        "failures": {},
+        "trained": {},
+        "seconds": None,
+    },
+    "nothing but None": {**dict.fromkeys(sample()), "score": asdict(BytesSpec.primary)},
     "one seed": sample(**ONE_SEED),
     "all failed": sample(
-        elites={}, best=None, best_bits=None, lineage=[], control=None, variants=sample()["variants"][3:]
+        elites={}, best=None, best_scored=None, lineage=[], control=None, variants=sample()["variants"][3:]
     ),
     "control failed": sample(control=control(None, False, "memory")),
     "no failures": sample(failures={}),

@@ -15,10 +15,15 @@ from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, from_data
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.patch import diff
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate, Journal, candidate_id
+from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.control import Control, record_control
+from evo.evolution.fitness import Terms
+from evo.evolution.journal import Journal, Placed
 from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, Trial, WeightsRef
 from evo.report.search import elites, operator_credit, search_report, summary_lines, write_reports
+from evo.tasks.bytes.spec import BytesSpec
 
 BITS = {"0000/00": 4.0, "0001/00": 3.5, "0001/01": 4.2, "0002/00": 3.0}
 
@@ -54,24 +59,30 @@ def folder(tmp_path: Path) -> Path:
     journal = Journal(directory.journal_file)
     journal.add_candidates(CANDIDATES)
     for row in CANDIDATES:
-        journal.add_evaluation(row.id, evaluation(row.id), 1.5)
+        trial = Trial(row, 0, 2)
+        journal.add_trials(row.generation, [trial])
+        journal.add_evaluation(trial.ref, evaluation(row.id), 1.5)
     for generation in range(3):
-        rows = [c.id for c in CANDIDATES if c.generation == generation and c.id in BITS]
-        scores = [(id, 1 / BITS[id], 0.5, 0.5, 0.5) for id in rows]
-        placements = [(id, archive, 3, "new", 1 / BITS[id]) for id in rows for archive in ("working", "result")]
-        best = {"best": "0002/00", "best_bits": "0002/00"} if generation == 2 else {"best": "x", "best_bits": "x"}
-        journal.add_generation(generation, {"generation": generation, **best, **NUMBERS}, scores, placements)
+        rows = [WeightsRef(c.id) for c in CANDIDATES if c.generation == generation and c.id in BITS]
+        terms = {ref: Terms(0.5, 0.5, 0.5, 1 / BITS[ref.candidate]) for ref in rows}
+        archives = ("working", "result")
+        placements = [Placed(r, archive, 3, "new", terms[r].objective, True) for r in rows for archive in archives]
+        journal.add_generation(summary(generation, "0002/00" if generation == 2 else "x"), terms, placements)
     journal.set_fact("centroids", [[0.5] * 5] * 4)
-    journal.set_fact("control", CONTROL)
+    record_control(journal, CONTROL)
     journal.close()
     return directory.path
 
 
-NUMBERS: dict[str, Any] = {
-    "temperature": 0.1, "candidates": 1, "failures": 0, "coverage": 0.25, "qd_score": 0.3, "best_objective": 0.3,
-    "best_bits_per_byte": 3.0, "improved": 1, "annealed": 0,
-}  # fmt: skip
-CONTROL = {
+def summary(generation: int, best: str) -> Summary:
+    """The summary of a generation."""
+    return Summary(generation, 0.1, 1, 0, 0.25, 0.3, 0.3, best, 3.0, best, 1, 0)
+
+
+CONTROL = Control(
+    winner="0002/00", winner_score=3.0, seed="0000/00", steps=8, control_score=2.9, cause="", winner_beats_control=False
+)
+AS_DATA = {
     "winner": "0002/00", "winner_bits_per_byte": 3.0, "seed": "0000/00", "steps": 8, "control_bits_per_byte": 2.9,
     "cause": "", "winner_beats_control": False,
 }  # fmt: skip
@@ -82,7 +93,9 @@ def evaluation(id: str) -> Evaluation:
     if id not in BITS:
         return Evaluation("diverged", "the loss became nan")
     snapshot = b"x" * 100
-    return Evaluation("", "", BITS[id], 2.0, (0.5,) * 5, 0.5, 1.0, snapshot, len(snapshot), 0.01, 4_000)
+    sizes = {"snapshot_bytes": len(snapshot), "snapshot_increase": 0.01, "fp32_bytes": 4_000}
+    scores = {"bits_per_byte": BITS[id], "train_loss": 2.0, "gradient_relevance": 0.5, "inherited": 1.0, **sizes}
+    return Evaluation("", "", scores, (0.5,) * 5, snapshot)
 
 
 @pytest.fixture
@@ -123,12 +136,12 @@ def test_the_line_of_the_best(report: dict[str, Any]) -> None:
 
 def test_the_control_is_there(report: dict[str, Any]) -> None:
     """The honest control is in the report, and its verdict in what a person reads."""
-    assert report["control"] == CONTROL
+    assert report["control"] == AS_DATA
     lines = summary_lines(report)
     assert any("trained for 8 steps" in line and "does NOT beat it" in line for line in lines)
-    won = {**report, "control": {**CONTROL, "winner_beats_control": True}}
+    won = {**report, "control": {**AS_DATA, "winner_beats_control": True}}
     assert any("the winner beats it" in line for line in summary_lines(won))
-    failed = {**report, "control": {**CONTROL, "cause": "timeout"}}
+    failed = {**report, "control": {**AS_DATA, "cause": "timeout"}}
     assert any("gave no score (timeout)" in line for line in summary_lines(failed))
 
 
@@ -146,11 +159,11 @@ def test_credit_of_operators(report: dict[str, Any]) -> None:
     """Children count for each of their operators once, against their first parent; failures count as failures."""
     rows = {row.pop("operator"): row for row in report["operators"]}
     assert rows == {
-        "choice": {"children": 2, "failed": 1, "better_than_parent": 0, "mean_change_bits": pytest.approx(0.2)},
-        "crossover": {"children": 1, "failed": 0, "better_than_parent": 1, "mean_change_bits": -0.5},
-        "number": {"children": 2, "failed": 0, "better_than_parent": 1, "mean_change_bits": pytest.approx(-0.15)},
+        "choice": {"children": 2, "failed": 1, "better_than_parent": 0, "mean_change": pytest.approx(0.2)},
+        "crossover": {"children": 1, "failed": 0, "better_than_parent": 1, "mean_change": -0.5},
+        "number": {"children": 2, "failed": 0, "better_than_parent": 1, "mean_change": pytest.approx(-0.15)},
     }
-    assert operator_credit({}, {}) == []
+    assert operator_credit({}, {}, BytesSpec.primary) == []
 
 
 @pytest.fixture
@@ -160,19 +173,19 @@ def crowded(tmp_path: Path) -> Iterator[tuple[Journal, CVTArchive]]:
     for generation in range(3):
         rows = [Candidate(candidate_id(generation, slot), generation, slot, "h", "d") for slot in range(130)]
         ids = [row.id for row in rows]
-        objectives = [((slot * 7 + generation * 13) % 11) / 11 for slot in range(130)]
+        objectives = [((slot * 7 + generation * 13) % 11) / 11 - 3.0 for slot in range(130)]
         placed = archive.add(ids, objectives, [[(slot % 10) / 10] * 2 for slot in range(130)], ELITIST)
         journal.add_candidates(rows)
-        scores = [(id, objective, 0.0, 0.0, 0.0) for id, objective in zip(ids, objectives, strict=True)]
-        journal.add_generation(
-            generation, {}, scores, [(str(p.id), "result", p.cell, p.status, p.value) for p in placed]
-        )
+        journal.add_trials(generation, [Trial(row, 0, 1) for row in rows])
+        rows_placed = [Placed(WeightsRef(str(p.id)), "result", p.cell, p.status, p.value, p.is_elite) for p in placed]
+        journal.add_generation(summary(generation, "x"), {}, rows_placed)
     yield journal, archive
     journal.close()
 
 
 def test_elites_are_the_archives(crowded: tuple[Journal, CVTArchive]) -> None:
-    """The elites read from the journal are those that the archive holds, ties and slots past 99 included."""
+    """The elites read from the journal are those that the archive holds: ties, slots past 99 and objectives below -1
+    included."""
     journal, archive = crowded
     assert elites(journal) == {str(elite.cell): elite.id for elite in archive.elites()}
     assert len(archive.elites()) == 10

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
+
+if TYPE_CHECKING:
+    from evo.evolution.observer import Observer
+    from evo.evolution.rundir import Settings
 
 
 def command(
@@ -51,19 +56,21 @@ def command(
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
     )
     folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
-    carry_out(folder, settings.evolve, as_json, lambda observer: start(folder, settings, observer, force=force))
+    carry_out(folder, settings, as_json, lambda observer: start(folder, settings, observer, force=force))
 
 
-def carry_out(folder: Path, evolve: Any, as_json: bool, run: Any) -> None:
+def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Observer], None]) -> None:
     """Run a search under the live table, then write and show its reports."""
-    from evo.cli.watching import SearchTable, Silent
+    from evo.cli.watching import SearchTable
+    from evo.evolution.observer import Silent
     from evo.report.search import summary_lines, write_reports
 
     try:
         if as_json:
             run(Silent())
         else:
-            with SearchTable(evolve.generations, evolve.population) as table:
+            evolve = settings.evolve
+            with SearchTable(evolve.generations, evolve.population, settings.primary) as table:
                 run(table)
     except KeyboardInterrupt:
         print(f"\nstopped; `evo resume {folder}` continues")

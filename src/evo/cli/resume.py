@@ -24,5 +24,5 @@ def command(
     from evo.evolution.run import resume
     from evo.evolution.rundir import RunDirectory
 
-    evolve = RunDirectory(directory).load().evolve
-    carry_out(directory, evolve, as_json, lambda observer: resume(directory, observer, workers))
+    settings = RunDirectory(directory).load()
+    carry_out(directory, settings, as_json, lambda observer: resume(directory, observer, workers))

@@ -56,16 +56,16 @@ def restore(
     The file must stand in its run directory: a snapshot holds the change since inherited weights, so its ancestors are
     read from the journal.
     """
-    from evo.evolution.run import restored
+    from evo.evolution.restored import restored
 
     id = _read(file).metadata.get("candidate", "")
     found = restored(file.resolve().parent.parent, id, out)
     if as_json:
-        view.print_json("snapshot restore", found)
+        view.print_json("snapshot restore", found.to_data())
         return
     print(
-        f"{out}: variant {id}, {found['bits_per_byte']:.4f} held-out bits per byte "
-        f"({found['trained_bits_per_byte']:.4f} before the snapshot)"
+        f"{out}: variant {id}, {found.score:.4f} held-out {found.primary.label} "
+        f"({found.trained_score:.4f} before the snapshot)"
     )
 
 

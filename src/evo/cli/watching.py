@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,8 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from evo.evolution.evaluate import Evaluation
-    from evo.evolution.journal import Candidate
+    from evo.dsl.task import Score
+    from evo.evolution.candidate import Candidate
+    from evo.evolution.summary import Summary
+    from evo.evolution.trial import Evaluation, Trial
     from evo.training import loop
 
 PLAIN_EVERY = 50
@@ -51,23 +53,12 @@ def _plain_line(progress: loop.Progress) -> None:
         )
 
 
-class Silent:
-    """Watches and says nothing."""
-
-    def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None: ...
-
-    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None: ...
-
-    def generation_ended(self, summary: dict[str, Any]) -> None: ...
-
-    def control_began(self, steps: int) -> None: ...
-
-
-class SearchTable(Silent):
+class SearchTable:
     """A row a generation, the last candidates below, and the time left; plain lines where there is no terminal."""
 
-    def __init__(self, generations: int, population: int) -> None:
+    def __init__(self, generations: int, population: int, primary: Score) -> None:
         self.console = Console()
+        self.primary, self.headings = primary, headings(primary)
         self.generations, self.population = generations, population
         self.rows: list[tuple[str, ...]] = []
         self.note, self.began = "starting workers", time.monotonic()
@@ -78,7 +69,7 @@ class SearchTable(Silent):
         if self.live:
             self.live.start()
         else:
-            print("  ".join(f"{name:>{width}}" for name, width in HEADINGS))
+            print("  ".join(f"{name:>{width}}" for name, width in self.headings))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -89,18 +80,18 @@ class SearchTable(Silent):
         self.pending = len(candidates)
         self._say(f"generation {generation}: {len(candidates)} candidates at temperature {temperature:.4f}")
 
-    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None:
+    def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
         self.done += 1
         self.pending -= 1
-        how = "+".join(candidate.operators) or "seed"
-        what = evaluation.cause or f"{evaluation.bits_per_byte:.3f} bits per byte"
-        self._say(f"{candidate.id} {how}: {what} in {seconds:.0f} s; {self._left(candidate.generation)} left")
+        how = "+".join(trial.candidate.operators) or "seed"
+        what = evaluation.cause or f"{evaluation.scores[self.primary.name]:.3f} {self.primary.label}"
+        self._say(f"{trial.id} {how}: {what} in {seconds:.0f} s; {self._left(trial.candidate.generation)} left")
 
-    def generation_ended(self, summary: dict[str, Any]) -> None:
+    def generation_ended(self, summary: Summary) -> None:
         self.rows.append(_row(summary))
         if self.live is None:
             print(
-                "  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(self.rows[-1], HEADINGS, strict=True)),
+                "  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(self.rows[-1], self.headings, strict=True)),
                 flush=True,
             )
         self._refresh()
@@ -121,27 +112,32 @@ class SearchTable(Silent):
         if self.live is None:
             return
         table = Table(box=None)
-        for name, _ in HEADINGS:
+        for name, _ in self.headings:
             table.add_column(name, justify="right")
         for row in self.rows[-20:]:
             table.add_row(*row)
         self.live.update(Group(table, self.note), refresh=True)
 
 
-HEADINGS = (
-    ("generation", 10), ("coverage", 8), ("QD score", 8), ("best", 8), ("best bits/byte", 14), ("temperature", 11),
-    ("annealed", 8), ("failures", 8),
-)  # fmt: skip
-
-
-def _row(summary: dict[str, Any]) -> tuple[str, ...]:
+def headings(primary: Score) -> tuple[tuple[str, int], ...]:
+    """The columns of the table with their widths."""
+    best = f"best {primary.unit}"
     return (
-        str(summary["generation"]),
-        f"{summary['coverage']:.1%}",
-        f"{summary['qd_score']:.3f}",
-        f"{summary['best_objective']:.4f}",
-        f"{summary['best_bits_per_byte']:.4f}",
-        f"{summary['temperature']:.4f}",
-        str(summary["annealed"]),
-        str(summary["failures"]),
+        ("generation", 10), ("coverage", 8), ("QD score", 8), ("best", 8), (best, len(best)), ("temperature", 11),
+        ("annealed", 8), ("failures", 8),
+    )  # fmt: skip
+
+
+def _row(summary: Summary) -> tuple[str, ...]:
+    assert summary.best_objective is not None
+    assert summary.best_score is not None
+    return (
+        str(summary.generation),
+        f"{summary.coverage:.1%}",
+        f"{summary.qd_score:.3f}",
+        f"{summary.best_objective:.4f}",
+        f"{summary.best_score:.4f}",
+        f"{summary.temperature:.4f}",
+        str(summary.annealed),
+        str(summary.failures),
     )

@@ -26,6 +26,20 @@ class Score:
         """The name in words."""
         return self.name.replace("_", " ")
 
+    @property
+    def comparative(self) -> str:
+        """What a better value is: lower, or higher."""
+        return "lower" if self.lower_is_better else "higher"
+
+    @property
+    def superlative(self) -> str:
+        """What the best value is: the lowest, or the highest."""
+        return "lowest" if self.lower_is_better else "highest"
+
+    def is_better(self, one: float, two: float) -> bool:
+        """Whether one value is strictly better than another."""
+        return self.cost(one) < self.cost(two)
+
     def cost(self, value: float) -> float:
         """The value with its sign such that less is better: a key to sort by."""
         return value if self.lower_is_better else -value

@@ -12,8 +12,8 @@ from evo.compiler.plan import Plan
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
+from evo.evolution.candidate import Candidate, candidate_id
 from evo.evolution.crossover import cross
-from evo.evolution.journal import Candidate, candidate_id
 from evo.evolution.mutate import Child, NoChildError, mutate
 
 TOURNAMENT = 2
@@ -70,8 +70,6 @@ class Breeder:
         return mutate(documents[0], stream.child("mutate"), mutations=count, scale=scale, accept=accept)
 
     def _candidate(self, generation: int, slot: int, child: Child, parents: list[Candidate]) -> Candidate:
-        first = parents[0]
-        trained = first.steps_before + parse(first.document).document.train.steps
         return Candidate(
             id=candidate_id(generation, slot),
             generation=generation,
@@ -82,5 +80,4 @@ class Breeder:
             operators=child.operators,
             parents=tuple(parent.id for parent in parents),
             origins=child.origins,
-            steps_before=trained if self.evolve.inherit else 0,
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from evo.engines.jobs import Engine, Job
-from evo.evolution.evaluate import FUNCTION, Task, outcome_of
+from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
@@ -15,22 +16,60 @@ CONTROL = "control"
 """The fact in the journal."""
 
 
-def control(settings: Settings, journal: Journal, engine: Engine, observer: Observer) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Control:
+    """The winner beside its seed, which was trained for `steps`, as many as the winner's whole ancestry.
+
+    winner, seed: ids. winner_score, control_score: the primary score, None where the control failed with a `cause`.
+    """
+
+    winner: str
+    winner_score: float
+    seed: str
+    steps: int
+    control_score: float | None
+    cause: str
+    winner_beats_control: bool
+
+
+def control(settings: Settings, journal: Journal, engine: Engine, observer: Observer, evaluate: str) -> Control:
     """Train the seed of the winner's line for as many steps as the winner's whole ancestry, and compare."""
-    winner = str(journal.generations()[-1]["best"])
-    lineage = Lineage(journal, settings.evolve.inherit)
-    seed, steps = lineage.line(winner)[-1], lineage.steps(winner)
+    winner = str(journal.generations()[-1].best)
+    lineage = Lineage(journal)
+    ref, seed = lineage.latest(winner), lineage.line(winner)[-1]
+    steps = lineage.steps(ref)
     observer.control_began(steps)
-    task = Task(seed.document, settings.root, settings.device, settings.kernels, steps=steps, tolerance=None)
-    (outcome,) = engine.map([Job(CONTROL, FUNCTION, task)])
-    trained, own = outcome_of(outcome), journal.evaluation(winner)
+    job = TrialJob(
+        seed.document,
+        settings.root,
+        settings.device,
+        settings.kernels,
+        steps=steps,
+        tolerance=None,
+        budget=settings.budget,
+    )
+    (outcome,) = engine.map([Job(CONTROL, evaluate, job)])
+    trained, own = outcome_of(outcome), journal.evaluation(ref, with_snapshot=False)
     assert own is not None
-    return {
-        "winner": winner,
-        "winner_bits_per_byte": own.bits_per_byte,
-        "seed": seed.id,
-        "steps": steps,
-        "control_bits_per_byte": None if trained.cause else trained.bits_per_byte,
-        "cause": trained.cause,
-        "winner_beats_control": not trained.cause and own.bits_per_byte < trained.bits_per_byte,
-    }
+    primary = settings.primary
+    score, found = own.scores[primary.name], trained.scores.get(primary.name)
+    return Control(
+        winner=winner,
+        winner_score=score,
+        seed=seed.id,
+        steps=steps,
+        control_score=found,
+        cause=trained.cause,
+        winner_beats_control=found is not None and primary.is_better(score, found),
+    )
+
+
+def recorded_control(journal: Journal) -> Control | None:
+    """The control of a run, if it was carried out."""
+    found: dict[str, Any] | None = journal.fact(CONTROL)
+    return None if found is None else Control(**found)
+
+
+def record_control(journal: Journal, found: Control) -> None:
+    """Write the control into the journal."""
+    journal.set_fact(CONTROL, asdict(found))

@@ -1,4 +1,4 @@
-"""The evaluation of one candidate: a pure function of its task, run by an engine in this or another process."""
+"""The evaluation of one candidate: a pure function of its job, run by an engine in this or another process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
+from evo.archive.snapshot.record import Snapshot
 from evo.base.streams import Stream
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
@@ -22,27 +23,26 @@ from evo.compiler.transplant import Inheritance, transplant
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Outcome
 from evo.evolution.operators.base import Origins
-from evo.tasks import base as tasks
+from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
+from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
 from evo.training.loop import BudgetError, DivergedError
 from evo.training.moments import InputMoments
-from evo.training.score import HELD_OUT_TOKENS, held_out_bits, held_out_scores
+from evo.training.score import held_out_bits, held_out_scores
 from evo.training.setup import LeakError, make_trainer
 
-FUNCTION = "evo.evolution.evaluate:evaluate"
-SNAPSHOT_TOKENS = 8_192
-"""Held-out bytes on which the loss of a snapshot is measured."""
-MOMENT_TOKENS = 4_096
+EVALUATE = "evo.evolution.evaluate:evaluate"
+"""The name by which engines call `evaluate`."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """All that an evaluation depends on.
+class TrialJob:
+    """All that an evaluation depends on: a trial with its weights in hand. Picklable.
 
-    document: canonical YAML. root: the folder that relative corpus paths start from. parents: weights of the parents
-    as safetensors, or nothing for a fresh start. kernels: the backend asked for; a candidate it cannot run fails.
-    origins: see `Proposal`. steps: overrides the document's. offset:
-    steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes none.
+    document: canonical YAML. root: the folder that relative corpus paths start from. parents: weights of the trial's
+    sources as safetensors, or nothing for a fresh start. kernels: the backend asked for; a candidate it cannot run
+    fails. origins: see `Proposal`. steps: overrides the document's. offset: steps its ancestry has trained, so that it
+    reads on. tolerance: of the snapshot; None makes none. metadata: written into the snapshot.
     """
 
     document: str
@@ -55,49 +55,30 @@ class Task:
     offset: int = 0
     max_seconds: float | None = None
     tolerance: float | None = 0.01
+    budget: Budget = FULL_BUDGET
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured, or why nothing could be.
-
-    cause: empty, or leak, diverged, timeout, memory, error, crash. train_loss in nats per byte. inherited: the share of
-    its parameters that came from parents. snapshot_increase: of the loss on held-out text by restoring, relative.
-    """
-
-    cause: str = ""
-    message: str = ""
-    bits_per_byte: float = float("nan")
-    train_loss: float = float("nan")
-    measures: tuple[float, ...] = ()
-    gradient_relevance: float = 0.0
-    inherited: float = 0.0
-    snapshot: bytes = b""
-    snapshot_bytes: int = 0
-    snapshot_increase: float = 0.0
-    fp32_bytes: int = 0
-
-
-def evaluate(task: Task) -> Evaluation:
+def evaluate(job: TrialJob) -> Evaluation:
     """Inherit, check causality, train, score, probe, and take a snapshot. Expected failures come back as a cause."""
-    document = parse(task.document).document
+    document = parse(job.document).document
     plan = resolve(document.organism)
-    learned = tasks.open_task(document.train.task, Path(task.root))
-    learned.require(document.context)
-    base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in task.parents], task.origins)
+    task = open_task(document.train.task, Path(job.root))
+    task.require(document.context)
+    base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
+    known = {"inherited": inheritance.share}
     try:
         trainer = make_trainer(
-            document, learned, task.device, base, kernels=task.kernels, steps=task.steps, offset=task.offset
+            document, task, job.device, base, kernels=job.kernels, steps=job.steps, offset=job.offset
         )
-        loss = trainer.run(max_seconds=task.max_seconds)
+        loss = trainer.run(max_seconds=job.max_seconds)
     except LeakError as error:
-        return Evaluation("leak", f"{error} (values {error.leak.in_values:.1e})", inherited=inheritance.share)
+        return Evaluation("leak", f"{error} (values {error.leak.in_values:.1e})", known)
     except DivergedError as error:
-        return Evaluation("diverged", str(error), inherited=inheritance.share)
+        return Evaluation("diverged", str(error), known)
     except BudgetError as error:
-        return Evaluation("timeout", str(error), inherited=inheritance.share)
-    return _measure(task, document, trainer.model, learned, base, inheritance, loss)
+        return Evaluation("timeout", str(error), known)
+    return _measured(job, document, trainer.model, task, base, {"train_loss": loss, **known})
 
 
 def outcome_of(outcome: Outcome) -> Evaluation:
@@ -108,62 +89,50 @@ def outcome_of(outcome: Outcome) -> Evaluation:
     return outcome.value
 
 
-def _measure(
-    task: Task,
+def _measured(
+    job: TrialJob,
     document: Document,
     model: Organism,
-    learned: tasks.Task,
+    task: Task,
     base: dict[str, Tensor],
-    inheritance: Inheritance,
-    loss: float,
+    known: dict[str, float],
 ) -> Evaluation:
-    train, context = document.train, document.context
-    scores = held_out_scores(model, learned, context, tokens=HELD_OUT_TOKENS, precision=train.precision)
-    score = scores[learned.primary.name]
-    if not math.isfinite(score):
-        return Evaluation("diverged", "the held-out score is not a finite number", inherited=inheritance.share)
-    seen = behaviour(model, learned, context, train.seed)
-    snapshot, increase, fp32_bytes = b"", 0.0, 0
-    if task.tolerance is not None:
-        snapshot, increase, fp32_bytes = take_snapshot(task, model, learned, context, base)
-    return Evaluation(
-        bits_per_byte=score,
-        train_loss=loss,
-        measures=seen.measures.vector(),
-        gradient_relevance=seen.gradient_relevance,
-        inherited=inheritance.share,
-        snapshot=snapshot,
-        snapshot_bytes=len(snapshot),
-        snapshot_increase=increase,
-        fp32_bytes=fp32_bytes,
-    )
+    train, context, tokens = document.train, document.context, job.budget.held_out_tokens
+    scores = held_out_scores(model, task, context, tokens=tokens, precision=train.precision)
+    if not math.isfinite(scores[task.primary.name]):
+        return Evaluation("diverged", "the held-out score is not a finite number", known)
+    seen = behaviour(model, task, context, train.seed)
+    scores = {**scores, "gradient_relevance": seen.gradient_relevance, **known}
+    if job.tolerance is None:
+        return Evaluation(scores=scores, measures=seen.measures.vector())
+    blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)
+    sizes = {"snapshot_bytes": len(blob), "fp32_bytes": snapshot.fp32_bytes, "snapshot_increase": snapshot.increase}
+    return Evaluation(scores={**scores, **sizes}, measures=seen.measures.vector(), snapshot=blob)
 
 
 def take_snapshot(
-    task: Task, model: Organism, learned: tasks.Task, context: int, base: dict[str, Tensor]
-) -> tuple[bytes, float, int]:
-    """The smallest snapshot within the tolerance: its bytes, the measured increase of the loss, the size in fp32."""
-    assert task.tolerance is not None
+    job: TrialJob, tolerance: float, model: Organism, task: Task, context: int, base: dict[str, Tensor]
+) -> tuple[bytes, Snapshot]:
+    """The smallest snapshot within the tolerance, as bytes and as a record with its measured losses."""
     trained = {path: p.detach().cpu().clone() for path, p in model.named_parameters()}
 
     def loss_of(weights: dict[str, Tensor]) -> float:
         load_into(model, weights)
-        return held_out_bits(model, learned, context, SNAPSHOT_TOKENS)
+        return held_out_bits(model, task, context, job.budget.snapshot_tokens)
 
-    snapshot = encode(
-        base, trained, input_moments(model, learned, context), loss_of, task.tolerance, dict(task.metadata)
-    )
+    moments = input_moments(model, task, context, job.budget.moment_tokens)
+    snapshot = encode(base, trained, moments, loss_of, tolerance, dict(job.metadata))
     load_into(model, trained)
-    return to_bytes(snapshot), snapshot.increase, snapshot.fp32_bytes
+    return to_bytes(snapshot), snapshot
 
 
 @torch.no_grad()
-def input_moments(model: Organism, learned: tasks.Task, context: int) -> dict[str, Tensor]:
+def input_moments(model: Organism, task: Task, context: int, tokens: int) -> dict[str, Tensor]:
     """Second moments of the inputs of every matrix on some training text: what a snapshot keeps reaches the children,
     so held-out text may judge it but not shape it."""
     device = next(model.parameters()).device
-    rows = max(1, MOMENT_TOKENS // context)
-    batch = learned.batch(0, rows, context, Stream(0).child("moments")).to(device)
+    rows = max(1, tokens // context)
+    batch = task.batch(0, rows, context, Stream(0).child("moments")).to(device)
     with InputMoments(model) as moments:
         model(batch.inputs_BT)
     return moments.means()

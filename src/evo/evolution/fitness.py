@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evo.compiler.plan import Plan
 from evo.dsl.evolve import FitnessSpec
+from evo.dsl.task import Score
 
-UNIFORM_BITS = 8.0
 SHARPNESS = 8
-"""With it, being 2 % better than the reference in bits is worth about as much as halving the cost."""
+"""With it, being 2 % better than the reference in the score is worth about as much as halving the cost."""
 
 
 WORST_RATIO = 1e30
@@ -18,9 +20,10 @@ WORST_RATIO = 1e30
 
 @dataclass(frozen=True)
 class Reference:
-    """What candidates are compared with: the best seed's held-out bits per byte and its cost by the plan."""
+    """What candidates are compared with: the best seed's primary score and its cost by the plan."""
 
-    bits_per_byte: float
+    score: Score
+    value: float
     cost: float
 
 
@@ -41,17 +44,27 @@ def cost_of(plan: Plan) -> float:
     return (plan.flops_per_token * plan.parameters * cache) ** (1 / 3)
 
 
-def fitness(
-    bits_per_byte: float, gradient_relevance: float, plan: Plan, reference: Reference, weights: FitnessSpec
-) -> Terms:
+def fitness(scores: Mapping[str, float], plan: Plan, reference: Reference, weights: FitnessSpec) -> Terms:
     """The terms of a candidate's objective.
 
-    task: 1 / (1 + (bits / reference bits)^8), 1/2 at the reference. efficiency: 1 / (1 + cost / reference cost), 1/2 at
-    the reference. gradient: `Behaviour.gradient_relevance`. objective: their mean weighted by the settings.
+    task: 1 / (1 + ratio^8), where the ratio is score / reference score if lower is better and its inverse if higher is,
+    so 1/2 at the reference. efficiency: 1 / (1 + cost / reference cost), 1/2 at the reference. gradient: the score
+    gradient_relevance. objective: their mean weighted by the settings.
     """
-    ratio = min(bits_per_byte / reference.bits_per_byte, WORST_RATIO)
-    task = 1 / (1 + ratio**SHARPNESS)
+    value = scores[reference.score.name]
+    worse, better = (value, reference.value) if reference.score.lower_is_better else (reference.value, value)
+    task = 1 / (1 + _ratio(worse, better) ** SHARPNESS)
     efficiency = 1 / (1 + cost_of(plan) / reference.cost)
+    gradient = scores["gradient_relevance"]
     total = weights.task + weights.efficiency + weights.gradient
-    summed = weights.task * task + weights.efficiency * efficiency + weights.gradient * gradient_relevance
-    return Terms(task, efficiency, gradient_relevance, summed / total if total else 0.0)
+    summed = weights.task * task + weights.efficiency * efficiency + weights.gradient * gradient
+    return Terms(task, efficiency, gradient, summed / total if total else 0.0)
+
+
+def _ratio(above: float, below: float) -> float:
+    """above / below for numbers that are not negative: 1 where both are 0, and never more than the worst ratio."""
+    if math.isnan(above) or math.isnan(below):
+        return math.nan
+    if below == 0.0:
+        return 1.0 if above == 0.0 else WORST_RATIO
+    return min(above / below, WORST_RATIO)

@@ -1,12 +1,15 @@
-"""The journal: the truth about a run, in SQLite. Candidates, evaluations, placements, generations; a transaction each.
+"""The journal: the truth about a run, in SQLite. Candidates, trials, evaluations, placements, generations; a
+transaction each.
 
-Everything in it but `timings` is a pure function of the run's settings. Snapshots live here as well, so every file of a
-run directory can be rebuilt.
+Everything in it but `timings` is a pure function of the run's settings. A trial is known by its candidate and its rung.
+Every number is a row of `scores`: those of an evaluation under their own names, the objective as `objective` and its
+terms as `objective.NAME`. Snapshots live here as well, so every file of a run directory can be rebuilt.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,72 +17,82 @@ from pathlib import Path
 from typing import Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.evolution.evaluate import Evaluation
+from evo.evolution.candidate import Candidate
+from evo.evolution.fitness import Terms
 from evo.evolution.operators.base import Origins
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
+VERSION = 2
+"""Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS candidates (
+CREATE TABLE candidates (
   id TEXT PRIMARY KEY, generation INTEGER NOT NULL, slot INTEGER NOT NULL, hash TEXT NOT NULL, document TEXT NOT NULL,
-  patch TEXT NOT NULL, operators TEXT NOT NULL, parents TEXT NOT NULL, origins TEXT NOT NULL,
-  steps_before INTEGER NOT NULL
+  patch TEXT NOT NULL, operators TEXT NOT NULL, parents TEXT NOT NULL, origins TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS evaluations (
-  id TEXT PRIMARY KEY REFERENCES candidates(id), cause TEXT NOT NULL, message TEXT NOT NULL, bits_per_byte REAL,
-  result TEXT NOT NULL, snapshot BLOB NOT NULL
+CREATE TABLE trials (
+  candidate TEXT NOT NULL REFERENCES candidates(id), rung INTEGER NOT NULL, generation INTEGER NOT NULL,
+  steps INTEGER NOT NULL, start TEXT NOT NULL, PRIMARY KEY (candidate, rung)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS scores (
-  id TEXT PRIMARY KEY REFERENCES evaluations(id), objective REAL NOT NULL, task REAL NOT NULL,
-  efficiency REAL NOT NULL, gradient REAL NOT NULL
+CREATE TABLE evaluations (
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, cause TEXT NOT NULL, message TEXT NOT NULL, result TEXT NOT NULL,
+  snapshot BLOB NOT NULL, PRIMARY KEY (candidate, rung)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS placements (
-  id TEXT NOT NULL, archive TEXT NOT NULL, cell INTEGER NOT NULL, status TEXT NOT NULL, value REAL NOT NULL,
-  PRIMARY KEY (id, archive)
+CREATE TABLE scores (
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (candidate, rung, name)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS generations (generation INTEGER PRIMARY KEY, summary TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS timings (id TEXT PRIMARY KEY, seconds REAL NOT NULL) STRICT;
+CREATE TABLE placements (
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, archive TEXT NOT NULL, cell INTEGER NOT NULL, status TEXT NOT NULL,
+  value REAL NOT NULL, is_elite INTEGER NOT NULL, PRIMARY KEY (candidate, rung, archive)
+) STRICT;
+CREATE TABLE generations (generation INTEGER PRIMARY KEY, summary TEXT NOT NULL) STRICT;
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE timings (
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (candidate, rung)
+) STRICT;
 """
+OBJECTIVE = "objective"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One organism that the search asked about.
+class Placed:
+    """What an archive made of one evaluation; see `evo.archive.cvt.Placement`."""
 
-    id: `GENERATION/SLOT`, four and two digits. patch: YAML, from the first parent. parents: ids. origins: see
-    `Proposal`. steps_before: training steps along its line of first parents.
-    """
-
-    id: str
-    generation: int
-    slot: int
-    hash: str
-    document: str
-    patch: str = ""
-    operators: tuple[str, ...] = ()
-    parents: tuple[str, ...] = ()
-    origins: Origins = ()
-    steps_before: int = 0
-
-
-def candidate_id(generation: int, slot: int) -> str:
-    """The name of a candidate."""
-    return f"{generation:04d}/{slot:02d}"
+    trial: WeightsRef
+    archive: str
+    cell: int
+    status: str
+    value: float
+    is_elite: bool
 
 
 class Journal:
     """An open journal. Reading and writing are safe against a kill at any moment."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make a journal. Raises DiagnosticError (EVO600) for a file that is none."""
+    def __init__(self, path: Path | str) -> None:
+        """Open or make a journal; ":memory:" makes one that ends with the process.
+
+        Raises:
+            DiagnosticError: a file that is none, or one of another version (EVO600).
+        """
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._db.execute("PRAGMA synchronous=FULL")
-            with self._transaction():
-                for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
+            found = self._version()
+            if found != VERSION:
+                raise sqlite3.DatabaseError(f"its version is {found}, and this evo reads version {VERSION}")
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise DiagnosticError([Diagnostic("EVO600", f"{path} is not the journal of a run: {error}")]) from None
+
+    def _version(self) -> int:
+        """The version of the schema, which is laid down first if the file is empty."""
+        with self._transaction():
+            if self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0:
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={VERSION}")
+            return self._db.execute("PRAGMA user_version").fetchone()[0]
 
     def close(self) -> None:
         """Close the file."""
@@ -87,11 +100,9 @@ class Journal:
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Record what a generation asks about, all at once."""
-        rows = [
-            (c.id, c.generation, c.slot, c.hash, c.document, c.patch, *_as_json(c), c.steps_before) for c in candidates
-        ]
+        rows = [(c.id, c.generation, c.slot, c.hash, c.document, c.patch, *_as_json(c)) for c in candidates]
         with self._transaction():
-            self._db.executemany("INSERT INTO candidates VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT INTO candidates VALUES (?,?,?,?,?,?,?,?,?)", rows)
 
     def candidates(self, generation: int | None = None) -> list[Candidate]:
         """Candidates in order, of one generation or of all."""
@@ -106,62 +117,109 @@ class Journal:
             raise KeyError(id)
         return _candidate(row)
 
-    def add_evaluation(self, id: str, evaluation: Evaluation, seconds: float) -> None:
-        """Record what came of one candidate."""
-        data = asdict(evaluation)
-        snapshot = data.pop("snapshot")
-        score = evaluation.bits_per_byte if evaluation.bits_per_byte == evaluation.bits_per_byte else None
+    def add_trials(self, generation: int, trials: Iterable[Trial]) -> None:
+        """Record what a generation asks to have measured, all at once."""
+        rows = [(t.candidate.id, t.rung, generation, t.steps, _start_as_json(t.start)) for t in trials]
         with self._transaction():
-            row = (id, evaluation.cause, evaluation.message, score, json.dumps(data), snapshot)
-            self._db.execute("INSERT INTO evaluations VALUES (?,?,?,?,?,?)", row)
-            self._db.execute("INSERT INTO timings VALUES (?,?)", (id, seconds))
+            self._db.executemany("INSERT INTO trials VALUES (?,?,?,?,?)", rows)
 
-    def evaluation(self, id: str, with_snapshot: bool = True) -> Evaluation | None:
-        """What came of a candidate, if it was evaluated; its snapshot, by far the largest part, only if wanted."""
-        snapshot = "snapshot" if with_snapshot else "x''"
-        row = self._db.execute(f"SELECT result, {snapshot} FROM evaluations WHERE id = ?", (id,)).fetchone()
+    def trials(self, generation: int | None = None) -> list[Trial]:
+        """Trials that a generation asked for, or all, in order: rung by rung, each in the order of candidates."""
+        where, values = ("", ()) if generation is None else ("WHERE trials.generation = ?", (generation,))
+        return self._trials(f"{where} ORDER BY trials.generation, rung, candidates.generation, slot", values)
+
+    def trial(self, ref: WeightsRef) -> Trial:
+        """One trial. Raises KeyError if there is none."""
+        found = self._trials("WHERE candidate = ? AND rung = ?", (ref.candidate, ref.rung))
+        if not found:
+            raise KeyError(ref)
+        return found[0]
+
+    def _trials(self, which: str, values: tuple[Any, ...]) -> list[Trial]:
+        columns = "candidates.*, rung, steps, start"
+        rows = self._db.execute(f"SELECT {columns} FROM trials JOIN candidates ON id = candidate {which}", values)
+        return [Trial(_candidate(row[:9]), row[9], row[10], _start(row[11])) for row in rows]
+
+    def add_evaluation(self, ref: WeightsRef, evaluation: Evaluation, seconds: float) -> None:
+        """Record what came of one trial."""
+        key, result = (ref.candidate, ref.rung), json.dumps({"measures": evaluation.measures})
+        numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
+        with self._transaction():
+            row = (*key, evaluation.cause, evaluation.message, result, evaluation.snapshot)
+            self._db.execute("INSERT INTO evaluations VALUES (?,?,?,?,?,?)", row)
+            self._db.executemany("INSERT INTO scores VALUES (?,?,?,?)", numbers)
+            self._db.execute("INSERT INTO timings VALUES (?,?,?)", (*key, seconds))
+
+    def evaluation(self, ref: WeightsRef, with_snapshot: bool = True) -> Evaluation | None:
+        """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
+        snapshot, key = "snapshot" if with_snapshot else "x''", (ref.candidate, ref.rung)
+        columns = f"cause, message, result, {snapshot}"
+        row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE candidate = ? AND rung = ?", key).fetchone()
         if row is None:
             return None
-        data = json.loads(row[0])
-        return Evaluation(**{**data, "measures": tuple(data["measures"]), "snapshot": row[1]})
+        cause, message, result, blob = row
+        numbers = {name: value for name, value in self._numbers(ref).items() if not _is_objective(name)}
+        return Evaluation(cause, message, numbers, tuple(json.loads(result)["measures"]), blob)
 
-    def add_generation(
-        self,
-        generation: int,
-        summary: dict[str, Any],
-        scores: Iterable[tuple[str, float, float, float, float]],
-        placements: Iterable[tuple[str, str, int, str, float]],
-    ) -> None:
-        """Record the end of a generation: scores (id, objective, task, efficiency, gradient), placements (id, archive,
-        cell, status, value) and the summary."""
+    def is_evaluated(self, ref: WeightsRef) -> bool:
+        """Whether a trial was carried out."""
+        which = "WHERE candidate = ? AND rung = ?"
+        return self._db.execute(f"SELECT 1 FROM evaluations {which}", (ref.candidate, ref.rung)).fetchone() is not None
+
+    def rung(self, candidate: str) -> int | None:
+        """The highest rung at which a candidate gave scores, or None."""
+        found = self._db.execute("SELECT MAX(rung) FROM evaluations WHERE candidate = ? AND cause = ''", (candidate,))
+        return found.fetchone()[0]
+
+    def _numbers(self, ref: WeightsRef) -> dict[str, float]:
+        """Every number of a trial by name, in the order in which they were written."""
+        which = "WHERE candidate = ? AND rung = ? ORDER BY rowid"
+        rows = self._db.execute(f"SELECT name, value FROM scores {which}", (ref.candidate, ref.rung))
+        return {name: math.nan if value is None else value for name, value in rows}
+
+    def add_generation(self, summary: Summary, terms: dict[WeightsRef, Terms], placements: Iterable[Placed]) -> None:
+        """Record the end of a generation: objectives with their terms, placements, and the summary."""
+        numbers = [
+            (ref.candidate, ref.rung, name, value) for ref, own in terms.items() for name, value in _rows(own).items()
+        ]
+        placed = [
+            (p.trial.candidate, p.trial.rung, p.archive, p.cell, p.status, p.value, p.is_elite) for p in placements
+        ]
         with self._transaction():
-            self._db.executemany("INSERT INTO scores VALUES (?,?,?,?,?)", scores)
-            self._db.executemany("INSERT INTO placements VALUES (?,?,?,?,?)", placements)
-            self._db.execute("INSERT INTO generations VALUES (?,?)", (generation, json.dumps(summary)))
+            self._db.executemany("INSERT INTO scores VALUES (?,?,?,?)", numbers)
+            self._db.executemany("INSERT INTO placements VALUES (?,?,?,?,?,?,?)", placed)
+            self._db.execute("INSERT INTO generations VALUES (?,?)", (summary.generation, json.dumps(asdict(summary))))
 
     def finished(self) -> int:
         """How many generations are finished."""
         return self._db.execute("SELECT COUNT(*) FROM generations").fetchone()[0]
 
-    def generations(self) -> list[dict[str, Any]]:
+    def generations(self) -> list[Summary]:
         """The summaries of the finished generations, in order."""
-        return [json.loads(row[0]) for row in self._db.execute("SELECT summary FROM generations ORDER BY generation")]
+        rows = self._db.execute("SELECT summary FROM generations ORDER BY generation")
+        return [Summary(**json.loads(row[0])) for row in rows]
 
-    def scores(self) -> dict[str, dict[str, float]]:
-        """The terms of the objective by candidate."""
-        names = ("objective", "task", "efficiency", "gradient")
-        rows = self._db.execute("SELECT id, objective, task, efficiency, gradient FROM scores ORDER BY id")
-        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+    def terms(self, ref: WeightsRef) -> Terms | None:
+        """The objective of a trial and its terms, if it was placed."""
+        numbers = self._numbers(ref)
+        if OBJECTIVE not in numbers:
+            return None
+        parts = {name: numbers[f"{OBJECTIVE}.{name}"] for name in ("task", "efficiency", "gradient")}
+        return Terms(objective=numbers[OBJECTIVE], **parts)
 
-    def placements(self) -> Iterator[tuple[str, str, int, str, float]]:
-        """(id, archive, cell, status, value), archive by archive, in the order of placing."""
-        yield from self._db.execute(
-            "SELECT placements.* FROM placements JOIN candidates USING (id) ORDER BY archive, generation, slot"
+    def placements(self) -> Iterator[Placed]:
+        """Placements, archive by archive, in the order of placing."""
+        rows = self._db.execute(
+            "SELECT placements.* FROM placements JOIN trials USING (candidate, rung) JOIN candidates ON id = candidate "
+            "ORDER BY archive, trials.generation, candidates.generation, slot"
         )
+        for candidate, rung, archive, cell, status, value, is_elite in rows:
+            yield Placed(WeightsRef(candidate, rung), archive, cell, status, value, bool(is_elite))
 
-    def timings(self) -> dict[str, float]:
-        """Wall seconds by candidate; the only thing here that differs between two equal runs."""
-        return dict(self._db.execute("SELECT id, seconds FROM timings").fetchall())
+    def timings(self) -> dict[WeightsRef, float]:
+        """Wall seconds by trial; the only thing here that differs between two equal runs."""
+        rows = self._db.execute("SELECT candidate, rung, seconds FROM timings")
+        return {WeightsRef(candidate, rung): seconds for candidate, rung, seconds in rows}
 
     def set_fact(self, key: str, value: Any) -> None:
         """Record one named fact of the run, replacing an earlier one."""
@@ -175,8 +233,9 @@ class Journal:
 
     def dump(self) -> dict[str, list[Any]]:
         """Every table but the timings, in a fixed order: equal for equal runs."""
-        tables = {"candidates": "id", "evaluations": "id", "scores": "id", "placements": "archive, id"}
-        tables |= {"generations": "generation", "facts": "key"}
+        trial = "candidate, rung"
+        tables = {"candidates": "id", "trials": trial, "evaluations": trial, "scores": f"{trial}, name"}
+        tables |= {"placements": f"archive, {trial}", "generations": "generation", "facts": "key"}
         return {t: self._db.execute(f"SELECT * FROM {t} ORDER BY {order}").fetchall() for t, order in tables.items()}
 
     def _transaction(self) -> _Transaction:
@@ -201,7 +260,31 @@ def _as_json(candidate: Candidate) -> tuple[str, str, str]:
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
-    id, generation, slot, hash, document, patch, operators, parents, origins, steps_before = row
-    moved = tuple((child, index, source) for child, index, source in json.loads(origins))
+    id, generation, slot, hash, document, patch, operators, parents, origins = row
     made_by, names = tuple(json.loads(operators)), tuple(json.loads(parents))
-    return Candidate(id, generation, slot, hash, document, patch, made_by, names, moved, steps_before)
+    return Candidate(id, generation, slot, hash, document, patch, made_by, names, _origins(json.loads(origins)))
+
+
+def _origins(rows: list[list[Any]]) -> Origins:
+    return tuple((child, index, source) for child, index, source in rows)
+
+
+def _start_as_json(start: Start) -> str:
+    sources = [[source.candidate, source.rung] for source in start.sources]
+    return json.dumps({"sources": sources, "origins": start.origins, "offset": start.offset})
+
+
+def _start(text: str) -> Start:
+    data = json.loads(text)
+    sources = tuple(WeightsRef(candidate, rung) for candidate, rung in data["sources"])
+    return Start(sources, _origins(data["origins"]), data["offset"])
+
+
+def _rows(terms: Terms) -> dict[str, float]:
+    """The objective and its terms under the names they have among the scores."""
+    parts = {"task": terms.task, "efficiency": terms.efficiency, "gradient": terms.gradient}
+    return {OBJECTIVE: terms.objective, **{f"{OBJECTIVE}.{name}": value for name, value in parts.items()}}
+
+
+def _is_objective(name: str) -> bool:
+    return name.partition(".")[0] == OBJECTIVE

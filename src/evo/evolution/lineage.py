@@ -10,66 +10,71 @@ from evo.archive.snapshot.blob import from_bytes
 from evo.archive.snapshot.restore import restore
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
+from evo.evolution.candidate import Candidate
 from evo.evolution.evaluate import starting_weights
-from evo.evolution.journal import Candidate, Journal
+from evo.evolution.journal import Journal
+from evo.evolution.trial import Trial, WeightsRef
 
 KEPT_BYTES = 512 * 2**20
 """Restored weights held in memory, in fp32."""
 
 
 class Lineage:
-    """Reads ancestries and weights from a journal. `inherit`: whether children started from their parents' weights."""
+    """Reads ancestries and weights from a journal, whose trials say what each of them began with."""
 
-    def __init__(self, journal: Journal, inherit: bool) -> None:
-        self.journal, self.inherit = journal, inherit
-        self._kept: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._kept: OrderedDict[WeightsRef, dict[str, Tensor]] = OrderedDict()
         self._bytes = 0
 
-    def weights(self, id: str) -> dict[str, Tensor]:
-        """A variant's weights from its snapshot and its ancestors', float32 on the CPU.
+    def latest(self, id: str) -> WeightsRef:
+        """The weights of a candidate after the highest rung that gave scores. Raises KeyError if there are none."""
+        rung = self.journal.rung(id)
+        if rung is None:
+            raise KeyError(id)
+        return WeightsRef(id, rung)
+
+    def weights(self, ref: WeightsRef) -> dict[str, Tensor]:
+        """The weights after a trial, from its snapshot and its ancestors', float32 on the CPU.
 
         Raises:
-            KeyError: no such candidate, or it has no snapshot.
+            KeyError: no such trial, or it has no snapshot.
             SnapshotError: the base is not the one the snapshot was taken from.
         """
-        needed = self._missing(id)
-        found: dict[str, dict[str, Tensor]] = {}
-        for candidate in sorted(needed.values(), key=lambda c: (c.generation, c.slot)):  # parents before children
-            parents = [found.get(parent) or self._kept[parent] for parent in self._bases(candidate)]
-            found[candidate.id] = self._restore(candidate, parents)
-        weights = found[id] if id in found else self._kept[id]
-        self._keep({**found, id: weights})
+        found: dict[WeightsRef, dict[str, Tensor]] = {}
+        for trial in self._missing(ref):
+            sources = [found[source] if source in found else self._kept[source] for source in trial.start.sources]
+            found[trial.ref] = self._restore(trial, sources)
+        weights = found[ref] if ref in found else self._kept[ref]
+        self._keep({**found, ref: weights})
         return weights
 
-    def _bases(self, candidate: Candidate) -> tuple[str, ...]:
-        return candidate.parents if self.inherit else ()
-
-    def _missing(self, id: str) -> dict[str, Candidate]:
-        """The candidate and those ancestors that have to be restored for it."""
-        missing: dict[str, Candidate] = {}
-        waiting = [id]
+    def _missing(self, ref: WeightsRef) -> list[Trial]:
+        """The trial and those before it that have to be restored for it, sources before what began from them."""
+        missing: dict[WeightsRef, Trial] = {}
+        waiting = [ref]
         while waiting:
             name = waiting.pop()
             if name not in self._kept and name not in missing:
-                missing[name] = self.journal.candidate(name)
-                waiting += self._bases(missing[name])
-        return missing
+                missing[name] = self.journal.trial(name)
+                waiting += missing[name].start.sources
+        return sorted(missing.values(), key=lambda t: (t.candidate.generation, t.candidate.slot, t.rung))
 
-    def _restore(self, candidate: Candidate, parents: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        evaluation = self.journal.evaluation(candidate.id)
+    def _restore(self, trial: Trial, sources: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        evaluation = self.journal.evaluation(trial.ref)
         if evaluation is None or not evaluation.snapshot:
-            raise KeyError(candidate.id)
-        document = parse(candidate.document).document
-        base, _ = starting_weights(resolve(document.organism), document, parents, candidate.origins)
+            raise KeyError(trial.ref)
+        document = parse(trial.candidate.document).document
+        base, _ = starting_weights(resolve(document.organism), document, sources, trial.start.origins)
         return restore(base, from_bytes(evaluation.snapshot))
 
-    def _keep(self, found: dict[str, dict[str, Tensor]]) -> None:
+    def _keep(self, found: dict[WeightsRef, dict[str, Tensor]]) -> None:
         """Remember weights as the latest used, and forget the least lately used ones beyond the room there is."""
-        for id, weights in found.items():
-            if id not in self._kept:
+        for ref, weights in found.items():
+            if ref not in self._kept:
                 self._bytes += _size(weights)
-            self._kept[id] = weights
-            self._kept.move_to_end(id)
+            self._kept[ref] = weights
+            self._kept.move_to_end(ref)
         while self._bytes > KEPT_BYTES and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
 
@@ -80,21 +85,20 @@ class Lineage:
             found.append(self.journal.candidate(found[-1].parents[0]))
         return found
 
-    def ancestry(self, id: str) -> dict[str, Candidate]:
-        """The candidate and all its ancestors, both parents' sides, each once."""
-        found: dict[str, Candidate] = {}
-        waiting = [id]
+    def ancestry(self, ref: WeightsRef) -> dict[WeightsRef, Trial]:
+        """The trial and all whose training is in its weights, both parents' sides, each once."""
+        found: dict[WeightsRef, Trial] = {}
+        waiting = [ref]
         while waiting:
             name = waiting.pop()
             if name not in found:
-                found[name] = self.journal.candidate(name)
-                waiting += found[name].parents
+                found[name] = self.journal.trial(name)
+                waiting += found[name].start.sources
         return found
 
-    def steps(self, id: str) -> int:
-        """Training steps spent on a candidate and, if weights are inherited, on all its ancestors."""
-        members = self.ancestry(id).values() if self.inherit else [self.journal.candidate(id)]
-        return sum(parse(member.document).document.train.steps for member in members)
+    def steps(self, ref: WeightsRef) -> int:
+        """Training steps spent on the weights of a trial, its ancestors' included where they were inherited."""
+        return sum(trial.steps for trial in self.ancestry(ref).values())
 
 
 def _size(weights: dict[str, Tensor]) -> int:

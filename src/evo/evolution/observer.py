@@ -1,28 +1,41 @@
-"""Whoever watches a search: a live table, a test, nobody."""
+"""What a search tells those who watch it: a live table, a test, nobody."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate
+from evo.evolution.candidate import Candidate
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, Trial
 
 
 class Observer(Protocol):
-    """Whoever watches a search."""
+    """Someone who watches a search."""
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
         """A generation's candidates are known."""
         ...
 
-    def evaluated(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> None:
-        """One candidate is done."""
+    def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
+        """One trial is done."""
         ...
 
-    def generation_ended(self, summary: dict[str, Any]) -> None:
+    def generation_ended(self, summary: Summary) -> None:
         """A generation was placed; `summary` is its row of the journal."""
         ...
 
     def control_began(self, steps: int) -> None:
         """The seed is being trained for as long as the winner's ancestry was."""
         ...
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None: ...
+
+    def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None: ...
+
+    def generation_ended(self, summary: Summary) -> None: ...
+
+    def control_began(self, steps: int) -> None: ...

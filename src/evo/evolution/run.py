@@ -7,23 +7,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from evo.archive.snapshot.record import SnapshotError
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.compiler.build import build
-from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.engines.inline import InlineEngine
 from evo.engines.pool import PoolEngine
-from evo.evolution.control import CONTROL, control
+from evo.evolution.control import control, record_control, recorded_control
+from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
-from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.evolution.search import Search
 from evo.tasks.base import open_task
-from evo.training.checkpoint import Checkpoint, save_checkpoint
 from evo.training.device import choose_device
-from evo.training.score import held_out_scores
 
 
 def default_workers(device: str) -> int:
@@ -31,8 +26,10 @@ def default_workers(device: str) -> int:
     return min(8, os.cpu_count() or 1) if device == "cpu" else 1
 
 
-def start(path: Path, settings: Settings, observer: Observer, *, force: bool = False) -> None:
+def start(path: Path, settings: Settings, observer: Observer, *, force: bool = False, evaluate: str = EVALUATE) -> None:
     """Begin a run in a new directory and carry it to its end. `force` removes what an earlier run left there.
+
+    evaluate: what measures a trial, see `Search`.
 
     Raises:
         DiagnosticError: a run is there already (EVO601) or going on (EVO604), a corpus cannot be read (EVO500,
@@ -44,10 +41,10 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
         with directory.held():
             remove_run(directory)
     directory.create(settings, corpora)
-    _carry_out(directory, settings, observer)
+    _carry_out(directory, settings, observer, evaluate)
 
 
-def resume(path: Path, observer: Observer, workers: int | None = None) -> None:
+def resume(path: Path, observer: Observer, workers: int | None = None, *, evaluate: str = EVALUATE) -> None:
     """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again."""
     directory = RunDirectory(path)
     settings = directory.load(workers)
@@ -57,40 +54,7 @@ def resume(path: Path, observer: Observer, workers: int | None = None) -> None:
         if before.get(name) != digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
             raise DiagnosticError([Diagnostic("EVO603", message, None, "put the old text back, or start a new run")])
-    _carry_out(directory, settings, observer)
-
-
-def restored(path: Path, id: str, out: Path) -> dict[str, object]:
-    """Write a variant's restored weights as a checkpoint, and measure its held-out bits per byte.
-
-    Raises:
-        DiagnosticError: no run (EVO600), or the run has no such variant with a snapshot (EVO602).
-    """
-    directory = RunDirectory(path)
-    settings = directory.load()
-    journal = Journal(directory.journal_file)
-    try:
-        weights = Lineage(journal, settings.evolve.inherit).weights(id)
-        candidate, evaluation = journal.candidate(id), journal.evaluation(id)
-    except KeyError:
-        raise DiagnosticError([Diagnostic("EVO602", f"{path} has no variant '{id}' with a snapshot")]) from None
-    except SnapshotError as error:
-        raise DiagnosticError([Diagnostic("EVO602", f"variant '{id}' of {path}: {error}")]) from None
-    finally:
-        journal.close()
-    assert evaluation is not None
-    document = parse(candidate.document).document
-    task = open_task(document.train.task, Path(settings.root))
-    model = build(resolve(document.organism), document.train.seed, "cpu", weights)
-    steps = document.train.steps
-    save_checkpoint(out, Checkpoint(document, weights, steps, steps, task.digest, None, settings.root))
-    scores = held_out_scores(model, task, document.context, precision=document.train.precision)
-    return {
-        "checkpoint": str(out),
-        "candidate": id,
-        "bits_per_byte": scores[task.primary.name],
-        "trained_bits_per_byte": evaluation.bits_per_byte,
-    }
+    _carry_out(directory, settings, observer, evaluate)
 
 
 def remove_run(directory: RunDirectory) -> None:
@@ -104,25 +68,26 @@ def remove_run(directory: RunDirectory) -> None:
     directory.sweep()
 
 
-def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer) -> None:
+def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str) -> None:
     with directory.held():
         directory.sweep()
         journal = Journal(directory.journal_file)
         try:
+            search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
             with _engine(settings) as engine:
-                Search(directory, settings, journal, engine, observer).run()
-            run_control(settings, journal, observer)
+                search.run(engine)
+            run_control(settings, journal, observer, evaluate)
         finally:
             journal.close()
 
 
-def run_control(settings: Settings, journal: Journal, observer: Observer) -> None:
+def run_control(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
     """Train the winner's seed for as many steps as the winner's whole ancestry, without the limits of a candidate."""
-    if journal.fact(CONTROL) is not None:
+    if recorded_control(journal) is not None:
         return
     unlimited = replace(settings, workers=min(settings.workers, 1), max_seconds=None, max_memory_bytes=None)
     with _engine(unlimited) as engine:
-        journal.set_fact(CONTROL, control(settings, journal, engine, observer))
+        record_control(journal, control(settings, journal, engine, observer, evaluate))
 
 
 def _engine(settings: Settings) -> InlineEngine | PoolEngine:

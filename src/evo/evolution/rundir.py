@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,18 @@ from evo.base.files import write_atomic
 from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
+from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate
+from evo.evolution.candidate import Candidate
+from evo.evolution.trial import FULL_BUDGET, Budget
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-RUN_VERSION = 1
+RUN_VERSION = 2
+"""Of run.yaml. A run of another version is refused, never migrated."""
 GENERATION = re.compile(r"gen_\d{4,}")
 UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|safetensors))\.\w+")
 """Names of `write_atomic` for files whose writing did not end."""
@@ -37,8 +39,8 @@ UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_
 class Settings:
     """Everything that a run's result depends on, and how it is carried out.
 
-    seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. workers and
-    the budgets say how: they do not change the result of candidates that stay within them.
+    seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. budget: what a
+    measurement reads. workers and the limits say how: they do not change the result of candidates within them.
     """
 
     seeds: tuple[str, ...]
@@ -49,6 +51,12 @@ class Settings:
     workers: int = 1
     max_seconds: float | None = None
     max_memory_bytes: int | None = None
+    budget: Budget = FULL_BUDGET
+
+    @property
+    def primary(self) -> Score:
+        """The score that the search improves: the first seed's."""
+        return parse(self.seeds[0]).document.train.task.primary
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ class RunDirectory:
                 workers=count,
                 max_seconds=how["max_seconds"],
                 max_memory_bytes=how["max_memory"],
+                budget=Budget(**data["budget"]),
             )
         except (KeyError, TypeError, IndexError, DiagnosticError) as error:
             message = f"{self.settings_file} is damaged: {type(error).__name__}: {error}"
@@ -148,34 +157,11 @@ class RunDirectory:
             help = "a run directory holds run.yaml and journal.sqlite"
             raise DiagnosticError([Diagnostic("EVO600", f"{self.path} is not a run directory", None, help)])
         data = read_file(self.settings_file)[0].plain()
-        if not isinstance(data, dict) or data.get("evo_run") != RUN_VERSION:
-            raise DiagnosticError([Diagnostic("EVO600", f"{self.settings_file} is not a run of this version")])
+        found = data.get("evo_run") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or found != RUN_VERSION:
+            message = f"{self.settings_file}: its version is {found}, and this evo reads version {RUN_VERSION}"
+            raise DiagnosticError([Diagnostic("EVO600", message, None, "finish it with the evo that began it")])
         return data
-
-    def write_variant(self, candidate: Candidate, evaluation: Evaluation, score: dict[str, float] | None) -> None:
-        """Write a candidate's YAML, headed by where it came from and what it scored, and its snapshot."""
-        path = self.variant(candidate)
-        if evaluation.snapshot:
-            write_atomic(path.with_suffix(".safetensors"), evaluation.snapshot)
-        write_atomic(path, header(candidate, evaluation, score) + candidate.document)
-
-
-def header(candidate: Candidate, evaluation: Evaluation, score: dict[str, float] | None) -> str:
-    """The comment lines above a variant."""
-    parents = ", ".join(candidate.parents) or "none (a seed)"
-    lines = [f"variant {candidate.id}, content {candidate.hash}", f"parents: {parents}"]
-    if candidate.operators:
-        lines.append(f"made by: {', '.join(candidate.operators)}")
-    if evaluation.cause:
-        lines.append(f"no score: {evaluation.cause}: {evaluation.message}")
-    else:
-        objective = f", objective {score['objective']:.4f}" if score else ""
-        lines.append(f"held-out {evaluation.bits_per_byte:.4f} bits per byte{objective}")
-        ratio = evaluation.fp32_bytes / max(1, evaluation.snapshot_bytes)
-        lines.append(
-            f"snapshot {ratio:.1f}x smaller than fp32, loss after restoring {evaluation.snapshot_increase:+.2%}"
-        )
-    return "".join(f"# {line}\n" for line in lines)
 
 
 def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]:
@@ -188,6 +174,7 @@ def settings_data(settings: Settings, corpora: dict[str, str]) -> dict[str, Any]
         "seeds": [to_data(parse(seed).document) for seed in settings.seeds],
         "root": settings.root,
         "corpora": corpora,
+        "budget": asdict(settings.budget),
         "how": {
             "device": settings.device,
             "kernels": settings.kernels,

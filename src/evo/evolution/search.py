@@ -1,199 +1,143 @@
-"""The search: ask, evaluate, tell, generation by generation; every step is in the journal before the next begins.
+"""The search: ask for trials, tell their evaluations; every step is in the journal before the next begins.
 
-Resuming is running: finished generations are replayed from the journal (placing is a pure function of evaluations),
-evaluations that exist are not repeated, and everything random comes from named streams. So a run that was killed
-anywhere continues to the same result.
+    while trials := search.ask():
+        search.tell({trial: evaluate(trial) for trial in trials})
+
+Resuming is asking: finished generations are replayed from the journal (placing is a pure function of evaluations),
+trials that were evaluated are not asked for again, and everything random comes from named streams. So a run that was
+killed anywhere continues to the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
 
-from evo.archive.annealing import mutation_scale
-from evo.archive.centroids import centroids
-from evo.archive.cvt import CVTArchive, Placement
-from evo.archive.rules import ELITIST, Annealed
-from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.base.streams import Stream
-from evo.compiler.plan import Plan
-from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import parse
 from evo.engines.jobs import Engine, Job
+from evo.evolution.archives import Archives
 from evo.evolution.breed import Breeder
-from evo.evolution.evaluate import FUNCTION, Evaluation, Task, outcome_of, pack_weights
-from evo.evolution.fitness import UNIFORM_BITS, Reference, Terms, cost_of, fitness
-from evo.evolution.journal import Candidate, Journal, candidate_id
+from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
+from evo.evolution.journal import Journal
+from evo.evolution.judge import Judge
 from evo.evolution.lineage import Lineage
-from evo.evolution.observer import Observer
+from evo.evolution.observer import Observer, Silent
 from evo.evolution.rundir import RunDirectory, Settings
-from evo.training.behaviour import MEASURES
+from evo.evolution.scheduler import Scheduler
+from evo.evolution.scoring import Scoring, plan_of
+from evo.evolution.trial import Evaluation, Trial
+from evo.evolution.variants import write_variants
 
 
 class Search:
-    """One run over a directory, an open journal and an engine."""
+    """One search over an open journal.
+
+    directory: where variants are written; None writes none. evaluate: what engines call with a `TrialJob`, as
+    'package.module:name'; it gives an `Evaluation`.
+    """
 
     def __init__(
-        self, directory: RunDirectory, settings: Settings, journal: Journal, engine: Engine, observer: Observer
+        self,
+        settings: Settings,
+        journal: Journal,
+        *,
+        evaluate: str = EVALUATE,
+        directory: RunDirectory | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self.directory, self.settings, self.journal = directory, settings, journal
-        self.engine, self.observer = engine, observer
+        self.settings, self.journal, self.evaluate = settings, journal, evaluate
+        self.directory, self.observer = directory, observer or Silent()
         self.evolve = settings.evolve
-        self.lineage = Lineage(journal, self.evolve.inherit)
-        cells = self._centroids()
-        self.working, self.result = CVTArchive(cells), CVTArchive(cells)
-        self.improved: list[bool] = []
+        self.lineage = Lineage(journal)
+        self.scheduler = Scheduler(self.evolve, journal)
+        self.archives = Archives(self.evolve, journal)
+        self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives)
         self.known: set[str] = set()
-        self.reference = Reference(UNIFORM_BITS, 1.0)
-        self.best_bits: tuple[float, str] | None = None
+        self.generation = 0
+        self.is_open = False
 
-    def run(self) -> None:
-        """Run, or go on, to the end.
+    def ask(self) -> list[Trial]:
+        """The trials to be evaluated next, in any order; empty when the search is done.
+
+        Asking again without telling gives the same trials.
 
         Raises:
             DiagnosticError: no seed could be evaluated (EVO620), with the causes.
         """
-        for generation in range(self.evolve.generations + 1):
-            candidates = self.journal.candidates(generation) or self._ask(generation)
-            self.known.update(candidate.hash for candidate in candidates)
-            is_done = self.journal.finished() > generation
-            if not is_done:
-                self.observer.generation_began(generation, candidates, self._temperature(generation))
-                self._evaluate(candidates)
-            self._tell(generation, candidates, is_done)
+        while self.generation <= self.evolve.generations:
+            is_done = self.journal.finished() > self.generation
+            if not self.is_open:
+                self._open(is_done)
+            if not is_done and (trials := self.scheduler.waiting(self.generation)):
+                return trials
+            self._close(is_done)
+        return []
 
-    def _centroids(self) -> Any:
-        saved = self.journal.fact("centroids")
-        if saved is None:
-            stream = Stream(self.evolve.seed).child("centroids")
-            saved = centroids(self.evolve.cells, [(0.0, 1.0)] * len(MEASURES), stream).tolist()
-            self.journal.set_fact("centroids", saved)
-        return saved
+    def tell(self, results: Mapping[Trial, Evaluation], seconds: Mapping[Trial, float] | None = None) -> None:
+        """Record what came of some of the trials that were asked for; `seconds` is the wall time of each."""
+        for trial, evaluation in results.items():
+            took = (seconds or {}).get(trial, 0.0)
+            self.journal.add_evaluation(trial.ref, evaluation, took)
+            self.observer.evaluated(trial, evaluation, took)
 
-    def _temperature(self, generation: int) -> float:
-        """Of the seeds and of the first children: the start."""
-        return self.evolve.cooling.temperature(max(0, generation - 1), self.evolve.generations, self.improved)
+    def run(self, engine: Engine) -> None:
+        """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` raises."""
+        while trials := self.ask():
+            by_id = {trial.id: trial for trial in trials}
+            jobs = (Job(trial.id, self.evaluate, self.job(trial)) for trial in trials)
+            for outcome in engine.map(jobs):
+                trial = by_id[outcome.id]
+                self.tell({trial: outcome_of(outcome)}, {trial: outcome.seconds})
 
-    def _ask(self, generation: int) -> list[Candidate]:
-        candidates = self._seeds() if generation == 0 else self._children(generation)
-        self.journal.add_candidates(candidates)
-        return candidates
+    def job(self, trial: Trial) -> TrialJob:
+        """What `evaluate` is called with: the trial with the weights that it starts from."""
+        candidate, start = trial.candidate, trial.start
+        return TrialJob(
+            document=candidate.document,
+            root=self.settings.root,
+            device=self.settings.device,
+            kernels=self.settings.kernels,
+            parents=tuple(pack_weights(self.lineage.weights(source)) for source in start.sources),
+            origins=start.origins,
+            steps=trial.steps,
+            offset=start.offset,
+            max_seconds=self.settings.max_seconds,
+            tolerance=self.evolve.tolerance,
+            budget=self.settings.budget,
+            metadata=(("candidate", candidate.id), ("hash", candidate.hash), ("parents", ",".join(candidate.parents))),
+        )
+
+    def _open(self, is_done: bool) -> None:
+        """Know the candidates of the present generation, making them where they are new, and ask for their trials."""
+        candidates = self.journal.candidates(self.generation)
+        if not candidates and not is_done:
+            candidates = self._seeds() if self.generation == 0 else self._children()
+            self.journal.add_candidates(candidates)
+        self.known.update(candidate.hash for candidate in candidates)
+        if not is_done:
+            self.observer.generation_began(self.generation, candidates, self.archives.temperature(self.generation))
+            self.scheduler.begin(self.generation, candidates)
+        self.is_open = True
 
     def _seeds(self) -> list[Candidate]:
         documents = {content_hash(parse(text).document): text for text in self.settings.seeds}
         items = enumerate(documents.items())
         return [Candidate(candidate_id(0, slot), 0, slot, hash, text) for slot, (hash, text) in items]
 
-    def _children(self, generation: int) -> list[Candidate]:
-        scale = mutation_scale(self._temperature(generation), self._temperature(0))
+    def _children(self) -> list[Candidate]:
         costliest = max(plan_of(text).flops_per_token for text in self.settings.seeds)
-        breeder = Breeder(self.evolve, self.working, self.journal.candidate, costliest * self.evolve.growth)
-        return breeder.generation(generation, self.known, scale)
+        breeder = Breeder(self.evolve, self.archives.working, self.journal.candidate, costliest * self.evolve.growth)
+        return breeder.generation(self.generation, self.known, self.archives.mutation_scale(self.generation))
 
-    def _evaluate(self, candidates: list[Candidate]) -> None:
-        waiting = {c.id: c for c in candidates if self.journal.evaluation(c.id, with_snapshot=False) is None}
-        for outcome in self.engine.map(self._jobs(waiting)):
-            evaluation = outcome_of(outcome)
-            self.journal.add_evaluation(outcome.id, evaluation, outcome.seconds)
-            self.observer.evaluated(waiting[outcome.id], evaluation, outcome.seconds)
-
-    def _jobs(self, candidates: dict[str, Candidate]) -> Iterator[Job]:
-        return (Job(id, FUNCTION, self._task(candidate)) for id, candidate in candidates.items())
-
-    def _task(self, candidate: Candidate) -> Task:
-        parents = [self.lineage.weights(parent) for parent in candidate.parents] if self.evolve.inherit else []
-        return Task(
-            document=candidate.document,
-            root=self.settings.root,
-            device=self.settings.device,
-            kernels=self.settings.kernels,
-            parents=tuple(pack_weights(weights) for weights in parents),
-            origins=candidate.origins,
-            offset=candidate.steps_before,
-            max_seconds=self.settings.max_seconds,
-            tolerance=self.evolve.tolerance,
-            metadata=(("candidate", candidate.id), ("hash", candidate.hash), ("parents", ",".join(candidate.parents))),
-        )
-
-    def _tell(self, generation: int, candidates: list[Candidate], is_done: bool) -> None:
-        """Score and place a generation, in the order of its slots; record it unless it is recorded already."""
-        evaluations = {c.id: self.journal.evaluation(c.id) for c in candidates}
-        scored = [(c, e) for c in candidates if (e := evaluations[c.id]) is not None and not e.cause]
-        if generation == 0:
-            self._set_reference(candidates, scored)
-        terms = {c.id: self._fitness(c, e) for c, e in scored}
-        temperature = self._temperature(generation)
-        placements = self._place(generation, scored, terms, temperature)
-        self.improved += [any(p.status in ("new", "improved") for p in placements["result"])] if generation else []
-        for candidate, evaluation in scored:
-            if self.best_bits is None or evaluation.bits_per_byte < self.best_bits[0]:
-                self.best_bits = (evaluation.bits_per_byte, candidate.id)
-        summary = self._summary(generation, temperature, candidates, scored, placements)
+    def _close(self, is_done: bool) -> None:
+        """Judge the present generation, record it unless it is recorded already, and go on to the next."""
+        trials = self.journal.trials(self.generation)
+        evaluations = {trial: found for trial in trials if (found := self.journal.evaluation(trial.ref)) is not None}
+        judgement = self.judge.judge(self.generation, evaluations)
         if not is_done:
-            rows = [(id, t.objective, t.task, t.efficiency, t.gradient) for id, t in terms.items()]
-            placed = [(str(p.id), a, p.cell, p.status, p.value) for a, ps in placements.items() for p in ps]
-            self.journal.add_generation(generation, summary, rows, placed)
-        for candidate in candidates:
-            evaluation = evaluations[candidate.id]
-            if evaluation is not None:
-                score = asdict(terms[candidate.id]) if candidate.id in terms else None
-                self.directory.write_variant(candidate, evaluation, score)
-        self.observer.generation_ended(summary)
-
-    def _set_reference(self, candidates: list[Candidate], scored: list[tuple[Candidate, Evaluation]]) -> None:
-        if not scored:
-            found = ((c, self.journal.evaluation(c.id)) for c in candidates)
-            causes = "; ".join(f"{c.id}: {e.cause}: {e.message}" for c, e in found if e is not None)
-            raise DiagnosticError([Diagnostic("EVO620", f"no seed could be evaluated ({causes})")])
-        best, evaluation = min(scored, key=lambda pair: pair[1].bits_per_byte)
-        self.reference = Reference(evaluation.bits_per_byte, cost_of(plan_of(best.document)))
-
-    def _fitness(self, candidate: Candidate, evaluation: Evaluation) -> Terms:
-        plan = plan_of(candidate.document)
-        return fitness(
-            evaluation.bits_per_byte, evaluation.gradient_relevance, plan, self.reference, self.evolve.fitness
-        )
-
-    def _place(
-        self, generation: int, scored: list[tuple[Candidate, Evaluation]], terms: dict[str, Terms], temperature: float
-    ) -> dict[str, tuple[Placement, ...]]:
-        ids = [candidate.id for candidate, _ in scored]
-        objectives = [terms[id].objective for id in ids]
-        measures = [evaluation.measures for _, evaluation in scored]
-        stream = Stream(self.evolve.seed).child("accept", generation)
-        annealed = Annealed.drawn(temperature, len(ids), stream)
-        return {
-            "working": self.working.add(ids, objectives, measures, annealed),
-            "result": self.result.add(ids, objectives, measures, ELITIST),
-        }
-
-    def _summary(
-        self,
-        generation: int,
-        temperature: float,
-        candidates: list[Candidate],
-        scored: list[tuple[Candidate, Evaluation]],
-        placements: dict[str, tuple[Placement, ...]],
-    ) -> dict[str, Any]:
-        statistics = self.result.statistics()
-        return {
-            "generation": generation,
-            "temperature": temperature,
-            "candidates": len(candidates),
-            "failures": len(candidates) - len(scored),
-            "coverage": statistics.coverage,
-            "qd_score": statistics.qd_score,
-            "best_objective": statistics.objective_max,
-            "best": statistics.objective_argmax,
-            "best_bits_per_byte": self.best_bits[0] if self.best_bits else None,
-            "best_bits": self.best_bits[1] if self.best_bits else None,
-            "improved": sum(p.status in ("new", "improved") for p in placements["result"]),
-            "annealed": sum(p.status == "accepted" for p in placements["working"]),
-        }
-
-
-def plan_of(document: str) -> Plan:
-    """The plan of a canonical document."""
-    return resolve(parse(document).document.organism)
+            self.journal.add_generation(judgement.summary, judgement.terms, judgement.placed)
+        if self.directory is not None:
+            write_variants(self.directory, judgement.results, judgement.terms)
+        self.observer.generation_ended(judgement.summary)
+        self.generation, self.is_open = self.generation + 1, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from evo.base.files import write_atomic
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.dsl.patch import diff
-from evo.evolution.evaluate import Evaluation
-from evo.evolution.journal import Candidate, Journal
+from evo.dsl.task import Score
+from evo.evolution.candidate import Candidate
+from evo.evolution.control import Control, recorded_control
+from evo.evolution.fitness import Terms
+from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, latest
 from evo.report.html import page
 from evo.training.behaviour import MEASURES
 
@@ -38,11 +44,14 @@ def write_reports(folder: Path) -> dict[str, Any]:
 
 def search_report(directory: RunDirectory, settings: Settings, journal: Journal) -> dict[str, Any]:
     """Everything that the files tell; a pure function of the journal and the settings, but for `seconds`."""
+    primary = settings.primary
     candidates = {c.id: c for c in journal.candidates()}
-    evaluations = {id: e for id in candidates if (e := journal.evaluation(id, with_snapshot=False)) is not None}
-    scores = journal.scores()
-    generations = journal.generations()
-    best = generations[-1]["best"] if generations else None
+    trials = {t: e for t in journal.trials() if (e := journal.evaluation(t.ref, with_snapshot=False)) is not None}
+    results = {result.trial.candidate.id: result for result in latest(trials)}
+    evaluations = {id: result.evaluation for id, result in results.items()}
+    terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
+    generations, control = journal.generations(), recorded_control(journal)
+    best = generations[-1].best if generations else None
     return {
         "evo_report": REPORT_VERSION,
         "run": str(directory.path),
@@ -50,17 +59,20 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         "device": settings.device,
         "settings": {key: value for key, value in settings.evolve if isinstance(value, (int, float))},
         "fitness": settings.evolve.fitness.model_dump(),
+        "score": asdict(primary),
         "measures": list(MEASURES),
         "centroids": journal.fact("centroids"),
-        "generations": generations,
-        "variants": [_variant(directory, c, evaluations.get(c.id), scores.get(c.id)) for c in candidates.values()],
+        "generations": [_generation(summary, primary) for summary in generations],
+        "variants": [
+            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), primary) for c in candidates.values()
+        ],
         "elites": elites(journal),
         "best": best,
-        "best_bits": generations[-1]["best_bits"] if generations else None,
-        "lineage": lineage(best, candidates, evaluations) if best else [],
+        "best_scored": generations[-1].best_scored if generations else None,
+        "lineage": lineage(best, candidates, evaluations, primary) if best else [],
         "diff_from_seed": diff_from_seed(best, candidates) if best else "",
-        "control": journal.fact("control"),
-        "operators": operator_credit(candidates, evaluations),
+        "control": None if control is None else _control(control, primary),
+        "operators": operator_credit(candidates, evaluations, primary),
         "failures": dict(Counter(e.cause for e in evaluations.values() if e.cause)),
         "snapshots": snapshot_figures(list(evaluations.values())),
         "trained": trained_figures(candidates, evaluations),
@@ -68,8 +80,19 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     }
 
 
+def _generation(summary: Summary, primary: Score) -> dict[str, Any]:
+    data = asdict(summary)
+    return {**data, f"best_{primary.name}": data.pop("best_score")}
+
+
+def _control(control: Control, primary: Score) -> dict[str, Any]:
+    data = asdict(control)
+    scores = {f"{who}_{primary.name}": data.pop(f"{who}_score") for who in ("winner", "control")}
+    return {**data, **scores}
+
+
 def _variant(
-    directory: RunDirectory, candidate: Candidate, evaluation: Evaluation | None, score: dict[str, float] | None
+    directory: RunDirectory, candidate: Candidate, evaluation: Evaluation | None, terms: Terms | None, primary: Score
 ) -> dict[str, Any]:
     plan = resolve(parse(candidate.document).document.organism)
     data: dict[str, Any] = {
@@ -84,31 +107,26 @@ def _variant(
     }
     if evaluation is None or evaluation.cause:
         return {**data, "message": "" if evaluation is None else evaluation.message}
+    scores = {primary.name: evaluation.scores[primary.name], **evaluation.scores}
     return {
         **data,
-        "bits_per_byte": evaluation.bits_per_byte,
-        **(score or {}),
+        **{name: int(value) if name.endswith("_bytes") else value for name, value in scores.items()},
+        **(asdict(terms) if terms else {}),
         "measures": list(evaluation.measures),
-        "inherited": evaluation.inherited,
-        "snapshot_bytes": evaluation.snapshot_bytes,
-        "fp32_bytes": evaluation.fp32_bytes,
-        "snapshot_increase": evaluation.snapshot_increase,
-        "snapshot_ratio": evaluation.fp32_bytes / max(1, evaluation.snapshot_bytes),
+        "snapshot_ratio": scores["fp32_bytes"] / max(1.0, scores["snapshot_bytes"]),
     }
 
 
 def elites(journal: Journal) -> dict[str, str]:
-    """Cell -> the id of its elite in the result archive: the last that entered."""
-    held: dict[int, str] = {}
-    best: dict[int, float] = {}
-    scores = journal.scores()
-    for id, archive, cell, status, _ in journal.placements():
-        if archive == "result" and status in ("new", "improved") and scores[id]["objective"] > best.get(cell, -1.0):
-            held[cell], best[cell] = id, scores[id]["objective"]
+    """Cell -> the id of its elite in the result archive: the last that the archive let hold the cell."""
+    entered = (p for p in journal.placements() if p.archive == "result" and p.is_elite)
+    held = {p.cell: p.trial.candidate for p in entered}
     return {str(cell): held[cell] for cell in sorted(held)}
 
 
-def lineage(best: str, candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
+def lineage(
+    best: str, candidates: dict[str, Candidate], evaluations: dict[str, Evaluation], primary: Score
+) -> list[dict[str, Any]]:
     """The line of first parents from the seed to the best, oldest first, each with its patch."""
     line: list[dict[str, Any]] = []
     id: str | None = best
@@ -120,8 +138,8 @@ def lineage(best: str, candidates: dict[str, Candidate], evaluations: dict[str, 
             if parents
             else ""
         )
-        bits = evaluations[id].bits_per_byte
-        line.append({"id": id, "operators": list(candidate.operators), "bits_per_byte": bits, "patch": patch})
+        score = evaluations[id].scores[primary.name]
+        line.append({"id": id, "operators": list(candidate.operators), primary.name: score, "patch": patch})
         id = parents[0] if parents else None
     return line[::-1]
 
@@ -134,18 +152,19 @@ def diff_from_seed(best: str, candidates: dict[str, Candidate]) -> str:
     return str(diff(parse(candidates[seed].document).document, parse(candidates[best].document).document))
 
 
-def operator_credit(candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
+def operator_credit(
+    candidates: dict[str, Candidate], evaluations: dict[str, Evaluation], primary: Score
+) -> list[dict[str, Any]]:
     """For each operator: how many children it took part in, how many failed, how many were better than their first
-    parent in bits per byte, and the mean change. Children of several operators count for each. A child that inherits
-    weights has been trained for longer than its parent, so compare operators with each other, not with zero."""
+    parent in the primary score, and the mean change. Children of several operators count for each. A child that
+    inherits weights has been trained for longer than its parent: compare operators with each other, not with zero."""
     changes: dict[str, list[float | None]] = {}
     for candidate in candidates.values():
         evaluation = evaluations.get(candidate.id)
         if evaluation is None or not candidate.parents:
             continue
-        change = (
-            None if evaluation.cause else evaluation.bits_per_byte - evaluations[candidate.parents[0]].bits_per_byte
-        )
+        before = evaluations[candidate.parents[0]].scores[primary.name]
+        change = None if evaluation.cause else evaluation.scores[primary.name] - before
         for operator in set(candidate.operators):
             changes.setdefault(operator, []).append(change)
     rows: list[dict[str, Any]] = []
@@ -155,20 +174,20 @@ def operator_credit(candidates: dict[str, Candidate], evaluations: dict[str, Eva
             "operator": operator,
             "children": len(found),
             "failed": len(found) - len(known),
-            "better_than_parent": sum(change < 0 for change in known),
-            "mean_change_bits": statistics.fmean(known) if known else None,
+            "better_than_parent": sum(primary.is_better(change, 0.0) for change in known),
+            "mean_change": statistics.fmean(known) if known else None,
         })  # fmt: skip
     return rows
 
 
 def snapshot_figures(evaluations: list[Evaluation]) -> dict[str, float] | None:
     """Median size against fp32 and median and worst loss after restoring."""
-    taken = [e for e in evaluations if e.snapshot_bytes]
+    taken = [e.scores for e in evaluations if e.scores.get("snapshot_bytes")]
     if not taken:
         return None
-    increases = [e.snapshot_increase for e in taken]
+    increases = [scores["snapshot_increase"] for scores in taken]
     return {
-        "median_ratio": statistics.median(e.fp32_bytes / e.snapshot_bytes for e in taken),
+        "median_ratio": statistics.median(scores["fp32_bytes"] / scores["snapshot_bytes"] for scores in taken),
         "median_increase": statistics.median(increases),
         "worst_increase": max(increases),
     }
@@ -189,18 +208,20 @@ def trained_figures(candidates: dict[str, Candidate], evaluations: dict[str, Eva
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """What a person reads after a search."""
+    primary = Score(**report["score"])
+    name, label = primary.name, primary.label
     variants = {variant["id"]: variant for variant in report["variants"]}
     best, control = variants[report["best"]], report["control"]
-    seeds = [v["bits_per_byte"] for v in variants.values() if not v["parents"] and not v["cause"]]
+    seeds = [v[name] for v in variants.values() if not v["parents"] and not v["cause"]]
     lines = [
-        f"best variant: {best['file']}, objective {best['objective']:.4f}, {best['bits_per_byte']:.4f} held-out bits "
-        f"per byte (best seed: {min(seeds):.4f} at the same budget)",
+        f"best variant: {best['file']}, objective {best['objective']:.4f}, {best[name]:.4f} held-out {label} "
+        f"(best seed: {min(seeds, key=primary.cost):.4f} at the same budget)",
     ]
-    lowest = variants[report["best_bits"]]
-    if lowest["id"] != best["id"]:
-        lines.append(f"lowest bits per byte: {lowest['file']}, {lowest['bits_per_byte']:.4f}")
+    leader = variants[report["best_scored"]]
+    if leader["id"] != best["id"]:
+        lines.append(f"{primary.superlative} {label}: {leader['file']}, {leader[name]:.4f}")
     if control:
-        lines.append(_control_line(control))
+        lines.append(_control_line(control, primary))
     figures = report["snapshots"]
     lines.append(
         f"snapshots: {figures['median_ratio']:.0f}x smaller than fp32 (median), loss after restoring "
@@ -210,11 +231,12 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _control_line(control: dict[str, Any]) -> str:
+def _control_line(control: dict[str, Any], primary: Score) -> str:
     if control["cause"]:
         return f"control: the seed trained for {control['steps']} steps gave no score ({control['cause']})"
     verdict = "the winner beats it" if control["winner_beats_control"] else "the winner does NOT beat it"
+    scores = (control[f"{who}_{primary.name}"] for who in ("control", "winner"))
     return (
         f"control: seed {control['seed']} trained for {control['steps']} steps, as many as the winner's ancestry: "
-        f"{control['control_bits_per_byte']:.4f} against {control['winner_bits_per_byte']:.4f}; {verdict}"
+        f"{' against '.join(f'{score:.4f}' for score in scores)}; {verdict}"
     )

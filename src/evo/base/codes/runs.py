@@ -54,7 +54,9 @@ RUNS = {
     ),
     "EVO600": Code(
         "Not a run directory",
-        "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one.",
+        "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "
+        "of their form: a run that an older or a newer evo began is refused, not converted. Finish it with that evo, "
+        "or start anew.",
         "evo resume results",
         "evo resume results/demo",
         "command",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from evo.report.page.figures import counted, decimals, finite
@@ -70,11 +71,11 @@ def _marks(reading: Reading) -> list[Mark]:
         variant = reading.by_id.get(id, {})
         at = _position(variant.get("measures"), reading) or _position(_centroid(reading, cell), reading)
         objective = finite(variant.get("objective"))
-        bits = decimals(variant.get("bits_per_byte"))
-        title = f"{id}: objective {decimals(objective)}, {bits} bits per byte, cell {cell}"
+        score = decimals(reading.score(variant))
+        title = f"{id}: objective {decimals(objective)}, {score} {reading.primary.label}, cell {cell}"
         if at is not None:
             found.append(Mark(id, at, objective, title))
-    return sorted(found, key=lambda mark: (-1.0 if mark.objective is None else mark.objective, mark.id))
+    return sorted(found, key=lambda mark: (-math.inf if mark.objective is None else mark.objective, mark.id))
 
 
 def _centroid(reading: Reading, cell: int) -> list[float] | None:

@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50.0, 350.0, 10.0, 150.0
 MAX_POINTS = 40
 """Generations up to which every one has a dot to point at."""
 HEADROOM = 0.5
-"""How far above the followed lines single variants are still drawn, as a share of the lines' range."""
+"""How far beyond the followed lines single variants are still drawn, as a share of the lines' range."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _followed(reading: Reading, key: str) -> list[Point]:
 
 def _panels(reading: Reading) -> list[Panel]:
     return [
-        _bits(reading),
+        _scores(reading),
         Panel("Best objective", "higher is better", _followed(reading, "best_objective"), decimals),
         Panel("QD score", "sum of the elites' objectives", _followed(reading, "qd_score"), _three, from_zero=True),
         Panel("Coverage", "cells with an elite, in percent", _shares(reading, "coverage"), _percent, from_zero=True),
@@ -106,21 +106,24 @@ def _percent(value: float) -> str:
     return percent(value / 100)
 
 
-def _bits(reading: Reading) -> Panel:
+def _scores(reading: Reading) -> Panel:
+    primary, name = reading.primary, reading.primary.name
     levels: list[tuple[str, float]] = []
-    seed = finite((reading.best_seed or {}).get("bits_per_byte"))
-    control = finite((reading.control or {}).get("control_bits_per_byte"))
+    seed, control = reading.score(reading.best_seed), finite((reading.control or {}).get(f"control_{name}"))
     levels += [] if seed is None else [("best seed", seed)]
     levels += [] if control is None else [("control", control)]
-    points = _followed(reading, "best_bits_per_byte")
+    points = _followed(reading, f"best_{name}")
     bounds = [value for _, value in points] + [value for _, value in levels]
-    ceiling = max(bounds, default=0.0) + HEADROOM * (max(bounds, default=0.0) - min(bounds, default=0.0))
-    measured = [(generation_of(v), finite(v.get("bits_per_byte"))) for v in reading.variants]
-    known = [(generation, bits) for generation, bits in measured if generation is not None and bits is not None]
-    each = [(generation, bits) for generation, bits in known if bits <= ceiling]
+    worst = max(bounds, key=primary.cost, default=0.0)
+    room = HEADROOM * (max(bounds, default=0.0) - min(bounds, default=0.0))
+    edge = worst + room if primary.lower_is_better else worst - room
+    measured = [(generation_of(v), reading.score(v)) for v in reading.variants]
+    known = [(generation, score) for generation, score in measured if generation is not None and score is not None]
+    each = [(generation, score) for generation, score in known if not primary.is_better(edge, score)]
     hidden = len(known) - len(each)
-    note = "lowest so far; pale dots are variants" + (f", {hidden} above the scale" if hidden else "")
-    return Panel("Best held-out bits per byte", note, points, decimals, levels=levels, each=each)
+    off = "above" if primary.lower_is_better else "below"
+    note = f"{primary.superlative} so far; pale dots are variants" + (f", {hidden} {off} the scale" if hidden else "")
+    return Panel(f"Best held-out {primary.label}", note, points, decimals, levels=levels, each=each)
 
 
 def _figure(panel: Panel, across: Scale, first: int, last: int) -> Html:

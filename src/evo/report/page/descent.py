@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from evo.dsl.task import Score
 from evo.report.page.figures import decimals, finite, short, signed
 from evo.report.page.markup import Html, joined, tag
 from evo.report.page.reading import Reading, Record, parents
@@ -35,8 +36,7 @@ def lineage(reading: Reading) -> Html:
 
 
 def _step(step: Record, parent: Record | None, reading: Reading) -> Html:
-    bits = finite(step.get("bits_per_byte"))
-    before = None if parent is None else finite(parent.get("bits_per_byte"))
+    score, before = reading.score(step), reading.score(parent)
     variant = reading.by_id.get(str(step.get("id")))
     others = [] if variant is None else parents(variant)[1:]
     how = ", ".join(map(str, step.get("operators") or [])) or ("seed" if parent is None else "unknown operator")
@@ -44,8 +44,8 @@ def _step(step: Record, parent: Record | None, reading: Reading) -> Html:
         tag("b", link(variant, str(step.get("id")))),
         tag("span", how),
         joined(["with ", *(link(reading.by_id.get(other), other) for other in others)]) if others else None,
-        tag("span", f"{decimals(bits)} bits per byte"),
-        None if parent is None else _change(bits, before),
+        tag("span", f"{decimals(score)} {reading.primary.label}"),
+        None if parent is None else _change(score, before, reading.primary),
     ]
     changes = str(step.get("patch") or "")
     return tag("li", tag("div", *_spans(head), class_="step"), patch(changes) if changes else None)
@@ -55,10 +55,11 @@ def _spans(parts: list[Html | None]) -> list[Html]:
     return [tag("span", part) for part in parts if part is not None]
 
 
-def _change(bits: float | None, before: float | None) -> Html:
-    if bits is None or before is None:
+def _change(score: float | None, before: float | None, primary: Score) -> Html:
+    if score is None or before is None:
         return tag("span", "change unknown", class_="soft")
-    return tag("span", f"{signed(bits - before)} against its parent", class_="good" if bits < before else "bad")
+    mood = "good" if primary.is_better(score, before) else "bad"
+    return tag("span", f"{signed(score - before)} against its parent", class_=mood)
 
 
 def against_seed(reading: Reading) -> Html:
@@ -70,12 +71,12 @@ def against_seed(reading: Reading) -> Html:
         return tag("section", heading, tag("p", "The best variant is a seed.", class_="soft"))
     text = str(reading.report.get("diff_from_seed") or "")
     shown = patch(text) if text else tag("p", "No difference.", class_="soft")
-    return tag("section", heading, shown, _compared(seed, best))
+    return tag("section", heading, shown, _compared(seed, best, reading.primary))
 
 
-def _compared(seed: Record, best: Record) -> Html:
+def _compared(seed: Record, best: Record, primary: Score) -> Html:
     figures = [
-        ("held-out bits per byte", "bits_per_byte", decimals),
+        (f"held-out {primary.label}", primary.name, decimals),
         ("objective", "objective", decimals),
         ("task term", "task", decimals),
         ("efficiency term", "efficiency", decimals),

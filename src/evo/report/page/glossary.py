@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from evo.dsl.task import Score
+
 MEASURES = {
     "attention_span": "the mean distance over which earlier tokens influence an output, as a share of the largest "
     "there could be; 0 where no mixer reaches anywhere",
@@ -17,9 +19,8 @@ MEASURES = {
 """Each measure lies in [0, 1] and is taken from the trained model on held-out text."""
 
 TERMS = {
-    "bits per byte": "the loss on held-out text that no candidate trains on; lower is better, 8 is a uniform guess",
     "objective": "what the search maximises, in [0, 1]: a weighted mean of the task, efficiency and gradient terms",
-    "task": "how good the bits per byte are against the best seed's; 0.5 at the seed's",
+    "task": "how good the task's score is against the best seed's; 0.5 at the seed's",
     "efficiency": "how low the planned cost (FLOPs, parameters, cache) is against the best seed's; 0.5 at the seed's",
     "gradient": "how evenly the gradient flows through the layers; 1 where every layer receives the same",
     "elite": "the best variant found in a cell of the archive; a cell is all that lies nearest to its centroid",
@@ -27,6 +28,12 @@ TERMS = {
     "QD score": "the sum of the elites' objectives",
     "temperature": "how readily the working archive accepts a worse variant, and how large mutations are",
 }
+
+
+def score_term(primary: Score) -> tuple[str, str]:
+    """The primary score's name and what it means."""
+    direction = f"{primary.comparative} is better, {primary.uniform:g} is a uniform guess"
+    return primary.label, f"the score on held-out data that no candidate trains on; {direction}"
 
 
 def label(measure: str) -> str:

@@ -36,17 +36,18 @@ def _against_seed(reading: Reading) -> Html:
     best, seed = reading.best, reading.best_seed
     if best is None:
         return _verdict("no", "No best variant", "No candidate reached the archive.")
-    own = finite(best.get("bits_per_byte"))
+    primary, own = reading.primary, reading.score(best)
     objective = f", objective {decimals(best.get('objective'))}"
-    shown = joined(["Best variant ", link(best), f": {decimals(own)} held-out bits per byte{objective}. "])
+    shown = joined(["Best variant ", link(best), f": {decimals(own)} held-out {primary.label}{objective}. "])
     if seed is None or own is None:
         return _verdict("", "Best variant", shown, "No seed has a score to compare it with.")
-    before = seed["bits_per_byte"]
+    before = seed[primary.name]
     if seed["id"] == best["id"]:
         return _verdict(
             "no", "No variant has a higher objective than the seed", shown, "The best variant is the seed itself."
         )
-    word = "lower than" if own < before else "not lower than"
+    is_better = primary.is_better(own, before)
+    word = primary.comparative if is_better else f"not {primary.comparative}"
     change = f"{signed(own - before)}, {signed_percent((own - before) / before)}" if before else signed(own - before)
     compared = joined(
         ["The best seed, ", link(seed), f", has {decimals(before)} with the same budget per candidate ({change})."]
@@ -56,7 +57,8 @@ def _against_seed(reading: Reading) -> Html:
         "the control is the fair comparison."
     )
     paragraphs = [shown, compared, *([warning] if reading.inherits else [])]
-    return _verdict("yes" if own < before else "no", f"Bits per byte {word} the best seed's", *paragraphs)
+    title = f"{primary.label.capitalize()} {word} than the best seed's"
+    return _verdict("yes" if is_better else "no", title, *paragraphs)
 
 
 def _against_control(reading: Reading) -> Html:
@@ -67,19 +69,20 @@ def _against_control(reading: Reading) -> Html:
     who = joined(
         ["Seed ", link(reading.by_id.get(str(control.get("seed"))), str(control.get("seed"))), f" trained for {steps}"]
     )
-    bits, own = finite(control.get("control_bits_per_byte")), finite(control.get("winner_bits_per_byte"))
-    if control.get("cause") or bits is None or own is None:
+    primary = reading.primary
+    score, own = (finite(control.get(f"{whose}_{primary.name}")) for whose in ("control", "winner"))
+    if control.get("cause") or score is None or own is None:
         cause = control.get("cause") or "no number"
         return _verdict("", "The control gave no score", joined([who, f" failed: {cause}."]))
     wins = bool(control.get("winner_beats_control"))
     title = "The winner beats the control" if wins else "The winner does NOT beat the control"
-    change = f" ({signed_percent((own - bits) / bits)})" if bits else ""
+    change = f" ({signed_percent((own - score) / score)})" if score else ""
     meaning = (
         "The gain over the seed is more than longer training of the seed gives."
         if wins
-        else "Longer training of the seed gives as much or more: in bits per byte the search found nothing better."
+        else f"Longer training of the seed gives as much or more: in {primary.label} the search found nothing better."
     )
-    text = f", as long as the winner and all its ancestors together: {decimals(bits)}. The winner: "
+    text = f", as long as the winner and all its ancestors together: {decimals(score)}. The winner: "
     scores = f"{decimals(own)}{change}."
     caution = "Each is one run: a small difference may be chance."
     return _verdict(
@@ -88,7 +91,7 @@ def _against_control(reading: Reading) -> Html:
 
 
 def _cost(reading: Reading) -> str | None:
-    """What the winner costs beside its seed, which no score in bits shows."""
+    """What the winner costs beside its seed, which the task's score does not show."""
     best, seed = reading.best or {}, reading.own_seed or {}
     ratios = [_times(best.get(key), seed.get(key)) for key in ("parameters", "flops_per_token")]
     if None in ratios:
@@ -111,7 +114,7 @@ def _facts(reading: Reading) -> list[Html]:
         ("Coverage", _coverage(reading), cells),
         ("QD score", decimals(last.get("qd_score"), 3), "sum of the elites' objectives"),
         ("Best objective", decimals(last.get("best_objective")), _named(reading.best)),
-        ("Lowest bits per byte", decimals((reading.lowest or {}).get("bits_per_byte")), _named(reading.lowest)),
+        (_leading(reading), decimals(reading.score(reading.leader)), _named(reading.leader)),
         ("Variants tried", f"{len(reading.variants):,}", f"{len(reading.seeds):,} of them seeds"),
         ("Failures", f"{failed:,}", causes or "none"),
         ("Snapshots", _snapshot_ratio(report.get("snapshots")), _snapshot_loss(report.get("snapshots"))),
@@ -120,6 +123,10 @@ def _facts(reading: Reading) -> list[Html]:
         ("Evaluation time", figures.duration(report.get("seconds")), "summed over workers"),
     ]
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in rows]
+
+
+def _leading(reading: Reading) -> str:
+    return f"{reading.primary.superlative.capitalize()} {reading.primary.label}"
 
 
 def _named(variant: Record | None) -> Html | str:
@@ -140,4 +147,4 @@ def _snapshot_loss(taken: Record | None) -> str:
     if not taken:
         return "none taken"
     median, worst = (signed_percent(taken.get(key), 2) for key in ("median_increase", "worst_increase"))
-    return f"than fp32, median; bits {median} restored, worst {worst}"
+    return f"than fp32, median; loss {median} restored, worst {worst}"

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
+from evo.dsl.task import Score
 from evo.report.page.figures import finite
 
 Record = dict[str, Any]
@@ -28,6 +29,15 @@ class Reading:
     def name(self) -> str:
         """What the run is called: the last step of its path."""
         return PurePath(self.path).name or self.path
+
+    @cached_property
+    def primary(self) -> Score:
+        """The score that the search improved."""
+        return Score(**self.report["score"])
+
+    def score(self, record: Record | None) -> float | None:
+        """The primary score of a variant, or of a step of a line."""
+        return finite((record or {}).get(self.primary.name))
 
     @cached_property
     def variants(self) -> list[Record]:
@@ -55,9 +65,9 @@ class Reading:
         return self.by_id.get(str(self.report.get("best")))
 
     @property
-    def lowest(self) -> Record | None:
-        """The variant with the lowest bits per byte."""
-        return self.by_id.get(str(self.report.get("best_bits")))
+    def leader(self) -> Record | None:
+        """The variant with the best primary score."""
+        return self.by_id.get(str(self.report.get("best_scored")))
 
     @property
     def seeds(self) -> list[Record]:
@@ -66,9 +76,9 @@ class Reading:
 
     @property
     def best_seed(self) -> Record | None:
-        """The seed with the lowest bits per byte."""
-        scored = [seed for seed in self.seeds if finite(seed.get("bits_per_byte")) is not None]
-        return min(scored, key=lambda seed: seed["bits_per_byte"], default=None)
+        """The seed with the best primary score, the first among equals."""
+        scored = [(self.primary.cost(score), seed) for seed in self.seeds if (score := self.score(seed)) is not None]
+        return min(scored, key=lambda pair: pair[0], default=(0.0, None))[1]
 
     @property
     def own_seed(self) -> Record | None:

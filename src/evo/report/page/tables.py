@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from evo.dsl.task import Score
 from evo.report.page.curves import generation_number
 from evo.report.page.figures import counted, decimals, finite, percent, short, signed, signed_percent, whole
 from evo.report.page.markup import Html, joined, tag
@@ -63,13 +64,14 @@ def _beside(file: str) -> str:
 
 def operators(reading: Reading) -> Html:
     """The section on which operators paid."""
-    found = sorted(reading.report.get("operators") or [], key=_gain)
+    found = sorted(reading.report.get("operators") or [], key=lambda record: _cost(record, reading.primary))
     if not found:
         return tag("section", tag("h2", "Operators"), tag("p", "No child was made.", class_="soft"))
     rows = [_operator(record) for record in found]
     caption = (
         "Children by the operators that made them, the most helpful first; a child of several counts for each. Change: "
-        "mean over the children that did not fail, against the first parent, in bits per byte; lower is better."
+        f"mean over the children that did not fail, against the first parent, in {reading.primary.label}; "
+        f"{reading.primary.comparative} is better."
     )
     note = (
         "Children train on from their parents' weights, so an operator that changes nothing would show a gain too: "
@@ -84,9 +86,9 @@ def operators(reading: Reading) -> Html:
     )
 
 
-def _gain(record: Record) -> tuple[float, str]:
-    change = finite(record.get("mean_change_bits"))
-    return (float("inf") if change is None else change, str(record.get("operator")))
+def _cost(record: Record, primary: Score) -> tuple[float, str]:
+    change = finite(record.get("mean_change"))
+    return (float("inf") if change is None else primary.cost(change), str(record.get("operator")))
 
 
 def _operator(record: Record) -> list[str]:
@@ -98,7 +100,7 @@ def _operator(record: Record) -> list[str]:
         whole(record.get("failed")),
         whole(better),
         percent(share, 0),
-        signed(record.get("mean_change_bits")),
+        signed(record.get("mean_change")),
     ]
 
 
@@ -108,9 +110,16 @@ def snapshots(reading: Reading) -> Html:
     heading = tag("h2", "Snapshots", id="snapshots")
     if not taken:
         return tag("section", heading, tag("p", "No snapshot was taken.", class_="soft"))
-    rows = [_snapshot(variant) for variant in taken]
-    columns = ("variant", "snapshot bytes", "fp32 bytes", "times smaller", "bits per byte", "loss after restoring")
-    caption = "Loss after restoring: the relative change of held-out bits per byte, measured on the restored model."
+    rows = [_snapshot(variant, reading) for variant in taken]
+    columns = (
+        "variant",
+        "snapshot bytes",
+        "fp32 bytes",
+        "times smaller",
+        reading.primary.label,
+        "loss after restoring",
+    )
+    caption = "Loss after restoring: the relative change of the held-out loss, measured on the restored model."
     content = table(caption, columns, rows)
     shown = folded(counted(len(taken), "snapshot"), content) if len(taken) > FOLDED else content
     return tag("section", heading, _snapshot_summary(reading), shown)
@@ -122,17 +131,17 @@ def _snapshot_summary(reading: Reading) -> Html | None:
         return None
     median, worst = (signed_percent(found.get(key), 2) for key in ("median_increase", "worst_increase"))
     ratio = decimals(found.get("median_ratio"), 1)
-    return tag("p", f"The median snapshot is {ratio}x smaller than fp32 and costs {median} in bits; the worst {worst}.")
+    return tag("p", f"The median snapshot is {ratio}x smaller than fp32 and costs {median} in loss; the worst {worst}.")
 
 
-def _snapshot(variant: Record) -> list[str]:
+def _snapshot(variant: Record, reading: Reading) -> list[str]:
     ratio = finite(variant.get("snapshot_ratio"))
     return [
         link(variant),
         whole(variant.get("snapshot_bytes")),
         whole(variant.get("fp32_bytes")),
         decimals(ratio, 1) + ("" if ratio is None else "x"),
-        decimals(variant.get("bits_per_byte")),
+        decimals(reading.score(variant)),
         signed_percent(variant.get("snapshot_increase"), 2),
     ]
 
@@ -147,34 +156,33 @@ def everything(reading: Reading) -> Html:
     return tag("section", heading, *content)
 
 
-GENERATION_COLUMNS = {
-    "tried": ("candidates", whole),
-    "failed": ("failures", whole),
-    "coverage": ("coverage", percent),
-    "QD score": ("qd_score", decimals),
-    "best objective": ("best_objective", decimals),
-    "lowest bits per byte": ("best_bits_per_byte", decimals),
-    "new or improved": ("improved", whole),
-    "accepted though worse": ("annealed", whole),
-    "temperature": ("temperature", decimals),
-}
-"""Heading -> the key of a generation's summary and how its value is spelled."""
+def _generation_columns(primary: Score) -> dict[str, tuple[str, Callable[[Any], str]]]:
+    """Heading -> the key of a generation's summary and how its value is spelled."""
+    return {
+        "tried": ("candidates", whole),
+        "failed": ("failures", whole),
+        "coverage": ("coverage", percent),
+        "QD score": ("qd_score", decimals),
+        "best objective": ("best_objective", decimals),
+        f"{primary.superlative} {primary.label}": (f"best_{primary.name}", decimals),
+        "new or improved": ("improved", whole),
+        "accepted though worse": ("annealed", whole),
+        "temperature": ("temperature", decimals),
+    }
 
 
 def _generations(reading: Reading) -> Html:
+    columns = _generation_columns(reading.primary)
     rows = [
-        [
-            str(generation_number(summary, index)),
-            *(spell(summary.get(key)) for key, spell in GENERATION_COLUMNS.values()),
-        ]
+        [str(generation_number(summary, index)), *(spell(summary.get(key)) for key, spell in columns.values())]
         for index, summary in enumerate(reading.generations)
     ]
-    return table("The archive and the best after each generation.", ("generation", *GENERATION_COLUMNS), rows)
+    return table("The archive and the best after each generation.", ("generation", *columns), rows)
 
 
 def _variants(reading: Reading) -> Html:
     columns = (
-        *("variant", "parents", "operators", "bits per byte", "objective", "parameters", "FLOPs/token"),
+        *("variant", "parents", "operators", reading.primary.label, "objective", "parameters", "FLOPs/token"),
         *("inherited", "elite of cell", "failure"),
     )
     rows = [_variant(variant, reading) for variant in reading.variants]
@@ -194,7 +202,7 @@ def _variant(variant: Record, reading: Reading) -> list[str]:
         link(variant),
         ", ".join(map(str, parents(variant))),
         ", ".join(map(str, variant.get("operators") or [])),
-        decimals(variant.get("bits_per_byte")),
+        decimals(reading.score(variant)),
         decimals(variant.get("objective")),
         short(variant.get("parameters")),
         short(variant.get("flops_per_token")),

@@ -1,0 +1,69 @@
+"""The end of a generation: its trials are scored, placed in the archives and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evo.evolution.archives import Archives, Standing
+from evo.evolution.fitness import Terms
+from evo.evolution.journal import Placed
+from evo.evolution.scoring import Scoring, no_seed
+from evo.evolution.summary import Summary
+from evo.evolution.trial import Evaluation, Result, Trial, WeightsRef, latest
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a generation: one result a candidate, objectives by trial, placements, and the summary."""
+
+    results: list[Result]
+    terms: dict[WeightsRef, Terms]
+    placed: list[Placed]
+    summary: Summary
+
+
+class Judge:
+    """Judges generation after generation. The same evaluations give the same judgements, so a resumed run replays."""
+
+    def __init__(self, scoring: Scoring, archives: Archives) -> None:
+        self.scoring, self.archives = scoring, archives
+
+    def judge(self, generation: int, evaluations: Mapping[Trial, Evaluation]) -> Judgement:
+        """Score and place the trials of a generation; each candidate counts with the highest rung that gave scores.
+
+        Raises:
+            DiagnosticError: no seed could be evaluated (EVO620), with the causes.
+        """
+        shown = latest(evaluations)
+        scored = [result for result in shown if not result.evaluation.cause]
+        if generation == 0:
+            if not scored:
+                raise no_seed(evaluations)
+            self.scoring.set_reference(scored)
+        terms = {row.trial.ref: self.scoring.terms(row) for row in scored}
+        temperature = self.archives.temperature(generation)
+        standings = [Standing(r.trial.ref, terms[r.trial.ref].objective, r.evaluation.measures) for r in scored]
+        placed = self.archives.place(generation, standings)
+        for row in scored:
+            self.scoring.note(row)
+        summary = self._summary(generation, temperature, len(shown), len(scored), placed)
+        return Judgement(shown, terms, placed, summary)
+
+    def _summary(self, generation: int, temperature: float, tried: int, scored: int, placed: list[Placed]) -> Summary:
+        statistics = self.archives.result.statistics()
+        best = self.scoring.best
+        return Summary(
+            generation=generation,
+            temperature=temperature,
+            candidates=tried,
+            failures=tried - scored,
+            coverage=statistics.coverage,
+            qd_score=statistics.qd_score,
+            best_objective=statistics.objective_max,
+            best=None if statistics.objective_argmax is None else str(statistics.objective_argmax),
+            best_score=best[0] if best else None,
+            best_scored=best[1] if best else None,
+            improved=sum(p.archive == "result" and p.status in ("new", "improved") for p in placed),
+            annealed=sum(p.archive == "working" and p.status == "accepted" for p in placed),
+        )
