@@ -11,7 +11,11 @@ import searches
 from commands import Evo
 from evo.compiler.check import check
 from evo.dsl.canonical import content_hash
+from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
+from evo.dsl.evolve import EvolveSpec, FitnessSpec
+from evo.dsl.spec import shapes
+from evo.evolution.rundir import Settings
 
 
 @pytest.fixture
@@ -76,3 +80,33 @@ def test_options_have_the_limits_of_their_fields(tmp_path: Path, cfg: Path, evo:
     assert (code, err[:6]) == (1, "EVO203")
     assert f"{option[0]} stands for evolve.{option[0].strip('-')}" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each field of `evolve` is reached by an option of its name: a run's settings are what the options say."""
+    cfg.write_text(searches.seed_document() + "evolve: {cells: 3, fitness: {task: 0.5}, growth: 4.0}\n")
+    started: list[Settings] = []
+    monkeypatch.setattr("evo.cli.evolve.carry_out", lambda folder, settings, *rest: started.append(settings))
+    given = {
+        "generations": 3, "population": 2, "cells": 5, "crossover": 0.5, "mutations": 4, "growth": 3.0,
+        "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
+    }  # fmt: skip
+    assert {*given, "inherit"} == set(shapes(EvolveSpec))
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    assert evo("evolve", cfg, *words, "--no-inherit", "--device", "cpu").code == 0
+    assert evo("evolve", cfg, "--cooling", "cosine", "--device", "cpu").code == 0
+    settings, other = started
+    assert settings.evolve == EvolveSpec(
+        generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=False,
+        cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
+    )  # fmt: skip
+    assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
+
+
+def test_options_that_are_no_yaml_or_no_kind(cfg: Path, evo: Evo) -> None:
+    """Broken YAML is a wrong command line, exit code 2; an unknown kind is the field's own fault, exit code 1."""
+    assert evo("evolve", cfg, "--fitness", "{task: 1").code == 2
+    code, _, err = evo("evolve", cfg, "--cooling", "freezing", "--device", "cpu")
+    assert code == 1
+    assert "unknown cooling kind 'freezing'" in err
+    assert "--cooling stands for evolve.cooling" in err

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
+from evo.cli.options import with_fields
+from evo.dsl.evolve import EvolveSpec
 
 if TYPE_CHECKING:
     from evo.evolution.observer import Observer
     from evo.evolution.rundir import Settings
 
 
+@with_fields(EvolveSpec)
 def command(
     cfgs: Annotated[list[Path], typer.Argument(metavar="CFG...", help="The seeds; the first one's settings hold.")],
-    generations: Annotated[int | None, typer.Option(min=1, help="Generations after the seeds.")] = None,
-    population: Annotated[int | None, typer.Option(min=1, help="Children a generation.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seeds every random choice.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     kernels: Kernels = "auto",
@@ -31,6 +31,7 @@ def command(
     max_memory: Annotated[float | None, typer.Option(min=0.1, help="The most memory of one worker, in GiB.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
     as_json: Json = False,
+    **fields: Any,
 ) -> None:
     """Evolve a population of documents.
 
@@ -44,11 +45,10 @@ def command(
 
     loaded = read_valid(*cfgs)
     chosen = str(choose_device(device))
-    options = {"generations": generations, "population": population, "seed": seed}
     settings = Settings(
         seeds=tuple(to_yaml(item.document) for item in loaded),
         root=str(cfgs[0].resolve().parent),
-        evolve=overridden(loaded[0].document, "evolve", options).evolve,
+        evolve=overridden(loaded[0].document, "evolve", fields).evolve,
         device=chosen,
         kernels=kernels,
         workers=default_workers(chosen) if workers is None else workers,

@@ -1,0 +1,60 @@
+"""Options that stand for the fields of a spec: made from the fields, so that each has one of its own name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evo.base.diagnostics import DiagnosticError
+
+if TYPE_CHECKING:
+    from evo.dsl.spec import FieldShape, Spec
+
+Command = Callable[..., None]
+PLAIN = (int, float, bool)
+
+
+def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:
+    """Give a command one option a field of a spec class in place of its `**` parameter: None where it is not given.
+
+    Numbers and booleans are options of their type; their limits are for `documents.overridden` to hold. Everything
+    else is written as YAML, a kind with its defaults as its name alone.
+    """
+    from evo.dsl.describe import field_docs
+    from evo.dsl.spec import shapes
+
+    docs = field_docs(cls)
+    made = [_parameter(shape, docs.get(shape.name, "")) for shape in shapes(cls).values()]
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        command.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(shape: FieldShape, help: str) -> inspect.Parameter:
+    if shape.info.annotation in PLAIN:
+        option, kind = typer.Option(help=help), shape.info.annotation
+    else:
+        option, kind = typer.Option(parser=_reader(shape), metavar="YAML", help=help), Any
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(shape.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _reader(shape: FieldShape) -> Callable[[str], Any]:
+    def read_value(text: str) -> Any:
+        from evo.dsl.yaml import read
+
+        try:
+            value = read(text).plain()
+        except DiagnosticError as error:
+            raise typer.BadParameter(str(error)) from None
+        return {"kind": value} if shape.kind and isinstance(value, str) else value
+
+    return read_value
