@@ -12,12 +12,13 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from evo.base.diagnostics import DiagnosticError
+from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.compiler.check import problems
 from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
 from evo.dsl.genes import Gene
 from evo.dsl.index import FORMS, form_class, kind_class, kinds
-from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.dsl.organism import OrganismSpec
 from evo.dsl.spec import FieldShape, Spec, shapes
 
 Data = dict[str, Any]
@@ -141,7 +142,7 @@ def _organism(draw: st.DrawFn, is_small: bool) -> Data:
 
 @st.composite
 def _stage(draw: st.DrawFn, name: str, earlier: list[str]) -> Data:
-    data = draw(specs(StageSpec))
+    data = draw(specs(BlocksSpec))
     data.pop("from", None)
     if draw(st.booleans()):
         data["from"] = draw(st.lists(st.sampled_from(["embedding", *earlier]), min_size=1, max_size=3, unique=True))

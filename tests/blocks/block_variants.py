@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from evo.blocks.base import Block, Mixer
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 from evo.compiler.build import build, initial_weight, make
 from evo.compiler.check import check
-from evo.compiler.organism import Organism
+from evo.compiler.organism import Organism, OrganismState
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document, from_data
@@ -123,10 +124,15 @@ def organism(stages: list[dict[str, Any]], **settings: Any) -> Organism:
     return build(plan(stages, **settings), seed=0).double()
 
 
+def block_of(whole: Plan, part: str) -> BlockPlan:
+    """The plan of one block of the first layer."""
+    return next(layer for _, layer in whole.stages[0].running_layers()).child(part)
+
+
 @functools.cache
 def mixer_plan(name: str) -> BlockPlan:
     """The plan of a row of MIXERS."""
-    return plan([stage("s", MIXERS[name])]).layers[0].mixer
+    return block_of(plan([stage("s", MIXERS[name])]), "mixer")
 
 
 def built(block: BlockPlan) -> Block:
@@ -141,11 +147,36 @@ def built(block: BlockPlan) -> Block:
     return module
 
 
-def mixer(name: str) -> Mixer:
+class Whole:
+    """A block in passes of its own: parallel, and step by step with its state."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        for path, module in block.named_modules():
+            if isinstance(module, Block):
+                module.path = path
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return Flow().run(self.block, x)
+
+    def extend(self, x: torch.Tensor, state: OrganismState) -> tuple[torch.Tensor, OrganismState]:
+        """The next tokens after some state of this block."""
+        flow = Flow(position=state.seen, states=state.blocks)
+        y = flow.run(self.block, x)
+        return y, OrganismState(flow.next_states, state.seen + x.shape[1])
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Those of the block."""
+        return list(self.block.parameters())
+
+    def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """Those of the block by path."""
+        return list(self.block.named_parameters())
+
+
+def mixer(name: str) -> Whole:
     """The module of a row of MIXERS."""
-    module = built(mixer_plan(name))
-    assert isinstance(module, Mixer)
-    return module
+    return Whole(built(mixer_plan(name)))
 
 
 def inputs(time: int = CONTEXT, batch: int = 2, seed: int = 0) -> torch.Tensor:

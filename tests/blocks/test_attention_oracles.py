@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import built, plan, stage
+from block_variants import block_of, built, plan, stage
 
 from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 from evo.blocks.position.scaling import LinearScaling, NtkScaling, YarnScaling
 from evo.blocks.position.spec import AlibiSpec, RopeSpec
-from evo.dsl.plan import Scope
+from evo.dsl.spec import Scope
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 WIDTH, HEADS, GROUPS, DIM, TIME = 32, 4, 2, 12, 40
@@ -47,7 +48,7 @@ def their(family: str, name: str, rope: dict[str, Any] = DEFAULT, **settings: An
 def our(mixer: dict[str, Any], position: dict[str, Any] | None = None) -> Block:
     """The same block in this language."""
     settings = {"width": WIDTH, "context": 64, "position": position or {"kind": "rope"}}
-    return built(plan([stage("s", mixer)], **settings).layers[0].mixer).float()
+    return built(block_of(plan([stage("s", mixer)], **settings), "mixer")).float()
 
 
 NAMES = {
@@ -82,7 +83,7 @@ def compare(ours: Block, theirs: torch.nn.Module, rotary: Any, window: int | Non
     x = torch.randn(2, TIME, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = x.detach().clone().requires_grad_()
     cotangent = torch.randn(2, TIME, WIDTH, generator=torch.Generator().manual_seed(1))
-    mine = ours(x)
+    mine = ours(x, Flow())
     (mine * cotangent).sum().backward()
     angles = rotary(y, torch.arange(TIME)[None])
     wanted = theirs(y, position_embeddings=angles, attention_mask=mask(window))[0]
@@ -195,5 +196,5 @@ def test_alibi_slopes(heads: int):
     """Slopes of the paper, as BLOOM has them, for powers of two."""
     bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom", reason="transformers is not installed")
     theirs = bloom.build_alibi_tensor(torch.ones(1, 5), heads, torch.float32).view(heads, 5)
-    ours = torch.tensor(AlibiSpec().for_heads(SCOPE, heads, 8).settings["slopes"])
+    ours = torch.tensor(AlibiSpec().for_heads(SCOPE, heads, 8).slopes)
     torch.testing.assert_close(ours[:, None] * torch.arange(5), theirs)

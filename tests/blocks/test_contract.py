@@ -6,9 +6,26 @@ from dataclasses import replace
 
 import pytest
 import torch
-from block_variants import CONTEXT, FFNS, MIXERS, NORMS, WIDTH, built, inputs, mixer, mixer_plan, organism, plan, stage
+from block_variants import (
+    CONTEXT,
+    FFNS,
+    MIXERS,
+    NORMS,
+    WIDTH,
+    Whole,
+    block_of,
+    built,
+    inputs,
+    mixer,
+    mixer_plan,
+    organism,
+    plan,
+    stage,
+)
 
-from evo.blocks.base import Mixer
+from evo.blocks.attention.spec import AttentionPlan
+from evo.blocks.flow import Flow
+from evo.compiler.organism import OrganismState
 from evo.dsl.index import FORMS, kinds
 
 EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
@@ -67,7 +84,7 @@ def test_no_gradient_leaks_to_the_future(name: str, at: int):
 def test_continuing_equals_parallel(name: str, lengths: tuple[int, ...]):
     """A sequence in one piece, in chunks and token by token gives the same outputs."""
     module, x = mixer(name), inputs()
-    state, pieces = module.initial_state(len(x), "cpu", x.dtype), []
+    state, pieces = OrganismState(), []
     for chunk in x.split(list(lengths), dim=1):
         y, state = module.extend(chunk, state)
         pieces.append(y)
@@ -80,7 +97,7 @@ def test_continuing_carries_gradients(name: str):
     module, x = mixer(name), inputs()
     cotangent = inputs(seed=3)
     whole = torch.autograd.grad((module(x) * cotangent).sum(), list(module.parameters()), allow_unused=True)
-    first, state = module.extend(x[:, :10], module.initial_state(len(x), "cpu", x.dtype))
+    first, state = module.extend(x[:, :10], OrganismState())
     second, _ = module.extend(x[:, 10:], state)
     total = (torch.cat((first, second), dim=1) * cotangent).sum()
     parts = torch.autograd.grad(total, list(module.parameters()), allow_unused=True)
@@ -91,7 +108,7 @@ def test_continuing_carries_gradients(name: str):
 def test_state_is_left_as_it_was(name: str):
     """Extending twice from one state gives the same twice: states are values."""
     module, x = mixer(name), inputs()
-    _, state = module.extend(x[:, :9], module.initial_state(len(x), "cpu", x.dtype))
+    _, state = module.extend(x[:, :9], OrganismState())
     once, _ = module.extend(x[:, 9:15], state)
     twice, _ = module.extend(x[:, 9:15], state)
     assert torch.equal(once, twice)
@@ -116,11 +133,11 @@ def test_gradients_reach_every_parameter(name: str):
 @pytest.mark.parametrize("data", [*FFNS.values(), {"kind": "none"}], ids=[*FFNS, "none"])
 def test_feed_forwards_act_on_each_position_alone(data: dict):
     """A feed-forward keeps shapes, mixes no positions, and gradients reach every parameter."""
-    block = plan([stage("s", {"kind": "convolution"}, ffn=data)]).layers[0].ffn
-    if block is None:
-        assert data["kind"] == "none"
+    whole = plan([stage("s", {"kind": "convolution"}, ffn=data)])
+    if data["kind"] == "none":
+        assert next(layer for _, layer in whole.stages[0].running_layers()).block_names() == ("mixer",)
         return
-    module, x = built(block), inputs()
+    module, x = Whole(built(block_of(whole, "ffn"))), inputs()
     y = module(x)
     torch.testing.assert_close(y[:, 3:4], module(x[:, 3:4]), rtol=1e-10, atol=1e-12)
     y.square().sum().backward()
@@ -130,13 +147,13 @@ def test_feed_forwards_act_on_each_position_alone(data: dict):
 def test_attention_that_is_not_causal_sees_both_ways_and_does_not_continue():
     """causal: false reaches the mask, and decoding with it is refused."""
     block = mixer_plan("attention window, sinks")
-    module, x = built(replace(block, settings={**block.settings, "causal": False})), inputs().requires_grad_()
-    assert isinstance(module, Mixer)
+    assert isinstance(block, AttentionPlan)
+    module, x = Whole(built(replace(block, causal=False))), inputs().requires_grad_()
     module(x)[:, 5].sum().backward()
     assert x.grad is not None
     assert [bool(g.any()) for g in x.grad[0, :12]] == [True] * 10 + [False] * 2
     with pytest.raises(ValueError, match="not causal"):
-        module.extend(x, module.initial_state(2, "cpu", x.dtype))
+        module.extend(x, OrganismState())
 
 
 @pytest.mark.parametrize("data", NORMS.values(), ids=NORMS)
@@ -148,13 +165,13 @@ def test_norms_stand_in_their_place(data: dict, place: str):
     for i, parameter in enumerate(model.parameters()):
         parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
     layer, x = model.stages.get_submodule("s.0"), inputs()
-    expected = x
+    expected, flow = x, Flow()
     for part in ("mixer", "ffn"):
         f, norm = layer.get_submodule(part), layer.get_submodule(f"{part}_norm")
         if place == "pre":
-            expected = expected + f(norm(expected))
+            expected = expected + f(norm(expected, flow), flow)
         elif place == "post":
-            expected = norm(expected + f(expected))
+            expected = norm(expected + f(expected, flow), flow)
         else:
-            expected = expected + layer.get_submodule(f"{part}_out_norm")(f(norm(expected)))
-    torch.testing.assert_close(layer(x, lambda m, x: m(x)), expected, rtol=1e-12, atol=1e-12)
+            expected = expected + layer.get_submodule(f"{part}_out_norm")(f(norm(expected, flow), flow), flow)
+    torch.testing.assert_close(layer(x, flow), expected, rtol=1e-12, atol=1e-12)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from block_variants import CONTEXT, FFNS, MIXERS, built, inputs, mixer, mixer_plan, plan, stage
+from block_variants import CONTEXT, FFNS, MIXERS, Whole, block_of, built, inputs, mixer, mixer_plan, plan, stage
 from torch.utils.flop_counter import FlopCounterMode
 
+from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.attention.stencils import FullStencil, StencilSpec, WindowStencil
 from evo.blocks.base import values
+from evo.compiler.organism import OrganismState
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.kernels.attention import Stencil
 
 EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
 
 
-def linear_flops(module: torch.nn.Module, x: torch.Tensor) -> int:
+def linear_flops(module: Whole, x: torch.Tensor) -> int:
     """What torch counts for products of activations with two-dimensional matrices."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(x)
@@ -33,7 +35,7 @@ def planned_linear_flops(block: BlockPlan) -> float:
 def test_planned_parameters_are_built(name: str):
     """A mixer's parameters have exactly the planned names and shapes."""
     planned = {path[1:]: weight.shape for path, weight in mixer_plan(name).named_weights("")}
-    module = mixer(name)
+    module = mixer(name).block
     assert {path: tuple(p.shape) for path, p in module.named_parameters()} == planned
     assert list(module.state_dict()) == [path for path, _ in module.named_parameters()]
     assert mixer_plan(name).parameters == sum(p.numel() for p in module.parameters())
@@ -50,9 +52,8 @@ def test_planned_matrix_flops_are_spent(name: str):
 @pytest.mark.parametrize("data", FFNS.values(), ids=FFNS)
 def test_feed_forward_flops(data: dict):
     """A feed-forward costs its matrices."""
-    block = plan([stage("s", {"kind": "convolution"}, ffn=data)]).layers[0].ffn
-    assert block is not None
-    assert linear_flops(built(block), inputs(CONTEXT, 2)) == block.flops * CONTEXT * 2
+    block = block_of(plan([stage("s", {"kind": "convolution"}, ffn=data)]), "ffn")
+    assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == block.flops * CONTEXT * 2
 
 
 @EVERY_MIXER
@@ -97,7 +98,8 @@ def test_attention_pairs_cost_two_products(name: str):
     stencil = (
         WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
     )
-    inner = block.settings["heads"] * block.settings["head_dim"]
+    assert isinstance(block, AttentionPlan)
+    inner = block.heads * block.head_dim
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT
     assert block.flops == pytest.approx(matmul_flops(block.weights) + 4 * inner * pairs)
 
@@ -107,8 +109,7 @@ def test_planned_cache_is_kept(name: str):
     """After any number of tokens, a state holds as many values as the plan says."""
     module, batch = mixer(name), 3
     whole = plan([stage("s", MIXERS[name])])
-    state = module.initial_state(batch, "cpu", torch.float64)
-    assert values(state) == whole.cache_values(0) * batch
+    state = OrganismState()
     for seen, x in enumerate(inputs(batch=batch).split(1, dim=1), 1):
         _, state = module.extend(x, state)
         assert values(state) == whole.cache_values(seen) * batch
@@ -118,5 +119,5 @@ def test_planned_cache_is_kept(name: str):
 def test_a_long_chunk_leaves_the_planned_cache(name: str):
     """The same after one chunk longer than any window."""
     module, batch = mixer(name), 2
-    _, state = module.extend(inputs(batch=batch), module.initial_state(batch, "cpu", torch.float64))
+    _, state = module.extend(inputs(batch=batch), OrganismState())
     assert values(state) == plan([stage("s", MIXERS[name])]).cache_values(CONTEXT) * batch

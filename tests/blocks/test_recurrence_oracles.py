@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import built, plan, stage
+from block_variants import block_of, built, plan, stage
 from torch import Tensor
 
 from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 WIDTH, HEADS, KEY, VALUE, TIME = 24, 3, 8, 10, 50
@@ -29,7 +30,7 @@ def naive(path: str) -> Callable[..., Any]:
 
 def our(**settings: Any) -> Block:
     """The block in this language, float32."""
-    return built(plan([stage("s", {**DIMS, **settings})], width=WIDTH).layers[0].mixer).float()
+    return built(block_of(plan([stage("s", {**DIMS, **settings})], width=WIDTH), "mixer")).float()
 
 
 def inputs() -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ def compare(block: Block, theirs: Callable[[Tensor, Weights], Tensor]) -> None:
     x, cotangent = inputs()
     mine_x, their_x = x.clone().requires_grad_(), x.clone().requires_grad_()
     weights = {name: p.detach().clone().requires_grad_() for name, p in block.named_parameters()}
-    mine, wanted = block(mine_x), theirs(their_x, weights)
+    mine, wanted = block(mine_x, Flow()), theirs(their_x, weights)
     torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-4)
     got = torch.autograd.grad((mine * cotangent).sum(), [mine_x, *block.parameters()])
     expected = torch.autograd.grad((wanted * cotangent).sum(), [their_x, *weights.values()])
@@ -177,7 +178,7 @@ def test_qwen3_next_block(monkeypatch: pytest.MonkeyPatch):
     _copy(block, oracle)
     x, cotangent = inputs()
     mine_x, their_x = x.clone().requires_grad_(), x.clone().requires_grad_()
-    mine, wanted = block(mine_x), oracle(their_x)
+    mine, wanted = block(mine_x, Flow()), oracle(their_x)
     (mine * cotangent).sum().backward()
     (wanted * cotangent).sum().backward()
     torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-4)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from evo.blocks.position.module import Rope, turn
-from evo.dsl.plan import BlockPlan
+from evo.blocks.position.spec import RopePlan
 
 FREQUENCIES = (1.0, 0.1, 0.01)
 
 
 def rope(amplitude: float = 1.0) -> Rope:
-    return Rope(BlockPlan("rope", "", {"frequencies": FREQUENCIES, "amplitude": amplitude}), {})
+    return Rope(RopePlan(kind="rope", frequencies=FREQUENCIES, amplitude=amplitude), {})
 
 
 def heads(time: int, dim: int = 8, seed: int = 0) -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from evo.base.diagnostics import DiagnosticError
-from evo.blocks.base import Mixer
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.kernels import kernel_choices, use_kernels
 from evo.compiler.resolve import resolve
@@ -76,7 +77,12 @@ def test_choices_are_what_a_forward_pass_poses(plan, monkeypatch) -> None:
     """The problems that mixers announce are those that their forward passes choose kernels for."""
     model = build(plan, 0)
     tokens_BT = torch.zeros(2, 16, dtype=torch.long)
-    announced = [p for mixer in model.mixers() for p in mixer.problems(torch.zeros(2, 16, 32))]
+    announced = [
+        problem
+        for stage in plan.stages
+        for _, problems in model.stages[stage.name].layer_problems(torch.zeros(2, 16, 32), Flow())
+        for problem in problems
+    ]
     posed = noted(monkeypatch)
     model(tokens_BT)
     assert posed == announced
@@ -93,7 +99,7 @@ def test_decoding_takes_the_stepwise_kernel(plan, monkeypatch) -> None:
         return [dispatch.choose(problem).backend.name for problem in problems]
 
     with torch.no_grad():
-        _, state = model.extend(torch.zeros(1, 20, dtype=torch.long), model.initial_state(1, "cpu", torch.float32))
+        _, state = model.extend(torch.zeros(1, 20, dtype=torch.long), model.initial_state())
         assert chosen() == ["triton", "triton"]
         model.extend(torch.zeros(1, 1, dtype=torch.long), state)
         assert chosen() == ["step", "step"]
@@ -123,7 +129,7 @@ def test_an_explicit_backend_is_used_everywhere_or_refused(plan) -> None:
     """`reference` runs and agrees with auto; a backend that cannot run a layer here is EVO511 and names the layer."""
     auto, explicit = build(plan, 0), build(plan, 0)
     use_kernels(explicit, "reference", batch=2, tokens=16)
-    assert {m.backend for m in explicit.modules() if isinstance(m, Mixer)} == {"reference"}
+    assert {m.backend for m in explicit.modules() if isinstance(m, Block)} == {"reference"}
     tokens_BT = torch.arange(32).reshape(2, 16)
     torch.testing.assert_close(auto(tokens_BT), explicit(tokens_BT), rtol=1e-4, atol=1e-4)
     with pytest.raises(DiagnosticError) as caught:

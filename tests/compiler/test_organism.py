@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from evo.blocks.base import values
+from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
@@ -23,7 +24,7 @@ def tokens(time: int, batch: int = 2) -> torch.Tensor:
 
 def continued(model: Organism, tokens_BT: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """Logits of a sequence read in chunks."""
-    state, pieces = model.initial_state(len(tokens_BT)), []
+    state, pieces = model.initial_state(), []
     for chunk in tokens_BT.split(lengths, dim=1):
         logits, state = model.extend(chunk, state)
         pieces.append(logits)
@@ -47,15 +48,14 @@ def test_windows_and_sinks_decode_far_beyond_the_window(planned, position: str):
     with torch.inference_mode():
         parts = continued(model, x, [90, *[1] * 150, 60])
         torch.testing.assert_close(parts, model(x), rtol=1e-9, atol=1e-11)
-        _, state = model.extend(x, model.initial_state(1))
+        _, state = model.extend(x, model.initial_state())
     assert values(state) == plan.cache_values(300) == 2 * 2 * 16 * 7
 
 
 def test_planned_cache_of_an_organism(rich: Plan):
     """What the whole state keeps is what the plan says, shared layers counted once each time they run."""
     model, batch = build(rich, 0), 3
-    state = model.initial_state(batch)
-    assert values(state) == rich.cache_values(0) * batch
+    state = model.initial_state()
     for seen in range(1, 20):
         _, state = model.extend(tokens(1, batch), state)
         assert values(state) == rich.cache_values(seen) * batch
@@ -94,23 +94,23 @@ def test_stages_read_their_sources(planned):
     x = model.embed(tokens(9))
 
     def layer(stage: str, x: torch.Tensor) -> torch.Tensor:
-        return model.stages.get_submodule(f"{stage}.0")(x, lambda mixer, x: mixer(x))
+        return model.stages.get_submodule(f"{stage}.0")(x, Flow())
 
     a, b = layer("a", x), layer("b", x)
     expected = layer("c", gains[0] * x + gains[1] * a + gains[2] * b)
     assert model.final_norm is not None
-    torch.testing.assert_close(model.hidden(x), model.final_norm(expected))
+    torch.testing.assert_close(model.hidden(x), model.final_norm(expected, Flow()))
 
 
 def test_shared_layers_are_one_module_with_states_of_their_own(planned):
     """Repeats that share weights are the same module, yet each keeps its own cache."""
     plan = planned({"name": "s", "repeat": 4, "share": True, "mix": [ATTENTION, {"kind": "convolution"}]})
-    mixers = build(plan, 0).mixers()
-    assert mixers[0] is mixers[2]
-    assert mixers[1] is mixers[3]
     model = build(plan, 0).double()
-    _, state = model.extend(tokens(5), model.initial_state(2))
-    keys = [state.layers[i].keys_BSGK for i in (0, 2)]
+    names = [name for name, _ in plan.stages[0].running_layers()]
+    assert names == ["0", "1", "0", "1"]
+    assert list(model.stages["s"]._modules) == ["0", "1"]
+    _, state = model.extend(tokens(5), model.initial_state())
+    keys = [state.blocks["stages.s.0.mixer", visit].keys_BSGK for visit in (0, 1)]
     assert not torch.allclose(*keys)
 
 
@@ -128,7 +128,7 @@ def test_learned_positions_end(rich: Plan):
     model = build(rich, 0)
     with pytest.raises(ValueError, match="33 tokens exceed the 32 positions"):
         model(tokens(33))
-    _, state = model.extend(tokens(32), model.initial_state(2))
+    _, state = model.extend(tokens(32), model.initial_state())
     with pytest.raises(ValueError, match="33 tokens exceed the 32 positions"):
         model.extend(tokens(1), state)
 

@@ -97,9 +97,11 @@ def test_an_adopted_stage_means_the_same() -> None:
     two = document(stage("body", "near"), pseudopods={"near": near}, norm={"kind": "layer"})
     children = (cross(one, two, Stream(seed)).document.organism for seed in range(20))
     child = next(found for found in children if found.stages[0].norm is not None)  # type: ignore[attr-defined]
-    ours, theirs = (resolve(organism).stages[0].layers[0] for organism in (child, two.organism))
-    assert (ours.mixer.settings, ours.mixer.children) == (theirs.mixer.settings, theirs.mixer.children)
-    assert (ours.norm, ours.place) == (theirs.norm, theirs.place)
+    ours, theirs = (next(resolve(o).stages[0].running_layers())[1] for o in (child, two.organism))
+    mixers = ours.child("mixer"), theirs.child("mixer")
+    assert mixers[0].settings == mixers[1].settings
+    assert mixers[0].children == mixers[1].children
+    assert (ours.child("mixer_norm"), ours.wiring) == (theirs.child("mixer_norm"), theirs.wiring)
     assert child.stages[0].position.kind == "rope"  # type: ignore[attr-defined]
     same = [found for seed in range(6) for found in cross(*pair(), Stream(seed)).document.organism.stages]
     assert all(found.norm is None and found.position is None for found in same)  # type: ignore[attr-defined]

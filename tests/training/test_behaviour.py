@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import CONTEXT, MIXERS, model, perturbed, task, text
 
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.training.behaviour import (
     MEASURES,
@@ -127,8 +128,9 @@ def test_dead_activations_are_sparse() -> None:
     with torch.no_grad():
         network.get_parameter("stages.body.0.mixer.taps").zero_()
         network.get_parameter("stages.body.0.ffn.up").zero_()
-    with torch.no_grad(), NearZero(network) as near_zero:
-        network(torch.zeros(1, 4, dtype=torch.long))
+    near_zero = NearZero(network)
+    with torch.no_grad():
+        network(torch.zeros(1, 4, dtype=torch.long), Flow(project=near_zero))
     assert near_zero.total > 0
     assert near_zero.share() == 1.0
 

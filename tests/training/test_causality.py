@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from tiny_models import CONTEXT, MIXERS, document, model, perturbed
 from torch import Tensor
 
-from evo.blocks.base import Mixer
+from evo.blocks.base import Block
 from evo.blocks.convolution import module as convolution
+from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
@@ -53,29 +54,23 @@ def test_a_convolution_padded_on_both_sides_is_found(monkeypatch: pytest.MonkeyP
     assert find_leak(model(mix)) is not None
 
 
-class Leaky(Mixer):
+class Leaky(Block):
     """A mixer put in place of another, with a future of its own."""
 
-    def __init__(self, inner: Mixer, leak: Any) -> None:
+    def __init__(self, inner: Block, leak: Any) -> None:
         torch.nn.Module.__init__(self)
-        self.inner, self.leak = inner, leak
+        self.inner, self.leak, self.has_state = inner, leak, False
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What the mixer gives, and the leak."""
-        return self.inner(x_BTD) + self.leak(x_BTD)
-
-    def initial_state(self, *args: Any) -> Any:
-        """Not used."""
-
-    def extend(self, *args: Any) -> Any:
-        """Not used."""
+        return self.inner(x_BTD, flow) + self.leak(x_BTD)
 
 
 def planted(leak: Any) -> Organism:
     """A model whose second layer leaks."""
     network = model()
-    layer = network.stages.held("body").held("1")  # type: ignore[attr-defined]
-    layer._modules["mixer"] = Leaky(layer.get_submodule("mixer"), leak)
+    layer = network.stages["body"].child("1")
+    layer._modules["mixer"] = Leaky(layer.child("mixer"), leak)
     return network
 
 

@@ -1,15 +1,18 @@
-"""What every built block is: the parameters its plan lists, and for mixers a parallel and a continuing form."""
+"""What every built block is: the parameters that its plan lists, a parallel form, and a continuing one if it has a
+state."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.flow import Flow
 from evo.dsl.plan import BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, Problem
 from evo.kernels.operators import lasting_tensors
@@ -23,46 +26,88 @@ def parameter(weight: Weight) -> nn.Parameter:
 class Block(nn.Module):
     """One block of a plan. Registers exactly the plan's weights under their own names, and its children as given.
 
-    optional: names of weights that a plan may leave out; they are None then.
+    A subclass annotates each of its weights, `name: nn.Parameter`, or `name: nn.Parameter | None` for one that a plan
+    may leave out; it is None then.
+
+    path: where it stands in its organism; set by whoever builds one.
     backend: which kernels run it: `auto`, or a backend's name, which is then never replaced silently.
+
+    Raises:
+        TypeError: the plan's weights are not those that the class annotates.
     """
 
-    optional: ClassVar[tuple[str, ...]] = ()
     backend: str = AUTO
+    path: str = ""
 
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
         super().__init__()
-        for name in self.optional:
-            self.register_parameter(name, None)
+        self.has_state = plan.has_state
+        self._require_planned(plan)
+        for name, is_optional in _weight_annotations(type(self)).items():
+            if is_optional:
+                self.register_parameter(name, None)
         for weight in plan.weights:
             self.register_parameter(weight.name, parameter(weight))
         for name, child in children.items():
             self.add_module(name, child)
 
+    @classmethod
+    def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
+        """The names of weights that it reads without annotating them, because its plan names them."""
+        del plan
+        return frozenset()
 
-class State:
-    """What a mixer keeps between two chunks of a sequence. Frozen dataclasses; `values` counts what they hold."""
+    def child(self, name: str) -> Block:
+        """A block that it contains. Raises KeyError if there is none."""
+        found = self._modules[name]
+        assert isinstance(found, Block)
+        return found
 
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """All positions of a sequence that starts here, (B, T, D) -> (B, T, D) unless the block says otherwise."""
+        raise NotImplementedError
 
-class Mixer(Block, ABC):
-    """A sequence mixer: position t of its output depends on positions up to t (unless its spec says otherwise)."""
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
+        """The state before the first token; `dtype` is that of the activations. Only for plans with `has_state`."""
+        raise NotImplementedError
 
-    def problems(self, x_BTD: Tensor) -> list[Problem]:
+    def extend(self, x_BTD: Tensor, state: Any, flow: Flow) -> tuple[Tensor, State]:
+        """The next T >= 1 positions after `state`, and the new state. Equals `forward` on the whole."""
+        raise NotImplementedError
+
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
         """The kernel problems that `forward` would pose for such an input (meta tensors do), in order."""
-        del x_BTD
+        del x_BTD, flow
         return []
 
-    @abstractmethod
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """All positions of a sequence that starts here, (B, T, D) -> (B, T, D)."""
+    def _require_planned(self, plan: BlockPlan) -> None:
+        name, annotated = type(self).__name__, _weight_annotations(type(self))
+        planned = {weight.name for weight in plan.weights}
+        if unknown := planned - annotated.keys() - self.weight_names(plan):
+            raise TypeError(f"{name} does not annotate the planned weights {sorted(unknown)}")
+        if missing := {weight for weight, is_optional in annotated.items() if not is_optional} - planned:
+            raise TypeError(f"{name} needs the weights {sorted(missing)}, which its plan does not have")
 
-    @abstractmethod
-    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
-        """The state before the first token; `dtype` is that of the activations."""
 
-    @abstractmethod
-    def extend(self, x_BTD: Tensor, state: Any) -> tuple[Tensor, State]:
-        """The next T >= 1 positions after `state`: (B, T, D), and the new state. Equals `forward` on the whole."""
+@cache
+def _weight_annotations(cls: type) -> dict[str, bool]:
+    """The weights that a block class annotates: whether a plan may leave each out."""
+    hints = get_type_hints(cls)
+    found = {name: hint for name, hint in hints.items() if hint is nn.Parameter or nn.Parameter in get_args(hint)}
+    return {name: hint is not nn.Parameter for name, hint in found.items()}
+
+
+class State:
+    """What a block keeps between two chunks of a sequence. Frozen dataclasses; `values` counts what they hold."""
+
+
+class Norm(Block, ABC):
+    """A normalisation of the residual stream."""
+
+    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
+        """x + y and its norm, each (..., D): in one launch where the norm can."""
+        total_BTD = x_BTD + y_BTD
+        return total_BTD, self(total_BTD, flow)
 
 
 class Position(Block):
@@ -114,6 +159,8 @@ def values(state: Any) -> int:
         return state.numel() if state.is_floating_point() else 0
     if is_dataclass(state):
         return sum(values(getattr(state, field.name)) for field in fields(state))
+    if isinstance(state, Mapping):
+        return sum(values(item) for item in state.values())
     return sum(values(item) for item in state) if isinstance(state, tuple) else 0
 
 

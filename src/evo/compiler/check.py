@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
-from evo.blocks.position.spec import PositionSpec
-from evo.compiler.resolve import INPUT, cycle_length, organism_scope, sources, stage_scope
+from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.compiler.resolve import organism_scope, sources, stage_scope
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.references import ABSOLUTE, mixer_count, mixer_problems, named, reached
-from evo.dsl.spec import Problem, Spec, shapes
+from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
+from evo.dsl.spec import INPUT, Problem, Spec, shapes
 from evo.dsl.tree import Path, specs
 
 MAX_MIXERS = 10_000
@@ -42,8 +42,7 @@ def problems(document: Document) -> Iterator[Problem]:
         return
     yield from _wiring(organism)
     for index, stage in enumerate(organism.stages):
-        assert isinstance(stage, StageSpec)
-        for problem in _stage_problems(organism, stage):
+        for problem in stage.problems(stage_scope(organism, index)):
             where = (
                 problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
             )
@@ -62,8 +61,7 @@ def _crowds(organism: OrganismSpec) -> Iterator[Problem]:
     known: dict[str, int] = {}
     for index, stage in enumerate(organism.stages):
         assert isinstance(stage, StageSpec)
-        counts = [mixer_count(entry, organism.pseudopods, known) for entry in stage.mix]
-        total += sum(counts) * -(-stage.repeat // len(counts))
+        total += sum(mixer_count(entry, organism.pseudopods, known) * times for entry, times in stage.entries())
         if total > MAX_MIXERS:
             message = f"up to this stage the document stands for more than {MAX_MIXERS:,} mixers"
             yield Problem("EVO322", ("organism", "stages", index), message)
@@ -106,26 +104,6 @@ def _sources(organism: OrganismSpec, names: list[str], index: int) -> Iterator[P
             yield Problem("EVO310", where, f"no stage is named '{source}'", help)
 
 
-def _stage_problems(organism: OrganismSpec, stage: StageSpec) -> Iterator[Problem]:
-    scope = stage_scope(organism, stage)
-    for index, entry in enumerate(stage.mix):
-        yield from mixer_problems(entry, scope, ("mix", index))
-    for index, ffn in enumerate(stage.ffn):
-        yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(scope))
-    for field in ("mix", "ffn"):
-        entries = len(getattr(stage, field))
-        if entries > stage.repeat:
-            message = f"'{field}' lists {entries} entries but the stage has {stage.repeat} layers"
-            yield Problem("EVO332", (field, stage.repeat), message, "raise repeat, or shorten the list")
-    if stage.share and stage.repeat <= cycle_length(stage):
-        yield Problem(
-            "EVO333", ("share",), "no two layers of this stage are alike, so nothing is shared", None, "warning"
-        )
-    if isinstance(stage.position, PositionSpec) and stage.position.acts_on == "embedding":
-        message = "learned positions are added to the embedding: they belong to the organism"
-        yield Problem("EVO304", ("position",), message, "write them under organism.position")
-
-
 def _unused(organism: OrganismSpec) -> Iterator[Problem]:
     used = set(named(organism.stages, organism.pseudopods))
     for name in organism.pseudopods:
@@ -139,9 +117,9 @@ def _unused(organism: OrganismSpec) -> Iterator[Problem]:
 
 def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Problem]:
     """The organism's norm where every stage has its own: only the final norm reads it, which has no place."""
-    if not all(stage.norm for stage in stages):
+    if not all(stage.own_norm for stage in stages):
         return
-    final = getattr(stages[-1].norm, "place", None) != "post"
+    final = getattr(stages[-1].own_norm, "place", None) != "post"
     if "norm" in organism.model_fields_set and not final:
         yield Problem("EVO330", ("organism", "norm"), "every stage has a norm of its own", "remove it", "warning")
     elif "place" in organism.norm.model_fields_set:
@@ -154,20 +132,16 @@ def _unread_settings(organism: OrganismSpec) -> Iterator[Problem]:
     yield from _unread_norm(organism, stages)
     inheriting = {id(stage): _inherits_position(organism, stage) for stage in stages}
     for index, stage in enumerate(stages):
-        if stage.position is not None and not inheriting[id(stage)]:
+        if stage.own_position is not None and not inheriting[id(stage)]:
             path = ("organism", "stages", index, "position")
             yield Problem("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
-        elif stage.position is not None and stage.position.kind == "none" and not _on_heads(organism.position):
+        elif stage.own_position is not None and not any(map(acts_on_heads, (stage.own_position, organism.position))):
             path = ("organism", "stages", index, "position")
             yield Problem("EVO330", path, "no position encoding acts on heads here anyway", "remove it", "warning")
     explicit = "position" in organism.model_fields_set
-    acts_on_heads = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"
-    if explicit and acts_on_heads and not any(s.position is None and inheriting[id(s)] for s in stages):
+    is_for_mixers = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"
+    if explicit and is_for_mixers and not any(s.own_position is None and inheriting[id(s)] for s in stages):
         yield Problem("EVO330", ("organism", "position"), "no mixer reads it", "remove it", "warning")
-
-
-def _on_heads(position: Spec) -> bool:
-    return isinstance(position, PositionSpec) and position.acts_on == "heads"
 
 
 def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.blocks.base import Block, Mixer
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 from evo.compiler.build import make
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
@@ -36,18 +37,19 @@ def kernel_choices(
         DiagnosticError: a backend asked for by name cannot run some layer (EVO511).
     """
     organism = Organism(plan, make).to("meta")
-    x_BTD = torch.empty(batch, tokens, plan.width, device="meta")
+    x_BTD, flow = torch.empty(batch, tokens, plan.width, device="meta"), Flow()
+    posed_by = (row for stage in plan.stages for row in organism.stages[stage.name].layer_problems(x_BTD, flow))
     found: list[KernelChoice] = []
-    for layer, mixer in zip(plan.layers, organism.mixers(), strict=True):
-        for problem in dict.fromkeys(mixer.problems(x_BTD)):
+    for path, problems in posed_by:
+        for problem in dict.fromkeys(problems):
             posed = replace(problem, device=device, dtype=dtype)  # type: ignore[type-var]
             try:
                 choice = choose(posed, requested)
             except BackendError as error:
                 help = "leave --kernels out, or choose another backend for these layers"
-                raise DiagnosticError([Diagnostic("EVO511", f"{layer.path}: {error}", None, help)]) from None
+                raise DiagnosticError([Diagnostic("EVO511", f"{path}: {error}", None, help)]) from None
             rejected = dict(choice.rejected)
-            found.append(KernelChoice(layer.path, posed.table.family, choice.backend.name, rejected))
+            found.append(KernelChoice(path, posed.table.family, choice.backend.name, rejected))
     return found
 
 
@@ -68,5 +70,8 @@ def use_kernels(organism: Organism, requested: str, *, batch: int, tokens: int) 
     for dtype in dtypes_on(device):
         kernel_choices(organism.plan, device=device, dtype=dtype, batch=batch, tokens=tokens, requested=requested)
     for module in organism.modules():
-        if isinstance(module, Mixer) or (requested == "reference" and isinstance(module, Block | Organism)):
+        if not isinstance(module, Block | Organism):
+            continue
+        poses = isinstance(module, Block) and type(module).problems is not Block.problems
+        if poses or requested == "reference":
             module.backend = requested

@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, str]] = {
         "window": "evo.blocks.attention.stencils:WindowStencil",
     },
     "stage": {
-        "blocks": "evo.dsl.organism:StageSpec",
+        "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
     },
     "task": {
         "bytes": "evo.tasks.bytes.spec:BytesSpec",

@@ -1,39 +1,68 @@
 """The organism: a graph of stages over named mixers."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Spec, Table
+from evo.dsl.layers import Reads, StagePlan
+from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Scope, Sources, Spec, Table, shapes
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 
 
 class StageSpec(Spec):
-    """A named, repeated run of blocks. Reads the stage before it, or the stages named by `from`, added up."""
-
-    kind: ClassVar[str | None] = "blocks"
+    """A node of the graph: what every kind of stage has. Reads the stage before it, or those named by `from`."""
 
     name: Annotated[Name, FIXED]
     """The stage's name: what `from` refers to and what its weights are called."""
-    from_: Annotated[Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, Many(bare=True), FIXED] = None
+    from_: Annotated[
+        Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, Many(bare=True), Sources("x"), FIXED
+    ] = None
     """The stages this one reads (`embedding` is the input). Several are summed, each scaled by learned gains."""
-    repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
-    """How many layers: each is a mixer and a feed-forward."""
-    mix: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("mixer"), Names(), Field(min_length=1)]
-    """The mixer of its layers, or a list that cycles over the repeats. Text names an entry of `pseudopods`."""
-    ffn: Annotated[tuple[Spec, ...], AsTuple, Many(bare=True), Kind("ffn", default="gated"), Field(min_length=1)] = (
-        DEFAULT
-    )
-    """The feed-forward of its layers, or a list that cycles over the repeats."""
-    norm: Annotated[Spec | None, Kind("norm")] = None
-    """Overrides the organism's norm."""
-    position: Annotated[Spec | None, Kind("position")] = None
-    """Overrides the organism's position encoding."""
-    share: bool = False
-    """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers write into the residual stream."""
+        return 0
+
+    @property
+    def own_norm(self) -> Spec | None:
+        """What overrides the organism's norm."""
+        return None
+
+    @property
+    def own_position(self) -> Spec | None:
+        """What overrides the organism's position encoding."""
+        return None
+
+    def reads(self, before: str) -> Reads:
+        """The stages that it reads, by input; as x the stage `before` it unless it names others."""
+        found: list[tuple[str, tuple[str, ...]]] = []
+        for slot, names in self.written_sources().items():
+            if names is not None or slot == "x":
+                found.append((slot, names or (before,)))
+        return tuple(found)
+
+    def written_sources(self) -> dict[str, tuple[str, ...] | None]:
+        """What its fields name as each input; None for a field that is left out."""
+        found: dict[str, tuple[str, ...] | None] = {}
+        for shape in shapes(type(self)).values():
+            sources = shape.meta(Sources)
+            if sources is not None:
+                value = getattr(self, shape.name)
+                found[sources.slot] = (value,) if isinstance(value, str) else value
+        return found
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        """Each mixer that it names or writes, and how many of its layers run it."""
+        return iter(())
+
+    def plan(self, scope: Scope) -> StagePlan:
+        """The stage with every dimension a concrete number; see `Spec.plan`."""
+        raise NotImplementedError
 
 
 class ReadoutSpec(Spec):

@@ -7,11 +7,9 @@ weights; so counted parameters equal built parameters, always.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from evo.dsl.spec import Spec
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 Axis = Literal["out", "in", "stack", "rows", "taps", "channel"]
 """What one axis of a weight counts: `out` and `in` of a linear map, a `stack` of equal parts (experts, sources,
@@ -119,19 +117,35 @@ class Cost:
     activations: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BlockPlan:
-    """One block, ready to be built by `builder` ("package.module:Class").
+    """One block, ready to be built by `builder` ("package.module:Class"). Each kind has a plan class of its own.
 
-    settings: the concrete numbers its module reads. children: blocks it contains, received built.
+    A plan class adds the concrete numbers that its module reads, as typed fields: they are its settings. What any
+    reader may ask for stands here.
+
+    kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
+    flow besides x. losses: the names of those it adds to the task's. has_state: whether decoding keeps a state for it.
+    reads_position: whether it uses the position encoding of its stage.
     """
 
+    builder: ClassVar[str]
+    is_layer: ClassVar[bool] = False
+    """Whether it is one layer of a stage: what gradient flow is compared between."""
     kind: str
-    builder: str
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     weights: tuple[Weight, ...] = ()
     cost: Cost = Cost()
     children: tuple[tuple[str, BlockPlan], ...] = ()
+    inputs: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    has_state: bool = False
+    reads_position: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that its own plan class adds, for people to read."""
+        common = {field.name for field in fields(BlockPlan)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
 
     def named_weights(self, prefix: str) -> Iterator[tuple[str, Weight]]:
         """Every weight of this block and those it contains, by dotted path."""
@@ -140,8 +154,14 @@ class BlockPlan:
         for name, child in self.children:
             yield from child.named_weights(f"{prefix}.{name}")
 
+    def named_blocks(self, prefix: str) -> Iterator[tuple[str, BlockPlan]]:
+        """This block and all that it contains, each once, by dotted path."""
+        yield prefix, self
+        for name, child in self.children:
+            yield from child.named_blocks(f"{prefix}.{name}")
+
     def blocks(self) -> Iterator[BlockPlan]:
-        """This block and all that it contains."""
+        """This block and all that it contains, as often as they run on a token."""
         yield self
         for _, child in self.children:
             yield from child.blocks()
@@ -160,24 +180,3 @@ class BlockPlan:
 def matmul_flops(weights: tuple[Weight, ...]) -> float:
     """Two operations for every parameter of maps and taps that a token meets."""
     return 2.0 * sum(weight.count * weight.share for weight in weights if weight.is_linear or weight.group == "taps")
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a block can see of the organism around it.
-
-    depth: layers of the whole organism. position: the stage's encoding. visiting: names being looked into, outermost
-    first.
-    """
-
-    width: int
-    context: int
-    depth: int
-    position: Spec
-    pseudopods: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
-    visiting: tuple[str, ...] = ()
-
-    @property
-    def residual_gain(self) -> float:
-        """The gain of a projection that writes into the residual stream: two writers a layer (Radford et al. 2019)."""
-        return 1.0 / math.sqrt(2 * self.depth)

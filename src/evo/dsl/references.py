@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from evo.base.diagnostics import suggestion
-from evo.dsl.plan import Scope
-from evo.dsl.spec import Problem, Spec
+from evo.dsl.plan import BlockPlan
+from evo.dsl.spec import Problem, Scope, Spec
 from evo.dsl.tree import names, specs, walk
 
 ABSOLUTE = "//"
@@ -20,6 +20,14 @@ MAX_NESTING = 16
 def resolve_mixer(entry: str | Spec, scope: Scope) -> Spec:
     """The mixer that an entry of `mix` stands for. Raises KeyError for an unknown name."""
     return scope.pseudopods[entry] if isinstance(entry, str) else entry
+
+
+def plan_mixer(entry: str | Spec, scope: Scope) -> BlockPlan:
+    """The plan of the mixer that an entry stands for. Raises TypeError for a spec that builds nothing."""
+    plan = resolve_mixer(entry, scope).plan(scope)
+    if plan is None:
+        raise TypeError("a mixer must build a block")
+    return plan
 
 
 def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Problem]:

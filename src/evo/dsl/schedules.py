@@ -7,15 +7,12 @@ wasted on a scale of zero.
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.dsl.genes import Gene
-from evo.dsl.spec import Problem, Spec
-
-if TYPE_CHECKING:
-    from evo.dsl.plan import Scope
+from evo.dsl.spec import Problem, Scope, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -54,7 +51,7 @@ class WsdSchedule(WarmedUpSchedule):
     decay: Annotated[Fraction, Gene(0.1, 0.9, "linear")] = 0.4
     """Share of the steps, at the end, that the rate takes to fall."""
 
-    def problems(self, scope: "Scope") -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Problem]:
         """Parts that are longer together than the whole."""
         del scope
         if self.warmup + self.decay > 1:

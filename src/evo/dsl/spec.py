@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from evo.dsl.index import kind_class
-
-if TYPE_CHECKING:
-    from evo.dsl.plan import BlockPlan, Scope
+from evo.dsl.plan import BlockPlan
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,13 @@ class Many:
 @dataclass(frozen=True)
 class Table:
     """Field metadata: a mapping from names to values."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Field metadata: the names of stages that this one reads as its input `slot`."""
+
+    slot: str
 
 
 def _unnamed_default() -> Any:
@@ -99,6 +105,11 @@ class Spec(BaseModel):
                 info.default_factory = kind.make_list if _metadata(info, Many) else kind.make_default
 
     @property
+    def label(self) -> str:
+        """What people call it: its kind, or the one key of its form."""
+        return self.kind or self.form or type(self).__name__
+
+    @property
     def reads_position(self) -> bool:
         """Whether it takes the position encoding of the stage it stands in; what is inside it answers for itself."""
         return False
@@ -113,9 +124,39 @@ class Spec(BaseModel):
         del scope
         return iter(())
 
-    def plan(self, scope: Scope) -> BlockPlan:
-        """The block with every dimension a concrete number. Only called when `problems` yields no error."""
+    def plan(self, scope: Scope) -> BlockPlan | None:
+        """The block with every dimension a concrete number, or None for no block at all.
+
+        Only called when `problems` yields no error.
+        """
         raise TypeError(f"{type(self).__name__} does not build a block")
+
+
+INPUT = "embedding"
+"""The name of the graph's input among the sources of a stage."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a block can see of the organism around it.
+
+    depth: layers of the whole organism. position, norm: those of the organism, or of the stage around a block.
+    before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
+    """
+
+    width: int
+    context: int
+    depth: int
+    position: Spec
+    pseudopods: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    visiting: tuple[str, ...] = ()
+    norm: Spec | None = None
+    before: str = INPUT
+
+    @property
+    def residual_gain(self) -> float:
+        """The gain of a projection that writes into the residual stream: two writers a layer (Radford et al. 2019)."""
+        return 1.0 / math.sqrt(2 * self.depth)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from evo.base.streams import Stream
+from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document
-from evo.dsl.organism import OrganismSpec, StageSpec
+from evo.dsl.organism import OrganismSpec
 from evo.dsl.patch import diff, rewrite
 from evo.dsl.spec import shapes
 from evo.dsl.train import TrainSpec
@@ -83,7 +84,7 @@ def _training_of(train: TrainSpec) -> dict[Path, Any]:
     return {("train", field.key): getattr(train, field.name) for field in fields}
 
 
-def _self_contained(stage: StageSpec, organism: OrganismSpec, home: OrganismSpec) -> StageSpec:
+def _self_contained(stage: BlocksSpec, organism: OrganismSpec, home: OrganismSpec) -> BlocksSpec:
     """The stage of an organism with names written out, and position and norm where its new home has others, so that it
     means the same there."""
     stage = inline(stage, organism.pseudopods)

@@ -16,6 +16,7 @@ from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.record import Snapshot
 from evo.base.streams import Stream
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
@@ -133,8 +134,8 @@ def input_moments(model: Organism, task: Task, context: int, tokens: int) -> dic
     device = next(model.parameters()).device
     rows = max(1, tokens // context)
     batch = task.batch(0, rows, context, Stream(0).child("moments")).to(device)
-    with InputMoments(model) as moments:
-        model(batch.inputs_BT)
+    moments = InputMoments(model)
+    model(batch.inputs_BT, Flow(project=moments))
     return moments.means()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evo.compiler.plan import LayerPlan, Plan, StagePlan
+from evo.compiler.plan import Plan
+from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.plan import BlockPlan
 from evo.report.costs import BYTES, costs
 
@@ -36,11 +37,7 @@ def rows(plan: Plan) -> list[Row]:
     """The layer table. The equal layers of a stage share their rows."""
     found = [_embedding(plan)]
     for stage in plan.stages:
-        if stage.merge is not None:
-            shape, count = _shape(stage.merge.shape), stage.merge.count
-            found.append(Row(stage.name, "merge", "sum", f"of {', '.join(stage.sources)}", shape, count, 2.0 * count))
-        for indices in _equal_layers(stage):
-            found += _layer(stage, indices)
+        found += _stage(stage)
     return [*found, *_end(plan)]
 
 
@@ -51,7 +48,7 @@ def to_data(plan: Plan) -> dict[str, Any]:
         "vocab": plan.vocab,
         "context": plan.context,
         "stages": [
-            {"name": stage.name, "from": list(stage.sources), "layers": [_layer_data(layer) for layer in stage.layers]}
+            {"name": stage.name, "from": list(stage.sources), "layers": list(_layers_data(stage))}
             for stage in plan.stages
         ],
         "weights": {path: list(weight.shape) for path, weight in plan.weights.items()},
@@ -59,9 +56,12 @@ def to_data(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _layer_data(layer: LayerPlan) -> dict[str, Any]:
-    parts = {name: _block_data(block) for name, block in layer.sublayers()}
-    return {"path": layer.path, "place": layer.place, "norm": _block_data(layer.norm), **parts}
+def _layers_data(stage: StagePlan) -> Iterator[dict[str, Any]]:
+    for name, layer in stage.running_layers():
+        norms = [_block_data(layer.child(norm)) for norm in layer.norm_names()[:1]]
+        parts = {part: _block_data(layer.child(part)) for part in layer.block_names()}
+        path = f"stages.{stage.name}.{name}"
+        yield {"path": path, "place": layer.wiring, "norm": norms[0] if norms else None, **parts}
 
 
 def _block_data(block: BlockPlan) -> dict[str, Any]:
@@ -76,12 +76,25 @@ def _block_data(block: BlockPlan) -> dict[str, Any]:
     }
 
 
-def _equal_layers(stage: StagePlan) -> list[list[int]]:
+def _stage(stage: StagePlan) -> Iterator[Row]:
+    """What it reads if that is a sum, its layers, and whatever it has besides."""
+    layers = list(stage.running_layers())
+    for weight in stage.weights:
+        settings = f"of {', '.join(stage.sources)}"
+        yield Row(stage.name, weight.name, "sum", settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
+    for indices in _equal_layers([layer for _, layer in layers]):
+        yield from _layer(stage.name, layers, indices)
+    others = [(name, block) for name, block in stage.children if not block.is_layer]
+    for index, (name, block) in enumerate(others):
+        yield replace(_row(name, block), layers=stage.name if index == 0 and not layers else "")
+
+
+def _equal_layers(layers: list[LayerPlan]) -> list[list[int]]:
     """The indices of the layers that are equal but for their weights, in the order of their first one."""
     groups: list[list[int]] = []
-    for index, layer in enumerate(stage.layers):
+    for index, layer in enumerate(layers):
         for group in groups:
-            if replace(stage.layers[group[0]], path=layer.path) == layer:
+            if layers[group[0]] == layer:
                 group.append(index)
                 break
         else:
@@ -89,20 +102,23 @@ def _equal_layers(stage: StagePlan) -> list[list[int]]:
     return groups
 
 
-def _layer(stage: StagePlan, indices: list[int]) -> Iterator[Row]:
-    layer = stage.layers[indices[0]]
-    count, copies = len(indices), len({stage.layers[index].path for index in indices})
-    label = f"{stage.name} {_ranges(indices)}{'' if copies == count else ' shared'}"
-    for index, (role, block) in enumerate(layer.sublayers()):
+def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) -> Iterator[Row]:
+    layer = layers[indices[0]][1]
+    count, copies = len(indices), len({layers[index][0] for index in indices})
+    label = f"{stage} {_ranges(indices)}{'' if copies == count else ' shared'}"
+    for index, role in enumerate(layer.block_names()):
+        block = layer.child(role)
         yield replace(_row(role, block), layers=label if index == 0 else "", count=count, copies=copies)
         for name, child in block.children:
             if child.parameters or child.flops:
                 yield replace(_row(f"  {name}", child), part=True)
-    norms = [block for path, block in layer.blocks() if path.endswith("_norm")]
+    norms = [layer.child(name) for name in layer.norm_names()]
+    if not norms:
+        return
     parameters, flops = sum(norm.parameters for norm in norms), sum(norm.flops for norm in norms)
-    settings = f"{len(norms)} of them, {layer.place}"
-    weights = _weights(layer.norm)
-    yield Row("", "norms", layer.norm.kind, settings, weights, parameters, flops, count=count, copies=copies)
+    settings = ", ".join(filter(None, (f"{len(norms)} of them", layer.wiring)))
+    kinds = ", ".join(dict.fromkeys(norm.kind for norm in norms))
+    yield Row("", "norms", kinds, settings, _weights(norms[0]), parameters, flops, count=count, copies=copies)
 
 
 def _row(role: str, block: BlockPlan) -> Row:

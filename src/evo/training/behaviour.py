@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from evo.base.streams import Stream
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
+from evo.kernels.fused.project import project
 from evo.tasks.base import Batch, Task
 
 QUERIES = 16
@@ -71,8 +71,8 @@ def behaviour(model: Organism, task: Task, context: int, seed: int) -> Behaviour
     """Probe a model on the first held-out windows. Deterministic for a seed."""
     batch = next(iter(task.held_out(context, QUERIES * context, QUERIES))).to(next(model.parameters()).device)
     span, locality = _reach(influence(model, batch.inputs_BT[:1], seed))
-    with NearZero(model) as near_zero:
-        loss = _mean_loss(model(batch.inputs_BT), batch)
+    near_zero = NearZero(model)
+    loss = _mean_loss(model(batch.inputs_BT, Flow(project=near_zero)), batch)
     flows = _layer_flows(model, loss)
     measures = Measures(
         attention_span=span,
@@ -134,21 +134,20 @@ def _reach(influence_QT: Tensor) -> tuple[float, float]:
     return _clip(float(span_Q[reached].mean())), _clip(float(near_Q[reached].mean()))
 
 
-class NearZero(TorchFunctionMode):
-    """Counts small entries in what enters the projections that write to the residual stream."""
+class NearZero:
+    """A `Project` that counts small entries in what enters the projections that write to the residual stream."""
 
     def __init__(self, model: Organism) -> None:
-        super().__init__()
         weights = model.plan.weights
         self.watched = {id(p) for path, p in model.named_parameters() if weights[path].writes_residual}
         self.small, self.total = 0, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.linear and id(args[1]) in self.watched:
-            x = args[0].detach()
-            self.small += int((x.abs() <= NEAR_ZERO * x.float().square().mean().sqrt()).sum())
-            self.total += x.numel()
-        return func(*args, **(kwargs or {}))
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if id(weight) in self.watched:
+            seen = x.detach()
+            self.small += int((seen.abs() <= NEAR_ZERO * seen.float().square().mean().sqrt()).sum())
+            self.total += seen.numel()
+        return project(x, weight, bias)
 
     def share(self) -> float:
         """The share of small entries; 0 if nothing was seen."""
@@ -157,21 +156,16 @@ class NearZero(TorchFunctionMode):
 
 def _layer_flows(model: Organism, loss: Tensor) -> list[float]:
     """|gradient| / |weights| of each layer (layers that share weights count once)."""
-    named = [(name, p) for name, p in model.named_parameters() if _is_layer(name)]
+    layers = model.plan.layers.items()
+    layer_of = {f"{layer}{path}": layer for layer, plan in layers for path, _ in plan.named_weights("")}
+    named = [(layer_of[path], p) for path, p in model.named_parameters() if path in layer_of]
     gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
     sums: dict[str, list[float]] = {}
-    for (name, parameter), gradient in zip(named, gradients, strict=True):
-        layer = ".".join(name.split(".")[:3])
+    for (layer, parameter), gradient in zip(named, gradients, strict=True):
         pair = sums.setdefault(layer, [0.0, 0.0])
         pair[0] += 0.0 if gradient is None else float(gradient.float().square().sum())
         pair[1] += float(parameter.detach().square().sum())
     return [math.sqrt(g / w) if w > 0 else 0.0 for g, w in sums.values()]
-
-
-def _is_layer(path: str) -> bool:
-    """Whether a weight belongs to a layer: `stages.NAME.INDEX.` and so on."""
-    steps = path.split(".")
-    return steps[0] == "stages" and len(steps) > 3 and steps[2].isdigit()
 
 
 def evenness(flows: list[float]) -> float:

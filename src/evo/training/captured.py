@@ -10,13 +10,13 @@ device until someone looks. So a replay needs nothing from the host, and reads e
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from evo.base.streams import Stream
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
@@ -88,13 +88,15 @@ class DeviceStep:
             scale = self.scales_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
-        with self.half or contextlib.nullcontext():
-            if self.half is not None and not self.update.renews_copies:
+        flow = Flow() if self.half is None else Flow(project=self.half)
+        if self.half is not None:
+            self.half.begin()
+            if not self.update.renews_copies:
                 self.half.refresh()
-            with autocast(self.device, self.spec.precision):
-                loss = self.model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
-            if self.half is not None:
-                self.half.settle()
+        with autocast(self.device, self.spec.precision):
+            loss = self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow).total
+        if self.half is not None:
+            self.half.settle()
         loss.backward()
         if self.half is not None:
             self.half.collect()

@@ -38,7 +38,7 @@ def find_leak(model: Organism, seed: int = 0) -> Leak | None:
     tokens = min(TOKENS, model.plan.context)
     parameter = next(model.parameters())
     shape = (1, tokens, model.plan.width)
-    scale = float(model.embedding.get_parameter("weight").detach().std()) or 1.0
+    scale = float(model.embedding.weight.detach().std()) or 1.0
     one_BTD, two_BTD = (torch.randn(shape, generator=generator).to(parameter) * scale for _ in range(2))
     projection_BTV = torch.randn(1, tokens, model.plan.vocab, generator=generator).to(parameter)
     for cut in _cuts(tokens):

@@ -42,7 +42,7 @@ def generate(
 def _decode(model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int]) -> Iterator[int]:
     model.eval()
     parameter = next(model.parameters())
-    state = model.initial_state(1, parameter.device, parameter.dtype)
+    state = model.initial_state()
     fed_1T = torch.tensor([prompt], device=parameter.device)
     for _ in range(tokens):
         logits_1TV, state = model.extend(fed_1T, state)

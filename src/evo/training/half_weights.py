@@ -14,20 +14,20 @@ fill what the small kernels of the pass leave idle; `collect` brings them in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from evo.kernels.fused.project import project
 from evo.training.aside import Aside
 
 Call = tuple[Tensor, nn.Parameter]
 
 
-class HalfWeights(TorchFunctionMode):
-    """While entered, F.linear without bias reads float32 parameters on CUDA through copies in `dtype`.
+class HalfWeights:
+    """A `Project` that reads float32 parameters on CUDA, where there is no bias, through copies in `dtype`.
 
     The first forward shows which weights are there and which of them read one input; `settle` then groups them. After
     that every forward must make the same calls. `refresh` renews the copies. Backward leaves the gradients of these
@@ -35,7 +35,6 @@ class HalfWeights(TorchFunctionMode):
     """
 
     def __init__(self, dtype: torch.dtype, aside: Aside) -> None:
-        super().__init__()
         self.dtype, self.aside = dtype, aside
         self._gradients: list[tuple[tuple[nn.Parameter, ...], Tensor]] = []
         self.copies: dict[Tensor, Tensor] = {}
@@ -77,19 +76,19 @@ class HalfWeights(TorchFunctionMode):
             gradient = torch.mm(dy_NO.t(), x_NI, out_dtype=torch.float32)
         self._gradients.append((weights, gradient))
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Forget what the last forward left: before each one."""
         self._made.clear()
         self._gradients.clear()
-        return super().__enter__()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not F.linear or kwargs or not _is_read(*args):
-            return func(*args, **(kwargs or {}))
-        x, weight = args[:2]
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not _is_read(x, weight, bias):
+            return project(x, weight, bias)
+        assert isinstance(weight, nn.Parameter)
         if self._calls is not None:
             self._calls.append((x, weight))
         if weight not in self.copies:
-            return func(*args)
+            return project(x, weight)
         if weight in self._made:
             source, y = self._made.pop(weight)
             if source is x:
@@ -105,7 +104,7 @@ class HalfWeights(TorchFunctionMode):
 
 
 def _is_read(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    is_float = isinstance(weight, nn.Parameter) and weight.dtype == torch.float32
+    is_float = isinstance(weight, nn.Parameter) and weight.ndim == 2 and weight.dtype == torch.float32
     return bias is None and is_float and weight.is_cuda and x.ndim >= 2 and x.numel() > 0
 
 

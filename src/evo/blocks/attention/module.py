@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Mixer, Position, State
+from evo.blocks.attention.spec import AttentionPlan
+from evo.blocks.base import Block, Position, State
+from evo.blocks.flow import Flow
 from evo.blocks.norm.rms import rms_norm
-from evo.dsl.plan import BlockPlan
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import Problem
@@ -22,20 +22,15 @@ QK_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class AttentionState(State):
-    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
-
-    seen: how many tokens have passed, which is the next token's position.
-    """
+    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest."""
 
     keys_BSGK: Tensor
     values_BSGV: Tensor
-    seen: int
 
 
-class Attention(Mixer):
+class Attention(Block):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
-    optional: ClassVar[tuple[str, ...]] = ("q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm", "sink_logit")
     q: nn.Parameter
     k: nn.Parameter
     v: nn.Parameter
@@ -49,59 +44,63 @@ class Attention(Mixer):
     sink_logit: nn.Parameter | None
     position: Position
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        settings = plan.settings
-        self.kv_heads: int = settings["kv_heads"]
-        self.head_dim: int = settings["head_dim"]
-        self.soft_cap: float | None = settings["soft_cap"]
-        self.stencil = Stencil(**settings["stencil"], causal=settings["causal"])
+        self.kv_heads, self.head_dim, self.soft_cap = plan.kv_heads, plan.head_dim, plan.soft_cap
+        self.stencil = Stencil(**plan.stencil, causal=plan.causal)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, 0)
-        return self._read(q_BTHK, k_BTGK, v_BTGV, 0, None)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
+        o_BTHV = attend(
+            q_BTHK,
+            k_BTGK,
+            v_BTGV,
+            stencil=self.stencil,
+            segments_BT=flow.segments_BT,
+            backend=self.backend,
+            **self._parts(q_BTHK),
+        )
+        return self._out(o_BTHV, flow)
 
-    def problems(self, x_BTD: Tensor) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
         """The one attention problem of a parallel pass."""
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, 0)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         return [plan_attention(q_BTHK, k_BTGK, v_BTGV, self.stencil, **self._parts(q_BTHK))]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
         empty = torch.empty(batch, 0, self.kv_heads, self.head_dim, device=device, dtype=dtype)
-        return AttentionState(empty, empty, 0)
+        return AttentionState(empty, empty)
 
-    def extend(self, x_BTD: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
+    def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
         if not self.stencil.causal:
             raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, state.seen)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         keys, values = _append(state.keys_BSGK, k_BTGK), _append(state.values_BSGV, v_BTGV)
-        slots_S = self._slots(state.seen, keys)
-        y_BTD = self._read(q_BTHK, keys, values, state.seen, slots_S)
-        seen = state.seen + x_BTD.shape[1]
-        return y_BTD, AttentionState(self._keep(keys, seen), self._keep(values, seen), seen)
-
-    def _project(self, x_BTD: Tensor, offset: int) -> tuple[Tensor, Tensor, Tensor]:
-        q_BTHK = F.linear(x_BTD, self.q, self.q_bias).unflatten(-1, (-1, self.head_dim))
-        k_BTGK = F.linear(x_BTD, self.k, self.k_bias).unflatten(-1, (-1, self.head_dim))
-        v_BTGV = F.linear(x_BTD, self.v, self.v_bias).unflatten(-1, (-1, self.head_dim))
-        q_BTHK, k_BTGK = _norm(q_BTHK, self.q_norm), _norm(k_BTGK, self.k_norm)
-        return self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
-
-    def _read(self, q_BTHK: Tensor, k_BSGK: Tensor, v_BSGV: Tensor, offset: int, slots_S: Tensor | None) -> Tensor:
         o_BTHV = attend(
             q_BTHK,
-            k_BSGK,
-            v_BSGV,
+            keys,
+            values,
             stencil=self.stencil,
-            query_offset=offset,
-            key_positions_S=slots_S,
+            query_offset=flow.position,
+            key_positions_S=self._slots(flow.position, keys),
             backend=self.backend,
             **self._parts(q_BTHK),
         )
-        return F.linear(o_BTHV.flatten(-2), self.o, self.o_bias)
+        seen = flow.position + x_BTD.shape[1]
+        return self._out(o_BTHV, flow), AttentionState(self._keep(keys, seen), self._keep(values, seen))
+
+    def _project(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+        q_BTHK = flow.project(x_BTD, self.q, self.q_bias).unflatten(-1, (-1, self.head_dim))
+        k_BTGK = flow.project(x_BTD, self.k, self.k_bias).unflatten(-1, (-1, self.head_dim))
+        v_BTGV = flow.project(x_BTD, self.v, self.v_bias).unflatten(-1, (-1, self.head_dim))
+        q_BTHK, k_BTGK = _norm(q_BTHK, self.q_norm), _norm(k_BTGK, self.k_norm)
+        return self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
+
+    def _out(self, o_BTHV: Tensor, flow: Flow) -> Tensor:
+        return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""

@@ -1,21 +1,32 @@
 """The language and the plan of attention."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
-from evo.blocks.position.spec import PositionSpec
+from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Scope, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, Kind, Problem, Spec, shapes
-
-BUILDER = "evo.blocks.attention.module:Attention"
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
+from evo.dsl.spec import DEFAULT, Kind, Problem, Scope, Spec, shapes
 
 
-def _acts_on_heads(position: Spec) -> bool:
-    return isinstance(position, PositionSpec) and position.acts_on == "heads"
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan(BlockPlan):
+    """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`."""
+
+    builder: ClassVar[str] = "evo.blocks.attention.module:Attention"
+    heads: int
+    kv_heads: int
+    head_dim: int
+    qk_norm: str
+    soft_cap: float | None
+    stencil: dict[str, Any]
+    sink_logit: bool
+    bias: bool
+    causal: bool
 
 
 class AttentionSpec(Spec):
@@ -62,10 +73,10 @@ class AttentionSpec(Spec):
             yield Problem("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
         assert isinstance(self.stencil, StencilSpec)
         full = FullStencil().visible(scope.context, self.causal)
-        if self.position is not None and self.position.kind == "learned":
+        if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Problem("EVO304", ("position",), message, "write them under organism.position")
-        if self.position is not None and self.position.kind == "none" and not _acts_on_heads(scope.position):
+        if self.position is not None and not acts_on_heads(self.position) and not acts_on_heads(scope.position):
             message = "no position encoding acts on these heads anyway"
             yield Problem("EVO330", ("position",), message, "remove it", "warning")
         if self.stencil.kind != "full" and self.stencil.visible(scope.context, self.causal) >= full:
@@ -83,7 +94,7 @@ class AttentionSpec(Spec):
     def _head_dim(self, scope: Scope) -> int:
         return self.head_dim or scope.width // self.heads
 
-    def plan(self, scope: Scope) -> BlockPlan:
+    def plan(self, scope: Scope) -> AttentionPlan:
         dim, groups = self._head_dim(scope), self.kv_heads or self.heads
         position = self._position(scope).for_heads(scope, self.heads, dim)
         weights = self._weights(scope, dim, groups)
@@ -91,24 +102,29 @@ class AttentionSpec(Spec):
         pairs = self.stencil.visible(scope.context, self.causal) / scope.context
         window = self.stencil.window()
         sinks = getattr(self.stencil, "sinks", 0)
-        settings = {
-            "heads": self.heads,
-            "kv_heads": groups,
-            "head_dim": dim,
-            "qk_norm": self.qk_norm,
-            "soft_cap": self.soft_cap,
-            "stencil": {"kind": self.stencil.kind, **{k: getattr(self.stencil, k) for k in shapes(type(self.stencil))}},
-            "sink_logit": self.sink_logit,
-            "bias": self.bias,
-            "causal": self.causal,
-        }
         cost = Cost(
             flops=matmul_flops(weights) + 4.0 * self.heads * dim * pairs,
             cache_per_token=2 * groups * dim,
             cache_limit=None if window is None else window + sinks,
             activations=scope.width + 2 * self.heads * dim + 2 * groups * dim + self.heads,
         )
-        return BlockPlan("attention", BUILDER, settings, weights, cost, (("position", position),))
+        return AttentionPlan(
+            kind=self.label,
+            weights=weights,
+            cost=cost,
+            children=(("position", position),),
+            has_state=True,
+            reads_position=self.position is None,
+            heads=self.heads,
+            kv_heads=groups,
+            head_dim=dim,
+            qk_norm=self.qk_norm,
+            soft_cap=self.soft_cap,
+            stencil={"kind": self.stencil.kind, **{k: getattr(self.stencil, k) for k in shapes(type(self.stencil))}},
+            sink_logit=self.sink_logit,
+            bias=self.bias,
+            causal=self.causal,
+        )
 
     def _weights(self, scope: Scope, dim: int, groups: int) -> tuple[Weight, ...]:
         width, inner = scope.width, self.heads * dim

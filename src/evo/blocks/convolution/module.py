@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Mixer, State
-from evo.dsl.plan import BlockPlan
+from evo.blocks.base import Block, State
+from evo.blocks.convolution.spec import ConvolutionPlan
+from evo.blocks.flow import Flow
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import Problem
@@ -24,47 +23,51 @@ class ConvolutionState(State):
     past_BWD: Tensor
 
 
-class Convolution(Mixer):
+class Convolution(Block):
     """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x)))."""
 
-    optional: ClassVar[tuple[str, ...]] = ("b", "c")
     x: nn.Parameter
     b: nn.Parameter | None
     c: nn.Parameter | None
     taps: nn.Parameter
     o: nn.Parameter
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: ConvolutionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.activation: str | None = {"none": None}.get(plan.settings["act"], plan.settings["act"])
+        self.activation = None if plan.act == "none" else plan.act
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self._mix(x_BTD, None)[0]
+        return self._mix(x_BTD, None, flow)[0]
 
-    def problems(self, x_BTD: Tensor) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
         """The one convolution of a parallel pass."""
-        return [plan_convolution(self._inner(x_BTD), self.taps, activation=self.activation)]
+        return [plan_convolution(self._inner(x_BTD, flow), self.taps, activation=self.activation)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ConvolutionState:
         """Zeros, as before the first token."""
         width, size = self.taps.shape
         return ConvolutionState(torch.zeros(batch, size - 1, width, device=device, dtype=dtype))
 
-    def extend(self, x_BTD: Tensor, state: ConvolutionState) -> tuple[Tensor, ConvolutionState]:
+    def extend(self, x_BTD: Tensor, state: ConvolutionState, flow: Flow) -> tuple[Tensor, ConvolutionState]:
         """The next T positions."""
-        y_BTD, past_BWD = self._mix(x_BTD, state.past_BWD)
+        y_BTD, past_BWD = self._mix(x_BTD, state.past_BWD, flow)
         return y_BTD, ConvolutionState(past_BWD)
 
-    def _mix(self, x_BTD: Tensor, past_BWD: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _mix(self, x_BTD: Tensor, past_BWD: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor]:
         mixed_BTD, past_BWD = short_convolution(
-            self._inner(x_BTD), self.taps, activation=self.activation, state_BWD=past_BWD, backend=self.backend
+            self._inner(x_BTD, flow),
+            self.taps,
+            activation=self.activation,
+            state_BWD=past_BWD,
+            segments_BT=flow.segments_BT,
+            backend=self.backend,
         )
         if self.c is not None:
-            mixed_BTD = mixed_BTD * F.linear(x_BTD, self.c)
-        return F.linear(mixed_BTD, self.o), past_BWD
+            mixed_BTD = mixed_BTD * flow.project(x_BTD, self.c)
+        return flow.project(mixed_BTD, self.o), past_BWD
 
-    def _inner(self, x_BTD: Tensor) -> Tensor:
+    def _inner(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What the taps read."""
-        inner_BTD = F.linear(x_BTD, self.x)
-        return inner_BTD if self.b is None else inner_BTD * F.linear(x_BTD, self.b)
+        inner_BTD = flow.project(x_BTD, self.x)
+        return inner_BTD if self.b is None else inner_BTD * flow.project(x_BTD, self.b)

@@ -1,12 +1,23 @@
 """The language and the plan of the short convolution."""
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evo.dsl.genes import Gene
-from evo.dsl.plan import BlockPlan, Cost, Scope, linear, matmul_flops, taps
-from evo.dsl.spec import Spec
+from evo.dsl.plan import BlockPlan, Cost, linear, matmul_flops, taps
+from evo.dsl.spec import Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionPlan(BlockPlan):
+    """A short convolution of `size` taps."""
+
+    builder: ClassVar[str] = "evo.blocks.convolution.module:Convolution"
+    size: int
+    gate: bool
+    act: str
 
 
 class ConvolutionSpec(Spec):
@@ -21,7 +32,7 @@ class ConvolutionSpec(Spec):
     act: Literal["none", "silu"] = "none"
     """What follows the convolution."""
 
-    def plan(self, scope: Scope) -> BlockPlan:
+    def plan(self, scope: Scope) -> ConvolutionPlan:
         width = scope.width
         streams = ("x", "b", "c") if self.gate else ("x",)
         weights = (
@@ -34,5 +45,12 @@ class ConvolutionSpec(Spec):
             state=(self.size - 1) * width,
             activations=width * (3 + 3 * self.gate),
         )
-        settings = {"size": self.size, "gate": self.gate, "act": self.act}
-        return BlockPlan("convolution", "evo.blocks.convolution.module:Convolution", settings, weights, cost)
+        return ConvolutionPlan(
+            kind=self.label,
+            weights=weights,
+            cost=cost,
+            has_state=True,
+            size=self.size,
+            gate=self.gate,
+            act=self.act,
+        )

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block
-from evo.dsl.plan import BlockPlan
+from evo.blocks.feedforward.spec import DensePlan, GatedPlan
+from evo.blocks.flow import Flow
 from evo.kernels.fused import ACTS, gated
 
 
 class Dense(Block):
     """down(act(up(x)))."""
 
-    optional: ClassVar[tuple[str, ...]] = ("up_bias", "down_bias")
     up: nn.Parameter
     down: nn.Parameter
     up_bias: nn.Parameter | None
     down_bias: nn.Parameter | None
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: DensePlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.act = ACTS[plan.settings["act"]]
+        self.act = ACTS[plan.act]
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D)."""
-        hidden_BTF = self.act(F.linear(x_BTD, self.up, self.up_bias))
-        return F.linear(hidden_BTF, self.down, self.down_bias)
+        hidden_BTF = self.act(flow.project(x_BTD, self.up, self.up_bias))
+        return flow.project(hidden_BTF, self.down, self.down_bias)
 
 
 class Gated(Block):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
-    optional: ClassVar[tuple[str, ...]] = ("gate_bias", "up_bias", "down_bias")
     gate: nn.Parameter
     up: nn.Parameter
     down: nn.Parameter
@@ -43,12 +40,12 @@ class Gated(Block):
     up_bias: nn.Parameter | None
     down_bias: nn.Parameter | None
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: GatedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.act: str = plan.settings["act"]
+        self.act = plan.act
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D)."""
-        gate_BTF = F.linear(x_BTD, self.gate, self.gate_bias)
-        hidden_BTF = gated(gate_BTF, F.linear(x_BTD, self.up, self.up_bias), self.act, backend=self.backend)
-        return F.linear(hidden_BTF, self.down, self.down_bias)
+        gate_BTF = flow.project(x_BTD, self.gate, self.gate_bias)
+        hidden_BTF = gated(gate_BTF, flow.project(x_BTD, self.up, self.up_bias), self.act, backend=self.backend)
+        return flow.project(hidden_BTF, self.down, self.down_bias)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Block
+from evo.blocks.base import Block, Norm
+from evo.blocks.flow import Flow
 from evo.blocks.norm.rms import rms_norm
-from evo.dsl.plan import BlockPlan
+from evo.blocks.norm.spec import LayerNormPlan, RMSNormPlan
 from evo.kernels.fused import add_norm, norm, takes_triton
 
 
-class RMSNorm(Block):
+class RMSNorm(Norm):
     """x / sqrt(mean(x²) + eps) * gain (Zhang & Sennrich 2019)."""
 
     gain: nn.Parameter
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: RMSNormPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.eps: float = plan.settings["eps"]
+        self.eps = plan.eps
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D) in x's dtype, or autocast's."""
         if takes_triton(x_BTD, self.backend):
             return norm(x_BTD, self.gain, None, self.eps, center=False)
         return rms_norm(x_BTD, self.gain, self.eps)
 
-    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
         """x + y and its norm, each (..., D)."""
         if takes_triton(x_BTD, self.backend):
             return add_norm(x_BTD, y_BTD, self.gain, None, self.eps, center=False)
@@ -36,21 +36,20 @@ class RMSNorm(Block):
         return total_BTD, rms_norm(total_BTD, self.gain, self.eps)
 
 
-class LayerNorm(Block):
+class LayerNorm(Norm):
     """(x - mean) / sqrt(variance + eps) * gain + bias (Ba et al. 2016)."""
 
-    optional: ClassVar[tuple[str, ...]] = ("bias",)
     gain: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: LayerNormPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.eps: float = plan.settings["eps"]
+        self.eps = plan.eps
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D)."""
         return norm(x_BTD, self.gain, self.bias, self.eps, center=True, backend=self.backend)
 
-    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    def after_sum(self, x_BTD: Tensor, y_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
         """x + y and its norm, each (..., D)."""
         return add_norm(x_BTD, y_BTD, self.gain, self.bias, self.eps, center=True, backend=self.backend)

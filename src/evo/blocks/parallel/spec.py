@@ -1,14 +1,22 @@
 """The language and the plan of parallel mixers."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.dsl.organism import Name
-from evo.dsl.plan import BlockPlan, Cost, Scope, gains
-from evo.dsl.references import mixer_problems, resolve_mixer
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Spec
+from evo.dsl.plan import BlockPlan, Cost, gains
+from evo.dsl.references import mixer_problems, plan_mixer
+from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelPlan(BlockPlan):
+    """Mixers side by side: its children, in order."""
+
+    builder: ClassVar[str] = "evo.blocks.parallel.module:Parallel"
 
 
 class ParallelSpec(Spec):
@@ -25,10 +33,12 @@ class ParallelSpec(Spec):
         for index, entry in enumerate(self.parallel):
             yield from mixer_problems(entry, scope, ("parallel", index))
 
-    def plan(self, scope: Scope) -> BlockPlan:
-        branches = tuple((f"branch{i}", resolve_mixer(m, scope).plan(scope)) for i, m in enumerate(self.parallel))
+    def plan(self, scope: Scope) -> ParallelPlan:
+        branches = tuple((f"branch{i}", plan_mixer(m, scope)) for i, m in enumerate(self.parallel))
         count = len(branches)
-        cost = Cost(flops=2.0 * count * scope.width, activations=count * scope.width)
-        return BlockPlan(
-            "parallel", "evo.blocks.parallel.module:Parallel", {}, (gains("gains", count, scope.width),), cost, branches
+        return ParallelPlan(
+            kind=self.label,
+            weights=(gains("gains", count, scope.width),),
+            cost=Cost(flops=2.0 * count * scope.width, activations=count * scope.width),
+            children=branches,
         )

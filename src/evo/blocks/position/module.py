@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
-from evo.dsl.plan import BlockPlan
+from evo.blocks.position.spec import AlibiPlan, RopePlan
 from evo.kernels.fused import rotate, rotate_beside, takes_triton
 from evo.kernels.operators import lasting_tensors
 
@@ -24,10 +24,10 @@ class Rope(Position):
     The pairing is that of Hugging Face's `rotate_half`. Angles are computed in float64 and kept per device and dtype.
     """
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: RopePlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.frequencies = torch.tensor(plan.settings["frequencies"], dtype=torch.float64)
-        self.amplitude: float = plan.settings["amplitude"]
+        self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
+        self.amplitude = plan.amplitude
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
@@ -101,9 +101,9 @@ class _Turn(torch.autograd.Function):
 class Alibi(Position):
     """Scores fall by slope_h a token of distance (Press et al. 2021)."""
 
-    def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: AlibiPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self._slopes = Constant(torch.tensor(plan.settings["slopes"], dtype=torch.float64))
+        self._slopes = Constant(torch.tensor(plan.slopes, dtype=torch.float64))
 
     def slopes_H(self, like: Tensor) -> Tensor:
         return self._slopes.like(like)

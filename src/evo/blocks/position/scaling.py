@@ -14,6 +14,9 @@ Factor = Annotated[float, Field(gt=1, le=10_000), Gene(1.25, 16, "scale")]
 class ScalingSpec(Spec):
     """A change of the rotary frequencies."""
 
+    least_dims: ClassVar[int] = 2
+    """The fewest rotated dimensions that it is defined for."""
+
     def frequencies(self, theta: float, dims: int, context: int) -> list[float]:
         """The angular frequency of each of the dims / 2 pairs, in radians per token."""
         raise NotImplementedError
@@ -44,6 +47,7 @@ class NtkScaling(ScalingSpec):
     """NTK-aware: theta becomes theta * factor^(dims / (dims - 2)) (bloc97 2023)."""
 
     kind: ClassVar[str | None] = "ntk"
+    least_dims: ClassVar[int] = 4
 
     factor: Factor
     """How many times longer the context becomes."""

@@ -1,43 +1,77 @@
 """The language and the plan of position encodings."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evo.blocks.position.scaling import ScalingSpec, plain_frequencies
 from evo.dsl.genes import Gene
-from evo.dsl.plan import BlockPlan, Scope, Weight, table
-from evo.dsl.spec import Kind, Problem, Spec
+from evo.dsl.plan import BlockPlan, Weight, table
+from evo.dsl.spec import Kind, Problem, Scope, Spec
 
-NO_POSITION = BlockPlan("none", "evo.blocks.position.module:NoPosition")
+
+@dataclass(frozen=True, kw_only=True)
+class NoPositionPlan(BlockPlan):
+    """Nothing is done to heads."""
+
+    builder: ClassVar[str] = "evo.blocks.position.module:NoPosition"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopePlan(BlockPlan):
+    """Rotation of pairs by `frequencies` in radians per token; cosine and sine are multiplied by `amplitude`."""
+
+    builder: ClassVar[str] = "evo.blocks.position.module:Rope"
+    frequencies: tuple[float, ...]
+    amplitude: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlibiPlan(BlockPlan):
+    """Scores that fall by `slopes` per token of distance, a slope for each head."""
+
+    builder: ClassVar[str] = "evo.blocks.position.module:Alibi"
+    slopes: tuple[float, ...]
+
+
+NO_POSITION = NoPositionPlan(kind="none")
+
+ActsOn = Literal["queries and keys", "scores", "embedding", "nothing"]
 
 
 class PositionSpec(Spec):
     """A position encoding."""
 
-    acts_on: ClassVar[str] = "heads"
-    """`heads`: inside a mixer, on q and k or on the scores; `embedding`: added to it; `nothing`."""
+    acts_on: ClassVar[ActsOn]
+    """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
 
     def attention_problems(self, head_dim: int) -> Iterator[Problem]:
         """What keeps it from acting on heads of this width."""
         del head_dim
         return iter(())
 
-    def max_positions(self, scope: Scope) -> int | None:
-        """How many positions it can tell apart; None where there is no last one."""
-        del scope
-        return None
-
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         """What a mixer with these heads does with q, k and the scores."""
         raise NotImplementedError
+
+    def table(self, scope: Scope) -> Weight | None:
+        """The vectors that are added to the embedding, (context, width), if there are any."""
+        del scope
+        return None
+
+
+def acts_on_heads(position: Spec) -> bool:
+    """Whether an encoding acts inside mixers."""
+    return isinstance(position, PositionSpec) and position.acts_on in ("queries and keys", "scores")
 
 
 class RopeSpec(PositionSpec):
     """Rotary position embedding: pairs (i, i + dims / 2) of q and k turn with position (Su et al. 2021)."""
 
     kind: ClassVar[str | None] = "rope"
+    acts_on: ClassVar[ActsOn] = "queries and keys"
 
     theta: Annotated[float, Field(gt=1), Gene(100, 1e6, "scale")] = 10000.0
     """Base of the wavelengths."""
@@ -52,13 +86,13 @@ class RopeSpec(PositionSpec):
             yield Problem("EVO302", ("dims",), f"rope turns pairs: {dims} dimensions of a head are odd")
         if dims > head_dim:
             yield Problem("EVO302", ("dims",), f"rope cannot turn {dims} dimensions of heads of width {head_dim}")
-        if self.scaling is not None and self.scaling.kind == "ntk" and dims == 2:
-            yield Problem("EVO302", ("scaling",), "ntk scaling needs more than 2 rotated dimensions")
+        if isinstance(self.scaling, ScalingSpec) and dims < self.scaling.least_dims:
+            message = f"{self.scaling.kind} scaling needs more than {dims} rotated dimensions"
+            yield Problem("EVO302", ("scaling",), message)
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         frequencies, amplitude = self.frequencies(head_dim, scope.context)
-        settings = {"frequencies": tuple(frequencies), "amplitude": amplitude}
-        return BlockPlan("rope", "evo.blocks.position.module:Rope", settings)
+        return RopePlan(kind=self.label, frequencies=tuple(frequencies), amplitude=amplitude)
 
     def frequencies(self, head_dim: int, context: int) -> tuple[list[float], float]:
         """The frequency of each rotated pair, and the amplitude of cosine and sine."""
@@ -73,26 +107,23 @@ class AlibiSpec(PositionSpec):
     """ALiBi: scores fall linearly with distance, by slopes 2^(-8 (h + 1) / heads) (Press et al. 2021)."""
 
     kind: ClassVar[str | None] = "alibi"
+    acts_on: ClassVar[ActsOn] = "scores"
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         slopes = tuple(2.0 ** (-8 * (head + 1) / heads) for head in range(heads))
-        return BlockPlan("alibi", "evo.blocks.position.module:Alibi", {"slopes": slopes})
+        return AlibiPlan(kind=self.label, slopes=slopes)
 
 
 class LearnedSpec(PositionSpec):
     """A learned vector for each position of the context, added to the embedding."""
 
     kind: ClassVar[str | None] = "learned"
-    acts_on: ClassVar[str] = "embedding"
+    acts_on: ClassVar[ActsOn] = "embedding"
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         return NO_POSITION
 
-    def max_positions(self, scope: Scope) -> int:
-        return scope.context
-
     def table(self, scope: Scope) -> Weight:
-        """The vectors, (context, width)."""
         return table("position", scope.context, scope.width, 0.02)
 
 
@@ -100,7 +131,7 @@ class NoPositionSpec(PositionSpec):
     """No encoding: causal masks and recurrences tell order by themselves (Kazemnejad et al. 2023)."""
 
     kind: ClassVar[str | None] = "none"
-    acts_on: ClassVar[str] = "nothing"
+    acts_on: ClassVar[ActsOn] = "nothing"
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         return NO_POSITION

@@ -2,18 +2,43 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.dsl.genes import Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Scope, Weight, linear, matmul_flops, taps, vector
-from evo.dsl.spec import Kind, Problem, Spec
+from evo.dsl.index import kind_class, kinds
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
+from evo.dsl.spec import Kind, Problem, Scope, Spec
 
-BUILDER = "evo.blocks.recurrence.module:Recurrence"
 GATE_RANK = 16
 """Inner width of the per-channel decay's projection (Yang et al. 2023)."""
+TURNS = ("queries and keys", "nothing")
+"""What a position encoding may act on here: a recurrence has no scores."""
+
+
+def _turns(kind: str) -> bool:
+    position = kind_class("position", kind)
+    return issubclass(position, PositionSpec) and position.acts_on in TURNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrencePlan(BlockPlan):
+    """A recurrence of `heads` states of (key_dim, value_dim)."""
+
+    builder: ClassVar[str] = "evo.blocks.recurrence.module:Recurrence"
+    heads: int
+    key_dim: int
+    value_dim: int
+    decay: str
+    update: str
+    feature: str
+    conv: int
+    gate: str
+    normalizer: str
+    bonus: bool
 
 
 class RecurrenceSpec(Spec):
@@ -72,15 +97,15 @@ class RecurrenceSpec(Spec):
     def _position_problems(self, scope: Scope) -> Iterator[Problem]:
         if self.position is None:
             return
-        if self.position.kind not in ("rope", "none"):
-            message = f"a recurrence cannot use position {self.position.kind}"
-            yield Problem("EVO304", ("position",), message, "known here: rope, none")
-            return
-        if self.position.kind == "none":
-            yield Problem(
-                "EVO330", ("position",), "a recurrence has no position encoding anyway", "remove it", "warning"
-            )
         assert isinstance(self.position, PositionSpec)
+        if self.position.acts_on not in TURNS:
+            message = f"a recurrence cannot use position {self.position.kind}"
+            known = ", ".join(kind for kind in kinds("position") if _turns(kind))
+            yield Problem("EVO304", ("position",), message, f"known here: {known}")
+            return
+        if self.position.acts_on == "nothing":
+            message = "a recurrence has no position encoding anyway"
+            yield Problem("EVO330", ("position",), message, "remove it", "warning")
         for problem in self.position.attention_problems(self._dims(scope)[0]):
             yield Problem(problem.code, ("position", *problem.path), problem.message, problem.help)
 
@@ -88,19 +113,10 @@ class RecurrenceSpec(Spec):
         share = scope.width // self.heads
         return self.key_dim or share, self.value_dim or share
 
-    def plan(self, scope: Scope) -> BlockPlan:
+    def plan(self, scope: Scope) -> RecurrencePlan:
         key_dim, value_dim = self._dims(scope)
         weights = self._weights(scope, key_dim, value_dim)
-        settings = {
-            "heads": self.heads,
-            "key_dim": key_dim,
-            "value_dim": value_dim,
-            **{
-                name: getattr(self, name)
-                for name in ("decay", "update", "feature", "conv", "gate", "normalizer", "bonus")
-            },
-        }
-        position = NO_POSITION
+        position: BlockPlan = NO_POSITION
         if isinstance(self.position, PositionSpec):
             position = self.position.for_heads(scope, self.heads, key_dim)
         state = self.heads * key_dim * (value_dim + (self.normalizer == "sum"))
@@ -110,7 +126,23 @@ class RecurrenceSpec(Spec):
             state=state + max(self.conv - 1, 0) * streams,
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
-        return BlockPlan("recurrence", BUILDER, settings, weights, cost, (("position", position),))
+        return RecurrencePlan(
+            kind=self.label,
+            weights=weights,
+            cost=cost,
+            children=(("position", position),),
+            has_state=True,
+            heads=self.heads,
+            key_dim=key_dim,
+            value_dim=value_dim,
+            decay=self.decay,
+            update=self.update,
+            feature=self.feature,
+            conv=self.conv,
+            gate=self.gate,
+            normalizer=self.normalizer,
+            bonus=self.bonus,
+        )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.dsl.document import Document
-from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch
 
 Origins = tuple[tuple[str, int, str], ...]
@@ -44,9 +44,9 @@ class Operator(Protocol):
         ...
 
 
-def stages_of(document: Document) -> list[StageSpec]:
+def stages_of(document: Document) -> list[BlocksSpec]:
     """The stages of a document."""
-    return [stage for stage in document.organism.stages if isinstance(stage, StageSpec)]
+    return [stage for stage in document.organism.stages if isinstance(stage, BlocksSpec)]
 
 
 def fresh_name(document: Document, base: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.compiler.resolve import organism_scope
 from evo.dsl.document import Document
 from evo.dsl.index import FORMS, form_class, kinds
-from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
 from evo.dsl.references import mixer_problems
 from evo.dsl.spec import Spec
@@ -103,7 +103,7 @@ class Insert:
         return Proposal(inserted(document, stages, reads, site, stage))
 
 
-def inserted(document: Document, stages: list[StageSpec], reads: Any, site: int, stage: StageSpec) -> Patch:
+def inserted(document: Document, stages: list[BlocksSpec], reads: Any, site: int, stage: BlocksSpec) -> Patch:
     """The change that puts `stage` after stage `site`, between it and its readers."""
     name = stages[site].name
     after = [tuple(stage.name if source == name else source for source in listed) for listed in reads[site + 1 :]]

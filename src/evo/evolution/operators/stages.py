@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evo.compiler.resolve import cycle_length
+from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.dsl.document import Document
-from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch
 from evo.dsl.spec import Spec
 from evo.dsl.tree import replaced
@@ -34,7 +33,7 @@ class Remove:
         return Proposal(without(document, stages, reads, site))
 
 
-def without(document: Document, stages: list[StageSpec], reads: list[tuple[str, ...]], site: int) -> Patch:
+def without(document: Document, stages: list[BlocksSpec], reads: list[tuple[str, ...]], site: int) -> Patch:
     """The change that takes stage `site` out and wires its readers to its sources."""
     name, above = stages[site].name, reads[site]
     kept = [
@@ -118,7 +117,7 @@ class Join:
         del scale, rng
         stages, reads = stages_of(document), edges(document)
         one, two = stages[site], stages[site + 1]
-        cycle = cycle_length(two) if two.share else two.repeat
+        cycle = two.cycle if two.share else two.repeat
         moved = tuple(
             (f"stages.{one.name}.{one.repeat + i}.", 0, f"stages.{two.name}.{i % cycle}.") for i in range(two.repeat)
         )
@@ -126,7 +125,7 @@ class Join:
         return Proposal(without(document, stages, reads, site + 1), moved)
 
 
-def _only_reader(stages: list[StageSpec], reads: list[tuple[str, ...]], index: int) -> bool:
+def _only_reader(stages: list[BlocksSpec], reads: list[tuple[str, ...]], index: int) -> bool:
     name = stages[index].name
     return reads[index + 1] == (name,) and not any(name in listed for listed in reads[index + 2 :])
 
@@ -140,7 +139,7 @@ def _renamed(old: str, new: str) -> Origins:
     return ((f"stages.{new}.", 0, f"stages.{old}."),)
 
 
-def _part(stage: StageSpec, name: str, start: int, repeat: int) -> StageSpec:
+def _part(stage: BlocksSpec, name: str, start: int, repeat: int) -> BlocksSpec:
     """Some consecutive layers of a stage as a stage: its cycles begin where the layers do."""
 
     def turned(items: tuple[str | Spec, ...]) -> tuple[str | Spec, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evo.compiler.resolve import INPUT, sources
+from evo.blocks.stages.layers.spec import BlocksSpec
+from evo.compiler.resolve import sources
 from evo.dsl.document import Document
-from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
+from evo.dsl.spec import INPUT
 from evo.dsl.tree import replaced
 from evo.evolution.operators.base import Proposal, stages_of
 
@@ -22,9 +23,9 @@ def edges(document: Document) -> Edges:
     return [sources(document.organism, index) for index in range(len(document.organism.stages))]
 
 
-def rewired(document: Document, stages: Sequence[StageSpec], reads: Edges) -> Patch:
+def rewired(document: Document, stages: Sequence[BlocksSpec], reads: Edges) -> Patch:
     """The change to these stages and edges; edges to the stage before are left implicit."""
-    result: list[StageSpec] = []
+    result: list[BlocksSpec] = []
     for index, (stage, listed) in enumerate(zip(stages, reads, strict=True)):
         listed = tuple(dict.fromkeys(listed))
         implied = (stages[index - 1].name,) if index else (INPUT,)

@@ -1,0 +1,69 @@
+"""One forward pass of an organism: what blocks share in it besides the activations that they hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from evo.kernels.fused.project import project as plain_project
+
+if TYPE_CHECKING:
+    from evo.blocks.base import Block, State
+
+
+class Project(Protocol):
+    """The one place where a weight meets an input.
+
+    Whoever wants half-precision copies of weights, the moments of their inputs, or a count of small activations passes
+    a `Project` of its own; see `evo.kernels.fused.project` for what every one of them computes.
+    """
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, /) -> Tensor:
+        """x W^T + b: (..., in) -> (..., out)."""
+        ...
+
+
+@dataclass
+class Flow:
+    """One forward pass; made anew for each, so nothing in it is global.
+
+    signals: named values of this pass, each (B, T, ...): `tokens`, `embedding`, outputs of stages by name, and what
+        blocks publish. A block reads the names that its plan lists in `inputs`.
+    losses: auxiliary losses by name, already weighed, summed over the blocks that add to them: scalars.
+    position: where in the sequence the first token of this pass stands.
+    segments_BT: ids of packed documents, int64; only equal ids may see each other. None for one document a row.
+    states: decoding only: what blocks kept of the tokens so far, by path and visit. None in a parallel pass.
+    """
+
+    signals: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    losses: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    position: int = 0
+    segments_BT: Tensor | None = None
+    project: Project = plain_project
+    states: Mapping[tuple[str, int], State] | None = None
+    next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
+    _visits: dict[str, int] = field(default_factory=dict[str, int])
+
+    def run(self, block: Block, x: Tensor) -> Tensor:
+        """The output of a block for these tokens: its whole form, or the one that continues from its state.
+
+        A block that runs several times in one pass (shared layers) has a state for each of its visits.
+        """
+        if self.states is None or not block.has_state:
+            return block(x, self)
+        visit = self._visits.get(block.path, 0)
+        self._visits[block.path] = visit + 1
+        key = block.path, visit
+        state = self.states.get(key)
+        if state is None:
+            state = block.initial_state(x.shape[0], x.device, x.dtype)
+        y, self.next_states[key] = block.extend(x, state, self)
+        return y
+
+    def add_loss(self, name: str, value: Tensor, weight: float = 1.0) -> None:
+        """Add `weight * value`, a scalar, to the auxiliary loss of a name that the block's plan lists in `losses`."""
+        weighed = value * weight
+        self.losses[name] = self.losses[name] + weighed if name in self.losses else weighed

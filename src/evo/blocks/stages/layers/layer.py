@@ -1,0 +1,78 @@
+"""One layer, whatever its wiring: x <- after(skip * x + sum_j gain_j * out_j(f_j(in_j(x)))) for each sublayer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from evo.blocks.base import Block, Norm
+from evo.blocks.flow import Flow
+from evo.blocks.residual import Residual
+from evo.dsl.layers import Branch, LayerPlan, Sublayer
+from evo.dsl.plan import BlockPlan
+from evo.kernels.dispatch import Problem
+
+
+class Layer(Block):
+    """Sublayers on the residual stream; blocks and norms are received built."""
+
+    def __init__(self, plan: LayerPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.sublayers = plan.sublayers
+        self.block_names = plan.block_names()
+
+    @classmethod
+    def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
+        """The learned gains are named by the plan."""
+        return frozenset(weight.name for weight in plan.weights)
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.run(Residual(x_BTD), flow).value()
+
+    def run(self, residual: Residual, flow: Flow) -> Residual:
+        """`forward` on a residual stream whose last sum may still be open."""
+        for sublayer in self.sublayers:
+            residual = self._sublayer(sublayer, residual, flow)
+        return residual
+
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+        """Those of its blocks, in order."""
+        return [problem for name in self.block_names for problem in self.child(name).problems(x_BTD, flow)]
+
+    def _sublayer(self, sublayer: Sublayer, residual: Residual, flow: Flow) -> Residual:
+        inputs, x_BTD = self._inputs(sublayer, residual, flow)
+        total_BTD: Tensor | None = None
+        for branch in sublayer.branches:
+            y_BTD = self._branch(branch, inputs[branch.norm_in], flow)
+            total_BTD = y_BTD if total_BTD is None else total_BTD + y_BTD
+        after = Residual(self._scaled(x_BTD, sublayer.skip), total_BTD)
+        if sublayer.norm_after is None:
+            return after
+        return Residual(after.normed(self._norm(sublayer.norm_after), flow)[1])
+
+    def _inputs(self, sublayer: Sublayer, residual: Residual, flow: Flow) -> tuple[dict[str | None, Tensor], Tensor]:
+        """What the branches read, by the norm they read it through, and the stream as one tensor."""
+        first, *others = dict.fromkeys(branch.norm_in for branch in sublayer.branches)
+        x_BTD, h_BTD = (residual.value(),) * 2 if first is None else residual.normed(self._norm(first), flow)
+        inputs = {first: h_BTD}
+        for name in others:
+            inputs[name] = x_BTD if name is None else self._norm(name)(x_BTD, flow)
+        return inputs, x_BTD
+
+    def _branch(self, branch: Branch, x_BTD: Tensor, flow: Flow) -> Tensor:
+        y_BTD = flow.run(self.child(branch.block), x_BTD)
+        if branch.norm_out is not None:
+            y_BTD = self._norm(branch.norm_out)(y_BTD, flow)
+        return self._scaled(y_BTD, branch.gain)
+
+    def _norm(self, name: str) -> Norm:
+        norm = self.child(name)
+        assert isinstance(norm, Norm)
+        return norm
+
+    def _scaled(self, x_BTD: Tensor, gain: float | str) -> Tensor:
+        if isinstance(gain, str):
+            return x_BTD * getattr(self, gain)
+        return x_BTD if gain == 1.0 else x_BTD * gain

@@ -1,0 +1,44 @@
+"""A run of layers as a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from evo.blocks.base import Block, Norm
+from evo.blocks.flow import Flow
+from evo.blocks.residual import Residual
+from evo.blocks.stages.layers.layer import Layer
+from evo.blocks.stages.layers.plan import LayersPlan
+from evo.blocks.stages.stage import Stage
+from evo.kernels.dispatch import Problem
+
+
+class Layers(Stage):
+    """Layers in a row on the sum of what it reads; layers of one name are one module."""
+
+    def __init__(self, plan: LayersPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.order, self.norm_end = plan.order, plan.norm_end
+
+    def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
+        """(B, T, D) -> (B, T, D), the last sum left open."""
+        residual = Residual(self.merged(inputs["x"]))
+        for layer in self.layers():
+            residual = layer.run(residual, flow)
+        if self.norm_end is None:
+            return residual
+        norm = self.child(self.norm_end)
+        assert isinstance(norm, Norm)
+        return Residual(residual.normed(norm, flow)[1])
+
+    def layers(self) -> list[Layer]:
+        """Its layers as they run; a shared one stands there several times."""
+        found = [self.child(name) for name in self.order]
+        return [layer for layer in found if isinstance(layer, Layer)]
+
+    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[Problem]]]:
+        """The kernel problems of each layer, as they run."""
+        for layer in self.layers():
+            yield layer.path, layer.problems(x_BTD, flow)

@@ -1,0 +1,117 @@
+"""The language of a run of layers: its short form, a mixer and a feed-forward around one kind of norm."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.norm.spec import NormSpec, Place
+from evo.blocks.position.spec import PositionSpec
+from evo.blocks.stages.layers.plan import LayersPlan
+from evo.dsl.genes import Gene
+from evo.dsl.layers import Branch, LayerPlan, Sublayer
+from evo.dsl.organism import Name, StageSpec
+from evo.dsl.plan import BlockPlan, Cost, gains
+from evo.dsl.references import mixer_problems, plan_mixer
+from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Problem, Scope, Spec
+
+
+class BlocksSpec(StageSpec):
+    """A named, repeated run of blocks. Reads the stage before it, or the stages named by `from`, added up."""
+
+    kind: ClassVar[str | None] = "blocks"
+
+    repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
+    """How many layers: each is a mixer and a feed-forward."""
+    mix: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("mixer"), Names(), Field(min_length=1)]
+    """The mixer of its layers, or a list that cycles over the repeats. Text names an entry of `pseudopods`."""
+    ffn: Annotated[tuple[Spec, ...], AsTuple, Many(bare=True), Kind("ffn", default="gated"), Field(min_length=1)] = (
+        DEFAULT
+    )
+    """The feed-forward of its layers, or a list that cycles over the repeats."""
+    norm: Annotated[Spec | None, Kind("norm")] = None
+    """Overrides the organism's norm."""
+    position: Annotated[Spec | None, Kind("position")] = None
+    """Overrides the organism's position encoding."""
+    share: bool = False
+    """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
+
+    @property
+    def depth(self) -> int:
+        return self.repeat
+
+    @property
+    def own_norm(self) -> Spec | None:
+        return self.norm
+
+    @property
+    def own_position(self) -> Spec | None:
+        return self.position
+
+    @property
+    def cycle(self) -> int:
+        """After how many layers the lists under `mix` and `ffn` begin again together."""
+        return math.lcm(len(self.mix), len(self.ffn))
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        for index, entry in enumerate(self.mix):
+            yield entry, len(range(index, self.repeat, len(self.mix)))
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        inner = self._scope(scope)
+        for index, entry in enumerate(self.mix):
+            yield from mixer_problems(entry, inner, ("mix", index))
+        for index, ffn in enumerate(self.ffn):
+            yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(inner))
+        for field, entries in (("mix", len(self.mix)), ("ffn", len(self.ffn))):
+            if entries > self.repeat:
+                message = f"'{field}' lists {entries} entries but the stage has {self.repeat} layers"
+                yield Problem("EVO332", (field, self.repeat), message, "raise repeat, or shorten the list")
+        if self.share and self.repeat <= self.cycle:
+            message = "no two layers of this stage are alike, so nothing is shared"
+            yield Problem("EVO333", ("share",), message, None, "warning")
+        if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
+            message = "learned positions are added to the embedding: they belong to the organism"
+            yield Problem("EVO304", ("position",), message, "write them under organism.position")
+
+    def plan(self, scope: Scope) -> LayersPlan:
+        inner, reads = self._scope(scope), self.reads(scope.before)
+        names = [str(index % self.cycle if self.share else index) for index in range(self.repeat)]
+        built = {name: self._layer(inner, index) for index, name in enumerate(dict.fromkeys(names))}
+        sources = len(dict(reads)["x"])
+        return LayersPlan(
+            kind=self.label,
+            name=self.name,
+            reads=reads,
+            ends_normed=built[names[-1]].ends_normed,
+            weights=(gains("merge", sources, scope.width),) if sources > 1 else (),
+            cost=Cost(flops=2.0 * sources * scope.width) if sources > 1 else Cost(),
+            children=tuple(built.items()),
+            order=tuple(names),
+        )
+
+    def _scope(self, scope: Scope) -> Scope:
+        return replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)
+
+    def _layer(self, scope: Scope, index: int) -> LayerPlan:
+        mixer, ffn = plan_mixer(self.mix[index % len(self.mix)], scope), self.ffn[index % len(self.ffn)].plan(scope)
+        blocks = [("mixer", mixer), *([("ffn", ffn)] if ffn is not None else [])]
+        assert isinstance(scope.norm, NormSpec)
+        return short_layer(blocks, scope.norm.plan(scope), scope.norm.place)
+
+
+SLOTS: dict[Place, tuple[str, ...]] = {"pre": ("in",), "post": ("after",), "sandwich": ("in", "out")}
+"""The slots of a sublayer that hold a norm for each place of the short form."""
+
+
+def short_layer(blocks: list[tuple[str, BlockPlan]], norm: BlockPlan, place: Place) -> LayerPlan:
+    """A layer of one block a sublayer, with the same norm around each."""
+    children: list[tuple[str, BlockPlan]] = []
+    sublayers: list[Sublayer] = []
+    for name, block in blocks:
+        slots = {slot: f"{name}_out_norm" if slot == "out" else f"{name}_norm" for slot in SLOTS[place]}
+        children += [(name, block), *((norm_name, norm) for norm_name in slots.values())]
+        sublayers.append(Sublayer((Branch(name, slots.get("in"), slots.get("out")),), slots.get("after")))
+    return LayerPlan(kind="layer", children=tuple(children), sublayers=tuple(sublayers), wiring=place)

@@ -1,0 +1,38 @@
+"""What every built stage is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, sum_scaled
+from evo.blocks.flow import Flow
+from evo.blocks.residual import Residual
+from evo.dsl.layers import StagePlan
+from evo.kernels.dispatch import Problem
+
+
+class Stage(Block):
+    """A block that reads the outputs of earlier stages and gives one of its own.
+
+    merge: gains (N, D) of the N stages that it reads as x, if there are several.
+    """
+
+    merge: nn.Parameter | None
+
+    def __init__(self, plan: StagePlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.reads = plan.reads
+
+    def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
+        """From its inputs by name, each the outputs (B, T, D) that it reads there, to its output."""
+        raise NotImplementedError
+
+    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[Problem]]]:
+        """The kernel problems that it would pose for such an input, under the path of whatever poses them."""
+        yield self.path, self.problems(x_BTD, flow)
+
+    def merged(self, sources_BTD: Sequence[Tensor]) -> Tensor:
+        """The one source as it is, or the sum of several, each scaled by its gains."""
+        return sources_BTD[0] if self.merge is None else sum_scaled(self.merge, sources_BTD)
