@@ -1,5 +1,7 @@
 """Runs a search, kills it at every one of its events, resumes it, and prints what came of it. One process that forks.
 
+With "rungs" as its last argument the search has a fidelity of two rungs.
+
 Evaluations are real the first time and remembered after that: what is tried is the order in which things are written.
 An event is a statement of the journal, a file that is synced or renamed, or a word to the observer.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import searches
+import strangers
 
 from evo.evolution import journal as journal_module
 from evo.evolution import run
@@ -24,6 +27,7 @@ from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.trial import Evaluation
 
 EVALUATE = "killed_runs:remembered_evaluate"
+SETTINGS = searches.settings()
 REMEMBERED: dict[bytes, Evaluation] = {}
 
 
@@ -91,7 +95,7 @@ def _carry_out(folder: Path, observer: searches.Quiet) -> None:
         if (folder / "run.yaml").exists():
             run.resume(folder, observer, evaluate=EVALUATE)
         else:
-            run.start(folder, searches.settings(), observer, evaluate=EVALUATE)
+            run.start(folder, SETTINGS, observer, evaluate=EVALUATE)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -105,7 +109,7 @@ def facts(folder: Path) -> Any:
 
 def main(root: Path, stride: int, twice: int) -> None:
     """Kill at every `stride`-th event, then at every `twice`-th again while resuming; print how each one ended."""
-    run.start(root / "whole", searches.settings(), searches.Quiet(), evaluate=EVALUATE)
+    run.start(root / "whole", SETTINGS, searches.Quiet(), evaluate=EVALUATE)
     expected, kills, unequal, at = facts(root / "whole"), 0, [], 1
     while True:
         folder = root / str(at)
@@ -124,4 +128,7 @@ def main(root: Path, stride: int, twice: int) -> None:
 if __name__ == "__main__":
     import killed_runs
 
+    strangers.install()
+    if sys.argv[4:] == ["rungs"]:
+        killed_runs.SETTINGS = searches.settings(fidelity=strangers.Halving())
     killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

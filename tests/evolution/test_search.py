@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strangers
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
+from evo.dsl import index
 from evo.dsl.coolings import ReheatingCooling
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.schedules import WsdSchedule
@@ -25,7 +27,9 @@ from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RUN_VERSION, RunDirectory
 from evo.evolution.search import Search
-from evo.evolution.trial import Evaluation, Trial
+from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
+from evo.report.search import write_reports
+from evo.tasks.bytes.spec import BytesSpec
 
 FOLDER = Path(__file__).parent
 
@@ -70,6 +74,51 @@ def test_a_plain_loop_is_a_search(whole: Path) -> None:
     assert search.ask() == []
 
 
+@pytest.fixture
+def strange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index knows the strangers."""
+    for role, rows in strangers.ROWS.items():
+        monkeypatch.setitem(index.KINDS, role, {**index.KINDS[role], **rows})
+
+
+@pytest.mark.usefixtures("strange")
+def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
+    """Of all candidates the better half climbs a rung, on from its own weights; what climbed is shown and inherited."""
+    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), Quiet())
+    assert RunDirectory(tmp_path / "run").load().evolve.fidelity == strangers.Halving()
+    journal = Journal(RunDirectory(tmp_path / "run").journal_file)
+    first, second = journal.costs(BytesSpec.primary)
+    assert len(first) == 7
+    assert len(second) >= 3
+    assert set(sorted(first, key=lambda id: (first[id], id))[:2]) <= set(second)
+    for id in second:
+        low, high = (journal.trial(WeightsRef(id, rung)) for rung in (0, 1))
+        assert (low.steps, high.steps, high.start) == (2, 2, Start((low.ref,), (), low.start.offset + 2))
+        evaluation = journal.evaluation(high.ref)
+        assert evaluation is not None
+        assert evaluation.scores["inherited"] == 1.0
+        variant = tmp_path / "run" / f"gen_{high.candidate.generation:04d}" / f"variant_{high.candidate.slot:02d}.yaml"
+        assert f"held-out {evaluation.scores['bits_per_byte']:.4f} bits per byte" in variant.read_text()
+    rungs = {source.rung for trial in journal.trials(2) if trial.rung == 0 for source in trial.start.sources}
+    assert 1 in rungs
+    assert {row.trial.rung for row in journal.placements()} == {0, 1}
+    journal.close()
+    report = write_reports(tmp_path / "run")
+    assert report["trained"]["tokens"] == (7 + len(second)) * 2 * 2 * 16
+
+
+def test_a_rung_cannot_be_skipped() -> None:
+    """A fidelity that promotes past a rung, or who failed, is told so."""
+    journal = Journal(":memory:")
+    search = Search(settings(), journal)
+    (trial,) = search.ask()
+    with pytest.raises(ValueError, match="0000/00 reached rung None and cannot be promoted to rung 1"):
+        search.scheduler._higher("0000/00", 1)
+    search.tell({trial: toy(trial)})
+    with pytest.raises(ValueError, match="0000/00 reached rung 0 and cannot be promoted to rung 2"):
+        search.scheduler._higher("0000/00", 2)
+
+
 def test_any_function_can_evaluate() -> None:
     """A search is driven by evaluations that train nothing; what is better by them is the best."""
     journal = Journal(":memory:")
@@ -110,9 +159,9 @@ def test_what_a_run_holds(whole: Path) -> None:
     assert len(variants(whole)) == 14
 
 
-def killed(tmp_path: Path, stride: int, twice: int) -> dict[str, Any]:
+def killed(tmp_path: Path, stride: int, twice: int, *more: str) -> dict[str, Any]:
     """What `killed_runs` printed."""
-    command = [sys.executable, str(FOLDER / "killed_runs.py"), str(tmp_path), str(stride), str(twice)]
+    command = [sys.executable, str(FOLDER / "killed_runs.py"), str(tmp_path), str(stride), str(twice), *more]
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -126,6 +175,14 @@ def test_a_run_killed_anywhere_ends_the_same(tmp_path: Path, stride: int, twice:
     assert found["unequal"] == []
     assert found["events"] > 150
     assert found["kills"] > 20
+
+
+@pytest.mark.slow
+def test_a_run_of_two_rungs_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
+    """The same with a stranger's fidelity: no promotion is lost, repeated or decided otherwise."""
+    found = killed(tmp_path, 11, 53, "rungs")
+    assert found["unequal"] == []
+    assert found["events"] > 150
 
 
 @pytest.mark.slow
@@ -197,7 +254,7 @@ def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cause", ["diverged", "timeout"])
 def test_no_seed_is_a_diagnostic(tmp_path: Path, cause: str) -> None:
     """Seeds that diverge or take too long end the run with EVO620 and their causes, and so does resuming it."""
-    how = {"evaluate": "test_search:diverging"} if cause == "diverged" else {}
+    how: Any = {"evaluate": "test_search:diverging"} if cause == "diverged" else {}
     sys.modules.setdefault("test_search", sys.modules[__name__])
     limit = 0.0 if cause == "timeout" else None
     with pytest.raises(DiagnosticError, match=f"EVO620 no seed could be evaluated .0000/00: {cause}") as caught:

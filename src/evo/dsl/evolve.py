@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from evo.dsl.coolings import CoolingSpec
+from evo.dsl.fidelity import FidelitySpec
 from evo.dsl.spec import DEFAULT, Kind, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -42,6 +43,8 @@ class EvolveSpec(Spec):
     """The largest relative loss of bits per byte that a snapshot may cost, measured after restoring."""
     cooling: Annotated[CoolingSpec, Kind("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
+    fidelity: Annotated[FidelitySpec, Kind("fidelity", default="single")] = DEFAULT
+    """How long candidates are trained, and which of them longer than others."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -65,6 +65,9 @@ KINDS: dict[str, dict[str, str]] = {
         "linear": "evo.dsl.coolings:LinearCooling",
         "reheating": "evo.dsl.coolings:ReheatingCooling",
     },
+    "fidelity": {
+        "single": "evo.dsl.fidelity:SingleFidelity",
+    },
 }
 
 FORMS: dict[str, dict[str, str]] = {

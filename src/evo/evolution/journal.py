@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
 from evo.evolution.operators.base import Origins
@@ -165,6 +166,23 @@ class Journal:
         """Whether a trial was carried out."""
         which = "WHERE candidate = ? AND rung = ?"
         return self._db.execute(f"SELECT 1 FROM evaluations {which}", (ref.candidate, ref.rung)).fetchone() is not None
+
+    def costs(self, primary: Score) -> list[dict[str, float]]:
+        """For each rung, the cost of every evaluated trial by candidate, in the order in which they were asked for.
+
+        Less is better, and a failure is infinite.
+        """
+        rows = self._db.execute(
+            "SELECT trials.candidate, trials.rung, CASE cause WHEN '' THEN scores.value END "
+            "FROM trials JOIN evaluations USING (candidate, rung) JOIN candidates ON id = trials.candidate "
+            "LEFT JOIN scores ON scores.candidate = trials.candidate AND scores.rung = trials.rung AND name = ? "
+            "ORDER BY trials.generation, trials.rung, candidates.generation, slot",
+            (primary.name,),
+        )
+        found: dict[int, dict[str, float]] = {}
+        for candidate, rung, value in rows:
+            found.setdefault(rung, {})[candidate] = math.inf if value is None else primary.cost(value)
+        return [found.get(rung, {}) for rung in range(max(found, default=-1) + 1)]
 
     def rung(self, candidate: str) -> int | None:
         """The highest rung at which a candidate gave scores, or None."""

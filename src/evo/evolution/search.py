@@ -50,7 +50,7 @@ class Search:
         self.directory, self.observer = directory, observer or Silent()
         self.evolve = settings.evolve
         self.lineage = Lineage(journal)
-        self.scheduler = Scheduler(self.evolve, journal)
+        self.scheduler = Scheduler(self.evolve, settings.primary, journal)
         self.archives = Archives(self.evolve, journal)
         self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives)
         self.known: set[str] = set()
@@ -69,7 +69,7 @@ class Search:
             is_done = self.journal.finished() > self.generation
             if not self.is_open:
                 self._open(is_done)
-            if not is_done and (trials := self.scheduler.waiting(self.generation)):
+            if not is_done and (trials := self._pending()):
                 return trials
             self._close(is_done)
         return []
@@ -107,6 +107,9 @@ class Search:
             budget=self.settings.budget,
             metadata=(("candidate", candidate.id), ("hash", candidate.hash), ("parents", ",".join(candidate.parents))),
         )
+
+    def _pending(self) -> list[Trial]:
+        return self.scheduler.waiting(self.generation) or self.scheduler.promoted(self.generation)
 
     def _open(self, is_done: bool) -> None:
         """Know the candidates of the present generation, making them where they are new, and ask for their trials."""

@@ -20,7 +20,7 @@ from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.evolution.summary import Summary
-from evo.evolution.trial import Evaluation, latest
+from evo.evolution.trial import Evaluation, Trial, latest
 from evo.report.html import page
 from evo.training.behaviour import MEASURES
 
@@ -75,7 +75,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         "operators": operator_credit(candidates, evaluations, primary),
         "failures": dict(Counter(e.cause for e in evaluations.values() if e.cause)),
         "snapshots": snapshot_figures(list(evaluations.values())),
-        "trained": trained_figures(candidates, evaluations),
+        "trained": trained_figures(trials),
         "seconds": sum(journal.timings().values()),
     }
 
@@ -193,14 +193,14 @@ def snapshot_figures(evaluations: list[Evaluation]) -> dict[str, float] | None:
     }
 
 
-def trained_figures(candidates: dict[str, Candidate], evaluations: dict[str, Evaluation]) -> dict[str, float]:
+def trained_figures(trials: dict[Trial, Evaluation]) -> dict[str, float]:
     """Tokens trained on and training FLOPs (three times the forward pass's), by the plans, failures left out."""
     tokens, flops = 0, 0.0
-    for id, evaluation in evaluations.items():
+    for trial, evaluation in trials.items():
         if evaluation.cause:
             continue
-        document = parse(candidates[id].document).document
-        own = document.train.steps * document.train.batch * document.context
+        document = parse(trial.candidate.document).document
+        own = trial.steps * document.train.batch * document.context
         tokens += own
         flops += 3.0 * own * resolve(document.organism).flops_per_token
     return {"tokens": tokens, "flops": flops}
