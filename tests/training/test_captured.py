@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import MIXERS, document, model, task, text
 
+from evo.compiler.organism import Losses
 from evo.data.batches import training_batch
 from evo.training.behaviour import behaviour
 from evo.training.captured import DeviceStep
@@ -183,13 +184,13 @@ def test_every_mixer_is_captured(mix: str, place: str) -> None:
 def test_what_cannot_be_captured_runs_eagerly_and_says_so() -> None:
     """A forward that looks at the device falls back, with the reason; a captured run that diverges still raises."""
     plain, watched = trainer("eager", "cuda"), trainer("auto", "cuda")
-    loss = watched.model.loss
+    losses = watched.model.losses
 
-    def looking(*batch: Any) -> torch.Tensor:
+    def looking(*batch: Any, **more: Any) -> Losses:
         assert float(batch[0].sum()) > 0
-        return loss(*batch)
+        return losses(*batch, **more)
 
-    watched.model.loss = looking  # type: ignore[method-assign]
+    watched.model.losses = looking  # type: ignore[method-assign]
     plain.run()
     watched.run()
     assert watched.step_mode == "eager"

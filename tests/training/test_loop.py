@@ -71,8 +71,8 @@ def test_offset_moves_the_text_only() -> None:
     network = model()
     plain = Trainer(network, task(), made.train)
     later = Trainer(network, task(), made.train, offset=2)
-    assert plain.loss(2).item() == later.loss(0).item()
-    assert plain.loss(0).item() != later.loss(0).item()
+    assert plain.losses(2).task.item() == later.losses(0).task.item()
+    assert plain.losses(0).task.item() != later.losses(0).task.item()
 
 
 def test_a_loss_that_is_no_number_stops_the_run() -> None:

@@ -32,16 +32,21 @@ def training_bar(steps: int, *, quiet: bool) -> Iterator[Callable[[loop.Progress
     columns = (
         TextColumn("step {task.completed}/{task.total}"),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} tokens/s"),
+        TextColumn("loss {task.fields[loss]}  {task.fields[speed]:,.0f} tokens/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("train", total=steps, loss=float("nan"), speed=0.0)
+        task = bar.add_task("train", total=steps, loss="nan", speed=0.0)
 
         def note(progress: loop.Progress) -> None:
-            bar.update(task, completed=progress.step, loss=progress.loss, speed=progress.tokens_per_second)
+            bar.update(task, completed=progress.step, loss=_losses(progress), speed=progress.tokens_per_second)
 
         yield note
+
+
+def _losses(progress: loop.Progress) -> str:
+    """The task's loss, and each auxiliary one after its name."""
+    return "  ".join([f"{progress.loss:.3f}", *(f"{name} {value:.3g}" for name, value in progress.auxiliary.items())])
 
 
 def _plain_line(progress: loop.Progress) -> None:
@@ -49,7 +54,7 @@ def _plain_line(progress: loop.Progress) -> None:
         left = progress.seconds / max(1, progress.step) * (progress.steps - progress.step)
         speed = f"{progress.tokens_per_second:,.0f} tokens/s"
         print(
-            f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {speed}  {left:.0f} s left", flush=True
+            f"step {progress.step}/{progress.steps}  loss {_losses(progress)}  {speed}  {left:.0f} s left", flush=True
         )
 
 

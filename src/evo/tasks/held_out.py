@@ -11,6 +11,8 @@ from torch import Tensor
 
 from evo.tasks.base import Batch, Predict
 
+BATCH_TOKENS = 4096
+"""How many tokens go through a model at once where it is scored."""
 IGNORED = -100
 """The target that torch's cross-entropy leaves out."""
 

@@ -10,15 +10,16 @@ import math
 from dataclasses import astuple, dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
+from evo.kernels.fused import cross_entropy
 from evo.kernels.fused.project import project
-from evo.tasks.base import Batch, Task
+from evo.kernels.fused.support import REFERENCE
+from evo.tasks.base import Task
 
 QUERIES = 16
 NEAR = 8
@@ -72,7 +73,9 @@ def behaviour(model: Organism, task: Task, context: int, seed: int) -> Behaviour
     batch = next(iter(task.held_out(context, QUERIES * context, QUERIES))).to(next(model.parameters()).device)
     span, locality = _reach(influence(model, batch.inputs_BT[:1], seed))
     near_zero = NearZero(model)
-    loss = _mean_loss(model(batch.inputs_BT, Flow(project=near_zero)), batch)
+    logits_NV = model(batch.inputs_BT, Flow(project=near_zero)).flatten(0, 1).float()
+    weights_N = None if batch.weights_BT is None else batch.weights_BT.flatten()
+    loss = cross_entropy(logits_NV, batch.targets_BT.flatten(), weights_N=weights_N, backend=REFERENCE)
     flows = _layer_flows(model, loss)
     measures = Measures(
         attention_span=span,
@@ -82,15 +85,6 @@ def behaviour(model: Organism, task: Task, context: int, seed: int) -> Behaviour
         computational_intensity=intensity(model.plan),
     )
     return Behaviour(measures, evenness(flows))
-
-
-def _mean_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
-    """The mean cross-entropy over targets by weight, from float32 logits."""
-    logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten()
-    if batch.weights_BT is None:
-        return F.cross_entropy(logits_NV, targets_N)
-    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    return (losses_N * batch.weights_BT.flatten()).sum() / batch.weights_BT.sum()
 
 
 def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:

@@ -10,14 +10,14 @@ device until someone looks. So a replay needs nothing from the host, and reads e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
-from evo.compiler.organism import Organism
+from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
 from evo.training.aside import Aside
@@ -28,6 +28,14 @@ from evo.training.optimizer import Optimizer
 
 WARM_UPS = 2
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
+
+
+def recorded(losses: Losses, names: Sequence[str]) -> Tensor:
+    """(1 + names,) float32: the task's loss, then each auxiliary one, without their graph. names: `Plan.losses`."""
+    assert set(losses.auxiliary) == set(names), f"planned {sorted(names)}, found {sorted(losses.auxiliary)}"
+    if not names:
+        return losses.task.detach().view(1)
+    return torch.stack([value.detach().float() for value in (losses.task, *(losses.auxiliary[n] for n in names))])
 
 
 class DeviceStep:
@@ -57,7 +65,8 @@ class DeviceStep:
         self.update = DeviceUpdate(optimizer, copies)
         self.addresses = self._addresses()
         self.drawn_S = torch.stack([self._draw_one(0)] * block).to(device)
-        self.scales_S, self.losses_S = torch.zeros(block, device=device), torch.zeros(block, device=device)
+        self.scales_S = torch.zeros(block, device=device)
+        self.losses_SL = torch.zeros(block, 1 + len(model.plan.losses), device=device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)
         self.first, self.next = 0, -1
         """The loaded block's first step, and the step that comes next in it."""
@@ -68,21 +77,21 @@ class DeviceStep:
         self.next = -1
 
     def take(self, step: int) -> Tensor:
-        """Carry out one step and return its loss, a float32 scalar that the next block overwrites."""
+        """Carry out one step and return its losses, as `recorded` gives them; the next block overwrites them."""
         if step != self.next or step == self.first + self.block:
             self._load(step)
         self.launch()
         self.next = step + 1
         if self.next == self.first + self.block:  # drawn while the device works
             self._ready = self._draw(self.next)
-        return self.losses_S[step - self.first]
+        return self.losses_SL[step - self.first]
 
     def launch(self) -> None:
         """One step's work."""
         self.body()
 
     def body(self) -> None:
-        """Make the batch, forward, backward, clip, update, note the loss, count."""
+        """Make the batch, forward, backward, clip, update, note the losses, count."""
         batch = self.source.batch(self.drawn_S, self.row, self.context)
         with self.aside.piece():
             scale = self.scales_S.index_select(0, self.row)
@@ -94,16 +103,16 @@ class DeviceStep:
             if not self.update.renews_copies:
                 self.half.refresh()
         with autocast(self.device, self.spec.precision):
-            loss = self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow).total
+            losses = self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)
         if self.half is not None:
             self.half.settle()
-        loss.backward()
+        losses.total.backward()
         if self.half is not None:
             self.half.collect()
         self.aside.join()
         with torch.no_grad():
             with self.aside.piece():
-                self.losses_S.index_copy_(0, self.row, loss.detach().view(1))
+                self.losses_SL.index_copy_(0, self.row, recorded(losses, self.model.plan.losses).view(1, -1))
                 self.row.add_(1)
             self.update.apply(scale)
         self.aside.join()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from evo.base.streams import Stream
-from evo.compiler.organism import Organism
+from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
-from evo.training.captured import CapturedStep, captured_step
+from evo.training.captured import CapturedStep, captured_step, recorded
 from evo.training.device import autocast
 from evo.training.optimizer import Optimizer
 
@@ -33,13 +33,18 @@ class BudgetError(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a step. `loss` is in nats per token, `seconds` since the loop began."""
+    """Where a run stands after a step.
+
+    loss: the task's, in nats per target. seconds: since the loop began. auxiliary: by name what blocks add to the loss,
+    already weighed.
+    """
 
     step: int
     steps: int
     loss: float
     tokens: int
     seconds: float
+    auxiliary: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def tokens_per_second(self) -> float:
@@ -113,10 +118,10 @@ class Trainer:
         on_step: Callable[[Progress], None] | None = None,
         max_seconds: float | None = None,
     ) -> float:
-        """Train up to step `until` (the end by default) and return the last loss in nats per token.
+        """Train up to step `until` (the end by default) and return the task's last loss in nats per target.
 
         Raises:
-            DivergedError: the loss, or a weight at the end, is not finite.
+            DivergedError: a loss, or a weight at the end, is not finite.
             BudgetError: `max_seconds` are over.
         """
         self.model.train()
@@ -124,14 +129,14 @@ class Trainer:
         started, tokens, loss = time.perf_counter(), 0, float("nan")
         end = self.steps if until is None else min(until, self.steps)
         while self.step < end:
-            loss_tensor = self._step()
+            losses = self._step()
             tokens += self.spec.batch * self.context
             looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0 or self.step == end
             if looks:
-                loss = self._guard(loss_tensor)
+                loss, auxiliary = self._guard(losses)
                 seconds = time.perf_counter() - started
                 if on_step is not None:
-                    on_step(Progress(self.step, self.steps, loss, tokens, seconds))
+                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary))
                 if max_seconds is not None and seconds > max_seconds:
                     raise BudgetError(f"training took more than {max_seconds:g} s")
         self.model.eval()
@@ -139,33 +144,37 @@ class Trainer:
             raise DivergedError(f"a weight is no finite number after step {self.step} of {self.steps}")
         return loss
 
-    def loss(self, step: int) -> torch.Tensor:
-        """The mean cross-entropy of one step's batch, in nats, with its graph."""
+    def losses(self, step: int) -> Losses:
+        """What one step minimises, with its graph."""
         batch = self.task.batch(self.offset + step, self.spec.batch, self.context, self.stream).to(self.device)
         with autocast(self.device, self.spec.precision):
-            return self.model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
+            return self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
 
     def _step(self) -> torch.Tensor:
+        """One step's losses, as `recorded` gives them."""
         if self.captured is None:
             return self._eager_step()
         self.is_whole = False
-        loss = self.captured.take(self.step)
+        found = self.captured.take(self.step)
         self.step += 1
         self.is_whole = True
-        return loss
+        return found
 
     def _eager_step(self) -> torch.Tensor:
-        loss = self.loss(self.step)
+        losses = self.losses(self.step)
         self.model.zero_grad(set_to_none=True)
-        loss.backward()
+        losses.total.backward()
         self.is_whole = False
         self.optimizer.step(self.spec.schedule.scale(self.step, self.steps))
         self.step += 1
         self.is_whole = True
-        return loss.detach()
+        return recorded(losses, self.model.plan.losses)
 
-    def _guard(self, loss: torch.Tensor) -> float:
-        value = float(loss)
-        if not math.isfinite(value):
-            raise DivergedError(f"the loss became {value} at step {self.step} of {self.steps}")
-        return value
+    def _guard(self, losses: torch.Tensor) -> tuple[float, dict[str, float]]:
+        """The task's loss and the auxiliary ones, all of them finite."""
+        loss, *auxiliary = losses.tolist()
+        named = dict(zip(self.model.plan.losses, auxiliary, strict=True))
+        for name, value in {"loss": loss, **{f"loss '{name}'": value for name, value in named.items()}}.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the {name} became {value} at step {self.step} of {self.steps}")
+        return loss, named

@@ -28,8 +28,8 @@ FILE = "checkpoint.safetensors"
 class TrainResult:
     """The end of a training run.
 
-    train_loss: of the last batch, in nats per target; NaN if there was nothing left to do. scores: the task's on
-    held-out data by name. primary: which of them models are compared by.
+    train_loss: the task's, of the last batch, in nats per target; NaN if there was nothing left to do. auxiliary: by
+    name what blocks add to it. scores: the task's on held-out data by name. primary: the one to compare models by.
     """
 
     content_hash: str
@@ -37,6 +37,7 @@ class TrainResult:
     train_loss: float
     primary: Score
     scores: Mapping[str, float]
+    auxiliary: Mapping[str, float]
     tokens_per_second: float
     parameters: int
     device: str
@@ -44,7 +45,7 @@ class TrainResult:
     checkpoint: str
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data, for `--json`: scores stand under their names."""
+        """Plain data, for `--json`: scores stand under their names; `auxiliary` is there if blocks add losses."""
         data = {
             "content_hash": self.content_hash,
             "step": self.step,
@@ -52,6 +53,8 @@ class TrainResult:
             **self.scores,
         }
         rest = ("tokens_per_second", "parameters", "device", "corpus_digest", "checkpoint")
+        if self.auxiliary:
+            data["auxiliary"] = dict(self.auxiliary)
         return {**data, **{name: getattr(self, name) for name in rest}}
 
 
@@ -170,6 +173,7 @@ class TrainingRun:
             train_loss=last.loss,
             primary=primary,
             scores=scores,
+            auxiliary=last.auxiliary,
             tokens_per_second=last.tokens_per_second,
             parameters=trainer.model.plan.parameters,
             device=str(trainer.device),

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from evo.compiler.organism import Organism
 from evo.tasks.base import Predict, Task
-from evo.tasks.held_out import bits_per_target
+from evo.tasks.held_out import BATCH_TOKENS, bits_per_target
 from evo.training.device import autocast
 
 HELD_OUT_TOKENS = 32_768
 """How many held-out targets a score covers unless asked otherwise."""
-BATCH_TOKENS = 4096
-"""How many of them go through the model at once where no task says."""
 
 
 @torch.no_grad()

@@ -17,10 +17,7 @@ from evo.dsl.task import Score
 from evo.kernels.fused import windows
 from evo.tasks.base import Batch, Predict
 from evo.tasks.bytes.spec import BytesSpec
-from evo.tasks.held_out import bits_per_byte
-
-SCORED_TOKENS = 4096
-"""How many bytes go through a model at once where it is scored."""
+from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
 
 
 def open_bytes(spec: BytesSpec, root: Path) -> BytesTask:
@@ -90,7 +87,7 @@ class BytesTask:
 
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:
         """Bits per byte. Every window starts without memory, so its first bytes are the hardest."""
-        batches = self.held_out(context, tokens, max(1, SCORED_TOKENS // context))
+        batches = self.held_out(context, tokens, max(1, BATCH_TOKENS // context))
         return {self.primary.name: bits_per_byte(predict, batches, self.token_bytes)}
 
     def encode(self, text: bytes) -> list[int]:
