@@ -90,6 +90,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     given = {
         "generations": 3, "population": 2, "cells": 5, "crossover": 0.5, "mutations": 4, "growth": 3.0,
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
+        "fidelity": "single",
     }  # fmt: skip
     assert {*given, "inherit"} == set(shapes(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
