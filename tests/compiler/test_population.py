@@ -1,0 +1,98 @@
+"""Members of a population as one stacked model: torch.func over a whole organism equals separate runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from evo.compiler.build import build
+from evo.compiler.organism import Organism
+from evo.compiler.plan import Plan
+
+ATTENTION = {"kind": "attention", "heads": 2}
+RECURRENCE = {"kind": "recurrence", "heads": 2}
+OUTER = {**RECURRENCE, "update": "outer"}
+MIXERS: dict[str, Any] = {
+    "attention": ATTENTION,
+    "attention, grouped, normed, with a sink": {**ATTENTION, "kv_heads": 1, "qk_norm": "rms", "sink_logit": True},
+    "attention in a window, capped, biased": {
+        **ATTENTION,
+        "stencil": {"kind": "window", "size": 5, "sinks": 1},
+        "soft_cap": 5.0,
+        "bias": True,
+    },
+    "attention with ALiBi": {**ATTENTION, "position": {"kind": "alibi"}},
+    "convolution": {"kind": "convolution", "act": "silu"},
+    "gated delta rule": RECURRENCE,
+    "delta rule": {**RECURRENCE, "decay": "none"},
+    "delta rule with a decay per channel": {**RECURRENCE, "decay": "channel"},
+    "retention": {**OUTER, "decay": "head", "feature": "identity", "conv": 0, "position": {"kind": "rope"}},
+    "gated linear attention": {**OUTER, "decay": "channel", "conv": 0},
+    "linear attention": {**OUTER, "decay": "none", "feature": "elu", "normalizer": "sum"},
+    "with a bonus": {**OUTER, "decay": "channel", "bonus": True, "conv": 0},
+    "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
+}
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+class Training(nn.Module):
+    """What training minimises, as the forward pass of a module."""
+
+    def __init__(self, model: Organism) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        return self.model.loss(tokens_BT, targets_BT)
+
+
+def gradients(training: Training, tokens_BT: Tensor) -> dict[str, Tensor]:
+    """The gradient of every weight, by autograd."""
+    training.zero_grad()
+    training(tokens_BT, tokens_BT.roll(-1, 1)).backward()
+    return {path: p.grad.clone() for path, p in training.named_parameters() if p.grad is not None}
+
+
+def check_members(plan: Plan, device: str) -> None:
+    """Gradients of two members at once, each on tokens of its own, are those of two models."""
+    members = [Training(build(plan, seed, device)) for seed in (0, 1)]
+    tokens_MBT = torch.randint(0, 256, (2, 3, 20), generator=torch.Generator().manual_seed(0)).to(device)
+    stacked = {
+        path: torch.stack([dict(member.named_parameters())[path].detach() for member in members])
+        for path, _ in members[0].named_parameters()
+    }
+
+    def loss(weights: dict[str, Tensor], tokens_BT: Tensor) -> Tensor:
+        return torch.func.functional_call(members[0], weights, (tokens_BT, tokens_BT.roll(-1, 1)))
+
+    together = torch.func.vmap(torch.func.grad(loss))(stacked, tokens_MBT)
+    for index, member in enumerate(members):
+        alone = gradients(member, tokens_MBT[index])
+        assert together.keys() == alone.keys()
+        for path, gradient in alone.items():
+            bound = 2e-5 * float(gradient.abs().max())
+            torch.testing.assert_close(together[path][index], gradient, rtol=2e-4, atol=bound)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("name", MIXERS)
+def test_vmap_of_grad_over_members_equals_separate_runs(planned: Any, name: str, device: str) -> None:
+    """A population of any mixer can be trained as one stacked model."""
+    check_members(planned({"name": "s", "repeat": 2, "mix": MIXERS[name]}), device)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
+def test_norms_feed_forwards_and_readouts_stack_too(planned: Any, place: str, device: str) -> None:
+    """Layer norms, dense feed-forwards, learned positions, merged sources and a readout of its own as well."""
+    ffn = {"kind": "dense", "act": "gelu", "bias": True}
+    stages = [
+        {"name": "low", "mix": ATTENTION, "ffn": ffn},
+        {"name": "top", "from": ["low", "embedding"], "mix": ATTENTION},
+    ]
+    norm = {"kind": "layer", "place": place}
+    plan = planned(*stages, norm=norm, position={"kind": "learned"}, readout={"tie": False, "soft_cap": 10.0})
+    check_members(plan, device)
