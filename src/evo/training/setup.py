@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evo.compiler.build import build
 from evo.compiler.kernels import use_kernels
+from evo.compiler.promises import require_promises
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document
 from evo.tasks.base import Task
@@ -42,11 +43,12 @@ def make_trainer(
         steps, offset: see `Trainer`.
 
     Raises:
-        DiagnosticError: kernels that cannot run a layer (EVO511).
+        DiagnosticError: kernels that cannot run a layer (EVO511), a block that breaks its plan's promises (EVO512).
         LeakError: an output depends on a later input, and the task needs that none does.
     """
     train = document.train
     model = build(resolve(document.organism), train.seed, device, weights)
+    require_promises(model)
     use_kernels(model, kernels, batch=train.batch, tokens=document.context)
     leak = find_leak(model) if train.task.needs_causal else None
     if leak is not None:

@@ -34,6 +34,13 @@ RUNS = {
         "evo train examples/first.yaml --device cpu",
         "command",
     ),
+    "EVO512": Code(
+        "A block does not do what its plan promises",
+        "Costs, optimizers, snapshots and measures read a block's plan. A linear map must meet its input through "
+        "`flow.project`, and an auxiliary loss must have a name that the plan lists, or they would be wrong without a "
+        "word. Blocks that ship with evo keep this; the message names the weight or the loss of one that does not.",
+        source="command",
+    ),
     "EVO520": Code(
         "The model sees the future",
         "Before training, every position is perturbed and no earlier output may change, in values and in gradients. "
