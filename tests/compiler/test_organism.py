@@ -13,6 +13,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
+from evo.kernels.fused.project import project
 
 ATTENTION = {"kind": "attention", "heads": 2}
 WINDOW = {**ATTENTION, "stencil": {"kind": "window", "size": 6, "sinks": 2}}
@@ -121,6 +122,37 @@ def test_tied_readout_is_the_embedding(planned):
     raw = model.hidden(model.embed(tokens(6))) @ model.get_parameter("embedding.weight").T
     torch.testing.assert_close(model(tokens(6)), 0.05 * torch.tanh(raw / 0.05))
     assert model(tokens(6)).abs().max() < 0.05 < raw.abs().max()
+
+
+def test_every_map_is_projected_by_the_flow(rich: Plan):
+    """Whoever passes a `project` sees each map that a pass applies, the readout's in losses as in logits."""
+    model = build(rich, 0)
+    paths = {id(parameter): path for path, parameter in model.named_parameters()}
+    passes = []
+    for run in (lambda flow: model(tokens(6), flow), lambda flow: model.losses(tokens(6), tokens(6), None, flow)):
+        seen: list[str] = []
+
+        def noted(x, weight, bias=None, seen=seen):
+            seen.append(paths[id(weight)])
+            return project(x, weight, bias)
+
+        run(Flow(project=noted))
+        passes.append(seen)
+    assert passes[0] == passes[1]
+    assert passes[0][-1] == "readout.weight"
+    assert {path for path, weight in rich.weights.items() if weight.is_linear} <= set(passes[0])
+
+
+def test_targets_of_weight_0_have_no_loss(rich: Plan):
+    """The loss is the mean by weight of the targets' own; a batch in which nothing counts costs nothing."""
+    model, x = build(rich, 0), tokens(6)
+    weights = torch.rand(2, 6, generator=torch.Generator().manual_seed(1))
+    weights[:, :3] = 0
+    with torch.no_grad():
+        each = F.cross_entropy(model(x).flatten(0, 1), x.flatten(), reduction="none")
+        expected = (each * weights.flatten()).sum() / weights.sum()
+        torch.testing.assert_close(model.loss(x, x, weights), expected)
+        assert float(model.loss(x, x, torch.zeros_like(weights))) == 0
 
 
 def test_learned_positions_end(rich: Plan):

@@ -163,21 +163,23 @@ class Organism(nn.Module):
 
         Args:
             tokens_BT, targets_BT: (B, T) int64.
-            weights_BT: (B, T) float32, how much each target counts in the mean; None for all alike.
+            weights_BT: (B, T) float32, how much each target counts in the mean, 0 for one that is ignored; None for all
+                alike. A batch in which nothing counts has loss 0.
 
         Returns:
             Float32 scalars, with their graph.
         """
         flow = Flow() if flow is None else flow
         h_ND = self.hidden(self.embed(tokens_BT, flow), flow).flatten(0, 1)
-        weight_VD, targets_N = self._readout_weight(), targets_BT.flatten()
-        if weights_BT is None:
-            task = linear_cross_entropy(h_ND, weight_VD, targets_N, self.plan.soft_cap, backend=self.backend)
-        else:
-            logits_NV = soft_capped(flow.project(h_ND, weight_VD), self.plan.soft_cap)
-            each_N = nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-            weights_N = weights_BT.flatten()
-            task = (each_N * weights_N).sum() / weights_N.sum().clamp_min(1e-12)
+        task = linear_cross_entropy(
+            h_ND,
+            self._readout_weight(),
+            targets_BT.flatten(),
+            self.plan.soft_cap,
+            weights_N=None if weights_BT is None else weights_BT.flatten(),
+            project=flow.project,
+            backend=self.backend,
+        )
         return Losses(task, dict(flow.losses))
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:

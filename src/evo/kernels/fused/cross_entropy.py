@@ -8,6 +8,8 @@ Of many logits, only a slice is ever in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,13 +54,17 @@ def linear_cross_entropy(
     soft_cap: float | None = None,
     *,
     weights_N: Tensor | None = None,
+    project: Callable[[Tensor, Tensor], Tensor] = F.linear,
     backend: str = AUTO,
 ) -> Tensor:
-    """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together."""
+    """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together.
+
+    project: makes them, where they do.
+    """
     _check(soft_cap, targets_N, weights_N)
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
     if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
-        logits_NV = F.linear(h_ND, weight_VD)
+        logits_NV = project(h_ND, weight_VD)
         return cross_entropy(logits_NV, targets_N, soft_cap, weights_N=weights_N, backend=backend)
     dtype, rows, keep = product_dtype(h_ND), SLICE // weight_VD.shape[0], needs_grad(h_ND, weight_VD)
     shares_N = None if weights_N is None else _shares(weights_N)
