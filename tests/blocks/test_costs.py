@@ -67,8 +67,7 @@ def test_taps_are_counted(name: str):
 
 def brute_force_pairs(stencil: StencilSpec, context: int, causal: bool) -> int:
     """Visible pairs counted on the mask that the kernels apply."""
-    fields = {key: getattr(stencil, key) for key in type(stencil).model_fields}
-    kernel = Stencil(kind=stencil.kind or "", causal=causal, **fields)
+    kernel = Stencil(**stencil.kernel(), causal=causal)
     positions = torch.arange(context)
     return int(kernel.allows(positions[:, None], positions[None, :]).sum())
 

@@ -203,7 +203,7 @@ def captured_step(
     try:
         step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block)
         step.capture()
-    except (RuntimeError, ValueError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:  # TypeError: a rule of numbers only
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         return None, f"the step cannot be captured: {first}"
     finally:

@@ -48,6 +48,8 @@ class Attention(Block):
         super().__init__(plan, children)
         self.kv_heads, self.head_dim, self.soft_cap = plan.kv_heads, plan.head_dim, plan.soft_cap
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
+        self.kept = plan.cost.cache_limit
+        """How many positions a cache keeps at most, the first of them the stencil's sinks; None for all."""
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -111,27 +113,22 @@ class Attention(Block):
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
         }
 
-    def _limit(self) -> int | None:
-        """How many positions a cache keeps at most: the sinks, and a window but for the query's own place."""
-        return None if self.stencil.size is None else self.stencil.sinks + self.stencil.size - 1
-
     def _slots(self, seen: int, keys_BSGK: Tensor) -> Tensor | None:
         """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest."""
-        limit = self._limit()
-        if limit is None or seen <= limit:
+        if self.kept is None or seen <= self.kept:
             return None
         sinks = torch.arange(self.stencil.sinks, device=keys_BSGK.device)
-        start = seen - (limit - self.stencil.sinks)
+        start = seen - (self.kept - self.stencil.sinks)
         latest = torch.arange(start, start + keys_BSGK.shape[1] - self.stencil.sinks, device=keys_BSGK.device)
         return torch.cat((sinks, latest))
 
     def _keep(self, x_BSGX: Tensor, seen: int) -> Tensor:
         """What later queries may see of keys or values after `seen` tokens."""
-        limit, kept = self._limit(), x_BSGX.shape[1]
-        if limit is None or seen <= limit:
+        if self.kept is None or seen <= self.kept:
             return x_BSGX
         sinks = self.stencil.sinks
-        return torch.cat((x_BSGX[:, :sinks], x_BSGX[:, kept - (limit - sinks) :]), dim=1)
+        latest = x_BSGX.shape[1] - (self.kept - sinks)
+        return torch.cat((x_BSGX[:, :sinks], x_BSGX[:, latest:]), dim=1)
 
 
 def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:

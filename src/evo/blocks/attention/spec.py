@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.blocks.attention.stencils import FullStencil, StencilSpec
+from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, Kind, Problem, Scope, Spec, shapes
+from evo.dsl.spec import DEFAULT, Kind, Problem, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class AttentionPlan(BlockPlan):
     head_dim: int
     qk_norm: str
     soft_cap: float | None
-    stencil: dict[str, Any]
+    stencil: KernelStencil
     sink_logit: bool
     bias: bool
     causal: bool
@@ -44,7 +44,7 @@ class AttentionSpec(Spec):
     """RMS norm of q and k per head, before the rotation (Qwen3)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
-    stencil: Annotated[Spec, Kind("stencil", default="full")] = DEFAULT
+    stencil: Annotated[StencilSpec, Kind("stencil", default="full")] = DEFAULT
     """Which positions a query may see."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
@@ -71,7 +71,6 @@ class AttentionSpec(Spec):
         kv_heads = self.kv_heads or self.heads
         if self.heads % kv_heads:
             yield Problem("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
-        assert isinstance(self.stencil, StencilSpec)
         full = FullStencil().visible(scope.context, self.causal)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
@@ -79,7 +78,7 @@ class AttentionSpec(Spec):
         if self.position is not None and not acts_on_heads(self.position) and not acts_on_heads(scope.position):
             message = "no position encoding acts on these heads anyway"
             yield Problem("EVO330", ("position",), message, "remove it", "warning")
-        if self.stencil.kind != "full" and self.stencil.visible(scope.context, self.causal) >= full:
+        if self.stencil.masks and self.stencil.visible(scope.context, self.causal) >= full:
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Problem("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
         for problem in self._position(scope).attention_problems(self._head_dim(scope)):
@@ -98,14 +97,11 @@ class AttentionSpec(Spec):
         dim, groups = self._head_dim(scope), self.kv_heads or self.heads
         position = self._position(scope).for_heads(scope, self.heads, dim)
         weights = self._weights(scope, dim, groups)
-        assert isinstance(self.stencil, StencilSpec)
         pairs = self.stencil.visible(scope.context, self.causal) / scope.context
-        window = self.stencil.window()
-        sinks = getattr(self.stencil, "sinks", 0)
         cost = Cost(
             flops=matmul_flops(weights) + 4.0 * self.heads * dim * pairs,
             cache_per_token=2 * groups * dim,
-            cache_limit=None if window is None else window + sinks,
+            cache_limit=self.stencil.kept(),
             activations=scope.width + 2 * self.heads * dim + 2 * groups * dim + self.heads,
         )
         return AttentionPlan(
@@ -120,7 +116,7 @@ class AttentionSpec(Spec):
             head_dim=dim,
             qk_norm=self.qk_norm,
             soft_cap=self.soft_cap,
-            stencil={"kind": self.stencil.kind, **{k: getattr(self.stencil, k) for k in shapes(type(self.stencil))}},
+            stencil=self.stencil.kernel(),
             sink_logit=self.sink_logit,
             bias=self.bias,
             causal=self.causal,

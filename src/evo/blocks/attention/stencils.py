@@ -1,6 +1,7 @@
-"""Which positions a query may see."""
+"""Which positions a query may see: what each kind of stencil is called, and what it means to the kernels."""
 
-from typing import Annotated, ClassVar
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Required, TypedDict
 
 from pydantic import Field
 
@@ -8,22 +9,48 @@ from evo.dsl.genes import Gene
 from evo.dsl.spec import Spec
 
 
-class StencilSpec(Spec):
-    """A pattern of visible positions."""
+class KernelStencil(TypedDict, total=False):
+    """A stencil in the words of `evo.kernels.attention.Stencil`, which says what they mean; all but causality."""
 
+    kind: Required[str]
+    size: int
+    sinks: int
+    dilation: int
+    period: int
+
+
+class StencilSpec(Spec):
+    """A pattern of visible positions, made of what the attention kernels know."""
+
+    masks: ClassVar[bool] = True
+    """Whether it is there to hide anything but the future."""
+
+    @abstractmethod
+    def kernel(self) -> KernelStencil:
+        """The stencil that the kernels run."""
+
+    @abstractmethod
     def visible(self, context: int, causal: bool) -> int:
         """The number of visible (query, key) pairs in a full context."""
-        raise NotImplementedError
 
+    @abstractmethod
     def window(self) -> int | None:
-        """How many recent tokens a decoder must keep for the next; None for all."""
-        raise NotImplementedError
+        """How many recent tokens a decoder must keep for the next besides the kernel's sinks; None for all."""
+
+    def kept(self) -> int | None:
+        """How many tokens a decoder keeps at most, sinks included; None for all."""
+        window = self.window()
+        return None if window is None else window + self.kernel().get("sinks", 0)
 
 
 class FullStencil(StencilSpec):
     """Every position (before the query, if causal)."""
 
     kind: ClassVar[str | None] = "full"
+    masks: ClassVar[bool] = False
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "full"}
 
     def visible(self, context: int, causal: bool) -> int:
         return context * (context + 1) // 2 if causal else context * context
@@ -41,6 +68,9 @@ class WindowStencil(StencilSpec):
     """Positions in the window, the query's own included."""
     sinks: Annotated[int, Field(ge=0), Gene(0, 8, "+1")] = 0
     """First positions that stay visible to every later query (Xiao et al. 2023)."""
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "window", "size": self.size, "sinks": self.sinks}
 
     def visible(self, context: int, causal: bool) -> int:
         size, sinks = min(self.size, context), min(self.sinks, context)
