@@ -39,7 +39,7 @@ def show(file: File, as_json: Json = False) -> None:
         rows.append((row.name, shape, row.method, str(row.rank or "-"), f"{row.nbytes:,}", ratio))
     print(view.table(rows, left=3))
     print(
-        f"\n{summary.nbytes:,} bytes, {summary.compression:.1f}x smaller than fp32; held-out bits per byte "
+        f"\n{summary.nbytes:,} bytes, {summary.compression:.1f}x smaller than fp32; held-out bits per target "
         f"{summary.loss_trained:.4f}, {summary.loss_restored:.4f} restored "
         f"({summary.increase:+.2%}, tolerance {summary.tolerance:.0%})"
     )

@@ -40,7 +40,7 @@ class EvolveSpec(Spec):
     inherit: bool = True
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """The largest relative loss of bits per byte that a snapshot may cost, measured after restoring."""
+    """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""
     cooling: Annotated[CoolingSpec, Kind("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
     fidelity: Annotated[FidelitySpec, Kind("fidelity", default="single")] = DEFAULT

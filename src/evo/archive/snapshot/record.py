@@ -56,7 +56,7 @@ class Snapshot:
         pieces: one a tensor, by name.
         base_digest: digest of the base it applies to (`evo.archive.snapshot.restore.digest_weights`).
         tolerance: the relative increase of the loss that was asked for.
-        loss_trained: held-out loss of the trained weights, in the unit of the caller's evaluation (bits per byte).
+        loss_trained: held-out loss of the trained weights, in the unit of the caller's evaluation (bits per target).
         loss_restored: the same, measured with the restored weights.
         evaluations: how often the loss was measured to find this snapshot.
         metadata: the caller's own text (parent, spec hash, ...), passed through.
