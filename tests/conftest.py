@@ -4,7 +4,10 @@ Hypothesis keeps no deadline and draws the same every time; `pytest --hypothesis
 for faults that the gate does not know.
 """
 
+import importlib.metadata
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,30 @@ def evo(capsys: pytest.CaptureFixture[str]):
     from commands import Evo
 
     return Evo(capsys)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, str]], None]]:
+    """Call it with entry points in `evo.kinds`, by name: a package that has them is installed while the test runs."""
+    from evo.dsl import index
+
+    def forget() -> None:
+        index.installed.cache_clear()
+        index.kind_class.cache_clear()
+
+    def install(points: Mapping[str, str]) -> None:
+        found = [EntryPoint(name, value, "evo.kinds") for name, value in points.items()]
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
+        forget()
+
+    yield install
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture
+def foreign_mixers(install: Callable[[Mapping[str, str]], None]) -> None:
+    """The package whose mixers are in `foreign_mixers.py` is installed."""
+    from foreign_mixers import POINTS
+
+    install(POINTS)

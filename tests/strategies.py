@@ -17,7 +17,7 @@ from evo.compiler.check import problems
 from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
 from evo.dsl.genes import Gene
-from evo.dsl.index import FORMS, form_class, kind_class, kinds
+from evo.dsl.index import keyed, kind_class, tagged
 from evo.dsl.organism import OrganismSpec
 from evo.dsl.spec import FieldShape, Spec, shapes
 
@@ -82,9 +82,9 @@ def values(shape: FieldShape, depth: int = 0) -> st.SearchStrategy[Any]:
 
 def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
     """Specs of a role: any of its kinds, and composites near the surface."""
-    choices = [specs(kind_class(role, kind), kind, depth) for kind in kinds(role)]
+    choices = [specs(kind_class(role, kind), kind, depth) for kind in tagged(role)]
     if depth < 2:
-        choices += [specs(form_class(role, key), None, depth + 1) for key in FORMS.get(role, {})]
+        choices += [specs(kind_class(role, key), None, depth + 1) for key in keyed(role)]
     return st.one_of(choices)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from block_variants import CONVOLUTION, OUTER, RECURRENCE, document, stage
 from flips import Verdicts, judge
 
-from evo.blocks.convolution.spec import ConvolutionSpec
 from evo.dsl import index
 from evo.dsl.organism import OrganismSpec, ReadoutSpec
 from evo.dsl.spec import Spec, shapes
@@ -138,7 +137,6 @@ def spec_classes() -> list[type[Spec]]:
     found: list[type[Spec]] = [OrganismSpec, ReadoutSpec]
     for role in ("mixer", "ffn", "norm", "position", "scaling", "stencil", "stage"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
-        found += [index.form_class(role, key) for key in index.FORMS.get(role, {})]
     return found
 
 
@@ -149,24 +147,9 @@ def test_every_field_changes_some_network(cls: type[Spec], verdicts: dict[str, V
     assert {(cls.__name__, key) for key in shapes(cls)} - NO_FLIP_OF_THEIR_OWN <= changed
 
 
-class PlantedSpec(ConvolutionSpec):
-    """A convolution with a field that nothing builds."""
-
-    kind: ClassVar[str | None] = "planted"
-
-    ignored: bool = False
-    strength: float | None = None
-
-
 def test_a_planted_dead_field_is_found(monkeypatch: pytest.MonkeyPatch):
     """The search for dead fields finds one that is parsed and not built, and only that."""
-    planted = f"{__name__}:PlantedSpec"
-    monkeypatch.setitem(index.KINDS["mixer"], "planted", planted)
-    monkeypatch.setattr(
-        index, "_load", lambda target, load=index._load: PlantedSpec if target == planted else load(target)
-    )
-    index.kind_class.cache_clear()
+    monkeypatch.setitem(index.KINDS["mixer"], "planted", "planted:PlantedSpec")
     found = judge(document([stage("body", {"kind": "planted", "size": 3})])).dead
-    index.kind_class.cache_clear()
     names = {f"{flip.owner}.{flip.field}" for flip in found}
     assert names - set(ELSEWHERE) == {"PlantedSpec.ignored", "PlantedSpec.strength"}

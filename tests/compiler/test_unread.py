@@ -60,3 +60,21 @@ def test_a_bonus_breaks_a_sum():
     """A bonus may make the sum that normalizer sum divides by negative or zero."""
     assert codes(LINEAR, {}) == []
     assert codes({**LINEAR, "bonus": True}, {}) == ["EVO305"]
+
+
+@pytest.mark.usefixtures("foreign_mixers")
+def test_a_stranger_that_reads_the_position_is_believed():
+    """A mixer of another package that takes its stage's position reads it: directly, named, and in any composite."""
+    inherits, other = {"kind": "inheriting"}, {"kind": "convolution"}
+    named = {"pseudopods": {"near": inherits}}
+    for mix in (inherits, {"route": [other, inherits]}, {"kind": "pair", "first": other, "second": "near"}):
+        assert codes(mix, {"position": {"kind": "alibi"}, **(named if "pair" in mix.values() else {})}) == []
+        assert codes(mix, named if "pair" in mix.values() else {}, position={"kind": "alibi"}) == []
+    assert codes({"route": [other, other]}, {"position": {"kind": "alibi"}}) == ["EVO330"]
+
+
+@pytest.mark.usefixtures("foreign_mixers")
+def test_a_stranger_that_sees_ahead_is_refused():
+    """A mixer of another package that is not causal is EVO343 wherever it stands."""
+    assert codes({"kind": "ahead"}, {}) == ["EVO343"]
+    assert codes({"route": [{"kind": "convolution"}, {"kind": "ahead"}]}, {}) == ["EVO343"]

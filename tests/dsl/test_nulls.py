@@ -6,19 +6,18 @@ import pytest
 
 from evo.base.diagnostics import DiagnosticError
 from evo.dsl.document import Document, from_data
-from evo.dsl.index import DEFAULT_KIND, FORMS, KINDS, form_class, kind_class
+from evo.dsl.index import DEFAULT_KIND, KINDS, kind_class
 from evo.dsl.spec import Spec, shapes
 
 CLASSES = {cls for role in KINDS for cls in (kind_class(role, kind) for kind in KINDS[role])}
-CLASSES |= {form_class(role, key) for role in FORMS for key in FORMS[role]}
 FIELDS = sorted((cls.__module__, cls.__name__, key) for cls in CLASSES for key in shapes(cls))
 
 
 def _with_null(cls: type[Spec], key: str) -> dict[str, object]:
     """A document in which a spec of this class, as good as nothing else, has null under a key."""
-    role = next((r for r in KINDS for k in KINDS[r] if kind_class(r, k) is cls), "mixer")
+    role = next(r for r in KINDS for k in KINDS[r] if kind_class(r, k) is cls)
     spec: dict[str, object] = {key: None}
-    if cls.kind is not None and cls.kind not in DEFAULT_KIND.values():
+    if not cls.is_keyed and cls.kind != DEFAULT_KIND.get(role):
         spec = {"kind": cls.kind, **spec}
     stage: dict[str, object] = {"name": "a", "mix": {"kind": "convolution"}}
     organism: dict[str, object] = {"width": 32, "stages": [stage]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from parents import document, hybrid, stage
@@ -120,3 +122,20 @@ def test_equal_parents_have_nothing_to_exchange() -> None:
     """Two copies give no child, and say so."""
     with pytest.raises(NoChildError):
         cross(document(), document(), Stream(0))
+
+
+@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.parametrize(
+    "mix", [{"route": ["near", {"parallel": ["far", "near"]}]}, {"kind": "pair", "first": "far", "second": "near"}]
+)
+def test_no_composite_takes_its_names_to_another_home(mix: dict[str, Any]) -> None:
+    """What a name stands for comes along, though both parents have the name and no form is known here."""
+    attention, convolution = {"kind": "attention", "heads": 2}, {"kind": "convolution"}
+    one = document(stage("body", "near"), stage("top"), pseudopods={"near": convolution}, position={"kind": "none"})
+    pseudopods = {"near": attention, "far": {"parallel": ["near", convolution]}}
+    two = document(stage("body", mix), stage("top", convolution), pseudopods=pseudopods)
+    plans = [resolve(cross(one, two, Stream(seed)).document.organism) for seed in range(8)]
+    own, theirs = (resolve(parent.organism).stages[0].children for parent in (one, two))
+    found = [plan.stages[0].children for plan in plans]
+    assert theirs in found
+    assert all(layers in (own, theirs) for layers in found)

@@ -9,17 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parents import PARENTS, document, hybrid, stage
+from parents import ATTENTION, PARENTS, document, hybrid, stage
 
 from evo.base.streams import Stream
 from evo.compiler.build import build, initial_weights
 from evo.compiler.check import check, problems
 from evo.compiler.resolve import resolve
-from evo.dsl.canonical import to_yaml
+from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import Document, parse
+from evo.dsl.spec import Spec
 from evo.evolution.evaluate import starting_weights
 from evo.evolution.mutate import compose, validated
 from evo.evolution.operators import OPERATORS, Operator, Origins, Proposal
+from evo.evolution.operators.base import stages_of
+from evo.evolution.operators.layers import ReplaceMixer
 from evo.evolution.operators.stages import Duplicate, Join, Remove, Split, Swap
 from evo.evolution.operators.wiring import edges
 from strategies import valid_documents
@@ -38,6 +41,12 @@ def accepted(operator: Operator, parent: Document, **options: Any) -> list[tuple
     """Those proposals that are valid documents."""
     loaded = [(validated(parent, p), p.origins) for p in proposals(operator, parent, **options)]
     return [(found.document, origins) for found, origins in loaded if found is not None]
+
+
+def mixes(operator: Operator, parent: Document, draws: int) -> list[str | Spec]:
+    """The first mixer of the children that an operator makes."""
+    children = [validated(parent, proposal) for proposal in proposals(operator, parent, draws)]
+    return [stages_of(child.document)[0].mix[0] for child in children if child is not None]
 
 
 def test_odds_are_odds() -> None:
@@ -225,3 +234,15 @@ def test_parents_are_left_alone() -> None:
         for operator in BY_NAME.values():
             proposals(operator, parent, draws=1)
         assert to_yaml(parent) == before
+
+
+@pytest.mark.usefixtures("foreign_mixers")
+def test_composites_of_other_packages_are_put_around_and_taken_away() -> None:
+    """Mixers come into and out of every composite there is, and mixers that cannot be drawn never come."""
+    parent = document(stage("body", {"route": ["near", {"kind": "convolution"}]}), pseudopods={"near": ATTENTION})
+    unwrapped = {str(mix) for mix in mixes(ReplaceMixer(), parent, draws=60)}
+    assert {"near", "size=4 gate=True act='none'"} <= unwrapped
+    found = [mix for mix in mixes(ReplaceMixer(), document(), draws=400) if isinstance(mix, Spec)]
+    assert {"route", "pair", "parallel", "inheriting", "blocks"} <= {mix.kind for mix in found}
+    assert all(ATTENTION in (to_data(mix)["route"]) for mix in found if mix.kind == "route")
+    assert "needy" not in {mix.kind for mix in found}

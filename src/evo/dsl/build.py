@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from evo.base.diagnostics import Diagnostic, suggestion
-from evo.dsl.index import DEFAULT_KIND, FORMS, form_class, is_kind, kind_class, kinds
+from evo.dsl.index import DEFAULT_KIND, is_kind, keyed, kind_class, tagged
 from evo.dsl.spec import FieldShape, Spec, shapes
 from evo.dsl.yaml import Data, Node
 
@@ -104,25 +104,30 @@ class Builder:
         node = self._node(path)
         if not isinstance(node.value, dict):
             is_known = isinstance(node.value, str) and is_kind(role, node.value)
-            hint = f"write {{kind: {node.value}}}" if is_known else f"known {role} kinds: {', '.join(kinds(role))}"
+            hint = f"write {{kind: {node.value}}}" if is_known else f"known {role} kinds: {', '.join(tagged(role))}"
             return self._fail("EVO202", path, f"expected a mapping with a `kind` here, found {_found(node)}", hint)
         if "kind" not in node.value:
-            return self._form(role, node, path)
+            return self._untagged(role, node.value, path)
         kind = node.value["kind"].node
         if isinstance(kind.value, str) and is_kind(role, kind.value):
-            return self.spec(kind_class(role, kind.value), path)
-        known = kinds(role)
+            cls = kind_class(role, kind.value)
+            if not cls.is_keyed:
+                return self.spec(cls, path)
+            message = f"{kind.value} is written without `kind`"
+            return self._fail("EVO210", (*path, "kind"), message, f"write {{{kind.value}: ...}}")
+        known = tagged(role)
         help = f"{self._suggestion(str(kind.value), known)}known {role} kinds: {', '.join(known)}"
         return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind {_found(kind)}", help)
 
-    def _form(self, role: str, node: Node, path: Path) -> Spec | _Failed:
-        assert isinstance(node.value, dict)
-        for key in FORMS.get(role, {}):
-            if key in node.value:
-                return self.spec(form_class(role, key), path)
-        if role in DEFAULT_KIND:
-            return self.spec(kind_class(role, DEFAULT_KIND[role]), path)
-        options = [*kinds(role), *(f"{{{key}: ...}}" for key in FORMS.get(role, {}))]
+    def _untagged(self, role: str, keys: Iterable[str], path: Path) -> Spec | _Failed:
+        """A mapping without `kind`: a kind that is told by one of its keys, or the role's default."""
+        default = kind_class(role, DEFAULT_KIND[role]) if role in DEFAULT_KIND else None
+        others = [key for key in keys if default is None or key not in shapes(default)]
+        named = (kind_class(role, key) for key in others if is_kind(role, key))
+        cls = next((cls for cls in named if cls.is_keyed), default)
+        if cls is not None:
+            return self.spec(cls, path)
+        options = [*tagged(role), *(f"{{{key}: ...}}" for key in keyed(role))]
         return self._fail("EVO211", path, f"this {role} has no `kind`", f"known {role} kinds: {', '.join(options)}")
 
     def _validate(self, cls: type[Spec], values: dict[str, Any], failed: set[str], path: Path) -> Spec | _Failed:

@@ -14,10 +14,11 @@ from evo.dsl.tree import replaced
 from evo.dsl.yaml import write
 
 
-def to_data(spec: Spec) -> dict[str, Any]:
-    """The canonical form of a spec as plain data."""
+def to_data(spec: Spec, role: str | None = None) -> dict[str, Any]:
+    """The canonical form of a spec as plain data; where it stands for a role, without the role's default kind."""
     spec = _without_dead(spec)
-    data: dict[str, Any] = {"kind": spec.kind} if spec.kind and spec.kind not in DEFAULT_KIND.values() else {}
+    is_told = spec.kind is not None and not spec.is_keyed and not (role and DEFAULT_KIND.get(role) == spec.kind)
+    data: dict[str, Any] = {"kind": spec.kind} if is_told else {}
     for key, shape in shapes(type(spec)).items():
         value = getattr(spec, shape.name)
         if shape.info.is_required() or value != shape.default:
@@ -44,7 +45,7 @@ def content_hash(document: Document) -> str:
 def plain(value: Any, shape: FieldShape) -> Any:
     """The value of one field as plain data, in canonical form."""
     if isinstance(value, Spec):
-        return to_data(value)
+        return to_data(value, shape.kind and shape.kind.role)
     if isinstance(value, tuple):
         items = [plain(item, shape) for item in cast(tuple[Any, ...], value)]
         return items[0] if shape.many and shape.many.bare and len(items) == 1 else items

@@ -37,4 +37,13 @@ class Fixed:
     """Marks a field that evolution leaves alone: a name, a seed, the vocabulary, a budget."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Marks a field whose value is a spec: when its owner is drawn afresh, it may leave its default as genes do.
+
+    Without the mark (an override of what the surroundings say) it waits until an operator picks another kind.
+    """
+
+
 FIXED = Fixed()
+DRAWN = Drawn()

@@ -1,7 +1,8 @@
 """The lazy index of kinds: role -> kind -> the spec class, named by string so that only the kinds used are imported.
 
 A new kind of block is a folder under `evo/blocks/` and one row here, or an entry point of another package in the group
-`evo.kinds`, named `role.kind`.
+`evo.kinds`, named `role.kind`. Installed packages are looked at only for a kind that is not built in, or for all of
+them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
+
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from evo.dsl.spec import Spec
 
 KINDS: dict[str, dict[str, str]] = {
     "mixer": {
         "attention": "evo.blocks.attention.spec:AttentionSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
+        "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
     },
     "ffn": {
@@ -70,49 +76,88 @@ KINDS: dict[str, dict[str, str]] = {
     },
 }
 
-FORMS: dict[str, dict[str, str]] = {
-    "mixer": {"parallel": "evo.blocks.parallel.spec:ParallelSpec"},
-}
-"""Composites, told apart by their one key instead of by `kind`: `mix: {parallel: [...]}`."""
-
 DEFAULT_KIND = {"stage": "blocks"}
 """Roles whose `kind` may be left out."""
 
 
-def kinds(role: str) -> dict[str, str]:
+def kinds(role: str) -> list[str]:
     """The kinds of a role, built in and installed, in alphabetical order."""
-    return dict(sorted({**KINDS[role], **_installed().get(role, {})}.items()))
+    return sorted({*KINDS[role], *installed().get(role, {})})
+
+
+def tagged(role: str) -> list[str]:
+    """Those that are told apart by their `kind` key."""
+    return [kind for kind in kinds(role) if not kind_class(role, kind).is_keyed]
+
+
+def keyed(role: str) -> list[str]:
+    """Those that are told apart by the one key of their name, as in `{parallel: [...]}`."""
+    return [kind for kind in kinds(role) if kind_class(role, kind).is_keyed]
 
 
 def is_kind(role: str, kind: str) -> bool:
-    """Whether the role has that kind; looks at installed packages only for kinds that are not built in."""
-    return kind in KINDS[role] or kind in _installed().get(role, {})
+    """Whether the role has that kind."""
+    return kind in KINDS[role] or kind in installed().get(role, {})
 
 
 @cache
 def kind_class(role: str, kind: str) -> type[Spec]:
-    """The spec class of a kind. Raises KeyError for an unknown one."""
+    """The spec class of a kind.
+
+    Raises:
+        KeyError: the role has no such kind.
+        DiagnosticError: an installed package offers what is no kind (EVO212).
+    """
     target = KINDS[role].get(kind)
-    return _load(target if target else kinds(role)[kind])
-
-
-@cache
-def form_class(role: str, key: str) -> type[Spec]:
-    """The spec class of a composite form. Raises KeyError for an unknown one."""
-    return _load(FORMS[role][key])
-
-
-def _load(target: str) -> type[Spec]:
+    if target is None:
+        return _load(installed()[role][kind])
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
+def _load(point: EntryPoint) -> type[Spec]:
+    try:
+        cls = point.load()
+    except (ImportError, AttributeError) as error:
+        raise DiagnosticError([_fault(point, f"cannot be loaded: {error}")]) from error
+    if getattr(cls, "kind", None) != point.name.partition(".")[2]:
+        raise DiagnosticError([_fault(point, f"is {point.value}, whose `kind` is another")])
+    return cls
+
+
 @cache
-def _installed() -> dict[str, dict[str, str]]:
+def installed() -> dict[str, dict[str, EntryPoint]]:
+    """The entry points of installed packages, by role and kind.
+
+    Raises DiagnosticError with all that cannot be kinds (EVO212).
+    """
     from importlib.metadata import entry_points  # slow to import, and most documents name built-in kinds only
 
-    found: dict[str, dict[str, str]] = {}
-    for point in entry_points(group="evo.kinds"):
+    found: dict[str, dict[str, EntryPoint]] = {}
+    faults: list[Diagnostic] = []
+    for point in sorted(entry_points(group="evo.kinds"), key=lambda point: (point.name, point.value)):
         role, _, kind = point.name.partition(".")
-        found.setdefault(role, {})[kind] = point.value
+        other = found.get(role, {}).get(kind)
+        if role not in KINDS:
+            help = f"{suggestion(role, KINDS)}known roles: {', '.join(KINDS)}"
+            faults.append(_fault(point, f"names no role: there is no '{role}'", help))
+        elif not kind:
+            faults.append(_fault(point, "names no kind", f"name it {role}.KIND"))
+        elif kind in KINDS[role]:
+            faults.append(_fault(point, f"clashes with the {role} kind '{kind}' of evo itself"))
+        elif other is not None and other.value != point.value:
+            faults.append(_fault(point, f"clashes with the same kind of {_package(other)}"))
+        else:
+            found.setdefault(role, {})[kind] = point
+    if faults:
+        raise DiagnosticError(faults)
     return found
+
+
+def _fault(point: EntryPoint, message: str, help: str | None = None) -> Diagnostic:
+    help = help or "update or uninstall that package, or ask its authors to choose another name"
+    return Diagnostic("EVO212", f"the entry point '{point.name}' of {_package(point)} {message}", None, help)
+
+
+def _package(point: EntryPoint) -> str:
+    return f"package '{point.dist.name}'" if point.dist else "an installed package"

@@ -8,7 +8,7 @@ from evo.dsl.canonical import plain
 from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import LANGUAGE, Document
 from evo.dsl.genes import Fixed, Gene
-from evo.dsl.index import DEFAULT_KIND, FORMS, KINDS, form_class, kind_class, kinds
+from evo.dsl.index import DEFAULT_KIND, KINDS, keyed, kind_class, tagged
 from evo.dsl.organism import NAME
 from evo.dsl.patch import PATCH_VERSION
 from evo.dsl.spec import FieldShape, Spec, shapes
@@ -22,10 +22,10 @@ def organism_schema() -> Json:
     definitions: Json = {}
     for role in KINDS:
         definitions[role] = _role(role)
-        for kind in kinds(role):
+        for kind in tagged(role):
             definitions[f"{role}.{kind}"] = _spec(kind_class(role, kind), kind, role not in DEFAULT_KIND)
-        for key in FORMS.get(role, {}):
-            definitions[f"{role}.{key}"] = _spec(form_class(role, key), None)
+        for key in keyed(role):
+            definitions[f"{role}.{key}"] = _spec(kind_class(role, key), None)
     schema = _spec(Document, None)
     schema["properties"]["evo"] = {**schema["properties"]["evo"], "const": LANGUAGE}
     return {"$schema": DRAFT, "title": f"evo organism, language version {LANGUAGE}", **schema, "$defs": definitions}
@@ -63,9 +63,8 @@ SCHEMAS = {"organism.schema.json": organism_schema, "patch.schema.json": patch_s
 
 
 def _role(role: str) -> Json:
-    """Any spec of a role: told apart by `kind`, or by the one key of a form."""
-    tagged = [_ref(f"{role}.{kind}") for kind in kinds(role)]
-    return {"anyOf": [*tagged, *(_ref(f"{role}.{key}") for key in FORMS.get(role, {}))]}
+    """Any spec of a role: told apart by `kind`, or by the one key of its name."""
+    return {"anyOf": [_ref(f"{role}.{kind}") for kind in (*tagged(role), *keyed(role))]}
 
 
 def _ref(name: str) -> Json:

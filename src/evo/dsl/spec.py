@@ -17,7 +17,7 @@ from evo.dsl.plan import BlockPlan
 
 @dataclass(frozen=True)
 class Kind:
-    """Field metadata: the value is a spec of this role, chosen by its `kind` key (or by a form's one key).
+    """Field metadata: the value is a spec of this role, chosen by its `kind` key, or by the one key of its name.
 
     default: the kind that stands there, with its own defaults, when the key is left out. The field then reads
     `= DEFAULT`; its class is imported only when somebody asks for the value.
@@ -93,7 +93,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     kind: ClassVar[str | None] = None
-    form: ClassVar[str | None] = None
+    """Its name in the index; None for a class that is no kind of a role."""
+    is_keyed: ClassVar[bool] = False
+    """Whether it is written by the one key of its name, a required field, and without `kind`: `{parallel: [...]}`."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -106,8 +108,8 @@ class Spec(BaseModel):
 
     @property
     def label(self) -> str:
-        """What people call it: its kind, or the one key of its form."""
-        return self.kind or self.form or type(self).__name__
+        """What people call it."""
+        return self.kind or type(self).__name__
 
     @property
     def reads_position(self) -> bool:

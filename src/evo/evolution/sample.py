@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 from pydantic.fields import FieldInfo
 
-from evo.dsl.genes import Fixed, Gene
+from evo.dsl.genes import Drawn, Fixed, Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.spec import FieldShape, Spec, shapes
 
@@ -72,16 +72,30 @@ def _fit(value: float, gene: Gene, info: FieldInfo, before: float | None = None)
     return float(f"{value:.3g}")
 
 
+def drawable(role: str) -> list[str]:
+    """The kinds of a role that can be drawn: each required field is a gene, a choice, or a spec of another role."""
+    return [kind for kind in kinds(role) if all(can_draw(f, role) for f in shapes(kind_class(role, kind)).values())]
+
+
 def draw_spec(role: str, rng: np.random.Generator, kind: str | None = None) -> Spec:
     """A fresh spec of a role: a kind, its required fields drawn from their genes, some options left their default."""
-    names = list(kinds(role))
+    names = drawable(role)
     cls = kind_class(role, kind or names[int(rng.integers(len(names)))])
-    values: dict[str, Any] = {}
-    for shape in shapes(cls).values():
-        drawn = _draw_field(shape, rng)
-        if drawn is not None:
-            values[shape.name] = drawn
-    return cls.model_validate(values)
+    return cls.model_validate(draw_fields(cls, rng))
+
+
+def draw_fields(cls: type[Spec], rng: np.random.Generator) -> dict[str, Any]:
+    """Values by field name: of the required fields that can be drawn, and of some that leave their default."""
+    drawn = {shape.name: _draw_field(shape, rng) for shape in shapes(cls).values()}
+    return {name: value for name, value in drawn.items() if value is not None}
+
+
+def can_draw(shape: FieldShape, role: str) -> bool:
+    """Whether a spec of a role can be drawn as far as this field goes."""
+    if not shape.info.is_required():
+        return True
+    is_spec = shape.kind is not None and shape.kind.role != role and not shape.many and not shape.table
+    return shape.meta(Fixed) is None and (shape.meta(Gene) is not None or bool(choices(shape.info)) or is_spec)
 
 
 def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
@@ -94,6 +108,6 @@ def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
         return draw_number(gene, shape.info, rng)
     if options := choices(shape.info):
         return options[int(rng.integers(len(options)))]
-    if shape.kind and not shape.many and shape.kind.role in ("stencil", "scaling"):
+    if shape.kind and not shape.many and (shape.info.is_required() or shape.meta(Drawn) is not None):
         return draw_spec(shape.kind.role, rng)
     return None

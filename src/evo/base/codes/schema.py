@@ -58,6 +58,12 @@ SCHEMA = {
         _DOCUMENT.replace("{kind: attention, heads: 2}", "{heads: 2}"),
         _DOCUMENT,
     ),
+    "EVO212": Code(
+        "An installed package's kind cannot be used",
+        "Packages bring kinds by entry points in the group `evo.kinds`, named `role.kind`. One that names no role or a "
+        "kind that is there already, or does not lead to a class of that `kind`, is never passed over in silence.",
+        source="command",
+    ),
     "EVO220": Code(
         "Another language version",
         "The document was written for a newer evo, or for none. Upgrade evo to read it.",

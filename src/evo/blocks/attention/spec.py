@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Kind, Problem, Scope, Spec
 
@@ -44,7 +44,7 @@ class AttentionSpec(Spec):
     """RMS norm of q and k per head, before the rotation (Qwen3)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
-    stencil: Annotated[StencilSpec, Kind("stencil", default="full")] = DEFAULT
+    stencil: Annotated[StencilSpec, Kind("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""

@@ -22,7 +22,8 @@ class ParallelPlan(BlockPlan):
 class ParallelSpec(Spec):
     """All mixers read the same input; their outputs are added, each scaled by learned gains per channel (Hymba)."""
 
-    form: ClassVar[str | None] = "parallel"
+    kind: ClassVar[str | None] = "parallel"
+    is_keyed: ClassVar[bool] = True
 
     parallel: Annotated[
         tuple[Name | Spec, ...], AsTuple, Many(), Kind("mixer"), Names(), Field(min_length=2, max_length=16)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.blocks.position.scaling import ScalingSpec, plain_frequencies
-from evo.dsl.genes import Gene
+from evo.dsl.genes import DRAWN, Gene
 from evo.dsl.plan import BlockPlan, Weight, table
 from evo.dsl.spec import Kind, Problem, Scope, Spec
 
@@ -77,7 +77,7 @@ class RopeSpec(PositionSpec):
     """Base of the wavelengths."""
     dims: Annotated[int | None, Field(ge=2), Gene(4, 128, "x2", optional=True)] = None
     """Rotated dimensions of each head, an even number; all if left out."""
-    scaling: Annotated[Spec | None, Kind("scaling")] = None
+    scaling: Annotated[Spec | None, Kind("scaling"), DRAWN] = None
     """A change of the frequencies for long contexts."""
 
     def attention_problems(self, head_dim: int) -> Iterator[Problem]:

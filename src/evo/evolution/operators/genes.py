@@ -10,12 +10,11 @@ import numpy as np
 
 from evo.dsl.document import Document
 from evo.dsl.genes import Gene
-from evo.dsl.index import kinds
 from evo.dsl.patch import rewrite
 from evo.dsl.spec import Spec
 from evo.dsl.tree import Place
 from evo.evolution.operators.base import Proposal
-from evo.evolution.sample import choices, draw_spec, move_number
+from evo.evolution.sample import choices, draw_spec, drawable, move_number
 from evo.evolution.sites import sites
 
 
@@ -72,5 +71,5 @@ def _other_kinds(site: Place) -> list[str]:
     assert site.field.kind is not None
     present = site.value.kind if isinstance(site.value, Spec) else None
     is_optional = not site.field.info.is_required() and site.field.default is None
-    others = [kind for kind in kinds(site.field.kind.role) if kind != present]
+    others = [kind for kind in drawable(site.field.kind.role) if kind != present]
     return [*others, ""] if is_optional and present is not None else others

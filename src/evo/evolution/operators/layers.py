@@ -11,20 +11,19 @@ import numpy as np
 from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.compiler.resolve import organism_scope
 from evo.dsl.document import Document
-from evo.dsl.index import FORMS, form_class, kinds
 from evo.dsl.patch import Patch, rewrite
 from evo.dsl.references import mixer_problems
-from evo.dsl.spec import Spec
 from evo.dsl.tree import replaced
+from evo.evolution.composites import Entry, around, composites, inside
 from evo.evolution.operators.base import Proposal, fresh_name, stages_of
 from evo.evolution.operators.wiring import edges, rewired
-from evo.evolution.sample import draw_spec
+from evo.evolution.sample import draw_spec, drawable
 
 DRAWS = 30
 
 
-def draw_mixer(document: Document, rng: np.random.Generator) -> str | Spec:
-    """A mixer that fits the organism: a named pseudopod now and then, otherwise a fresh one."""
+def draw_mixer(document: Document, rng: np.random.Generator) -> Entry | None:
+    """A mixer that fits the organism: a named pseudopod now and then, otherwise a fresh one. None if none was found."""
     organism = document.organism
     if organism.pseudopods and rng.random() < 0.3:
         names = sorted(organism.pseudopods)
@@ -34,12 +33,12 @@ def draw_mixer(document: Document, rng: np.random.Generator) -> str | Spec:
         mixer = draw_spec("mixer", rng)
         if not any(mixer_problems(mixer, scope, ())):
             return mixer
-    return draw_spec("mixer", rng, "convolution")
+    return None
 
 
 @dataclass(frozen=True)
 class ReplaceMixer:
-    """Puts another mixer into one place of a stage's cycle, or sets one beside it, or takes one of a pair away."""
+    """Puts another mixer into one place of a stage's cycle, or a composite around it, or one part of it alone."""
 
     name: str = "replace_mixer"
 
@@ -52,16 +51,17 @@ class ReplaceMixer:
         del scale
         index, place = site
         entry = self._variant(document, stages_of(document)[index].mix[place], rng)
+        if entry is None:
+            return None
         return Proposal(rewrite(document, {("organism", "stages", index, "mix", place): entry}))
 
-    def _variant(self, document: Document, present: str | Spec, rng: np.random.Generator) -> str | Spec:
-        draw = rng.random()
-        branches = getattr(present, "parallel", None)
-        if branches is not None and draw < 0.4:
-            return branches[int(rng.integers(len(branches)))]
-        if branches is None and draw < 0.2 and "parallel" in FORMS["mixer"]:
-            form = form_class("mixer", "parallel")
-            return form.model_validate({"parallel": (present, draw_mixer(document, rng))})
+    def _variant(self, document: Document, present: Entry, rng: np.random.Generator) -> Entry | None:
+        draw, parts = rng.random(), inside(present)
+        if parts and draw < 0.4:
+            return parts[int(rng.integers(len(parts)))]
+        if not parts and draw < 0.2 and (wraps := composites()):
+            kind = wraps[int(rng.integers(len(wraps)))]
+            return around(kind, present, lambda: draw_mixer(document, rng), rng)
         return draw_mixer(document, rng)
 
 
@@ -79,7 +79,7 @@ class ReplaceFeedForward:
     ) -> Proposal | None:
         del scale
         index, place = site
-        others = [kind for kind in kinds("ffn") if kind != stages_of(document)[index].ffn[place].kind]
+        others = [kind for kind in drawable("ffn") if kind != stages_of(document)[index].ffn[place].kind]
         drawn = draw_spec("ffn", rng, others[int(rng.integers(len(others)))])
         return Proposal(rewrite(document, {("organism", "stages", index, "ffn", place): drawn}))
 
@@ -98,7 +98,10 @@ class Insert:
         stages, reads = stages_of(document), edges(document)
         before = stages[site]
         name = fresh_name(document, before.name)
-        fresh: dict[str, Any] = {"name": name, "repeat": 1, "mix": (draw_mixer(document, rng),), "share": False}
+        mixer = draw_mixer(document, rng)
+        if mixer is None:
+            return None
+        fresh: dict[str, Any] = {"name": name, "repeat": 1, "mix": (mixer,), "share": False}
         stage = replaced(before, {(key,): value for key, value in {**fresh, "ffn": before.ffn[:1]}.items()})
         return Proposal(inserted(document, stages, reads, site, stage))
 

@@ -98,6 +98,8 @@ class Split:
         stages[site] = _part(whole, whole.name, 0, first)
         second = _part(whole, name, first, whole.repeat - first)
         mixer = draw_mixer(document, rng)
+        if mixer is None:
+            return None
         second = replaced(second, {("mix", int(rng.integers(len(second.mix)))): mixer})
         origins = tuple((f"stages.{name}.{i}.", 0, f"stages.{whole.name}.{first + i}.") for i in range(second.repeat))
         return Proposal(inserted(document, stages, reads, site, second), origins)
