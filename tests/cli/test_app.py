@@ -112,7 +112,7 @@ def test_interrupts_exit_with_130(evo, good: Path, monkeypatch: pytest.MonkeyPat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evo.dsl.document.examine", interrupt)
+    monkeypatch.setattr("evo.compiler.examine.examine", interrupt)
     assert evo("validate", good).code == 130
 
 
@@ -122,7 +122,7 @@ def test_a_bug_is_not_hidden(good: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("evo.dsl.document.examine", fail)
+    monkeypatch.setattr("evo.compiler.examine.examine", fail)
     with pytest.raises(ZeroDivisionError):
         app_module.main(["validate", str(good)])
 

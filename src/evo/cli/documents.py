@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Span
 from evo.cli import view
 
 if TYPE_CHECKING:
@@ -38,42 +38,6 @@ def found_in(paths: Sequence[Path]) -> list[Path]:
     return list(files)
 
 
-@dataclass(frozen=True)
-class Examined:
-    """One file with everything that is wrong with it; `loaded` is None where there is an error."""
-
-    path: Path
-    text: str
-    diagnostics: tuple[Diagnostic, ...]
-    loaded: Loaded | None = None
-
-    @property
-    def errors(self) -> list[Diagnostic]:
-        """The faults that are no warnings."""
-        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "error"]
-
-    @property
-    def warnings(self) -> list[Diagnostic]:
-        """The others."""
-        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "warning"]
-
-
-def examine_file(path: Path) -> Examined:
-    """Syntax, schema and meaning of a document, all faults at once."""
-    from evo.compiler.check import check
-    from evo.dsl.document import examine
-    from evo.dsl.yaml import read_text
-
-    try:
-        text = read_text(path)
-    except DiagnosticError as error:
-        return Examined(path, "", error.diagnostics)
-    loaded, faults = examine(text, str(path))
-    found = in_order([*faults, *(check(loaded) if loaded else ())])
-    is_valid = all(fault.severity == "warning" for fault in found)
-    return Examined(path, text, tuple(found), loaded if is_valid else None)
-
-
 def is_patch(text: str) -> bool:
     """Whether a text is meant to be a patch: it is YAML and has the key `evo_patch`."""
     from evo.dsl.yaml import read_all
@@ -88,6 +52,8 @@ def is_patch(text: str) -> bool:
 
 def read_valid(*paths: Path) -> list[Loaded]:
     """Documents without errors; their warnings are shown. Raises DiagnosticError with every error of all of them."""
+    from evo.compiler.examine import examine_file
+
     examined = [examine_file(path) for path in paths]
     for file in examined:
         view.show(file.warnings, file.text)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evo.base.diagnostics import DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Examined, Json, Paths, examine_file, found_in, is_patch
+from evo.cli.documents import Json, Paths, found_in, is_patch
+
+if TYPE_CHECKING:
+    from evo.compiler.examine import Examined
 
 
 def command(paths: Paths, as_json: Json = False) -> int:
@@ -16,6 +19,8 @@ def command(paths: Paths, as_json: Json = False) -> int:
     Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not. Patches are
     recognised by their key `evo_patch`, and what can be told of them without their document is checked.
     """
+    from evo.compiler.examine import examine_file
+
     files = [_as_patch(examine_file(path)) for path in found_in(paths)]
     errors, warnings = sum(len(file.errors) for file in files), sum(len(file.warnings) for file in files)
     if as_json:
@@ -31,6 +36,7 @@ def command(paths: Paths, as_json: Json = False) -> int:
 
 def _as_patch(file: Examined) -> Examined:
     """The file judged as a patch, if it is one."""
+    from evo.compiler.examine import Examined
     from evo.dsl.patch import patch_from_node
     from evo.dsl.yaml import read
 
