@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "evo"
 TORCH_FREE = (
     "__init__.py",
+    "api/__init__.py",
+    "api/documents.py",
     "base/**/*.py",
     "dsl/**/*.py",
     "data/**/*.py",
@@ -24,6 +26,7 @@ TORCH_FREE = (
     "compiler/plan.py",
     "compiler/resolve.py",
     "compiler/check.py",
+    "compiler/examine.py",
     "evolution/__init__.py",
     "evolution/crossover*.py",
     "evolution/mutat*/**/*.py",

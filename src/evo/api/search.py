@@ -1,0 +1,101 @@
+"""The search as a program drives it: asked for trials, told their evaluations, kept in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from evo.api.documents import File, Source, document_of
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import Document, parse
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.patch import apply, rewrite
+from evo.dsl.spec import shapes
+from evo.engines.inline import InlineEngine
+from evo.engines.jobs import Engine
+from evo.evolution import search
+from evo.evolution.evaluate import EVALUATE
+from evo.evolution.journal import Journal
+from evo.evolution.rundir import Settings
+
+
+class Search(search.Search):
+    """A search over documents in memory. (`evo evolve` keeps one in a run directory, from which it resumes.)
+
+    `run()` trains and measures every trial here. Whoever measures them elsewhere, or measures something else, asks and
+    tells: an `evo.Evaluation` has the task's primary score and `gradient_relevance` under `scores`, and five `measures`
+    in [0, 1].
+
+    Args:
+        seeds: the documents that it begins with; the settings of the first one's `evolve` hold.
+        root: the folder that relative corpus paths start from.
+        evaluate: what `run` calls with each trial's job, as 'package.module:name'.
+        device, kernels: where and by which kernels trials train.
+        evolve: fields of the document's `evolve` section, instead of those written there.
+
+    Raises:
+        DiagnosticError: as `load`; a field outside its limits.
+        TypeError: no seed, or a field that `evolve` does not have.
+
+    >>> from evo import Evaluation, Search
+    >>> with Search("examples/first.yaml", generations=2, population=3, cells=8) as search:
+    ...     while trials := search.ask():
+    ...         for trial in trials:
+    ...             bits = 2 + len(trial.candidate.document) % 7 / 10  # what a cluster measured
+    ...             scores = {"bits_per_byte": bits, "gradient_relevance": 1.0}
+    ...             search.tell({trial: Evaluation(scores=scores, measures=(0.5,) * 5)})
+    ...     print(len(search.journal.candidates()), search.best().name)
+    7 first
+    """
+
+    def __init__(
+        self,
+        *seeds: Source,
+        root: File = ".",
+        evaluate: str = EVALUATE,
+        device: str = "cpu",
+        kernels: str = "auto",
+        **evolve: Any,
+    ) -> None:
+        if not seeds:
+            raise TypeError("a search begins with at least one document")
+        documents = [document_of(seed) for seed in seeds]
+        settings = Settings(
+            seeds=tuple(map(to_yaml, documents)),
+            root=str(Path(root).resolve()),
+            evolve=_changed(documents[0], evolve).evolve,
+            device=device,
+            kernels=kernels,
+        )
+        super().__init__(settings, Journal(":memory:"), evaluate=evaluate)
+
+    def run(self, engine: Engine | None = None) -> None:
+        """Ask, evaluate and tell, to the end: in this process, or where `engine` runs jobs. Raises what `ask` does."""
+        super().run(InlineEngine() if engine is None else engine)
+
+    def best(self) -> Document:
+        """The document of the highest objective so far. Raises ValueError before the first generation is placed."""
+        elite = self.archives.result.best
+        if elite is None:
+            raise ValueError("nothing is placed yet: ask and tell until a generation is complete")
+        return parse(self.journal.candidate(str(elite.id)).document).document
+
+    def close(self) -> None:
+        """Forget the search."""
+        self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _changed(document: Document, evolve: dict[str, Any]) -> Document:
+    """The document with other values of some fields of its `evolve` section."""
+    if unknown := evolve.keys() - shapes(EvolveSpec).keys():
+        raise TypeError(f"`evolve` has no field {sorted(unknown)}; it has {', '.join(shapes(EvolveSpec))}")
+    return apply(rewrite(document, {("evolve", name): value for name, value in evolve.items()}), document).document
