@@ -4,19 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from evo.dsl import index
+from evo.dsl.engine import EngineSpec
 from evo.engines.inline import InlineEngine
-from evo.engines.jobs import Engine, Job, Outcome
-from evo.engines.pool import PoolEngine
+from evo.engines.jobs import Engine, Job, Limits, Outcome, make_engine
 
-ENGINES = {"inline": InlineEngine, "pool of 1": lambda: PoolEngine(1), "pool of 2": lambda: PoolEngine(2)}
+ENGINES = {f"{kind}, {workers}": (kind, workers) for kind in index.KINDS["engine"] for workers in (1, 2)}
 
 
 @pytest.fixture(params=list(ENGINES), scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, shared by the tests of this file: what a job does must not outlive its outcome."""
-    engine: Engine = ENGINES[request.param]()
-    yield engine
-    engine.close()
+    kind, workers = ENGINES[request.param]
+    spec = index.kind_class("engine", kind)()
+    assert isinstance(spec, EngineSpec)
+    with make_engine(spec, Limits(workers)) as engine:
+        yield engine
 
 
 def outcomes(engine: Engine, *jobs: Job) -> dict[str, Outcome]:

@@ -1,6 +1,6 @@
 """Runs a search, kills it at every one of its events, resumes it, and prints what came of it. One process that forks.
 
-With "rungs" as its last argument the search has a fidelity of two rungs.
+With "strangers" as its last argument the search has the kinds of `strangers`: two rungs, two emitters, an engine.
 
 Evaluations are real the first time and remembered after that: what is tried is the order in which things are written.
 An event is a statement of the journal, a file that is synced or renamed, or a word to the observer.
@@ -23,6 +23,7 @@ import strangers
 
 from evo.evolution import journal as journal_module
 from evo.evolution import run
+from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.trial import Evaluation
 
@@ -129,6 +130,8 @@ if __name__ == "__main__":
     import killed_runs
 
     strangers.install()
-    if sys.argv[4:] == ["rungs"]:
-        killed_runs.SETTINGS = searches.settings(fidelity=strangers.Halving())
+    if sys.argv[4:] == ["strangers"]:
+        killed_runs.SETTINGS = searches.settings(
+            fidelity=strangers.Halving(), emitters=(VariationSpec(), strangers.Afresh()), engine=strangers.Backwards()
+        )
     killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

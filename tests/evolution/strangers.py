@@ -1,13 +1,22 @@
-"""Kinds of a search that evo does not ship, as another package would bring them: a fidelity of two rungs."""
+"""Kinds of a search that evo does not ship, as another package would bring them: a fidelity of two rungs, an emitter
+that always mutates the first seed, an engine that begins with the last job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
+from evo.base.streams import Stream
 from evo.dsl import index
+from evo.dsl.document import parse
+from evo.dsl.emitter import EmitterSpec
+from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
+from evo.engines.jobs import Job, Limits, Outcome, find_function, run_job
+from evo.evolution.emitters.base import Offspring, Situation
+from evo.evolution.mutate import mutate
 
 if TYPE_CHECKING:
     from evo.dsl.document import Document
@@ -31,7 +40,59 @@ class Halving(FidelitySpec):
         return [(id, 1) for id in best if isfinite(first[id]) and id not in second]
 
 
-ROWS = {"fidelity": {"halving": "strangers:Halving"}}
+class Afresh(EmitterSpec):
+    """One mutation of the first seed, every time."""
+
+    kind: ClassVar[str | None] = "afresh"
+    builder: ClassVar[str] = "strangers:AfreshEmitter"
+
+
+class AfreshEmitter:
+    """Makes them."""
+
+    def __init__(self, spec: Afresh) -> None:
+        self.spec = spec
+
+    def emit(self, situation: Situation, stream: Stream) -> Offspring | None:
+        """See `Emitter.emit`."""
+        seed = situation.journal.candidate("0000/00")
+        return Offspring(mutate(parse(seed.document).document, stream, accept=situation.accepts), (seed.id,))
+
+
+class Backwards(EngineSpec):
+    """In this process, the last job first."""
+
+    kind: ClassVar[str | None] = "backwards"
+    builder: ClassVar[str] = "strangers:BackwardsEngine"
+
+
+class BackwardsEngine:
+    """Runs them."""
+
+    def __init__(self, spec: Backwards, limits: Limits) -> None:
+        self.spec, self.limits = spec, limits
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """See `Engine.map`."""
+        return (run_job(job, find_function(job.function)) for job in reversed(list(jobs)))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+ROWS = {
+    "emitter": {"afresh": "strangers:Afresh"},
+    "engine": {"backwards": "strangers:Backwards"},
+    "fidelity": {"halving": "strangers:Halving"},
+}
 
 
 def install() -> None:

@@ -15,6 +15,8 @@ from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
 from evo.dsl.evolve import EvolveSpec, FitnessSpec
 from evo.dsl.spec import shapes
+from evo.engines.pool import ProcessSpec
+from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.rundir import Settings
 
 
@@ -90,7 +92,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     given = {
         "generations": 3, "population": 2, "cells": 5, "crossover": 0.5, "mutations": 4, "growth": 3.0,
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
-        "fidelity": "single",
+        "fidelity": "single", "emitters": "{kind: variation, tournament: 3}", "engine": "process",
     }  # fmt: skip
     assert {*given, "inherit"} == set(shapes(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -100,6 +102,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     assert settings.evolve == EvolveSpec(
         generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=False,
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
+        emitters=(VariationSpec(tournament=3),), engine=ProcessSpec(),
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 

@@ -17,6 +17,7 @@ from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import initial_weights
 from evo.compiler.resolve import resolve
 from evo.data.corpus import split_corpus
+from evo.dsl import index
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
 from evo.evolution import evaluate as module
@@ -111,3 +112,14 @@ def test_no_tolerance_no_snapshot() -> None:
     evaluation: Evaluation = evaluate(replace(job(ATTENTION), tolerance=None))
     assert evaluation.snapshot == b""
     assert evaluation.cause == ""
+
+
+def test_auxiliary_losses_are_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a block adds to the loss is recorded under `loss.NAME`, apart from the task's."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "training"))
+    monkeypatch.setitem(index.KINDS, "ffn", {**index.KINDS["ffn"], "loaded": "loaded:LoadedSpec"})
+    made = document(stage("body", ffn={"kind": "loaded", "ratio": 1.0}), width=16, train={"steps": 2})
+    evaluation = evaluate(TrialJob(to_yaml(made), ".", tolerance=None, budget=searches.LITTLE))
+    assert evaluation.cause == ""
+    assert next(iter(evaluation.scores)) == "bits_per_byte"
+    assert evaluation.scores["loss.size"] > 0

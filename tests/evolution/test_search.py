@@ -11,13 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import strangers
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
-from evo.dsl import index
 from evo.dsl.coolings import ReheatingCooling
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.schedules import WsdSchedule
@@ -26,20 +23,9 @@ from evo.evolution.control import recorded_control
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RUN_VERSION, RunDirectory
-from evo.evolution.search import Search
-from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
-from evo.report.search import write_reports
-from evo.tasks.bytes.spec import BytesSpec
+from evo.evolution.trial import Evaluation
 
 FOLDER = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run in this process."""
-    folder = tmp_path_factory.mktemp("run") / "whole"
-    run.start(folder, settings(), Quiet())
-    return folder
 
 
 def code(caught: pytest.ExceptionInfo[DiagnosticError]) -> str:
@@ -57,85 +43,6 @@ def test_the_same_seed_gives_the_same_run(whole: Path, tmp_path: Path) -> None:
     ours, theirs = (dump(folder)["candidates"] for folder in (whole, tmp_path / "other"))
     assert ours[0] == theirs[0]
     assert ours[1][3] != theirs[1][3]
-
-
-def test_a_plain_loop_is_a_search(whole: Path) -> None:
-    """Asking and telling by hand, some trials at a time and in any order, gives the journal that a run gives."""
-    journal = Journal(":memory:")
-    search = Search(settings(), journal)
-    while trials := search.ask():
-        assert search.ask() == trials
-        last = trials[-1]
-        search.tell({last: evaluate(search.job(last))})
-        assert search.ask() == trials[:-1] or len(trials) == 1
-    tables, expected = journal.dump(), dump(whole)
-    assert [row for row in expected.pop("facts") if row[0] != "control"] == tables.pop("facts")
-    assert tables == expected
-    assert search.ask() == []
-
-
-@pytest.fixture
-def strange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index knows the strangers."""
-    for role, rows in strangers.ROWS.items():
-        monkeypatch.setitem(index.KINDS, role, {**index.KINDS[role], **rows})
-
-
-@pytest.mark.usefixtures("strange")
-def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
-    """Of all candidates the better half climbs a rung, on from its own weights; what climbed is shown and inherited."""
-    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), Quiet())
-    assert RunDirectory(tmp_path / "run").load().evolve.fidelity == strangers.Halving()
-    journal = Journal(RunDirectory(tmp_path / "run").journal_file)
-    first, second = journal.costs(BytesSpec.primary)
-    assert len(first) == 7
-    assert len(second) >= 3
-    assert set(sorted(first, key=lambda id: (first[id], id))[:2]) <= set(second)
-    for id in second:
-        low, high = (journal.trial(WeightsRef(id, rung)) for rung in (0, 1))
-        assert (low.steps, high.steps, high.start) == (2, 2, Start((low.ref,), (), low.start.offset + 2))
-        evaluation = journal.evaluation(high.ref)
-        assert evaluation is not None
-        assert evaluation.scores["inherited"] == 1.0
-        variant = tmp_path / "run" / f"gen_{high.candidate.generation:04d}" / f"variant_{high.candidate.slot:02d}.yaml"
-        assert f"held-out {evaluation.scores['bits_per_byte']:.4f} bits per byte" in variant.read_text()
-    rungs = {source.rung for trial in journal.trials(2) if trial.rung == 0 for source in trial.start.sources}
-    assert 1 in rungs
-    assert {row.trial.rung for row in journal.placements()} == {0, 1}
-    journal.close()
-    report = write_reports(tmp_path / "run")
-    assert report["trained"]["tokens"] == (7 + len(second)) * 2 * 2 * 16
-
-
-def test_a_rung_cannot_be_skipped() -> None:
-    """A fidelity that promotes past a rung, or who failed, is told so."""
-    journal = Journal(":memory:")
-    search = Search(settings(), journal)
-    (trial,) = search.ask()
-    with pytest.raises(ValueError, match="0000/00 reached rung None and cannot be promoted to rung 1"):
-        search.scheduler._higher("0000/00", 1)
-    search.tell({trial: toy(trial)})
-    with pytest.raises(ValueError, match="0000/00 reached rung 0 and cannot be promoted to rung 2"):
-        search.scheduler._higher("0000/00", 2)
-
-
-def test_any_function_can_evaluate() -> None:
-    """A search is driven by evaluations that train nothing; what is better by them is the best."""
-    journal = Journal(":memory:")
-    search = Search(settings(generations=3, inherit=False), journal)
-    while trials := search.ask():
-        search.tell({trial: toy(trial) for trial in trials})
-    last = journal.generations()[-1]
-    scores = {t.candidate.id: toy(t).scores["bits_per_byte"] for t in journal.trials()}
-    assert len(scores) == 10
-    assert last.best_score == min(scores.values())
-    assert scores[str(last.best_scored)] == last.best_score
-
-
-def toy(trial: Trial) -> Evaluation:
-    """An evaluation that a hash makes up."""
-    draws = np.random.Generator(np.random.Philox(int(trial.candidate.hash[:8], 16))).random(6).tolist()
-    return Evaluation(scores={"bits_per_byte": 1 + draws[0], "gradient_relevance": 0.5}, measures=tuple(draws[1:]))
 
 
 @pytest.mark.slow
@@ -178,9 +85,9 @@ def test_a_run_killed_anywhere_ends_the_same(tmp_path: Path, stride: int, twice:
 
 
 @pytest.mark.slow
-def test_a_run_of_two_rungs_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
-    """The same with a stranger's fidelity: no promotion is lost, repeated or decided otherwise."""
-    found = killed(tmp_path, 11, 53, "rungs")
+def test_a_run_of_strangers_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
+    """The same with a stranger's fidelity, emitter and engine: no promotion is lost, repeated or decided otherwise."""
+    found = killed(tmp_path, 11, 53, "strangers")
     assert found["unequal"] == []
     assert found["events"] > 150
 

@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from evo.dsl.coolings import CoolingSpec
+from evo.dsl.emitter import EmitterSpec
+from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
-from evo.dsl.spec import DEFAULT, Kind, Spec
+from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -45,6 +47,12 @@ class EvolveSpec(Spec):
     """The temperature over the generations."""
     fidelity: Annotated[FidelitySpec, Kind("fidelity", default="single")] = DEFAULT
     """How long candidates are trained, and which of them longer than others."""
+    emitters: Annotated[
+        tuple[EmitterSpec, ...], AsTuple, Many(bare=True), Kind("emitter", default="variation"), Field(min_length=1)
+    ] = DEFAULT
+    """What makes the children, or a list whose entries take turns."""
+    engine: Annotated[EngineSpec | None, Kind("engine")] = None
+    """Where trials run, which changes no result; processes if left out, or this one where there are no workers."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

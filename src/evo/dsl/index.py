@@ -71,6 +71,13 @@ KINDS: dict[str, dict[str, str]] = {
         "linear": "evo.dsl.coolings:LinearCooling",
         "reheating": "evo.dsl.coolings:ReheatingCooling",
     },
+    "emitter": {
+        "variation": "evo.evolution.emitters.variation.spec:VariationSpec",
+    },
+    "engine": {
+        "inline": "evo.engines.inline:InlineSpec",
+        "process": "evo.engines.pool:ProcessSpec",
+    },
     "fidelity": {
         "single": "evo.dsl.fidelity:SingleFidelity",
     },

@@ -1,11 +1,18 @@
 """The engine that runs every job in this process: for debugging, and where processes are not to be had."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import ClassVar, Self
 
-from evo.engines.jobs import Job, Outcome, explain, find_function, one_thread, run_job
+from evo.dsl.engine import EngineSpec
+from evo.engines.jobs import Job, Limits, Outcome, explain, find_function, one_thread, run_job
+
+
+class InlineSpec(EngineSpec):
+    """One job after the other in the process of the search itself, without limits."""
+
+    kind: ClassVar[str | None] = "inline"
+    builder: ClassVar[str] = "evo.engines.inline:begin"
 
 
 class InlineEngine:
@@ -18,13 +25,19 @@ class InlineEngine:
     def close(self) -> None:
         """Nothing to end."""
 
-    def __enter__(self) -> InlineEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def begin(spec: InlineSpec, limits: Limits) -> InlineEngine:
+    """The engine of a spec; it knows no limits."""
+    del spec, limits
+    return InlineEngine()
 
 
 def _run(job: Job) -> Outcome:

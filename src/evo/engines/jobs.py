@@ -8,7 +8,10 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from evo.dsl.engine import EngineSpec
 
 Cause = Literal["error", "timeout", "memory", "crash"]
 
@@ -42,8 +45,22 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may use, as far as it can hold to it.
+
+    workers: jobs at once, at least 1. max_seconds: wall time of one job. max_memory_bytes: of one worker. preload:
+    modules that a worker imports before its first job.
+    """
+
+    workers: int = 1
+    max_seconds: float | None = None
+    max_memory_bytes: int | None = None
+    preload: tuple[str, ...] = ("torch",)
+
+
 class Engine(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run. A context manager that closes it."""
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Run the jobs, taking them lazily, and yield one outcome each in the order in which they end."""
@@ -53,8 +70,19 @@ class Engine(Protocol):
         """End every worker. Closing twice is allowed."""
         ...
 
+    def __enter__(self) -> Self: ...
 
-def find_function(name: str) -> Callable[[Any], Any]:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_engine(spec: EngineSpec, limits: Limits) -> Engine:
+    """The engine of a spec. Raises what its kind raises where it cannot be had."""
+    return find_function(spec.builder)(spec, limits)
+
+
+def find_function(name: str) -> Callable[..., Any]:
     """The function called 'package.module:name'. Raises ImportError, ValueError or AttributeError."""
     module, _, attribute = name.partition(":")
     if not attribute:

@@ -5,21 +5,28 @@ replaced, and its job's outcome carries the cause. Workers are spawned, not fork
 that a value does not depend on their number. Limits are enforced while an outcome is waited for.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 from types import TracebackType
+from typing import ClassVar, Self
 
-from evo.engines.jobs import Failure, Job, Outcome, explain
+from evo.dsl.engine import EngineSpec
+from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
 from evo.engines.memory import resident_bytes
 from evo.engines.process import Phase, WorkerProcess
 
 POLL_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 60.0
 START_SECONDS = 300.0
+
+
+class ProcessSpec(EngineSpec):
+    """Worker processes of this machine: limits are held, and a job that dies takes nothing with it."""
+
+    kind: ClassVar[str | None] = "process"
+    builder: ClassVar[str] = "evo.engines.pool:begin"
 
 
 class PoolEngine:
@@ -64,7 +71,7 @@ class PoolEngine:
         """End all workers and reap them."""
         self._dismiss(list(self._team))
 
-    def __enter__(self) -> PoolEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -163,3 +170,9 @@ class PoolEngine:
         for worker in workers:
             self._team.remove(worker)
             worker.close()
+
+
+def begin(spec: ProcessSpec, limits: Limits) -> PoolEngine:
+    """The engine of a spec."""
+    del spec
+    return PoolEngine(limits.workers, limits.max_seconds, limits.max_memory_bytes, limits.preload)

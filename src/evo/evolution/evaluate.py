@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from evo.evolution.operators.base import Origins
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
-from evo.training.loop import BudgetError, DivergedError
+from evo.training.loop import BudgetError, DivergedError, Progress
 from evo.training.moments import InputMoments
 from evo.training.score import held_out_bits, held_out_scores
 from evo.training.setup import LeakError, make_trainer
@@ -67,19 +68,20 @@ def evaluate(job: TrialJob) -> Evaluation:
     task = open_task(document.train.task, Path(job.root))
     task.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
-    known = {"inherited": inheritance.share}
+    known, seen = {"inherited": inheritance.share}, deque[Progress](maxlen=1)
     try:
         trainer = make_trainer(
             document, task, job.device, base, kernels=job.kernels, steps=job.steps, offset=job.offset
         )
-        loss = trainer.run(max_seconds=job.max_seconds)
+        loss = trainer.run(on_step=seen.append, max_seconds=job.max_seconds)
     except LeakError as error:
         return Evaluation("leak", f"{error} (values {error.leak.in_values:.1e})", known)
     except DivergedError as error:
         return Evaluation("diverged", str(error), known)
     except BudgetError as error:
         return Evaluation("timeout", str(error), known)
-    return _measured(job, document, trainer.model, task, base, {"train_loss": loss, **known})
+    known |= {"train_loss": loss, **{f"loss.{name}": value for name, value in seen[-1].auxiliary.items()}}
+    return _measured(job, document, trainer.model, task, base, known)
 
 
 def outcome_of(outcome: Outcome) -> Evaluation:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.dsl.document import parse
-from evo.engines.inline import InlineEngine
-from evo.engines.pool import PoolEngine
+from evo.engines.inline import InlineSpec
+from evo.engines.jobs import Engine, Limits, make_engine
+from evo.engines.pool import ProcessSpec
 from evo.evolution.control import control, record_control, recorded_control
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
@@ -90,12 +91,13 @@ def run_control(settings: Settings, journal: Journal, observer: Observer, evalua
         record_control(journal, control(settings, journal, engine, observer, evaluate))
 
 
-def _engine(settings: Settings) -> InlineEngine | PoolEngine:
-    if settings.workers == 0:
-        return InlineEngine()
+def _engine(settings: Settings) -> Engine:
+    """The engine that the search names; where it names none, processes if there are workers, otherwise this one."""
     hard_limit = None if settings.max_seconds is None else 2 * settings.max_seconds + 60
-    preload = ("evo.evolution.evaluate",)
-    return PoolEngine(settings.workers, hard_limit, settings.max_memory_bytes, preload)
+    workers, preload = max(1, settings.workers), ("evo.evolution.evaluate",)
+    limits = Limits(workers, hard_limit, settings.max_memory_bytes, preload)
+    usual = ProcessSpec() if settings.workers else InlineSpec()
+    return make_engine(settings.evolve.engine or usual, limits)
 
 
 def corpora_of(settings: Settings) -> dict[str, str]:

@@ -16,8 +16,9 @@ from evo.dsl.canonical import content_hash
 from evo.dsl.document import parse
 from evo.engines.jobs import Engine, Job
 from evo.evolution.archives import Archives
-from evo.evolution.breed import Breeder
 from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.emission import emit
+from evo.evolution.emitters.base import Situation
 from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
 from evo.evolution.journal import Journal
 from evo.evolution.judge import Judge
@@ -130,8 +131,15 @@ class Search:
 
     def _children(self) -> list[Candidate]:
         costliest = max(plan_of(text).flops_per_token for text in self.settings.seeds)
-        breeder = Breeder(self.evolve, self.archives.working, self.journal.candidate, costliest * self.evolve.growth)
-        return breeder.generation(self.generation, self.known, self.archives.mutation_scale(self.generation))
+        situation = Situation(
+            evolve=self.evolve,
+            archive=self.archives.working,
+            journal=self.journal,
+            max_flops=costliest * self.evolve.growth,
+            scale=self.archives.mutation_scale(self.generation),
+            known=self.known,
+        )
+        return emit(self.generation, situation)
 
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""

@@ -1,0 +1,12 @@
+"""Where the trials of a search run: the base of every engine's spec."""
+
+from typing import ClassVar
+
+from evo.dsl.spec import Spec
+
+
+class EngineSpec(Spec):
+    """A place where jobs run. The engine itself is made by `evo.engines.jobs.make_engine`. It changes no result."""
+
+    builder: ClassVar[str]
+    """`module:function` that makes the engine of (spec, limits)."""

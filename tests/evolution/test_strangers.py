@@ -1,0 +1,76 @@
+"""Kinds that evo does not ship: a fidelity, an emitter and an engine of somebody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import strangers
+from searches import Quiet, dump, settings, variants
+
+from evo.dsl import index
+from evo.evolution import run
+from evo.evolution.emitters.variation.spec import VariationSpec
+from evo.evolution.journal import Journal
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.trial import Start, WeightsRef
+from evo.report.search import write_reports
+from evo.tasks.bytes.spec import BytesSpec
+
+
+@pytest.fixture
+def strange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index knows the strangers."""
+    for role, rows in strangers.ROWS.items():
+        monkeypatch.setitem(index.KINDS, role, {**index.KINDS[role], **rows})
+
+
+@pytest.mark.usefixtures("strange")
+def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
+    """Of all candidates the better half climbs a rung, on from its own weights; what climbed is shown and inherited."""
+    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), Quiet())
+    assert RunDirectory(tmp_path / "run").load().evolve.fidelity == strangers.Halving()
+    journal = Journal(RunDirectory(tmp_path / "run").journal_file)
+    first, second = journal.costs(BytesSpec.primary)
+    assert len(first) == 7
+    assert len(second) >= 3
+    assert set(sorted(first, key=lambda id: (first[id], id))[:2]) <= set(second)
+    for id in second:
+        low, high = (journal.trial(WeightsRef(id, rung)) for rung in (0, 1))
+        assert (low.steps, high.steps, high.start) == (2, 2, Start((low.ref,), (), low.start.offset + 2))
+        evaluation = journal.evaluation(high.ref)
+        assert evaluation is not None
+        assert evaluation.scores["inherited"] == 1.0
+        variant = tmp_path / "run" / f"gen_{high.candidate.generation:04d}" / f"variant_{high.candidate.slot:02d}.yaml"
+        assert f"held-out {evaluation.scores['bits_per_byte']:.4f} bits per byte" in variant.read_text()
+    rungs = {source.rung for trial in journal.trials(2) if trial.rung == 0 for source in trial.start.sources}
+    assert 1 in rungs
+    assert {row.trial.rung for row in journal.placements()} == {0, 1}
+    journal.close()
+    report = write_reports(tmp_path / "run")
+    assert report["trained"]["tokens"] == (7 + len(second)) * 2 * 2 * 16
+
+
+@pytest.mark.usefixtures("strange")
+def test_a_strangers_emitter_takes_its_turns(whole: Path, tmp_path: Path) -> None:
+    """With two emitters every other slot is the second one's; the first one's are what it alone would have made."""
+    emitters = (VariationSpec(), strangers.Afresh())
+    run.start(tmp_path / "run", settings(emitters=emitters, generations=1), Quiet())
+    assert RunDirectory(tmp_path / "run").load().evolve.emitters == emitters
+    usual, mixed = (
+        {row[0]: row for row in dump(folder)["candidates"] if row[1] == 1} for folder in (whole, tmp_path / "run")
+    )
+    assert mixed["0001/00"] == usual["0001/00"]
+    assert mixed["0001/01"] != usual["0001/01"]
+    assert mixed["0001/01"][7] == '["0000/00"]'
+
+
+@pytest.mark.usefixtures("strange")
+def test_a_strangers_engine_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    """The run names its engine, which runs the trials in another order to the same journal."""
+    seen = Quiet()
+    run.start(tmp_path / "run", settings(engine=strangers.Backwards()), seen)
+    assert dump(tmp_path / "run") == dump(whole)
+    assert variants(tmp_path / "run") == variants(whole)
+    order = [event[1] for event in seen.events if event[0] == "evaluated"]
+    assert order[1:4] == ["0001/02", "0001/01", "0001/00"]
