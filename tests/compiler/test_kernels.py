@@ -17,6 +17,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.kernels import dispatch
 from evo.kernels.fused import support
+from evo.kernels.tables import table_of
 
 TEXT = """
 evo: 1
@@ -47,16 +48,17 @@ def test_training_repeats_its_bytes(plan) -> None:
 
 
 def test_reference_is_plain_torch_throughout(plan, monkeypatch) -> None:
-    """Norms, positions, feed-forwards, embedding and loss do not even ask whether a kernel could run them."""
+    """Norms, positions, feed-forwards, embedding and loss ask for the reference by name."""
     asked: list = []
-    monkeypatch.setattr(support, "is_fused", lambda x: asked.append(x) or False)
+    decided = support._decided
+    monkeypatch.setattr(support, "_decided", lambda *asks: asked.append(asks[-1]) or decided(*asks))
     model, tokens_BT = build(plan, 0), torch.zeros(2, 16, dtype=torch.long)
     model.loss(tokens_BT, tokens_BT)
-    assert asked
+    assert set(asked) == {"auto"}
     use_kernels(model, "reference", batch=2, tokens=16)
     asked.clear()
     model.loss(tokens_BT, tokens_BT)
-    assert not asked
+    assert set(asked) == {"reference"}
 
 
 def noted(monkeypatch) -> list:
@@ -64,9 +66,9 @@ def noted(monkeypatch) -> list:
     posed: list = []
     original = dispatch.choose
 
-    def note(problem, requested="auto"):
-        posed.append(problem)
-        return original(problem, requested)
+    def note(table, call, requested="auto"):
+        posed.append(call)
+        return original(table, call, requested)
 
     for module in ("attention.attend", "convolution.short", "recurrence.recur"):
         monkeypatch.setattr(importlib.import_module(f"evo.kernels.{module}"), "choose", note)
@@ -94,9 +96,9 @@ def test_decoding_takes_the_stepwise_kernel(plan, monkeypatch) -> None:
     model, posed = build(plan, 0), noted(monkeypatch)
 
     def chosen() -> list[str]:
-        problems = [replace(p, device="cuda") for p in posed if p.table.family == "recurrence"]
+        problems = [replace(p, device="cuda") for p in posed if p.family == "recurrence"]
         posed.clear()
-        return [dispatch.choose(problem).backend.name for problem in problems]
+        return [dispatch.choose(table_of(problem), problem).backend.name for problem in problems]
 
     with torch.no_grad():
         _, state = model.extend(torch.zeros(1, 20, dtype=torch.long), model.initial_state())

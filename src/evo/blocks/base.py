@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from evo.blocks.flow import Flow
 from evo.dsl.plan import BlockPlan, Weight
-from evo.kernels.dispatch import AUTO, Problem
+from evo.kernels.dispatch import AUTO, KernelCall
 from evo.kernels.operators import lasting_tensors
 
 
@@ -75,7 +75,7 @@ class Block(nn.Module):
         """The next T >= 1 positions after `state`, and the new state. Equals `forward` on the whole."""
         raise NotImplementedError
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The kernel problems that `forward` would pose for such an input (meta tensors do), in order."""
         del x_BTD, flow
         return []

@@ -13,6 +13,7 @@ from evo.compiler.build import make
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.kernels.dispatch import AUTO, BackendError, choose
+from evo.kernels.tables import table_of
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ def kernel_choices(
     found: list[KernelChoice] = []
     for path, problems in posed_by:
         for problem in dict.fromkeys(problems):
-            posed = replace(problem, device=device, dtype=dtype)  # type: ignore[type-var]
+            posed = replace(problem, device=device, dtype=dtype)
             try:
-                choice = choose(posed, requested)
+                choice = choose(table_of(posed), posed, requested)
             except BackendError as error:
                 help = "leave --kernels out, or choose another backend for these layers"
                 raise DiagnosticError([Diagnostic("EVO511", f"{path}: {error}", None, help)]) from None
             rejected = dict(choice.rejected)
-            found.append(KernelChoice(path, posed.table.family, choice.backend.name, rejected))
+            found.append(KernelChoice(path, posed.family, choice.backend.name, rejected))
     return found
 
 

@@ -1,7 +1,8 @@
-"""Which backend runs a problem, and why the others do not.
+"""Which backend runs a kernel call, and why the others do not: the one decider of this package.
 
-A family (attention, recurrence) owns a table of `Backend` rows and a priority list per device. A problem is a small
-frozen dataclass that describes shapes, dtypes and features, never tensors, so the choice is made once per problem.
+A family (attention, recurrence, fused operations) owns a table of `Backend` rows and a priority list per device. A call
+is described by a small frozen dataclass of shapes, dtypes and features, never tensors, so the choice is made once for
+all calls alike. `evo.kernels.tables` lists the tables.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
@@ -18,22 +19,21 @@ from evo.kernels.operators import in_transform
 AUTO = "auto"
 
 
-@runtime_checkable
-class Problem(Protocol):
-    """What a family tells the dispatcher. Must be hashable."""
+@dataclass(frozen=True, kw_only=True)
+class KernelCall:
+    """What every family tells the dispatcher about a call: its own name, the tensors' device type, and their dtype as
+    `bfloat16`."""
 
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def table(self) -> Table: ...
+    family: str
+    device: str
+    dtype: str
 
 
 @dataclass(frozen=True)
 class Backend:
     """One way to run a family.
 
-    `run` imports what it needs when called. `reasons` answers why it cannot run a problem (empty: it can).
+    `run` imports what it needs when called. `reasons` answers why it cannot run a call (empty: it can).
     """
 
     name: str
@@ -69,47 +69,45 @@ class Choice:
 
 
 class BackendError(ValueError):
-    """A backend asked for by name cannot run the problem. It is never replaced silently."""
+    """A backend asked for by name cannot run the call. It is never replaced silently."""
 
 
-def choose(problem: Problem, requested: str = AUTO) -> Choice:
-    """The backend for `problem`: the first without a reason against it, or exactly the one `requested`.
+def choose(table: Table, call: KernelCall, requested: str = AUTO) -> Choice:
+    """The backend of `table` for `call`: the first without a reason against it, or exactly the one `requested`.
 
-    Made once per problem; made anew while torch.compile traces, since the compiled graph keeps it, and inside a
+    Made once for all calls alike; made anew while torch.compile traces, since the compiled graph keeps it, and inside a
     transform of torch.func, which not every backend takes.
-    Raises `BackendError` when the requested backend is unknown or has a reason against the problem.
+    Raises `BackendError` when the requested backend is unknown or has a reason against the call.
     """
     if torch.compiler.is_compiling() or in_transform():
-        return _choose(problem, requested)
-    return _remembered(problem, requested)
+        return _choose(table, call, requested)
+    return _remembered(table, call, requested)
 
 
-def _choose(problem: Problem, requested: str) -> Choice:
+def _choose(table: Table, call: KernelCall, requested: str) -> Choice:
     if requested != AUTO:
-        return _explicit(problem, requested)
+        return _explicit(table, call, requested)
     rejected: dict[str, tuple[str, ...]] = {}
-    for backend in problem.table.order(problem.device):
-        reasons = backend.reasons(problem)
+    for backend in table.order(call.device):
+        reasons = backend.reasons(call)
         if not reasons:
             return Choice(backend, rejected)
         rejected[backend.name] = tuple(reasons)
     lines = "; ".join(f"{name}: {', '.join(why)}" for name, why in rejected.items())
-    raise BackendError(f"{problem.table.family}: no backend runs {problem}: {lines}")
+    raise BackendError(f"{table.family}: no backend runs {call}: {lines}")
 
 
 _remembered = lru_cache(maxsize=4096)(_choose)
 
 
-def _explicit(problem: Problem, requested: str) -> Choice:
-    backend = problem.table.named(requested)
-    reasons = backend.reasons(problem)
+def _explicit(table: Table, call: KernelCall, requested: str) -> Choice:
+    backend = table.named(requested)
+    reasons = backend.reasons(call)
     if reasons:
-        raise BackendError(
-            f"{problem.table.family}: backend {requested!r} cannot run this problem: {'; '.join(reasons)}"
-        )
+        raise BackendError(f"{table.family}: backend {requested!r} cannot run this call: {'; '.join(reasons)}")
     return Choice(backend)
 
 
-def always(problem: Problem) -> list[str]:
+def always(call: KernelCall) -> list[str]:
     """The reasons of a reference: none."""
     return []

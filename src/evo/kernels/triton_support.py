@@ -19,6 +19,11 @@ def is_interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As a kernel call is described: `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def machine_reasons(device: str, dtype: str) -> list[str]:
     """Why no Triton kernel of ours runs on this device with this dtype."""
     found = []

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from evo.kernels.attention import Stencil, attend, plan, sdpa
+from evo.kernels.attention.backends import TABLE
 from evo.kernels.dispatch import BackendError, choose
 
 STENCILS = [
@@ -233,10 +234,10 @@ def test_choice_tells_the_rejected_and_why():
     """`choose` names the backend and each one before it with its reasons, from meta tensors alone."""
     q, k, v = (x.to("meta") for x in draw())
     problem = plan(q, k, v, Stencil(), soft_cap=5.0)
-    choice = choose(problem)
+    choice = choose(TABLE, problem)
     assert choice.backend.name == "reference"
     assert choice.rejected["sdpa"] == ("SDPA has no soft cap",)
-    assert choose(problem) is choice
+    assert choose(TABLE, problem) is choice
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from evo.kernels.convolution import long_convolution, plan, short_convolution
+from evo.kernels.convolution.backends import TABLE
 from evo.kernels.dispatch import BackendError, choose
 
 
@@ -118,9 +119,9 @@ def test_the_choice_is_printable():
     pytest.importorskip("triton")
     x = torch.empty(2, 9, 16, device="meta", dtype=torch.bfloat16)
     problem = replace(plan(x, torch.empty(16, 4, device="meta"), activation="silu"), device="cuda")
-    assert choose(problem).backend.name == "triton"
+    assert choose(TABLE, problem).backend.name == "triton"
     with pytest.raises(BackendError, match="up to 8 taps, found 9"):
-        choose(replace(problem, taps=9), "triton")
-    choice = choose(replace(problem, taps=9))
+        choose(TABLE, replace(problem, taps=9), "triton")
+    choice = choose(TABLE, replace(problem, taps=9))
     assert choice.backend.name == "reference"
     assert choice.rejected == {"triton": ("up to 8 taps, found 9",)}

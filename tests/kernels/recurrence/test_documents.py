@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import choose
 from evo.kernels.recurrence import plan, recur
+from evo.kernels.recurrence.backends import TABLE
 from evo.kernels.recurrence.documents import forgetting, next_start
 from evo.kernels.triton_support import is_interpreting
 
@@ -130,7 +131,7 @@ class TestKernels:
         narrow, narrow_parts = converted(inputs, parts, lambda x: x.float().to(DEVICE))
         narrow = tuple(x.detach().to(dtype).requires_grad_() for x in narrow)
         problem = plan(*narrow, **narrow_parts, segments_BT=ids_BT)
-        why_not = problem.table.named("triton").reasons(problem)
+        why_not = TABLE.named("triton").reasons(problem)
         if why_not:
             pytest.skip("; ".join(why_not))
         wide, wide_parts = converted(narrow, narrow_parts, torch.Tensor.double)
@@ -226,7 +227,7 @@ def test_the_dispatcher_sees_the_decay_that_documents_need():
         inputs, parts, ids_BT = draw(decay, "outer")
         problem = plan(*inputs, **parts, segments_BT=ids_BT)
         assert problem.decay == expected
-        assert choose(problem).backend.name == "chunked"
+        assert choose(TABLE, problem).backend.name == "chunked"
 
 
 @pytest.mark.parametrize("ids", [torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 102)])

@@ -7,6 +7,7 @@ import torch
 
 from evo.kernels.dispatch import choose
 from evo.kernels.recurrence import plan, recur
+from evo.kernels.recurrence.backends import TABLE
 
 DECAYS = ("none", "head", "token", "channel")
 UPDATES = ("outer", "bonus", "delta", "removal", "removal+bonus")
@@ -168,5 +169,5 @@ def test_the_choice_is_printable():
     """A plan from meta tensors names the backend."""
     inputs, _ = draw("none", "outer")
     problem = plan(*(x.to("meta") for x in inputs))
-    assert choose(problem, "reference").backend.name == "reference"
+    assert choose(TABLE, problem, "reference").backend.name == "reference"
     assert (problem.decay, problem.update) == ("none", "outer")

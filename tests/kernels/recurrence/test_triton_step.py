@@ -13,7 +13,8 @@ from tests.kernels.recurrence import proof
 from tests.kernels.recurrence.proof import BOUNDS
 
 from evo.kernels.dispatch import BackendError, choose
-from evo.kernels.recurrence import RecurrenceProblem, recur
+from evo.kernels.recurrence import RecurrenceCall, recur
+from evo.kernels.recurrence.backends import TABLE
 from evo.kernels.triton_support import is_interpreting
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -153,17 +154,17 @@ class TestKernel:
 def posed(**changes):
     """The problem of one decoded token on a GPU."""
     sizes = {"batch": 1, "time": 1, "heads": 2, "key_dim": 64, "value_dim": 65}
-    return RecurrenceProblem("cuda", "bfloat16", **(sizes | changes), decay="channel", update="removal")
+    return RecurrenceCall(device="cuda", dtype="bfloat16", **(sizes | changes), decay="channel", update="removal")
 
 
 def test_decoding_takes_the_step_and_training_does_not():
     """On CUDA a token without gradients runs as a step; long sequences and gradients say why they do not."""
     pytest.importorskip("triton")
-    assert choose(posed()).backend.name == "step"
-    assert choose(posed(time=16)).backend.name == "step"
+    assert choose(TABLE, posed()).backend.name == "step"
+    assert choose(TABLE, posed(time=16)).backend.name == "step"
     with pytest.raises(BackendError, match="steps are for up to 16 tokens, found 17"):
-        choose(posed(time=17), "step")
+        choose(TABLE, posed(time=17), "step")
     with pytest.raises(BackendError, match="steps have no gradients"):
-        choose(posed(needs_grad=True), "step")
+        choose(TABLE, posed(needs_grad=True), "step")
     with pytest.raises(BackendError, match="head dims up to 256, found 257 and 65"):
-        choose(posed(key_dim=257), "step")
+        choose(TABLE, posed(key_dim=257), "step")

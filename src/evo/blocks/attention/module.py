@@ -15,7 +15,7 @@ from evo.blocks.flow import Flow
 from evo.blocks.norm.rms import rms_norm
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 QK_NORM_EPS = 1e-6
 
@@ -65,7 +65,7 @@ class Attention(Block):
         )
         return self._out(o_BTHV, flow)
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         return [plan_attention(q_BTHK, k_BTGK, v_BTGV, self.stencil, **self._parts(q_BTHK))]

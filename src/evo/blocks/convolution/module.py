@@ -13,7 +13,7 @@ from evo.blocks.convolution.spec import ConvolutionPlan
 from evo.blocks.flow import Flow
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Convolution(Block):
         """(B, T, D) -> (B, T, D)."""
         return self._mix(x_BTD, None, flow)[0]
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one convolution of a parallel pass."""
         return [plan_convolution(self._inner(x_BTD, flow), self.taps, activation=self.activation)]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, sum_scaled
 from evo.blocks.flow import Flow
 from evo.blocks.parallel.spec import ParallelPlan
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 
 class Parallel(Block):
@@ -25,6 +25,6 @@ class Parallel(Block):
         """(B, T, D) -> (B, T, D)."""
         return sum_scaled(self.gains, [flow.run(branch, x_BTD) for branch in self.branches])
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """Those of every branch."""
         return [problem for branch in self.branches for problem in branch.problems(x_BTD, flow)]

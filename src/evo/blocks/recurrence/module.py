@@ -17,7 +17,7 @@ from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.spec import RecurrencePlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
 
@@ -94,10 +94,10 @@ class Recurrence(Block):
         """(B, T, D) -> (B, T, D)."""
         return self._mix(x_BTD, None, flow)[0]
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The short convolutions of q, k and v, and the recurrence of a parallel pass."""
         projected = self._projected(x_BTD, flow)
-        convolutions: list[Problem] = [
+        convolutions: list[KernelCall] = [
             plan_convolution(x, weight, activation=TAPS_ACT)
             for x, weight in zip(projected, self._taps(), strict=True)
             if weight is not None

@@ -10,7 +10,7 @@ from evo.blocks.base import Block, sum_scaled
 from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
 from evo.dsl.layers import StagePlan
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 
 class Stage(Block):
@@ -29,7 +29,7 @@ class Stage(Block):
         """From its inputs by name, each the outputs (B, T, D) that it reads there, to its output."""
         raise NotImplementedError
 
-    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[Problem]]]:
+    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """The kernel problems that it would pose for such an input, under the path of whatever poses them."""
         yield self.path, self.problems(x_BTD, flow)
 

@@ -2,7 +2,7 @@
 
 from evo.kernels.attention.attend import attend, plan
 from evo.kernels.attention.probe import HeadStatistics, probe
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.attention.stencil import Stencil
 
-__all__ = ["AttentionProblem", "HeadStatistics", "Stencil", "attend", "plan", "probe"]
+__all__ = ["AttentionCall", "HeadStatistics", "Stencil", "attend", "plan", "probe"]

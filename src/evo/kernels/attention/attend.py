@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.backends import TABLE
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
+from evo.kernels.triton_support import dtype_name
 
 
 def attend(
@@ -57,21 +59,21 @@ def attend(
         "segments": segments,
     }
     problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, repeatable=repeatable, **parts)
-    run = choose(problem, backend).backend.run
+    run = choose(TABLE, problem, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
     return run(problem, q_BTHK, k_BSGK, v_BSGV, scale=scale, parts=parts)
 
 
-def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool = False, **parts) -> AttentionProblem:
+def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool = False, **parts) -> AttentionCall:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v)
     _check_parts(q, k, parts)
     B, T, H, K = q.shape
     given = {name for name, value in parts.items() if value is not None}
     tensors = [q, k, v, *(x for x in parts.values() if isinstance(x, Tensor))]
-    return AttentionProblem(
+    return AttentionCall(
         device=q.device.type,
-        dtype=str(q.dtype).removeprefix("torch."),
+        dtype=dtype_name(q.dtype),
         batch=B,
         queries=T,
         keys=k.shape[1],

@@ -5,23 +5,23 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.attention import flash, reference, sdpa, short, triton_reasons
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.dispatch import Backend, Table, always
 
 
-def run_reference(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run_reference(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The equation, through the signature that all backends share."""
     return reference.attention(q, k, v, stencil=problem.stencil, scale=scale, **parts)
 
 
-def run_triton(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run_triton(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The Triton kernel; triton is imported here and not before."""
     from evo.kernels.attention.triton_operator import run
 
     return run(problem, q, k, v, scale=scale, parts=parts)
 
 
-def vendor_reasons(problem: AttentionProblem) -> list[str]:
+def vendor_reasons(problem: AttentionCall) -> list[str]:
     """SDPA without a mask: where the vendor's own kernels run on more than a few tokens, nothing is faster."""
     found = sdpa.reasons(problem)
     if not (problem.is_plain_causal or problem.is_plain_full or problem.queries == 1):

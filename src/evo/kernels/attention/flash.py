@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.operators import in_transform
 
 MODULE = "flash_attn.cute"
@@ -23,7 +23,7 @@ LONG = 2048
 DIMS = (32, 64, 96, 128)
 
 
-def reasons(problem: AttentionProblem) -> list[str]:
+def reasons(problem: AttentionCall) -> list[str]:
     found = []
     if problem.device != "cuda":
         found.append("runs on CUDA devices only")
@@ -58,7 +58,7 @@ def missing() -> list[str]:
     return []
 
 
-def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The signature that all backends share."""
     del parts
     call = importlib.import_module(MODULE).flash_attn_func

@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.attend import plan
-from evo.kernels.attention.problem import AttentionProblem
-from evo.kernels.attention.reference import positions, visible
+from evo.kernels.attention.statistics import reference_rows
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.dispatch import AUTO, BackendError
+from evo.kernels.dispatch import AUTO, Backend, KernelCall, Table, always, choose
 from evo.kernels.triton_support import machine_reasons
 
-STATISTICS = ("span", "variance", "entropy", "square", "share_below")
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCall(KernelCall):
+    """One `probe` call."""
+
+    family: str = "probe"
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,6 @@ class HeadStatistics:
     entropy: Tensor
     square: Tensor
     share_below: Tensor
-
-
-def sampled_rows(queries: int, stride: int) -> tuple[int, int]:
-    """First sampled row and how many: every `stride`-th row from the middle of the first stride."""
-    start = min(stride // 2, max(queries - 1, 0))
-    return start, len(range(start, queries, stride))
 
 
 @torch.no_grad()
@@ -77,56 +75,25 @@ def probe(
     read = (q_BTHK, k_BSGK, sink_logits_H, alibi_slopes_H, segments_BT, lse_BHT)
     scale = float(K**-0.5) if scale is None else scale
     numbers = (query_offset, scale, soft_cap or 0.0, threshold, row_stride)
-    if _takes_triton(problem, backend):
-        from evo.kernels.attention.triton_operator import pack
-        from evo.kernels.attention.triton_probe import probe_rows
-
-        rows = probe_rows(*read, pack(stencil), *numbers)
-    else:
-        rows = reference_rows(*read, stencil, *numbers)
+    call = ProbeCall(device=problem.device, dtype=problem.dtype)
+    rows = choose(TABLE, call, backend).backend.run(*read, stencil, *numbers)
     return HeadStatistics(*rows.mean(dim=(1, 3)))
 
 
-def _takes_triton(problem: AttentionProblem, backend: str) -> bool:
-    if backend not in (AUTO, "triton", "reference"):
-        raise BackendError(f"probe: unknown backend {backend!r}; known: {AUTO}, triton, reference")
-    reasons = machine_reasons(problem.device, problem.dtype)
-    if backend == "triton" and reasons:
-        raise BackendError(f"probe: backend 'triton' cannot run this problem: {'; '.join(reasons)}")
-    return backend == "triton" or (backend == AUTO and problem.device == "cuda" and not reasons)
+def _run_triton(q, k, sink, slopes, segments, lse, stencil: Stencil, *numbers) -> Tensor:
+    """The kernel; triton is imported here and not before."""
+    from evo.kernels.attention.triton_operator import pack
+    from evo.kernels.attention.triton_probe import probe_rows
+
+    return probe_rows(q, k, sink, slopes, segments, lse, pack(stencil), *numbers)
 
 
-def reference_rows(
-    q, k, sink, slopes, segments, lse, stencil: Stencil, offset: int, scale: float, cap, threshold: float, stride: int
-) -> Tensor:
-    """The statistics of each sampled row, (5, B, H, R), in the order of STATISTICS: the definition."""
-    start, _ = sampled_rows(q.shape[1], stride)
-    rows = slice(start, None, stride)
-    compute = torch.promote_types(q.dtype, torch.float32)
-    kk = k.to(compute).repeat_interleave(q.shape[2] // k.shape[2], dim=2)
-    logits = torch.einsum("bthk,bshk->bhts", q[:, rows].to(compute), kk) * scale
-    logits = logits if not cap else cap * torch.tanh(logits / cap)
-    query_T1, key_1S = positions(q.shape[1], k.shape[1], offset, None, q.device)
-    query_T1 = query_T1[rows]
-    away = (query_T1 - key_1S).to(compute)
-    if slopes is not None:
-        logits = logits - slopes.to(compute)[:, None, None] * away.abs()
-    seen = visible(stencil, query_T1, key_1S, None if segments is None else (segments[:, rows], segments))
-    logits = logits.masked_fill(~seen, float("-inf"))
-    level = _levels(logits, sink) if lse is None else lse[:, :, rows, None].to(compute)
-    p = (logits - level).exp().masked_fill(~seen, 0.0)
-    mass = p.sum(-1, keepdim=True)
-    centre = (p * away).sum(-1, keepdim=True) / mass.clamp(min=1e-30)
-    below = ((p < threshold) & seen).sum(-1) / seen.sum(-1).clamp(min=1)
-    entropy = (p * (level - logits).masked_fill(~seen, 0.0)).sum(-1)
-    variance = (p * (away - centre).square()).sum(-1)
-    return torch.stack([(p * away.abs()).sum(-1), variance, entropy, p.square().sum(-1), below.expand_as(entropy)])
+def _reasons(call: ProbeCall) -> list[str]:
+    return machine_reasons(call.device, call.dtype)
 
 
-def _levels(logits: Tensor, sink: Tensor | None) -> Tensor:
-    """Log-sum-exp of each row, the sink included; 0 where nothing is seen."""
-    if sink is not None:
-        column = sink.to(logits.dtype)[None, :, None, None].expand(*logits.shape[:-1], 1)
-        logits = torch.cat([logits, column], dim=-1)
-    level = logits.logsumexp(-1, keepdim=True)
-    return level.masked_fill(level.isinf(), 0.0)
+TABLE = Table(
+    family="probe",
+    backends=(Backend("triton", _run_triton, _reasons), Backend("reference", reference_rows, always)),
+    priority={"cpu": ("reference",), "cuda": ("triton", "reference")},
+)

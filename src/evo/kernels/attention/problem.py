@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evo.kernels.attention.stencil import Stencil
-from evo.kernels.dispatch import Table
+from evo.kernels.dispatch import KernelCall
 
 
-@dataclass(frozen=True)
-class AttentionProblem:
+@dataclass(frozen=True, kw_only=True)
+class AttentionCall(KernelCall):
     """One attention call. `offset` is the absolute position of query 0; `needs_grad`: a backward may follow;
     `must_repeat`: with the same bytes every time."""
 
-    device: str
-    dtype: str
+    family: str = "attention"
     batch: int
     queries: int
     keys: int
@@ -32,12 +31,6 @@ class AttentionProblem:
     has_bias: bool = False
     needs_grad: bool = False
     must_repeat: bool = False
-
-    @property
-    def table(self) -> Table:
-        from evo.kernels.attention.backends import TABLE
-
-        return TABLE
 
     @property
     def is_plain_causal(self) -> bool:

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.attention.reference import positions, visible
 from evo.kernels.operators import in_transform
 
 
-def reasons(problem: AttentionProblem) -> list[str]:
-    """Why SDPA cannot express this problem."""
+def reasons(problem: AttentionCall) -> list[str]:
+    """Why SDPA cannot express this call."""
     found = []
     if problem.has_soft_cap:
         found.append("SDPA has no soft cap")
@@ -27,7 +27,7 @@ def reasons(problem: AttentionProblem) -> list[str]:
     return found
 
 
-def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """q (B, T, H, K), k (B, S, G, K), v (B, S, G, V) -> (B, T, H, V)."""
     q, k, v = q.transpose(1, 2), k.to(q.dtype).transpose(1, 2), v.to(q.dtype).transpose(1, 2)
     grouped = problem.kv_heads != problem.heads
@@ -41,12 +41,12 @@ def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: fl
     return o.transpose(1, 2)
 
 
-def _sees_all(problem: AttentionProblem) -> bool:
+def _sees_all(problem: AttentionCall) -> bool:
     """One query at the end of a plain cache sees every key."""
     return problem.stencil.is_plain and not problem.needs_mask and problem.offset >= problem.keys - 1
 
 
-def _mask(problem: AttentionProblem, q_BHTK: Tensor, parts: dict) -> tuple[Tensor, Tensor | None]:
+def _mask(problem: AttentionCall, q_BHTK: Tensor, parts: dict) -> tuple[Tensor, Tensor | None]:
     """The boolean or additive mask, and the rows that see nothing (opened here, zeroed after)."""
     offset, slots, segments = parts["query_offset"], parts["key_positions_S"], parts["segments"]
     query_T1, key_1S = positions(problem.queries, problem.keys, offset, slots, q_BHTK.device)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import aligned, machine_reasons
@@ -22,7 +22,7 @@ DIMS = (16, 32, 64)
 DTYPES = ("float16", "bfloat16")
 
 
-def reasons(problem: AttentionProblem) -> list[str]:
+def reasons(problem: AttentionCall) -> list[str]:
     """Why the short kernels cannot run, or should not."""
     found = machine_reasons(problem.device, problem.dtype)
     if problem.dtype not in DTYPES:
@@ -38,7 +38,7 @@ def reasons(problem: AttentionProblem) -> list[str]:
     return found
 
 
-def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The signature that all backends share."""
     del problem, parts
     return short_attention(q, k.to(q.dtype), v.to(q.dtype), scale)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionProblem
+from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton_call import Call, Extras
 from evo.kernels.attention.triton_launch import Asked, empty_gradients, launch_backward, launch_forward
@@ -98,12 +98,12 @@ def _backward(ctx, do, dlse):
 attention.register_autograd(_backward, setup_context=_save)
 
 
-def run(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The signature that all backends share; no log-sum-exp."""
     return run_with_lse(problem, q, k, v, scale=scale, parts=parts)[0]
 
 
-def run_with_lse(problem: AttentionProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run_with_lse(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
     """o (B, T, H, V) and the log-sum-exp (B, H, T)."""
     if scale <= 0.0:  # the kernel takes the maximum before it scales
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from evo.kernels.attention.probe import sampled_rows
+from evo.kernels.attention.statistics import sampled_rows
 from evo.kernels.attention.triton_call import Call, Extras, loadable, strides
 from evo.kernels.attention.triton_logits import logits, seen
 from evo.kernels.attention.triton_operator import unpack

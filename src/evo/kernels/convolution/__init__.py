@@ -4,7 +4,7 @@ May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`, `evo.kernels
 """
 
 from evo.kernels.convolution.long import long_convolution
-from evo.kernels.convolution.problem import ConvolutionProblem
+from evo.kernels.convolution.problem import ConvolutionCall
 from evo.kernels.convolution.short import plan, short_convolution
 
-__all__ = ["ConvolutionProblem", "long_convolution", "plan", "short_convolution"]
+__all__ = ["ConvolutionCall", "long_convolution", "plan", "short_convolution"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.convolution import reference, triton_reasons
-from evo.kernels.convolution.problem import ConvolutionProblem
+from evo.kernels.convolution.problem import ConvolutionCall
 from evo.kernels.dispatch import Backend, Table, always
 
 Outcome = tuple[Tensor, Tensor]
 
 
-def run_reference(problem: ConvolutionProblem, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
+def run_reference(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
     """One multiply and add a tap."""
     return reference.short_convolution(x, weight, activation=problem.activation, **parts)
 
 
-def run_triton(problem: ConvolutionProblem, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
+def run_triton(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
     """The Triton kernel; triton is imported here and not before."""
     from evo.kernels.convolution.triton_operator import run
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evo.kernels.dispatch import Table
+from evo.kernels.dispatch import KernelCall
 
 ACTIVATIONS = (None, "silu")
 
 
-@dataclass(frozen=True)
-class ConvolutionProblem:
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionCall(KernelCall):
     """One `short_convolution` call. `activation` is one of ACTIVATIONS; `needs_grad`: a backward may follow."""
 
-    device: str
-    dtype: str
+    family: str = "short convolution"
     batch: int
     time: int
     width: int
@@ -23,9 +22,3 @@ class ConvolutionProblem:
     has_state: bool = False
     has_segments: bool = False
     needs_grad: bool = False
-
-    @property
-    def table(self) -> Table:
-        from evo.kernels.convolution.backends import TABLE
-
-        return TABLE

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.convolution.problem import ACTIVATIONS, ConvolutionProblem
+from evo.kernels.convolution.backends import TABLE
+from evo.kernels.convolution.problem import ACTIVATIONS, ConvolutionCall
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
+from evo.kernels.triton_support import dtype_name
 
 
 def short_convolution(
@@ -30,13 +32,13 @@ def short_convolution(
     """
     parts = {"bias_D": bias_D, "state_BWD": state_BWD, "segments_BT": segments_BT}
     problem = plan(x_BTD, weight_DW, activation=activation, **parts)
-    run = choose(problem, backend).backend.run
+    run = choose(TABLE, problem, backend).backend.run
     return run(problem, x_BTD, weight_DW, parts=parts)
 
 
 def plan(
     x: Tensor, weight: Tensor, *, activation: str | None = None, bias_D=None, state_BWD=None, segments_BT=None
-) -> ConvolutionProblem:
+) -> ConvolutionCall:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     B, T, D = x.shape
     if weight.ndim != 2 or weight.shape[0] != D or weight.shape[1] == 0:
@@ -51,9 +53,9 @@ def plan(
     if segments_BT is not None:
         check_segments(segments_BT, (B, T))
     tensors = (x, weight, bias_D, state_BWD)
-    return ConvolutionProblem(
+    return ConvolutionCall(
         device=x.device.type,
-        dtype=str(x.dtype).removeprefix("torch."),
+        dtype=dtype_name(x.dtype),
         batch=B,
         time=T,
         width=D,

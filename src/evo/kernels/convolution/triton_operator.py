@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.convolution import triton_short
-from evo.kernels.convolution.problem import ConvolutionProblem
+from evo.kernels.convolution.problem import ConvolutionCall
 from evo.kernels.documents import document_numbers
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
@@ -127,7 +127,7 @@ def _backward(ctx, dy, dfinal):
 short_convolution.register_autograd(_backward, setup_context=_save)
 
 
-def run(problem: ConvolutionProblem, x: Tensor, weight: Tensor, *, parts: dict) -> tuple[Tensor, Tensor]:
+def run(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> tuple[Tensor, Tensor]:
     """The signature that all backends share."""
     segments_BT = parts["segments_BT"]
     numbers = None if segments_BT is None else document_numbers(segments_BT)

@@ -8,16 +8,24 @@ Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rot
 text, as batches), and in `adamw` a clipped AdamW step over many tensors in three launches.
 """
 
-from evo.kernels.fused.add_norm import add_norm, norm
-from evo.kernels.fused.cross_entropy import cross_entropy, linear_cross_entropy, soft_capped
-from evo.kernels.fused.embed import embed
-from evo.kernels.fused.gated import ACTS, gated
+from evo.kernels.fused.add_norm import ADD_NORM, NORM, add_norm, norm
+from evo.kernels.fused.cross_entropy import CROSS_ENTROPY, cross_entropy, linear_cross_entropy, soft_capped
+from evo.kernels.fused.embed import EMBED, embed
+from evo.kernels.fused.gated import ACTS, GATED, gated
 from evo.kernels.fused.rotate import rotate, rotate_beside
-from evo.kernels.fused.support import takes_triton
-from evo.kernels.fused.windows import windows
+from evo.kernels.fused.support import FUSED, FusedCall, takes_triton
+from evo.kernels.fused.windows import WINDOWS, windows
 
 __all__ = [
     "ACTS",
+    "ADD_NORM",
+    "CROSS_ENTROPY",
+    "EMBED",
+    "FUSED",
+    "GATED",
+    "NORM",
+    "WINDOWS",
+    "FusedCall",
     "add_norm",
     "cross_entropy",
     "embed",

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, product_dtype, takes_triton, tile_rows
+from evo.kernels.fused.support import AUTO, chosen, product_dtype, table, tile_rows
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import dense, padded
+from evo.kernels.triton_support import DTYPES, dense, dtype_name, padded
 
 PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
@@ -32,8 +32,10 @@ def norm(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, *, center
 
     In x's dtype; the kernel answers in the dtype that autocast gives to matrix products.
     """
-    if not takes_triton(x, backend, _only(x, gain_D, bias_D)):
-        return _plain(x, gain_D, bias_D, eps, center)
+    return chosen(NORM, x, backend, _only(x, gain_D, bias_D))(x, gain_D, bias_D, eps, center)
+
+
+def _norm(x: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center: bool) -> Tensor:
     return _add_norm(x, None, gain_D, bias_D, eps, center, product_dtype(x))[1]
 
 
@@ -42,10 +44,18 @@ def add_norm(
 ) -> tuple[Tensor, Tensor]:
     """x + y, both (..., D), and the norm of the sum, as `norm` gives it."""
     only = _only(x, gain_D, bias_D) if x.shape == y.shape else "x and y of one shape"
-    if not takes_triton(x, backend, only) or not takes_triton(y, backend):
-        total = x + y
-        return total, _plain(total, gain_D, bias_D, eps, center)
+    if y.dtype != x.dtype and dtype_name(y.dtype) not in DTYPES:
+        only = f"x and y of {', '.join(DTYPES)}"
+    return chosen(ADD_NORM, x, backend, only)(x, y, gain_D, bias_D, eps, center)
+
+
+def _sum_and_norm(x: Tensor, y: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center: bool):
     return _add_norm(x, y, gain_D, bias_D, eps, center, product_dtype(x))
+
+
+def _plain_sum_and_norm(x: Tensor, y: Tensor, gain_D: Tensor, bias_D: Tensor | None, eps: float, center: bool):
+    total = x + y
+    return total, _plain(total, gain_D, bias_D, eps, center)
 
 
 def _only(x: Tensor, gain_D: Tensor, bias_D: Tensor | None) -> str:
@@ -165,3 +175,6 @@ def _backward(ctx, dtotal, dout):
 
 
 _add_norm.register_autograd(_backward, setup_context=_save)
+
+NORM = table("norm", _norm, _plain)
+ADD_NORM = table("add norm", _sum_and_norm, _plain_sum_and_norm)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, product_dtype, takes_triton
+from evo.kernels.fused.support import AUTO, chosen, product_dtype, table
 from evo.kernels.operators import needs_grad, operator
 from evo.kernels.triton_support import dense, padded
 
@@ -38,13 +38,13 @@ def cross_entropy(
     """Mean of -log softmax(capped logits)[target] over N >= 1 rows; targets int64 in [0, V). A float32 scalar.
 
     weights_N: float32, at least 0, no gradient. The mean is then sum(weights losses) / sum(weights), 0 where all are 0.
-    Raises ValueError for a soft cap of 0 or weights of another shape than the targets, and as `takes_triton` does.
+    Raises ValueError for a soft cap of 0 or weights of another shape than the targets, and as `chosen` does.
     """
     _check(soft_cap, targets_N, weights_N)
     shares_N = None if weights_N is None else _shares(weights_N)
-    if not takes_triton(logits_NV, backend, _only(logits_NV, targets_N)):
-        return _plain(soft_capped(logits_NV, soft_cap).float(), targets_N, shares_N)
-    return _cross_entropy(logits_NV, targets_N, shares_N, soft_cap or 0.0)[0]
+    return chosen(CROSS_ENTROPY, logits_NV, backend, _only(logits_NV, targets_N))(
+        logits_NV, targets_N, shares_N, soft_cap
+    )
 
 
 def linear_cross_entropy(
@@ -63,7 +63,7 @@ def linear_cross_entropy(
     """
     _check(soft_cap, targets_N, weights_N)
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
-    if not is_large or not takes_triton(h_ND, backend, _only(h_ND, targets_N)):
+    if not is_large or chosen(CROSS_ENTROPY, h_ND, backend, _only(h_ND, targets_N)) is not _fused:
         logits_NV = project(h_ND, weight_VD)
         return cross_entropy(logits_NV, targets_N, soft_cap, weights_N=weights_N, backend=backend)
     dtype, rows, keep = product_dtype(h_ND), SLICE // weight_VD.shape[0], needs_grad(h_ND, weight_VD)
@@ -87,7 +87,12 @@ def _shares(weights_N: Tensor) -> Tensor:
     return weights_N / torch.where(total == 0, 1.0, total)
 
 
-def _plain(capped_NV: Tensor, targets_N: Tensor, shares_N: Tensor | None) -> Tensor:
+def _fused(logits_NV: Tensor, targets_N: Tensor, shares_N: Tensor | None, soft_cap: float | None) -> Tensor:
+    return _cross_entropy(logits_NV, targets_N, shares_N, soft_cap or 0.0)[0]
+
+
+def _plain(logits_NV: Tensor, targets_N: Tensor, shares_N: Tensor | None, soft_cap: float | None) -> Tensor:
+    capped_NV = soft_capped(logits_NV, soft_cap).float()
     if shares_N is None:
         return F.cross_entropy(capped_NV, targets_N)
     return (F.cross_entropy(capped_NV, targets_N, reduction="none") * shares_N).sum()
@@ -229,3 +234,6 @@ def _backward_sliced(ctx, dloss, *unused):
 
 
 _sliced.register_autograd(_backward_sliced, setup_context=_save_sliced)
+
+
+CROSS_ENTROPY = table("cross-entropy", _fused, _plain)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, takes_triton
+from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import is_interpreting
 
@@ -22,9 +22,8 @@ TILE = 64
 def embed(tokens: Tensor, weight_VD: Tensor, *, backend: str = AUTO) -> Tensor:
     """Rows of weight by token, (...) int64 -> (..., D) in weight's dtype."""
     only = f"tables of up to {LARGEST} rows" if weight_VD.shape[0] > LARGEST else ""
-    if not takes_triton(weight_VD, backend, only) or tokens.numel() == 0:
-        return F.embedding(tokens, weight_VD)
-    return _embed(tokens, weight_VD)
+    run = chosen(EMBED, weight_VD, backend, only)
+    return run(tokens, weight_VD) if tokens.numel() else F.embedding(tokens, weight_VD)
 
 
 @operator("embed")
@@ -70,3 +69,6 @@ def _backward(ctx, dout):
 
 
 _embed.register_autograd(_backward, setup_context=_save)
+
+
+EMBED = table("embed", _embed, F.embedding)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, takes_triton
+from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import padded, rowwise
@@ -31,11 +31,14 @@ ACTS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu2": relu2, "
 
 def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:
     """act(gate) * up, (..., F) each of one dtype -> (..., F) in it. `act` is a key of ACTS."""
-    plain = ACTS[act]
+    if act not in ACTS:
+        raise KeyError(act)
     is_pair = gate.shape == up.shape and gate.dtype == up.dtype
-    if not takes_triton(gate, backend, "" if is_pair else "gate and up of one shape and dtype"):
-        return plain(gate) * up
-    return _gated(gate, up, act)
+    return chosen(GATED, gate, backend, "" if is_pair else "gate and up of one shape and dtype")(gate, up, act)
+
+
+def _plain(gate: Tensor, up: Tensor, act: str) -> Tensor:
+    return ACTS[act](gate) * up
 
 
 def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
@@ -115,3 +118,6 @@ def _backward(ctx, dout):
 
 
 _gated.register_autograd(_backward, setup_context=_save)
+
+
+GATED = table("gated", _gated, _plain)

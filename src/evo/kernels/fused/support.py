@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from evo.kernels.triton_support import machine_reasons
+from evo.kernels.dispatch import AUTO, Backend, KernelCall, Table, always, choose
+from evo.kernels.triton_support import dtype_name, machine_reasons
 
-AUTO, REFERENCE, TRITON = "auto", "reference", "triton"
-
-
-def is_fused(x: Tensor) -> bool:
-    """Whether the kernels take x when nobody asked for a backend: a CUDA tensor of a dtype they know, not empty."""
-    return x.is_cuda and x.numel() > 0 and not machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
+REFERENCE, TRITON = "reference", "triton"
 
 
-def takes_triton(x: Tensor, backend: str, only: str = "") -> bool:
-    """Whether to launch: as `is_fused` says, or as asked for by name. only: what the kernel takes, if this is not it.
+@dataclass(frozen=True, kw_only=True)
+class FusedCall(KernelCall):
+    """A call of a fused operation. unfit: what its kernel takes, if the tensors are not it."""
 
-    Raises ValueError for a backend nobody knows, or `triton` where no kernel of ours can run.
+    unfit: str = ""
+
+
+def reasons(call: FusedCall) -> list[str]:
+    """Why the kernel of an operation cannot run."""
+    return [*machine_reasons(call.device, call.dtype), *([f"takes {call.unfit}"] if call.unfit else [])]
+
+
+def table(operation: str, run: Callable[..., Any], plain: Callable[..., Any]) -> Table:
+    """The table of an operation with one kernel, which CUDA tensors take, and a plain form."""
+    backends = (Backend(TRITON, run, reasons), Backend(REFERENCE, plain, always))
+    return Table(operation, backends, {"cpu": (REFERENCE,), "cuda": (TRITON, REFERENCE)})
+
+
+def callers(*tensors: Any) -> None:
+    """Stands for what the caller of `takes_triton` runs itself."""
+    raise AssertionError("the caller of takes_triton runs what it chose")
+
+
+FUSED = table("fused", callers, callers)
+"""Of operations whose plain form lies elsewhere: positions, RMS norm and optimizers have their own."""
+
+
+def chosen(table: Table, x: Tensor, backend: str, unfit: str = "") -> Callable[..., Any]:
+    """What runs `table`'s operation on x: by itself, the kernel on a CUDA tensor of a dtype it knows; or as asked for.
+
+    unfit: what the kernel takes, if the tensors are not it. An empty tensor is the plain form's.
+    Raises BackendError for a backend nobody knows, or `triton` where the kernel cannot run.
     """
-    if backend == AUTO:
-        return not only and is_fused(x)
-    if backend not in (REFERENCE, TRITON):
-        raise ValueError(f"unknown backend {backend!r}; known: {AUTO}, {REFERENCE}, {TRITON}")
-    if backend == REFERENCE:
-        return False
-    reasons = machine_reasons(x.device.type, str(x.dtype).removeprefix("torch."))
-    reasons += [f"takes {only}"] if only else []
-    if reasons:
-        raise ValueError(f"backend 'triton' cannot run: {'; '.join(reasons)}")
-    return x.numel() > 0
+    decide = _decide if torch.compiler.is_compiling() else _decided
+    run = decide(table, x.device.type, x.dtype, unfit, backend).run
+    return run if x.numel() > 0 else table.named(REFERENCE).run
+
+
+def takes_triton(x: Tensor, backend: str = AUTO) -> bool:
+    """Whether an operation whose plain form is the caller's should launch its kernel, as `chosen` decides."""
+    decide = _decide if torch.compiler.is_compiling() else _decided
+    return decide(FUSED, x.device.type, x.dtype, "", backend).name == TRITON and x.numel() > 0
+
+
+def _decide(table: Table, device: str, dtype: torch.dtype, unfit: str, backend: str) -> Backend:
+    call = FusedCall(family=table.family, device=device, dtype=dtype_name(dtype), unfit=unfit)
+    return choose(table, call, backend).backend
+
+
+_decided = lru_cache(maxsize=4096)(_decide)
+"""A dict's look-up: these calls wait for the host, which a call's description would cost two microseconds."""
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

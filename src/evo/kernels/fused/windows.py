@@ -8,22 +8,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.dispatch import AUTO, choose
+from evo.kernels.fused.support import FusedCall, table
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import machine_reasons
 
 COLS = 256
 
 
-def windows(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tuple[Tensor, Tensor]:
+def windows(
+    text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int, *, backend: str = AUTO
+) -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, T) int64, T = `context`: text (bytes,) uint8 from starts_SB[row_1] on, and a byte later.
 
     starts_SB: (S, B) int64, dense, each at most bytes - T - 1. row_1: (1,) int64 on the device, which no host reads.
     """
-    if machine_reasons(text.device.type, "float32"):
-        starts_B1 = starts_SB.index_select(0, row_1).view(-1, 1)
-        rows_BT = text[starts_B1 + torch.arange(context + 1, device=text.device)].long()
-        return rows_BT[:, :-1], rows_BT[:, 1:]
-    return _windows(text, starts_SB, row_1, context)
+    call = FusedCall(family=WINDOWS.family, device=text.device.type, dtype="float32")  # a kernel of bytes has no dtype
+    return choose(WINDOWS, call, backend).backend.run(text, starts_SB, row_1, context)
+
+
+def _plain(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    starts_B1 = starts_SB.index_select(0, row_1).view(-1, 1)
+    rows_BT = text[starts_B1 + torch.arange(context + 1, device=text.device)].long()
+    return rows_BT[:, :-1], rows_BT[:, 1:]
 
 
 @operator("windows")
@@ -46,3 +52,6 @@ def _empty(text: Tensor, starts: Tensor, context: int) -> tuple[Tensor, Tensor]:
 @_windows.register_fake
 def _(text, starts, row, context):
     return _empty(text, starts, context)
+
+
+WINDOWS = table("windows", _windows, _plain)

@@ -7,29 +7,29 @@ from torch import Tensor
 from evo.kernels.dispatch import Backend, Table, always
 from evo.kernels.recurrence import chunked, reference, triton_reasons, triton_step_reasons
 from evo.kernels.recurrence.documents import apart
-from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.problem import RecurrenceCall
 
 Outcome = tuple[Tensor, Tensor]
 
 
-def run_reference(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_reference(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
     """The equation, one token at a time."""
     return reference.recurrence(q, k, v, scale=scale, **parts)
 
 
-def run_chunked(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_chunked(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
     """The chunked form in plain torch."""
     return chunked.recurrence(q, k, v, scale=scale, chunk=problem.chunk, **parts)
 
 
-def run_triton(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_triton(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
     """The Triton kernels; triton is imported here and not before."""
     from evo.kernels.recurrence.triton_operator import run
 
     return run(problem, q, k, v, scale=scale, parts=parts)
 
 
-def run_step(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_step(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
     """The equation in one Triton launch, for the few tokens of a decoding step."""
     from evo.kernels.recurrence.triton_step_operator import run
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.documents import document_starts
-from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.problem import RecurrenceCall
 
 LOG_FORGOTTEN = -48 * math.log(2)
 """What a document's first token leaves of the state before it: 2^-48, which float32 does not see of a state 2^24 times
@@ -25,7 +25,7 @@ def apart(run: Run) -> Run:
     """A backend's `run` that also takes `segments_BT` among its parts, as `reference.recurrence` defines it."""
 
     @wraps(run)
-    def run_apart(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+    def run_apart(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
         parts = dict(parts)
         segments_BT = parts.pop("segments_BT")
         if segments_BT is None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evo.kernels.dispatch import Table
+from evo.kernels.dispatch import KernelCall
 
 DECAYS = ("none", "head", "token", "channel")
 UPDATES = ("outer", "delta", "removal")
 
 
-@dataclass(frozen=True)
-class RecurrenceProblem:
+@dataclass(frozen=True, kw_only=True)
+class RecurrenceCall(KernelCall):
     """One `recur` call. `decay` is one of DECAYS, `update` one of UPDATES."""
 
-    device: str
-    dtype: str
+    family: str = "recurrence"
     batch: int
     time: int
     heads: int
@@ -27,9 +26,3 @@ class RecurrenceProblem:
     has_state: bool = False
     chunk: int = 64
     needs_grad: bool = False
-
-    @property
-    def table(self) -> Table:
-        from evo.kernels.recurrence.backends import TABLE
-
-        return TABLE

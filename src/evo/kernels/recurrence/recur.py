@@ -7,7 +7,9 @@ from torch import Tensor
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
-from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.backends import TABLE
+from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.triton_support import dtype_name
 
 
 def recur(
@@ -48,7 +50,7 @@ def recur(
         "segments_BT": segments_BT,
     }
     problem = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **parts)
-    run = choose(problem, backend).backend.run
+    run = choose(TABLE, problem, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
     return run(problem, q_BTHK, k_BTHK, v_BTHV, scale=scale, parts=parts)
 
@@ -65,7 +67,7 @@ def plan(
     initial_state_BHKV=None,
     segments_BT: Tensor | None = None,
     chunk: int = 64,
-) -> RecurrenceProblem:
+) -> RecurrenceCall:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
     _check(q, k, v, beta_BTH, removal, bonus_HK, initial_state_BHKV)
     if segments_BT is not None:
@@ -75,9 +77,9 @@ def plan(
     B, T, H, K = q.shape
     tensors = [q, k, v, log_decay, beta_BTH, *(removal or ()), bonus_HK, initial_state_BHKV]
     update = "removal" if removal is not None else "outer" if beta_BTH is None else "delta"
-    return RecurrenceProblem(
+    return RecurrenceCall(
         device=q.device.type,
-        dtype=str(q.dtype).removeprefix("torch."),
+        dtype=dtype_name(q.dtype),
         batch=B,
         time=T,
         heads=H,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.problem import RecurrenceCall
 from evo.kernels.recurrence.triton_decay import step_gradients
 from evo.kernels.recurrence.triton_launch import Walk, decay_axes, launch_aged, launch_walk, segment_length
 from evo.kernels.triton_support import widened
@@ -128,7 +128,7 @@ def _backward_outer(ctx, do, dfinal):
 recur_outer.register_autograd(_backward_outer, setup_context=_save_outer)
 
 
-def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
     """The signature that all backends share. Heads are widened with zeros to powers of two, which changes no number."""
     K, V = k.shape[3], v.shape[3]
     q, k, v = (widened(x.to(q.dtype)) for x in (q, k, v))

@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_step
-from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceProblem
+from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceCall
 from evo.kernels.recurrence.triton_launch import decay_axes
 from evo.kernels.triton_support import dense, padded, rowwise
 
@@ -59,7 +59,7 @@ def _(q, k, v, log_decay, beta, a, b, bonus, initial, decay, update, scale):
     return q.new_empty(v.shape), q.new_empty(B, H, K, v.shape[3], dtype=torch.float32)
 
 
-def run(problem: RecurrenceProblem, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
     """The signature that all backends share."""
     a, b = parts["removal"] or (None, None)
     log_decay, beta, bonus, initial = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evo.kernels.recurrence.problem import RecurrenceProblem
+from evo.kernels.recurrence.problem import RecurrenceCall
 from evo.kernels.triton_support import machine_reasons
 
 MAX_DIM = 256
@@ -10,7 +10,7 @@ MAX_TOKENS = 16
 """Up to here one pass of dependent steps beats the fixed cost of a chunk."""
 
 
-def reasons(problem: RecurrenceProblem) -> list[str]:
+def reasons(problem: RecurrenceCall) -> list[str]:
     found = machine_reasons(problem.device, problem.dtype)
     if problem.time > MAX_TOKENS:
         found.append(f"steps are for up to {MAX_TOKENS} tokens, found {problem.time}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.fused.adamw import AdamWTable, Rates
-from evo.kernels.fused.support import is_fused
+from evo.kernels.fused.support import takes_triton
 from evo.optimizers.rule import Group, Rule, State, zeros
 
 
@@ -76,4 +76,4 @@ class AdamW(Rule):
 
 
 def _is_dense(parameter: Tensor) -> bool:
-    return is_fused(parameter) and parameter.dtype == torch.float32 and parameter.is_contiguous()
+    return takes_triton(parameter) and parameter.dtype == torch.float32 and parameter.is_contiguous()

@@ -11,7 +11,7 @@ from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.plan import BlockPlan
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 
 class Layer(Block):
@@ -37,7 +37,7 @@ class Layer(Block):
             residual = self._sublayer(sublayer, residual, flow)
         return residual
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[Problem]:
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """Those of its blocks, in order."""
         return [problem for name in self.block_names for problem in self.child(name).problems(x_BTD, flow)]
 

@@ -12,7 +12,7 @@ from evo.blocks.residual import Residual
 from evo.blocks.stages.layers.layer import Layer
 from evo.blocks.stages.layers.plan import LayersPlan
 from evo.blocks.stages.stage import Stage
-from evo.kernels.dispatch import Problem
+from evo.kernels.dispatch import KernelCall
 
 
 class Layers(Stage):
@@ -38,7 +38,7 @@ class Layers(Stage):
         found = [self.child(name) for name in self.order]
         return [layer for layer in found if isinstance(layer, Layer)]
 
-    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[Problem]]]:
+    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """The kernel problems of each layer, as they run."""
         for layer in self.layers():
             yield layer.path, layer.problems(x_BTD, flow)

@@ -1,0 +1,24 @@
+"""Every table of backends by which a call of this package is decided."""
+
+from __future__ import annotations
+
+from evo.kernels.attention import backends as attention
+from evo.kernels.attention.probe import TABLE as PROBE
+from evo.kernels.convolution import backends as convolution
+from evo.kernels.dispatch import KernelCall, Table
+from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, NORM, WINDOWS
+from evo.kernels.recurrence import backends as recurrence
+
+TABLES: dict[str, Table] = {
+    table.family: table
+    for table in (
+        *(attention.TABLE, recurrence.TABLE, convolution.TABLE, PROBE),
+        *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, WINDOWS),
+    )
+}
+"""By family."""
+
+
+def table_of(call: KernelCall) -> Table:
+    """The table of the call's family."""
+    return TABLES[call.family]
