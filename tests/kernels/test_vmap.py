@@ -102,7 +102,7 @@ def rotated(backend, q, k):
 
 
 def rotated_beside(backend, q, k, v):
-    return sum(weighed(x) for x in fused.rotate_beside(q, k, v, *tables(q)))
+    return sum(weighed(x) for x in fused.rotate_qkv(q, k, v, *tables(q)))
 
 
 def weighed(x):

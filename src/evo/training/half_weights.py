@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.kernels.fused.project import project
+from evo.kernels.packed_grad import packed
 from evo.training.aside import Aside
 
 Call = tuple[Tensor, nn.Parameter]
@@ -141,18 +142,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         half, joint = ctx.saved_tensors
-        dy_NO = beside([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
+        dy_NO = packed([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
         ctx.half_weights.differentiate(ctx.weights, dy_NO, half.flatten(0, -2))
         dx = (dy_NO @ joint).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
         return dx, None, None, *[None] * len(ctx.weights)
-
-
-def beside(parts: Sequence[Tensor]) -> Tensor:
-    """Matrices of equal height side by side, (N, sum of widths): as they lie if they are one matrix's columns."""
-    first, at = parts[0], parts[0].data_ptr()
-    for part in parts:
-        is_next = part.data_ptr() == at and part.stride() == (sum(p.shape[1] for p in parts), 1)
-        if not is_next:
-            return torch.cat(list(parts), -1) if len(parts) > 1 else first
-        at += part.shape[1] * part.element_size()
-    return first.as_strided((first.shape[0], first.stride(0)), first.stride())

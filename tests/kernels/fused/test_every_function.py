@@ -19,7 +19,7 @@ from evo.kernels.fused import (
     linear_cross_entropy,
     norm,
     rotate,
-    rotate_beside,
+    rotate_qkv,
     windows,
 )
 from evo.kernels.triton_support import is_interpreting
@@ -50,9 +50,9 @@ FUNCTIONS = {
     ),
     "gated": (lambda B: [(B, 5, 24), (B, 5, 24)], lambda g, u: gated(g, u, "silu", **TRITON)),
     "rotate": (lambda B: [(B, 5, 2, 16), (B, 5, 1, 16)], lambda q, k: rotate(q, k, *turns())),
-    "rotate_beside": (
+    "rotate_qkv": (
         lambda B: [(B, 5, 2, 16), (B, 5, 1, 16), (B, 5, 1, 8)],
-        lambda q, k, v: rotate_beside(q, k, v, *turns()),
+        lambda q, k, v: rotate_qkv(q, k, v, *turns()),
     ),
     "embed": (lambda B: [(B, 5, 24), (7, 24)], lambda x, w: x + embed(numbers(len(x) * 5, 7).view(-1, 5), w, **TRITON)),
     "cross_entropy": (lambda B: [(B, 24)], lambda x: cross_entropy(x, numbers(len(x), 24), 3.0, **TRITON)),
@@ -150,7 +150,7 @@ def test_same_inputs_give_the_same_bytes(name):
 def test_compile_traces_the_call(name):
     """torch.compile gives the same values and gradients; operators go into one graph, choice of backend included."""
     tensors = draw(name)
-    is_whole = name != "rotate_beside"  # an autograd function, which not every torch traces
+    is_whole = name != "rotate_qkv"  # an autograd function, which not every torch traces
     compiled = torch.compile(FUNCTIONS[name][1], backend="aot_eager", fullgraph=is_whole)
 
     def run(name, tensors):

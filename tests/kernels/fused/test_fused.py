@@ -21,7 +21,7 @@ from evo.kernels.fused import (
     linear_cross_entropy,
     norm,
     rotate,
-    rotate_beside,
+    rotate_qkv,
     windows,
 )
 from evo.kernels.fused.adamw import AdamWTable, Rates
@@ -214,7 +214,7 @@ def test_rotate(K, R, H, G, dtype):
 
     qkv = normal(B, T, (H + G) * K + G * (K + 3), dtype=dtype)
     check(
-        lambda x: rotate_beside(*three(x), cos, sin),
+        lambda x: rotate_qkv(*three(x), cos, sin),
         lambda x: (plain(three(x)[0]), plain(three(x)[1]), three(x)[2]),
         [qkv],
         outputs=3,
@@ -222,10 +222,10 @@ def test_rotate(K, R, H, G, dtype):
 
 
 def test_gradients_beside_each_other():
-    """What flows back through `rotate_beside` is one tensor's columns, in the order of its inputs."""
+    """What flows back through `rotate_qkv` is one tensor's columns, in the order of its inputs."""
     q, k, v = (normal(1, 5, heads, 16, seed=heads).requires_grad_() for heads in (4, 2, 1))
     cos, sin = normal(5, 8), normal(5, 8, seed=1)
-    turned = rotate_beside(q, k, v, cos, sin)
+    turned = rotate_qkv(q, k, v, cos, sin)
     dq, dk, dv = torch.autograd.grad(sum(x.square().sum() for x in turned), [q, k, v])
     size = dq.element_size()
     assert dq.stride(1) == dk.stride(1) == dv.stride(1) == 7 * 16

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.blocks.position.spec import AlibiPlan, RopePlan
-from evo.kernels.fused import rotate, rotate_beside, takes_triton
+from evo.kernels.fused import rotate, rotate_qkv, takes_triton
 from evo.kernels.operators import lasting_tensors
 
 
@@ -45,7 +45,7 @@ class Rope(Position):
         if not takes_triton(q_BTHK, self.backend) or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype:
             return super().rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
         cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
-        return rotate_beside(q_BTHK, k_BTGK, v_BTGV, cos_T1R[:, 0], sin_T1R[:, 0])
+        return rotate_qkv(q_BTHK, k_BTGK, v_BTGV, cos_T1R[:, 0], sin_T1R[:, 0])
 
     def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (T, 1, dims / 2), times the amplitude."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from evo.kernels.attention.problem import AttentionCall
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
+from evo.kernels.packed_grad import columns
 from evo.kernels.triton_support import aligned, machine_reasons
 
 TILE = 64
@@ -63,18 +64,18 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
 def short_attention_backward(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> Tensor:
-    """dq, dk and dv side by side, (B, T, H K + 2 G K): what made q, k and v together takes them as they lie."""
+    """dq, dk and dv, (B, T, H K + 2 G K), by the packed-gradient contract."""
     from evo.kernels.attention import triton_short
 
     do, q, k, v = aligned(do), aligned(q), aligned(k), aligned(v)
-    joint = _joint(q, k)
+    packed = _empty_packed(q, k)
     B, T, H, K = q.shape
     G = k.shape[2]
     triton_short.short_backward[(-(-T // TILE) * B * (H + G),)](
-        q, k, v, o, do, lse, *joint.split(_widths(q, k), -1), *_strides(q, k, v, do), joint.stride(1),
+        q, k, v, o, do, lse, *packed.split(_widths(q, k), -1), *_strides(q, k, v, do), packed.stride(1),
         B, T, H, scale, scale / math.log(2.0), H // G, K, num_warps=4, num_stages=2,
     )  # fmt: skip
-    return joint
+    return packed
 
 
 def _answers(q: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ def _widths(q: Tensor, k: Tensor) -> list[int]:
     return [H * K, G * K, G * K]
 
 
-def _joint(q: Tensor, k: Tensor) -> Tensor:
+def _empty_packed(q: Tensor, k: Tensor) -> Tensor:
     return torch.empty(*q.shape[:2], sum(_widths(q, k)), dtype=q.dtype, device=q.device)
 
 
@@ -103,7 +104,7 @@ def _(q, k, v, scale):
 
 @short_attention_backward.register_fake
 def _(do, q, k, v, o, lse, scale):
-    return _joint(q, k)
+    return _empty_packed(q, k)
 
 
 def _save(ctx, inputs, output):
@@ -115,10 +116,8 @@ def _save(ctx, inputs, output):
 
 def _backward(ctx, do, dlse):
     del dlse
-    q, k = ctx.saved_tensors[:2]
-    joint = short_attention_backward(do, *ctx.saved_tensors, ctx.scale)
-    dim = q.shape[3]
-    return *(part.unflatten(-1, (-1, dim)) for part in joint.split(_widths(q, k), -1)), None
+    shapes = [x.shape[2:] for x in ctx.saved_tensors[:3]]
+    return *columns(short_attention_backward(do, *ctx.saved_tensors, ctx.scale), shapes), None
 
 
 short_attention.register_autograd(_backward, setup_context=_save)

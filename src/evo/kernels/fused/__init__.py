@@ -12,7 +12,7 @@ from evo.kernels.fused.add_norm import ADD_NORM, NORM, add_norm, norm
 from evo.kernels.fused.cross_entropy import CROSS_ENTROPY, cross_entropy, linear_cross_entropy, soft_capped
 from evo.kernels.fused.embed import EMBED, embed
 from evo.kernels.fused.gated import ACTS, GATED, gated
-from evo.kernels.fused.rotate import rotate, rotate_beside
+from evo.kernels.fused.rotate import rotate, rotate_qkv
 from evo.kernels.fused.support import FUSED, FusedCall, takes_triton
 from evo.kernels.fused.windows import WINDOWS, windows
 
@@ -33,7 +33,7 @@ __all__ = [
     "linear_cross_entropy",
     "norm",
     "rotate",
-    "rotate_beside",
+    "rotate_qkv",
     "soft_capped",
     "takes_triton",
     "windows",

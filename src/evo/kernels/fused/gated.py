@@ -15,6 +15,7 @@ from torch import Tensor
 from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
+from evo.kernels.packed_grad import columns
 from evo.kernels.triton_support import padded, rowwise
 
 WHOLE = 1024
@@ -82,29 +83,29 @@ def _(gate, up, act):
 
 @operator("gated_backward", row_folds((0, 0, 0), (0,)))
 def _gated_backward(dout: Tensor, gate: Tensor, up: Tensor, act: str) -> Tensor:
-    """dgate and dup side by side, (..., 2 F): one tensor, so that a product made for both takes them as they lie."""
+    """dgate and dup, (..., 2 F), by the packed-gradient contract."""
     from evo.kernels.fused import triton_gated
 
-    joint = _joint(gate)
+    packed = _empty_packed(gate)
     rows, cols, grid = _tiles(gate)
     g, u = _flat(gate), _flat(up)
     (N, width), strides = g.shape, (g.stride(0), u.stride(0))
     unit = _unit(width, *strides)
-    dgate, dup = joint.view(N, 2 * width).split(width, -1)
+    dgate, dup = packed.view(N, 2 * width).split(width, -1)
     triton_gated.gated_backward[grid](
         dout.contiguous(), g, u, dgate, dup, N, width // unit, *(stride // unit for stride in strides),
         act, unit, rows, cols,
     )  # fmt: skip
-    return joint
+    return packed
 
 
-def _joint(gate: Tensor) -> Tensor:
+def _empty_packed(gate: Tensor) -> Tensor:
     return torch.empty(*gate.shape[:-1], 2 * gate.shape[-1], dtype=gate.dtype, device=gate.device)
 
 
 @_gated_backward.register_fake
 def _(dout, gate, up, act):
-    return _joint(gate)
+    return _empty_packed(gate)
 
 
 def _save(ctx, inputs, output):
@@ -113,8 +114,9 @@ def _save(ctx, inputs, output):
 
 
 def _backward(ctx, dout):
-    dgate, dup = _gated_backward(dout, *ctx.saved_tensors, ctx.act).chunk(2, -1)
-    return dgate, dup, None
+    gate, up = ctx.saved_tensors
+    width = gate.shape[-1:]
+    return *columns(_gated_backward(dout, gate, up, ctx.act), (width, width)), None
 
 
 _gated.register_autograd(_backward, setup_context=_save)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
+from evo.kernels.packed_grad import columns
 from evo.kernels.triton_support import padded, rowwise
 
 ROW_ELEMENTS = 1024
@@ -26,14 +27,11 @@ def rotate(q_BTHK: Tensor, k_BTGK: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> tu
     return _rotate(q_BTHK, k_BTGK, cos_TR, sin_TR, False)
 
 
-def rotate_beside(
+def rotate_qkv(
     q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, cos_TR: Tensor, sin_TR: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`rotate`, and v as it is. The gradients of all three come back side by side in one tensor, (B, T, all heads).
-
-    So a product that made q, k and v together takes them as they lie.
-    """
-    return _Beside.apply(q_BTHK, k_BTGK, v_BTGV, cos_TR, sin_TR)  # pyright: ignore[reportReturnType]
+    """`rotate`, and v as it is. The gradients of all three come back by the packed-gradient contract."""
+    return _RotateQKV.apply(q_BTHK, k_BTGK, v_BTGV, cos_TR, sin_TR)  # pyright: ignore[reportReturnType]
 
 
 @operator("rotate", folds(Fold((0, 0), (0, 0))))
@@ -44,12 +42,12 @@ def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, back: bool) -> tuple
     return q_out, k_out
 
 
-@operator("rotate_back_beside", folds(Fold((0, 0, 0), (0,))))
-def _rotate_back_beside(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+@operator("rotate_back_packed", folds(Fold((0, 0, 0), (0,))))
+def _rotate_back_packed(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """dq and dk turned back, and dv: (B, T, H K + G K + G V)."""
-    joint = _empty_beside(dq, dk, dv)
-    _launch(dq, dk, dv, *joint.split([x.shape[2] * x.shape[3] for x in (dq, dk, dv)], -1), cos, sin, True)
-    return joint
+    packed = _empty_packed(dq, dk, dv)
+    _launch(dq, dk, dv, *packed.split([x.shape[2] * x.shape[3] for x in (dq, dk, dv)], -1), cos, sin, True)
+    return packed
 
 
 def _launch(
@@ -77,7 +75,7 @@ def _empty(x: Tensor) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _empty_beside(*parts: Tensor) -> Tensor:
+def _empty_packed(*parts: Tensor) -> Tensor:
     width = sum(part.shape[2] * part.shape[3] for part in parts)
     return torch.empty(*parts[0].shape[:2], width, dtype=parts[0].dtype, device=parts[0].device)
 
@@ -87,9 +85,9 @@ def _(q, k, cos, sin, back):
     return _empty(q), _empty(k)
 
 
-@_rotate_back_beside.register_fake
+@_rotate_back_packed.register_fake
 def _(dq, dk, dv, cos, sin):
-    return _empty_beside(dq, dk, dv)
+    return _empty_packed(dq, dk, dv)
 
 
 def _save(ctx, inputs, output):
@@ -104,7 +102,7 @@ def _backward(ctx, dq, dk):
 _rotate.register_autograd(_backward, setup_context=_save)
 
 
-class _Beside(torch.autograd.Function):
+class _RotateQKV(torch.autograd.Function):
     """`rotate` of q and k, v unchanged; the backward of all three in one launch."""
 
     generate_vmap_rule = True
@@ -120,6 +118,4 @@ class _Beside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        joint = _rotate_back_beside(*gradients, *ctx.saved_tensors)
-        parts = joint.split([heads * dim for heads, dim in ctx.shapes], -1)
-        return *(part.unflatten(-1, shape) for part, shape in zip(parts, ctx.shapes, strict=True)), None, None
+        return *columns(_rotate_back_packed(*gradients, *ctx.saved_tensors), ctx.shapes), None, None
