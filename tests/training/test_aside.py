@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.blocks.flow import Project
 from evo.training.aside import Aside
 from evo.training.half_weights import HalfWeights
 
@@ -58,22 +59,22 @@ def test_gradients_made_aside_are_autocasts() -> None:
     tied, left, right, twice = (nn.Parameter(torch.randn(64, 64, device="cuda") / 8) for _ in range(4))
     tokens = torch.arange(96, device="cuda") % 64
 
-    def loss() -> Tensor:
+    def loss(project: Project) -> Tensor:
         with torch.autocast("cuda", dtype=torch.bfloat16):
             x = F.embedding(tokens, tied)
-            y = F.linear(x, left) * F.linear(x, right)
-            y = F.linear(F.linear(y, twice), twice)
-            return F.linear(y, tied).float().square().mean()
+            y = project(x, left) * project(x, right)
+            y = project(project(y, twice), twice)
+            return project(y, tied).float().square().mean()
 
     weights = [tied, left, right, twice]
-    wanted = torch.autograd.grad(loss(), weights)
+    wanted = torch.autograd.grad(loss(F.linear), weights)
     half = HalfWeights(torch.bfloat16, Aside(torch.device("cuda")))
     for _ in range(3):
         for weight in weights:
             weight.grad = None
-        with half:
-            value = loss()
-            half.settle()
+        half.begin()
+        value = loss(half)
+        half.settle()
         value.backward()
         half.collect()
         for weight, want in zip(weights, wanted, strict=True):
