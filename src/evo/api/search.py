@@ -12,8 +12,8 @@ from evo.dsl.document import Document, parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.patch import apply, rewrite
 from evo.dsl.spec import shapes
-from evo.engines.inline import InlineEngine
-from evo.engines.jobs import Engine
+from evo.engines.inline import InlineSpec
+from evo.engines.jobs import Engine, Limits, make_engine
 from evo.evolution import search
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
@@ -71,8 +71,15 @@ class Search(search.Search):
         super().__init__(settings, Journal(":memory:"), evaluate=evaluate)
 
     def run(self, engine: Engine | None = None) -> None:
-        """Ask, evaluate and tell, to the end: in this process, or where `engine` runs jobs. Raises what `ask` does."""
-        super().run(InlineEngine() if engine is None else engine)
+        """Ask, evaluate and tell, to the end. Raises what `ask` does.
+
+        engine: where jobs run; by default the engine that the settings name, or this process where they name none.
+        """
+        if engine is not None:
+            super().run(engine)
+            return
+        with make_engine(self.evolve.engine or InlineSpec(), Limits()) as own:
+            super().run(own)
 
     def best(self) -> Document:
         """The document of the highest objective so far. Raises ValueError before the first generation is placed."""
