@@ -40,7 +40,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, 
 
     def install(points: Mapping[str, str]) -> None:
         found = [EntryPoint(name, value, "evo.kinds") for name, value in points.items()]
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found if group == "evo.kinds" else [])
         forget()
 
     yield install
