@@ -70,7 +70,10 @@ class CopyTask:
         hits, count = 0.0, 0.0
         for batch in self.held_out(context, tokens, 8):
             assert batch.weights_BT is not None
-            hits += float(((predict(batch.inputs_BT).argmax(-1) == batch.targets_BT) * batch.weights_BT).sum())
+            logits_BTV = predict(batch.inputs_BT)
+            if not bool(logits_BTV.isfinite().all()):
+                return {"accuracy": float("nan")}
+            hits += float(((logits_BTV.argmax(-1) == batch.targets_BT) * batch.weights_BT).sum())
             count += float(batch.weights_BT.sum())
         return {"accuracy": hits / count, "targets": count}
 

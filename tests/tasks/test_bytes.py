@@ -38,18 +38,6 @@ def test_batches_are_windows_of_the_corpus() -> None:
     assert (task.name, task.digest, task.vocab) == ("shakespeare", CORPUS.digest, 256)
 
 
-def test_the_device_cuts_the_same_batches() -> None:
-    """The source for captured steps gives the batches of the host, from where each window starts."""
-    task = opened()
-    source = task.on_device(torch.device("cpu"))
-    assert source is not None
-    drawn_S = torch.stack([source.draw(step, 3, 20, STREAM) for step in range(4)])
-    for step in range(4):
-        found, expected = source.batch(drawn_S, torch.tensor([step]), 20), task.batch(step, 3, 20, STREAM)
-        assert torch.equal(found.inputs_BT, expected.inputs_BT)
-        assert torch.equal(found.targets_BT, expected.targets_BT)
-
-
 def test_the_text_is_read_when_it_is_needed(tmp_path: Path) -> None:
     """Opening, encoding and decoding need no text; everything else says which one is missing, with EVO500."""
     task = opened("own.txt", tmp_path)

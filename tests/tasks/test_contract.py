@@ -1,0 +1,111 @@
+"""What every task keeps: batches that repeat, the same ones on the device, and scores with its primary one first."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from evo.base.streams import Stream
+from evo.dsl.index import kind_class, kinds
+from evo.dsl.task import TaskSpec
+from evo.tasks.base import Batch, Task, open_task
+
+CONTEXT, ROWS, STREAM = 12, 3, Stream(5).child("data")
+KINDS = sorted({*kinds("task"), "copy"})
+
+pytestmark = [pytest.mark.usefixtures("copying"), pytest.mark.parametrize("kind", KINDS)]
+
+
+def spec_of(kind: str) -> TaskSpec:
+    """The spec of a kind with its defaults."""
+    spec = kind_class("task", kind)()
+    assert isinstance(spec, TaskSpec)
+    return spec
+
+
+def opened(kind: str) -> Task:
+    """Its task."""
+    return open_task(spec_of(kind), Path())
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    """What a batch holds."""
+    held = (batch.inputs_BT, batch.targets_BT, batch.weights_BT)
+    return [tensor for tensor in held if tensor is not None]
+
+
+def equal(one: Batch, two: Batch) -> bool:
+    """Whether two batches are the same to the last bit."""
+    pairs = zip(tensors(one), tensors(two), strict=True)
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
+def guess(vocab: int):
+    """A model that knows nothing."""
+    return lambda tokens_BT: torch.zeros(*tokens_BT.shape, vocab)
+
+
+def test_the_task_is_what_its_spec_says(kind: str) -> None:
+    """Vocabulary and primary score are the spec's; opening twice names the same data."""
+    task, spec = opened(kind), spec_of(kind)
+    task.require(CONTEXT)
+    assert (task.vocab, task.primary) == (spec.smallest_vocab, spec.primary)
+    assert task.digest == opened(kind).digest
+    assert task.token_bytes is None or task.token_bytes.shape == (task.vocab,)
+
+
+def test_batches_are_tokens_and_repeat(kind: str) -> None:
+    """Inputs and targets are ids of the vocabulary, weights are at least 0, and a step names its batch."""
+    task = opened(kind)
+    batch = task.batch(7, ROWS, CONTEXT, STREAM)
+    task.batch(8, ROWS, CONTEXT, STREAM)
+    assert equal(batch, task.batch(7, ROWS, CONTEXT, STREAM))
+    assert not equal(batch, task.batch(8, ROWS, CONTEXT, STREAM))
+    assert not equal(batch, task.batch(7, ROWS, CONTEXT, Stream(6).child("data")))
+    assert all(tensor.shape == (ROWS, CONTEXT) for tensor in tensors(batch))
+    for ids in (batch.inputs_BT, batch.targets_BT):
+        assert ids.dtype == torch.int64
+        assert 0 <= int(ids.min()) <= int(ids.max()) < task.vocab
+    assert batch.weights_BT is None or (batch.weights_BT.dtype == torch.float32 and bool((batch.weights_BT >= 0).all()))
+
+
+def test_the_device_makes_the_same_batches(kind: str) -> None:
+    """The source for captured steps, where there is one, gives the host's batches."""
+    task = opened(kind)
+    source = task.on_device(torch.device("cpu"))
+    if source is None:
+        return
+    drawn_S = torch.stack([source.draw(step, ROWS, CONTEXT, STREAM) for step in range(4)])
+    for step in range(4):
+        found = source.batch(drawn_S, torch.tensor([step]), CONTEXT)
+        assert equal(found, task.batch(step, ROWS, CONTEXT, STREAM))
+
+
+def test_held_out_batches_are_fixed(kind: str) -> None:
+    """Every look at held-out data sees the same batches, in rows of one window."""
+    task = opened(kind)
+    one, two = (list(task.held_out(CONTEXT, 200, 4)) for _ in range(2))
+    assert one
+    assert all(equal(first, second) for first, second in zip(one, two, strict=True))
+    assert all(batch.inputs_BT.shape[1] == CONTEXT and len(batch.inputs_BT) <= 4 for batch in one)
+
+
+def test_its_primary_score_comes_first(kind: str) -> None:
+    """Scores of a guess are numbers, the primary one first; of logits that are none it is NaN."""
+    task = opened(kind)
+    scores = task.score(guess(task.vocab), CONTEXT, 200)
+    assert next(iter(scores)) == task.primary.name
+    assert all(value == value for value in scores.values())
+    broken = task.score(lambda tokens_BT: guess(task.vocab)(tokens_BT) + float("nan"), CONTEXT, 200)
+    assert broken[task.primary.name] != broken[task.primary.name]
+
+
+def test_text_comes_back(kind: str) -> None:
+    """Text survives its tokens, and is the sum of its pieces; sampling starts from one of them."""
+    task = opened(kind)
+    ids = task.batch(0, 1, CONTEXT, STREAM).inputs_BT[0].tolist()
+    text = task.decode(ids)
+    assert text == b"".join(task.decode([token]) for token in ids)
+    assert task.decode(task.encode(text)) == text != b""
+    assert 0 <= task.start < task.vocab
