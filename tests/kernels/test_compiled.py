@@ -105,15 +105,16 @@ def test_short_attention_compiles(shared_bytes, dim):
 
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_recurrence_compiles(shared_bytes, dim):
-    """Walks, delta rule, channel decays with a bonus, aged sums."""
+    """Walks, delta rule, channel decays with a bonus, decays per head."""
     from evo.kernels.recurrence import triton_channel_operator as channel
     from evo.kernels.recurrence import triton_delta_operator as delta
-    from evo.kernels.recurrence.triton_launch import Walk, launch_aged, launch_walk
+    from evo.kernels.recurrence.triton_head_decay import head_decay_grad
+    from evo.kernels.recurrence.triton_launch import Walk, launch_walk
 
     x, gates, rates = zeros(8, 80, 16, dim), zeros(8, 80, 16, dtype=torch.float32), zeros(16, dtype=torch.float32)
     for back in (False, True):
         launch_walk(x, x, x, gates, x, None, Walk(back, False, False, True))
-    launch_aged(x, x, x, rates, gates, x, None, True, False)
+    head_decay_grad.run(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
     delta.errors_back.run(x, x, x, *prepared, None, 1.0)
     delta.keys_back.run(x, x, x, x, errors, gates, gates, states, None, states, 1.0)
@@ -124,7 +125,7 @@ def test_recurrence_compiles(shared_bytes, dim):
         shared_bytes,
         *(
             "walk",
-            "aged_dots",
+            "age_weighted_dots",
             "prepare",
             "forward",
             "errors_back",

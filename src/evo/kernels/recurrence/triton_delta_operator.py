@@ -8,8 +8,8 @@ from torch import Tensor
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_delta, triton_delta_gradients
+from evo.kernels.recurrence.triton_head_decay import head_decay_grad, rate_gradient
 from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_axes, decay_kind, precision
-from evo.kernels.recurrence.triton_operator import aged_dots, rate_gradient
 from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
 
@@ -179,9 +179,9 @@ def _backward(ctx, do, dfinal, *_):
         ddecay = ddecay.to(log_decay.dtype)
     else:
         flipped = None if initial is None else initial.transpose(2, 3)
-        sums, aged = aged_dots(do, errors, k, log_decay, beta, q, flipped, False, False)
-        reads, _ = aged_dots(dv, errors, k, log_decay, beta, k, flipped, True, False)
-        ddecay = rate_gradient(aged, sums * scale - reads, dfinal, log_decay)
+        sums, weighted = head_decay_grad(do, errors, k, log_decay, beta, q, flipped, False, False)
+        reads, _ = head_decay_grad(dv, errors, k, log_decay, beta, k, flipped, True, False)
+        ddecay = rate_gradient(weighted, sums * scale - reads, dfinal, log_decay)
     dinitial = None if initial is None else dinitial.to(initial.dtype)
     return dq, dk, dv, dbeta.to(beta.dtype), ddecay, dinitial, None, None
 

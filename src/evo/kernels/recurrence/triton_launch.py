@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo.kernels.recurrence import triton_aged, triton_walk
+from evo.kernels.recurrence import triton_walk
 from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
 
@@ -122,7 +122,7 @@ def launch_walk(
             walked.final.zero_() if initial is None else walked.final.copy_(initial)
         return walked
     with_strides = (0, 0, 0) if dot_with is None else dot_with.stride()[:3]
-    initial = None if initial is None else _headwise(initial)
+    initial = None if initial is None else headwise(initial)
     state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
     every = segment_length() // sizes.C if anchored or walked.kept.numel() else 0
     triton_walk.walk[(B * H * pieces,)](
@@ -136,29 +136,6 @@ def launch_walk(
     return walked
 
 
-def launch_aged(
-    x: Tensor, y: Tensor, z: Tensor, rate_H: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
-    strict: bool, before: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Sums (B, H) and aged states (B, H, A, Z) of `triton_aged.aged_dots`, float32; A and Z are powers of two."""
-    x, y, z, dot_with = aligned(x), aligned(y), aligned(z), aligned(dot_with)
-    B, T, H, A = x.shape
-    Z = z.shape[3]
-    aged = torch.zeros(B, H, A, Z, dtype=torch.float32, device=z.device)
-    if B * H == 0 or T == 0:
-        return torch.zeros(B, H, dtype=torch.float32, device=z.device), aged
-    columns = min(Z, 32)
-    dots = torch.empty(Z // columns, B, H, dtype=torch.float32, device=z.device)
-    initial = None if initial is None else _headwise(initial)
-    state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
-    triton_aged.aged_dots[(B * H * (Z // columns),)](
-        x, y, z, dense(rate_H), dense(y_weight), dot_with, initial, dots, aged, *x.stride()[:3], *y.stride()[:3],
-        *z.stride()[:3], *dot_with.stride()[:3], *state_strides, H, T, strict, before, y_weight is not None,
-        initial is not None, A, Z, columns, 32, precision(z.dtype), num_warps=4, num_stages=1,
-    )  # fmt: skip
-    return dots.sum(0), aged
-
-
-def _headwise(state: Tensor) -> Tensor:
+def headwise(state: Tensor) -> Tensor:
     """A state (B, H, A, Z) whose batches and heads lie one after another, transposed inside or not."""
     return state if state.stride(0) == state.shape[1] * state.stride(1) else state.contiguous()

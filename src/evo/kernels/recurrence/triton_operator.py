@@ -9,36 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.members import Fold, folds
+from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.problem import RecurrenceCall
 from evo.kernels.recurrence.triton_decay import step_gradients
-from evo.kernels.recurrence.triton_launch import Walk, decay_axes, launch_aged, launch_walk, segment_length
+from evo.kernels.recurrence.triton_head_decay import head_decay_grad, rate_gradient
+from evo.kernels.recurrence.triton_launch import Walk, decay_axes, launch_walk, segment_length
 from evo.kernels.triton_support import widened
-
-AGED = folds(Fold((0, 0, 0, None, 0, 0, 0), (0, 0)), Fold((2, 2, 2, 0, 2, 2, 1), (1, 1)))
-
-
-@operator("aged_dots", AGED)
-def aged_dots(
-    x: Tensor, y: Tensor, z: Tensor, rate: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
-    strict: bool, before: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Sums (B, H) and aged states (B, H, A, Z) of `triton_aged.aged_dots`; not differentiable itself."""
-    return launch_aged(x, y, z, rate, y_weight, dot_with, initial, strict, before)
-
-
-@aged_dots.register_fake
-def _(x, y, z, rate, y_weight, dot_with, initial, strict, before):
-    B, _, H, A = x.shape
-    return x.new_empty(B, H, dtype=torch.float32), x.new_empty(B, H, A, z.shape[3], dtype=torch.float32)
-
-
-def rate_gradient(aged_BHAZ: Tensor, sums_BH: Tensor, dfinal: Tensor | None, rate: Tensor) -> Tensor:
-    """Gradient (H,) of a constant rate: what all pairs of steps add, and what the final state's entries do by age."""
-    if dfinal is not None:
-        sums_BH = sums_BH + (aged_BHAZ.transpose(2, 3) * dfinal).sum((2, 3))
-    return sums_BH.sum(0).to(rate.dtype)
 
 
 def _folds(q, k, v, log_decay, initial, scale, before) -> tuple[Fold, Fold]:
@@ -100,8 +77,8 @@ def recur_outer_backward(
         at_end = None if dfinal is None else (final * dfinal).sum((2, 3))
         ddecay = step_gradients(of_q.dots, of_k.dots, of_k.anchors, at_end, before, segment_length())
     elif needs_decay:
-        sums, aged = launch_aged(do, v, k, log_decay, None, q, flipped, before, before)
-        ddecay = rate_gradient(aged, sums * scale, dfinal, sums)
+        sums, weighted = head_decay_grad.run(do, v, k, log_decay, None, q, flipped, before, before)
+        ddecay = rate_gradient(weighted, sums * scale, dfinal, sums)
     return of_q.out, of_k.out, of_v.out, ddecay, of_v.final
 
 

@@ -1,19 +1,27 @@
-"""The gradient of a decay that is constant per head, without cancellation.
+"""The gradient of a decay that is constant per head, without cancellation: kernel, launch and operator.
 
 A constant rate r acts on a pair of steps s < t as exp(r (t - s)), so its gradient weighs every pair by its age t - s.
 The walk of `triton_walk` is taken once more, with a second state in which every entry is weighed by its age. (The
 running sum of q·dq - k·dk, exact enough for one step, cancels when it is summed over all of them.)
 """
 
+from __future__ import annotations
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from evo.kernels.members import Fold, folds
+from evo.kernels.operators import operator
+from evo.kernels.recurrence.triton_launch import headwise, precision
 from evo.kernels.recurrence.triton_walk import HEAD, running_decay
 from evo.kernels.triton_rows import load_rows
+from evo.kernels.triton_support import aligned, dense
 
 
 @triton.jit(do_not_specialize=["T"])
-def aged_dots(
+def age_weighted_dots(
     x_ptr, y_ptr, z_ptr, rate_ptr, y_weight_ptr, with_ptr, initial_ptr, dot_ptr, aged_ptr,
     x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, with_b, with_t, with_h, initial_head, initial_a, initial_z, H, T,
     STRICT: tl.constexpr, BEFORE: tl.constexpr, Y_WEIGHT: tl.constexpr, INITIAL: tl.constexpr,
@@ -67,3 +75,47 @@ def aged_dots(
         state = tl.dot(tl.trans(y), fresh.to(y.dtype), state * tl.exp2(whole), input_precision=PRECISION)
     tl.store(dot_ptr + block * (tl.num_programs(0) // blocks) + head, tl.sum(total, 0))
     tl.store(aged_ptr + (head.to(tl.int64) * A + deep) * Z + cols, aged)
+
+
+FOLDS = folds(Fold((0, 0, 0, None, 0, 0, 0), (0, 0)), Fold((2, 2, 2, 0, 2, 2, 1), (1, 1)))
+"""Members as batches, or as heads, which may have decays of their own."""
+
+
+@operator("head_decay_grad", FOLDS)
+def head_decay_grad(
+    x: Tensor, y: Tensor, z: Tensor, rate_H: Tensor, y_weight: Tensor | None, dot_with: Tensor, initial: Tensor | None,
+    strict: bool, before: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Sums (B, H) and age-weighted states (B, H, A, Z) of `age_weighted_dots`, float32; not differentiable itself.
+
+    A and Z are powers of two.
+    """
+    x, y, z, dot_with = aligned(x), aligned(y), aligned(z), aligned(dot_with)
+    B, T, H, A = x.shape
+    Z = z.shape[3]
+    weighted = torch.zeros(B, H, A, Z, dtype=torch.float32, device=z.device)
+    if B * H == 0 or T == 0:
+        return torch.zeros(B, H, dtype=torch.float32, device=z.device), weighted
+    columns = min(Z, 32)
+    dots = torch.empty(Z // columns, B, H, dtype=torch.float32, device=z.device)
+    initial = None if initial is None else headwise(initial)
+    state_strides = (0, 0, 0) if initial is None else initial.stride()[1:]
+    age_weighted_dots[(B * H * (Z // columns),)](
+        x, y, z, dense(rate_H), dense(y_weight), dot_with, initial, dots, weighted, *x.stride()[:3], *y.stride()[:3],
+        *z.stride()[:3], *dot_with.stride()[:3], *state_strides, H, T, strict, before, y_weight is not None,
+        initial is not None, A, Z, columns, 32, precision(z.dtype), num_warps=4, num_stages=1,
+    )  # fmt: skip
+    return dots.sum(0), weighted
+
+
+@head_decay_grad.register_fake
+def _(x, y, z, rate, y_weight, dot_with, initial, strict, before):
+    B, _, H, A = x.shape
+    return x.new_empty(B, H, dtype=torch.float32), x.new_empty(B, H, A, z.shape[3], dtype=torch.float32)
+
+
+def rate_gradient(weighted_BHAZ: Tensor, sums_BH: Tensor, dfinal: Tensor | None, rate: Tensor) -> Tensor:
+    """Gradient (H,) of a constant rate: what all pairs of steps add, and what the final state's entries do by age."""
+    if dfinal is not None:
+        sums_BH = sums_BH + (weighted_BHAZ.transpose(2, 3) * dfinal).sum((2, 3))
+    return sums_BH.sum(0).to(rate.dtype)
