@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -61,6 +62,15 @@ def test_its_examples_are_true(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     module = importlib.import_module(f"evo.api.{name}")
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert (results.failed, results.attempted > 0) == (0, True)
+
+
+def test_the_examples_of_the_readme_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of README's Python section prints what it says, one after the other."""
+    monkeypatch.chdir(ROOT)
+    text = "".join(re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
+    assert len(test.examples) > 10
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_all_faults_of_a_document_are_raised_at_once(tmp_path: Path) -> None:
