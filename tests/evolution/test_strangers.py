@@ -48,7 +48,7 @@ def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
     assert {row.trial.rung for row in journal.placements()} == {0, 1}
     journal.close()
     report = write_reports(tmp_path / "run")
-    assert report["trained"]["tokens"] == (7 + len(second)) * 2 * 2 * 16
+    assert report.trained.tokens == (7 + len(second)) * 2 * 2 * 16
 
 
 @pytest.mark.usefixtures("strange")

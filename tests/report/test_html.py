@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.task import Score
+from evo.evolution.control import Control
+from evo.evolution.fitness import Terms
+from evo.evolution.summary import Summary
 from evo.report.html import page
 from evo.report.page.archive import MAX_CENTROIDS
 from evo.report.page.glossary import MEASURES
 from evo.report.page.markup import VOID
+from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
 from evo.tasks.bytes.spec import BytesSpec
 
 HOSTILE = """</title></style><script src="https://x.example/a.js">alert('1')</script>&amp;"""
@@ -22,79 +28,72 @@ PATCH = "~ organism.width: 32 -> 64\n+ train.schedule: {kind: cosine}\n- organis
 NAN = float("nan")
 
 
-def variant(id: str, bits: float, objective: float, **more: Any) -> dict[str, Any]:
+def variant(id: str, score: float, objective: float, inherited: float = 0.0, **more: Any) -> Variant:
     """One candidate that was scored."""
     generation, _, slot = id.partition("/")
-    return {
+    sizes = {"snapshot_bytes": 3354, "fp32_bytes": 115328, "snapshot_increase": 0.0084}
+    plain: dict[str, Any] = {
         "id": id,
         "file": f"gen_{generation}/variant_{slot}.yaml",
-        "parents": [],
-        "operators": [],
+        "hash": "h",
+        "parents": (),
+        "operators": (),
         "parameters": 28832,
         "flops_per_token": 62208.0,
-        "cause": "",
-        "bits_per_byte": bits,
-        "objective": objective,
-        "measures": [0.1, 0.2, 0.3, 0.4, objective],
-        "inherited": 0.0,
-        "snapshot_bytes": 3354,
-        "fp32_bytes": 115328,
-        "snapshot_ratio": 34.4,
-        "snapshot_increase": 0.0084,
-        **more,
+        "score": score,
+        "scores": {"gradient_relevance": 0.5, "inherited": inherited, **sizes},
+        "terms": Terms(0.5, 0.5, 0.5, objective),
+        "measures": (0.1, 0.2, 0.3, 0.4, objective),
     }
+    return Variant(**{**plain, **more})
 
 
-def generation(number: int, **more: Any) -> dict[str, Any]:
+def failed(id: str, cause: str, message: str, **more: Any) -> Variant:
+    """One that was not."""
+    scored = variant(id, 0.0, 0.0, cause=cause, message=message, **more)
+    return replace(scored, score=None, scores={}, terms=None, measures=())
+
+
+def generation(number: int, **more: Any) -> Summary:
     """One generation's summary."""
-    numbers = {"temperature": 0.05, "candidates": 2, "failures": 1, "coverage": 0.25, "qd_score": 1.5, "improved": 1}
-    bests = {"best_objective": 0.6, "best": "0001/00", "best_bits_per_byte": 7.1, "best_scored": "0001/00"}
-    return {"generation": number, **numbers, **bests, "annealed": 0, **more}
+    bests = {"best_objective": 0.6, "best": "0001/00", "best_score": 7.1, "best_scored": "0001/00"}
+    counts = {"candidates": 2, "failures": 1, "coverage": 0.25, "qd_score": 1.5, "improved": 1, "annealed": 0}
+    plain: dict[str, Any] = {"generation": number, "temperature": 0.05, **counts, **bests}
+    return Summary(**{**plain, **more})
 
 
-def sample(**changes: Any) -> dict[str, Any]:
-    """The mapping of a small finished run: a seed, a better child, a crossed child, a failed one."""
-    child = variant("0001/00", 7.1, 0.6, parents=["0000/00"], operators=["number"], inherited=1.0)
-    crossed = variant("0001/01", 7.3, 0.55, parents=["0000/00", "0001/00"], operators=["crossover"])
-    failed = {**variant("0001/02", 0.0, 0.0, parents=["0000/00"]), "cause": "timeout", "message": "too slow"}
-    for key in ("bits_per_byte", "objective", "measures", "snapshot_bytes"):
-        del failed[key]
-    base = {
+def sample(**changes: Any) -> Report:
+    """The report of a small finished run: a seed, a better child, a crossed child, a failed one."""
+    child = variant("0001/00", 7.1, 0.6, 1.0, parents=("0000/00",), operators=("number",))
+    crossed = variant("0001/01", 7.3, 0.55, parents=("0000/00", "0001/00"), operators=("crossover",))
+    late = failed("0001/02", "timeout", "too slow", parents=("0000/00",))
+    plain: dict[str, Any] = {
         "run": "results/small",
-        "seed": 0,
         "device": "cpu",
-        "settings": {"generations": 1, "population": 3, "seed": 0},
-        "fitness": {"task": 0.7, "efficiency": 0.2, "gradient": 0.1},
-        "score": asdict(BytesSpec.primary),
-        "measures": list(MEASURES),
+        "evolve": EvolveSpec(generations=1, population=3),
+        "primary": BytesSpec.primary,
+        "measures": tuple(MEASURES),
         "centroids": [[0.1 * cell] * 5 for cell in range(8)],
-        "generations": [generation(0, best_bits_per_byte=7.7, best_objective=0.5), generation(1)],
-        "variants": [variant("0000/00", 7.7, 0.5), child, crossed, failed],
-        "elites": {"0": "0000/00", "3": "0001/00", "5": "0001/01"},
+        "generations": (generation(0, best_score=7.7, best_objective=0.5), generation(1)),
+        "variants": (variant("0000/00", 7.7, 0.5), child, crossed, late),
+        "elites": {0: "0000/00", 3: "0001/00", 5: "0001/01"},
         "best": "0001/00",
         "best_scored": "0001/00",
-        "lineage": [
-            {"id": "0000/00", "operators": [], "bits_per_byte": 7.7, "patch": ""},
-            {"id": "0001/00", "operators": ["number"], "bits_per_byte": 7.1, "patch": PATCH},
-        ],
+        "lineage": (Step("0000/00", (), 7.7), Step("0001/00", ("number",), 7.1, PATCH)),
         "diff_from_seed": PATCH,
         "control": control(6.9, False),
-        "operators": [
-            {"operator": "number", "children": 2, "failed": 1, "better_than_parent": 1, "mean_change": -0.6},
-            {"operator": "split", "children": 1, "failed": 1, "better_than_parent": 0, "mean_change": None},
-        ],
+        "operators": (Credit("number", 2, 1, 1, -0.6), Credit("split", 1, 1, 0, None)),
         "failures": {"timeout": 1},
-        "snapshots": {"median_ratio": 34.4, "median_increase": 0.0084, "worst_increase": 0.0097},
-        "trained": {"tokens": 6400, "flops": 1.26e9},
+        "snapshots": SnapshotFigures(34.4, 0.0084, 0.0097),
+        "trained": Trained(6400, 1.26e9),
         "seconds": 117.7,
     }
-    return {**base, **changes}
+    return Report(**{**plain, **changes})
 
 
-def control(bits: float | None, wins: bool, cause: str = "") -> dict[str, Any]:
+def control(score: float | None, wins: bool, cause: str = "") -> Control:
     """The seed trained for as long as the winner's ancestry."""
-    scores = {"winner_bits_per_byte": 7.1, "control_bits_per_byte": bits, "winner_beats_control": wins}
-    return {"winner": "0001/00", "seed": "0000/00", "steps": 8, "cause": cause, **scores}
+    return Control("0001/00", 7.1, "0000/00", 8, score, cause, wins)
 
 
 class Outline(HTMLParser):
@@ -135,50 +134,48 @@ class Outline(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.text))
 
 
-UNKNOWN = {
-    "best": "0009/09",
+NOTHING: dict[str, Any] = {
+    "generations": (),
+    "elites": {},
+    "best": None,
     "best_scored": None,
-    "lineage": [{"id": "0009/09", "operators": ["gone"], "bits_per_byte": NAN, "patch": ""}],
-    "elites": {"0": "0009/09", "99": "0009/08"},
-}
-ONE_SEED = {
-    "generations": [generation(0, best="0000/00")],
-    "variants": [variant("0000/00", 7.7, 0.5)],
-    "elites": {"0": "0000/00"},
-    "best": "0000/00",
-    "lineage": [{"id": "0000/00", "operators": [], "bits_per_byte": 7.7, "patch": ""}],
+    "lineage": (),
     "diff_from_seed": "",
-    "operators": [],
+    "operators": (),
     "control": None,
     "snapshots": None,
 }
-EMPTY = {key: [] for key in ("measures", "centroids", "generations", "variants", "lineage", "operators")}
+"""Of a run that has not placed a generation."""
+ONE_SEED: dict[str, Any] = {
+    **NOTHING,
+    "generations": (generation(0, best="0000/00", best_scored="0000/00"),),
+    "variants": (variant("0000/00", 7.7, 0.5),),
+    "elites": {0: "0000/00"},
+    "best": "0000/00",
+    "best_scored": "0000/00",
+    "lineage": (Step("0000/00", (), 7.7),),
+}
+ACCURACY: dict[str, Any] = {
+    "primary": Score("accuracy", lower_is_better=False, uniform=0.1, unit="share"),
+    "variants": (variant("0000/00", 0.4, 0.5), variant("0001/00", 0.6, 0.6, parents=("0000/00",))),
+    "elites": {0: "0000/00", 3: "0001/00"},
+    "generations": (generation(0, best_score=0.4), generation(1, best_score=0.6)),
+    "lineage": (Step("0000/00", (), 0.4), Step("0001/00", ("number",), 0.6, PATCH)),
+    "control": Control("0001/00", 0.6, "0000/00", 8, 0.5, "", True),
+    "operators": (Credit("split", 1, 0, 0, -0.1), Credit("number", 1, 0, 1, 0.2)),
+    "failures": {},
+}
 DEGENERATE = {
-    "nothing": {"score": asdict(BytesSpec.primary)},
-    "no keys but empty ones": {
-        "score": asdict(BytesSpec.primary),
-        **EMPTY,
-        "elites": {},
-        "best": None,
-        "failures": {},
-        "trained": {},
-        "seconds": None,
-    },
-    "nothing but None": {**dict.fromkeys(sample()), "score": asdict(BytesSpec.primary)},
+    "nothing at all": sample(**NOTHING, variants=(), centroids=[], failures={}, trained=Trained(0, 0.0), seconds=0.0),
     "one seed": sample(**ONE_SEED),
-    "all failed": sample(
-        elites={}, best=None, best_scored=None, lineage=[], control=None, variants=sample()["variants"][3:]
-    ),
+    "all failed": sample(**NOTHING, variants=sample().variants[3:]),
     "control failed": sample(control=control(None, False, "memory")),
     "no failures": sample(failures={}),
-    "a single measure": sample(measures=["attention_span"], centroids=[[0.5]]),
-    "measures of another length": sample(measures=["a", "b"]),
-    "numbers that are none": sample(
-        variants=[variant("0001/00", NAN, float("inf"))], generations=[generation(0, qd_score=NAN)]
-    ),
-    "ids that nobody has": sample(**UNKNOWN),
-    "no generation": sample(generations=[]),
-    "negative changes": sample(centroids=[[-1.0, 2.0, NAN, 0.5, 0.5]], seconds=-1),
+    "a single measure": sample(measures=("attention_span",), centroids=[[0.5]]),
+    "measures of another length": sample(measures=("a", "b")),
+    "no generation": sample(generations=()),
+    "negative changes": sample(centroids=[[-1.0, 2.0, NAN, 0.5, 0.5]], seconds=-1.0),
+    "an accuracy": sample(**ACCURACY),
 }
 
 
@@ -211,12 +208,6 @@ def test_every_elite_is_drawn_in_every_panel() -> None:
         assert len(re.findall(f"{id}: objective", outline.said())) == 10
 
 
-def test_an_elite_without_measures_stands_at_its_centroid() -> None:
-    """No elite is left out because its variant cannot be found."""
-    outline = Outline(page(sample(elites={"0": "0000/00", "4": "0007/07"})))
-    assert len(re.findall("0007/07: objective", outline.said())) == 10
-
-
 def test_the_highest_objective_has_the_strongest_colour() -> None:
     """The scale runs from the lowest elite to the highest, and its numbers are printed."""
     text = page(sample())
@@ -234,18 +225,18 @@ def test_many_cells_are_thinned_and_said_to_be() -> None:
 
 def test_text_of_the_run_is_escaped() -> None:
     """Hostile names, messages, patches and files stay text."""
-    bad = variant(f"0001/{HOSTILE}", 7.0, 0.6, file=HOSTILE, operators=[HOSTILE], parents=[HOSTILE])
-    failed = {**bad, "id": "x", "bits_per_byte": None, "cause": HOSTILE, "message": HOSTILE}
+    bad = variant(f"0001/{HOSTILE}", 7.0, 0.6, file=HOSTILE, operators=(HOSTILE,))
+    child = failed("0001/01", HOSTILE, HOSTILE, parents=(bad.id,), operators=(HOSTILE,), file=HOSTILE)
     report = sample(
         run=HOSTILE.replace("/", "|"),
         device=HOSTILE,
-        seed=HOSTILE,
-        variants=[bad, failed],
-        best=bad["id"],
-        elites={"0": bad["id"]},
-        lineage=[{"id": bad["id"], "operators": [HOSTILE], "bits_per_byte": 7.0, "patch": f"+ {HOSTILE}"}],
-        measures=[HOSTILE, *list(MEASURES)[1:]],
-        operators=[{"operator": HOSTILE, "children": 1}],
+        variants=(variant("0000/00", 7.7, 0.5), bad, child),
+        elites={0: bad.id},
+        best=bad.id,
+        best_scored=bad.id,
+        lineage=(Step(bad.id, (HOSTILE,), 7.0, f"+ {HOSTILE}"),),
+        measures=(HOSTILE, *list(MEASURES)[1:]),
+        operators=(Credit(HOSTILE, 1, 0, 0, 0.0),),
         failures={HOSTILE: 1},
         control=control(None, False, HOSTILE),
     )
@@ -265,7 +256,7 @@ def test_text_of_the_run_is_escaped() -> None:
         (None, "No control"),
     ],
 )
-def test_the_control_is_said_in_plain_words(given: dict[str, Any] | None, said: str) -> None:
+def test_the_control_is_said_in_plain_words(given: Control | None, said: str) -> None:
     """Whether the winner beats the seed trained as long is a heading at the top."""
     outline = Outline(page(sample(control=given)))
     assert said in outline.said().split("Progress")[0]
@@ -297,14 +288,40 @@ def test_lineage_shows_each_step_with_its_signed_patch() -> None:
 
 def test_long_snapshot_tables_fold() -> None:
     """Up to twenty rows stand open; more fold away under their count."""
-    short, long = (sample(variants=[variant(f"0000/{n:02d}", 7.0, 0.5) for n in range(count)]) for count in (20, 21))
+    few, more = (tuple(variant(f"0000/{n:02d}", 7.0, 0.5) for n in range(count)) for count in (20, 21))
+    short, long = (sample(**{**ONE_SEED, "snapshots": sample().snapshots, "variants": v}) for v in (few, more))
     assert "20 snapshots" not in page(short)
     assert "<summary>21 snapshots</summary>" in page(long)
 
 
-def test_the_same_mapping_gives_the_same_page() -> None:
-    """Also after a round trip through search_report.json."""
-    assert page(sample()) == page(json.loads(json.dumps(sample())))
+def test_a_score_to_be_raised_is_said_so() -> None:
+    """Where higher is better, a rise is a gain: in the verdicts, the lineage, the operators and the words."""
+    outline = Outline(page(sample(**ACCURACY)))
+    said = outline.said()
+    for part in (
+        "Accuracy higher than the best seed's",
+        "0.6000 accuracy",
+        "Highest accuracy",
+        "highest so far",
+        "higher is better, 0.1 is a uniform guess",
+    ):
+        assert part in said
+    assert "bits per byte" not in said
+    assert outline.classes()["bad"] == 0
+    assert said.index("number1") < said.index("split1")
+
+
+def test_the_data_is_plain_json() -> None:
+    """Scores stand under the task's own name, and counts are whole numbers."""
+    data = json.loads(json.dumps(sample().to_data()))
+    assert data["variants"][1]["bits_per_byte"] == 7.1
+    assert data["variants"][1]["snapshot_bytes"] == 3354
+    assert data["generations"][1]["best_bits_per_byte"] == 7.1
+    assert data["control"]["control_bits_per_byte"] == 6.9
+    assert data["lineage"][0] == {"id": "0000/00", "operators": [], "bits_per_byte": 7.7, "patch": ""}
+    other = sample(**ACCURACY).to_data()
+    assert other["variants"][1]["accuracy"] == other["generations"][1]["best_accuracy"] == 0.6
+    assert other["control"]["control_accuracy"] == 0.5
 
 
 def test_commands_are_quoted_for_a_shell() -> None:

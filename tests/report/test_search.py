@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from evo.evolution.journal import Journal, Placed
 from evo.evolution.rundir import RunDirectory, Settings
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Trial, WeightsRef
+from evo.report.record import Report
 from evo.report.search import elites, operator_credit, search_report, summary_lines, write_reports
 from evo.tasks.bytes.spec import BytesSpec
 
@@ -99,9 +101,15 @@ def evaluation(id: str) -> Evaluation:
 
 
 @pytest.fixture
-def report(folder: Path) -> dict[str, Any]:
+def written(folder: Path) -> Report:
     """Its report."""
     return write_reports(folder)
+
+
+@pytest.fixture
+def report(written: Report) -> dict[str, Any]:
+    """The same as plain data."""
+    return written.to_data()
 
 
 def test_the_file_says_what_is_returned(folder: Path, report: dict[str, Any]) -> None:
@@ -134,24 +142,24 @@ def test_the_line_of_the_best(report: dict[str, Any]) -> None:
     assert report["diff_from_seed"] == str(diff(document(16), document(80)))
 
 
-def test_the_control_is_there(report: dict[str, Any]) -> None:
+def test_the_control_is_there(written: Report, report: dict[str, Any]) -> None:
     """The honest control is in the report, and its verdict in what a person reads."""
     assert report["control"] == AS_DATA
-    lines = summary_lines(report)
+    lines = summary_lines(written)
     assert any("trained for 8 steps" in line and "does NOT beat it" in line for line in lines)
-    won = {**report, "control": {**AS_DATA, "winner_beats_control": True}}
+    won = replace(written, control=replace(CONTROL, winner_beats_control=True))
     assert any("the winner beats it" in line for line in summary_lines(won))
-    failed = {**report, "control": {**AS_DATA, "cause": "timeout"}}
+    failed = replace(written, control=replace(CONTROL, control_score=None, cause="timeout"))
     assert any("gave no score (timeout)" in line for line in summary_lines(failed))
 
 
-def test_summary_lines(report: dict[str, Any]) -> None:
+def test_summary_lines(written: Report) -> None:
     """The first line names the best variant and the best seed; another line the lowest bits where they differ."""
-    lines = summary_lines(report)
+    lines = summary_lines(written)
     assert lines[0].startswith("best variant: gen_0002/variant_00.yaml, objective 0.3333, 3.0000 held-out bits")
     assert "best seed: 4.0000" in lines[0]
     assert not any(line.startswith("lowest") for line in lines)
-    other = summary_lines({**report, "best": "0001/00"})
+    other = summary_lines(replace(written, best="0001/00"))
     assert "lowest bits per byte: gen_0002/variant_00.yaml, 3.0000" in other
 
 
@@ -163,7 +171,7 @@ def test_credit_of_operators(report: dict[str, Any]) -> None:
         "crossover": {"children": 1, "failed": 0, "better_than_parent": 1, "mean_change": -0.5},
         "number": {"children": 2, "failed": 0, "better_than_parent": 1, "mean_change": pytest.approx(-0.15)},
     }
-    assert operator_credit({}, {}, BytesSpec.primary) == []
+    assert operator_credit({}, {}, BytesSpec.primary) == ()
 
 
 @pytest.fixture
@@ -187,7 +195,7 @@ def test_elites_are_the_archives(crowded: tuple[Journal, CVTArchive]) -> None:
     """The elites read from the journal are those that the archive holds: ties, slots past 99 and objectives below -1
     included."""
     journal, archive = crowded
-    assert elites(journal) == {str(elite.cell): elite.id for elite in archive.elites()}
+    assert elites(journal) == {elite.cell: elite.id for elite in archive.elites()}
     assert len(archive.elites()) == 10
 
 
@@ -199,4 +207,5 @@ def test_a_run_without_generations_has_a_report(tmp_path: Path) -> None:
     journal = Journal(directory.journal_file)
     found = search_report(directory, settings, journal)
     journal.close()
-    assert (found["best"], found["elites"], found["lineage"], found["snapshots"]) == (None, {}, [], None)
+    assert (found.best, found.elites, found.lineage, found.snapshots) == (None, {}, (), None)
+    assert summary_lines(found) == [f"report: {tmp_path}/report.html"]

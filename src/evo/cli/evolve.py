@@ -77,6 +77,6 @@ def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Ob
         raise
     report = write_reports(folder)
     if as_json:
-        view.print_json("evolve", report)
+        view.print_json("evolve", report.to_data())
     else:
         print("\n".join(summary_lines(report)))

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from evo.report.page.archive import archive
 from evo.report.page.curves import curves
 from evo.report.page.descent import against_seed, lineage
 from evo.report.page.headline import headline
 from evo.report.page.markup import Html, tag
-from evo.report.page.reading import Reading
 from evo.report.page.repeat import repeat
 from evo.report.page.style import style_sheet
 from evo.report.page.tables import everything, operators, snapshots
 from evo.report.page.words import words
+from evo.report.record import Report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 SECTIONS = (curves, archive, lineage, against_seed, operators, snapshots, everything, repeat, words)
 
 
-def page(report: dict[str, Any]) -> str:
-    """The page of a search report: a pure function of the mapping that `search_report` makes."""
-    reading = Reading(report)
+def page(report: Report) -> str:
+    """The page of a search report."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{reading.name}: evo search"),
+        tag("title", f"{report.name}: evo search"),
         tag("style", Html(style_sheet())),
     )
-    content = tag("main", headline(reading), *(section(reading) for section in SECTIONS))
+    content = tag("main", headline(report), *(section(report) for section in SECTIONS))
     return f"<!doctype html>\n{tag('html', head, tag('body', content), lang='en')}\n"

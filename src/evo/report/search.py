@@ -1,13 +1,12 @@
-"""The report of a search: one plain mapping, from the journal alone, and the two files made of it."""
+"""The report of a search, made from the journal alone, and the two files that hold it."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from evo.base.files import write_atomic
 from evo.compiler.resolve import resolve
@@ -19,15 +18,13 @@ from evo.evolution.control import Control, recorded_control
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory, Settings
-from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Trial, latest
 from evo.report.html import page
+from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 
-REPORT_VERSION = 1
 
-
-def write_reports(folder: Path) -> dict[str, Any]:
+def write_reports(folder: Path) -> Report:
     """Write search_report.json and report.html into a run directory, and return what they say."""
     directory = RunDirectory(folder)
     settings = directory.load()
@@ -37,12 +34,12 @@ def write_reports(folder: Path) -> dict[str, Any]:
     finally:
         journal.close()
     as_json, as_html = directory.reports
-    write_atomic(as_json, json.dumps(report, indent=2) + "\n")
+    write_atomic(as_json, json.dumps(report.to_data(), indent=2) + "\n")
     write_atomic(as_html, page(report))
     return report
 
 
-def search_report(directory: RunDirectory, settings: Settings, journal: Journal) -> dict[str, Any]:
+def search_report(directory: RunDirectory, settings: Settings, journal: Journal) -> Report:
     """Everything that the files tell; a pure function of the journal and the settings, but for `seconds`."""
     primary = settings.primary
     candidates = {c.id: c for c in journal.candidates()}
@@ -50,114 +47,94 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     results = {result.trial.candidate.id: result for result in latest(trials)}
     evaluations = {id: result.evaluation for id, result in results.items()}
     terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
-    generations, control = journal.generations(), recorded_control(journal)
+    generations = journal.generations()
     best = generations[-1].best if generations else None
-    return {
-        "evo_report": REPORT_VERSION,
-        "run": str(directory.path),
-        "seed": settings.evolve.seed,
-        "device": settings.device,
-        "settings": {key: value for key, value in settings.evolve if isinstance(value, (int, float))},
-        "fitness": settings.evolve.fitness.model_dump(),
-        "score": asdict(primary),
-        "measures": list(MEASURES),
-        "centroids": journal.fact("centroids"),
-        "generations": [_generation(summary, primary) for summary in generations],
-        "variants": [
+    return Report(
+        run=str(directory.path),
+        device=settings.device,
+        evolve=settings.evolve,
+        primary=primary,
+        measures=MEASURES,
+        centroids=journal.fact("centroids") or [],
+        generations=tuple(generations),
+        variants=tuple(
             _variant(directory, c, evaluations.get(c.id), terms.get(c.id), primary) for c in candidates.values()
-        ],
-        "elites": elites(journal),
-        "best": best,
-        "best_scored": generations[-1].best_scored if generations else None,
-        "lineage": lineage(best, candidates, evaluations, primary) if best else [],
-        "diff_from_seed": diff_from_seed(best, candidates) if best else "",
-        "control": None if control is None else _control(control, primary),
-        "operators": operator_credit(candidates, evaluations, primary),
-        "failures": dict(Counter(e.cause for e in evaluations.values() if e.cause)),
-        "snapshots": snapshot_figures(list(evaluations.values())),
-        "trained": trained_figures(trials),
-        "seconds": sum(journal.timings().values()),
-    }
-
-
-def _generation(summary: Summary, primary: Score) -> dict[str, Any]:
-    data = asdict(summary)
-    return {**data, f"best_{primary.name}": data.pop("best_score")}
-
-
-def _control(control: Control, primary: Score) -> dict[str, Any]:
-    data = asdict(control)
-    scores = {f"{who}_{primary.name}": data.pop(f"{who}_score") for who in ("winner", "control")}
-    return {**data, **scores}
+        ),
+        elites=elites(journal),
+        best=best,
+        best_scored=generations[-1].best_scored if generations else None,
+        lineage=lineage(best, candidates, evaluations, primary) if best else (),
+        diff_from_seed=diff_from_seed(best, candidates) if best else "",
+        control=recorded_control(journal),
+        operators=operator_credit(candidates, evaluations, primary),
+        failures=dict(Counter(e.cause for e in evaluations.values() if e.cause)),
+        snapshots=snapshot_figures(evaluations.values()),
+        trained=trained_figures(trials),
+        seconds=sum(journal.timings().values()),
+    )
 
 
 def _variant(
     directory: RunDirectory, candidate: Candidate, evaluation: Evaluation | None, terms: Terms | None, primary: Score
-) -> dict[str, Any]:
+) -> Variant:
     plan = resolve(parse(candidate.document).document.organism)
-    data: dict[str, Any] = {
-        "id": candidate.id,
-        "file": str(directory.variant(candidate).relative_to(directory.path)),
-        "hash": candidate.hash,
-        "parents": list(candidate.parents),
-        "operators": list(candidate.operators),
-        "parameters": plan.parameters,
-        "flops_per_token": plan.flops_per_token,
-        "cause": "not evaluated" if evaluation is None else evaluation.cause,
-    }
-    if evaluation is None or evaluation.cause:
-        return {**data, "message": "" if evaluation is None else evaluation.message}
-    scores = {primary.name: evaluation.scores[primary.name], **evaluation.scores}
-    return {
-        **data,
-        **{name: int(value) if name.endswith("_bytes") else value for name, value in scores.items()},
-        **(asdict(terms) if terms else {}),
-        "measures": list(evaluation.measures),
-        "snapshot_ratio": scores["fp32_bytes"] / max(1.0, scores["snapshot_bytes"]),
-    }
+    found = Evaluation("not evaluated") if evaluation is None else evaluation
+    return Variant(
+        id=candidate.id,
+        file=str(directory.variant(candidate).relative_to(directory.path)),
+        hash=candidate.hash,
+        parents=candidate.parents,
+        operators=candidate.operators,
+        parameters=plan.parameters,
+        flops_per_token=plan.flops_per_token,
+        cause=found.cause,
+        message=found.message,
+        score=None if found.cause else found.scores[primary.name],
+        scores=found.scores,
+        terms=terms,
+        measures=found.measures,
+    )
 
 
-def elites(journal: Journal) -> dict[str, str]:
+def elites(journal: Journal) -> dict[int, str]:
     """Cell -> the id of its elite in the result archive: the last that the archive let hold the cell."""
     entered = (p for p in journal.placements() if p.archive == "result" and p.is_elite)
     held = {p.cell: p.trial.candidate for p in entered}
-    return {str(cell): held[cell] for cell in sorted(held)}
+    return dict(sorted(held.items()))
 
 
 def lineage(
-    best: str, candidates: dict[str, Candidate], evaluations: dict[str, Evaluation], primary: Score
-) -> list[dict[str, Any]]:
+    best: str, candidates: Mapping[str, Candidate], evaluations: Mapping[str, Evaluation], primary: Score
+) -> tuple[Step, ...]:
     """The line of first parents from the seed to the best, oldest first, each with its patch."""
-    line: list[dict[str, Any]] = []
+    line: list[Step] = []
     id: str | None = best
     while id is not None:
         candidate = candidates[id]
-        parents = candidate.parents
-        patch = (
-            str(diff(parse(candidates[parents[0]].document).document, parse(candidate.document).document))
-            if parents
-            else ""
-        )
-        score = evaluations[id].scores[primary.name]
-        line.append({"id": id, "operators": list(candidate.operators), primary.name: score, "patch": patch})
-        id = parents[0] if parents else None
-    return line[::-1]
+        parent = candidate.parents[0] if candidate.parents else None
+        patch = "" if parent is None else _patch(candidates[parent], candidate)
+        line.append(Step(id, candidate.operators, evaluations[id].scores[primary.name], patch))
+        id = parent
+    return tuple(line[::-1])
 
 
-def diff_from_seed(best: str, candidates: dict[str, Candidate]) -> str:
+def diff_from_seed(best: str, candidates: Mapping[str, Candidate]) -> str:
     """The patch from the first seed of the best one's line to the best, as `evo diff` prints it."""
     seed = best
     while candidates[seed].parents:
         seed = candidates[seed].parents[0]
-    return str(diff(parse(candidates[seed].document).document, parse(candidates[best].document).document))
+    return _patch(candidates[seed], candidates[best])
+
+
+def _patch(before: Candidate, after: Candidate) -> str:
+    return str(diff(parse(before.document).document, parse(after.document).document))
 
 
 def operator_credit(
-    candidates: dict[str, Candidate], evaluations: dict[str, Evaluation], primary: Score
-) -> list[dict[str, Any]]:
-    """For each operator: how many children it took part in, how many failed, how many were better than their first
-    parent in the primary score, and the mean change. Children of several operators count for each. A child that
-    inherits weights has been trained for longer than its parent: compare operators with each other, not with zero."""
+    candidates: Mapping[str, Candidate], evaluations: Mapping[str, Evaluation], primary: Score
+) -> tuple[Credit, ...]:
+    """What each operator brought. Children of several operators count for each. A child that inherits weights has been
+    trained for longer than its parent: compare operators with each other, not with zero."""
     changes: dict[str, list[float | None]] = {}
     for candidate in candidates.values():
         evaluation = evaluations.get(candidate.id)
@@ -167,34 +144,35 @@ def operator_credit(
         change = None if evaluation.cause else evaluation.scores[primary.name] - before
         for operator in set(candidate.operators):
             changes.setdefault(operator, []).append(change)
-    rows: list[dict[str, Any]] = []
-    for operator, found in sorted(changes.items()):
-        known = [change for change in found if change is not None]
-        rows.append({
-            "operator": operator,
-            "children": len(found),
-            "failed": len(found) - len(known),
-            "better_than_parent": sum(primary.is_better(change, 0.0) for change in known),
-            "mean_change": statistics.fmean(known) if known else None,
-        })  # fmt: skip
-    return rows
+    return tuple(_credit(operator, found, primary) for operator, found in sorted(changes.items()))
 
 
-def snapshot_figures(evaluations: list[Evaluation]) -> dict[str, float] | None:
+def _credit(operator: str, found: list[float | None], primary: Score) -> Credit:
+    known = [change for change in found if change is not None]
+    return Credit(
+        operator=operator,
+        children=len(found),
+        failed=len(found) - len(known),
+        better_than_parent=sum(primary.is_better(change, 0.0) for change in known),
+        mean_change=statistics.fmean(known) if known else None,
+    )
+
+
+def snapshot_figures(evaluations: Iterable[Evaluation]) -> SnapshotFigures | None:
     """Median size against fp32 and median and worst loss after restoring."""
     taken = [e.scores for e in evaluations if e.scores.get("snapshot_bytes")]
     if not taken:
         return None
     increases = [scores["snapshot_increase"] for scores in taken]
-    return {
-        "median_ratio": statistics.median(scores["fp32_bytes"] / scores["snapshot_bytes"] for scores in taken),
-        "median_increase": statistics.median(increases),
-        "worst_increase": max(increases),
-    }
+    return SnapshotFigures(
+        median_ratio=statistics.median(scores["fp32_bytes"] / scores["snapshot_bytes"] for scores in taken),
+        median_increase=statistics.median(increases),
+        worst_increase=max(increases),
+    )
 
 
-def trained_figures(trials: dict[Trial, Evaluation]) -> dict[str, float]:
-    """Tokens trained on and training FLOPs (three times the forward pass's), by the plans, failures left out."""
+def trained_figures(trials: Mapping[Trial, Evaluation]) -> Trained:
+    """What was trained, by the plans; failures left out."""
     tokens, flops = 0, 0.0
     for trial, evaluation in trials.items():
         if evaluation.cause:
@@ -203,40 +181,36 @@ def trained_figures(trials: dict[Trial, Evaluation]) -> dict[str, float]:
         own = trial.steps * document.train.batch * document.context
         tokens += own
         flops += 3.0 * own * resolve(document.organism).flops_per_token
-    return {"tokens": tokens, "flops": flops}
+    return Trained(tokens, flops)
 
 
-def summary_lines(report: dict[str, Any]) -> list[str]:
+def summary_lines(report: Report) -> list[str]:
     """What a person reads after a search."""
-    primary = Score(**report["score"])
-    name, label = primary.name, primary.label
-    variants = {variant["id"]: variant for variant in report["variants"]}
-    best, control = variants[report["best"]], report["control"]
-    seeds = [v[name] for v in variants.values() if not v["parents"] and not v["cause"]]
+    label, best, leader, seed = report.primary.label, report.best_variant, report.leader, report.best_seed
+    if best is None or leader is None or seed is None:
+        return [f"report: {report.run}/report.html"]
     lines = [
-        f"best variant: {best['file']}, objective {best['objective']:.4f}, {best[name]:.4f} held-out {label} "
-        f"(best seed: {min(seeds, key=primary.cost):.4f} at the same budget)",
+        f"best variant: {best.file}, objective {best.objective:.4f}, {best.score:.4f} held-out {label} "
+        f"(best seed: {seed.score:.4f} at the same budget)",
     ]
-    leader = variants[report["best_scored"]]
-    if leader["id"] != best["id"]:
-        lines.append(f"{primary.superlative} {label}: {leader['file']}, {leader[name]:.4f}")
-    if control:
-        lines.append(_control_line(control, primary))
-    figures = report["snapshots"]
-    lines.append(
-        f"snapshots: {figures['median_ratio']:.0f}x smaller than fp32 (median), loss after restoring "
-        f"{figures['median_increase']:+.2%} (median), {figures['worst_increase']:+.2%} (worst)"
-    )
-    lines.append(f"report: {report['run']}/report.html")
+    if leader.id != best.id:
+        lines.append(f"{report.primary.superlative} {label}: {leader.file}, {leader.score:.4f}")
+    if report.control:
+        lines.append(_control_line(report.control))
+    if report.snapshots:
+        lines.append(
+            f"snapshots: {report.snapshots.median_ratio:.0f}x smaller than fp32 (median), loss after restoring "
+            f"{report.snapshots.median_increase:+.2%} (median), {report.snapshots.worst_increase:+.2%} (worst)"
+        )
+    lines.append(f"report: {report.run}/report.html")
     return lines
 
 
-def _control_line(control: dict[str, Any], primary: Score) -> str:
-    if control["cause"]:
-        return f"control: the seed trained for {control['steps']} steps gave no score ({control['cause']})"
-    verdict = "the winner beats it" if control["winner_beats_control"] else "the winner does NOT beat it"
-    scores = (control[f"{who}_{primary.name}"] for who in ("control", "winner"))
+def _control_line(control: Control) -> str:
+    if control.control_score is None:
+        return f"control: the seed trained for {control.steps} steps gave no score ({control.cause})"
+    verdict = "the winner beats it" if control.winner_beats_control else "the winner does NOT beat it"
     return (
-        f"control: seed {control['seed']} trained for {control['steps']} steps, as many as the winner's ancestry: "
-        f"{' against '.join(f'{score:.4f}' for score in scores)}; {verdict}"
+        f"control: seed {control.seed} trained for {control.steps} steps, as many as the winner's ancestry: "
+        f"{control.control_score:.4f} against {control.winner_score:.4f}; {verdict}"
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evo.report.page.figures import counted, decimals, finite
 from evo.report.page.glossary import MEASURES, label
 from evo.report.page.markup import Html, joined, tag
-from evo.report.page.reading import Reading, Record
 from evo.report.page.scale import Scale
 from evo.report.page.style import SHADES
+from evo.report.record import Report, Variant
 
 WIDTH, HEIGHT = 240, 224
 ACROSS = Scale(0.0, 1.0, 40.0, 232.0)
@@ -30,33 +31,33 @@ class Mark:
     title: str
 
 
-def archive(reading: Reading) -> Html:
+def archive(report: Report) -> Html:
     """The section: the panels, their legend, and what the measures mean."""
-    marks = _marks(reading)
+    marks = _marks(report)
     shades = Shades.of(marks)
-    count = len(reading.measures)
+    count = len(report.measures)
     pairs = [(row, column) for row in range(1, count) for column in range(row)]
-    panels = [_panel(reading, marks, shades, row, column) for row, column in pairs]
-    terms = [(tag("dt", label(name)), tag("dd", MEASURES.get(name, "no definition"))) for name in reading.measures]
+    panels = [_panel(report, marks, shades, row, column) for row, column in pairs]
+    terms = [(tag("dt", label(name)), tag("dd", MEASURES.get(name, "no definition"))) for name in report.measures]
     legend = shades.legend() if marks else tag("p", "No elites.", class_="soft key")
     glossary = tag("dl", *(part for term in terms for part in term), class_="glossary")
     return tag(
         "section",
         tag("h2", "Archive", id="archive"),
-        tag("p", _caption(reading, marks)),
+        tag("p", _caption(report, marks)),
         tag("div", legend, *panels, glossary, class_="matrix", style=f"--columns:{max(2, count - 1)}"),
     )
 
 
-def _caption(reading: Reading, marks: list[Mark]) -> Html:
-    total = len(reading.centroids)
+def _caption(report: Report, marks: list[Mark]) -> Html:
+    total = len(report.centroids)
     parts: list[str | None] = [
         f"{counted(len(marks), 'elite')} in {counted(total, 'cell')}, seen along every pair of measures. Large dots "
         "are elites where they were measured, coloured by objective; small dots are the cells' centroids. "
     ]
-    if any(mark.id == reading.report.get("best") for mark in marks):
+    if any(mark.id == report.best for mark in marks):
         parts.append("The ring is the best elite. ")
-    if _points(reading, reading.seeds):
+    if _points(report, report.seeds):
         parts.append("Crosses are the seeds. ")
     if total > MAX_CENTROIDS:
         parts.append(f"Of the centroids, one in {_stride(total)} is drawn. ")
@@ -64,53 +65,47 @@ def _caption(reading: Reading, marks: list[Mark]) -> Html:
     return joined(parts)
 
 
-def _marks(reading: Reading) -> list[Mark]:
-    """The elites, worst first, so that the better are drawn over them. One without measures stands at its centroid."""
+def _marks(report: Report) -> list[Mark]:
+    """The elites, worst first, so that the better are drawn over them."""
     found: list[Mark] = []
-    for id, cell in reading.cells.items():
-        variant = reading.by_id.get(id, {})
-        at = _position(variant.get("measures"), reading) or _position(_centroid(reading, cell), reading)
-        objective = finite(variant.get("objective"))
-        score = decimals(reading.score(variant))
-        title = f"{id}: objective {decimals(objective)}, {score} {reading.primary.label}, cell {cell}"
+    for id, cell in report.cells.items():
+        variant = report.by_id[id]
+        at, objective = _position(variant.measures, report), finite(variant.objective)
+        title = f"{id}: objective {decimals(objective)}, {decimals(variant.score)} {report.primary.label}, cell {cell}"
         if at is not None:
             found.append(Mark(id, at, objective, title))
     return sorted(found, key=lambda mark: (-math.inf if mark.objective is None else mark.objective, mark.id))
 
 
-def _centroid(reading: Reading, cell: int) -> list[float] | None:
-    return reading.centroids[cell] if 0 <= cell < len(reading.centroids) else None
-
-
-def _position(values: list[float] | None, reading: Reading) -> tuple[float, ...] | None:
-    numbers = [finite(value) for value in values or []]
+def _position(values: Sequence[float], report: Report) -> tuple[float, ...] | None:
+    numbers = [finite(value) for value in values]
     known = tuple(min(max(number, 0.0), 1.0) for number in numbers if number is not None)
-    return known if known and len(known) == len(numbers) == len(reading.measures) else None
+    return known if known and len(known) == len(numbers) == len(report.measures) else None
 
 
-def _points(reading: Reading, variants: list[Record]) -> list[tuple[float, ...]]:
-    return [at for variant in variants if (at := _position(variant.get("measures"), reading)) is not None]
+def _points(report: Report, variants: list[Variant]) -> list[tuple[float, ...]]:
+    return [at for variant in variants if (at := _position(variant.measures, report)) is not None]
 
 
 def _stride(total: int) -> int:
     return -(-total // MAX_CENTROIDS)
 
 
-def _panel(reading: Reading, marks: list[Mark], shades: Shades, row: int, column: int) -> Html:
-    across, up = label(reading.measures[column]), label(reading.measures[row])
-    total = len(reading.centroids)
-    centroids = reading.centroids[:: _stride(total)] if total else []
-    places = [(at[column], at[row]) for at in (_position(c, reading) for c in centroids) if at is not None]
+def _panel(report: Report, marks: list[Mark], shades: Shades, row: int, column: int) -> Html:
+    across, up = label(report.measures[column]), label(report.measures[row])
+    total = len(report.centroids)
+    centroids = report.centroids[:: _stride(total)] if total else []
+    places = [(at[column], at[row]) for at in (_position(c, report) for c in centroids) if at is not None]
     dots = "".join(f"M{ACROSS(x):.1f} {UP(y):.1f}h0" for x, y in places)
     crosses = "".join(
-        f"M{ACROSS(at[column]) - 5:.1f} {UP(at[row]):.1f}h10m-5 -5v10" for at in _points(reading, reading.seeds)
+        f"M{ACROSS(at[column]) - 5:.1f} {UP(at[row]):.1f}h10m-5 -5v10" for at in _points(report, report.seeds)
     )
     drawing = tag(
         "svg",
         *_frame(across, up),
         tag("path", d=dots, class_="cells") if dots else None,
         tag("path", d=crosses, class_="seed") if crosses else None,
-        *(_mark(mark, shades, mark.id == reading.report.get("best"), row, column) for mark in marks),
+        *(_mark(mark, shades, mark.id == report.best, row, column) for mark in marks),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_label=f"{counted(len(marks), 'elite')} by {across} (across) and {up} (up)",

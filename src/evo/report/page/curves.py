@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from evo.evolution.summary import Summary
 from evo.report.page.figures import MINUS, decimals, finite, percent, whole
 from evo.report.page.markup import Html, tag
-from evo.report.page.reading import Reading, Record, generation_of
 from evo.report.page.scale import Scale, around, spelled, ticks, whole_ticks
+from evo.report.record import Report
 
 Point: TypeAlias = tuple[int, float]
 WIDTH, HEIGHT = 360, 190
@@ -36,14 +37,14 @@ class Panel:
     line: str = "line"
 
 
-def curves(reading: Reading) -> Html:
+def curves(report: Report) -> Html:
     """The section with all panels."""
-    if not reading.generations:
+    if not report.generations:
         return tag("section", tag("h2", "Progress"), tag("p", "No generation was finished.", class_="soft"))
-    numbers = [generation_number(summary, index) for index, summary in enumerate(reading.generations)]
+    numbers = [summary.generation for summary in report.generations]
     first, last = min(numbers), max(numbers)
     across = Scale(first - 0.5, last + 0.5, LEFT, RIGHT) if first == last else Scale(first, last, LEFT, RIGHT)
-    panels = [_figure(panel, across, first, last) for panel in _panels(reading)]
+    panels = [_figure(panel, across, first, last) for panel in _panels(report)]
     note = "Values after each generation; generation 0 is the seeds. Point at a dot for its number."
     return tag(
         "section",
@@ -53,49 +54,43 @@ def curves(reading: Reading) -> Html:
     )
 
 
-def generation_number(summary: Record, index: int) -> int:
-    """The number of a generation; its place if it does not say."""
-    number = finite(summary.get("generation"))
-    return index if number is None else int(number)
+def _followed(report: Report, number: Callable[[Summary], float | None]) -> list[Point]:
+    values = ((summary.generation, finite(number(summary))) for summary in report.generations)
+    return [(generation, value) for generation, value in values if value is not None]
 
 
-def _followed(reading: Reading, key: str) -> list[Point]:
-    found: list[Point] = []
-    for index, summary in enumerate(reading.generations):
-        value = finite(summary.get(key))
-        if value is not None:
-            found.append((generation_number(summary, index), value))
-    return found
-
-
-def _panels(reading: Reading) -> list[Panel]:
+def _panels(report: Report) -> list[Panel]:
     return [
-        _scores(reading),
-        Panel("Best objective", "higher is better", _followed(reading, "best_objective"), decimals),
-        Panel("QD score", "sum of the elites' objectives", _followed(reading, "qd_score"), _three, from_zero=True),
-        Panel("Coverage", "cells with an elite, in percent", _shares(reading, "coverage"), _percent, from_zero=True),
+        _scores(report),
+        Panel("Best objective", "higher is better", _followed(report, lambda s: s.best_objective), decimals),
+        Panel(
+            "QD score", "sum of the elites' objectives", _followed(report, lambda s: s.qd_score), _three, from_zero=True
+        ),
+        Panel(
+            "Coverage",
+            "cells with an elite, in percent",
+            _followed(report, lambda s: 100 * s.coverage),
+            _percent,
+            from_zero=True,
+        ),
         Panel(
             "Into the archive",
             "solid: new or better in their cell; dashed: failed",
-            _followed(reading, "improved"),
+            _followed(report, lambda s: s.improved),
             whole,
-            second=_followed(reading, "failures"),
+            second=_followed(report, lambda s: s.failures),
             from_zero=True,
             is_count=True,
         ),
         Panel(
             "Temperature",
             "acceptance and mutation size",
-            _followed(reading, "temperature"),
+            _followed(report, lambda s: s.temperature),
             decimals,
             from_zero=True,
             line="line thin",
         ),
     ]
-
-
-def _shares(reading: Reading, key: str) -> list[Point]:
-    return [(generation, 100 * value) for generation, value in _followed(reading, key)]
 
 
 def _three(value: float) -> str:
@@ -106,19 +101,16 @@ def _percent(value: float) -> str:
     return percent(value / 100)
 
 
-def _scores(reading: Reading) -> Panel:
-    primary, name = reading.primary, reading.primary.name
-    levels: list[tuple[str, float]] = []
-    seed, control = reading.score(reading.best_seed), finite((reading.control or {}).get(f"control_{name}"))
-    levels += [] if seed is None else [("best seed", seed)]
-    levels += [] if control is None else [("control", control)]
-    points = _followed(reading, f"best_{name}")
+def _scores(report: Report) -> Panel:
+    primary, control = report.primary, report.control
+    named = [("best seed", report.best_seed and report.best_seed.score), ("control", control and control.control_score)]
+    levels = [(name, value) for name, value in named if value is not None]
+    points = _followed(report, lambda s: s.best_score)
     bounds = [value for _, value in points] + [value for _, value in levels]
     worst = max(bounds, key=primary.cost, default=0.0)
     room = HEADROOM * (max(bounds, default=0.0) - min(bounds, default=0.0))
     edge = worst + room if primary.lower_is_better else worst - room
-    measured = [(generation_of(v), reading.score(v)) for v in reading.variants]
-    known = [(generation, score) for generation, score in measured if generation is not None and score is not None]
+    known = [(v.generation, score) for v in report.variants if (score := finite(v.score)) is not None]
     each = [(generation, score) for generation, score in known if not primary.is_better(edge, score)]
     hidden = len(known) - len(each)
     off = "above" if primary.lower_is_better else "below"

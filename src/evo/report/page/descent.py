@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from evo.dsl.task import Score
-from evo.report.page.figures import decimals, finite, short, signed
+from evo.report.page.figures import decimals, short, signed
 from evo.report.page.markup import Html, joined, tag
-from evo.report.page.reading import Reading, Record, parents
 from evo.report.page.tables import link, table
+from evo.report.record import Report, Step, Variant
 
 SIGNS = {"+": "add", "-": "del", "~": "chg"}
 MEANINGS = (
@@ -24,70 +25,64 @@ def patch(text: str) -> Html:
     return tag("pre", *lines, class_="patch")
 
 
-def lineage(reading: Reading) -> Html:
+def lineage(report: Report) -> Html:
     """The section with the line of first parents, from the seed to the best."""
-    heading, line = tag("h2", "Lineage of the best", id="lineage"), reading.lineage
+    heading, line = tag("h2", "Lineage of the best", id="lineage"), report.lineage
     if not line:
         return tag("section", heading, tag("p", "There is no best variant.", class_="soft"))
-    steps = [_step(line[0], None, reading), *(_step(child, parent, reading) for parent, child in pairwise(line))]
+    steps = [_step(line[0], None, report), *(_step(child, parent, report) for parent, child in pairwise(line))]
     signs = [joined([tag("code", sign), meaning]) for sign, meaning in MEANINGS]
     note = joined(["First parents, from the seed down to the best. In patches, ", *signs])
     return tag("section", heading, tag("p", note, class_="soft"), tag("ol", *steps, class_="line-of-descent"))
 
 
-def _step(step: Record, parent: Record | None, reading: Reading) -> Html:
-    score, before = reading.score(step), reading.score(parent)
-    variant = reading.by_id.get(str(step.get("id")))
-    others = [] if variant is None else parents(variant)[1:]
-    how = ", ".join(map(str, step.get("operators") or [])) or ("seed" if parent is None else "unknown operator")
+def _step(step: Step, parent: Step | None, report: Report) -> Html:
+    variant = report.by_id[step.id]
+    others = variant.parents[1:]
     head = [
-        tag("b", link(variant, str(step.get("id")))),
-        tag("span", how),
-        joined(["with ", *(link(reading.by_id.get(other), other) for other in others)]) if others else None,
-        tag("span", f"{decimals(score)} {reading.primary.label}"),
-        None if parent is None else _change(score, before, reading.primary),
+        tag("b", link(variant)),
+        tag("span", ", ".join(step.operators) or "seed"),
+        joined(["with ", *(link(report.by_id[other]) for other in others)]) if others else None,
+        tag("span", f"{decimals(step.score)} {report.primary.label}"),
+        None if parent is None else _change(step.score, parent.score, report.primary),
     ]
-    changes = str(step.get("patch") or "")
-    return tag("li", tag("div", *_spans(head), class_="step"), patch(changes) if changes else None)
+    return tag("li", tag("div", *_spans(head), class_="step"), patch(step.patch) if step.patch else None)
 
 
 def _spans(parts: list[Html | None]) -> list[Html]:
     return [tag("span", part) for part in parts if part is not None]
 
 
-def _change(score: float | None, before: float | None, primary: Score) -> Html:
-    if score is None or before is None:
-        return tag("span", "change unknown", class_="soft")
+def _change(score: float, before: float, primary: Score) -> Html:
     mood = "good" if primary.is_better(score, before) else "bad"
     return tag("span", f"{signed(score - before)} against its parent", class_=mood)
 
 
-def against_seed(reading: Reading) -> Html:
+def against_seed(report: Report) -> Html:
     """The section with the best beside the seed of its line: the figures, and the patch between them."""
-    heading, best, seed = tag("h2", "The best against its seed", id="diff"), reading.best, reading.own_seed
+    heading, best, seed = tag("h2", "The best against its seed", id="diff"), report.best_variant, report.own_seed
     if best is None or seed is None:
         return tag("section", heading, tag("p", "There is no best variant.", class_="soft"))
-    if best["id"] == seed["id"]:
+    if best.id == seed.id:
         return tag("section", heading, tag("p", "The best variant is a seed.", class_="soft"))
-    text = str(reading.report.get("diff_from_seed") or "")
+    text = report.diff_from_seed
     shown = patch(text) if text else tag("p", "No difference.", class_="soft")
-    return tag("section", heading, shown, _compared(seed, best, reading.primary))
+    return tag("section", heading, shown, _compared(seed, best, report.primary))
 
 
-def _compared(seed: Record, best: Record, primary: Score) -> Html:
-    figures = [
-        (f"held-out {primary.label}", primary.name, decimals),
-        ("objective", "objective", decimals),
-        ("task term", "task", decimals),
-        ("efficiency term", "efficiency", decimals),
-        ("gradient term", "gradient", decimals),
-        ("parameters", "parameters", short),
-        ("FLOPs/token", "flops_per_token", short),
+def _compared(seed: Variant, best: Variant, primary: Score) -> Html:
+    figures: list[tuple[str, Callable[[Variant], float | None], Callable[[float | None], str]]] = [
+        (f"held-out {primary.label}", lambda v: v.score, decimals),
+        ("objective", lambda v: v.objective, decimals),
+        ("task term", lambda v: v.terms and v.terms.task, decimals),
+        ("efficiency term", lambda v: v.terms and v.terms.efficiency, decimals),
+        ("gradient term", lambda v: v.terms and v.terms.gradient, decimals),
+        ("parameters", lambda v: v.parameters, short),
+        ("FLOPs/token", lambda v: v.flops_per_token, short),
     ]
-    rows = [[name, spell(seed.get(key)), spell(best.get(key)), _ratio(seed, best, key)] for name, key, spell in figures]
-    return table("Both with the budget of one candidate.", ("", str(seed["id"]), str(best["id"]), "ratio"), rows)
+    rows = [[name, spell(of(seed)), spell(of(best)), _ratio(of(seed), of(best))] for name, of, spell in figures]
+    return table("Both with the budget of one candidate.", ("", seed.id, best.id, "ratio"), rows)
 
 
-def _ratio(seed: Record, best: Record, key: str) -> str:
-    before, after = finite(seed.get(key)), finite(best.get(key))
+def _ratio(before: float | None, after: float | None) -> str:
     return decimals(after / before if before and after is not None else None, 3)

@@ -6,32 +6,32 @@ import shlex
 from pathlib import PurePosixPath
 
 from evo.report.page.markup import Html, tag
-from evo.report.page.reading import Reading, Record
+from evo.report.record import Report
 
 
-def repeat(reading: Reading) -> Html:
+def repeat(report: Report) -> Html:
     """The section with the command lines."""
     note = (
         "Type these where the run was started: paths are as it was given them. Settings and versions are in run.yaml."
     )
-    rows = [part for say, line in _lines(reading) for part in (tag("p", say), tag("pre", line))]
+    rows = [part for say, line in _lines(report) for part in (tag("p", say), tag("pre", line))]
     return tag("section", tag("h2", "To repeat it", id="repeat"), tag("p", note, class_="soft"), *rows)
 
 
-def _lines(reading: Reading) -> list[tuple[str, str]]:
-    run = PurePosixPath(reading.path)
+def _lines(report: Report) -> list[tuple[str, str]]:
+    run = PurePosixPath(report.run)
     found = [("Go on with the run, or write its reports again from the journal:", _command("resume", run))]
-    best, seed = reading.best, reading.own_seed
-    if best is None or not best.get("file"):
+    best, seed = report.best_variant, report.own_seed
+    if best is None:
         return found
-    file = run / best["file"]
-    if seed is not None and seed.get("file") and seed["id"] != best["id"]:
-        found.append(("What the search changed, and what that costs:", _command("diff", run / seed["file"], file)))
+    file = run / best.file
+    if seed is not None and seed.id != best.id:
+        found.append(("What the search changed, and what that costs:", _command("diff", run / seed.file, file)))
     found.append(("The best variant, layer by layer:", _command("explain", file)))
     found.append(("Train it from scratch, without what it inherited:", _command("train", file, "--out", "best_afresh")))
-    if best.get("snapshot_bytes"):
+    if best.snapshot_ratio is not None:
         found += _weights(file)
-    return found + _again(reading, run)
+    return [*found, _again(report, run)]
 
 
 def _weights(file: PurePosixPath) -> list[tuple[str, str]]:
@@ -42,16 +42,12 @@ def _weights(file: PurePosixPath) -> list[tuple[str, str]]:
     ]
 
 
-def _again(reading: Reading, run: PurePosixPath) -> list[tuple[str, str]]:
-    settings: Record = reading.report.get("settings") or {}
-    files = [run / seed["file"] for seed in reading.seeds if seed.get("file")]
-    options = [
-        part for key in ("generations", "population", "seed") if key in settings for part in (f"--{key}", settings[key])
-    ]
-    if not files or not options:
-        return []
-    say = "The same search from its start (settings without an option are in run.yaml, under evolve):"
-    return [(say, _command("evolve", *files, *options, "--out", run.with_name(f"{run.name}_again")))]
+def _again(report: Report, run: PurePosixPath) -> tuple[str, str]:
+    files = [run / seed.file for seed in report.seeds]
+    keys = ("generations", "population", "seed")
+    options = [part for key in keys for part in (f"--{key}", getattr(report.evolve, key))]
+    say = "The same search from its start (other settings are in run.yaml, under evolve):"
+    return say, _command("evolve", *files, *options, "--out", run.with_name(f"{run.name}_again"))
 
 
 def _command(*words: object) -> str:

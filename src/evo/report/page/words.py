@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from evo.report.page.glossary import TERMS, score_term
 from evo.report.page.markup import Html, tag
-from evo.report.page.reading import Reading
+from evo.report.record import Report
 
 
-def words(reading: Reading) -> Html:
+def words(report: Report) -> Html:
     """The section with the terms, and the objective as this run weighed it."""
-    meanings = [score_term(reading.primary), *TERMS.items()]
+    meanings = [score_term(report.primary), *TERMS.items()]
     terms = [part for term, meaning in meanings for part in (tag("dt", term), tag("dd", meaning))]
-    weights: dict[str, float] = reading.report.get("fitness") or {}
-    formula = tag("p", f"The objective of this run: {_formula(weights)}.") if weights else None
+    formula = tag("p", f"The objective of this run: {_formula(report.evolve.fitness.model_dump())}.")
     return tag("section", tag("h2", "Words", id="words"), tag("dl", *terms, class_="glossary"), formula)
 
 
