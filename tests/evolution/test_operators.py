@@ -21,7 +21,6 @@ from evo.dsl.spec import Spec
 from evo.evolution.evaluate import starting_weights
 from evo.evolution.mutate import compose, validated
 from evo.evolution.operators import OPERATORS, Operator, Origins, Proposal
-from evo.evolution.operators.base import stages_of
 from evo.evolution.operators.layers import ReplaceMixer
 from evo.evolution.operators.stages import Duplicate, Join, Remove, Split, Swap
 from evo.evolution.operators.wiring import edges
@@ -46,7 +45,7 @@ def accepted(operator: Operator, parent: Document, **options: Any) -> list[tuple
 def mixes(operator: Operator, parent: Document, draws: int) -> list[str | Spec]:
     """The first mixer of the children that an operator makes."""
     children = [validated(parent, proposal) for proposal in proposals(operator, parent, draws)]
-    return [stages_of(child.document)[0].mix[0] for child in children if child is not None]
+    return [child.document.organism.stages[0].mix[0] for child in children if child is not None]  # type: ignore[attr-defined]
 
 
 def test_odds_are_odds() -> None:
@@ -246,3 +245,29 @@ def test_composites_of_other_packages_are_put_around_and_taken_away() -> None:
     assert {"route", "pair", "parallel", "inheriting", "blocks"} <= {mix.kind for mix in found}
     assert all(ATTENTION in (to_data(mix)["route"]) for mix in found if mix.kind == "route")
     assert "needy" not in {mix.kind for mix in found}
+
+
+@pytest.mark.usefixtures("foreign_stages")
+@pytest.mark.parametrize("name", BY_NAME)
+def test_operators_leave_stages_of_other_packages_whole(name: str) -> None:
+    """At and beside a stage of another package, operators act on the stages that they name and lose no other."""
+    parent = document(
+        stage("low", repeat=2), {"kind": "twin", "name": "odd", "twin": ATTENTION}, stage("mid"), stage("top", repeat=2)
+    )
+    children = accepted(BY_NAME[name], parent, draws=6)
+    assert children
+    for child, _ in children:
+        names = [found.name for found in child.organism.stages]  # type: ignore[attr-defined]
+        assert len({"low", "odd", "mid", "top"} - set(names)) <= (name in ("remove", "join"))
+        twins = {found.name for found in child.organism.stages if found.kind == "twin"}  # type: ignore[attr-defined]
+        assert twins <= {"odd", "odd_2", "low", "mid"}
+        assert twins or name in ("remove", "join")
+
+
+@pytest.mark.usefixtures("foreign_stages")
+def test_a_mixer_in_a_stage_of_another_package_is_a_mixer() -> None:
+    """It is replaced like any other, and a lone foreign stage has nothing to insert after it."""
+    parent = document({"kind": "twin", "name": "odd", "twin": ATTENTION})
+    children = [child for child, _ in accepted(ReplaceMixer(), parent, draws=20)]
+    assert len({to_yaml(child) for child in children}) > 3
+    assert not accepted(BY_NAME["insert"], parent)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evo.dsl.layers import StagePlan
+from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan, Weight
 
 
@@ -97,7 +98,7 @@ class Plan:
 
     def _top(self) -> Iterator[tuple[str, BlockPlan]]:
         for stage in self.stages:
-            yield f"stages.{stage.name}", stage
+            yield stage_path(stage.name), stage
         if self.final_norm is not None:
             yield "final_norm", self.final_norm
 

@@ -56,6 +56,26 @@ class StageSpec(Spec):
                 found[sources.slot] = (value,) if isinstance(value, str) else value
         return found
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """What its layers are called in the paths of weights, in the order they run; shared ones come several times."""
+        return ()
+
+    def single(self, name: str, mixer: str | Spec) -> "StageSpec | None":
+        """A stage of one layer like the first of this one, with that mixer; None if it has no such layer."""
+        del name, mixer
+        return None
+
+    def part(self, name: str, start: int, count: int) -> "StageSpec | None":
+        """Some consecutive layers as a stage that computes what they do here; None if it cannot be cut."""
+        del name, start, count
+        return None
+
+    def longer(self, count: int) -> "StageSpec | None":
+        """The stage with so many more layers of its kind behind its own; None if it cannot have more."""
+        del count
+        return None
+
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         """Each mixer that it names or writes, and how many of its layers run it."""
         return iter(())

@@ -8,8 +8,8 @@ import numpy as np
 
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.spec import FieldShape, Spec, shapes
-from evo.dsl.tree import walk
 from evo.evolution.sample import can_draw, draw_fields
+from evo.evolution.sites import entries
 
 Entry = str | Spec
 """An entry of `mix`: a mixer, or the name of one."""
@@ -18,10 +18,7 @@ ROLE = "mixer"
 
 def inside(entry: Entry) -> tuple[Entry, ...]:
     """The mixers that stand directly in an entry; none in a name, or in a mixer that holds none."""
-    if isinstance(entry, str):
-        return ()
-    own = (place for place in walk(entry) if place.owner is entry and place.role == ROLE)
-    return tuple(item for place in own for _, item in place.entries() if item is not None)
+    return () if isinstance(entry, str) else tuple(place.value for place in entries(entry, ROLE))
 
 
 def composites() -> list[str]:

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from evo.base.streams import Stream
-from evo.blocks.stages.layers.spec import BlocksSpec
+from evo.blocks.position.spec import PositionSpec
 from evo.compiler.plan import Plan
-from evo.compiler.resolve import resolve
+from evo.compiler.resolve import resolve, stages_of
 from evo.dsl.document import Document
-from evo.dsl.organism import OrganismSpec
+from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.patch import diff, rewrite
+from evo.dsl.paths import stage_path
 from evo.dsl.spec import shapes
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import Path, inline, replaced, specs
 from evo.evolution.mutate import Child, NoChildError, differs, validated
-from evo.evolution.operators.base import Proposal, stages_of
+from evo.evolution.operators.base import Proposal, moved
 from evo.evolution.operators.stages import own_gains
 from evo.evolution.sites import is_evolvable
 
@@ -27,12 +28,12 @@ TRIES = 40
 
 def align(one: Document, two: Document) -> list[tuple[int, int]]:
     """Pairs of stages that correspond: of the same name, and otherwise at the same place from the front."""
-    names = {stage.name: index for index, stage in enumerate(stages_of(two))}
-    pairs = [(i, names[stage.name]) for i, stage in enumerate(stages_of(one)) if stage.name in names]
+    names = {stage.name: index for index, stage in enumerate(stages_of(two.organism))}
+    pairs = [(i, names[stage.name]) for i, stage in enumerate(stages_of(one.organism)) if stage.name in names]
     taken = {j for _, j in pairs}
     named = {i for i, _ in pairs}
-    count = len(stages_of(two))
-    pairs += [(i, i) for i in range(len(stages_of(one))) if i not in named and i < count and i not in taken]
+    count = len(stages_of(two.organism))
+    pairs += [(i, i) for i in range(len(stages_of(one.organism))) if i not in named and i < count and i not in taken]
     return sorted(pairs)
 
 
@@ -65,14 +66,14 @@ def cross(
 
 
 def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: np.random.Generator) -> Proposal:
-    ours, theirs = stages_of(one), stages_of(two)
+    ours, theirs = stages_of(one.organism), stages_of(two.organism)
     taken = [pair for pair in pairs if rng.random() < 0.5]
     changes: dict[Path, Any] = {}
     origins: list[tuple[str, int, str]] = []
     for i, j in taken:
         adopted = _self_contained(theirs[j], two.organism, one.organism)
         changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, ("from",): ours[i].from_})
-        origins += [(f"stages.{ours[i].name}.", 1, f"stages.{theirs[j].name}."), *own_gains(ours[i].name)]
+        origins += moved(stage_path(ours[i].name), stage_path(theirs[j].name), 1) + own_gains(ours[i].name)
     if rng.random() < 0.5:
         changes |= _training_of(two.train)
     return Proposal(rewrite(one, changes), tuple(origins))
@@ -84,14 +85,15 @@ def _training_of(train: TrainSpec) -> dict[Path, Any]:
     return {("train", field.key): getattr(train, field.name) for field in fields}
 
 
-def _self_contained(stage: BlocksSpec, organism: OrganismSpec, home: OrganismSpec) -> BlocksSpec:
+def _self_contained(stage: StageSpec, organism: OrganismSpec, home: OrganismSpec) -> StageSpec:
     """The stage of an organism with names written out, and position and norm where its new home has others, so that it
     means the same there."""
     stage = inline(stage, organism.pseudopods)
-    norm, position = stage.norm or organism.norm, stage.position or organism.position
-    inherits = position.kind != "learned" and any(spec.reads_position for _, spec in specs(stage))
-    changes: dict[Path, Any] = {
-        ("norm",): None if norm == home.norm else norm,
-        ("position",): position if inherits and position != home.position else None,
+    norm, position = stage.own_norm or organism.norm, stage.own_position or organism.position
+    assert isinstance(position, PositionSpec)
+    inherits = position.acts_on != "embedding" and any(spec.reads_position for _, spec in specs(stage))
+    overrides = {
+        "norm": None if norm == home.norm else norm,
+        "position": position if inherits and position != home.position else None,
     }
-    return replaced(stage, changes)
+    return replaced(stage, {(key,): value for key, value in overrides.items() if key in shapes(type(stage))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from evo.dsl.genes import Fixed
 from evo.dsl.spec import FieldShape, Spec
@@ -17,3 +18,10 @@ def sites(spec: Spec) -> Iterator[Place]:
 def is_evolvable(field: FieldShape) -> bool:
     """Whether evolution may move the field, and what is below it."""
     return field.meta(Fixed) is None
+
+
+def entries(spec: Spec, role: str) -> list[Place]:
+    """Where specs of a role, or their names, stand in a spec's own evolvable fields: each alone, and none deeper."""
+    own = (place for place in walk(spec, within=is_evolvable) if place.owner is spec and place.role == role)
+    single = ((place, path, item) for place in own for path, item in place.entries())
+    return [replace(place, path=path, value=item) for place, path, item in single if item is not None]

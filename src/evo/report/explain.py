@@ -8,6 +8,7 @@ from typing import Any
 
 from evo.compiler.plan import Plan
 from evo.dsl.layers import LayerPlan, StagePlan
+from evo.dsl.paths import layer_path
 from evo.dsl.plan import BlockPlan
 from evo.report.costs import BYTES, costs
 
@@ -60,7 +61,7 @@ def _layers_data(stage: StagePlan) -> Iterator[dict[str, Any]]:
     for name, layer in stage.running_layers():
         norms = [_block_data(layer.child(norm)) for norm in layer.norm_names()[:1]]
         parts = {part: _block_data(layer.child(part)) for part in layer.block_names()}
-        path = f"stages.{stage.name}.{name}"
+        path = layer_path(stage.name, name)
         yield {"path": path, "place": layer.wiring, "norm": norms[0] if norms else None, **parts}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evo.blocks.stages.layers.spec import BlocksSpec
+from evo.compiler.resolve import stages_of
 from evo.dsl.document import Document
 from evo.dsl.patch import Patch
 
@@ -44,14 +44,14 @@ class Operator(Protocol):
         ...
 
 
-def stages_of(document: Document) -> list[BlocksSpec]:
-    """The stages of a document."""
-    return [stage for stage in document.organism.stages if isinstance(stage, BlocksSpec)]
+def moved(new: str, old: str, parent: int = 0) -> Origins:
+    """The row of a parent's weights below one path that are below another in the child."""
+    return ((f"{new}.", parent, f"{old}."),)
 
 
 def fresh_name(document: Document, base: str) -> str:
     """A stage name that the document does not use: `base`, `base_2`, ..."""
-    taken = {stage.name for stage in stages_of(document)}
+    taken = {stage.name for stage in stages_of(document.organism)}
     stem = base.rsplit("_", 1)[0] if base.rsplit("_", 1)[-1].isdigit() else base
     count = 2
     while f"{stem}_{count}" in taken:

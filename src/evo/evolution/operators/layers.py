@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evo.blocks.stages.layers.spec import BlocksSpec
-from evo.compiler.resolve import organism_scope
+from evo.compiler.resolve import organism_scope, stages_of
 from evo.dsl.document import Document
+from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
 from evo.dsl.references import mixer_problems
-from evo.dsl.tree import replaced
+from evo.dsl.tree import Place
 from evo.evolution.composites import Entry, around, composites, inside
-from evo.evolution.operators.base import Proposal, fresh_name, stages_of
-from evo.evolution.operators.wiring import edges, rewired
+from evo.evolution.operators.base import Proposal, fresh_name
+from evo.evolution.operators.wiring import Edges, edges, rewired
 from evo.evolution.sample import draw_spec, drawable
+from evo.evolution.sites import entries
 
 DRAWS = 30
 
@@ -38,22 +38,17 @@ def draw_mixer(document: Document, rng: np.random.Generator) -> Entry | None:
 
 @dataclass(frozen=True)
 class ReplaceMixer:
-    """Puts another mixer into one place of a stage's cycle, or a composite around it, or one part of it alone."""
+    """Puts another mixer into one place of a stage, or a composite around it, or one part of it alone."""
 
     name: str = "replace_mixer"
 
-    def sites(self, document: Document) -> Sequence[tuple[int, int]]:
-        return [(i, j) for i, stage in enumerate(stages_of(document)) for j in range(len(stage.mix))]
+    def sites(self, document: Document) -> Sequence[Place]:
+        return places(document, "mixer")
 
-    def propose(
-        self, document: Document, site: tuple[int, int], scale: float, rng: np.random.Generator
-    ) -> Proposal | None:
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        index, place = site
-        entry = self._variant(document, stages_of(document)[index].mix[place], rng)
-        if entry is None:
-            return None
-        return Proposal(rewrite(document, {("organism", "stages", index, "mix", place): entry}))
+        entry = self._variant(document, site.value, rng)
+        return None if entry is None else Proposal(rewrite(document, {site.path: entry}))
 
     def _variant(self, document: Document, present: Entry, rng: np.random.Generator) -> Entry | None:
         draw, parts = rng.random(), inside(present)
@@ -67,21 +62,18 @@ class ReplaceMixer:
 
 @dataclass(frozen=True)
 class ReplaceFeedForward:
-    """Puts another feed-forward into one place of a stage's cycle."""
+    """Puts another feed-forward into one place of a stage."""
 
     name: str = "replace_ffn"
 
-    def sites(self, document: Document) -> Sequence[tuple[int, int]]:
-        return [(i, j) for i, stage in enumerate(stages_of(document)) for j in range(len(stage.ffn))]
+    def sites(self, document: Document) -> Sequence[Place]:
+        return places(document, "ffn")
 
-    def propose(
-        self, document: Document, site: tuple[int, int], scale: float, rng: np.random.Generator
-    ) -> Proposal | None:
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        index, place = site
-        others = [kind for kind in drawable("ffn") if kind != stages_of(document)[index].ffn[place].kind]
+        others = [kind for kind in drawable("ffn") if kind != site.value.kind]
         drawn = draw_spec("ffn", rng, others[int(rng.integers(len(others)))])
-        return Proposal(rewrite(document, {("organism", "stages", index, "ffn", place): drawn}))
+        return Proposal(rewrite(document, {site.path: drawn}))
 
 
 @dataclass(frozen=True)
@@ -95,18 +87,23 @@ class Insert:
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        stages, reads = stages_of(document), edges(document)
-        before = stages[site]
-        name = fresh_name(document, before.name)
-        mixer = draw_mixer(document, rng)
+        stages, reads = stages_of(document.organism), edges(document)
+        name, mixer = fresh_name(document, stages[site].name), draw_mixer(document, rng)
         if mixer is None:
             return None
-        fresh: dict[str, Any] = {"name": name, "repeat": 1, "mix": (mixer,), "share": False}
-        stage = replaced(before, {(key,): value for key, value in {**fresh, "ffn": before.ffn[:1]}.items()})
-        return Proposal(inserted(document, stages, reads, site, stage))
+        models = (stages[site], *reversed(stages[:site]), *stages[site + 1 :])
+        stage = next(filter(None, (model.single(name, mixer) for model in models)), None)
+        return None if stage is None else Proposal(inserted(document, stages, reads, site, stage))
 
 
-def inserted(document: Document, stages: list[BlocksSpec], reads: Any, site: int, stage: BlocksSpec) -> Patch:
+def places(document: Document, role: str) -> list[Place]:
+    """Where specs of a role stand in the stages of a document."""
+    stages = enumerate(document.organism.stages)
+    found = ((index, place) for index, stage in stages for place in entries(stage, role))
+    return [replace(place, path=("organism", "stages", index, *place.path)) for index, place in found]
+
+
+def inserted(document: Document, stages: list[StageSpec], reads: Edges, site: int, stage: StageSpec) -> Patch:
     """The change that puts `stage` after stage `site`, between it and its readers."""
     name = stages[site].name
     after = [tuple(stage.name if source == name else source for source in listed) for listed in reads[site + 1 :]]

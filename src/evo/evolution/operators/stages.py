@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evo.blocks.stages.layers.spec import BlocksSpec
+from evo.compiler.resolve import stages_of
 from evo.dsl.document import Document
+from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch
-from evo.dsl.spec import Spec
+from evo.dsl.paths import layer_path, merge_path, stage_path
 from evo.dsl.tree import replaced
-from evo.evolution.operators.base import Origins, Proposal, fresh_name, stages_of
+from evo.evolution.operators.base import Origins, Proposal, fresh_name, moved
 from evo.evolution.operators.layers import draw_mixer, inserted
 from evo.evolution.operators.wiring import edges, rewired
+from evo.evolution.sites import entries
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,11 @@ class Remove:
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale, rng
-        stages, reads = stages_of(document), edges(document)
+        stages, reads = stages_of(document.organism), edges(document)
         return Proposal(without(document, stages, reads, site))
 
 
-def without(document: Document, stages: list[BlocksSpec], reads: list[tuple[str, ...]], site: int) -> Patch:
+def without(document: Document, stages: list[StageSpec], reads: list[tuple[str, ...]], site: int) -> Patch:
     """The change that takes stage `site` out and wires its readers to its sources."""
     name, above = stages[site].name, reads[site]
     kept = [
@@ -55,9 +57,9 @@ class Duplicate:
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale, rng
-        stages, reads = stages_of(document), edges(document)
+        stages, reads = stages_of(document.organism), edges(document)
         copy = replaced(stages[site], {("name",): fresh_name(document, stages[site].name)})
-        origins = ((f"stages.{copy.name}.", 0, f"stages.{stages[site].name}."),)
+        origins = moved(stage_path(copy.name), stage_path(stages[site].name))
         return Proposal(inserted(document, stages, reads, site, copy), origins)
 
 
@@ -72,12 +74,13 @@ class Swap:
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale, rng
-        stages, reads = stages_of(document), edges(document)
+        stages, reads = stages_of(document.organism), edges(document)
         one, two = stages[site], stages[site + 1]
         stages[site] = replaced(two, {("name",): one.name})
         stages[site + 1] = replaced(one, {("name",): two.name})
-        layers, gains = _renamed(two.name, one.name) + _renamed(one.name, two.name), own_gains(one.name, two.name)
-        return Proposal(rewired(document, stages, reads), layers + gains)
+        first, second = stage_path(one.name), stage_path(two.name)
+        layers = moved(first, second) + moved(second, first)
+        return Proposal(rewired(document, stages, reads), layers + own_gains(one.name, two.name))
 
 
 @dataclass(frozen=True)
@@ -87,21 +90,25 @@ class Split:
     name: str = "split"
 
     def sites(self, document: Document) -> Sequence[int]:
-        return [i for i, stage in enumerate(stages_of(document)) if stage.repeat > 1 and not stage.share]
+        stages = enumerate(stages_of(document.organism))
+        return [i for i, stage in stages if len(stage.layer_names) > 1 and stage.part(stage.name, 0, 1) is not None]
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        stages, reads = stages_of(document), edges(document)
-        whole = stages[site]
-        first = int(rng.integers(1, whole.repeat))
+        stages, reads = stages_of(document.organism), edges(document)
+        whole, layers = stages[site], stages[site].layer_names
+        cut = int(rng.integers(1, len(layers)))
         name = fresh_name(document, whole.name)
-        stages[site] = _part(whole, whole.name, 0, first)
-        second = _part(whole, name, first, whole.repeat - first)
+        first, second = whole.part(whole.name, 0, cut), whole.part(name, cut, len(layers) - cut)
         mixer = draw_mixer(document, rng)
-        if mixer is None:
+        if first is None or second is None or mixer is None:
             return None
-        second = replaced(second, {("mix", int(rng.integers(len(second.mix)))): mixer})
-        origins = tuple((f"stages.{name}.{i}.", 0, f"stages.{whole.name}.{first + i}.") for i in range(second.repeat))
+        stages[site] = first
+        mixers = entries(second, "mixer")
+        if not mixers:
+            return None
+        second = replaced(second, {mixers[int(rng.integers(len(mixers)))].path: mixer})
+        origins = _moved_layers((second, second.layer_names), (whole, layers[cut:]))
         return Proposal(inserted(document, stages, reads, site, second), origins)
 
 
@@ -112,40 +119,33 @@ class Join:
     name: str = "join"
 
     def sites(self, document: Document) -> Sequence[int]:
-        stages, reads = stages_of(document), edges(document)
-        return [i for i in range(len(stages) - 1) if _only_reader(stages, reads, i) and not stages[i].share]
+        stages, reads = stages_of(document.organism), edges(document)
+        lasting = (i for i in range(len(stages) - 1) if _only_reader(stages, reads, i) and stages[i + 1].layer_names)
+        return [i for i in lasting if stages[i].longer(1) is not None]
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale, rng
-        stages, reads = stages_of(document), edges(document)
+        stages, reads = stages_of(document.organism), edges(document)
         one, two = stages[site], stages[site + 1]
-        cycle = two.cycle if two.share else two.repeat
-        moved = tuple(
-            (f"stages.{one.name}.{one.repeat + i}.", 0, f"stages.{two.name}.{i % cycle}.") for i in range(two.repeat)
-        )
-        stages[site] = replaced(one, {("repeat",): one.repeat + two.repeat})
-        return Proposal(without(document, stages, reads, site + 1), moved)
+        joined = one.longer(len(two.layer_names))
+        if joined is None:
+            return None
+        stages[site] = joined
+        origins = _moved_layers((joined, joined.layer_names[len(one.layer_names) :]), (two, two.layer_names))
+        return Proposal(without(document, stages, reads, site + 1), origins)
 
 
-def _only_reader(stages: list[BlocksSpec], reads: list[tuple[str, ...]], index: int) -> bool:
+def _only_reader(stages: list[StageSpec], reads: list[tuple[str, ...]], index: int) -> bool:
     name = stages[index].name
     return reads[index + 1] == (name,) and not any(name in listed for listed in reads[index + 2 :])
 
 
 def own_gains(*names: str) -> Origins:
     """The gains on a stage's sources belong to its wiring: they stay where its layers go."""
-    return tuple((f"stages.{name}.merge", 0, f"stages.{name}.merge") for name in names)
+    return tuple((merge_path(name), 0, merge_path(name)) for name in names)
 
 
-def _renamed(old: str, new: str) -> Origins:
-    return ((f"stages.{new}.", 0, f"stages.{old}."),)
-
-
-def _part(stage: BlocksSpec, name: str, start: int, repeat: int) -> BlocksSpec:
-    """Some consecutive layers of a stage as a stage: its cycles begin where the layers do."""
-
-    def turned(items: tuple[str | Spec, ...]) -> tuple[str | Spec, ...]:
-        return tuple(items[(start + i) % len(items)] for i in range(min(len(items), repeat)))
-
-    changes = {"name": name, "repeat": repeat, "mix": turned(stage.mix), "ffn": turned(stage.ffn)}
-    return replaced(stage, {(key,): value for key, value in changes.items()})
+def _moved_layers(new: tuple[StageSpec, tuple[str, ...]], old: tuple[StageSpec, tuple[str, ...]]) -> Origins:
+    """The rows of some layers of a stage that some of another come from, in order."""
+    pairs = zip(new[1], old[1], strict=True)
+    return tuple(row for n, o in pairs for row in moved(layer_path(new[0].name, n), layer_path(old[0].name, o)))

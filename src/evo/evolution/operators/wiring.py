@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evo.blocks.stages.layers.spec import BlocksSpec
-from evo.compiler.resolve import sources
+from evo.compiler.resolve import sources, stages_of
 from evo.dsl.document import Document
+from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
 from evo.dsl.spec import INPUT
 from evo.dsl.tree import replaced
-from evo.evolution.operators.base import Proposal, stages_of
+from evo.evolution.operators.base import Proposal
 
 Edges = list[tuple[str, ...]]
 
@@ -23,9 +23,9 @@ def edges(document: Document) -> Edges:
     return [sources(document.organism, index) for index in range(len(document.organism.stages))]
 
 
-def rewired(document: Document, stages: Sequence[BlocksSpec], reads: Edges) -> Patch:
+def rewired(document: Document, stages: Sequence[StageSpec], reads: Edges) -> Patch:
     """The change to these stages and edges; edges to the stage before are left implicit."""
-    result: list[BlocksSpec] = []
+    result: list[StageSpec] = []
     for index, (stage, listed) in enumerate(zip(stages, reads, strict=True)):
         listed = tuple(dict.fromkeys(listed))
         implied = (stages[index - 1].name,) if index else (INPUT,)
@@ -44,7 +44,7 @@ class Rewire:
 
     def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
         del scale
-        stages, reads = stages_of(document), edges(document)
+        stages, reads = stages_of(document.organism), edges(document)
         earlier = [INPUT, *(stage.name for stage in stages[:site])]
         missing = [name for name in earlier if name not in reads[site]]
         removable = list(reads[site]) if len(reads[site]) > 1 else []

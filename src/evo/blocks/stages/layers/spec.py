@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -13,9 +13,11 @@ from evo.blocks.stages.layers.plan import LayersPlan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name, StageSpec
+from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, gains
 from evo.dsl.references import mixer_problems, plan_mixer
 from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.tree import replaced
 
 
 class BlocksSpec(StageSpec):
@@ -55,6 +57,23 @@ class BlocksSpec(StageSpec):
         """After how many layers the lists under `mix` and `ffn` begin again together."""
         return math.lcm(len(self.mix), len(self.ffn))
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
+
+    def single(self, name: str, mixer: str | Spec) -> StageSpec:
+        changes = {"name": name, "repeat": 1, "mix": (mixer,), "ffn": self.ffn[:1], "share": False}
+        return replaced(self, {(key,): value for key, value in changes.items()})
+
+    def part(self, name: str, start: int, count: int) -> StageSpec | None:
+        if self.share:
+            return None
+        mix, ffn = (turned(entries, start)[:count] for entries in (self.mix, self.ffn))
+        return replaced(self, {("name",): name, ("repeat",): count, ("mix",): mix, ("ffn",): ffn})
+
+    def longer(self, count: int) -> StageSpec | None:
+        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
+
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         for index, entry in enumerate(self.mix):
             yield entry, len(range(index, self.repeat, len(self.mix)))
@@ -78,7 +97,7 @@ class BlocksSpec(StageSpec):
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner, reads = self._scope(scope), self.reads(scope.before)
-        names = [str(index % self.cycle if self.share else index) for index in range(self.repeat)]
+        names = self.layer_names
         built = {name: self._layer(inner, index) for index, name in enumerate(dict.fromkeys(names))}
         sources = len(dict(reads)["x"])
         return LayersPlan(
@@ -86,10 +105,10 @@ class BlocksSpec(StageSpec):
             name=self.name,
             reads=reads,
             ends_normed=built[names[-1]].ends_normed,
-            weights=(gains("merge", sources, scope.width),) if sources > 1 else (),
+            weights=(gains(MERGE, sources, scope.width),) if sources > 1 else (),
             cost=Cost(flops=2.0 * sources * scope.width) if sources > 1 else Cost(),
             children=tuple(built.items()),
-            order=tuple(names),
+            order=names,
         )
 
     def _scope(self, scope: Scope) -> Scope:
@@ -100,6 +119,12 @@ class BlocksSpec(StageSpec):
         blocks = [("mixer", mixer), *([("ffn", ffn)] if ffn is not None else [])]
         assert isinstance(scope.norm, NormSpec)
         return short_layer(blocks, scope.norm.plan(scope), scope.norm.place)
+
+
+def turned(entries: tuple[Any, ...], start: int) -> tuple[Any, ...]:
+    """A list that cycles, begun at another layer."""
+    start %= len(entries)
+    return (*entries[start:], *entries[:start])
 
 
 SLOTS: dict[Place, tuple[str, ...]] = {"pre": ("in",), "post": ("after",), "sandwich": ("in", "out")}
