@@ -1,5 +1,5 @@
 """Kinds of a search that evo does not ship, as another package would bring them: a fidelity of two rungs, an emitter
-that always mutates the first seed, an engine that begins with the last job."""
+that always mutates the first seed, an engine that begins with the last job, a score that is to be raised."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
@@ -14,9 +14,11 @@ from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
+from evo.dsl.task import Score
 from evo.engines.jobs import Job, Limits, Outcome, find_function, run_job
 from evo.evolution.emitters.base import Offspring, Situation
 from evo.evolution.mutate import mutate
+from evo.tasks.bytes.spec import BytesSpec
 
 if TYPE_CHECKING:
     from evo.dsl.document import Document
@@ -38,6 +40,13 @@ class Halving(FidelitySpec):
         first, second = rungs[0], rungs[1] if len(rungs) > 1 else {}
         best = sorted(first, key=lambda id: (first[id], id))[: len(first) // self.eta]
         return [(id, 1) for id in best if isfinite(first[id]) and id not in second]
+
+
+class Graded(BytesSpec):
+    """The bytes of a text, scored by another name and the other way round."""
+
+    kind: ClassVar[str | None] = "graded"
+    primary: ClassVar[Score] = Score("accuracy", lower_is_better=False, uniform=0.1, unit="share")
 
 
 class Afresh(EmitterSpec):
@@ -92,6 +101,7 @@ ROWS = {
     "emitter": {"afresh": "strangers:Afresh"},
     "engine": {"backwards": "strangers:Backwards"},
     "fidelity": {"halving": "strangers:Halving"},
+    "task": {"graded": "strangers:Graded"},
 }
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import strangers
-from searches import Quiet, dump, settings, variants
+from searches import Quiet, dump, seed_document, settings, variants
 
+from evo.base.diagnostics import DiagnosticError
 from evo.dsl import index
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
-from evo.evolution.trial import Start, WeightsRef
+from evo.evolution.search import Search
+from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 from evo.report.search import write_reports
 from evo.tasks.bytes.spec import BytesSpec
 
@@ -74,3 +76,37 @@ def test_a_strangers_engine_changes_nothing(whole: Path, tmp_path: Path) -> None
     assert variants(tmp_path / "run") == variants(whole)
     order = [event[1] for event in seen.events if event[0] == "evaluated"]
     assert order[1:4] == ["0001/02", "0001/01", "0001/00"]
+
+
+@pytest.mark.usefixtures("strange")
+def test_a_score_to_be_raised_is_raised() -> None:
+    """With a task whose score is better the higher, the best is the highest, and a higher one has more objective."""
+    journal = Journal(":memory:")
+    search = Search(settings(seed_document(task={"kind": "graded"}), generations=3, inherit=False), journal)
+    while trials := search.ask():
+        search.tell({trial: graded(trial) for trial in trials})
+    last, trials = journal.generations()[-1], journal.trials()
+    scores = {trial.candidate.id: graded(trial).scores["accuracy"] for trial in trials}
+    assert last.best_score == max(scores.values())
+    assert scores[str(last.best_scored)] == last.best_score
+    terms = {trial.candidate.id: journal.terms(trial.ref) for trial in trials}
+    by_score = sorted((scores[id], own.task) for id, own in terms.items() if own is not None)
+    assert [task for _, task in by_score] == sorted(task for _, task in by_score)
+    assert by_score[-1][1] > 0.5 > by_score[0][1]
+    assert terms["0000/00"] is not None
+    assert terms["0000/00"].task == 0.5
+
+
+def graded(trial: Trial) -> Evaluation:
+    """An evaluation that a hash makes up."""
+    score = int(trial.candidate.hash[:4], 16) / 0xFFFF
+    return Evaluation(scores={"accuracy": score, "gradient_relevance": 0.5}, measures=(score,) * 5)
+
+
+@pytest.mark.usefixtures("strange")
+def test_seeds_with_different_scores_are_refused(tmp_path: Path) -> None:
+    """Bits per byte and an accuracy cannot be compared: EVO621, and no folder is made."""
+    seeds = seed_document(), seed_document(task={"kind": "graded"})
+    with pytest.raises(DiagnosticError, match=r"EVO621 .* different primary scores: bits_per_byte, accuracy"):
+        run.start(tmp_path / "run", settings(*seeds), Quiet())
+    assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ from evo.evolution.control import control, record_control, recorded_control
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
 from evo.evolution.observer import Observer
-from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.rundir import RunDirectory, Settings, primary_of
 from evo.evolution.search import Search
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
@@ -34,8 +34,9 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
 
     Raises:
         DiagnosticError: a run is there already (EVO601) or going on (EVO604), a corpus cannot be read (EVO500,
-            EVO501), no seed trains (EVO620).
+            EVO501), no seed trains (EVO620), or seeds have different scores (EVO621).
     """
+    primary_of(settings.seeds)
     corpora = corpora_of(settings)
     directory = RunDirectory(path)
     if force:

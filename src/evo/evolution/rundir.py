@@ -55,8 +55,17 @@ class Settings:
 
     @property
     def primary(self) -> Score:
-        """The score that the search improves: the first seed's."""
-        return parse(self.seeds[0]).document.train.task.primary
+        """The score that the search improves. Raises DiagnosticError if the seeds have several (EVO621)."""
+        return primary_of(self.seeds)
+
+
+def primary_of(seeds: tuple[str, ...]) -> Score:
+    """The primary score of the seeds' tasks. Raises DiagnosticError if it is not one for all (EVO621)."""
+    scores = dict.fromkeys(parse(seed).document.train.task.primary for seed in seeds)
+    if len(scores) > 1:
+        names = ", ".join(score.name for score in scores)
+        raise DiagnosticError([Diagnostic("EVO621", f"the seeds' tasks have different primary scores: {names}")])
+    return next(iter(scores))
 
 
 @dataclass(frozen=True)

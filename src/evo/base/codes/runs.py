@@ -99,4 +99,10 @@ RUNS = {
         "that works: try `evo train` on it first.",
         source="command",
     ),
+    "EVO621": Code(
+        "Seeds with different scores",
+        "A search compares its candidates by one number, the primary score of their task. These seeds have tasks with "
+        "different ones: search with each of them apart.",
+        source="command",
+    ),
 }
