@@ -155,7 +155,7 @@ def _ranges(indices: list[int]) -> str:
 
 def _settings(block: BlockPlan) -> str:
     parts = [text for key, value in block.settings.items() if (text := _setting(key, value))]
-    parts += [child.kind for _, child in block.children if child.kind != "none" and not child.parameters]
+    parts += [child.kind for _, child in block.children if child.settings and not child.parameters]
     return ", ".join(parts)
 
 
