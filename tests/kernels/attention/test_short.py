@@ -158,6 +158,7 @@ def test_a_captured_step_of_short_attention_replays() -> None:
 
 def test_short_says_what_it_does_not_take() -> None:
     """Long sequences, other stencils, odd dims, float32 and nothing are refused with the reason; plain ones are not."""
+    pytest.importorskip("triton", reason="its absence is a reason of its own")
 
     def said(B: int = 1, T: int = 64, K: int = 64, dtype: torch.dtype = torch.bfloat16, **options) -> str:
         x = torch.empty(B, T, 2, K, dtype=dtype, device="meta")
