@@ -73,21 +73,21 @@ def zeros(*shape, dtype=torch.bfloat16):
 @pytest.mark.parametrize(("dim", "described"), [(64, False), (128, True), (256, False), (256, True)])
 def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     """Forward, backward and probe, with every extra at once."""
-    from evo.kernels.attention import Stencil, triton_settled
-    from evo.kernels.attention.triton_call import Call, Extras
-    from evo.kernels.attention.triton_launch import Asked, launch_backward, launch_forward
-    from evo.kernels.attention.triton_operator import pack
-    from evo.kernels.attention.triton_probe import probe_rows
+    from evo.kernels.attention import Stencil
+    from evo.kernels.attention.triton import launch
+    from evo.kernels.attention.triton.launch import Asked, Call, Extras, launch_backward, launch_forward
+    from evo.kernels.attention.triton.operator import pack
+    from evo.kernels.attention.triton.probe import probe_rows
 
-    monkeypatch.setattr(triton_settled, "is_described", lambda *tensors: described)
-    triton_settled.settled.cache_clear()
+    monkeypatch.setattr(launch, "is_described", lambda *tensors: described)
+    launch.LAUNCHES.clear()
 
     q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)
     rates, ids, stencil = zeros(4, dtype=torch.float32), zeros(2, 96, dtype=torch.int64), Stencil("window", 40, sinks=2)
     extras, call = Extras(rates, rates, zeros(4, 96, 96), None, ids, ids), Call(stencil, 0, 0.1, 5.0)
     o, lse = launch_forward(q, k, v, extras, call)
     launch_backward(o, None, q, k, v, o, lse, extras, call, Asked(True, True, True))
-    triton_settled.settled.cache_clear()
+    launch.LAUNCHES.clear()
     probe_rows(q, k, rates, rates, ids, None, pack(stencil), 0, 0.1, 5.0, 1e-3, 8)
     fits(shared_bytes, "forward", "query_gradients", "key_gradients", "bias_gradients", "probe")
 

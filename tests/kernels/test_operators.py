@@ -23,7 +23,7 @@ def normal(*shape, seed=0):
 
 
 def attention_call():
-    from evo.kernels.attention.triton_operator import attention, pack
+    from evo.kernels.attention.triton.operator import attention, pack
 
     stencil = pack(Stencil("window", 9, sinks=2))
     q, k, v, sink = normal(1, TIME, 2, 16), normal(1, TIME, 1, 16, seed=1), normal(1, TIME, 1, 16, seed=2), normal(2)

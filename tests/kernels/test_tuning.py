@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from evo.kernels import tuning
-from evo.kernels.tuning import Machine, Record, fastest, settle
+from evo.kernels.tuning import Machine, Record, TileChoices, autotune, fastest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -60,8 +60,8 @@ def record(folder, machine=OTHER, kernel="forward", problem=("bfloat16", 128), c
     return Record.at(folder, machine, kernel, problem, candidates)
 
 
-def settled(folder, machine, **options):
-    return settle(record(folder, **options), CANDIDATES, machine.launch, machine.measure, machine.clock)
+def autotuned(folder, machine, **options):
+    return autotune(record(folder, **options), CANDIDATES, machine.launch, machine.measure, machine.clock)
 
 
 def test_the_fastest_wins():
@@ -86,9 +86,9 @@ def test_tiles_that_do_not_fit_are_passed_over():
 
 def test_a_choice_is_kept(tmp_path):
     """The second process reads what the first found, though it would measure otherwise."""
-    assert settled(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
+    assert autotuned(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
     later = gpu(1.0, 3.0, 2.0)
-    assert settled(tmp_path, later) == CANDIDATES[1]
+    assert autotuned(tmp_path, later) == CANDIDATES[1]
     assert later.launched == []
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -107,7 +107,7 @@ def test_a_choice_is_kept(tmp_path):
 )
 def test_a_choice_is_kept_for_one_question(tmp_path, change):
     """Another GPU, torch, Triton, kernel, problem class or list of candidates is asked anew."""
-    settled(tmp_path, gpu(3.0, 1.0, 2.0))
+    autotuned(tmp_path, gpu(3.0, 1.0, 2.0))
     assert record(tmp_path, **change).read(CANDIDATES) is None
 
 
@@ -116,7 +116,7 @@ def test_corrupt_files_are_replaced(tmp_path, content):
     """A file that cannot be read counts as none."""
     place = record(tmp_path).path
     place.write_text(content)
-    assert settled(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
+    assert autotuned(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
     assert json.loads(place.read_text())["choice"] == {"M": 128, "N": 64}
 
 
@@ -124,14 +124,14 @@ def test_a_choice_that_is_no_candidate_is_replaced(tmp_path):
     """A file that names unknown tiles counts as none."""
     found = record(tmp_path)
     found.path.write_text(json.dumps({"question": found.question, "choice": {"M": 16, "N": 16}}))
-    assert settled(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
+    assert autotuned(tmp_path, gpu(3.0, 1.0, 2.0)) == CANDIDATES[1]
 
 
 def test_without_a_place_to_write_nothing_is_tuned(tmp_path):
     """Else every process would choose for itself."""
     (tmp_path / "file").write_text("")
     machine = gpu(3.0, 1.0, 2.0)
-    assert settled(tmp_path / "file" / "tiles", machine) == CANDIDATES[0]
+    assert autotuned(tmp_path / "file" / "tiles", machine) == CANDIDATES[0]
     assert machine.launched == []
 
 
@@ -145,22 +145,22 @@ def test_the_first_writer_decides(tmp_path):
 def test_nothing_is_timed_in_a_capture(tmp_path):
     """Without a measure the default is taken, and kept, so that later processes agree."""
     machine = gpu(3.0, 1.0, 2.0)
-    assert settle(record(tmp_path), CANDIDATES, machine.launch, None) == CANDIDATES[0]
-    assert settled(tmp_path, machine) == CANDIDATES[0]
+    assert autotune(record(tmp_path), CANDIDATES, machine.launch, None) == CANDIDATES[0]
+    assert autotuned(tmp_path, machine) == CANDIDATES[0]
     assert machine.launched == []
 
 
 @pytest.fixture
 def on(monkeypatch, tmp_path):
-    """`on(machine)` makes `tuned` believe that it runs there, with an empty cache."""
+    """`on(machine)` gives choices that believe to be made there, none made yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tuning, "_settled", {})
     monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
 
     def pretend(machine, measure):
         monkeypatch.setattr(tuning, "this_machine", lambda index: machine)
         monkeypatch.setattr(tuning, "gpu_time_ms", measure)
+        return TileChoices()
 
     return pretend
 
@@ -168,8 +168,8 @@ def on(monkeypatch, tmp_path):
 def test_shipped_tiles_are_not_tuned(on, tmp_path):
     """On a GPU with shipped tiles the default is taken, nothing is timed and nothing written."""
     machine = gpu(3.0, 1.0, 2.0)
-    on(HOPPER, machine.measure)
-    assert tuning.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[0]
+    choices = on(HOPPER, machine.measure)
+    assert choices.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[0]
     assert machine.launched == []
     assert not list(tmp_path.iterdir())
 
@@ -177,9 +177,9 @@ def test_shipped_tiles_are_not_tuned(on, tmp_path):
 def test_a_process_keeps_its_choice(on, tmp_path):
     """A choice holds for the process, even when its file is lost."""
     machine = gpu(3.0, 1.0, 2.0)
-    on(OTHER, machine.measure)
-    assert tuning.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[1]
+    choices = on(OTHER, machine.measure)
+    assert choices.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[1]
     (kept,) = (tmp_path / "evo" / "tiles").iterdir()
     kept.unlink()
     machine.times = dict(zip(CANDIDATES, (1.0, 2.0, 3.0), strict=True))
-    assert tuning.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[1]
+    assert choices.tuned("forward", ("bfloat16",), CANDIDATES, machine.launch) == CANDIDATES[1]

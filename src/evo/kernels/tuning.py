@@ -1,6 +1,6 @@
 """Tile choices: shipped for the GPUs they were measured on, timed once and kept on disk for all others.
 
-The first use of a problem class settles its tiles for this machine, so that the same inputs give the same bytes in
+The first use of a problem class chooses its tiles for this machine, so that the same inputs give the same bytes in
 every process: the process that writes the file first decides, and where no file can be written nothing is tuned.
 """
 
@@ -25,8 +25,6 @@ Choice = TypeVar("Choice")
 SHIPPED_FOR = ("H100", "H200", "H800")
 BUDGET_S = 4.0
 REPEATS = 5
-
-_settled: dict[tuple, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -54,23 +52,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evo" / "tiles"
 
 
-def tuned(kernel: str, problem_class: tuple, candidates: Sequence[Choice], launch: Callable[[Choice], Any]) -> Choice:
-    """The candidate (a frozen dataclass) with which `kernel` runs problems of `problem_class` on the current GPU.
+class TileChoices:
+    """The choices of this process, which hold even when their files are lost."""
 
-    `launch` runs the kernel on the caller's tensors, and may do so many times over. The first candidate is the default:
-    taken on GPUs with shipped tiles, and where the first use falls into a graph capture, when nothing can be timed.
-    """
-    machine = this_machine(torch.cuda.current_device())
-    if machine.has_shipped_tiles or len(candidates) == 1:
-        return candidates[0]
-    place = (machine, kernel, problem_class)
-    if place not in _settled:
-        measure = None if torch.cuda.is_current_stream_capturing() else gpu_time_ms
-        _settled[place] = settle(Record.at(cache_folder(), *place, candidates), candidates, launch, measure)
-    return _settled[place]
+    def __init__(self) -> None:
+        self._made: dict[tuple, Any] = {}
+
+    def tuned(
+        self, kernel: str, problem_class: tuple, candidates: Sequence[Choice], launch: Callable[[Choice], Any]
+    ) -> Choice:
+        """The candidate (a frozen dataclass) with which `kernel` runs problems of `problem_class` on the current GPU.
+
+        `launch` runs the kernel on the caller's tensors, and may do so many times over. The first candidate is the
+        default: taken on GPUs with shipped tiles, and where the first use falls into a graph capture, when nothing can
+        be timed.
+        """
+        machine = this_machine(torch.cuda.current_device())
+        if machine.has_shipped_tiles or len(candidates) == 1:
+            return candidates[0]
+        place = (machine, kernel, problem_class)
+        if place not in self._made:
+            measure = None if torch.cuda.is_current_stream_capturing() else gpu_time_ms
+            self._made[place] = autotune(Record.at(cache_folder(), *place, candidates), candidates, launch, measure)
+        return self._made[place]
 
 
-def settle(
+def autotune(
     record: Record, candidates: Sequence[Choice], launch: Callable[[Choice], Any],
     measure: Callable[[Callable[[], Any]], float] | None, clock: Callable[[], float] = time.monotonic,
 ) -> Choice:  # fmt: skip

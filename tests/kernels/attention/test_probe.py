@@ -161,7 +161,7 @@ def test_triton_probe_of_half_precision(part, stride, dtype):
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
 def test_rows_that_see_nothing_count_as_zero(part):
     """Whether the log-sum-exp, which is infinite there, is given or not."""
-    from evo.kernels.attention.triton_operator import attention, pack
+    from evo.kernels.attention.triton.operator import attention, pack
 
     q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     stencil = Stencil("window", 50)
@@ -193,8 +193,8 @@ def test_views_and_keys_of_another_dtype(part):
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
 def test_opcheck_passes(part):
     """The kernel's operator: schema and fake implementation are right."""
-    from evo.kernels.attention.triton_operator import pack
-    from evo.kernels.attention.triton_probe import probe_rows
+    from evo.kernels.attention.triton.operator import pack
+    from evo.kernels.attention.triton.probe import probe_rows
 
     q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     arguments = (q, k, None, None, None, None, pack(Stencil("window", 20)), 0, 0.25, 0.0, 1e-3, 8)
@@ -228,7 +228,7 @@ def test_a_graph_replays_the_probe():
 @pytest.mark.parametrize("part", [pytest.param("kernel", marks=needs_triton)])
 def test_triton_probe_takes_the_log_sum_exp_of_another_backend(part):
     """A log-sum-exp from the attention kernel gives the same statistics as the probe's own."""
-    from evo.kernels.attention.triton_operator import attention, pack
+    from evo.kernels.attention.triton.operator import attention, pack
 
     q, k = draw(TIME, HEADS, GROUPS, device=DEVICE)
     stencil = Stencil("window", 20)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tests.kernels.device import DEVICE, RUNS_KERNELS
 
-from evo.kernels.attention import Stencil, attend, triton_sizes
+from evo.kernels.attention import Stencil, attend
+from evo.kernels.attention.triton import tiles as sizes_of_tiles
 from evo.kernels.dispatch import BackendError
 from evo.kernels.triton_support import is_interpreting
 
@@ -55,7 +56,7 @@ EXTRAS = {
 }
 TILES = [
     (kernel, dim, index)
-    for kernel, sizes in triton_sizes.HALF.items()
+    for kernel, sizes in sizes_of_tiles.HALF.items()
     for dim, found in sizes.items()
     for index in range(len(found))
 ]
@@ -63,13 +64,13 @@ LEAVES = "sink_logits_H", "alibi_slopes_H", "bias_HTS"
 
 
 @pytest.fixture
-def unsettled():
-    """No launch is settled before or after a test that changes how launches are settled."""
-    from evo.kernels.attention.triton_settled import settled
+def no_launches():
+    """No launch is kept before or after a test that changes how kernels are launched."""
+    from evo.kernels.attention.triton.launch import LAUNCHES
 
-    settled.cache_clear()
+    LAUNCHES.clear()
     yield
-    settled.cache_clear()
+    LAUNCHES.clear()
 
 
 def draw(B=1, T=TIME, S=None, H=2, G=1, K=16, V=None, dtype=torch.float32, device=DEVICE, seed=0):
@@ -187,30 +188,30 @@ def test_key_positions_have_no_backward():
         attend(*inputs, stencil=Stencil(), backend="triton", key_positions_S=torch.arange(TIME, device=DEVICE))
 
 
-@pytest.mark.usefixtures("unsettled")
+@pytest.mark.usefixtures("no_launches")
 @pytest.mark.parametrize("dtype", DTYPES[-2:], ids=str)
 @pytest.mark.parametrize("extra", [{}, {"soft_cap": 3.0, "alibi": True, "bias": "HTS"}], ids=["plain", "many"])
 @pytest.mark.parametrize("dim", [16] if is_interpreting() else [32, 64, 128, 256])
 def test_described_tensors(dim, extra, dtype, monkeypatch):
     """Loads through tensor descriptors (long half-precision problems on Hopper) give the same answer."""
     if is_interpreting():
-        monkeypatch.setattr("evo.kernels.attention.triton_settled.is_described", lambda *tensors: True)
+        monkeypatch.setattr("evo.kernels.attention.triton.launch.is_described", lambda *tensors: True)
     inputs = draw(B=2, T=75 if is_interpreting() else 555, H=HEADS, G=GROUPS, K=dim, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 40, sinks=3))
 
 
-@pytest.mark.usefixtures("unsettled")
+@pytest.mark.usefixtures("no_launches")
 @pytest.mark.skipif(is_interpreting(), reason="the interpreter has one choice of tiles")
 @pytest.mark.parametrize(("kernel", "dim", "index"), TILES)
 def test_every_choice_of_tiles(kernel, dim, index, monkeypatch):
     """What tuning may choose is right."""
-    default = triton_sizes.candidates
+    default = sizes_of_tiles.candidates
 
     def chosen(name, size, kind):
         found = default(name, size, kind)
         return found[index : index + 1] if name == kernel else found[:1]
 
-    monkeypatch.setattr(triton_sizes, "candidates", chosen)
+    monkeypatch.setattr(sizes_of_tiles, "candidates", chosen)
     inputs = draw(T=555, H=HEADS, G=GROUPS, K=dim, dtype=torch.bfloat16)
     check(inputs, arguments(*inputs[:2], alibi=True, bias="HTS"), Stencil("window", 133, sinks=3))
 
@@ -240,18 +241,18 @@ def test_every_output_is_written(extra, dtype):
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 20))
 
 
-@pytest.mark.usefixtures("poisoned", "unsettled")
+@pytest.mark.usefixtures("poisoned", "no_launches")
 @pytest.mark.parametrize("extra", [{}, {"alibi": True, "bias": "HTS"}], ids=["plain", "learned"])
 def test_small_query_tiles_beside_large_ones(extra, monkeypatch):
     """Levels that tiles of 16 rows leave are read in tiles of 64, past the last row: nothing unwritten is read."""
-    default = triton_sizes.candidates
+    default = sizes_of_tiles.candidates
 
     def mixed(name, size, kind):
         tiles = default(name, size, kind)[0]
         rows = {"query gradients": 16, "key gradients": 64, "bias gradients": 64}
         return (replace(tiles, M=rows.get(name, tiles.M)),)
 
-    monkeypatch.setattr(triton_sizes, "candidates", mixed)
+    monkeypatch.setattr(sizes_of_tiles, "candidates", mixed)
     inputs = draw(T=70, H=HEADS, G=GROUPS)
     check(inputs, arguments(*inputs[:2], **extra), Stencil(causal=False))
 
@@ -266,8 +267,8 @@ def test_same_inputs_give_the_same_bytes(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_settled_launch_takes_new_numbers(dtype):
-    """Later calls of a settled problem read their own tensors; odd addresses, scales and offsets settle anew."""
+def test_a_kept_launch_takes_new_numbers(dtype):
+    """Later calls alike read their own tensors; odd addresses, scales and offsets are launches of their own."""
     T, S = (40, 70) if is_interpreting() else (555, 600)
     for seed, shift, scale, offset in ((0, 0, 0.3, 0), (1, 0, 0.3, 0), (2, 1, 0.3, 0), (3, 0, 0.2, 0), (4, 0, 0.3, 30)):
         inputs = draw(T=T, S=S, H=HEADS, G=GROUPS, K=32, dtype=dtype, seed=seed)

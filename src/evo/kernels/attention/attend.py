@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.backends import TABLE
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.attention import flash, reference, sdpa, short, triton_reasons
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention import flash, reference, sdpa, short, triton
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.dispatch import Backend, Table, always
 
 
 def run_reference(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
     """The equation, through the signature that all backends share."""
     return reference.attention(q, k, v, stencil=problem.stencil, scale=scale, **parts)
-
-
-def run_triton(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
-    """The Triton kernel; triton is imported here and not before."""
-    from evo.kernels.attention.triton_operator import run
-
-    return run(problem, q, k, v, scale=scale, parts=parts)
 
 
 def vendor_reasons(problem: AttentionCall) -> list[str]:
@@ -35,7 +28,7 @@ TABLE = Table(
         Backend("short", short.run, short.reasons),
         Backend("flash-attn-4", flash.run, flash.reasons),
         Backend("vendor", sdpa.run, vendor_reasons),
-        Backend("triton", run_triton, triton_reasons.reasons),
+        Backend("triton", triton.run, triton.reasons),
         Backend("sdpa", sdpa.run, sdpa.reasons),
         Backend("reference", run_reference, always),
     ),

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.operators import in_transform
 
 MODULE = "flash_attn.cute"

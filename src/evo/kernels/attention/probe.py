@@ -82,8 +82,8 @@ def probe(
 
 def _run_triton(q, k, sink, slopes, segments, lse, stencil: Stencil, *numbers) -> Tensor:
     """The kernel; triton is imported here and not before."""
-    from evo.kernels.attention.triton_operator import pack
-    from evo.kernels.attention.triton_probe import probe_rows
+    from evo.kernels.attention.triton.operator import pack
+    from evo.kernels.attention.triton.probe import probe_rows
 
     return probe_rows(q, k, sink, slopes, segments, lse, pack(stencil), *numbers)
 

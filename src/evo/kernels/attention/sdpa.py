@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.attention.reference import positions, visible
 from evo.kernels.operators import in_transform
 

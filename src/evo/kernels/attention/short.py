@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.packed_grad import columns

@@ -3,8 +3,8 @@
 May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`, `evo.kernels.operators`.
 """
 
+from evo.kernels.convolution.call import ConvolutionCall
 from evo.kernels.convolution.long import long_convolution
-from evo.kernels.convolution.problem import ConvolutionCall
 from evo.kernels.convolution.short import plan, short_convolution
 
 __all__ = ["ConvolutionCall", "long_convolution", "plan", "short_convolution"]

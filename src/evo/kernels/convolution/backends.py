@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.convolution import reference, triton_reasons
-from evo.kernels.convolution.problem import ConvolutionCall
+from evo.kernels.convolution.call import ConvolutionCall
 from evo.kernels.dispatch import Backend, Table, always
 
 Outcome = tuple[Tensor, Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.convolution.backends import TABLE
-from evo.kernels.convolution.problem import ACTIVATIONS, ConvolutionCall
+from evo.kernels.convolution.call import ACTIVATIONS, ConvolutionCall
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad

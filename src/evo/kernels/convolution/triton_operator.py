@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.convolution import triton_short
-from evo.kernels.convolution.problem import ConvolutionCall
+from evo.kernels.convolution.call import ConvolutionCall
 from evo.kernels.documents import document_numbers
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator

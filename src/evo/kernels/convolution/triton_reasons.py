@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evo.kernels.convolution.problem import ConvolutionCall
+from evo.kernels.convolution.call import ConvolutionCall
 from evo.kernels.triton_support import machine_reasons
 
 MAX_TAPS = 8

@@ -3,7 +3,7 @@
 May import: torch, `evo.kernels.dispatch`, `evo.kernels.documents`.
 """
 
-from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall
 from evo.kernels.recurrence.recur import plan, recur
 
 __all__ = ["RecurrenceCall", "plan", "recur"]

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from evo.kernels.dispatch import Backend, Table, always
 from evo.kernels.recurrence import chunked, reference, triton_reasons, triton_step_reasons
+from evo.kernels.recurrence.call import RecurrenceCall
 from evo.kernels.recurrence.documents import apart
-from evo.kernels.recurrence.problem import RecurrenceCall
 
 Outcome = tuple[Tensor, Tensor]
 

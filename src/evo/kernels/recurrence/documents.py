@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.documents import document_starts
-from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall
 
 LOG_FORGOTTEN = -48 * math.log(2)
 """What a document's first token leaves of the state before it: 2^-48, which float32 does not see of a state 2^24 times

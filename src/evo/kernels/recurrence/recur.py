@@ -8,7 +8,7 @@ from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
 from evo.kernels.recurrence.backends import TABLE
-from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall
 from evo.kernels.triton_support import dtype_name
 
 

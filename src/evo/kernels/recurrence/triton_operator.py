@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
-from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall
 from evo.kernels.recurrence.triton_decay import step_gradients
 from evo.kernels.recurrence.triton_head_decay import head_decay_grad, rate_gradient
 from evo.kernels.recurrence.triton_launch import Walk, decay_axes, launch_walk, segment_length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evo.kernels.recurrence.problem import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall
 from evo.kernels.triton_support import machine_reasons
 
 MAX_DIM = 256

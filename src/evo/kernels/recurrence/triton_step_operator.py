@@ -8,7 +8,7 @@ from torch import Tensor
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.recurrence import triton_step
-from evo.kernels.recurrence.problem import DECAYS, UPDATES, RecurrenceCall
+from evo.kernels.recurrence.call import DECAYS, UPDATES, RecurrenceCall
 from evo.kernels.recurrence.triton_launch import decay_axes
 from evo.kernels.triton_support import dense, padded, rowwise
 

@@ -8,15 +8,13 @@ import triton.language as tl
 from torch import Tensor
 
 from evo.kernels.attention.statistics import sampled_rows
-from evo.kernels.attention.triton_call import Call, Extras, loadable, strides
-from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_operator import unpack
-from evo.kernels.attention.triton_reads import LOG2E
-from evo.kernels.attention.triton_settled import settled
-from evo.kernels.attention.triton_sizes import Tiles
-from evo.kernels.attention.triton_tiles import PREFIX, key_band, key_core
+from evo.kernels.attention.triton.launch import LAUNCHES, Call, Extras, loadable, strides
+from evo.kernels.attention.triton.launch_cache import Launch, specialization_key
+from evo.kernels.attention.triton.operator import unpack
+from evo.kernels.attention.triton.stencil_tiles import PREFIX, key_band, key_core, seen
+from evo.kernels.attention.triton.tile_ops import LOG2E, logits
+from evo.kernels.attention.triton.tiles import Tiles
 from evo.kernels.operators import operator
-from evo.kernels.triton_relaunch import Launch, facts
 from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import dense, widened
 
@@ -178,7 +176,7 @@ def probe_rows(
     if out.numel() == 0:
         return out
     given, call = (q, k, lse, sink, slopes, segments), Call(unpack(stencil), offset, scale, cap)
-    known = settled("probe", (call, threshold, stride, facts(*given)))
+    known = LAUNCHES.of("probe", (call, threshold, stride, specialization_key(*given)))
     if known.launch is None:
         tiles = tiles_for(K, q.dtype)
         parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))

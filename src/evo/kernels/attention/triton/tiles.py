@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from evo.kernels.triton_support import is_interpreting
-from evo.kernels.tuning import tuned
+from evo.kernels.tuning import TileChoices
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ SINGLE = {64: (Tiles(64, 32, 4, 2),), 128: (Tiles(32, 32, 4, 2),), 256: (Tiles(3
 INTERPRETED = (Tiles(64, 32, 4, 1),)
 
 
+CHOICES = TileChoices()
+"""Of the attention kernels, in this process."""
+
+
 def candidates(kernel: str, dim: int, dtype: torch.dtype) -> tuple[Tiles, ...]:
     """Tiles by the larger head dim; float32 takes small ones, since its products run outside the tensor cores."""
     if is_interpreting():
@@ -65,4 +69,6 @@ def preferred(kernel: str, q: torch.Tensor, parts: dict[str, Any], run: Callable
     found = candidates(kernel, max(parts["K"], parts["V"]), q.dtype)
     if len(found) == 1 or q.device.type != "cuda":
         return found[0]
-    return tuned(f"attention {kernel}", (str(q.dtype), q.shape[1].bit_length(), tuple(parts.items())), found, run)
+    return CHOICES.tuned(
+        f"attention {kernel}", (str(q.dtype), q.shape[1].bit_length(), tuple(parts.items())), found, run
+    )

@@ -2,18 +2,18 @@
 
 import torch
 
-from evo.kernels.triton_relaunch import Launch, facts
+from evo.kernels.attention.triton.launch_cache import Launch, specialization_key
 
 
-def test_facts_tell_apart_what_compiles_differently():
-    """Dtype, shape, strides, the address modulo 16 and absence each change the facts; other numbers do not."""
+def test_keys_tell_apart_what_compiles_differently():
+    """Dtype, shape, strides, the address modulo 16 and absence each change the key; other numbers do not."""
     x = torch.zeros(2, 3, 16)
     storage = torch.zeros(97)
     at_start, one_on = storage[:96].view(2, 3, 16), storage[1:].view(2, 3, 16)
     others = [x.half(), x[:1], x.transpose(0, 1).contiguous().transpose(0, 1), None]
-    assert facts(x, at_start) == facts(torch.ones(2, 3, 16), at_start)
-    assert all(facts(x) != facts(other) for other in others)
-    assert facts(at_start) != facts(one_on)
+    assert specialization_key(x, at_start) == specialization_key(torch.ones(2, 3, 16), at_start)
+    assert all(specialization_key(x) != specialization_key(other) for other in others)
+    assert specialization_key(at_start) != specialization_key(one_on)
 
 
 class Kernel:

@@ -1,4 +1,7 @@
-"""Which tiles a stencil leaves empty, and which free: every query in them sees every key. Positions are absolute."""
+"""What a stencil means to a tile: whether it is empty, whether every query in it sees every key, and else its mask.
+
+Positions are absolute.
+"""
 
 import triton
 import triton.language as tl
@@ -144,3 +147,30 @@ def ring_is_empty(first_m, last_m, first_n, last_n, sinks, size, period, CAUSAL:
     turn = low % period
     away = (turn > reach) & (low + period - turn > high)
     return ((high < low) | away) & (first_n >= sinks)
+
+
+@triton.jit
+def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CAUSAL: tl.constexpr):
+    """Mask (M, N) of `Stencil.allows`, from query positions (M, 1) and key positions (1, N); or (N, M), both turned."""
+    ahead = at_m - at_n
+    distance = ahead if CAUSAL else tl.abs(ahead)
+    open_ = at_n < keys
+    if KIND != FULL and KIND != PREFIX:
+        if KIND == WINDOW:
+            near = distance < size
+        elif KIND == DILATED:
+            near = (distance < size * dilation) & (distance % dilation == 0)
+        elif KIND == BLOCK:
+            near = (at_m // size) == (at_n // size)
+        else:
+            turn = distance % period
+            if not CAUSAL:
+                turn = tl.minimum(turn, (period - turn) % period)
+            near = turn < size
+        open_ = open_ & (near | (at_n < sinks))
+    if CAUSAL:
+        past = ahead >= 0
+        if KIND == PREFIX:
+            past = past | (at_n < size)
+        open_ = open_ & past
+    return open_

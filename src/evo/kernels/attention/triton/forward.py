@@ -7,9 +7,8 @@ ptxas runs the tensor cores one instruction at a time.
 import triton
 import triton.language as tl
 
-from evo.kernels.attention.triton_logits import logits, seen
-from evo.kernels.attention.triton_reads import LOG2E, biases, dense_head, fetch, head_of, query_tile
-from evo.kernels.attention.triton_tiles import RING, key_ranges, ring_is_empty
+from evo.kernels.attention.triton.stencil_tiles import RING, key_ranges, ring_is_empty, seen
+from evo.kernels.attention.triton.tile_ops import LOG2E, biases, dense_head, fetch, head_of, logits, query_tile
 from evo.kernels.triton_rows import store_rows
 
 

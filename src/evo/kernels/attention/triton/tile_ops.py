@@ -1,4 +1,4 @@
-"""Which tile a program of the attention kernels has, and how tiles are loaded."""
+"""Tiles as the attention kernels share them: which a program has, how they are loaded, their logits."""
 
 import triton
 import triton.language as tl
@@ -57,3 +57,29 @@ def biases(ptr, m, n, rows_m, rows_n, queries, keys, t_stride, s_stride):
     at = ptr + tl.cast(m, tl.int64) * t_stride + tl.cast(n, tl.int64) * s_stride
     inside = (rows_m < queries - m) & (rows_n < keys - n)
     return LOG2E * tl.load(at + (rows_m * t_stride + rows_n * s_stride), mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def logits(
+    a, b, at_m, at_n, tilt, scale, cap, slope,
+    CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Logits a b^T as x and the factor that brings x to units of log 2, and the soft cap's slope (1 without a cap).
+
+    The factor is left to be fused into an exponential. `slope` is in units of log 2. FOLDED: each seen key lies at or
+    before its query, and slope (m - origin) is added to all logits of query m, so that only keys need a term: `tilt`,
+    slope (n - origin). It is made of what a loop keeps, since turning integers into floats takes as long as
+    exponentials do.
+    """
+    x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    steep = 1.0
+    unit = scale * LOG2E
+    if CAP:
+        tanh = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2E * scale / cap)) + 1.0)
+        steep = 1.0 - tanh * tanh
+        x = tanh
+        unit = cap * LOG2E
+    if ALIBI:
+        x = x * unit + (tilt if FOLDED else -slope * tl.abs(at_m - at_n).to(tl.float32))
+        unit = 1.0
+    return x, unit, steep

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.problem import AttentionCall
+from evo.kernels.attention.call import AttentionCall
 from evo.kernels.attention.stencil import KINDS, Stencil
-from evo.kernels.attention.triton_call import Call, Extras
-from evo.kernels.attention.triton_launch import Asked, empty_gradients, launch_backward, launch_forward
+from evo.kernels.attention.triton.launch import Asked, Call, Extras, empty_gradients, launch_backward, launch_forward
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import dense, widened
@@ -96,11 +95,6 @@ def _backward(ctx, do, dlse):
 
 
 attention.register_autograd(_backward, setup_context=_save)
-
-
-def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
-    """The signature that all backends share; no log-sum-exp."""
-    return run_with_lse(problem, q, k, v, scale=scale, parts=parts)[0]
 
 
 def run_with_lse(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):

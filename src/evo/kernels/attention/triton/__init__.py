@@ -1,0 +1,30 @@
+"""The Triton backend of attention: why it cannot run a call, and how it does. Importing this loads no triton.
+
+Holds: `operator` (custom operators and their gradients), `launch` (what kernels are handed), `launch_cache`, `tiles`
+(their sizes); the kernels `forward`, `backward` and `probe`, and what they share, `stencil_tiles` and `tile_ops`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from evo.kernels.attention.call import AttentionCall
+from evo.kernels.triton_support import machine_reasons
+
+MAX_DIM = 256
+
+
+def reasons(problem: AttentionCall) -> list[str]:
+    found = machine_reasons(problem.device, problem.dtype)
+    if max(problem.key_dim, problem.value_dim) > MAX_DIM:
+        found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
+    if problem.has_key_positions and problem.needs_grad:
+        found.append("explicit key positions (a ring-buffer cache) have no backward in the kernel")
+    return found
+
+
+def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+    """The signature that all backends share; triton is imported here and not before."""
+    from evo.kernels.attention.triton.operator import run_with_lse
+
+    return run_with_lse(problem, q, k, v, scale=scale, parts=parts)[0]
