@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -178,9 +178,9 @@ class FieldShape:
         """The first metadata of a class on this field, or None."""
         return _metadata(self.info, cls)
 
-    @property
+    @cached_property
     def default(self) -> Any:
-        """The field's default; undefined for a required field."""
+        """The field's default, one and the same at every call; undefined for a required field."""
         return self.info.get_default(call_default_factory=True)
 
 

@@ -55,14 +55,19 @@ def walk(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _an
     Names are not followed. path: where the spec stands. within: fields for which it is false are left out with all
     that is below them.
     """
-    for key, field in shapes(type(spec)).items():
-        if not within(field):
-            continue
-        place = Place((*path, key), spec, field, getattr(spec, field.name))
+    for place in places(spec, path, within):
         yield place
-        for where, item in place.entries():
-            if isinstance(item, Spec):
-                yield from walk(item, where, within)
+        if isinstance(place.value, Spec | tuple | dict):
+            for where, item in place.entries():
+                if isinstance(item, Spec):
+                    yield from walk(item, where, within)
+
+
+def places(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _any_field) -> Iterator[Place]:
+    """The fields of a spec itself; see `walk`."""
+    for key, field in shapes(type(spec)).items():
+        if within(field):
+            yield Place((*path, key), spec, field, getattr(spec, field.name))
 
 
 def specs(spec: Spec, path: Path = ()) -> Iterator[tuple[Path, Spec]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from evo.dsl.genes import Fixed
 from evo.dsl.spec import FieldShape, Spec
-from evo.dsl.tree import Place, walk
+from evo.dsl.tree import Place, places, walk
 
 
 def sites(spec: Spec) -> Iterator[Place]:
@@ -22,6 +22,6 @@ def is_evolvable(field: FieldShape) -> bool:
 
 def entries(spec: Spec, role: str) -> list[Place]:
     """Where specs of a role, or their names, stand in a spec's own evolvable fields: each alone, and none deeper."""
-    own = (place for place in walk(spec, within=is_evolvable) if place.owner is spec and place.role == role)
+    own = (place for place in places(spec, within=is_evolvable) if place.role == role)
     single = ((place, path, item) for place in own for path, item in place.entries())
     return [replace(place, path=path, value=item) for place, path, item in single if item is not None]
