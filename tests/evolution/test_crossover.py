@@ -139,3 +139,18 @@ def test_no_composite_takes_its_names_to_another_home(mix: dict[str, Any]) -> No
     found = [plan.stages[0].children for plan in plans]
     assert theirs in found
     assert all(layers in (own, theirs) for layers in found)
+
+
+@pytest.mark.usefixtures("foreign_stages")
+def test_stages_of_other_packages_are_exchanged() -> None:
+    """A kind of stage that has no norm or position of its own crosses over with its names written out."""
+    near = {"kind": "attention", "heads": 4}
+    odd = {"kind": "twin", "name": "odd"}
+    one = document({**odd, "twin": CONVOLUTION}, stage("top"))
+    two = document(
+        {**odd, "twin": "near"}, stage("top", CONVOLUTION), pseudopods={"near": near}, norm={"kind": "layer"}
+    )
+    found = [cross(one, two, Stream(seed)) for seed in range(8)]
+    adopted = [child for child in found if child.document.organism.stages[0].twin.kind == "attention"]  # type: ignore[attr-defined]
+    assert adopted
+    assert all(("stages.odd.", 1, "stages.odd.") in child.origins for child in adopted)
