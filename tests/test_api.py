@@ -14,7 +14,7 @@ import torch
 
 import evo
 from evo.dsl.canonical import to_yaml
-from evo.evolution.rundir import Settings
+from evo.evolution.settings import Settings
 from evo.evolution.trial import Budget
 from evo.training.checkpoint import load_checkpoint
 from evo.training.run import TrainingRun

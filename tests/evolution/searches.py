@@ -11,7 +11,8 @@ from parents import document, stage
 from evo.dsl.canonical import to_yaml
 from evo.dsl.evolve import EvolveSpec
 from evo.evolution.journal import Journal
-from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.settings import Settings
 from evo.evolution.trial import Budget
 
 LITTLE = Budget(held_out_tokens=512, snapshot_tokens=256, moment_tokens=256)

@@ -17,7 +17,7 @@ from evo.dsl.evolve import EvolveSpec, FitnessSpec
 from evo.dsl.spec import shapes
 from evo.engines.pool import ProcessSpec
 from evo.evolution.emitters.variation.spec import VariationSpec
-from evo.evolution.rundir import Settings
+from evo.evolution.settings import Settings
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     assert "best variant: " in out
     assert "control: seed 0000/00" in out
     assert {path.name for path in out_dir.iterdir()} == {
-        "run.yaml", "journal.sqlite", "search_report.json", "report.html", "gen_0000", "gen_0001"
+        ".lock", "run.yaml", "journal.sqlite", "search_report.json", "report.html", "gen_0000", "gen_0001"
     }  # fmt: skip
     report = json.loads((out_dir / "search_report.json").read_text())
     code, out, _ = evo("resume", out_dir, "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from evo.base.diagnostics import DiagnosticError
 from evo.dsl.coolings import ReheatingCooling
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.schedules import WsdSchedule
+from evo.dsl.yaml import read, write
 from evo.evolution import run
 from evo.evolution.control import recorded_control
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
-from evo.evolution.rundir import RUN_VERSION, RunDirectory
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.settings import RUN_VERSION
 from evo.evolution.trial import Evaluation
 
 FOLDER = Path(__file__).parent
@@ -62,7 +65,7 @@ def test_what_a_run_holds(whole: Path) -> None:
     assert len({row[3] for row in tables["candidates"]}) == 7
     assert len(tables["placements"]) == 14
     assert len(tables["generations"]) == 3
-    assert {fact[0] for fact in tables["facts"]} == {"centroids", "control"}
+    assert {fact[0] for fact in tables["facts"]} == {"centroids", "control", "settings"}
     assert len(variants(whole)) == 14
 
 
@@ -213,11 +216,14 @@ def test_what_stands_in_the_way(whole: Path, tmp_path: Path) -> None:
 def test_one_process_at_a_time(whole: Path) -> None:
     """A run that another process carries out is EVO604, for resuming and for starting anew, and stays as it is."""
     script = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print('held', flush=True); input()"
-    command = [sys.executable, "-c", script, str(whole / "run.yaml")]
+    command = [sys.executable, "-c", script, str(RunDirectory(whole).lock_file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         before = dump(whole)
+        (whole / "run.yaml").write_text((whole / "run.yaml").read_text())
+        (whole / "run.yaml").replace(whole / "edited")
+        (whole / "edited").replace(whole / "run.yaml")
         for call in (lambda: run.resume(whole, Quiet()), lambda: run.start(whole, settings(), Quiet(), force=True)):
             with pytest.raises(DiagnosticError) as caught:
                 call()
@@ -225,6 +231,16 @@ def test_one_process_at_a_time(whole: Path) -> None:
         other.communicate("")
     assert dump(whole) == before
     run.resume(whole, Quiet())
+
+
+def test_two_starts_into_one_new_folder(tmp_path: Path) -> None:
+    """The second is EVO604 before it writes anything, so the first one's settings stand over its journal."""
+    folder = tmp_path / "run"
+    with RunDirectory(folder).held():
+        with pytest.raises(DiagnosticError) as caught:
+            run.start(folder, settings(), Quiet())
+        assert code(caught) == "EVO604"
+        assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.slow
@@ -265,6 +281,42 @@ def test_a_text_that_changed_stops_a_resume(tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         run.resume(tmp_path / "run", Quiet())
     assert code(caught) == "EVO603"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("device", 5), ("workers", "x"), ("max_seconds", "x"), ("max_memory", 0.5), ("more", 1)]
+)
+def test_values_of_another_type_are_refused(whole: Path, tmp_path: Path, key: str, value: Any) -> None:
+    """A run.yaml that holds what it cannot hold is EVO600 and names the key."""
+    data = read((whole / "run.yaml").read_text()).plain()
+    (tmp_path / "run.yaml").write_text(write({**data, "how": {**data["how"], key: value}}))
+    with pytest.raises(DiagnosticError, match=rf"(?s)EVO600 .* is damaged: .*how\.{key}"):
+        run.resume(tmp_path, Quiet())
+
+
+def test_settings_that_were_edited_are_refused(whole: Path, tmp_path: Path) -> None:
+    """What results depend on may not change in the middle of a run: EVO603. Root, engine and workers may."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    data = read((folder / "run.yaml").read_text()).plain()
+    before = dump(folder)
+    edits: list[dict[str, Any]] = [
+        {"evolve": {**data["evolve"], "seed": 5}},
+        {"evolve": {**data["evolve"], "inherit": False}},
+        {"evolve": {**data["evolve"], "fitness": {"task": 1.0}}},
+        {"how": {**data["how"], "kernels": "reference"}},
+        {"budget": {**data["budget"], "held_out_tokens": 1024}},
+        {"seeds": [{**data["seeds"][0], "train": {**data["seeds"][0]["train"], "steps": 3}}]},
+    ]
+    for edit in edits:
+        (folder / "run.yaml").write_text(write({**data, **edit}))
+        with pytest.raises(DiagnosticError, match=r"EVO603 run\.yaml holds other settings"):
+            run.resume(folder, Quiet())
+    assert dump(folder) == before
+    allowed = {"root": "/elsewhere", "evolve": {**data["evolve"], "engine": {"kind": "inline"}}}
+    (folder / "run.yaml").write_text(write({**data, **allowed}))
+    run.resume(folder, Quiet(), workers=3)
+    assert dump(folder) == before
 
 
 def test_settings_come_back(whole: Path) -> None:

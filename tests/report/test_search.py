@@ -20,7 +20,8 @@ from evo.evolution.candidate import Candidate, candidate_id
 from evo.evolution.control import Control, record_control
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal, Placed
-from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.settings import Settings
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Trial, WeightsRef
 from evo.report.record import Report

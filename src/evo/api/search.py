@@ -17,7 +17,7 @@ from evo.engines.jobs import Engine, Limits, make_engine
 from evo.evolution import search
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
-from evo.evolution.rundir import Settings
+from evo.evolution.settings import Settings
 from evo.evolution.trial import Trial
 
 

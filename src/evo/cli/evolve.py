@@ -15,7 +15,7 @@ from evo.dsl.evolve import EvolveSpec
 
 if TYPE_CHECKING:
     from evo.evolution.observer import Observer
-    from evo.evolution.rundir import Settings
+    from evo.evolution.settings import Settings
 
 
 @with_fields(EvolveSpec)
@@ -40,7 +40,7 @@ def command(
     """
     from evo.dsl.canonical import to_yaml
     from evo.evolution.run import default_workers, start
-    from evo.evolution.rundir import Settings
+    from evo.evolution.settings import Settings
     from evo.training.device import choose_device
 
     loaded = read_valid(*cfgs)

@@ -10,7 +10,7 @@ from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
-from evo.evolution.rundir import Settings
+from evo.evolution.settings import Settings
 
 CONTROL = "control"
 """The fact in the journal."""

@@ -16,10 +16,14 @@ from evo.evolution.control import control, record_control, recorded_control
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
 from evo.evolution.observer import Observer
-from evo.evolution.rundir import RunDirectory, Settings, primary_of
+from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
+from evo.evolution.settings import Settings, primary_of
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
+
+SETTINGS = "settings"
+"""The fact in the journal: the digest of what results depend on."""
 
 
 def default_workers(device: str) -> int:
@@ -39,11 +43,11 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     primary_of(settings.seeds)
     corpora = corpora_of(settings)
     directory = RunDirectory(path)
-    if force:
-        with directory.held():
+    with directory.held():
+        if force:
             remove_run(directory)
-    directory.create(settings, corpora)
-    _carry_out(directory, settings, observer, evaluate)
+        directory.create(settings, corpora)
+        _carry_out(directory, settings, observer, evaluate)
 
 
 def resume(path: Path, observer: Observer, workers: int | None = None, *, evaluate: str = EVALUATE) -> None:
@@ -56,7 +60,8 @@ def resume(path: Path, observer: Observer, workers: int | None = None, *, evalua
         if before.get(name) != digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
             raise DiagnosticError([Diagnostic("EVO603", message, None, "put the old text back, or start a new run")])
-    _carry_out(directory, settings, observer, evaluate)
+    with directory.held():
+        _carry_out(directory, settings, observer, evaluate)
 
 
 def remove_run(directory: RunDirectory) -> None:
@@ -71,16 +76,27 @@ def remove_run(directory: RunDirectory) -> None:
 
 
 def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str) -> None:
-    with directory.held():
-        directory.sweep()
-        journal = Journal(directory.journal_file)
-        try:
-            search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
-            with _engine(settings) as engine:
-                search.run(engine)
-            run_control(settings, journal, observer, evaluate)
-        finally:
-            journal.close()
+    directory.sweep()
+    journal = Journal(directory.journal_file)
+    try:
+        _require_same(journal, settings)
+        search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
+        with _engine(settings) as engine:
+            search.run(engine)
+        run_control(settings, journal, observer, evaluate)
+    finally:
+        journal.close()
+
+
+def _require_same(journal: Journal, settings: Settings) -> None:
+    """Raise DiagnosticError unless these are the settings that the journal was begun with (EVO603)."""
+    before = journal.fact(SETTINGS)
+    if before is None:
+        journal.set_fact(SETTINGS, settings.digest)
+    elif before != settings.digest:
+        message = "run.yaml holds other settings than this run began with"
+        help = "put them back, or start a new run; root, engine, workers and limits may change"
+        raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
 
 
 def run_control(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:

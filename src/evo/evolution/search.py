@@ -24,9 +24,10 @@ from evo.evolution.journal import Journal
 from evo.evolution.judge import Judge
 from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer, Silent
-from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.rundir import RunDirectory
 from evo.evolution.scheduler import Scheduler
 from evo.evolution.scoring import Scoring, plan_of
+from evo.evolution.settings import Settings
 from evo.evolution.trial import Evaluation, Trial
 from evo.evolution.variants import write_variants
 

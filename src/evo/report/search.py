@@ -17,7 +17,8 @@ from evo.evolution.candidate import Candidate
 from evo.evolution.control import Control, recorded_control
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal
-from evo.evolution.rundir import RunDirectory, Settings
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.settings import Settings
 from evo.evolution.trial import Evaluation, Trial, latest
 from evo.report.html import page
 from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant

@@ -83,8 +83,9 @@ RUNS = {
     ),
     "EVO603": Code(
         "Settings differ from the run's",
-        "A run resumes with the settings it began with; those given now are others. Leave them out, or begin a new "
-        "run.",
+        "A run resumes with the settings it began with; those given now, or those that run.yaml holds by now, are "
+        "others. Leave them out, put them back, or begin a new run. The root folder, the engine, the number of workers "
+        "and the limits may change: no result depends on them.",
         source="command",
     ),
     "EVO604": Code(

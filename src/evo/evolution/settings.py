@@ -1,0 +1,158 @@
+"""The settings of a run, and `run.yaml`, which holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evo import __version__
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.dsl.canonical import to_data, to_yaml
+from evo.dsl.document import parse
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.task import Score
+from evo.dsl.yaml import read_file, write
+from evo.evolution.trial import FULL_BUDGET, Budget
+
+RUN_VERSION = 2
+"""Of run.yaml. A run of another version is refused, never migrated."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run's result depends on, and how it is carried out.
+
+    seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. budget: what a
+    measurement reads. workers and the limits say how: they do not change the result of candidates within them.
+    """
+
+    seeds: tuple[str, ...]
+    root: str
+    evolve: EvolveSpec
+    device: str = "cpu"
+    kernels: str = "auto"
+    workers: int = 1
+    max_seconds: float | None = None
+    max_memory_bytes: int | None = None
+    budget: Budget = FULL_BUDGET
+
+    @property
+    def primary(self) -> Score:
+        """The score that the search improves. Raises DiagnosticError if the seeds have several (EVO621)."""
+        return primary_of(self.seeds)
+
+    @property
+    def digest(self) -> str:
+        """A name of all that results depend on: everything but root, engine, workers and limits.
+
+        What a root holds is known by the digests of its corpora.
+        """
+        evolve = {key: value for key, value in to_data(self.evolve).items() if key != "engine"}
+        known = (self.seeds, evolve, self.device, self.kernels, asdict(self.budget))
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def primary_of(seeds: tuple[str, ...]) -> Score:
+    """The primary score of the seeds' tasks. Raises DiagnosticError if it is not one for all (EVO621)."""
+    scores = dict.fromkeys(parse(seed).document.train.task.primary for seed in seeds)
+    if len(scores) > 1:
+        names = ", ".join(score.name for score in scores)
+        raise DiagnosticError([Diagnostic("EVO621", f"the seeds' tasks have different primary scores: {names}")])
+    return next(iter(scores))
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _How(_Part):
+    """How a run is carried out."""
+
+    device: str
+    kernels: str
+    workers: int
+    max_seconds: float | None
+    max_memory: int | None
+
+
+class RunFile(_Part):
+    """`run.yaml` as it stands. corpora: the content digest of each corpus by name. made_with: for people."""
+
+    evo_run: int
+    evolve: dict[str, Any]
+    seeds: list[dict[str, Any]]
+    root: str
+    corpora: dict[str, str]
+    budget: dict[str, int]
+    how: _How
+    made_with: dict[str, Any]
+
+    def settings(self) -> Settings:
+        """The settings that it holds. Raises DiagnosticError, TypeError or IndexError where it makes no sense."""
+        return Settings(
+            seeds=tuple(to_yaml(parse(write(seed)).document) for seed in self.seeds),
+            root=self.root,
+            evolve=parse(write({**self.seeds[0], "evolve": self.evolve})).document.evolve,
+            device=self.how.device,
+            kernels=self.how.kernels,
+            workers=self.how.workers,
+            max_seconds=self.how.max_seconds,
+            max_memory_bytes=self.how.max_memory,
+            budget=Budget(**self.budget),
+        )
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Read `run.yaml`. Raises DiagnosticError for another version or what is not one (EVO600)."""
+    data = read_file(path)[0].plain()
+    found = data.get("evo_run") if isinstance(data, dict) else None
+    if found != RUN_VERSION:
+        message = f"{path}: its version is {found}, and this evo reads version {RUN_VERSION}"
+        raise DiagnosticError([Diagnostic("EVO600", message, None, "finish it with the evo that began it")])
+    try:
+        run_file = RunFile.model_validate(data)
+        run_file.settings()
+    except (TypeError, IndexError, ValidationError, DiagnosticError) as error:
+        message = f"{path} is damaged: {type(error).__name__}: {error}"
+        raise DiagnosticError([Diagnostic("EVO600", message)]) from None
+    return run_file
+
+
+def run_file_text(settings: Settings, corpora: dict[str, str]) -> str:
+    """`run.yaml` of new settings."""
+    import torch
+
+    made_with = {
+        "evo": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    how = _How(
+        device=settings.device,
+        kernels=settings.kernels,
+        workers=settings.workers,
+        max_seconds=settings.max_seconds,
+        max_memory=settings.max_memory_bytes,
+    )
+    run_file = RunFile(
+        evo_run=RUN_VERSION,
+        evolve=to_data(settings.evolve),
+        seeds=[to_data(parse(seed).document) for seed in settings.seeds],
+        root=settings.root,
+        corpora=corpora,
+        budget=asdict(settings.budget),
+        how=how,
+        made_with=made_with,
+    )
+    return write(run_file.model_dump())
