@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
-from evo.compiler.resolve import organism_scope, sources, stage_scope
+from evo.compiler.resolve import organism_scope, reads, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
@@ -61,7 +61,7 @@ def _crowds(organism: OrganismSpec) -> Iterator[Problem]:
     known: dict[str, int] = {}
     for index, stage in enumerate(organism.stages):
         assert isinstance(stage, StageSpec)
-        total += sum(mixer_count(entry, organism.pseudopods, known) * times for entry, times in stage.entries())
+        total += sum(mixer_count(entry, organism.parts, known) * times for entry, times in stage.entries())
         if total > MAX_MIXERS:
             message = f"up to this stage the document stands for more than {MAX_MIXERS:,} mixers"
             yield Problem("EVO322", ("organism", "stages", index), message)
@@ -78,22 +78,25 @@ def _wiring(organism: OrganismSpec) -> Iterator[Problem]:
             yield Problem("EVO313", (*path, "name"), f"a stage named '{name}' stands above", "names tell stages apart")
         if name == INPUT:
             yield Problem("EVO313", (*path, "name"), f"'{INPUT}' is the name of the input")
-        read.update(sources(organism, index))
-        yield from _sources(organism, names, index)
+        for slot, listed in reads(organism, index):
+            read.update(listed)
+            yield from _sources(organism, names, index, slot, listed)
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"
             yield Problem("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
 
 
-def _sources(organism: OrganismSpec, names: list[str], index: int) -> Iterator[Problem]:
-    path = ("organism", "stages", index, "from")
-    listed = sources(organism, index)
+def _sources(
+    organism: OrganismSpec, names: list[str], index: int, slot: str, listed: tuple[str, ...]
+) -> Iterator[Problem]:
+    field = stages_of(organism)[index].source_fields()[slot]
+    path = ("organism", "stages", index, field.key)
     earlier = [INPUT, *names[:index]]
     if not listed:
         yield Problem("EVO310", path, "a stage must read something", f"known here: {', '.join(earlier)}")
     for position, source in enumerate(listed):
-        where = (*path, position)
+        where = (*path, position) if field.many else path
         if source in earlier:
             if source in listed[:position]:
                 yield Problem("EVO310", where, f"'{source}' is listed twice")
@@ -105,12 +108,20 @@ def _sources(organism: OrganismSpec, names: list[str], index: int) -> Iterator[P
 
 
 def _unused(organism: OrganismSpec) -> Iterator[Problem]:
-    used = set(named(organism.stages, organism.pseudopods))
+    used = set(named(organism.stages, organism.parts))
     for name in organism.pseudopods:
         if name not in used:
             path = ("organism", "pseudopods", name)
             yield Problem(
                 "EVO321", path, f"no stage uses pseudopod '{name}'", "remove it, or name it in a mix", "warning"
+            )
+    for name in organism.layers:
+        path = ("organism", "layers", name)
+        if name in organism.pseudopods:
+            yield Problem("EVO323", path, f"a pseudopod is named '{name}' too", "names tell the parts apart")
+        elif name not in used:
+            yield Problem(
+                "EVO321", path, f"no stage uses layer '{name}'", "remove it, or name it in a stage", "warning"
             )
     yield from _unread_settings(organism)
 
@@ -146,7 +157,7 @@ def _unread_settings(organism: OrganismSpec) -> Iterator[Problem]:
 
 def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
     """Whether some mixer of the stage takes its position encoding from the stage."""
-    return any(spec.reads_position for spec in reached(stage, organism.pseudopods))
+    return any(spec.reads_position for spec in reached(stage, organism.parts))
 
 
 def _train_problems(document: Document) -> Iterator[Problem]:
@@ -173,9 +184,10 @@ def _leaks(document: Document) -> Iterator[Problem]:
 
 def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:
     """Every spec of the organism's stages and of the pseudopods that they name."""
-    used = set(named(organism.stages, organism.pseudopods))
-    for name, spec in organism.pseudopods.items():
-        if name in used:
-            yield from specs(spec, ("organism", "pseudopods", name))
+    used = set(named(organism.stages, organism.parts))
+    for key, table in (("pseudopods", organism.pseudopods), ("layers", organism.layers)):
+        for name, spec in table.items():
+            if name in used:
+                yield from specs(spec, ("organism", key, name))
     for index, stage in enumerate(organism.stages):
         yield from specs(stage, ("organism", "stages", index))

@@ -43,7 +43,9 @@ def organism_scope(organism: OrganismSpec) -> Scope:
     """What every block can see of the organism."""
     depth = sum(stage.depth for stage in stages_of(organism))
     position, norm = organism.position, organism.norm
-    return Scope(organism.width, organism.context, depth, position, organism.pseudopods, norm=norm)
+    return Scope(
+        organism.width, organism.context, depth, position, organism.pseudopods, norm=norm, layers=organism.layers
+    )
 
 
 def stage_scope(organism: OrganismSpec, index: int) -> Scope:

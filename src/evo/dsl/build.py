@@ -77,6 +77,8 @@ class Builder:
         if shape.kind:
             if shape.names and isinstance(node.value, str):
                 return node.value
+            if shape.numbers and isinstance(node.value, int | float):
+                return node.value
             return self._kind(shape.kind.role, path)
         if shape.nested:
             return self.spec(shape.nested, path)

@@ -56,8 +56,9 @@ def plain(value: Any, shape: FieldShape) -> Any:
 
 
 def _without_dead(spec: Spec) -> Spec:
-    """Pseudopods that no stage names are dropped."""
-    if not isinstance(spec, OrganismSpec) or not spec.pseudopods:
+    """Pseudopods and layers that no stage names are dropped."""
+    if not isinstance(spec, OrganismSpec) or not spec.parts:
         return spec
-    used = set(named(spec.stages, spec.pseudopods))
-    return replaced(spec, {("pseudopods",): {k: v for k, v in spec.pseudopods.items() if k in used}})
+    used = set(named(spec.stages, spec.parts))
+    tables = (("pseudopods", spec.pseudopods), ("layers", spec.layers))
+    return replaced(spec, {(key,): {name: table[name] for name in table if name in used} for key, table in tables})

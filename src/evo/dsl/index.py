@@ -51,6 +51,14 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
+        "layers": "evo.blocks.stages.layers.written:LayersSpec",
+    },
+    "layer": {
+        "sublayers": "evo.blocks.stages.layers.sublayers:SublayersSpec",
+    },
+    "gain": {
+        "depth": "evo.blocks.stages.layers.gains:DepthGain",
+        "learned": "evo.blocks.stages.layers.gains:LearnedGain",
     },
     "task": {
         "bytes": "evo.tasks.bytes.spec:BytesSpec",
@@ -83,13 +91,21 @@ KINDS: dict[str, dict[str, str]] = {
     },
 }
 
-DEFAULT_KIND = {"stage": "blocks"}
+UNIONS = {"block": ("mixer", "ffn")}
+"""Roles that are made of others: what may stand in a sublayer."""
+
+DEFAULT_KIND = {"stage": "blocks", "layer": "sublayers"}
 """Roles whose `kind` may be left out."""
 
 
 def kinds(role: str) -> list[str]:
     """The kinds of a role, built in and installed, in alphabetical order."""
-    return sorted({*KINDS[role], *installed().get(role, {})})
+    return sorted({kind for member in members(role) for kind in (*KINDS[member], *installed().get(member, {}))})
+
+
+def members(role: str) -> tuple[str, ...]:
+    """The roles that a union is made of; any other role alone."""
+    return UNIONS.get(role, (role,))
 
 
 def tagged(role: str) -> list[str]:
@@ -104,7 +120,7 @@ def keyed(role: str) -> list[str]:
 
 def is_kind(role: str, kind: str) -> bool:
     """Whether the role has that kind."""
-    return kind in KINDS[role] or kind in installed().get(role, {})
+    return any(kind in KINDS[member] or kind in installed().get(member, {}) for member in members(role))
 
 
 @cache
@@ -115,11 +131,15 @@ def kind_class(role: str, kind: str) -> type[Spec]:
         KeyError: the role has no such kind.
         DiagnosticError: an installed package offers what is no kind (EVO212).
     """
-    target = KINDS[role].get(kind)
-    if target is None:
-        return _load(installed()[role][kind])
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    for member in members(role):
+        target = KINDS[member].get(kind)
+        if target is not None:
+            module, _, name = target.partition(":")
+            return getattr(importlib.import_module(module), name)
+    found = [installed()[member][kind] for member in members(role) if kind in installed().get(member, {})]
+    if not found:
+        raise KeyError(kind)
+    return _load(found[0])
 
 
 def _load(point: EntryPoint) -> type[Spec]:

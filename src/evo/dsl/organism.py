@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import Reads, StagePlan
-from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Scope, Sources, Spec, Table, shapes
+from evo.dsl.spec import DEFAULT, AsTuple, FieldShape, Kind, Many, Scope, Sources, Spec, Table, shapes
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
@@ -48,13 +48,14 @@ class StageSpec(Spec):
 
     def written_sources(self) -> dict[str, tuple[str, ...] | None]:
         """What its fields name as each input; None for a field that is left out."""
-        found: dict[str, tuple[str, ...] | None] = {}
-        for shape in shapes(type(self)).values():
-            sources = shape.meta(Sources)
-            if sources is not None:
-                value = getattr(self, shape.name)
-                found[sources.slot] = (value,) if isinstance(value, str) else value
-        return found
+        written = {slot: getattr(self, shape.name) for slot, shape in self.source_fields().items()}
+        return {slot: (value,) if isinstance(value, str) else value for slot, value in written.items()}
+
+    @classmethod
+    def source_fields(cls) -> dict[str, FieldShape]:
+        """The field that names the sources of each input."""
+        found = ((shape.meta(Sources), shape) for shape in shapes(cls).values())
+        return {sources.slot: shape for sources, shape in found if sources is not None}
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -109,7 +110,14 @@ class OrganismSpec(Spec):
     """The normalisation of every block and before the readout; a stage may override it."""
     pseudopods: Annotated[dict[Name, Spec], Table(), Kind("mixer")] = Field(default_factory=dict[str, Spec])
     """Named mixers, used by the stages."""
+    layers: Annotated[dict[Name, Spec], Table(), Kind("layer")] = Field(default_factory=dict[str, Spec])
+    """Named layers, each written out as sublayers, used by the stages."""
     stages: Annotated[tuple[Spec, ...], AsTuple, Many(), Kind("stage"), Field(min_length=1, max_length=256)]
     """The graph, in order; the last stage is read out."""
     readout: ReadoutSpec = Field(default_factory=ReadoutSpec)
     """From the last stage to logits."""
+
+    @property
+    def parts(self) -> dict[str, Spec]:
+        """All that text in a stage, a layer or a composite may stand for: pseudopods and layers by name."""
+        return {**self.pseudopods, **self.layers}

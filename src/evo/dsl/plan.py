@@ -125,8 +125,9 @@ class BlockPlan:
     reader may ask for stands here.
 
     kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
-    flow besides x. losses: the names of those it adds to the task's. has_state: whether decoding keeps a state for it.
-    reads_position: whether it uses the position encoding of its stage.
+    flow besides x. outputs: those it puts there for later blocks. losses: the names of those it adds to the task's.
+    has_state: whether decoding keeps a state for it. reads_position: whether it uses the position encoding of its
+    stage.
     """
 
     builder: ClassVar[str]
@@ -137,6 +138,7 @@ class BlockPlan:
     cost: Cost = Cost()
     children: tuple[tuple[str, BlockPlan], ...] = ()
     inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     has_state: bool = False
     reads_position: bool = False

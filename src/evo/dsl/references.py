@@ -59,7 +59,8 @@ def mixer_count(entry: str | Spec, pseudopods: Mapping[str, Spec], known: dict[s
             known[entry] = 1  # what it counts for inside itself, which is a fault of its own
             known[entry] = mixer_count(pseudopods[entry], pseudopods, known, depth + 1)
         return known.get(entry, 1)
-    inner = [item for place in walk(entry) if place.field.names for _, item in place.entries()]
+    held = (item for place in walk(entry) if place.field.names for _, item in place.entries())
+    inner = [item for item in held if item is not None]
     counts = (1 if isinstance(item, Spec) else mixer_count(item, pseudopods, known, depth) for item in inner)
     return 1 + sum(counts)
 

@@ -8,7 +8,7 @@ from evo.dsl.canonical import plain
 from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import LANGUAGE, Document
 from evo.dsl.genes import Fixed, Gene
-from evo.dsl.index import DEFAULT_KIND, KINDS, keyed, kind_class, tagged
+from evo.dsl.index import DEFAULT_KIND, KINDS, UNIONS, keyed, kind_class, members, tagged
 from evo.dsl.organism import NAME
 from evo.dsl.patch import PATCH_VERSION
 from evo.dsl.spec import FieldShape, Spec, shapes
@@ -26,6 +26,8 @@ def organism_schema() -> Json:
             definitions[f"{role}.{kind}"] = _spec(kind_class(role, kind), kind, role not in DEFAULT_KIND)
         for key in keyed(role):
             definitions[f"{role}.{key}"] = _spec(kind_class(role, key), None)
+    for role in UNIONS:
+        definitions[role] = {"anyOf": [_ref(member) for member in members(role)]}
     schema = _spec(Document, None)
     schema["properties"]["evo"] = {**schema["properties"]["evo"], "const": LANGUAGE}
     return {"$schema": DRAFT, "title": f"evo organism, language version {LANGUAGE}", **schema, "$defs": definitions}
@@ -113,6 +115,8 @@ def _one(shape: FieldShape, scalar: Json) -> Json:
     if shape.kind is None:
         return scalar
     options = [_ref(shape.kind.role)]
+    if shape.numbers:
+        options.append({"type": "number"})
     if shape.names:
         options.append({"type": "string", "pattern": NAME, "maxLength": 64})
     if shape.default is None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -38,7 +38,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Names:
-    """Field metadata: where text stands for a spec of a role, it names an entry of `organism.pseudopods`."""
+    """Field metadata: where text stands for a spec of a role, it names an entry of one of the organism's tables."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Field metadata: where a number stands for a spec of a role, it is that number."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class Scope:
     visiting: tuple[str, ...] = ()
     norm: Spec | None = None
     before: str = INPUT
+    layers: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
 
     @property
     def residual_gain(self) -> float:
@@ -172,6 +178,7 @@ class FieldShape:
     many: Many | None
     table: bool
     names: bool
+    numbers: bool
     nested: type[Spec] | None
 
     def meta(self, cls: type) -> Any:
@@ -194,9 +201,17 @@ def shapes(cls: type[Spec]) -> dict[str, FieldShape]:
     return {name.rstrip("_"): _shape(name, info) for name, info in cls.model_fields.items()}
 
 
+def _spec_classes(annotation: Any) -> Iterator[type[Spec]]:
+    """The spec classes that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _spec_classes(argument)
+
+
 def _shape(name: str, info: FieldInfo) -> FieldShape:
     annotation = info.annotation
-    nested = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
+    nested = next(_spec_classes(annotation), None)
     kind = _metadata(info, Kind)
     return FieldShape(
         key=name.rstrip("_"),
@@ -206,5 +221,6 @@ def _shape(name: str, info: FieldInfo) -> FieldShape:
         many=_metadata(info, Many),
         table=_metadata(info, Table) is not None,
         names=_metadata(info, Names) is not None,
+        numbers=_metadata(info, Numbers) is not None,
         nested=None if kind else nested,
     )

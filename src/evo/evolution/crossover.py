@@ -88,7 +88,7 @@ def _training_of(train: TrainSpec) -> dict[Path, Any]:
 def _self_contained(stage: StageSpec, organism: OrganismSpec, home: OrganismSpec) -> StageSpec:
     """The stage of an organism with names written out, and position and norm where its new home has others, so that it
     means the same there."""
-    stage = inline(stage, organism.pseudopods)
+    stage = inline(stage, organism.parts)
     norm, position = stage.own_norm or organism.norm, stage.own_position or organism.position
     assert isinstance(position, PositionSpec)
     inherits = position.acts_on != "embedding" and any(spec.reads_position for _, spec in specs(stage))

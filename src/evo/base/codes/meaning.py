@@ -12,6 +12,13 @@ def _document(mix: str = "{kind: attention, heads: 2}", stage: str = "", organis
     )
 
 
+def _written(sublayer: str, organism: str = "", name: str = "deep") -> str:
+    return (
+        f"evo: 1\norganism:\n  width: 64\n{organism}  layers:\n    {name}:\n      sublayers:\n"
+        f"        - {sublayer}\n  stages:\n    - {{name: body, layers: {name}}}\n"
+    )
+
+
 _DOCUMENT = _document()
 _NEAR = "  pseudopods:\n    near: {kind: attention, heads: 2}\n"
 
@@ -49,6 +56,13 @@ _DIMENSIONS = {
         "and a bonus belongs to outer products.",
         _document("{kind: recurrence, heads: 2, feature: elu}"),
         _document("{kind: recurrence, heads: 2, feature: elu, update: outer}"),
+    ),
+    "EVO306": Code(
+        "A sublayer that is not one",
+        "A sublayer has one `block`, or several under `parallel`; side by side, each branch has a gain and an output "
+        "norm of its own.",
+        _written("{norm: {in: {kind: rms}}}"),
+        _written("{block: {kind: gated}, norm: {in: {kind: rms}}}"),
     ),
 }
 
@@ -101,6 +115,12 @@ _WIRING = {
         "would build, or nests them deeper.",
         _document("a", "repeat: 4\n", f"  pseudopods:\n{_MANY}    d: {{kind: convolution}}\n"),
         _document("{parallel: [d, d]}", "repeat: 4\n", "  pseudopods:\n    d: {kind: convolution}\n"),
+    ),
+    "EVO323": Code(
+        "One name for two parts",
+        "Pseudopods and layers are named in one space: text under a stage or in a composite stands for one of them.",
+        _written("{block: near}", "  pseudopods:\n    near: {kind: attention, heads: 2}\n", "near"),
+        _written("{block: near}", "  pseudopods:\n    near: {kind: attention, heads: 2}\n", "deep"),
     ),
 }
 

@@ -9,12 +9,11 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec, Place
 from evo.blocks.position.spec import PositionSpec
-from evo.blocks.stages.layers.plan import LayersPlan
+from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name, StageSpec
-from evo.dsl.paths import MERGE
-from evo.dsl.plan import BlockPlan, Cost, gains
+from evo.dsl.plan import BlockPlan
 from evo.dsl.references import mixer_problems, plan_mixer
 from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Problem, Scope, Spec
 from evo.dsl.tree import replaced
@@ -96,20 +95,8 @@ class BlocksSpec(StageSpec):
             yield Problem("EVO304", ("position",), message, "write them under organism.position")
 
     def plan(self, scope: Scope) -> LayersPlan:
-        inner, reads = self._scope(scope), self.reads(scope.before)
-        names = self.layer_names
-        built = {name: self._layer(inner, index) for index, name in enumerate(dict.fromkeys(names))}
-        sources = len(dict(reads)["x"])
-        return LayersPlan(
-            kind=self.label,
-            name=self.name,
-            reads=reads,
-            ends_normed=built[names[-1]].ends_normed,
-            weights=(gains(MERGE, sources, scope.width),) if sources > 1 else (),
-            cost=Cost(flops=2.0 * sources * scope.width) if sources > 1 else Cost(),
-            children=tuple(built.items()),
-            order=names,
-        )
+        inner = self._scope(scope)
+        return layers_plan(self, scope, lambda index: self._layer(inner, index))
 
     def _scope(self, scope: Scope) -> Scope:
         return replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)

@@ -1,0 +1,172 @@
+"""The language of a layer written out: sublayers with every norm in its slot, side by side and scaled if wanted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.norm.spec import NormSpec
+from evo.blocks.stages.layers.gains import GainSpec
+from evo.dsl.genes import FIXED
+from evo.dsl.layers import Branch, LayerPlan, Sublayer
+from evo.dsl.organism import Name
+from evo.dsl.plan import BlockPlan, Weight
+from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
+from evo.dsl.spec import AsTuple, Kind, Many, Names, Numbers, Problem, Scope, Spec
+
+Gain = Annotated[float | Spec, Kind("gain"), Numbers(), FIXED]
+
+
+class BranchNormsSpec(Spec):
+    """The norms around one block of several side by side."""
+
+    in_: Annotated[Spec | None, Kind("norm")] = None
+    """What the block reads through."""
+    out: Annotated[Spec | None, Kind("norm")] = None
+    """What its output passes before it is added."""
+
+
+class SublayerNormsSpec(BranchNormsSpec):
+    """The norms of a sublayer, each in its slot; a slot that is left out has none."""
+
+    in_: Annotated[Spec | None, Kind("norm")] = None
+    """What its blocks read through."""
+    out: Annotated[Spec | None, Kind("norm")] = None
+    """What the output of its block passes before it is added."""
+    after: Annotated[Spec | None, Kind("norm")] = None
+    """What the sum passes (post-norm)."""
+
+
+class BranchSpec(Spec):
+    """One of several blocks side by side: gain * out(f(in(x)))."""
+
+    block: Annotated[Name | Spec, Kind("block"), Names(), FIXED]
+    """A mixer or a feed-forward. Text names an entry of `pseudopods`."""
+    norm: BranchNormsSpec = Field(default_factory=BranchNormsSpec)
+    """Its own norms; without `in`, it reads through that of the sublayer."""
+    gain: Gain = 1.0
+    """What it is multiplied by: a number, or a gain that is learned."""
+
+
+class SublayerSpec(Spec):
+    """x <- after(skip * x + sum_j gain_j * out_j(f_j(in_j(x)))): one block, or several side by side."""
+
+    block: Annotated[Name | Spec | None, Kind("block"), Names(), FIXED] = None
+    """Its block, a mixer or a feed-forward. Text names an entry of `pseudopods`."""
+    parallel: Annotated[
+        Annotated[tuple[BranchSpec, ...], Field(min_length=2, max_length=16)] | None, AsTuple, Many(), FIXED
+    ] = None
+    """Several blocks on one residual, instead of `block`."""
+    norm: SublayerNormsSpec = Field(default_factory=SublayerNormsSpec)
+    """Its norms."""
+    gain: Gain = 1.0
+    """What the output of its block is multiplied by: a number, or a gain that is learned."""
+    skip: Gain = 1.0
+    """What x is multiplied by before the output is added."""
+
+    def branches(self) -> tuple[BranchSpec, ...]:
+        """Its blocks, one or several, each as a branch."""
+        if self.parallel is not None:
+            return self.parallel
+        assert self.block is not None
+        norms = BranchNormsSpec(in_=self.norm.in_, out=self.norm.out)
+        return (BranchSpec(block=self.block, norm=norms, gain=self.gain),)
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        if (self.block is None) == (self.parallel is None):
+            yield Problem("EVO306", (), "a sublayer has either `block` or `parallel`", "write one of the two")
+            return
+        if self.parallel is not None:
+            for field in ("gain", "out"):
+                value = self.gain != 1.0 if field == "gain" else self.norm.out is not None
+                if value:
+                    path = ("gain",) if field == "gain" else ("norm", "out")
+                    message = "with `parallel`, each branch has its own"
+                    yield Problem("EVO306", path, message, "write it in the branches")
+        for index, branch in enumerate(self.branches()):
+            where = ("parallel", index) if self.parallel is not None else ()
+            yield from mixer_problems(branch.block, scope, (*where, "block"))
+            if self.parallel is not None:
+                yield from _norm_problems(branch.norm, (*where, "norm"))
+        yield from _norm_problems(self.norm, ("norm",))
+
+
+def _norm_problems(norms: Spec, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    for name in type(norms).model_fields:
+        norm = getattr(norms, name)
+        if isinstance(norm, NormSpec) and "place" in norm.model_fields_set:
+            where = (*path, name.rstrip("_"), "place")
+            yield Problem("EVO330", where, "a norm in a slot stands where the slot is", "remove it", "warning")
+
+
+class SublayersSpec(Spec):
+    """A layer: sublayers that run one after another on the residual stream."""
+
+    kind: ClassVar[str | None] = "sublayers"
+
+    sublayers: Annotated[tuple[SublayerSpec, ...], AsTuple, Many(), Field(min_length=1, max_length=16), FIXED]
+    """In the order they run."""
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        for index, sublayer in enumerate(self.sublayers):
+            for problem in sublayer.problems(scope):
+                is_elsewhere = problem.path[:1] == ("//",)
+                yield problem if is_elsewhere else replace(problem, path=("sublayers", index, *problem.path))
+
+    def plan(self, scope: Scope) -> LayerPlan:
+        parts = _Parts(scope)
+        sublayers = [planned for spec in self.sublayers if (planned := parts.sublayer(spec)) is not None]
+        return LayerPlan(
+            kind=self.label,
+            weights=tuple(parts.weights),
+            children=tuple(parts.children.items()),
+            sublayers=tuple(sublayers),
+        )
+
+
+class _Parts:
+    """Collects the children and weights of a layer while its sublayers are planned, and names them."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.children: dict[str, BlockPlan] = {}
+        self.weights: list[Weight] = []
+        self.count = 0
+
+    def sublayer(self, spec: SublayerSpec) -> Sublayer | None:
+        """A planned sublayer; None if none of its blocks builds anything."""
+        start = self.count
+        shared = self._norm(spec.norm.in_, f"{start}_norm") if spec.parallel is not None else None
+        branches = [found for branch in spec.branches() if (found := self._branch(branch, shared)) is not None]
+        if not branches:
+            return None
+        after = self._norm(spec.norm.after, f"{start}_after_norm")
+        return Sublayer(tuple(branches), after, self._gain(spec.skip, f"{start}_skip"))
+
+    def _branch(self, spec: BranchSpec, shared: str | None) -> Branch | None:
+        name = str(self.count)
+        self.count += 1
+        if resolve_mixer(spec.block, self.scope).plan(self.scope) is None:
+            return None
+        self.children[name] = plan_mixer(spec.block, self.scope)
+        norm_in = self._norm(spec.norm.in_, f"{name}_in_norm") or shared
+        norm_out = self._norm(spec.norm.out, f"{name}_out_norm")
+        return Branch(name, norm_in, norm_out, self._gain(spec.gain, f"{name}_gain"))
+
+    def _norm(self, norm: Spec | None, name: str) -> str | None:
+        if norm is None:
+            return None
+        assert isinstance(norm, NormSpec)
+        self.children[name] = norm.plan(self.scope)
+        return name
+
+    def _gain(self, gain: float | Spec, name: str) -> float | str:
+        if not isinstance(gain, GainSpec):
+            assert isinstance(gain, (int, float))
+            return float(gain)
+        made = gain.gain(name, self.scope)
+        if isinstance(made, Weight):
+            self.weights.append(made)
+            return made.name
+        return made

@@ -1,0 +1,111 @@
+"""The language of a run of layers in its general form: whole layers that cycle together."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.base.diagnostics import suggestion
+from evo.blocks.norm.spec import NormSpec
+from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
+from evo.blocks.stages.layers.spec import turned
+from evo.dsl.genes import Gene
+from evo.dsl.layers import LayerPlan
+from evo.dsl.organism import Name, StageSpec
+from evo.dsl.references import ABSOLUTE
+from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.tree import replaced
+
+
+class LayersSpec(StageSpec):
+    """A repeated run of layers that are written out: each a list of sublayers, every norm a value in its slot."""
+
+    kind: ClassVar[str | None] = "layers"
+    is_keyed: ClassVar[bool] = True
+
+    repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
+    """How many layers."""
+    layers: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("layer"), Names(), Field(min_length=1)]
+    """Its layer, or a list that cycles over the repeats. Text names an entry of the organism's `layers`."""
+    norm_end: Annotated[Spec | None, Kind("norm")] = None
+    """A norm that the stage's output passes; on the last stage, it is the final norm."""
+    position: Annotated[Spec | None, Kind("position")] = None
+    """Overrides the organism's position encoding."""
+    share: bool = False
+    """Whether the repeats share one set of weights for each entry of the list."""
+
+    @property
+    def depth(self) -> int:
+        return self.repeat
+
+    @property
+    def own_norm(self) -> Spec | None:
+        return self.norm_end
+
+    @property
+    def own_position(self) -> Spec | None:
+        return self.position
+
+    @property
+    def cycle(self) -> int:
+        """After how many layers the list begins again."""
+        return len(self.layers)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
+
+    def part(self, name: str, start: int, count: int) -> StageSpec | None:
+        if self.share:
+            return None
+        layers = turned(self.layers, start)[:count]
+        return replaced(self, {("name",): name, ("repeat",): count, ("layers",): layers})
+
+    def longer(self, count: int) -> StageSpec | None:
+        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        for index, entry in enumerate(self.layers):
+            yield entry, len(range(index, self.repeat, self.cycle))
+
+    def problems(self, scope: Scope) -> Iterator[Problem]:
+        inner = self._scope(scope)
+        for index, entry in enumerate(self.layers):
+            yield from _layer_problems(entry, inner, ("layers", index))
+        if self.cycle > self.repeat:
+            message = f"'layers' lists {self.cycle} entries but the stage has {self.repeat} layers"
+            yield Problem("EVO332", ("layers", self.repeat), message, "raise repeat, or shorten the list")
+        if self.share and self.repeat <= self.cycle:
+            message = "no two layers of this stage are alike, so nothing is shared"
+            yield Problem("EVO333", ("share",), message, None, "warning")
+
+    def plan(self, scope: Scope) -> LayersPlan:
+        inner, end = self._scope(scope), self.norm_end
+        assert end is None or isinstance(end, NormSpec)
+        return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope))
+
+    def _scope(self, scope: Scope) -> Scope:
+        return replace(scope, position=self.position or scope.position)
+
+    def _layer(self, scope: Scope, index: int) -> LayerPlan:
+        entry = self.layers[index % self.cycle]
+        plan = (scope.layers[entry] if isinstance(entry, str) else entry).plan(scope)
+        assert isinstance(plan, LayerPlan)
+        return plan
+
+
+def _layer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    if not isinstance(entry, str):
+        yield from (_under(problem, path) for problem in entry.problems(scope))
+    elif entry in scope.layers:
+        where = (ABSOLUTE, "organism", "layers", entry)
+        yield from (_under(problem, where) for problem in scope.layers[entry].problems(scope))
+    else:
+        known = ", ".join(scope.layers) or "none"
+        help = f"{suggestion(entry, scope.layers)}known layers: {known}"
+        yield Problem("EVO320", path, f"no layer is named '{entry}'", help)
+
+
+def _under(problem: Problem, path: tuple[str | int, ...]) -> Problem:
+    return problem if problem.path[:1] == (ABSOLUTE,) else replace(problem, path=(*path, *problem.path))
