@@ -105,15 +105,15 @@ def test_short_attention_compiles(shared_bytes, dim):
 
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_recurrence_compiles(shared_bytes, dim):
-    """Walks, delta rule, channel decays with a bonus, decays per head."""
-    from evo.kernels.recurrence import triton_channel_operator as channel
-    from evo.kernels.recurrence import triton_delta_operator as delta
-    from evo.kernels.recurrence.triton_head_decay import head_decay_grad
-    from evo.kernels.recurrence.triton_launch import Walk, launch_walk
+    """Scans, delta rule, channel decays with a bonus, decays per head."""
+    from evo.kernels.recurrence.triton import channel_operator as channel
+    from evo.kernels.recurrence.triton import delta_operator as delta
+    from evo.kernels.recurrence.triton.blocks import ScanConfig, launch_chunk_scan
+    from evo.kernels.recurrence.triton.head_decay import head_decay_grad
 
     x, gates, rates = zeros(8, 80, 16, dim), zeros(8, 80, 16, dtype=torch.float32), zeros(16, dtype=torch.float32)
     for back in (False, True):
-        launch_walk(x, x, x, gates, x, None, Walk(back, False, False, True))
+        launch_chunk_scan(x, x, x, gates, x, None, ScanConfig(back, False, False, True))
     head_decay_grad.run(x, x, x, rates, gates, x, None, True, False)
     _, _, errors, states, *prepared = delta.recur_delta.run(x, x, x, gates, gates, None, 1.0, True)
     delta.errors_back.run(x, x, x, *prepared, None, 1.0)
@@ -124,7 +124,7 @@ def test_recurrence_compiles(shared_bytes, dim):
     fits(
         shared_bytes,
         *(
-            "walk",
+            "chunk_scan",
             "age_weighted_dots",
             "prepare",
             "forward",
@@ -140,12 +140,12 @@ def test_recurrence_compiles(shared_bytes, dim):
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_generalised_delta_compiles(shared_bytes, dim, single):
     """With two writers and a bonus, and with the delta rule's one."""
-    from evo.kernels.recurrence.triton_removal_operator import recur_removal, recur_removal_backward
+    from evo.kernels.recurrence.triton.dplr_operator import recur_dplr, recur_dplr_backward
 
     x, decay = zeros(8, 80, 16, dim), zeros(8, 80, 16, dim, dtype=torch.float32)
     writers = (None, None, zeros(8, 80, 16, dtype=torch.float32)) if single else (x, x, None)
-    _, final, seen, states = recur_removal.run(x, x, x, *writers, decay, None, 1.0, not single, True)
-    recur_removal_backward.run(x, final, x, x, x, *writers, decay, seen, states, 1.0, not single)
+    _, final, seen, states = recur_dplr.run(x, x, x, *writers, decay, None, 1.0, not single, True)
+    recur_dplr_backward.run(x, final, x, x, x, *writers, decay, seen, states, 1.0, not single)
     fits(
         shared_bytes,
         *("run_decay", "prepare", "forward", "back", "values_back", "readers_back", "writers_back"),
@@ -154,8 +154,8 @@ def test_generalised_delta_compiles(shared_bytes, dim, single):
 
 @pytest.mark.parametrize("dim", [64, 256])
 def test_decoding_steps_compile(shared_bytes, dim):
-    """The most laden member: channel decays, removal and a bonus."""
-    from evo.kernels.recurrence.triton_step_operator import recur_step
+    """The most laden member: channel decays, dplr and a bonus."""
+    from evo.kernels.recurrence.triton.step import recur_step
 
     x, decay = zeros(8, 1, 16, dim), zeros(8, 1, 16, dim, dtype=torch.float32)
     bonus, state = zeros(16, dim, dtype=torch.float32), zeros(8, 16, dim, dim, dtype=torch.float32)
@@ -166,7 +166,7 @@ def test_decoding_steps_compile(shared_bytes, dim):
 @pytest.mark.parametrize("taps", [4, 8])
 def test_short_convolution_compiles(shared_bytes, taps):
     """With bias and state, forward and back."""
-    from evo.kernels.convolution import triton_operator as convolution
+    from evo.kernels.convolution import outer as convolution
 
     x, weight, bias = zeros(2, 300, 256), zeros(256, taps, dtype=torch.float32), zeros(256, dtype=torch.float32)
     state = zeros(2, taps - 1, 256)

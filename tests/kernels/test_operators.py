@@ -37,41 +37,41 @@ def sequences(T=TIME):
 
 
 def outer_call():
-    from evo.kernels.recurrence.triton_operator import recur_outer
+    from evo.kernels.recurrence.triton.outer import recur_outer
 
     decay = (-normal(1, TIME, HEADS, seed=3).detach().abs()).requires_grad_()
     return recur_outer, (*sequences(), decay, normal(1, HEADS, 16, 16, seed=4), 0.25, False)
 
 
 def delta_call():
-    from evo.kernels.recurrence.triton_delta_operator import recur_delta
+    from evo.kernels.recurrence.triton.delta_operator import recur_delta
 
     beta = torch.sigmoid(normal(1, TIME, HEADS, seed=3).detach()).requires_grad_()
     return recur_delta, (*sequences(), beta, None, None, 0.25, True)
 
 
 def channel_call():
-    from evo.kernels.recurrence.triton_channel_operator import recur_channel
+    from evo.kernels.recurrence.triton.channel_operator import recur_channel
 
     decay = (-normal(1, TIME, HEADS, 16, seed=3).detach().abs()).requires_grad_()
     return recur_channel, (*sequences(), decay, normal(HEADS, 16, seed=5), None, 0.25)
 
 
-def removal_call():
-    from evo.kernels.recurrence.triton_removal_operator import recur_removal
+def dplr_call():
+    from evo.kernels.recurrence.triton.dplr_operator import recur_dplr
 
     q, k, v = sequences()
     removed, written = (normal(1, TIME, HEADS, 16, seed=seed) for seed in (4, 5))
     decay = (-normal(1, TIME, HEADS, 16, seed=3).detach().abs()).requires_grad_()
-    return recur_removal, (q, k, v, removed, written, None, decay, normal(1, HEADS, 16, 16, seed=6), 0.25, False, True)
+    return recur_dplr, (q, k, v, removed, written, None, decay, normal(1, HEADS, 16, 16, seed=6), 0.25, False, True)
 
 
 def channel_delta_call():
-    from evo.kernels.recurrence.triton_removal_operator import recur_removal
+    from evo.kernels.recurrence.triton.dplr_operator import recur_dplr
 
     beta = torch.sigmoid(normal(1, TIME, HEADS, seed=3).detach()).requires_grad_()
     decay = (-normal(1, TIME, HEADS, 16, seed=4).detach().abs()).requires_grad_()
-    return recur_removal, (*sequences(), None, None, beta, decay, None, 0.25, False, True)
+    return recur_dplr, (*sequences(), None, None, beta, decay, None, 0.25, False, True)
 
 
 CALLS = {
@@ -79,7 +79,7 @@ CALLS = {
     "outer": outer_call,
     "delta": delta_call,
     "channel": channel_call,
-    "removal": removal_call,
+    "dplr": dplr_call,
     "channel delta": channel_delta_call,
 }
 
@@ -140,7 +140,7 @@ MODELS = {
     "decayed": lambda q, k, v: recur(q, k, v, log_decay=-torch.sigmoid(v[..., 0]), backend="triton")[0],
     "channel": lambda q, k, v: recur(q, k, v, log_decay=-torch.sigmoid(v), bonus_HK=v[0, 0], backend="triton")[0],
     "delta": lambda q, k, v: recur(q, k, v, beta_BTH=torch.sigmoid(v[..., 0]), backend="triton")[0],
-    "removal": lambda q, k, v: recur(q, k, v, removal=(-k, 0.5 * k), backend="triton")[0],
+    "dplr": lambda q, k, v: recur(q, k, v, dplr=(-k, 0.5 * k), backend="triton")[0],
 }
 
 

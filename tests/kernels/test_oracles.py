@@ -145,7 +145,7 @@ def test_generalised_delta_rule(backend):
     b = (-a * torch.sigmoid(normal(B, T, H, K, seed=7).detach())).requires_grad_()
     a.requires_grad_()
     theirs, final = naive(*heads_first(*inputs, a, b, gates))
-    ours, mine = recur(*inputs, log_decay=gates, removal=(a, b), backend=backend)
+    ours, mine = recur(*inputs, log_decay=gates, dplr=(a, b), backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs.transpose(1, 2), (*inputs, a, b, gates))
 

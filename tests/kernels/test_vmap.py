@@ -42,13 +42,13 @@ def recurrence(packed=False):
 
     def loss(backend, q, k, v, a=None, b=None, **parts):
         keys = normalize(k, dim=-1)
-        removal = None if a is None else (-normalize(a, dim=-1), normalize(a, dim=-1) * torch.sigmoid(b))
+        dplr = None if a is None else (-normalize(a, dim=-1), normalize(a, dim=-1) * torch.sigmoid(b))
         if "log_decay" in parts:
             parts["log_decay"] = -torch.nn.functional.softplus(parts["log_decay"])
         if "beta_BTH" in parts:
             parts["beta_BTH"] = torch.sigmoid(parts["beta_BTH"])
         segments = SEGMENTS.to(q.device) if packed else None
-        o, state = recur(q, keys, v, removal=removal, segments_BT=segments, chunk=8, backend=backend, **parts)
+        o, state = recur(q, keys, v, dplr=dplr, segments_BT=segments, chunk=8, backend=backend, **parts)
         return weighed(o) + weighed(state)
 
     return loss
@@ -146,9 +146,9 @@ CASES = {
     "delta token": (recurrence(), {**HEADS, "beta_BTH": TOKEN, "log_decay": TOKEN}),
     "delta channel": (recurrence(), {**HEADS, "beta_BTH": TOKEN, "log_decay": CHANNEL}),
     "delta packed": (recurrence(packed=True), {**HEADS, "beta_BTH": TOKEN}),
-    "removal": (recurrence(), {**HEADS, **REMOVALS, "log_decay": CHANNEL, "initial_state_BHKV": STATE}),
-    "removal head": (recurrence(), {**HEADS, **REMOVALS, "log_decay": (H,)}),
-    "removal bonus packed": (recurrence(packed=True), {**HEADS, **REMOVALS, "bonus_HK": (H, K)}),
+    "dplr": (recurrence(), {**HEADS, **REMOVALS, "log_decay": CHANNEL, "initial_state_BHKV": STATE}),
+    "dplr head": (recurrence(), {**HEADS, **REMOVALS, "log_decay": (H,)}),
+    "dplr bonus packed": (recurrence(packed=True), {**HEADS, **REMOVALS, "bonus_HK": (H, K)}),
     "convolution": (convolution(), {**CONV, "bias_D": (6,), "state_BWD": (B, 2, 6)}),
     "convolution packed": (convolution(packed=True), CONV),
     "rms norm": (normed(center=False), {"x": (B, T, 6), "gain": (6,)}),
@@ -172,7 +172,7 @@ TURNED = {
 }
 
 
-SLOW = {"delta channel", "removal head", "removal bonus packed"}
+SLOW = {"delta channel", "dplr head", "dplr bonus packed"}
 """What takes the interpreter seconds and shows nothing new there."""
 INTERPRETED = {name: case for name, case in {**CASES, **TURNED}.items() if not is_interpreting() or name not in SLOW}
 PARAMETERS = {"gain", "bias", "weight", "bias_D", "sink_logits_H", "alibi_slopes_H", "bonus_HK"}

@@ -104,7 +104,7 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
         if member in TOKEN_DECAYS + CHANNEL_DECAYS:
             parts["log_decay"] = rest.pop(0)
         if member == "rwkv7":
-            parts["removal"] = (rest.pop(0), rest.pop(0))
+            parts["dplr"] = (rest.pop(0), rest.pop(0))
         if "delta" in member:
             parts["beta_BTH"] = rest.pop(0)
         if member == "rwkv6":

@@ -14,7 +14,7 @@ BATCH, TIME = (1, 37) if is_interpreting() else (2, 333)
 
 
 def draw(decay, update, B=BATCH, T=TIME, H=2, K=16, V=24, dtype=torch.float32, state=True, strength=0.2):
-    """q, k, v, then for removals a and b, in `dtype`, and float32 parts; all on the device, with gradients."""
+    """q, k, v, then for DPLR updates a and b, in `dtype`, and float32 parts; all on the device, with gradients."""
     stream = torch.Generator().manual_seed(0)
     normal = lambda *shape: torch.randn(*shape, generator=stream)  # noqa: E731
     uniform = lambda *shape: torch.rand(*shape, generator=stream)  # noqa: E731
@@ -23,7 +23,7 @@ def draw(decay, update, B=BATCH, T=TIME, H=2, K=16, V=24, dtype=torch.float32, s
     parts = {} if decay == "none" else {"log_decay": -strength * uniform(*shapes[decay])}
     if update == "delta":
         parts["beta_BTH"] = uniform(B, T, H)
-    if update.startswith("removal"):
+    if update.startswith("dplr"):
         a = normalize(normal(B, T, H, K), dim=-1)
         inputs += [a, -a * uniform(B, T, H, K)]
     if update.endswith("bonus"):
@@ -36,8 +36,8 @@ def draw(decay, update, B=BATCH, T=TIME, H=2, K=16, V=24, dtype=torch.float32, s
 
 def answer(inputs, parts, **options):
     """Output, final state and gradients of a loss that weighs both."""
-    removal = {"removal": tuple(inputs[3:])} if inputs[3:] else {}
-    o, state = recur(*inputs[:3], **removal, **parts, **options)
+    dplr = {"dplr": tuple(inputs[3:])} if inputs[3:] else {}
+    o, state = recur(*inputs[:3], **dplr, **parts, **options)
     weights = torch.cos(torch.arange(o.numel(), device=o.device)).reshape(o.shape)
     loss = (o * weights.to(o.dtype)).sum() + (state * torch.sin(state.detach())).sum()
     return [o.detach(), state.detach(), *torch.autograd.grad(loss, [*inputs, *parts.values()])]

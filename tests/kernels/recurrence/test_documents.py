@@ -11,11 +11,11 @@ from torch.nn.functional import normalize
 from evo.kernels.dispatch import choose
 from evo.kernels.recurrence import plan, recur
 from evo.kernels.recurrence.backends import TABLE
-from evo.kernels.recurrence.documents import forgetting, next_start
+from evo.kernels.recurrence.documents import next_start, reset_decay
 from evo.kernels.triton_support import is_interpreting
 
 MEMBERS = list(
-    itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "removal", "removal+bonus"))
+    itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "dplr", "dplr+bonus"))
 )
 LENGTHS = (9, 1, 17, 2, 33, 40)
 IDS = (4, 7, 4, 0, 5, 6)  # an id that returns names a new document
@@ -34,9 +34,9 @@ def draw(decay, update, lengths=LENGTHS, B=2, H=2, K=6, V=5):
         parts["log_decay"] = -0.3 * uniform(*shapes[decay])
     if update == "delta":
         parts["beta_BTH"] = uniform(B, T, H)
-    if update.startswith("removal"):
+    if update.startswith("dplr"):
         a = normalize(normal(B, T, H, K), dim=-1)
-        parts["removal"] = (a, -a * uniform(B, T, H, K))
+        parts["dplr"] = (a, -a * uniform(B, T, H, K))
     if update.endswith("bonus"):
         parts["bonus_HK"] = normal(H, K)
     ids_BT = torch.tensor(IDS[: len(lengths)]).repeat_interleave(torch.tensor(lengths)).expand(B, T)
@@ -64,8 +64,8 @@ def separate(inputs, parts, lengths):
         piece = slice(start, start + length)
         rest = {n: x for n, x in parts.items() if n in ("log_decay", "beta_BTH", "bonus_HK")}
         rest = {n: x[:, piece] if n != "bonus_HK" and x.ndim > 1 else x for n, x in rest.items()}
-        if "removal" in parts:
-            rest["removal"] = tuple(x[:, piece] for x in parts["removal"])
+        if "dplr" in parts:
+            rest["dplr"] = tuple(x[:, piece] for x in parts["dplr"])
         q, k, v = (x[:, piece] for x in inputs)
         o, state = recur(q, k, v, **rest, initial_state_BHKV=state if start == 0 else None, backend="reference")
         outputs.append(o)
@@ -101,7 +101,7 @@ def test_rounding_of_later_documents_stays_there():
     assert next_start(starts_BT).tolist() == [[2, 2, 4, 4, 6, 6]]
     decay = torch.randn(1, 6, 2, requires_grad=True)
     arriving = torch.randn(1, 6, 2)
-    (found,) = torch.autograd.grad(forgetting(decay, starts_BT[..., None, None], decay[..., None]), decay, arriving)
+    (found,) = torch.autograd.grad(reset_decay(decay, starts_BT[..., None, None], decay[..., None]), decay, arriving)
     left = torch.cat([arriving[:, [2, 2, 4, 4]], torch.zeros(1, 2, 2)], dim=1)
     torch.testing.assert_close(found, (arriving - left).masked_fill(starts_BT[..., None], 0.0))
 
@@ -180,8 +180,8 @@ def naive_channel_delta(naive, q, k, v, parts):
     return naive(q, k, v, parts["log_decay"], parts["beta_BTH"])[0]
 
 
-def naive_removal(naive, q, k, v, parts):
-    return naive(*heads_first(q, k, v, *parts["removal"], parts["log_decay"]))[0].transpose(1, 2)
+def naive_dplr(naive, q, k, v, parts):
+    return naive(*heads_first(q, k, v, *parts["dplr"], parts["log_decay"]))[0].transpose(1, 2)
 
 
 ORACLES = [
@@ -191,7 +191,7 @@ ORACLES = [
     ("channel", "bonus", "fla.ops.rwkv6.recurrent_naive:naive_recurrent_rwkv6", naive_bonus),
     ("token", "delta", "fla.ops.gated_delta_rule.naive:naive_recurrent_gated_delta_rule", naive_delta),
     ("channel", "delta", "fla.ops.kda.naive:naive_recurrent_kda", naive_channel_delta),
-    ("channel", "removal", "fla.ops.generalized_delta_rule.dplr.naive:dplr_recurrence", naive_removal),
+    ("channel", "dplr", "fla.ops.generalized_delta_rule.dplr.naive:dplr_recurrence", naive_dplr),
 ]
 
 
@@ -213,8 +213,8 @@ def test_fla_document_by_document(decay, update, path, call, backend):
         piece = slice(start, start + length)
         rest = {n: x for n, x in parts.items() if n == "bonus_HK"}
         rest |= {n: x[:, piece] for n, x in parts.items() if n in ("log_decay", "beta_BTH")}
-        if "removal" in parts:
-            rest["removal"] = tuple(x[:, piece] for x in parts["removal"])
+        if "dplr" in parts:
+            rest["dplr"] = tuple(x[:, piece] for x in parts["dplr"])
         pieces.append(call(naive, *(x[:, piece] for x in inputs), rest))
         start += length
     found = recur(*inputs, **parts, segments_BT=ids_BT, backend=backend)[0]

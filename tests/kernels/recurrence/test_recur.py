@@ -10,7 +10,7 @@ from evo.kernels.recurrence import plan, recur
 from evo.kernels.recurrence.backends import TABLE
 
 DECAYS = ("none", "head", "token", "channel")
-UPDATES = ("outer", "bonus", "delta", "removal", "removal+bonus")
+UPDATES = ("outer", "bonus", "delta", "dplr", "dplr+bonus")
 MEMBERS = list(itertools.product(DECAYS, UPDATES))
 
 
@@ -26,9 +26,9 @@ def draw(decay, update, B=2, T=37, H=2, K=6, V=5, state=True, dtype=torch.float6
         parts["log_decay"] = -strength * uniform(*shapes[decay])
     if update == "delta":
         parts["beta_BTH"] = uniform(B, T, H)
-    if update.startswith("removal"):
+    if update.startswith("dplr"):
         a = torch.nn.functional.normalize(normal(B, T, H, K), dim=-1)
-        parts["removal"] = (a, -a * uniform(B, T, H, K))
+        parts["dplr"] = (a, -a * uniform(B, T, H, K))
     if update.endswith("bonus"):
         parts["bonus_HK"] = normal(H, K)
     if state:
@@ -79,7 +79,7 @@ def test_gradients_are_those_of_finite_differences(decay, update):
 
     def run(q, k, v, *rest):
         rest = list(rest)
-        again = {n: (rest.pop(0), rest.pop(0)) if n == "removal" else rest.pop(0) for n in names}
+        again = {n: (rest.pop(0), rest.pop(0)) if n == "dplr" else rest.pop(0) for n in names}
         return recur(q, k, v, **again, chunk=2)
 
     assert torch.autograd.gradcheck(run, flat)
@@ -96,8 +96,8 @@ def test_a_sequence_in_two_pieces_is_the_whole(decay, update):
         for name in ("log_decay", "beta_BTH"):
             if name in keep and keep[name].ndim > 1:
                 keep[name] = keep[name][:, piece]
-        if "removal" in keep:
-            keep["removal"] = tuple(x[:, piece] for x in keep["removal"])
+        if "dplr" in keep:
+            keep["dplr"] = tuple(x[:, piece] for x in keep["dplr"])
         return (q[:, piece], k[:, piece], v[:, piece]), keep
 
     state, outputs = parts["initial_state_BHKV"], []

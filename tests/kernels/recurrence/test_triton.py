@@ -27,14 +27,14 @@ PLAIN = [
 ]
 GENERALISED = [
     ("channel", "delta"),
-    ("channel", "removal"),
-    ("token", "removal"),
-    ("none", "removal"),
-    ("channel", "removal+bonus"),
+    ("channel", "dplr"),
+    ("token", "dplr"),
+    ("none", "dplr"),
+    ("channel", "dplr+bonus"),
 ]
 MEMBERS = PLAIN + GENERALISED
 # One of each operator.
-FAMILIES = [("token", "bonus"), ("channel", "bonus"), ("token", "delta"), ("channel", "delta"), ("channel", "removal")]
+FAMILIES = [("token", "bonus"), ("channel", "bonus"), ("token", "delta"), ("channel", "delta"), ("channel", "dplr")]
 # In the interpreter, one of each kernel where that is enough.
 KERNELS = [*FAMILIES, ("head", "outer"), ("head", "delta")] if is_interpreting() else MEMBERS
 SINGLES = [(*member, torch.float32) for member in FAMILIES]
@@ -138,7 +138,7 @@ def test_non_contiguous_inputs(decay, update, dtype):
 
 @pytest.mark.skipif(is_interpreting(), reason="the interpreter has one order; it runs this of `test_operators`")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("decay", "update"), [*FAMILIES, ("head", "outer"), ("channel", "removal+bonus")])
+@pytest.mark.parametrize(("decay", "update"), [*FAMILIES, ("head", "outer"), ("channel", "dplr+bonus")])
 def test_same_inputs_give_the_same_bytes(decay, update, dtype):
     """No atomics: values, states and the gradients of decays, bonuses and states too repeat bit by bit."""
     inputs, parts = draw(decay, update, dtype=dtype)
@@ -151,8 +151,8 @@ def test_same_inputs_give_the_same_bytes(decay, update, dtype):
 def test_empty_batches_and_sequences(decay, update, B, T):
     """Nothing in, nothing out; the state and its gradient pass through; what batches share has a gradient of zero."""
     inputs, parts = draw(decay, update, B=B, T=T)
-    removal = {"removal": tuple(inputs[3:])} if inputs[3:] else {}
-    o, state = recur(*inputs[:3], **removal, **parts, backend="triton")
+    dplr = {"dplr": tuple(inputs[3:])} if inputs[3:] else {}
+    o, state = recur(*inputs[:3], **dplr, **parts, backend="triton")
     assert o.shape == (B, T, 2, 24)
     torch.testing.assert_close(state, parts["initial_state_BHKV"])
     leaves = {"q": inputs[0], **parts}

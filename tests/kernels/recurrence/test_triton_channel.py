@@ -68,8 +68,8 @@ def test_values_and_gradients(kind, K, V, dtype, bonus):
 
 def test_both_ways_are_taken():
     """The decays above do what they are for: some chunks are in range and some are not."""
-    from evo.kernels.recurrence.triton_channel import LOG2_RANGE
-    from evo.kernels.recurrence.triton_channel_operator import recur_channel
+    from evo.kernels.recurrence.triton.channel import LOG2_RANGE
+    from evo.kernels.recurrence.triton.channel_operator import recur_channel
 
     shares = {}
     for kind in KINDS:

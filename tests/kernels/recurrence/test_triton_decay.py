@@ -16,7 +16,7 @@ def normal(*shape):
 @pytest.mark.parametrize("T", [1, 32, 50, 100])
 def test_triton_sums_equal_torchs(T, before):
     """Whatever the anchors are, each segment's sums begin with the next one's, the last with the end's."""
-    from evo.kernels.recurrence.triton_decay import step_gradients
+    from evo.kernels.recurrence.triton.token_decay import step_gradients
 
     segments = -(-T // LENGTH)
     query, key = normal(2, B, H, T), normal(1, B, H, T)

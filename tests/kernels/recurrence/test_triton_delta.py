@@ -18,7 +18,7 @@ pytestmark = RUNS_KERNELS
 @pytest.mark.skipif(is_interpreting(), reason="too large for the interpreter")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dim", [64, 128, 256])
-@pytest.mark.parametrize(("decay", "update"), [("token", "delta"), ("channel", "delta"), ("channel", "removal")])
+@pytest.mark.parametrize(("decay", "update"), [("token", "delta"), ("channel", "delta"), ("channel", "dplr")])
 def test_benchmarked_heads(decay, update, dim, dtype):
     """The head dims that the benchmark times, and the widest."""
     check(*draw(decay, update, B=1, T=200, H=3, K=dim, V=dim, dtype=dtype), exact="chunked")
@@ -26,7 +26,7 @@ def test_benchmarked_heads(decay, update, dim, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("strength", [2.0, 200.0])
-@pytest.mark.parametrize(("decay", "update"), [("channel", update) for update in ("delta", "removal", "removal+bonus")])
+@pytest.mark.parametrize(("decay", "update"), [("channel", update) for update in ("delta", "dplr", "dplr+bonus")])
 def test_strong_decays(decay, update, strength, dtype):
     """Chunks that decay by more than one pivot can hold are made by halves; -200 a step underflows without a NaN."""
     T, H = (37, 1) if is_interpreting() else (70, 2)
@@ -42,7 +42,7 @@ def test_strong_decays(decay, update, strength, dtype):
 def test_gentle_and_strong_chunks_in_one_sequence(dtype):
     """Every chunk decides for itself: decays that grow along the sequence."""
     T, H = (79, 1) if is_interpreting() else (150, 2)
-    inputs, parts = draw("channel", "removal", T=T, H=H, dtype=dtype)
+    inputs, parts = draw("channel", "dplr", T=T, H=H, dtype=dtype)
     growing = torch.linspace(0.1, 20.0, T, device=parts["log_decay"].device)[None, :, None, None]
     parts["log_decay"] = (parts["log_decay"].detach() * growing).requires_grad_()
     check(inputs, parts)
@@ -59,8 +59,8 @@ def test_a_beta_of_zero_has_a_gradient():
 
 def test_without_gradients_nothing_is_kept():
     """The output does not depend on whether a backward pass will follow."""
-    inputs, parts = draw("channel", "removal")
+    inputs, parts = draw("channel", "dplr")
     with torch.no_grad():
-        alone, _ = recur(*inputs[:3], removal=tuple(inputs[3:]), **parts, backend="triton")
-    both, _ = recur(*inputs[:3], removal=tuple(inputs[3:]), **parts, backend="triton")
+        alone, _ = recur(*inputs[:3], dplr=tuple(inputs[3:]), **parts, backend="triton")
+    both, _ = recur(*inputs[:3], dplr=tuple(inputs[3:]), **parts, backend="triton")
     assert torch.equal(alone, both)

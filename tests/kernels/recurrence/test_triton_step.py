@@ -19,22 +19,22 @@ from evo.kernels.triton_support import is_interpreting
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 MEMBERS = list(
-    itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "removal", "removal+bonus"))
+    itertools.product(("none", "head", "token", "channel"), ("outer", "bonus", "delta", "dplr", "dplr+bonus"))
 )
 
 
 def draw(decay, update, B=2, T=1, H=2, K=24, V=17, dtype=torch.float32, **options):
     """q, k, v in `dtype` and float32 parts, all on the device, without gradients."""
     inputs, parts = proof.draw(decay, update, B, T, H, K, V, **options)
-    q, k, v, *removal = (x.detach() for x in inputs)
+    q, k, v, *dplr = (x.detach() for x in inputs)
     parts = {name: x.detach() for name, x in parts.items()}
-    if removal:
-        parts["removal"] = tuple(removal)
+    if dplr:
+        parts["dplr"] = tuple(dplr)
     return tuple(x.to(dtype) for x in (q, k, v)), parts
 
 
 def wide(parts):
-    return {n: tuple(y.double() for y in x) if n == "removal" else x.double() for n, x in parts.items()}
+    return {n: tuple(y.double() for y in x) if n == "dplr" else x.double() for n, x in parts.items()}
 
 
 def cut(inputs, parts, piece):
@@ -43,8 +43,8 @@ def cut(inputs, parts, piece):
     for name in ("log_decay", "beta_BTH"):
         if name in kept and kept[name].ndim > 1:
             kept[name] = kept[name][:, piece]
-    if "removal" in kept:
-        kept["removal"] = tuple(x[:, piece] for x in kept["removal"])
+    if "dplr" in kept:
+        kept["dplr"] = tuple(x[:, piece] for x in kept["dplr"])
     return tuple(x[:, piece] for x in inputs), kept
 
 
@@ -77,7 +77,7 @@ class TestKernel:
         check(*draw(decay, update, B, 2, H, dtype=dtype))
 
     @pytest.mark.parametrize(("K", "V"), [(1, 1), (5, 65), (128, 128), (256, 256), (200, 250)])
-    @pytest.mark.parametrize(("decay", "update"), [("channel", "removal+bonus"), ("token", "delta")])
+    @pytest.mark.parametrize(("decay", "update"), [("channel", "dplr+bonus"), ("token", "delta")])
     def test_head_dims(self, decay, update, K, V):
         """From one to the widest, odd ones included, without an initial state."""
         check(*draw(decay, update, B=1, T=2, H=1, K=K, V=V, state=False))
@@ -102,7 +102,7 @@ class TestKernel:
         q, k = packed.split(24, dim=-1)
         check((q, k, v.transpose(2, 3).contiguous().transpose(2, 3)), parts)
 
-    @pytest.mark.parametrize(("decay", "update"), [("token", "outer"), ("channel", "delta"), ("head", "removal")])
+    @pytest.mark.parametrize(("decay", "update"), [("token", "outer"), ("channel", "delta"), ("head", "dplr")])
     def test_strong_decays_leave_nothing(self, decay, update):
         """Log decays of -1e4 underflow to zero without a NaN."""
         check(*draw(decay, update, T=2, strength=1e4))
@@ -118,10 +118,10 @@ class TestKernel:
     @pytest.mark.filterwarnings("ignore")
     def test_opcheck_passes(self):
         """The schema and the fake implementation are right."""
-        from evo.kernels.recurrence.triton_step_operator import recur_step
+        from evo.kernels.recurrence.triton.step import recur_step
 
-        (q, k, v), parts = draw("token", "removal+bonus", dtype=torch.float16)
-        rest = parts["log_decay"], None, *parts["removal"], parts["bonus_HK"], parts["initial_state_BHKV"]
+        (q, k, v), parts = draw("token", "dplr+bonus", dtype=torch.float16)
+        rest = parts["log_decay"], None, *parts["dplr"], parts["bonus_HK"], parts["initial_state_BHKV"]
         torch.library.opcheck(
             recur_step.traced, (q, k, v, *rest, 2, 2, 0.25), test_utils=("test_schema", "test_faketensor")
         )
@@ -154,7 +154,7 @@ class TestKernel:
 def posed(**changes):
     """The problem of one decoded token on a GPU."""
     sizes = {"batch": 1, "time": 1, "heads": 2, "key_dim": 64, "value_dim": 65}
-    return RecurrenceCall(device="cuda", dtype="bfloat16", **(sizes | changes), decay="channel", update="removal")
+    return RecurrenceCall(device="cuda", dtype="bfloat16", **(sizes | changes), decay="channel", update="dplr")
 
 
 def test_decoding_takes_the_step_and_training_does_not():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evo.kernels.dispatch import KernelCall
 
 DECAYS = ("none", "head", "token", "channel")
-UPDATES = ("outer", "delta", "removal")
+UPDATES = ("outer", "delta", "dplr")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def recurrence(
     scale: float,
     log_decay: Tensor | None = None,
     beta_BTH: Tensor | None = None,
-    removal: tuple[Tensor, Tensor] | None = None,
+    dplr: tuple[Tensor, Tensor] | None = None,
     bonus_HK: Tensor | None = None,
     initial_state_BHKV: Tensor | None = None,
     chunk: int = 64,
@@ -73,10 +73,10 @@ def recurrence(
     if T == 0:
         return v_BTHV.to(q_BTHK.dtype), state
     size = min(chunk, 1 << (T - 1).bit_length())
-    chunks = _cut(q_BTHK * scale, k_BTHK, v_BTHV, log_decay, beta_BTH, removal, size, compute)
+    chunks = _cut(q_BTHK * scale, k_BTHK, v_BTHV, log_decay, beta_BTH, dplr, size, compute)
     bonus = None if bonus_HK is None else bonus_HK.to(compute)[None, :, None, None, :]
-    if removal is not None:
-        maps = _removal_maps(chunks, bonus)
+    if dplr is not None:
+        maps = _dplr_maps(chunks, bonus)
     elif beta_BTH is not None:
         maps = _delta_maps(chunks)
     else:
@@ -87,7 +87,7 @@ def recurrence(
     return o.to(q_BTHK.dtype), final
 
 
-def _cut(q, k, v, log_decay, beta_BTH, removal, size: int, compute: torch.dtype) -> Chunks:
+def _cut(q, k, v, log_decay, beta_BTH, dplr, size: int, compute: torch.dtype) -> Chunks:
     """Pad time to whole chunks (zeros leave the state as it is) and bring heads forward."""
     T = q.shape[1]
     padding = -T % size
@@ -97,7 +97,7 @@ def _cut(q, k, v, log_decay, beta_BTH, removal, size: int, compute: torch.dtype)
         return x.transpose(1, 2).unflatten(2, (-1, size))
 
     upto, before = _cumulate(log_decay, q.shape, cut)
-    a, b = (None, None) if removal is None else (cut(x) for x in removal)
+    a, b = (None, None) if dplr is None else (cut(x) for x in dplr)
     beta = None if beta_BTH is None else cut(beta_BTH[..., None])
     return Chunks(cut(q), cut(k), cut(v), upto, before, beta, a, b)
 
@@ -136,7 +136,7 @@ def _delta_maps(c: Chunks) -> ChunkMap:
     return ChunkMap(reader, scores @ values, c.over_chunk(), ending @ values, -(ending @ from_state))
 
 
-def _removal_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
+def _dplr_maps(c: Chunks, bonus: Tensor | None) -> ChunkMap:
     """Generalised delta: what a reads, U, solves (I - A_ab) U = a S + A_ak V; b writes it back."""
     assert c.a is not None
     assert c.b is not None

@@ -21,20 +21,20 @@ tokens subtract there, the fewer digits are left for the other decays."""
 Run = Callable[..., tuple[Tensor, Tensor]]
 
 
-def apart(run: Run) -> Run:
+def segment_aware(run: Run) -> Run:
     """A backend's `run` that also takes `segments_BT` among its parts, as `reference.recurrence` defines it."""
 
     @wraps(run)
-    def run_apart(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+    def run_segments(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
         parts = dict(parts)
         segments_BT = parts.pop("segments_BT")
         if segments_BT is None:
             return run(problem, q, k, v, scale=scale, parts=parts)
         starts_BT11 = document_starts(segments_BT)[..., None, None]
-        parts["log_decay"] = forgetting(parts["log_decay"], starts_BT11, k)
-        if parts["removal"] is not None:  # a reads the state before its decay
-            a, b = parts["removal"]
-            parts["removal"] = a.masked_fill(starts_BT11, 0.0), b
+        parts["log_decay"] = reset_decay(parts["log_decay"], starts_BT11, k)
+        if parts["dplr"] is not None:  # a reads the state before its decay
+            a, b = parts["dplr"]
+            parts["dplr"] = a.masked_fill(starts_BT11, 0.0), b
         bonus = parts["bonus_HK"]
         if bonus is None:
             return run(problem, q, k, v, scale=scale, parts=parts)
@@ -42,18 +42,18 @@ def apart(run: Run) -> Run:
         own = (q * bonus * k).sum(-1, keepdim=True) * scale * v
         return torch.where(starts_BT11, own.to(o.dtype), o), final
 
-    return run_apart
+    return run_segments
 
 
-def forgetting(log_decay: Tensor | None, starts_BT11: Tensor, like_BTHK: Tensor) -> Tensor:
+def reset_decay(log_decay: Tensor | None, starts_BT11: Tensor, like_BTHK: Tensor) -> Tensor:
     """The decay with LOG_FORGOTTEN at every start: (B, T, H), or (B, T, H, K) where it is per channel."""
     if log_decay is None:
         log_decay = like_BTHK.new_zeros((), dtype=torch.promote_types(like_BTHK.dtype, torch.float32))
     starts = starts_BT11 if log_decay.ndim == 4 else starts_BT11[..., 0].expand(like_BTHK.shape[:3])
-    return _Apart.apply(torch.where(starts, LOG_FORGOTTEN, log_decay), starts_BT11[..., 0, 0])
+    return _StopGradAcrossSegments.apply(torch.where(starts, LOG_FORGOTTEN, log_decay), starts_BT11[..., 0, 0])
 
 
-class _Apart(torch.autograd.Function):
+class _StopGradAcrossSegments(torch.autograd.Function):
     """Decays (B, T, ...) as they are; their gradients without what later documents put in.
 
     Backends sum a decay's gradient from the sequence's end. Where a document starts that sum is zero, but for rounding,

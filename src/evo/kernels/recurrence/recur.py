@@ -19,7 +19,7 @@ def recur(
     *,
     log_decay: Tensor | None = None,
     beta_BTH: Tensor | None = None,
-    removal: tuple[Tensor, Tensor] | None = None,
+    dplr: tuple[Tensor, Tensor] | None = None,
     bonus_HK: Tensor | None = None,
     scale: float | None = None,
     initial_state_BHKV: Tensor | None = None,
@@ -31,7 +31,7 @@ def recur(
     V).
 
     `log_decay` is None, (H,) per head, (B, T, H) per token or (B, T, H, K) per channel: natural logs, at most 0.
-    The update is k^T v; with `beta_BTH` the delta rule on the decayed state; with `removal` = (a, b), each (B, T, H,
+    The update is k^T v; with `beta_BTH` the delta rule on the decayed state; with `dplr` = (a, b), each (B, T, H,
     K), RWKV-7's
     generalised delta, where a reads the state before its decay. `bonus_HK` (RWKV-6) makes the output read the state
     before the write plus
@@ -44,7 +44,7 @@ def recur(
     parts = {
         "log_decay": log_decay,
         "beta_BTH": beta_BTH,
-        "removal": removal,
+        "dplr": dplr,
         "bonus_HK": bonus_HK,
         "initial_state_BHKV": initial_state_BHKV,
         "segments_BT": segments_BT,
@@ -62,21 +62,21 @@ def plan(
     *,
     log_decay=None,
     beta_BTH=None,
-    removal=None,
+    dplr=None,
     bonus_HK=None,
     initial_state_BHKV=None,
     segments_BT: Tensor | None = None,
     chunk: int = 64,
 ) -> RecurrenceCall:
     """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
-    _check(q, k, v, beta_BTH, removal, bonus_HK, initial_state_BHKV)
+    _check(q, k, v, beta_BTH, dplr, bonus_HK, initial_state_BHKV)
     if segments_BT is not None:
         check_segments(segments_BT, q.shape[:2])
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk must be a power of two, found {chunk}")
     B, T, H, K = q.shape
-    tensors = [q, k, v, log_decay, beta_BTH, *(removal or ()), bonus_HK, initial_state_BHKV]
-    update = "removal" if removal is not None else "outer" if beta_BTH is None else "delta"
+    tensors = [q, k, v, log_decay, beta_BTH, *(dplr or ()), bonus_HK, initial_state_BHKV]
+    update = "dplr" if dplr is not None else "outer" if beta_BTH is None else "delta"
     return RecurrenceCall(
         device=q.device.type,
         dtype=dtype_name(q.dtype),
@@ -107,15 +107,15 @@ def _decay_kind(log_decay: Tensor | None, q_BTHK: Tensor, has_documents: bool) -
     )
 
 
-def _check(q, k, v, beta_BTH, removal, bonus_HK, state) -> None:
+def _check(q, k, v, beta_BTH, dplr, bonus_HK, state) -> None:
     if q.ndim != 4 or q.shape != k.shape or v.shape[:3] != q.shape[:3]:
         raise ValueError(f"q and k must be (B, T, H, K) and v (B, T, H, V); found {q.shape}, {k.shape}, {v.shape}")
-    if beta_BTH is not None and (removal is not None or bonus_HK is not None):
-        raise ValueError("beta_BTH (the delta rule) goes with neither removal nor bonus_HK")
+    if beta_BTH is not None and (dplr is not None or bonus_HK is not None):
+        raise ValueError("beta_BTH (the delta rule) goes with neither dplr nor bonus_HK")
     if beta_BTH is not None and beta_BTH.shape != q.shape[:3]:
         raise ValueError(f"beta_BTH must be {tuple(q.shape[:3])}, found {tuple(beta_BTH.shape)}")
-    if removal is not None and any(x.shape != q.shape for x in removal):
-        raise ValueError(f"removal must be two tensors {tuple(q.shape)}, found {[tuple(x.shape) for x in removal]}")
+    if dplr is not None and any(x.shape != q.shape for x in dplr):
+        raise ValueError(f"dplr must be two tensors {tuple(q.shape)}, found {[tuple(x.shape) for x in dplr]}")
     if bonus_HK is not None and bonus_HK.shape != q.shape[2:]:
         raise ValueError(f"bonus_HK must be {tuple(q.shape[2:])}, found {tuple(bonus_HK.shape)}")
     if state is not None and state.shape != (q.shape[0], *q.shape[2:], v.shape[-1]):

@@ -27,7 +27,7 @@ def recurrence(
     scale: float,
     log_decay: Tensor | None = None,
     beta_BTH: Tensor | None = None,
-    removal: tuple[Tensor, Tensor] | None = None,
+    dplr: tuple[Tensor, Tensor] | None = None,
     bonus_HK: Tensor | None = None,
     initial_state_BHKV: Tensor | None = None,
     segments_BT: Tensor | None = None,
@@ -38,7 +38,7 @@ def recurrence(
       outer    S_t = D_t S_{t-1} + k_t^T v_t                            (linear attention, RetNet 2307.08621, GLA
       2312.06635)
       delta    S_t = D_t S_{t-1} + beta_t k_t^T (v_t - k_t D_t S_{t-1})   (gated DeltaNet 2412.06464)
-      removal  S_t = D_t S_{t-1} + b_t^T (a_t S_{t-1}) + k_t^T v_t        (RWKV-7 2503.14456)
+      dplr  S_t = D_t S_{t-1} + b_t^T (a_t S_{t-1}) + k_t^T v_t        (RWKV-7 2503.14456)
       o_t = scale q_t S_t, or scale q_t (S_{t-1} + diag(u) k_t^T v_t) with a bonus u (RWKV-6 2404.05892)
     and S_{t-1} = 0 where the id in `segments_BT` differs from that of token t - 1.
     """
@@ -52,8 +52,8 @@ def recurrence(
     for t in range(T):
         before = state if starts_BT is None else state.masked_fill(starts_BT[:, t, None, None, None], 0.0)
         state = factors_BTHK[:, t, :, :, None] * before
-        if removal is not None:
-            a_BHK, b_BHK = (x[:, t].to(compute) for x in removal)
+        if dplr is not None:
+            a_BHK, b_BHK = (x[:, t].to(compute) for x in dplr)
             state = state + b_BHK[..., None] * read(a_BHK, before)[:, :, None, :]
         value_BHV = v[:, t]
         if beta_BTH is not None:

@@ -1,9 +1,9 @@
-"""One walk over time that carries a matrix: the forward pass of the family, and with its roles exchanged the backward.
+"""One scan over time that carries a matrix: the forward pass of the family, and with its roles exchanged the backward.
 
     out_t = sum_{s <= t} D(t, s) (x_t · y_s) z_s,        D(t, s) = exp(G_t - G_s), G the running sum of log decays
 
-The gradients of out with respect to x, y and z are walks themselves:
-    dx = walk(dout, z, y)      dz = walk back(y, x, dout)      dy = walk back(z, dout, x)
+The gradients of out with respect to x, y and z are scans themselves:
+    dx = scan(dout, z, y)      dz = scan back(y, x, dout)      dy = scan back(z, dout, x)
 One program holds the state of a head for a block of columns of z in registers and passes once over its inputs, so that
 no state is ever written to memory. Exponents are differences that are never positive.
 """
@@ -39,7 +39,7 @@ def running_decay(decay_ptr, rows, T, start, H, b, h, DECAY: tl.constexpr, C: tl
 
 @triton.jit
 def pair_decay(upto_query, upto_key, BACK: tl.constexpr, STRICT: tl.constexpr, DECAY: tl.constexpr, C: tl.constexpr):
-    """Weights (C, C) between the rows and columns of a chunk: rows are queries, or keys when walking back."""
+    """Weights (C, C) between the rows and columns of a chunk: rows are queries, or keys when scanning back."""
     row = tl.arange(0, C)[:, None]
     col = tl.arange(0, C)[None, :]
     later = row - col
@@ -53,7 +53,7 @@ def pair_decay(upto_query, upto_key, BACK: tl.constexpr, STRICT: tl.constexpr, D
 
 
 @triton.jit(do_not_specialize=["T"])
-def walk(
+def chunk_scan(
     x_ptr, y_ptr, z_ptr, decay_ptr, with_ptr, initial_ptr, kept_ptr,
     out_ptr, dot_ptr, final_ptr, anchor_ptr,
     x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, with_b, with_t, with_h, out_b, out_t, out_h,
@@ -64,9 +64,9 @@ def walk(
 ):  # fmt: skip
     """out (B, T, H, Z), final state (B, H, A, Z), and dot (Z blocks, B, H, T): out · with, summed over the block.
 
-    Before each segment of EVERY chunks but the first, a walk forward keeps its state, (B, H, segments, A, Z), and the
-    walk back multiplies it with its own: anchor (Z blocks, B, H, segments), what the pairs across a border add up to.
-    `scale` multiplies the output when walking forward, and y when walking back, which is where q stands then.
+    Before each segment of EVERY chunks but the first, a scan forward keeps its state, (B, H, segments, A, Z), and the
+    scan back multiplies it with its own: anchor (Z blocks, B, H, segments), what the pairs across a border add up to.
+    `scale` multiplies the output when scanning forward, and y when scanning back, which is where q stands then.
     """
     blocks: tl.constexpr = (Z + ZB - 1) // ZB
     block = tl.program_id(0) % blocks

@@ -1,13 +1,13 @@
-"""Walks over the chunks of the generalised delta rule with the state in registers, forward and back.
+"""Scans over the chunks of the generalised delta rule with the state in registers, forward and back.
 
-What every chunk needs was made by `triton_removal.prepare`. SINGLE: one writer, whose values are v + what a reads.
+What every chunk needs was made by `dplr_chunk.prepare`. SINGLE: one writer, whose values are v + what a reads.
 """
 
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_delta import packed
-from evo.kernels.recurrence.triton_removal import column_block
+from evo.kernels.recurrence.triton.delta import packed
+from evo.kernels.recurrence.triton.dplr_chunk import column_block
 from evo.kernels.triton_rows import load_rows, store_rows
 
 

@@ -2,14 +2,14 @@
 
 Inside a chunk the errors solve (I + A beta) E = V - D K S, with A the decayed products of keys, strictly below the
 diagonal. `prepare` inverts that matrix for every chunk at once (the WY form, 2406.06484, 2412.06464); `forward` and
-`errors_back` then walk over time with the state in registers, forward and back, three matmuls a chunk on the path from
-state to state: to read it, to solve, to write. The other gradients (`triton_delta_gradients`) take chunks apart.
+`errors_back` then scan over time with the state in registers, forward and back, three matmuls a chunk on the path from
+state to state: to read it, to solve, to write. The other gradients (`delta_gradients`) take chunks apart.
 """
 
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_walk import pair_decay, running_decay
+from evo.kernels.recurrence.triton.chunk_scan import pair_decay, running_decay
 from evo.kernels.triton_rows import load_rows, store_rows
 
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_channel import (
+from evo.kernels.recurrence.triton.channel import (
     LOG2_RANGE,
     chunk_of,
     halves,

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.recurrence.triton_channel import operands
-from evo.kernels.recurrence.triton_channel_gradients import gradients
-from evo.kernels.recurrence.triton_channel_walk import walk
-from evo.kernels.recurrence.triton_launch import blocks_for, precision, walk_blocks
+from evo.kernels.recurrence.triton.blocks import blocks_for, precision, scan_blocks
+from evo.kernels.recurrence.triton.channel import operands
+from evo.kernels.recurrence.triton.channel_gradients import gradients
+from evo.kernels.recurrence.triton.channel_scan import channel_scan
 from evo.kernels.triton_support import aligned, dense, padded
 
 # Narrower tiles of channels took Triton 3.6 to illegal addresses on Hopper.
@@ -32,7 +32,7 @@ HEADS = Fold((2, 2, 2, 2, 0, 1), (2, 1, 2, 2, 1, 1, 1))
 def recur_channel(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor | None, initial: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """o (B, T, H, V), final state (B, H, K, V) float32; then what `triton_channel.operands` makes of the chunks.
+    """o (B, T, H, V), final state (B, H, K, V) float32; then what `channel.operands` makes of the chunks.
 
     The last five are for the backward pass and are not differentiable.
     """
@@ -48,7 +48,7 @@ def recur_channel(
         *log_decay.stride()[:3], H, T, scale, bonus is not None, K, CHANNELS, C, C.bit_length() - 1,
         precision(v.dtype), num_warps=4, num_stages=1, maxnreg=REGISTERS,
     )  # fmt: skip
-    _walk(reader, writer, v, left, scores, initial, out=o, final=final)
+    _scan(reader, writer, v, left, scores, initial, out=o, final=final)
     return o, final, reader, writer, left, scores, worst
 
 
@@ -71,13 +71,13 @@ def _(q, k, v, log_decay, bonus, initial, scale):
     return _outcome(q, k, v)
 
 
-def _walk(x, y, z, left, scores, initial, out=None, states=None, final=None, back=False) -> None:
-    """Launch `triton_channel_walk.walk`; what is None is not made."""
+def _scan(x, y, z, left, scores, initial, out=None, states=None, final=None, back=False) -> None:
+    """Launch `channel_scan.channel_scan`; what is None is not made."""
     B, T, H, K = y.shape
     Z = z.shape[3]
-    sizes = walk_blocks(padded(K), padded(Z), B * H, T, z.dtype)
+    sizes = scan_blocks(padded(K), padded(Z), B * H, T, z.dtype)
     stages = 3 if states is not None and sizes.stages == 2 else sizes.stages
-    walk[(B * H * -(-Z // sizes.ZB),)](
+    channel_scan[(B * H * -(-Z // sizes.ZB),)](
         x, y, z, left, scores, initial, out, states, final, *z.stride()[:3], H, T, back, out is not None,
         states is not None, initial is not None, final is not None, K, Z, padded(K), sizes.ZB, sizes.C,
         precision(z.dtype), num_warps=sizes.warps, num_stages=stages,
@@ -109,8 +109,8 @@ def recur_channel_backward(
         dinitial = dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
         return dq, dk, dv, ddecay, dbonus if bonus is None else dbonus.sum((0, 2)), dinitial
     states, dstates = (_empty(v, B, H, chunks, K, V) for _ in range(2))
-    _walk(None, writer, v, left, None, initial, states=states)
-    _walk(writer, reader, do, left, scores, dfinal, out=dv, states=dstates, final=dinitial, back=True)
+    _scan(None, writer, v, left, None, initial, states=states)
+    _scan(writer, reader, do, left, scores, dfinal, out=dv, states=dstates, final=dinitial, back=True)
     gradients[(B * H * chunks * -(-K // CHANNELS),)](
         q, k, v, do, log_decay, bonus, worst, states, dstates, dq, dk, ddecay, dbonus, *q.stride()[:3],
         *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *log_decay.stride()[:3], H, T, scale, bonus is not None,

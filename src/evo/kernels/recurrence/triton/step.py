@@ -3,8 +3,17 @@
 One program holds the state of a head for a block of value columns in registers, float32, and takes token after token.
 """
 
+from __future__ import annotations
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
+from evo.kernels.members import Fold
+from evo.kernels.operators import operator
+from evo.kernels.recurrence.triton.blocks import decay_axes
+from evo.kernels.triton_support import dense, padded, rowwise
 
 NONE = tl.constexpr(0)
 HEAD = tl.constexpr(1)
@@ -73,3 +82,50 @@ def step(
         out = tl.sum(q[:, None] * seen, 0) * scale
         tl.store(out_ptr + token * V + cols, out.to(out_ptr.dtype.element_ty), mask=cols_kept)
     tl.store(final_ptr + state_at, state, mask=kept)
+
+
+PROGRAMS = 264  # two on each multiprocessor of an H100
+
+
+def _folds(q, k, v, log_decay, *others) -> tuple[Fold, Fold]:
+    """Members as batches, or as heads, which may have decays and bonuses of their own."""
+    batch, head = decay_axes(log_decay)
+    return Fold((0, 0, 0, batch, 0, 0, 0, None, 0), (0, 0)), Fold((2, 2, 2, head, 2, 2, 2, 0, 1), (2, 1))
+
+
+@operator("recur_step", _folds)
+def recur_step(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None, a: Tensor | None, b: Tensor | None,
+    bonus: Tensor | None, initial: Tensor | None, decay: int, update: int, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """o (B, T, H, V) in q's dtype and the final state (B, H, K, V), float32.
+
+    `decay` and `update` are positions in DECAYS and UPDATES.
+    """
+    q, k, v = rowwise(q), rowwise(k), rowwise(v)
+    B, T, H, K = q.shape
+    V = v.shape[3]
+    o = torch.empty(B, T, H, V, dtype=q.dtype, device=q.device)
+    final = torch.empty(B, H, K, V, dtype=torch.float32, device=q.device)
+    if T == 0:
+        return o, final.zero_() if initial is None else final.copy_(initial)
+    columns = _columns(padded(V), B * H)
+    if final.numel():
+        step[(B * H * -(-V // columns),)](
+            q, k, v, *(dense(x) for x in (log_decay, beta, a, b, bonus, initial)), o, final,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], H, T, scale,
+            decay, update, bonus is not None, initial is not None, K, V, padded(K), columns, num_warps=4,
+        )  # fmt: skip
+    return o, final
+
+
+def _columns(width: int, heads: int) -> int:
+    """Value columns of one program: whole cache lines of the state where there are heads enough to fill the chip."""
+    columns = min(width, 32)
+    return columns if heads * (width // columns) >= PROGRAMS else 16
+
+
+@recur_step.register_fake
+def _(q, k, v, log_decay, beta, a, b, bonus, initial, decay, update, scale):
+    B, _, H, K = q.shape
+    return q.new_empty(v.shape), q.new_empty(B, H, K, v.shape[3], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Gradients of the generalised delta rule inside chunks; chunks run in parallel, the walks over time being done.
+"""Gradients of the generalised delta rule inside chunks; chunks run in parallel, the scans over time being done.
 
 With X = a S + A_ak V, seen U = inverse X, and the gradients of o, U and the states known:
     dX = inverse^T dU          dV = A_qk^T dO + (inverse A_ak)^T dU + k dS'
@@ -10,14 +10,14 @@ and k gets what a = -k and b = beta k would.
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_delta import packed
-from evo.kernels.recurrence.triton_removal import (
+from evo.kernels.recurrence.triton.delta import packed
+from evo.kernels.recurrence.triton.dplr_chunk import (
     column_block,
     decayed,
     is_gentle,
     load_beta,
+    load_dplr,
     load_pivot,
-    load_removal,
     load_upto,
     load_whole,
     rescaled,
@@ -118,7 +118,7 @@ def readers_back(
         dq = tl.dot(do, tl.trans(state), dq, input_precision=PRECISION)
         da = tl.dot(dsolved, tl.trans(state), da, input_precision=PRECISION)
     beta = load_beta(beta_ptr, head, start, H, T, SINGLE, C)
-    k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+    k, _, b = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
@@ -159,7 +159,7 @@ def readers_back(
     store_rows(dq_ptr + base, dq, start, H * K, T, C, KB, KB)
     store_rows(da_ptr + base, da, start, H * K, T, C, KB, KB)
     q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
-    _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+    _, a, _ = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     read = dq * q.to(tl.float32) + da * a.to(tl.float32)
     store_rows(read_ptr + base, read, start, H * K, T, C, KB, KB)
 
@@ -208,7 +208,7 @@ def writers_back(
             dk = tl.dot(v, tl.trans(dstate), dk, input_precision=PRECISION)
     q = rescaled(load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True), scale)
     beta = load_beta(beta_ptr, head, start, H, T, SINGLE, C)
-    _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+    _, a, _ = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     dq_on_b_at = packed(dq_on_b_ptr, chunk, C, C)
     dq_on_k_at = packed(dq_on_k_ptr, chunk, C, C)
     da_on_b_at = packed(da_on_b_ptr, chunk, C, C)
@@ -246,7 +246,7 @@ def writers_back(
                 dk += own_pairs(tl.load(dq_on_k_at), C) * q.to(tl.float32)
     if not SINGLE:
         store_rows(db_ptr + base, db, start, H * K, T, C, KB, KB)
-    k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+    k, _, b = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True) - db * b.to(tl.float32)
     if SINGLE:
         dbeta_ptr += block.to(tl.int64) * (tl.num_programs(0) // (chunks * blocks)) * T

@@ -1,4 +1,4 @@
-"""The generalised delta rule as a custom operator: `evo::recur_removal` and its gradients."""
+"""The generalised delta rule as a custom operator: `evo::recur_dplr` and its gradients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.recurrence import triton_removal, triton_removal_gradients, triton_removal_walk
-from evo.kernels.recurrence.triton_launch import precision
+from evo.kernels.recurrence.triton import dplr_chunk, dplr_gradients, dplr_scan
+from evo.kernels.recurrence.triton.blocks import precision
 from evo.kernels.triton_support import dense, is_interpreting
 
 # Nats that a chunk may decay and still have one pivot: half of it is taken as a power of e in the inputs' dtype.
@@ -20,10 +20,10 @@ LOG2E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens a chunk, value columns of a walk's state, columns of v and channels of k in a tile, warps and stages."""
+    """Tokens a chunk, value columns of a scan's state, columns of v and channels of k in a tile, warps and stages."""
 
     C: int
-    walk: int
+    scan: int
     columns: int
     channels: int
     warps: int
@@ -31,18 +31,18 @@ class Sizes:
 
 
 def sizes_for(time: int, heads: int, K: int, V: int, dtype: torch.dtype) -> Sizes:
-    """K and V are powers of two. Heads narrower than 64 get short chunks, for Triton 3.6 (`triton_delta_operator`)."""
+    """K and V are powers of two. Heads narrower than 64 get short chunks, for Triton 3.6 (`delta_operator`)."""
     if is_interpreting():
         return Sizes(32, min(V, 64), min(V, 32), min(K, 32), 4, 1)
     if dtype == torch.float32:
-        C, walk, columns, channels = (32 if K <= 64 else 16), 32, 32, 32
+        C, scan, columns, channels = (32 if K <= 64 else 16), 32, 32, 32
     else:
-        C, walk, columns, channels = (64 if min(K, V) >= 64 and K <= 128 else 32), 64, 64, 64
+        C, scan, columns, channels = (64 if min(K, V) >= 64 and K <= 128 else 32), 64, 64, 64
     C = min(C, 64 if time > 32 else 32 if time > 16 else 16)
-    walk = min(V, walk)
-    while walk > 16 and heads * (V // walk) < 128:
-        walk //= 2
-    return Sizes(C, walk, min(V, columns), min(K, channels), 8 if K > 128 else 4, 2)
+    scan = min(V, scan)
+    while scan > 16 and heads * (V // scan) < 128:
+        scan //= 2
+    return Sizes(C, scan, min(V, columns), min(K, channels), 8 if K > 128 else 4, 2)
 
 
 def _empty(x: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -51,7 +51,7 @@ def _empty(x: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `triton_removal.prepare` makes of all chunks."""
+    """What `dplr_chunk.prepare` makes of all chunks."""
 
     upto: Tensor
     left: Tensor
@@ -77,9 +77,9 @@ def _prepare(q, k, a, b, beta, log_decay, scale: float, before: bool, sizes: Siz
     mixed, on_k = (inverse, on_b) if single else (_empty(q, B, H, chunks, C, C) for _ in range(2))
     made = Prepared(upto, left, query, reader, key, writer, inverse, mixed, on_k, on_b)
     blocks = K // min(K, 64)
-    triton_removal.run_decay[(B * H * chunks * blocks,)](log_decay, upto, left, H, T, K, K // blocks, C, num_warps=4)
+    dplr_chunk.run_decay[(B * H * chunks * blocks,)](log_decay, upto, left, H, T, K, K // blocks, C, num_warps=4)
     for gentle in (True, False):
-        triton_removal.prepare[(B * H * chunks,)](
+        dplr_chunk.prepare[(B * H * chunks,)](
             q, k, a, b, beta, upto, query, reader, key, writer, inverse, mixed, on_k, on_b, H, T, scale, gentle, before,
             single, K, sizes.channels, C, C.bit_length() - 1, RANGES[q.dtype] * LOG2E, precision(q.dtype),
             num_warps=sizes.warps, num_stages=1,
@@ -87,8 +87,8 @@ def _prepare(q, k, a, b, beta, log_decay, scale: float, before: bool, sizes: Siz
     return made
 
 
-@operator("recur_removal", folds(Fold((0,) * 8, (0,) * 4)))
-def recur_removal(
+@operator("recur_dplr", folds(Fold((0,) * 8, (0,) * 4)))
+def recur_dplr(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, beta: Tensor | None, log_decay: Tensor,
     initial: Tensor | None, scale: float, before: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
@@ -110,15 +110,15 @@ def recur_removal(
     if B * H == 0 or T == 0:
         return o, final.zero_() if initial is None else final.copy_(initial), seen, states
     made = _prepare(q, k, a, b, beta, log_decay, scale, before, sizes)
-    triton_removal_walk.forward[(B * H * (V // sizes.walk),)](
+    dplr_scan.forward[(B * H * (V // sizes.scan),)](
         v, made.left, made.query, made.reader, made.key, made.writer, made.mixed, made.on_k, made.on_b, initial,
-        o, final, states, seen, H, T, beta is not None, initial is not None, keep, K, V, sizes.walk, sizes.C,
+        o, final, states, seen, H, T, beta is not None, initial is not None, keep, K, V, sizes.scan, sizes.C,
         precision(v.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return o, final, seen, states
 
 
-@recur_removal.register_fake
+@recur_dplr.register_fake
 def _(q, k, v, a, b, beta, log_decay, initial, scale, before, keep):
     B, T, H, K = q.shape
     V = v.shape[3]
@@ -128,8 +128,8 @@ def _(q, k, v, a, b, beta, log_decay, initial, scale, before, keep):
     return v.new_empty(v.shape), v.new_empty(B, H, K, V, dtype=torch.float32), v.new_empty(seen), v.new_empty(states)
 
 
-@operator("recur_removal_backward", folds(Fold((0,) * 11, (0,) * 8)))
-def recur_removal_backward(
+@operator("recur_dplr_backward", folds(Fold((0,) * 11, (0,) * 8)))
+def recur_dplr_backward(
     do: Tensor, dfinal: Tensor | None, q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None,
     beta: Tensor | None, log_decay: Tensor, seen: Tensor, states: Tensor, scale: float, before: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
@@ -154,13 +154,13 @@ def recur_removal_backward(
     dseen, dsolved = (_empty(v, B, H, chunks, C, V) for _ in range(2))
     dstates = _empty(v, B, H, chunks, K, V)
     launch = {"num_warps": sizes.warps, "num_stages": sizes.stages}
-    triton_removal_walk.back[(B * H * (V // sizes.walk),)](
+    dplr_scan.back[(B * H * (V // sizes.scan),)](
         do, made.left, made.query, made.reader, made.writer, made.on_b, dfinal, dseen, dstates, dinitial, H, T,
-        dfinal is not None, K, V, sizes.walk, C, exact, **launch,
+        dfinal is not None, K, V, sizes.scan, C, exact, **launch,
     )  # fmt: skip
     pairs = [_empty(q, B, H, chunks, C, C) for _ in range(4)]
     launch["num_stages"] = 1
-    triton_removal_gradients.values_back[(B * H * chunks,)](
+    dplr_gradients.values_back[(B * H * chunks,)](
         do, v, seen, dseen, dstates, made.key, made.inverse, made.mixed, made.on_k, dv, dsolved, *pairs, H, T,
         before, single, K, V, sizes.columns, C, exact, **launch,
     )  # fmt: skip
@@ -170,18 +170,18 @@ def recur_removal_backward(
     readers = dk if single else da
     for gentle in (True, False):
         launch = {"num_warps": sizes.warps, "num_stages": 2, "maxnreg": 168 if gentle else None}
-        triton_removal_gradients.readers_back[(B * H * chunks * blocks,)](
+        dplr_gradients.readers_back[(B * H * chunks * blocks,)](
             q, k, a, b, beta, made.upto, do, dsolved, states, *pairs, dq, readers, ddecay, H, T, scale, gentle, *how,
             **launch,
         )  # fmt: skip
-        triton_removal_gradients.writers_back[(B * H * chunks * blocks,)](
+        dplr_gradients.writers_back[(B * H * chunks * blocks,)](
             q, k, a, b, beta, made.upto, v, seen, states, dstates, *pairs, dq, readers, dk, db, dbeta, ddecay,
             H, T, scale, gentle, *how, **launch,
         )  # fmt: skip
     return dq, dk, dv, da, db, dbeta.sum(0), ddecay, dinitial
 
 
-@recur_removal_backward.register_fake
+@recur_dplr_backward.register_fake
 def _(do, dfinal, q, k, v, a, b, beta, log_decay, seen, states, scale, before):
     B, _, H, K = q.shape
     dq, dk, dv, ddecay = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, q))
@@ -202,7 +202,7 @@ def _save(ctx, inputs, output):
 def _backward(ctx, do, dfinal, _seen, _states):
     q, k, v, a, b, beta, log_decay, seen, states = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.to(v.dtype)
-    dq, dk, dv, da, db, dbeta, ddecay, dinitial = recur_removal_backward(
+    dq, dk, dv, da, db, dbeta, ddecay, dinitial = recur_dplr_backward(
         do, dfinal, q, k, v, a, b, beta, log_decay, seen, states, ctx.scale, ctx.before
     )
     da, db, dbeta = (None, None, dbeta.to(beta.dtype)) if beta is not None else (da, db, None)
@@ -210,15 +210,15 @@ def _backward(ctx, do, dfinal, _seen, _states):
     return dq, dk, dv, da, db, dbeta, ddecay.to(log_decay.dtype), dinitial, None, None, None
 
 
-recur_removal.register_autograd(_backward, setup_context=_save)
+recur_dplr.register_autograd(_backward, setup_context=_save)
 
 
 def run(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, removal: tuple[Tensor, Tensor] | None,
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, dplr: tuple[Tensor, Tensor] | None,
     log_decay: Tensor | None, initial: Tensor | None, scale: float, before: bool, keep: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """o and the final state, for any log decay. One of `beta`, for the delta rule, and `removal` = (a, b) is given."""
+    """o and the final state, for any log decay. One of `beta`, for the delta rule, and `dplr` = (a, b) is given."""
     decay = torch.zeros(1, device=q.device) if log_decay is None else log_decay
     decay = (decay if decay.ndim == 4 else decay[..., None]).expand(q.shape)
-    a, b = removal or (None, None)
-    return recur_removal(q, k, v, a, b, beta, decay, initial, scale, before, keep)[:2]
+    a, b = dplr or (None, None)
+    return recur_dplr(q, k, v, a, b, beta, decay, initial, scale, before, keep)[:2]

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.recurrence import triton_delta, triton_delta_gradients
-from evo.kernels.recurrence.triton_head_decay import head_decay_grad, rate_gradient
-from evo.kernels.recurrence.triton_launch import Blocks, blocks_for, decay_axes, decay_kind, precision
+from evo.kernels.recurrence.triton import delta, delta_gradients
+from evo.kernels.recurrence.triton.blocks import Blocks, blocks_for, decay_axes, decay_kind, precision
+from evo.kernels.recurrence.triton.head_decay import head_decay_grad, rate_gradient
 from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
 
 
@@ -37,7 +37,7 @@ def recur_delta(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """o (B, T, H, V), final state (B, H, K, V) float32, and for the backward pass, not differentiable: with `keep` the
     errors (B, T, H, V) and the states before every chunk of C tokens (B, H, chunks, K, V); and what
-    `triton_delta.prepare` makes, inverses and scores (B, H, chunks, C, C) and gates (B, H, chunks, 2, C) float32.
+    `delta.prepare` makes, inverses and scores (B, H, chunks, C, C) and gates (B, H, chunks, 2, C) float32.
 
     K and V are powers of two.
     """
@@ -53,12 +53,12 @@ def recur_delta(
     log_decay, initial, exact = dense(log_decay), dense(initial), precision(v.dtype)
     if B * H == 0 or T == 0:
         return o, final.zero_() if initial is None else final.copy_(initial), errors, states, *made
-    triton_delta.prepare[(B * H * chunks,)](
+    delta.prepare[(B * H * chunks,)](
         q, k, beta, log_decay, *made, *q.stride()[:3], *k.stride()[:3], H, T, scale, decay_kind(log_decay), K,
         padded(K), sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
         maxnreg=128 if exact == "tf32" and K <= 128 else 255,
     )  # fmt: skip
-    triton_delta.forward[(B * H * -(-V // sizes.ZB),)](
+    delta.forward[(B * H * -(-V // sizes.ZB),)](
         q, k, v, *made, initial, o, errors, states, final,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
         initial is not None, keep, K, V, padded(K), sizes.ZB, sizes.C, exact,
@@ -98,7 +98,7 @@ def errors_back(
     if dv.numel() == 0:
         return dv, dstates, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
     dfinal = dense(dfinal)
-    triton_delta.errors_back[(B * H * -(-V // sizes.ZB),)](
+    delta.errors_back[(B * H * -(-V // sizes.ZB),)](
         q, k, do, inverses, scores, gates, dfinal, dv, dstates, dinitial,
         *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, scale,
         dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
@@ -141,7 +141,7 @@ def keys_back(
     if q.numel() == 0:
         return dq, dk, dbeta.zero_(), ddecay.zero_()
     log_decay = dense(log_decay)
-    triton_delta_gradients.keys_back[(B * H * -(-T // C),)](
+    delta_gradients.keys_back[(B * H * -(-T // C),)](
         q, k, do, dv, errors, beta, log_decay, states, final, dstates, dq, dk, dbeta, ddecay, H, T, scale,
         decay_kind(log_decay), final is not None, K, V, KB, VB, C, precision(do.dtype), num_warps=4, num_stages=2,
     )  # fmt: skip

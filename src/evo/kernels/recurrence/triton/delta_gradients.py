@@ -1,4 +1,4 @@
-"""Gradients of the delta rule's queries and keys; chunks run in parallel, the walks over time being done.
+"""Gradients of the delta rule's queries and keys; chunks run in parallel, the scans over time being done.
 
 With errors E, their equations' gradients dv, incoming states S, the gradients dS of those at the chunks' ends, and
 D(t, s) what is left of step s at step t:
@@ -10,7 +10,7 @@ D(t, s) what is left of step s at step t:
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_walk import TOKEN, pair_decay, running_decay
+from evo.kernels.recurrence.triton.chunk_scan import TOKEN, pair_decay, running_decay
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
@@ -44,7 +44,7 @@ def keys_back(
 
     A step's decay scales what was written before it and is read at it or later: of the pairs that this chunk's end
     divides the product of the state there and its gradient (with END for the last chunk too), of the others what the
-    chunk's later steps read less what they wrote (see `triton_decay`). Both sums round a pair of steps in the same way,
+    chunk's later steps read less what they wrote (see `token_decay`). Both sums round a pair of steps in the same way,
     so that those pairs which a decay does not part cancel.
     """
     chunks = tl.cdiv(T, C)

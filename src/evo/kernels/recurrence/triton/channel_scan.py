@@ -1,4 +1,4 @@
-"""The walk over time of a state that decays at its own rate in every key channel; all inside chunks is given."""
+"""The scan over time of a state that decays at its own rate in every key channel; all inside chunks is given."""
 
 import triton
 import triton.language as tl
@@ -7,7 +7,7 @@ from evo.kernels.triton_rows import load_rows, store_rows
 
 
 @triton.jit(do_not_specialize=["T"])
-def walk(
+def channel_scan(
     x_ptr, y_ptr, z_ptr, left_ptr, scores_ptr, initial_ptr, out_ptr, states_ptr, final_ptr, z_b, z_t, z_h, H, T,
     BACK: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr, INITIAL: tl.constexpr, FINAL: tl.constexpr,
     K: tl.constexpr, Z: tl.constexpr, KP: tl.constexpr, ZB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,

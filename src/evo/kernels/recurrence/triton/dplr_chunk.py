@@ -15,7 +15,7 @@ exponentials of non-positive numbers are taken.
 import triton
 import triton.language as tl
 
-from evo.kernels.recurrence.triton_delta import inverse_of, packed
+from evo.kernels.recurrence.triton.delta import inverse_of, packed
 from evo.kernels.triton_rows import load_rows
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -101,7 +101,7 @@ def load_beta(beta_ptr, head, start, H, T, SINGLE: tl.constexpr, C: tl.constexpr
 
 
 @triton.jit
-def load_removal(
+def load_dplr(
     k_ptr, a_ptr, b_ptr, beta, base, start, stride, T, SINGLE: tl.constexpr, C: tl.constexpr, KB: tl.constexpr
 ):
     """k, a and b (C, KB); of the single writer a = -k and b = beta k."""
@@ -199,7 +199,7 @@ def prepare(
         upto_at = upto_ptr + block * KB
         q = load_rows(q_ptr + base, start, H * K, T, C, KB, KB, True)
         q = rescaled(q, scale)
-        k, _, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+        k, _, b = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         to_end = tl.exp2(load_whole(upto_at, C, K, KB) - load_upto(upto_at, False, C, K, KB))
         tl.store(
             column_block(query_ptr, chunk, block, C, K, C, KB),
@@ -222,7 +222,7 @@ def prepare(
     on_k = tl.zeros([C, C], tl.float32)
     for block in tl.range(0, K // KB):
         base = token + block * KB
-        k, a, b = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+        k, a, b = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         on_b, on_k = add_scores(
             on_b, on_k, a, b, k, upto_ptr + block * KB, GENTLE, not SINGLE, SINGLE, C, K, KB, LEVELS, PRECISION
         )  # fmt: skip
@@ -234,7 +234,7 @@ def prepare(
         tl.store(packed(mixed_ptr, chunk, C, C), tl.dot(inverse, on_k, input_precision=PRECISION).to(short))
     for block in tl.range(0, K // KB):
         base = token + block * KB
-        _, a, _ = load_removal(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
+        _, a, _ = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
         seen = rescaled(a, tl.exp2(load_upto(upto_ptr + block * KB, not SINGLE, C, K, KB)))
         reader = tl.dot(inverse, seen, input_precision=PRECISION)
         tl.store(column_block(reader_ptr, chunk, block, C, K, C, KB), reader.to(short))

@@ -1,4 +1,4 @@
-"""Inside a chunk when every channel decays at its own rate: what the walks over time and the gradients are made of.
+"""Inside a chunk when every channel decays at its own rate: what the scans over time and the gradients are made of.
 
 With G the running sum of log decays (base 2), A[t, s] = sum_k x[t, k] exp(G[t, k] - G[s, k]) y[s, k] is one matmul,
 (x exp G) (y exp -G)^T, as long as exp(-G) stays in range. In a chunk that decays more, this is done in blocks of
@@ -140,7 +140,7 @@ def operands(
     BONUS: tl.constexpr, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What a walk reads of each chunk: scaled queries as they read the state that enters it and keys as they are left
+    """What a scan reads of each chunk: scaled queries as they read the state that enters it and keys as they are left
     in the one that leaves, both dense (B, T, H, K); its decay (B, H, chunks, K), float32; scores (B, H, chunks, C, C);
     and worst (B, H, chunks), the most that a channel decays, by which a chunk is out of range and made anew.
 

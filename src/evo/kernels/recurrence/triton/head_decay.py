@@ -1,7 +1,7 @@
 """The gradient of a decay that is constant per head, without cancellation: kernel, launch and operator.
 
 A constant rate r acts on a pair of steps s < t as exp(r (t - s)), so its gradient weighs every pair by its age t - s.
-The walk of `triton_walk` is taken once more, with a second state in which every entry is weighed by its age. (The
+The scan of `chunk_scan` is taken once more, with a second state in which every entry is weighed by its age. (The
 running sum of q·dq - k·dk, exact enough for one step, cancels when it is summed over all of them.)
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.recurrence.triton_launch import headwise, precision
-from evo.kernels.recurrence.triton_walk import HEAD, running_decay
+from evo.kernels.recurrence.triton.blocks import headwise, precision
+from evo.kernels.recurrence.triton.chunk_scan import HEAD, running_decay
 from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import aligned, dense
 
