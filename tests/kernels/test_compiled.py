@@ -108,8 +108,8 @@ def test_recurrence_compiles(shared_bytes, dim):
     """Scans, delta rule, channel decays with a bonus, decays per head."""
     from evo.kernels.recurrence.triton import channel_operator as channel
     from evo.kernels.recurrence.triton import delta_operator as delta
-    from evo.kernels.recurrence.triton.blocks import ScanConfig, launch_chunk_scan
     from evo.kernels.recurrence.triton.head_decay import head_decay_grad
+    from evo.kernels.recurrence.triton.outer import ScanConfig, launch_chunk_scan
 
     x, gates, rates = zeros(8, 80, 16, dim), zeros(8, 80, 16, dtype=torch.float32), zeros(16, dtype=torch.float32)
     for back in (False, True):
@@ -125,6 +125,7 @@ def test_recurrence_compiles(shared_bytes, dim):
         shared_bytes,
         *(
             "chunk_scan",
+            "channel_scan",
             "age_weighted_dots",
             "prepare",
             "forward",
@@ -154,7 +155,7 @@ def test_generalised_delta_compiles(shared_bytes, dim, single):
 
 @pytest.mark.parametrize("dim", [64, 256])
 def test_decoding_steps_compile(shared_bytes, dim):
-    """The most laden member: channel decays, dplr and a bonus."""
+    """The most laden member: channel decays, a DPLR update and a bonus."""
     from evo.kernels.recurrence.triton.step import recur_step
 
     x, decay = zeros(8, 1, 16, dim), zeros(8, 1, 16, dim, dtype=torch.float32)
