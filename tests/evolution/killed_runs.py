@@ -66,7 +66,7 @@ def lay(fuse: Fuse) -> searches.Quiet:
     for name in ("replace", "fsync"):
         setattr(os, name, _before(getattr(os, name), fuse.event))
     observer = searches.Quiet()
-    for name in ("generation_began", "evaluated", "generation_ended", "control_began"):
+    for name in ("generation_began", "promoted", "evaluated", "generation_ended", "control_began"):
         setattr(observer, name, fuse.event)
     return observer
 

@@ -39,6 +39,9 @@ class Quiet:
     def generation_began(self, generation: int, candidates: Any, temperature: float) -> None:
         self.events.append(("began", generation, len(candidates)))
 
+    def promoted(self, trials: Any) -> None:
+        self.events.append(("promoted", [trial.id for trial in trials]))
+
     def evaluated(self, trial: Any, evaluation: Any, seconds: float) -> None:
         self.events.append(("evaluated", trial.id, evaluation.cause))
 

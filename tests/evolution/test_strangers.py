@@ -30,12 +30,15 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("strange")
 def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
     """Of all candidates the better half climbs a rung, on from its own weights; what climbed is shown and inherited."""
-    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), Quiet())
+    seen = Quiet()
+    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), seen)
     assert RunDirectory(tmp_path / "run").load().evolve.fidelity == strangers.Halving()
     journal = Journal(RunDirectory(tmp_path / "run").journal_file)
     first, second = journal.costs(BytesSpec.primary)
     assert len(first) == 7
     assert len(second) >= 3
+    told = [id for event in seen.events if event[0] == "promoted" for id in event[1]]
+    assert sorted(told) == sorted(f"{id}@1" for id in second)
     assert set(sorted(first, key=lambda id: (first[id], id))[:2]) <= set(second)
     for id in second:
         low, high = (journal.trial(WeightsRef(id, rung)) for rung in (0, 1))

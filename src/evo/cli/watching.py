@@ -67,7 +67,7 @@ class SearchTable:
         self.generations, self.population = generations, population
         self.rows: list[tuple[str, ...]] = []
         self.note, self.began = "starting workers", time.monotonic()
-        self.done, self.pending = 0, 0
+        self.done, self.pending, self.generation = 0, 0, 0
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def __enter__(self) -> SearchTable:
@@ -82,15 +82,19 @@ class SearchTable:
             self.live.stop()
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
-        self.pending = len(candidates)
+        self.generation, self.pending = generation, len(candidates)
         self._say(f"generation {generation}: {len(candidates)} candidates at temperature {temperature:.4f}")
+
+    def promoted(self, trials: list[Trial]) -> None:
+        self.pending += len(trials)
+        self._say(f"generation {self.generation}: {len(trials)} candidates climb a rung")
 
     def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
         self.done += 1
         self.pending -= 1
         how = "+".join(trial.candidate.operators) or "seed"
         what = evaluation.cause or f"{evaluation.scores[self.primary.name]:.3f} {self.primary.label}"
-        self._say(f"{trial.id} {how}: {what} in {seconds:.0f} s; {self._left(trial.candidate.generation)} left")
+        self._say(f"{trial.id} {how}: {what} in {seconds:.0f} s; {self._left()} left")
 
     def generation_ended(self, summary: Summary) -> None:
         self.rows.append(_row(summary))
@@ -104,8 +108,8 @@ class SearchTable:
     def control_began(self, steps: int) -> None:
         self._say(f"control: training the winner's seed for {steps} steps, as many as its whole ancestry")
 
-    def _left(self, generation: int) -> str:
-        remaining = self.pending + (self.generations - generation) * self.population
+    def _left(self) -> str:
+        remaining = self.pending + (self.generations - self.generation) * self.population
         seconds = (time.monotonic() - self.began) / max(1, self.done) * remaining
         return f"{seconds / 60:.1f} min"
 

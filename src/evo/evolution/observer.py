@@ -16,6 +16,10 @@ class Observer(Protocol):
         """A generation's candidates are known."""
         ...
 
+    def promoted(self, trials: list[Trial]) -> None:
+        """Trials at higher rungs are to be run in this generation."""
+        ...
+
     def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
         """One trial is done."""
         ...
@@ -33,6 +37,8 @@ class Silent:
     """Watches and says nothing."""
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None: ...
+
+    def promoted(self, trials: list[Trial]) -> None: ...
 
     def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None: ...
 

@@ -111,7 +111,11 @@ class Search:
         )
 
     def _pending(self) -> list[Trial]:
-        return self.scheduler.waiting(self.generation) or self.scheduler.promoted(self.generation)
+        if trials := self.scheduler.waiting(self.generation):
+            return trials
+        if trials := self.scheduler.promoted(self.generation):
+            self.observer.promoted(trials)
+        return trials
 
     def _open(self, is_done: bool) -> None:
         """Know the candidates of the present generation, making them where they are new, and ask for their trials."""
