@@ -167,7 +167,7 @@ def test_decoding_steps_compile(shared_bytes, dim):
 @pytest.mark.parametrize("taps", [4, 8])
 def test_short_convolution_compiles(shared_bytes, taps):
     """With bias and state, forward and back."""
-    from evo.kernels.convolution import outer as convolution
+    from evo.kernels.convolution.triton import operator as convolution
 
     x, weight, bias = zeros(2, 300, 256), zeros(256, taps, dtype=torch.float32), zeros(256, dtype=torch.float32)
     state = zeros(2, taps - 1, 256)

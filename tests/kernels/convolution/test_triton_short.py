@@ -91,11 +91,11 @@ def test_documents(W, state):
 @pytest.mark.parametrize("segments", [False, True])
 def test_long_strips(monkeypatch, segments):
     """Strips of many steps, as large problems have them, the last one cut short."""
-    from evo.kernels.convolution import outer
+    from evo.kernels.convolution.triton import operator
 
     tokens, T = (24, 29) if is_interpreting() else (48, TIME)
     for name in ("FORWARD", "BACK"):
-        monkeypatch.setattr(outer, name, replace(getattr(outer, name), shortest=tokens, longest=tokens))
+        monkeypatch.setattr(operator, name, replace(getattr(operator, name), shortest=tokens, longest=tokens))
     check(*draw(T, segments=segments), activation="silu")
 
 
@@ -160,7 +160,7 @@ def test_same_inputs_give_the_same_bytes(dtype):
 @pytest.mark.parametrize("state", [False, True])
 def test_opcheck_passes(state):
     """Schema, fake implementations and autograd registration are right."""
-    from evo.kernels.convolution.outer import short_convolution, short_convolution_backward
+    from evo.kernels.convolution.triton.operator import short_convolution, short_convolution_backward
 
     x, weight, parts = draw(T=9, D=16, state=state)
     numbers = torch.zeros(BATCH, 9, dtype=torch.int32, device=DEVICE)

@@ -16,11 +16,11 @@ from evo.kernels.fused import (
     cross_entropy,
     embed,
     gated,
+    gather_sequences,
     linear_cross_entropy,
     norm,
     rotate,
     rotate_qkv,
-    windows,
 )
 from evo.kernels.triton_support import is_interpreting
 
@@ -188,33 +188,33 @@ def test_activations_of_extreme_gates(act, dtype):
 
 
 def text_and_starts() -> tuple[torch.Tensor, ...]:
-    """Some bytes, the starts of two batches of three windows, and which one is next."""
+    """Some bytes, the starts of two batches of three sequences, and which one is next."""
     text = torch.arange(2000, device=DEVICE).remainder(251).to(torch.uint8)
     return text, torch.tensor([[0, 1, 2], [5, 1689, 77]], device=DEVICE), torch.tensor([1], device=DEVICE)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_windows_are_traced():
-    """torch's opcheck and torch.compile; no starts, no windows."""
+def test_gathering_is_traced():
+    """torch's opcheck and torch.compile; no starts, no sequences."""
     text, starts, row = text_and_starts()
     torch.library.opcheck(
-        torch.ops.evo.windows.default, (text, starts, row, 20), test_utils=("test_schema", "test_faketensor")
+        torch.ops.evo.gather_sequences.default, (text, starts, row, 20), test_utils=("test_schema", "test_faketensor")
     )
-    compiled = torch.compile(windows, backend="aot_eager", fullgraph=True)
-    for got, wanted in zip(compiled(text, starts, row, 20), windows(text, starts, row, 20), strict=True):
+    compiled = torch.compile(gather_sequences, backend="aot_eager", fullgraph=True)
+    for got, wanted in zip(compiled(text, starts, row, 20), gather_sequences(text, starts, row, 20), strict=True):
         assert torch.equal(got, wanted)
-    assert [x.shape for x in windows(text, starts[:, :0], row, 20, **TRITON)] == [(0, 20), (0, 20)]
+    assert [x.shape for x in gather_sequences(text, starts[:, :0], row, 20, **TRITON)] == [(0, 20), (0, 20)]
 
 
 @pytest.mark.skipif(is_interpreting(), reason="graphs need a CUDA device")
-def test_captured_windows_follow_the_row():
+def test_captured_sequences_follow_the_row():
     """A replayed graph reads the row that the device names then."""
     text, starts, row = text_and_starts()
-    windows(text, starts, row, 310)
+    gather_sequences(text, starts, row, 310)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = windows(text, starts, row, 310)
+        captured = gather_sequences(text, starts, row, 310)
     row.zero_()
     graph.replay()
-    for got, wanted in zip(captured, windows(text, starts, row, 310), strict=True):
+    for got, wanted in zip(captured, gather_sequences(text, starts, row, 310), strict=True):
         assert torch.equal(got, wanted)

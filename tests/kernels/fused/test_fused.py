@@ -18,11 +18,11 @@ from evo.kernels.fused import (
     cross_entropy,
     embed,
     gated,
+    gather_sequences,
     linear_cross_entropy,
     norm,
     rotate,
     rotate_qkv,
-    windows,
 )
 from evo.kernels.fused.adamw import AdamWTable, Rates
 from evo.kernels.triton_support import is_interpreting
@@ -299,12 +299,12 @@ def test_embed(N, V, D, dtype):
     check(lambda w: embed(tokens, w, backend="triton"), lambda w: w[tokens], [normal(V, D, dtype=dtype)])
 
 
-def test_windows():
+def test_gather_sequences():
     """The bytes from each start of the row that the device names, and those one later."""
     text = torch.arange(2000, device=DEVICE).remainder(251).to(torch.uint8)
     starts, row = torch.tensor([[0, 1, 2], [5, 1689, 77]], device=DEVICE), torch.tensor([1], device=DEVICE)
     poison()
-    inputs, targets = windows(text, starts, row, 310, backend="triton")
+    inputs, targets = gather_sequences(text, starts, row, 310, backend="triton")
     expected = text.long()[starts[1][:, None] + torch.arange(311, device=DEVICE)]
     assert torch.equal(inputs, expected[:, :-1])
     assert torch.equal(targets, expected[:, 1:])

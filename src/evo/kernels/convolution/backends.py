@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.convolution import reference, triton_reasons
+from evo.kernels.convolution import reference, triton
 from evo.kernels.convolution.call import ConvolutionCall
 from evo.kernels.dispatch import Backend, Table, always
 
@@ -16,17 +16,10 @@ def run_reference(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts:
     return reference.short_convolution(x, weight, activation=problem.activation, **parts)
 
 
-def run_triton(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> Outcome:
-    """The Triton kernel; triton is imported here and not before."""
-    from evo.kernels.convolution.triton_operator import run
-
-    return run(problem, x, weight, parts=parts)
-
-
 TABLE = Table(
     family="short convolution",
     backends=(
-        Backend("triton", run_triton, triton_reasons.reasons),
+        Backend("triton", triton.run, triton.reasons),
         Backend("reference", run_reference, always),
     ),
     priority={"cpu": ("reference",), "cuda": ("triton", "reference")},

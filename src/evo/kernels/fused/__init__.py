@@ -4,17 +4,17 @@ Each function is the plain torch expression, and on CUDA a Triton kernel with it
 float32 whatever the dtype of the tensors.
 
 Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rotate` (RoPE on queries and keys),
-`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward), `windows` (of a
-text, as batches), and in `adamw` a clipped AdamW step over many tensors in three launches.
+`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward),
+`gather_sequences` (of a text, as batches), and in `adamw` a clipped AdamW step over many tensors in three launches.
 """
 
 from evo.kernels.fused.add_norm import ADD_NORM, NORM, add_norm, norm
 from evo.kernels.fused.cross_entropy import CROSS_ENTROPY, cross_entropy, linear_cross_entropy, soft_capped
 from evo.kernels.fused.embed import EMBED, embed
 from evo.kernels.fused.gated import ACTS, GATED, gated
+from evo.kernels.fused.gather_sequences import GATHER_SEQUENCES, gather_sequences
 from evo.kernels.fused.rotate import rotate, rotate_qkv
 from evo.kernels.fused.support import FUSED, FusedCall, takes_triton
-from evo.kernels.fused.windows import WINDOWS, windows
 
 __all__ = [
     "ACTS",
@@ -23,18 +23,18 @@ __all__ = [
     "EMBED",
     "FUSED",
     "GATED",
+    "GATHER_SEQUENCES",
     "NORM",
-    "WINDOWS",
     "FusedCall",
     "add_norm",
     "cross_entropy",
     "embed",
     "gated",
+    "gather_sequences",
     "linear_cross_entropy",
     "norm",
     "rotate",
     "rotate_qkv",
     "soft_capped",
     "takes_triton",
-    "windows",
 ]

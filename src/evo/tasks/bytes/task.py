@@ -14,7 +14,7 @@ from evo.base.streams import Stream
 from evo.data.batches import held_out_batches, require_windows, training_batch, training_starts
 from evo.data.corpus import Corpus, CorpusError, load_corpus
 from evo.dsl.task import Score
-from evo.kernels.fused import windows
+from evo.kernels.fused import gather_sequences
 from evo.tasks.base import Batch, Predict
 from evo.tasks.bytes.spec import BytesSpec
 from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
@@ -112,7 +112,7 @@ class DeviceText:
 
     def batch(self, drawn_S: Tensor, row_1: Tensor, context: int) -> Batch:
         """The windows from the starts drawn_S[row_1] on, drawn_S (S, B) int64."""
-        return Batch(*windows(self.text, drawn_S, row_1, context))
+        return Batch(*gather_sequences(self.text, drawn_S, row_1, context))
 
 
 def _read(corpus: str, root: Path) -> Corpus:

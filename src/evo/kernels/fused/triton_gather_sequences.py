@@ -1,11 +1,11 @@
-"""Triton kernel: windows of a text, as the inputs and targets of a training step."""
+"""Triton kernel: sequences of a text, as the inputs and targets of a training step."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def windows(text, starts, row, inputs, targets, B, T, COLS: tl.constexpr):
+def gather_sequences(text, starts, row, inputs, targets, B, T, COLS: tl.constexpr):
     """inputs and targets (B, T) int64, dense: text (bytes,) uint8 from starts[row, b] on, and one byte later."""
     b = tl.program_id(0)
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)

@@ -1,4 +1,4 @@
-"""A training step's windows, cut from a text that lies on the device."""
+"""The sequences of a training step, cut from a text that lies on the device."""
 
 # pyright: reportCallIssue=false, reportArgumentType=false
 # A Triton kernel's launch is typed as a call of the Python function under its decorator.
@@ -15,15 +15,16 @@ from evo.kernels.operators import operator
 COLS = 256
 
 
-def windows(
+def gather_sequences(
     text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int, *, backend: str = AUTO
 ) -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, T) int64, T = `context`: text (bytes,) uint8 from starts_SB[row_1] on, and a byte later.
 
     starts_SB: (S, B) int64, dense, each at most bytes - T - 1. row_1: (1,) int64 on the device, which no host reads.
     """
-    call = FusedCall(family=WINDOWS.family, device=text.device.type, dtype="float32")  # a kernel of bytes has no dtype
-    return choose(WINDOWS, call, backend).backend.run(text, starts_SB, row_1, context)
+    # Bytes are no dtype of the other kernels'; this one has no other.
+    call = FusedCall(family=GATHER_SEQUENCES.family, device=text.device.type, dtype="float32")
+    return choose(GATHER_SEQUENCES, call, backend).backend.run(text, starts_SB, row_1, context)
 
 
 def _plain(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tuple[Tensor, Tensor]:
@@ -32,14 +33,16 @@ def _plain(text: Tensor, starts_SB: Tensor, row_1: Tensor, context: int) -> tupl
     return rows_BT[:, :-1], rows_BT[:, 1:]
 
 
-@operator("windows")
-def _windows(text: Tensor, starts: Tensor, row: Tensor, context: int) -> tuple[Tensor, Tensor]:
-    """As `windows`, dense."""
-    from evo.kernels.fused import triton_windows
+@operator("gather_sequences")
+def _gather_sequences(text: Tensor, starts: Tensor, row: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """As `gather_sequences`, dense."""
+    from evo.kernels.fused import triton_gather_sequences
 
     inputs, targets = _empty(text, starts, context)
     batch = starts.shape[1]
-    triton_windows.windows[(batch, -(-context // COLS))](text, starts, row, inputs, targets, batch, context, COLS)
+    triton_gather_sequences.gather_sequences[(batch, -(-context // COLS))](
+        text, starts, row, inputs, targets, batch, context, COLS
+    )
     return inputs, targets
 
 
@@ -49,9 +52,9 @@ def _empty(text: Tensor, starts: Tensor, context: int) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
-@_windows.register_fake
+@_gather_sequences.register_fake
 def _(text, starts, row, context):
     return _empty(text, starts, context)
 
 
-WINDOWS = table("windows", _windows, _plain)
+GATHER_SEQUENCES = table("gather_sequences", _gather_sequences, _plain)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo.kernels.convolution import triton_short
-from evo.kernels.convolution.call import ConvolutionCall
-from evo.kernels.documents import document_numbers
+from evo.kernels.convolution.triton import short as kernels
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import dense, rowwise
@@ -60,7 +58,7 @@ def short_convolution(
         return y, final.zero_() if state is None else final.copy_(state)
     if y.numel():
         cols, tokens, columns, strips = FORWARD.of(x)
-        triton_short.forward[(columns, strips, B)](
+        kernels.forward[(columns, strips, B)](
             x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, tokens, silu, bias is not None,
             state is not None, numbers is not None, D, W, FORWARD.step, cols, num_warps=FORWARD.warps,
         )  # fmt: skip
@@ -94,7 +92,7 @@ def short_convolution_backward(
     has = bias is not None, state is not None, numbers is not None, dfinal is not None
     dweight = torch.empty(B, strips, D, W, dtype=torch.float32, device=x.device)
     dbias = torch.empty((B, strips, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
-    triton_short.gradients[(columns, strips, B)](
+    kernels.gradients[(columns, strips, B)](
         dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, *dy.stride()[:2], *x.stride()[:2],
         T, tokens, silu, *has, D, W, cut.step, cols, num_warps=cut.warps,
     )  # fmt: skip
@@ -125,10 +123,3 @@ def _backward(ctx, dy, dfinal):
 
 
 short_convolution.register_autograd(_backward, setup_context=_save)
-
-
-def run(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> tuple[Tensor, Tensor]:
-    """The signature that all backends share."""
-    segments_BT = parts["segments_BT"]
-    numbers = None if segments_BT is None else document_numbers(segments_BT)
-    return short_convolution(x, weight, parts["bias_D"], parts["state_BWD"], numbers, problem.activation == "silu")
