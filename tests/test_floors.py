@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -112,46 +111,6 @@ def test_imports_point_down() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
-
-
-def circles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that reach each other by imports (strongly connected components; Tarjan 1972)."""
-    order: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    open_: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(module: str) -> None:
-        order[module] = lowest[module] = len(order)
-        open_.append(module)
-        for other in sorted(imports[module]):
-            if other not in order:
-                visit(other)
-            if other in open_:
-                lowest[module] = min(lowest[module], lowest[other])
-        if lowest[module] == order[module]:
-            at = open_.index(module)
-            found.append(sorted(open_[at:]))
-            del open_[at:]
-
-    for module in sorted(imports):
-        if module not in order:
-            visit(module)
-    return [group for group in found if len(group) > 1]
-
-
-def test_circles_are_found() -> None:
-    """Also one of three modules, with others that lead into it and out of it."""
-    imports = {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b", "e"}, "e": set()}
-    assert circles(imports) == [["b", "c", "d"]]
-    assert circles(imports | {"d": {"e"}}) == []
-
-
-def test_no_imports_run_in_circles() -> None:
-    """No module reaches itself by imports, those inside functions included, those for annotations alone left out."""
-    graph = grimp.build_graph("evo", cache_dir=None, exclude_type_checking_imports=True)
-    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    assert circles(imports) == []
 
 
 def test_import_linter_sees_every_module() -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.flow import Flow
+from evo.blocks.flow import Flow, State
 from evo.dsl.plan import BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, KernelCall
 from evo.kernels.operators import lasting_tensors
@@ -95,10 +95,6 @@ def _weight_annotations(cls: type) -> dict[str, bool]:
     hints = get_type_hints(cls)
     found = {name: hint for name, hint in hints.items() if hint is nn.Parameter or nn.Parameter in get_args(hint)}
     return {name: hint is not nn.Parameter for name, hint in found.items()}
-
-
-class State:
-    """What a block keeps between two chunks of a sequence. Frozen dataclasses; `values` counts what they hold."""
 
 
 class Norm(Block, ABC):

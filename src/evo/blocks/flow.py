@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from evo.kernels.fused.project import project as plain_project
 
-if TYPE_CHECKING:
-    from evo.blocks.base import Block, State
+
+class State:
+    """What a block keeps between two chunks of a sequence. Frozen dataclasses."""
+
+
+class Runs(Protocol):
+    """What a flow can run: any block."""
+
+    has_state: bool
+    path: str
+
+    def __call__(self, x: Tensor, flow: Flow, /) -> Tensor:
+        """See `Block.forward`."""
+        ...
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
+        """See `Block.initial_state`."""
+        ...
+
+    def extend(self, x_BTD: Tensor, state: Any, flow: Flow) -> tuple[Tensor, State]:
+        """See `Block.extend`."""
+        ...
 
 
 class Project(Protocol):
@@ -47,7 +68,7 @@ class Flow:
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
 
-    def run(self, block: Block, x: Tensor) -> Tensor:
+    def run(self, block: Runs, x: Tensor) -> Tensor:
         """The output of a block for these tokens: its whole form, or the one that continues from its state.
 
         A block that runs several times in one pass (shared layers) has a state for each of its visits.

@@ -8,8 +8,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Norm, State, parameter
-from evo.blocks.flow import Flow
+from evo.blocks.base import Block, Norm, parameter
+from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
 from evo.compiler.plan import Plan

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.attention.spec import AttentionPlan
-from evo.blocks.base import Block, Position, State
-from evo.blocks.flow import Flow
+from evo.blocks.base import Block, Position
+from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, State
+from evo.blocks.base import Block
 from evo.blocks.convolution.spec import ConvolutionPlan
-from evo.blocks.flow import Flow
+from evo.blocks.flow import Flow, State
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import KernelCall

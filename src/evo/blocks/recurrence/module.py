@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Constant, Position, State, compute_dtype
-from evo.blocks.flow import Flow
+from evo.blocks.base import Block, Constant, Position, compute_dtype
+from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.spec import RecurrencePlan
 from evo.kernels.convolution import plan as plan_convolution
