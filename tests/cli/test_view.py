@@ -50,11 +50,3 @@ def test_tables_line_up():
 def test_numbers_of_things():
     """One is singular."""
     assert [view.plural(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
-
-
-def test_failures_of_the_system_are_diagnostics():
-    """With the name of the file where there is one."""
-    [fault] = view.os_error(PermissionError(13, "Permission denied", "f")).diagnostics
-    assert (fault.code, fault.message, fault.span) == ("EVO004", "f: Permission denied", Span("f", 1, 1))
-    [fault] = view.os_error(OSError("no space")).diagnostics
-    assert (fault.message, fault.span) == ("no space", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,25 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DiagnosticError, match=f"EVO600 .*its version is {version}, .* reads version {VERSION}"):
             Journal(path)
         assert path.read_bytes() == before
+
+
+def test_a_full_disk_and_a_lock_are_not_faults_of_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """EVO007 and EVO605, after which the journal goes on: never EVO600, which invites deleting it."""
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
+    journal = Journal(tmp_path / "j")
+    journal._db.execute(f"PRAGMA max_page_count={journal._db.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(DiagnosticError, match="EVO007"):
+        journal.set_fact("large", "x" * 100_000)
+    journal._db.execute("PRAGMA max_page_count=1000000")
+    journal.set_fact("large", "x" * 100_000)
+    other = sqlite3.connect(tmp_path / "j", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DiagnosticError, match="EVO605"):
+        journal.set_fact("small", 1)
+    with pytest.raises(DiagnosticError, match="EVO605"):
+        Journal(tmp_path / "j")
+    other.execute("ROLLBACK")
+    other.close()
+    journal.set_fact("small", 1)
+    assert journal.fact("small") == 1
+    journal.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -14,8 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from evo import __version__
-from evo.base.diagnostics import DiagnosticError
-from evo.cli import view
+from evo.cli import guard, view
 from evo.cli.commands import ROWS, present
 
 EXIT_CODES = """\
@@ -24,8 +24,12 @@ Exit codes:
   0    fine
   1    the input has errors, or differs where that was asked
   2    the command line is wrong
+  70   evo itself failed; a short report says where the traceback is
   130  interrupted
+  141  nobody reads the output any more
 """
+_COMMAND_LINE: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
+"""What the parser itself raises and prints; the last is click's own root, which typer does not name."""
 
 
 class _Commands(TyperGroup):
@@ -43,14 +47,13 @@ class _Commands(TyperGroup):
         as_json = "--json" in ctx.args
         try:
             status = super().invoke(ctx)
-        except DiagnosticError as error:
-            view.show_error(str(ctx.invoked_subcommand), error, as_json)
-            status = 1
         except BrokenPipeError:
             status = _closed()
-        except OSError as error:
-            view.show_error(str(ctx.invoked_subcommand), view.os_error(error), as_json)
-            status = 1
+        except _COMMAND_LINE:
+            raise
+        except Exception as error:
+            faults, status = guard.judged(error, debug=ctx.params["debug"])
+            view.show_error(str(ctx.invoked_subcommand), faults, as_json)
         raise typer.Exit(status if isinstance(status, int) else 0)
 
 
@@ -76,6 +79,7 @@ def _program(  # pyright: ignore[reportUnusedFunction]
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Where evo itself fails, show the traceback.")] = False,
 ) -> None:
     """Evolve neural architectures written as YAML.
 
@@ -87,6 +91,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit the process."""
     gc.set_threshold(100_000, 20, 20)  # start-up frees nothing, and looking for garbage meanwhile is a fifth of it
     arguments = list(sys.argv[1:] if args is None else args)
+    _open_closed()
     view.escape_unspellable()
     if sys.platform == "darwin":  # torch reads it once, when imported: what MPS lacks runs on the CPU, with a warning
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -96,6 +101,15 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(130)
     finally:
         _flush()
+
+
+def _open_closed() -> None:
+    """Let a stream that our caller closed go nowhere; a file that is opened later would take its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _load(name: str) -> Any:
@@ -113,6 +127,10 @@ def _flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _closed()
+    except OSError as error:  # what is left goes to a full disk
+        _closed()
+        view.show([guard.os_fault(error)])
+        sys.exit(guard.INPUT)
 
 
 def _closed() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import IO, Any
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, Span, plain, render
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, plain, render
 
 FORMAT = 1
 """The version of every JSON output; it grows when a key changes its meaning or goes."""
@@ -48,14 +48,6 @@ def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
     else:
         for source, diagnostics in groupby(error.diagnostics, error.source_of):
             show(list(diagnostics), source)
-
-
-def os_error(error: OSError) -> DiagnosticError:
-    """A failure of the file system as a diagnostic."""
-    name = None if error.filename is None else os.fsdecode(error.filename)
-    reason = error.strerror or str(error)
-    message = reason if name is None else f"{name}: {reason}"
-    return DiagnosticError([Diagnostic("EVO004", message, None if name is None else Span(name, 1, 1))])
 
 
 def paint_for(stream: IO[str]) -> Paint:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from evo.base.memory import is_out_of_memory
 from evo.dsl.engine import EngineSpec
 
 Cause = Literal["error", "timeout", "memory", "crash"]
@@ -103,16 +104,10 @@ def run_job(job: Job, function: Callable[[Any], Any]) -> Outcome:
 def explain(error: BaseException) -> Failure:
     """The failure that an exception stands for; out of memory, on any device, is its own cause."""
     text = " ".join(str(error).split())
-    is_memory = (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
-        or "not enough memory" in text
-    )
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.replace(chr(92), '/').rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return Failure("memory" if is_memory else "error", message[:MESSAGE_CHARACTERS] + place)
+    return Failure("memory" if is_out_of_memory(error) else "error", message[:MESSAGE_CHARACTERS] + place)
 
 
 @contextmanager

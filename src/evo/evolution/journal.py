@@ -12,6 +12,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,25 @@ class Journal:
         """Open or make a journal; ":memory:" makes one that ends with the process.
 
         Raises:
-            DiagnosticError: a file that is none, or one of another version (EVO600).
+            DiagnosticError: a file that is none, or one of another version (EVO600); another program holds it
+                (EVO605); there is no room (EVO007) or no permission (EVO004).
         """
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise journal_fault(path, error) from None
         try:
             self._db.execute("PRAGMA synchronous=FULL")
             found = self._version()
             if found != VERSION:
                 raise sqlite3.DatabaseError(f"its version is {found}, and this evo reads version {VERSION}")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._db.close()
-            raise DiagnosticError([Diagnostic("EVO600", f"{path} is not the journal of a run: {error}")]) from None
+            raise journal_fault(path, error) from None
+        except DiagnosticError:
+            self._db.close()
+            raise
 
     def _version(self) -> int:
         """The version of the schema, which is laid down first if the file is empty."""
@@ -257,20 +266,46 @@ class Journal:
         return {t: self._db.execute(f"SELECT * FROM {t} ORDER BY {order}").fetchall() for t, order in tables.items()}
 
     def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+        return _Transaction(self._db, self._path)
 
 
 class _Transaction:
-    """BEGIN ... COMMIT, or ROLLBACK where the block raises."""
+    """BEGIN ... COMMIT, or ROLLBACK where the block or the commit raises; what SQLite raises is a diagnostic."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
+    def __init__(self, db: sqlite3.Connection, path: Path | str) -> None:
+        self.db, self.path = db, path
 
     def __enter__(self) -> None:
-        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise journal_fault(self.path, error) from None
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.db.execute("COMMIT" if kind is None else "ROLLBACK")
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            try:
+                self.db.execute("COMMIT")
+            except sqlite3.OperationalError as fault:
+                error = fault
+        if error is not None:
+            with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; the first error is the one to tell
+                self.db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError):
+            raise journal_fault(self.path, error) from None
+
+
+def journal_fault(path: Path | str, error: sqlite3.Error) -> DiagnosticError:
+    """What SQLite says of a journal: a fault of the surroundings, or of the file itself (EVO600)."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # its high bytes say where it happened
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        help = "close the program that has it open, then `evo resume` goes on; the journal is sound"
+        return DiagnosticError([Diagnostic("EVO605", f"another program holds {path}", None, help)])
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        help = "make room, then `evo resume` goes on; what the journal holds is sound"
+        return DiagnosticError([Diagnostic("EVO007", f"{path} cannot grow: {error}", None, help)])
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return DiagnosticError([Diagnostic("EVO004", f"{path} cannot be written: {error}")])
+    return DiagnosticError([Diagnostic("EVO600", f"{path} is not the journal of a run, or is damaged: {error}")])
 
 
 def _as_json(candidate: Candidate) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ FILES = {
     ),
     "EVO004": Code(
         "A file cannot be written, or the system failed",
-        "The operating system refused: no permission, no space, a folder where a file should go.",
+        "The operating system refused: no permission, a folder where a file should go.",
         source="command",
     ),
     "EVO005": Code(
@@ -34,5 +34,24 @@ FILES = {
         "evo explain EVO999",
         "evo explain EVO210",
         "command",
+    ),
+    "EVO006": Code(
+        "evo itself failed",
+        "A fault of evo, not of what it was given. Nothing else is wrong with the command line or the document as far "
+        "as this says. The traceback was written to the file that the message names; `evo --debug COMMAND ...` prints "
+        "it instead. The exit status is 70.",
+        source="command",
+    ),
+    "EVO007": Code(
+        "No room is left",
+        "The disk, or your share of it, is full. Files are written whole or not at all and a journal loses nothing "
+        "that it has acknowledged, so that with room the same command, or `evo resume DIR`, goes on.",
+        source="command",
+    ),
+    "EVO008": Code(
+        "Not enough memory",
+        "An allocation failed, on the host or on the device. Activations grow with batch times context times width; "
+        "a search needs that much for each of its workers.",
+        source="command",
     ),
 }

@@ -94,6 +94,12 @@ RUNS = {
         "write into each other's journal.",
         source="command",
     ),
+    "EVO605": Code(
+        "Another program holds the journal",
+        "The journal is an SQLite file, and a program that reads or writes it has locked it for longer than evo waits. "
+        "Nothing is wrong with the run: close that program and resume.",
+        source="command",
+    ),
     "EVO620": Code(
         "No seed could be evaluated",
         "Every document that the search was to begin with failed to train; the causes are named. A search needs one "
