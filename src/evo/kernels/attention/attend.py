@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from evo.kernels.attention.backends import TABLE
-from evo.kernels.attention.call import AttentionCall
+from evo.kernels.attention.call import AttentionCall, AttentionExtras
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
@@ -32,45 +34,44 @@ def attend(
     repeatable: bool = False,
     backend: str = AUTO,
 ) -> Tensor:
-    """softmax(cap(q k^T scale) + bias) v over what `stencil` allows -> (B, T, H, V) in q's dtype.
+    """The outputs of softmax attention, softmax(cap(q k^T scale) + bias) v over what `stencil` allows, (B, T, H, V) in
+    q's dtype.
 
     Query i sits at absolute position `query_offset + i`, key j at j or at `key_positions_S[j]` (int64, -1 is an empty
-    slot).
-    H is a multiple of G: query head h reads kv head h // (H // G) (GQA, arXiv 2305.13245).
+    slot). H is a multiple of G: query head h reads kv head h // (H // G) (GQA, arXiv 2305.13245).
     `scale` defaults to K ** -0.5; `soft_cap` c makes a logit x into c tanh(x / c) (Gemma 2); `sink_logits_H` joins each
     softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
     `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
     documents, and only equal ids see each other. A query that sees nothing returns zeros. `repeatable` gradients have
     the same bytes every time, as under torch.use_deterministic_algorithms.
-    Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
+    Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the call.
     """
-    if key_segments_BS is None:
-        key_segments_BS = segments_BT
-    elif segments_BT is None:
+    if segments_BT is None and key_segments_BS is not None:
         raise ValueError("key_segments_BS needs segments_BT, the documents of the queries")
-    segments = None if segments_BT is None else (segments_BT, key_segments_BS)
-    parts = {
-        "soft_cap": soft_cap,
-        "sink_logits_H": sink_logits_H,
-        "alibi_slopes_H": alibi_slopes_H,
-        "bias_HTS": bias_HTS,
-        "query_offset": query_offset,
-        "key_positions_S": key_positions_S,
-        "segments": segments,
-    }
-    problem = plan(q_BTHK, k_BSGK, v_BSGV, stencil, repeatable=repeatable, **parts)
-    run = choose(TABLE, problem, backend).backend.run
+    keys_BS = segments_BT if key_segments_BS is None else key_segments_BS
+    segments = None if segments_BT is None or keys_BS is None else (segments_BT, keys_BS)
+    extras = AttentionExtras(soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments)
+    call = _described(q_BTHK, k_BSGK, v_BSGV, stencil, extras, repeatable)
+    run = choose(TABLE, call, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
-    return run(problem, q_BTHK, k_BSGK, v_BSGV, scale=scale, parts=parts)
+    return run(call, q_BTHK, k_BSGK, v_BSGV, extras, scale)
 
 
-def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool = False, **parts) -> AttentionCall:
-    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+def plan(
+    q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool = False, **extras: Any
+) -> AttentionCall:
+    """What these tensors (meta tensors do) and `AttentionExtras` ask for. `dispatch.choose` says which backend runs it,
+    and why."""
+    return _described(q, k, v, stencil, AttentionExtras(**extras), repeatable)
+
+
+def _described(
+    q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, extras: AttentionExtras, repeatable: bool
+) -> AttentionCall:
     _check(q, k, v)
-    _check_parts(q, k, parts)
+    _check_extras(q, k, extras)
     B, T, H, K = q.shape
-    given = {name for name, value in parts.items() if value is not None}
-    tensors = [q, k, v, *(x for x in parts.values() if isinstance(x, Tensor))]
+    tensors = (q, k, v, extras.sink_logits_H, extras.alibi_slopes_H, extras.bias_HTS)
     return AttentionCall(
         device=q.device.type,
         dtype=dtype_name(q.dtype),
@@ -82,13 +83,13 @@ def plan(q: Tensor, k: Tensor, v: Tensor, stencil: Stencil, *, repeatable: bool 
         key_dim=K,
         value_dim=v.shape[-1],
         stencil=stencil,
-        offset=parts.get("query_offset", 0),
-        has_soft_cap="soft_cap" in given,
-        has_sink_logits="sink_logits_H" in given,
-        has_alibi="alibi_slopes_H" in given,
-        has_segments="segments" in given,
-        has_key_positions="key_positions_S" in given,
-        has_bias="bias_HTS" in given,
+        offset=extras.query_offset,
+        has_soft_cap=extras.soft_cap is not None,
+        has_sink_logits=extras.sink_logits_H is not None,
+        has_alibi=extras.alibi_slopes_H is not None,
+        has_segments=extras.segments is not None,
+        has_key_positions=extras.key_positions_S is not None,
+        has_bias=extras.bias_HTS is not None,
         needs_grad=needs_grad(*tensors),
         must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )
@@ -105,20 +106,20 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(f"query heads ({q.shape[2]}) must be a multiple of kv heads ({k.shape[2]})")
 
 
-def _check_parts(q: Tensor, k: Tensor, parts: dict) -> None:
+def _check_extras(q: Tensor, k: Tensor, extras: AttentionExtras) -> None:
     """Kernels index these by their shapes as they should be."""
     (B, T, H, _), S = q.shape, k.shape[1]
     for name, size in (("sink_logits_H", H), ("alibi_slopes_H", H), ("key_positions_S", S)):
-        vector = parts.get(name)
+        vector = getattr(extras, name)
         if vector is not None and vector.shape != (size,):
             raise ValueError(f"{name} must be ({size},), found {tuple(vector.shape)}")
-    bias, segments = parts.get("bias_HTS"), parts.get("segments")
+    bias, segments = extras.bias_HTS, extras.segments
     if bias is not None and not _broadcasts(bias.shape, (B, H, T, S)):
         raise ValueError(f"bias_HTS must broadcast to {(B, H, T, S)}, found {tuple(bias.shape)}")
     if segments is not None:
         check_segments(segments[0], (B, T))
         check_segments(segments[1], (B, S), "key_segments_BS")
-    if parts.get("soft_cap") == 0:
+    if extras.soft_cap == 0:
         raise ValueError("soft_cap must not be 0; None is no cap")
 
 

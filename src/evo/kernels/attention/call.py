@@ -1,11 +1,27 @@
-"""What the dispatcher knows about an attention call: shapes, dtype, features; no tensors."""
+"""What an attention call has besides q, k and v; and what the dispatcher knows about it, which is no tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
 
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import KernelCall
+
+
+class AttentionExtras(NamedTuple):
+    """What a call of `attend` may have besides q, k, v and a stencil, under its names. segments: the documents of the
+    queries (B, T) and of the keys (B, S)."""
+
+    soft_cap: float | None = None
+    sink_logits_H: Tensor | None = None
+    alibi_slopes_H: Tensor | None = None
+    bias_HTS: Tensor | None = None
+    query_offset: int = 0
+    key_positions_S: Tensor | None = None
+    segments: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

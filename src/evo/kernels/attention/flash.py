@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.call import AttentionCall
+from evo.kernels.attention.call import AttentionCall, AttentionExtras
 from evo.kernels.operators import in_transform
 
 MODULE = "flash_attn.cute"
@@ -23,20 +23,20 @@ LONG = 2048
 DIMS = (32, 64, 96, 128)
 
 
-def reasons(problem: AttentionCall) -> list[str]:
+def reasons(call: AttentionCall) -> list[str]:
     found = []
-    if problem.device != "cuda":
+    if call.device != "cuda":
         found.append("runs on CUDA devices only")
-    if problem.dtype not in ("float16", "bfloat16"):
-        found.append(f"takes float16 and bfloat16, found {problem.dtype}")
-    plain = problem.is_plain_causal or problem.is_plain_full
-    if not plain or problem.has_soft_cap or problem.has_sink_logits:
+    if call.dtype not in ("float16", "bfloat16"):
+        found.append(f"takes float16 and bfloat16, found {call.dtype}")
+    plain = call.is_plain_causal or call.is_plain_full
+    if not plain or call.has_soft_cap or call.has_sink_logits:
         found.append("taken for plain causal and full problems only")
-    if problem.batch == 0 or min(problem.queries, problem.keys) < LONG:
+    if call.batch == 0 or min(call.queries, call.keys) < LONG:
         found.append(f"not faster than torch's own call on fewer than {LONG} tokens")
-    if problem.key_dim not in DIMS or problem.value_dim != problem.key_dim:
+    if call.key_dim not in DIMS or call.value_dim != call.key_dim:
         known = ", ".join(map(str, DIMS))
-        found.append(f"keys and values have one head dim of {known}, found {problem.key_dim} and {problem.value_dim}")
+        found.append(f"keys and values have one head dim of {known}, found {call.key_dim} and {call.value_dim}")
     if torch.compiler.is_compiling():
         found.append("torch.compile cannot trace it")
     if in_transform():
@@ -58,9 +58,9 @@ def missing() -> list[str]:
     return []
 
 
-def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionExtras, scale: float) -> Tensor:
     """The signature that all backends share."""
-    del parts
-    call = importlib.import_module(MODULE).flash_attn_func
-    causal, k, v = problem.is_plain_causal, k.to(q.dtype), v.to(q.dtype)
-    return call(q, k, v, softmax_scale=scale, causal=causal, deterministic=problem.must_repeat)[0]
+    del extras
+    attention = importlib.import_module(MODULE).flash_attn_func
+    causal, k, v = call.is_plain_causal, k.to(q.dtype), v.to(q.dtype)
+    return attention(q, k, v, softmax_scale=scale, causal=causal, deterministic=call.must_repeat)[0]

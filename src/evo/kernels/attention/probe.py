@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.attend import plan
+from evo.kernels.attention.call import AttentionExtras
 from evo.kernels.attention.statistics import reference_rows
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, Backend, KernelCall, Table, always, choose
@@ -66,8 +67,8 @@ def probe(
     """
     B, T, H, K = q_BTHK.shape
     segments = None if segments_BT is None else (segments_BT, segments_BT)
-    parts = {"sink_logits_H": sink_logits_H, "alibi_slopes_H": alibi_slopes_H, "segments": segments}
-    problem = plan(q_BTHK, k_BSGK, k_BSGK, stencil, soft_cap=soft_cap, query_offset=query_offset, **parts)
+    extras = AttentionExtras(soft_cap, sink_logits_H, alibi_slopes_H, query_offset=query_offset, segments=segments)
+    described = plan(q_BTHK, k_BSGK, k_BSGK, stencil, **extras._asdict())
     if lse_BHT is not None and lse_BHT.shape != (B, H, T):
         raise ValueError(f"lse_BHT must be {(B, H, T)}, found {tuple(lse_BHT.shape)}")
     if row_stride < 1:
@@ -75,7 +76,7 @@ def probe(
     read = (q_BTHK, k_BSGK, sink_logits_H, alibi_slopes_H, segments_BT, lse_BHT)
     scale = float(K**-0.5) if scale is None else scale
     numbers = (query_offset, scale, soft_cap or 0.0, threshold, row_stride)
-    call = ProbeCall(device=problem.device, dtype=problem.dtype)
+    call = ProbeCall(device=described.device, dtype=described.dtype)
     rows = choose(TABLE, call, backend).backend.run(*read, stencil, *numbers)
     return HeadStatistics(*rows.mean(dim=(1, 3)))
 

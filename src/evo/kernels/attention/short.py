@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.call import AttentionCall
+from evo.kernels.attention.call import AttentionCall, AttentionExtras
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.packed_grad import columns
@@ -23,25 +23,25 @@ DIMS = (16, 32, 64)
 DTYPES = ("float16", "bfloat16")
 
 
-def reasons(problem: AttentionCall) -> list[str]:
+def reasons(call: AttentionCall) -> list[str]:
     """Why the short kernels cannot run, or should not."""
-    found = machine_reasons(problem.device, problem.dtype)
-    if problem.dtype not in DTYPES:
-        found.append(f"the short kernels take {' and '.join(DTYPES)}, found {problem.dtype}")
-    if not problem.is_plain_causal or problem.has_soft_cap or problem.has_sink_logits:
+    found = machine_reasons(call.device, call.dtype)
+    if call.dtype not in DTYPES:
+        found.append(f"the short kernels take {' and '.join(DTYPES)}, found {call.dtype}")
+    if not call.is_plain_causal or call.has_soft_cap or call.has_sink_logits:
         found.append("the short kernels take plain causal problems only")
-    if problem.key_dim not in DIMS or problem.value_dim != problem.key_dim:
+    if call.key_dim not in DIMS or call.value_dim != call.key_dim:
         found.append(f"the short kernels take equal head dims of {', '.join(map(str, DIMS))}")
-    if problem.queries > LONGEST:
-        found.append(f"the short kernels take up to {LONGEST} tokens, found {problem.queries}")
-    if problem.batch == 0 or problem.queries == 0:
+    if call.queries > LONGEST:
+        found.append(f"the short kernels take up to {LONGEST} tokens, found {call.queries}")
+    if call.batch == 0 or call.queries == 0:
         found.append("there is nothing to attend to")
     return found
 
 
-def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionExtras, scale: float) -> Tensor:
     """The signature that all backends share."""
-    del problem, parts
+    del call, extras
     return short_attention(q, k.to(q.dtype), v.to(q.dtype), scale)[0]
 
 

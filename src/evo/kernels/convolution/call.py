@@ -1,12 +1,23 @@
-"""What the dispatcher knows about a short convolution: shapes, dtype, activation; no tensors."""
+"""What a short convolution has besides x and the taps; and what the dispatcher knows about it, which is no tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
 
 from evo.kernels.dispatch import KernelCall
 
 ACTIVATIONS = (None, "silu")
+
+
+class ConvolutionExtras(NamedTuple):
+    """What a call of `short_convolution` may have besides x and the taps, under its names."""
+
+    bias_D: Tensor | None = None
+    state_BWD: Tensor | None = None
+    segments_BT: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,10 @@ from torch import Tensor
 
 
 def long_convolution(x_BTD: Tensor, filter_DT: Tensor, *, skip_D: Tensor | None = None) -> Tensor:
-    """y_t = sum_{s <= t} filter[:, t - s] x_s (+ skip x_t) -> (B, T, D) in x's dtype.
+    """The causal convolution sum_{s <= t} filter[:, t - s] x_s (+ skip x_t), (B, T, D) in x's dtype.
 
     `filter_DT` may be shorter or longer than x in time; taps beyond T are never reached. The transform is padded so
-    that nothing
-    wraps round; it runs in float32, or float64 for float64 inputs.
+    that nothing wraps round; it runs in float32, or float64 for float64 inputs.
     """
     T, D = x_BTD.shape[1:]
     if filter_DT.shape[0] != D:

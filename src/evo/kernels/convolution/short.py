@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.convolution.backends import TABLE
-from evo.kernels.convolution.call import ACTIVATIONS, ConvolutionCall
+from evo.kernels.convolution.call import ACTIVATIONS, ConvolutionCall, ConvolutionExtras
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
@@ -28,18 +28,18 @@ def short_convolution(
     `segments_BT` holds integer ids of packed documents: taps do not reach into the document before; the given state is
     the first document's, the returned one the last one's.
     Returns y (B, T, D) in x's dtype and the state after the last token. Raises ValueError on an unknown activation or
-    shapes that do not fit, BackendError when a backend asked for by name cannot run the problem.
+    shapes that do not fit, BackendError when a backend asked for by name cannot run the call.
     """
-    parts = {"bias_D": bias_D, "state_BWD": state_BWD, "segments_BT": segments_BT}
-    problem = plan(x_BTD, weight_DW, activation=activation, **parts)
-    run = choose(TABLE, problem, backend).backend.run
-    return run(problem, x_BTD, weight_DW, parts=parts)
+    extras = ConvolutionExtras(bias_D, state_BWD, segments_BT)
+    call = plan(x_BTD, weight_DW, activation=activation, **extras._asdict())
+    run = choose(TABLE, call, backend).backend.run
+    return run(call, x_BTD, weight_DW, extras)
 
 
 def plan(
     x: Tensor, weight: Tensor, *, activation: str | None = None, bias_D=None, state_BWD=None, segments_BT=None
 ) -> ConvolutionCall:
-    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+    """What these tensors (meta tensors do) ask for. `dispatch.choose` says which backend runs it, and why."""
     B, T, D = x.shape
     if weight.ndim != 2 or weight.shape[0] != D or weight.shape[1] == 0:
         raise ValueError(f"weight must be ({D}, W) with W >= 1, found {tuple(weight.shape)}")

@@ -6,20 +6,26 @@ from torch import Tensor
 
 from evo.kernels.dispatch import Backend, Table, always
 from evo.kernels.recurrence import chunked, reference, triton
-from evo.kernels.recurrence.call import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall, RecurrenceExtras
 from evo.kernels.recurrence.documents import segment_aware
 
 Outcome = tuple[Tensor, Tensor]
 
 
-def run_reference(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_reference(
+    call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float
+) -> Outcome:
     """The equation, one token at a time."""
-    return reference.recurrence(q, k, v, scale=scale, **parts)
+    return reference.recurrence(q, k, v, scale=scale, **extras._asdict())
 
 
-def run_chunked(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Outcome:
+def run_chunked(
+    call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float
+) -> Outcome:
     """The chunked form in plain torch."""
-    return chunked.recurrence(q, k, v, scale=scale, chunk=problem.chunk, **parts)
+    given = extras._asdict()
+    del given["segments_BT"]  # which `segment_aware` has turned into decays
+    return chunked.recurrence(q, k, v, scale=scale, chunk=call.chunk, **given)
 
 
 TABLE = Table(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.documents import document_starts
-from evo.kernels.recurrence.call import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall, RecurrenceExtras
 
 LOG_FORGOTTEN = -48 * math.log(2)
 """What a document's first token leaves of the state before it: 2^-48, which float32 does not see of a state 2^24 times
@@ -22,23 +22,22 @@ Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 def segment_aware(run: Run) -> Run:
-    """A backend's `run` that also takes `segments_BT` among its parts, as `reference.recurrence` defines it."""
+    """A backend's `run` that also takes `segments_BT` among its extras, as `reference.recurrence` defines it."""
 
     @wraps(run)
-    def run_segments(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
-        parts = dict(parts)
-        segments_BT = parts.pop("segments_BT")
+    def run_segments(call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float):
+        segments_BT, extras = extras.segments_BT, extras._replace(segments_BT=None)
         if segments_BT is None:
-            return run(problem, q, k, v, scale=scale, parts=parts)
+            return run(call, q, k, v, extras, scale)
         starts_BT11 = document_starts(segments_BT)[..., None, None]
-        parts["log_decay"] = reset_decay(parts["log_decay"], starts_BT11, k)
-        if parts["dplr"] is not None:  # a reads the state before its decay
-            a, b = parts["dplr"]
-            parts["dplr"] = a.masked_fill(starts_BT11, 0.0), b
-        bonus = parts["bonus_HK"]
+        extras = extras._replace(log_decay=reset_decay(extras.log_decay, starts_BT11, k))
+        if extras.dplr is not None:  # a reads the state before its decay
+            a, b = extras.dplr
+            extras = extras._replace(dplr=(a.masked_fill(starts_BT11, 0.0), b))
+        bonus = extras.bonus_HK
         if bonus is None:
-            return run(problem, q, k, v, scale=scale, parts=parts)
-        o, final = run(problem, q.masked_fill(starts_BT11, 0.0), k, v, scale=scale, parts=parts)  # and so does q
+            return run(call, q, k, v, extras, scale)
+        o, final = run(call, q.masked_fill(starts_BT11, 0.0), k, v, extras, scale)  # and so does q
         own = (q * bonus * k).sum(-1, keepdim=True) * scale * v
         return torch.where(starts_BT11, own.to(o.dtype), o), final
 

@@ -8,7 +8,7 @@ from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
 from evo.kernels.operators import needs_grad
 from evo.kernels.recurrence.backends import TABLE
-from evo.kernels.recurrence.call import RecurrenceCall
+from evo.kernels.recurrence.call import RecurrenceCall, RecurrenceExtras
 from evo.kernels.triton_support import dtype_name
 
 
@@ -27,32 +27,25 @@ def recur(
     chunk: int = 64,
     backend: str = AUTO,
 ) -> tuple[Tensor, Tensor]:
-    """S_t = exp(log_decay_t) S_{t-1} + update(k_t, v_t), o_t = scale q_t S_t -> o (B, T, H, V), final state (B, H, K,
-    V).
+    """The outputs o (B, T, H, V) and the final state (B, H, K, V) of a recurrence over a matrix state:
 
-    `log_decay` is None, (H,) per head, (B, T, H) per token or (B, T, H, K) per channel: natural logs, at most 0.
-    The update is k^T v; with `beta_BTH` the delta rule on the decayed state; with `dplr` = (a, b), each (B, T, H,
-    K), RWKV-7's
-    generalised delta, where a reads the state before its decay. `bonus_HK` (RWKV-6) makes the output read the state
-    before the write plus
-    diag(u) k^T v. `recurrence/reference.py` has the equations. `scale` defaults to K ** -0.5.
-    `segments_BT` holds integer ids of packed documents: where the id changes, the state begins anew. The initial state
-    is the first document's, the final state the last one's.
-    `chunk`, a power of two, matters for speed only.
+        S_t = exp(log_decay_t) S_{t-1} + update(k_t, v_t), o_t = scale q_t S_t
+
+    `log_decay` is None, (H,) per head, (B, T, H) per token or (B, T, H, K) per channel, that is per key dim (GLA's gk):
+    natural logs, at most 0.
+    The update is k^T v; with `beta_BTH` the delta rule on the decayed state; with `dplr` = (a, b), each (B, T, H, K),
+    RWKV-7's generalised delta rule (a diagonal plus low-rank transition), where a reads the state before its decay.
+    `bonus_HK` (RWKV-6) makes the output read the state before the write plus diag(u) k^T v. `recurrence/reference.py`
+    has the equations. `scale` defaults to K ** -0.5. `segments_BT` holds integer ids of packed documents: where the id
+    changes, the state begins anew. The initial state is the first document's, the final state the last one's. `chunk`,
+    a power of two, matters for speed only.
     o has q's dtype; the state is float32 (float64 for float64 inputs). Raises ValueError on shapes that do not fit.
     """
-    parts = {
-        "log_decay": log_decay,
-        "beta_BTH": beta_BTH,
-        "dplr": dplr,
-        "bonus_HK": bonus_HK,
-        "initial_state_BHKV": initial_state_BHKV,
-        "segments_BT": segments_BT,
-    }
-    problem = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **parts)
-    run = choose(TABLE, problem, backend).backend.run
+    extras = RecurrenceExtras(log_decay, beta_BTH, dplr, bonus_HK, initial_state_BHKV, segments_BT)
+    call = plan(q_BTHK, k_BTHK, v_BTHV, chunk=chunk, **extras._asdict())
+    run = choose(TABLE, call, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
-    return run(problem, q_BTHK, k_BTHK, v_BTHV, scale=scale, parts=parts)
+    return run(call, q_BTHK, k_BTHK, v_BTHV, extras, scale)
 
 
 def plan(
@@ -68,7 +61,7 @@ def plan(
     segments_BT: Tensor | None = None,
     chunk: int = 64,
 ) -> RecurrenceCall:
-    """The problem that these tensors pose (meta tensors do). `dispatch.choose` says who runs it, and why."""
+    """What these tensors (meta tensors do) ask for. `dispatch.choose` says which backend runs it, and why."""
     _check(q, k, v, beta_BTH, dplr, bonus_HK, initial_state_BHKV)
     if segments_BT is not None:
         check_segments(segments_BT, q.shape[:2])

@@ -35,8 +35,7 @@ def recurrence(
     """o (B, T, H, V) in q's dtype and the final state (B, H, K, V); computes in float32, or float64 for float64 inputs.
 
     With D_t = exp(log_decay_t), row vectors q, k, v, and S a (K, V) matrix:
-      outer    S_t = D_t S_{t-1} + k_t^T v_t                            (linear attention, RetNet 2307.08621, GLA
-      2312.06635)
+      outer    S_t = D_t S_{t-1} + k_t^T v_t                            (linear attention; 2307.08621, 2312.06635)
       delta    S_t = D_t S_{t-1} + beta_t k_t^T (v_t - k_t D_t S_{t-1})   (gated DeltaNet 2412.06464)
       dplr  S_t = D_t S_{t-1} + b_t^T (a_t S_{t-1}) + k_t^T v_t        (RWKV-7 2503.14456)
       o_t = scale q_t S_t, or scale q_t (S_{t-1} + diag(u) k_t^T v_t) with a bonus u (RWKV-6 2404.05892)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.attention.call import AttentionCall
+from evo.kernels.attention.call import AttentionCall, AttentionExtras
 from evo.kernels.triton_support import machine_reasons
 
 MAX_DIM = 256
 
 
-def reasons(problem: AttentionCall) -> list[str]:
-    found = machine_reasons(problem.device, problem.dtype)
-    if max(problem.key_dim, problem.value_dim) > MAX_DIM:
-        found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
-    if problem.has_key_positions and problem.needs_grad:
+def reasons(call: AttentionCall) -> list[str]:
+    found = machine_reasons(call.device, call.dtype)
+    if max(call.key_dim, call.value_dim) > MAX_DIM:
+        found.append(f"head dims up to {MAX_DIM}, found {call.key_dim} and {call.value_dim}")
+    if call.has_key_positions and call.needs_grad:
         found.append("explicit key positions (a ring-buffer cache) have no backward in the kernel")
     return found
 
 
-def run(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict) -> Tensor:
+def run(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionExtras, scale: float) -> Tensor:
     """The signature that all backends share; triton is imported here and not before."""
     from evo.kernels.attention.triton.operator import run_with_lse
 
-    return run_with_lse(problem, q, k, v, scale=scale, parts=parts)[0]
+    return run_with_lse(call, q, k, v, extras, scale)[0]

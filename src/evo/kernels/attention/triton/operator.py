@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.attention.call import AttentionCall
+from evo.kernels.attention.call import AttentionCall, AttentionExtras
 from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton.launch import Asked, Call, Extras, empty_gradients, launch_backward, launch_forward
 from evo.kernels.members import Fold
@@ -97,15 +97,15 @@ def _backward(ctx, do, dlse):
 attention.register_autograd(_backward, setup_context=_save)
 
 
-def run_with_lse(problem: AttentionCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run_with_lse(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionExtras, scale: float):
     """o (B, T, H, V) and the log-sum-exp (B, H, T)."""
     if scale <= 0.0:  # the kernel takes the maximum before it scales
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
-    ids_q, ids_k = map(dense, parts["segments"] or (None, None))
+    ids_q, ids_k = map(dense, extras.segments or (None, None))
     o, lse = attention(
         widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
-        dense(parts["sink_logits_H"]), dense(parts["alibi_slopes_H"]), parts.get("bias_HTS"),
-        dense(parts.get("key_positions_S")), ids_q, ids_k,
-        pack(problem.stencil), parts["query_offset"], scale, parts["soft_cap"] or 0.0,
+        dense(extras.sink_logits_H), dense(extras.alibi_slopes_H), extras.bias_HTS,
+        dense(extras.key_positions_S), ids_q, ids_k,
+        pack(call.stencil), extras.query_offset, scale, extras.soft_cap or 0.0,
     )  # fmt: skip
     return o[..., : v.shape[3]], lse

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.convolution.call import ConvolutionCall
+from evo.kernels.convolution.call import ConvolutionCall, ConvolutionExtras
 from evo.kernels.documents import document_numbers
 from evo.kernels.triton_support import machine_reasons
 
 MAX_TAPS = 8
 
 
-def reasons(problem: ConvolutionCall) -> list[str]:
-    found = machine_reasons(problem.device, problem.dtype)
-    if problem.taps > MAX_TAPS:
-        found.append(f"up to {MAX_TAPS} taps, found {problem.taps}")
+def reasons(call: ConvolutionCall) -> list[str]:
+    found = machine_reasons(call.device, call.dtype)
+    if call.taps > MAX_TAPS:
+        found.append(f"up to {MAX_TAPS} taps, found {call.taps}")
     return found
 
 
-def run(problem: ConvolutionCall, x: Tensor, weight: Tensor, *, parts: dict) -> tuple[Tensor, Tensor]:
+def run(call: ConvolutionCall, x: Tensor, weight: Tensor, extras: ConvolutionExtras) -> tuple[Tensor, Tensor]:
     """The signature that all backends share; triton is imported here and not before."""
     from evo.kernels.convolution.triton.operator import short_convolution
 
-    segments_BT = parts["segments_BT"]
+    segments_BT = extras.segments_BT
     numbers = None if segments_BT is None else document_numbers(segments_BT)
-    return short_convolution(x, weight, parts["bias_D"], parts["state_BWD"], numbers, problem.activation == "silu")
+    return short_convolution(x, weight, extras.bias_D, extras.state_BWD, numbers, call.activation == "silu")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from evo.kernels.recurrence.call import DECAYS, UPDATES, RecurrenceCall
+from evo.kernels.recurrence.call import DECAYS, UPDATES, RecurrenceCall, RecurrenceExtras
 from evo.kernels.triton_support import machine_reasons, widened
 
 Outcome = tuple[Tensor, Tensor]
@@ -17,10 +17,10 @@ Outcome = tuple[Tensor, Tensor]
 MAX_DIM = 256
 
 
-def reasons(problem: RecurrenceCall) -> list[str]:
-    found = machine_reasons(problem.device, problem.dtype)
-    if max(problem.key_dim, problem.value_dim) > MAX_DIM:
-        found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
+def reasons(call: RecurrenceCall) -> list[str]:
+    found = machine_reasons(call.device, call.dtype)
+    if max(call.key_dim, call.value_dim) > MAX_DIM:
+        found.append(f"head dims up to {MAX_DIM}, found {call.key_dim} and {call.value_dim}")
     return found
 
 
@@ -28,53 +28,51 @@ MAX_TOKENS = 16
 """Up to here one pass of dependent steps beats the fixed cost of a chunk."""
 
 
-def step_reasons(problem: RecurrenceCall) -> list[str]:
-    found = machine_reasons(problem.device, problem.dtype)
-    if problem.time > MAX_TOKENS:
-        found.append(f"steps are for up to {MAX_TOKENS} tokens, found {problem.time}")
-    if problem.needs_grad:
+def step_reasons(call: RecurrenceCall) -> list[str]:
+    found = machine_reasons(call.device, call.dtype)
+    if call.time > MAX_TOKENS:
+        found.append(f"steps are for up to {MAX_TOKENS} tokens, found {call.time}")
+    if call.needs_grad:
         found.append("steps have no gradients")
-    if max(problem.key_dim, problem.value_dim) > MAX_DIM:
-        found.append(f"head dims up to {MAX_DIM}, found {problem.key_dim} and {problem.value_dim}")
+    if max(call.key_dim, call.value_dim) > MAX_DIM:
+        found.append(f"head dims up to {MAX_DIM}, found {call.key_dim} and {call.value_dim}")
     return found
 
 
-def run(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run(call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float):
     """The signature that all backends share. Heads are widened with zeros to powers of two, which changes no number."""
     K, V = k.shape[3], v.shape[3]
     q, k, v = (widened(x.to(q.dtype)) for x in (q, k, v))
-    log_decay, initial, bonus = parts["log_decay"], widened(parts["initial_state_BHKV"], 2), widened(parts["bonus_HK"])
-    if problem.update == "dplr" or (problem.update, problem.decay) == ("delta", "channel"):
+    log_decay, initial, bonus = extras.log_decay, widened(extras.initial_state_BHKV, 2), widened(extras.bonus_HK)
+    if call.update == "dplr" or (call.update, call.decay) == ("delta", "channel"):
         from evo.kernels.recurrence.triton.dplr_operator import run as run_dplr
 
-        beta, keep = parts["beta_BTH"], problem.needs_grad
-        dplr = None if beta is not None else [widened(x.to(q.dtype)) for x in parts["dplr"]]
-        decay = widened(log_decay) if problem.decay == "channel" else log_decay
+        beta, keep = extras.beta_BTH, call.needs_grad
+        dplr = None if beta is not None else [widened(x.to(q.dtype)) for x in extras.dplr]
+        decay = widened(log_decay) if call.decay == "channel" else log_decay
         o, final = run_dplr(q, k, v, beta, dplr, decay, initial, scale, bonus is not None, keep)
-    elif problem.decay == "channel":
+    elif call.decay == "channel":
         from evo.kernels.recurrence.triton.channel_operator import recur_channel
 
         o, final = recur_channel(q, k, v, widened(log_decay), bonus, initial, scale)[:2]
-    elif problem.update == "delta":
+    elif call.update == "delta":
         from evo.kernels.recurrence.triton.delta_operator import run as run_delta
 
-        o, final = run_delta(q, k, v, parts["beta_BTH"], log_decay, initial, scale, problem.needs_grad)
+        o, final = run_delta(q, k, v, extras.beta_BTH, log_decay, initial, scale, call.needs_grad)
     else:
         from evo.kernels.recurrence.triton.outer import recur_outer
 
         o, final = recur_outer(q, k, v, log_decay, initial, scale, bonus is not None)
-    if bonus is not None and (problem.update == "dplr" or problem.decay != "channel"):
+    if bonus is not None and (call.update == "dplr" or call.decay != "channel"):
         o = o + ((q * bonus.to(q.dtype) * k).sum(-1, keepdim=True) * scale) * v
     return o[..., :V], final[..., :K, :V]
 
 
-def run_step(problem: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, *, scale: float, parts: dict):
+def run_step(call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float):
     """The equation in one launch, through the signature that all backends share."""
     from evo.kernels.recurrence.triton.step import recur_step
 
-    a, b = parts["dplr"] or (None, None)
-    log_decay, beta, bonus, initial = (
-        parts[name] for name in ("log_decay", "beta_BTH", "bonus_HK", "initial_state_BHKV")
-    )
-    decay, update = DECAYS.index(problem.decay), UPDATES.index(problem.update)
+    a, b = extras.dplr or (None, None)
+    log_decay, beta, bonus, initial = extras.log_decay, extras.beta_BTH, extras.bonus_HK, extras.initial_state_BHKV
+    decay, update = DECAYS.index(call.decay), UPDATES.index(call.update)
     return recur_step(q, k, v, log_decay, beta, a, b, bonus, initial, decay, update, scale)
