@@ -113,6 +113,10 @@ def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) 
         for name, child in block.children:
             if child.parameters or child.flops:
                 yield replace(_row(f"  {name}", child), part=True)
+    if layer.weights:
+        parameters = sum(weight.count for weight in layer.weights)
+        numbers = (parameters, layer.cost.flops)
+        yield Row("", "gains", "learned", "", _weights(layer), *numbers, count=count, copies=copies)
     norms = [layer.child(name) for name in layer.norm_names()]
     if not norms:
         return

@@ -11,7 +11,7 @@ from evo.blocks.stages.layers.gains import GainSpec
 from evo.dsl.genes import FIXED
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name
-from evo.dsl.plan import BlockPlan, Weight
+from evo.dsl.plan import BlockPlan, Cost, Weight
 from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
 from evo.dsl.spec import AsTuple, Kind, Many, Names, Numbers, Problem, Scope, Spec
 
@@ -120,6 +120,7 @@ class SublayersSpec(Spec):
         return LayerPlan(
             kind=self.label,
             weights=tuple(parts.weights),
+            cost=Cost(flops=float(scope.width * len(parts.weights))),
             children=tuple(parts.children.items()),
             sublayers=tuple(sublayers),
         )
