@@ -1,5 +1,6 @@
 """The corpora: what ships, what a person brings, and the wall between training and held-out text."""
 
+import gzip
 import pickle
 from pathlib import Path
 
@@ -159,3 +160,53 @@ def test_corpus_errors_cross_processes() -> None:
     """A CorpusError keeps its help when a worker process hands it over."""
     error = pickle.loads(pickle.dumps(CorpusError("what", "do this")))
     assert (error.message, error.help) == ("what", "do this")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_one_file_is_checked_as_a_folder_is(tmp_path: Path, encoding: str) -> None:
+    """Text in another encoding is learned as bytes and that is said; UTF-8 is not spoken of."""
+    text = "wörter zum lernen. " * 600
+    (tmp_path / "other.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "utf8.txt").write_bytes(text.encode())
+    assert any("not UTF-8 text" in warning for warning in load_corpus("other.txt", tmp_path).warnings)
+    assert not any("UTF-8" in warning for warning in load_corpus("utf8.txt", tmp_path).warnings)
+
+
+def test_compressed_text_is_named(tmp_path: Path) -> None:
+    """A gzip file is said to be one."""
+    (tmp_path / "text.gz").write_bytes(gzip.compress(TEXT))
+    assert any("gzip file" in warning for warning in load_corpus("text.gz", tmp_path).warnings)
+
+
+def test_what_a_run_wrote_is_no_text(tmp_path: Path) -> None:
+    """A corpus is the same before and after a run lies in its folder or below it; a person's own files there stay."""
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.txt").write_bytes(TEXT)
+    before = load_corpus(tmp_path)
+    for run in (tmp_path, tmp_path / "data", tmp_path / "results" / "x"):
+        (run / "gen_0001").mkdir(parents=True)
+        for name in ("run.yaml", "report.html", "search_report.json", "gen_0001/variant_00.yaml"):
+            (run / name).write_text("evo_run: 3\n")
+    after = load_corpus(tmp_path)
+    assert after.digest == before.digest
+    assert "what evo wrote into its runs was left out (., data, results/x)" in " ".join(after.warnings)
+    (tmp_path / "gen_0001" / "mine.txt").write_bytes(TEXT)
+    assert load_corpus(tmp_path).digest != before.digest
+
+
+def test_links_that_are_not_followed_are_said(tmp_path: Path) -> None:
+    """A link to nowhere and one to a folder are counted."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_bytes(TEXT)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "text" / "folder").symlink_to(tmp_path / "more")
+    (tmp_path / "text" / "nowhere").symlink_to(tmp_path / "no.txt")
+    assert "2 links lead to folders or nowhere" in " ".join(load_corpus(tmp_path / "text").warnings)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x.txt", "a\0b.txt", "x" * 5000])
+def test_paths_that_cannot_be_are_explained(tmp_path: Path, name: str) -> None:
+    """A home folder that nobody has, a NUL and an endless name are no corpus, and no traceback."""
+    with pytest.raises(CorpusError):
+        load_corpus(name, root=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from evo.dsl.document import load
 from evo.dsl.evolve import EvolveSpec, FitnessSpec
 from evo.dsl.spec import shapes
 from evo.engines.pool import ProcessSpec
+from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.settings import Settings
 
@@ -114,3 +116,11 @@ def test_options_that_are_no_yaml_or_no_kind(cfg: Path, evo: Evo) -> None:
     assert code == 1
     assert "unknown cooling kind 'freezing'" in err
     assert "--cooling stands for evolve.cooling" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_workers_are_as_many_as_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's share of the cores counts, not the machine's number."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
+    assert run.default_workers("cpu") == 1

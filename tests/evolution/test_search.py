@@ -255,17 +255,6 @@ def test_force_starts_anew(whole: Path, tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_removing_a_run_leaves_nothing_of_it(tmp_path: Path) -> None:
-    """Settings, journal, what SQLite keeps beside it, reports, leftovers and generations go; other files stay."""
-    own = ("run.yaml", "journal.sqlite", "journal.sqlite-journal", "report.html", ".run.yaml.x")
-    for name in (*own, "gen_0000/a", "gen_12345/a", "notes.txt", "gen_x/a", ".hidden"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    run.remove_run(RunDirectory(tmp_path))
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    assert left == {"notes.txt", "gen_x", "gen_x/a", ".hidden"}
-
-
 def test_a_text_that_changed_stops_a_resume(tmp_path: Path) -> None:
     """Resuming on another text than the run began with is EVO603."""
     from dataclasses import replace

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
+from evo.base.diagnostics import Diagnostic, DiagnosticError, printable, suggestion
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.compiler.resolve import organism_scope, reads, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
@@ -16,6 +16,11 @@ from evo.dsl.spec import INPUT, Problem, Spec, shapes
 from evo.dsl.tree import Path, specs
 
 MAX_MIXERS = 10_000
+MAX_NAME_BYTES = 200
+UNSAFE = frozenset('/\\:*?"<>|')
+"""What a file's name may not hold on one system or another."""
+RESERVED = frozenset(["CON", "PRN", "AUX", "NUL", *(f"{name}{i}" for name in ("COM", "LPT") for i in range(10))])
+"""Names that Windows keeps for devices."""
 
 
 def check(loaded: Loaded) -> list[Diagnostic]:
@@ -49,6 +54,25 @@ def problems(document: Document) -> Iterator[Problem]:
             yield replace(problem, path=where)
     yield from _unused(organism)
     yield from _train_problems(document)
+    yield from _name(document)
+    fitness = document.evolve.fitness
+    if not fitness.task + fitness.efficiency + fitness.gradient:
+        message = "every weight is 0, so all candidates would be equally good"
+        yield Problem("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
+
+
+def _name(document: Document) -> Iterator[Problem]:
+    """A name that could not be the name of a folder on every system: results go to `results/NAME`."""
+    name = document.name
+    if name is None:
+        return
+    is_reserved = name.partition(".")[0].rstrip().upper() in RESERVED
+    if is_reserved or name[-1] in ". " or name[0] == " " or any(c in UNSAFE or not c.isprintable() for c in name):
+        message = f"'{printable(name)}' cannot be the name of a folder, which results are put into"
+        yield Problem("EVO344", ("name",), message, "letters, digits, '-', '_' and '.' inside are always fine")
+    elif len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        message = f"the name is longer than a folder's may be ({MAX_NAME_BYTES} bytes of UTF-8)"
+        yield Problem("EVO344", ("name",), message)
 
 
 def _diagnostic(problem: Problem, loaded: Loaded) -> Diagnostic:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.rundirs import APPLICATION_ID
 from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
@@ -101,6 +102,7 @@ class Journal:
             if self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version={VERSION}")
             return self._db.execute("PRAGMA user_version").fetchone()[0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,14 @@ SETTINGS = "settings"
 
 def default_workers(device: str) -> int:
     """One a core on a CPU, at most 8; one on an accelerator, where candidates share the device."""
-    return min(8, os.cpu_count() or 1) if device == "cpu" else 1
+    return min(8, cores()) if device == "cpu" else 1
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a container's or a batch system's share, not the machine's
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def start(path: Path, settings: Settings, observer: Observer, *, force: bool = False, evaluate: str = EVALUATE) -> None:
@@ -45,7 +51,7 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     directory = RunDirectory(path)
     with directory.held():
         if force:
-            remove_run(directory)
+            directory.remove()
         directory.create(settings, corpora)
         _carry_out(directory, settings, observer, evaluate)
 
@@ -62,17 +68,6 @@ def resume(path: Path, observer: Observer, workers: int | None = None, *, evalua
             raise DiagnosticError([Diagnostic("EVO603", message, None, "put the old text back, or start a new run")])
     with directory.held():
         _carry_out(directory, settings, observer, evaluate)
-
-
-def remove_run(directory: RunDirectory) -> None:
-    """Remove a run's own files; anything else in the folder stays."""
-    journal = directory.journal_file
-    beside = [journal.with_name(journal.name + end) for end in ("-journal", "-wal", "-shm")]  # SQLite would replay them
-    for file in (directory.settings_file, *beside, journal, *directory.reports):
-        file.unlink(missing_ok=True)
-    for folder in directory.folders():
-        shutil.rmtree(folder)
-    directory.sweep()
 
 
 def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,17 @@ from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
+from evo.base.rundirs import (
+    GENERATION,
+    JOURNAL,
+    JOURNAL_SIDES,
+    LOCK,
+    REPORTS,
+    SETTINGS,
+    UNFINISHED,
+    VARIANT,
+    is_run,
+)  # fmt: skip
 from evo.evolution.candidate import Candidate
 from evo.evolution.settings import RunFile, Settings, read_run_file, run_file_text
 
@@ -17,10 +27,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-GENERATION = re.compile(r"gen_\d{4,}")
-UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|safetensors))\.\w+")
-"""Names of `write_atomic` for files whose writing did not end."""
 
 
 @dataclass(frozen=True)
@@ -32,36 +38,65 @@ class RunDirectory:
     @property
     def settings_file(self) -> Path:
         """What is needed to repeat the run."""
-        return self.path / "run.yaml"
+        return self.path / SETTINGS
 
     @property
     def journal_file(self) -> Path:
         """The journal."""
-        return self.path / "journal.sqlite"
+        return self.path / JOURNAL
 
     @property
     def lock_file(self) -> Path:
         """What a process holds while it carries the run out; empty."""
-        return self.path / ".lock"
+        return self.path / LOCK
 
     def variant(self, candidate: Candidate) -> Path:
         """The YAML of a candidate; its snapshot stands beside it."""
         return self.path / f"gen_{candidate.generation:04d}" / f"variant_{candidate.slot:02d}.yaml"
 
     def create(self, settings: Settings, corpora: dict[str, str]) -> None:
-        """Make the directory. Raises DiagnosticError (EVO601) if a run is there already."""
-        if self.settings_file.exists() or self.journal_file.exists():
-            help = f"`evo resume {self.path}` continues it; --force starts anew"
-            raise DiagnosticError([Diagnostic("EVO601", f"{self.path} already holds a run", None, help)])
+        """Make the directory.
+
+        Raises:
+            DiagnosticError: a run is there already, or files that a run would overwrite (EVO601).
+        """
+        taken = next(self.own_files(), None)
+        if taken is not None:
+            message, help = (
+                f"{self.path} already holds a run",
+                f"`evo resume {self.path}` continues it; --force starts anew",
+            )
+            if not is_run(self.path):
+                message, help = f"{taken} is there, and no run that wrote it", "--out names another folder"
+            raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
         write_atomic(self.settings_file, run_file_text(settings, corpora))
 
     @property
     def reports(self) -> tuple[Path, Path]:
         """What is written after the search: for programs, and for people."""
-        return self.path / "search_report.json", self.path / "report.html"
+        as_json, as_html = REPORTS
+        return self.path / as_json, self.path / as_html
+
+    def own_files(self) -> Iterator[Path]:
+        """The files there are of those that a run writes; `run.yaml` last, so that a run stays one while they go."""
+        for folder in self.folders():
+            yield from sorted(file for file in folder.iterdir() if VARIANT.fullmatch(file.name))
+        names = (*REPORTS, *JOURNAL_SIDES, JOURNAL, SETTINGS)
+        yield from (file for name in names if (file := self.path / name).exists())
+
+    def remove(self) -> None:
+        """Remove what a run wrote, and its empty folders; anything else stays, and so does all where no run is."""
+        if not is_run(self.path):
+            return
+        self.sweep()
+        for file in list(self.own_files()):
+            file.unlink(missing_ok=True)
+        for folder in self.folders():
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def folders(self) -> list[Path]:
-        """The folders of the generations there are."""
+        """The folders there are that are called as those of generations."""
         return sorted(path for path in self.path.glob("gen_*") if GENERATION.fullmatch(path.name) and path.is_dir())
 
     @contextmanager

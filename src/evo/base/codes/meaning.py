@@ -176,6 +176,21 @@ _TRAINING = {
         _document("{kind: attention, heads: 2, causal: false}"),
         _DOCUMENT,
     ),
+    "EVO344": Code(
+        "A name that no folder can have",
+        "Results go to `results/NAME` where `--out` names no other place, so a name is one path component on every "
+        'system: no slash, no `..`, no control character, none of `\\:*?"<>|`, no name of a device, and no space or '
+        "dot at its end.",
+        _document(rest="name: ../other\n"),
+        _document(rest="name: other\n"),
+    ),
+    "EVO345": Code(
+        "An objective without weights",
+        "The objective is the mean of its terms by weight. Where every weight is 0, all candidates are equally good "
+        "and the first one would win.",
+        _document(rest="evolve: {fitness: {task: 0, efficiency: 0, gradient: 0}}\n"),
+        _document(rest="evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}\n"),
+    ),
 }
 
 MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}

@@ -1,0 +1,43 @@
+"""The files of a run directory by name: which of a folder's files evo wrote itself, and whether a run is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SETTINGS, JOURNAL, LOCK = "run.yaml", "journal.sqlite", ".lock"
+REPORTS = ("search_report.json", "report.html")
+JOURNAL_SIDES = tuple(JOURNAL + end for end in ("-journal", "-wal", "-shm"))
+"""What SQLite keeps beside the journal while it writes."""
+GENERATION = re.compile(r"gen_\d{4,}")
+VARIANT = re.compile(r"variant_\d{2,}\.(yaml|safetensors)")
+UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|safetensors))\.\w+")
+"""Names of `write_atomic` for files whose writing did not end."""
+APPLICATION_ID = int.from_bytes(b"evo!")
+"""What SQLite keeps in the head of a journal, so that it can be told from other databases."""
+_MARK, _ID_AT = b"evo_run:", 68
+
+
+def is_run(folder: Path) -> bool:
+    """Whether evo began a run in this folder: it holds a `run.yaml` or a journal that starts as evo's do."""
+    if _head(folder / SETTINGS, len(_MARK)) == _MARK:
+        return True
+    return _head(folder / JOURNAL, _ID_AT + 4)[_ID_AT:] == APPLICATION_ID.to_bytes(4)
+
+
+def _head(file: Path, length: int) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(length)
+    except OSError:
+        return b""
+
+
+def run_of(file: Path) -> Path | None:
+    """The run directory that a file belongs to, judged by the file's name and place; None for any other file."""
+    folder = file.parent
+    if file.name in (SETTINGS, JOURNAL, LOCK, *REPORTS, *JOURNAL_SIDES):
+        return folder if is_run(folder) else None
+    if VARIANT.fullmatch(file.name) and GENERATION.fullmatch(folder.name):
+        return folder.parent if is_run(folder.parent) else None
+    return None
