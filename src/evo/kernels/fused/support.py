@@ -50,18 +50,18 @@ def chosen(table: Table, x: Tensor, backend: str, unfit: str = "") -> Callable[.
     Raises BackendError for a backend nobody knows, or `triton` where the kernel cannot run.
     """
     decide = _decide if torch.compiler.is_compiling() else _decided
-    run = decide(table, x.device.type, x.dtype, unfit, backend).run
+    run = decide(table, x.device, x.dtype, unfit, backend).run
     return run if x.numel() > 0 else table.named(REFERENCE).run
 
 
 def takes_triton(x: Tensor, backend: str = AUTO) -> bool:
     """Whether an operation whose plain form is the caller's should launch its kernel, as `chosen` decides."""
     decide = _decide if torch.compiler.is_compiling() else _decided
-    return decide(FUSED, x.device.type, x.dtype, "", backend).name == TRITON and x.numel() > 0
+    return decide(FUSED, x.device, x.dtype, "", backend).name == TRITON and x.numel() > 0
 
 
-def _decide(table: Table, device: str, dtype: torch.dtype, unfit: str, backend: str) -> Backend:
-    call = FusedCall(family=table.family, device=device, dtype=dtype_name(dtype), unfit=unfit)
+def _decide(table: Table, device: torch.device, dtype: torch.dtype, unfit: str, backend: str) -> Backend:
+    call = FusedCall(family=table.family, device=device.type, dtype=dtype_name(dtype), unfit=unfit)
     return choose(table, call, backend).backend
 
 
