@@ -79,7 +79,7 @@ def test_attention_compiles(shared_bytes, dim, described, monkeypatch):
     from evo.kernels.attention.triton.operator import pack
     from evo.kernels.attention.triton.probe import probe_rows
 
-    monkeypatch.setattr(launch, "is_described", lambda *tensors: described)
+    monkeypatch.setattr(launch, "uses_tma", lambda *tensors: described)
     launch.LAUNCHES.clear()
 
     q, k, v = zeros(2, 96, 4, dim), zeros(2, 96, 2, dim), zeros(2, 96, 2, dim)

@@ -195,7 +195,7 @@ def test_key_positions_have_no_backward():
 def test_described_tensors(dim, extra, dtype, monkeypatch):
     """Loads through tensor descriptors (long half-precision problems on Hopper) give the same answer."""
     if is_interpreting():
-        monkeypatch.setattr("evo.kernels.attention.triton.launch.is_described", lambda *tensors: True)
+        monkeypatch.setattr("evo.kernels.attention.triton.launch.uses_tma", lambda *tensors: True)
     inputs = draw(B=2, T=75 if is_interpreting() else 555, H=HEADS, G=GROUPS, K=dim, dtype=dtype)
     check(inputs, arguments(*inputs[:2], **extra), Stencil("window", 40, sinks=3))
 

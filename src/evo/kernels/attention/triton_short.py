@@ -31,7 +31,7 @@ def short_forward(
     q = load_rows(q_ptr + b * q_b + h * q_h, first, q_t, T, TILE, K, K, True)
     k_base, v_base = k_ptr + b * k_b + (h // GROUP) * k_h, v_ptr + b * v_b + (h // GROUP) * v_h
     rows = first + tl.arange(0, TILE)
-    peak = tl.full((TILE,), float("-inf"), tl.float32)
+    row_max = tl.full((TILE,), float("-inf"), tl.float32)
     total = tl.zeros((TILE,), tl.float32)
     o = tl.zeros((TILE, K), tl.float32)
     for n in tl.range(0, first + TILE, TILE):
@@ -39,14 +39,14 @@ def short_forward(
         v = load_rows(v_base, n, v_t, T, TILE, K, K, True)
         x = tl.dot(q, tl.trans(k)) * scale2
         x = tl.where(rows[:, None] >= n + tl.arange(0, TILE)[None, :], x, float("-inf"))
-        new = tl.maximum(peak, tl.max(x, 1))
+        new = tl.maximum(row_max, tl.max(x, 1))
         p = tl.exp2(x - new[:, None])
-        shrink = tl.exp2(peak - new)
+        shrink = tl.exp2(row_max - new)
         total = total * shrink + tl.sum(p, 1)
         o = tl.dot(p.to(v.dtype), v, o * shrink[:, None])
-        peak = new
+        row_max = new
     store_rows(o_ptr + (b * T * H + h) * K, o / total[:, None], first, H * K, T, TILE, K, K)
-    tl.store(lse_ptr + head.to(tl.int64) * T + rows, peak + tl.log2(total), mask=rows < T)
+    tl.store(lse_ptr + head.to(tl.int64) * T + rows, row_max + tl.log2(total), mask=rows < T)
 
 
 @triton.jit

@@ -14,12 +14,13 @@ from evo.kernels.triton_rows import store_rows
 
 @triton.jit
 def _fold(
-    acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin, tilts,
+    acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin, alibi_biases,
     ids_m, ids_ptr, places_ptr, bias_ptr, bias_t, bias_s, start, queries, keys, size, sinks, dilation, period,
     scale, cap, slope,
-    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr,
-    SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
-    K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr,
+    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, ALIBI_IN_LSE: tl.constexpr,
+    SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr,
+    NO_MASK_TILES: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, TMA: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Fold the key tile at n into the accumulator, the sum and the running maximum (log 2 units)."""
@@ -29,33 +30,44 @@ def _fold(
     if PLACES:
         at_n = tl.load(places_ptr + rows, mask=rows < keys, other=-1).to(tl.int32)
         limit = 2**31 - 1
-    k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, DESCRIBED)
-    tilt = slope * (at_n - origin) if PLACES else tilts + slope * (n - origin)
-    x, unit, _ = logits(
-        q, k, at_m, at_n[None, :], tilt[None, :] if FOLDED else 0.0, scale, cap, slope, CAP, ALIBI, FOLDED, PRECISION
+    k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, TMA)
+    alibi_bias = slope * (at_n - origin) if PLACES else alibi_biases + slope * (n - origin)
+    x, logit_scale, _ = logits(
+        q,
+        k,
+        at_m,
+        at_n[None, :],
+        alibi_bias[None, :] if ALIBI_IN_LSE else 0.0,
+        scale,
+        cap,
+        slope,
+        CAP,
+        ALIBI,
+        ALIBI_IN_LSE,
+        PRECISION,
     )
     if BIAS:
         far, near = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
-        x = x * unit + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
-        unit = 1.0
-    if FREE:
+        x = x * logit_scale + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
+        logit_scale = 1.0
+    if NO_MASK_TILES:
         if edge:
             x = tl.where(
                 seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf")
             )
     else:
-        open_ = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL)
+        mask = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL)
         if PLACES:
-            open_ = open_ & (at_n >= 0)[None, :]
+            mask = mask & (at_n >= 0)[None, :]
         if SEGMENTS:
-            open_ = open_ & (ids_m[:, None] == tl.load(ids_ptr + rows, mask=rows < keys, other=-1)[None, :])
-        x = tl.where(open_, x, float("-inf"))
-    higher = tl.maximum(peak, tl.max(x, 1) * unit)
+            mask = mask & (ids_m[:, None] == tl.load(ids_ptr + rows, mask=rows < keys, other=-1)[None, :])
+        x = tl.where(mask, x, float("-inf"))
+    higher = tl.maximum(row_max, tl.max(x, 1) * logit_scale)
     level = tl.where(higher == float("-inf"), 0.0, higher)
-    p = tl.exp2(x * unit - level[:, None])
-    fade = tl.exp2(peak - level)
+    p = tl.exp2(x * logit_scale - level[:, None])
+    fade = tl.exp2(row_max - level)
     total = total * fade + tl.sum(p, 1)
-    v = fetch(v_ptr, b, n, g, v_b, v_t, v_h, keys, N, V, DESCRIBED)
+    v = fetch(v_ptr, b, n, g, v_b, v_t, v_h, keys, N, V, TMA)
     acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
     return acc, total, higher
 
@@ -66,23 +78,24 @@ def forward(
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, bias_b, bias_h, bias_t, bias_s,
     H, T, S, size, sinks, dilation, period, offset, scale, cap,
     GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
-    FOLDED: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr, FREE: tl.constexpr,
-    SINK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, DESCRIBED: tl.constexpr,
+    ALIBI_IN_LSE: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr,
+    NO_MASK_TILES: tl.constexpr,
+    SINK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, TMA: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """o (B, T, H, V) and lse (B, H, T), natural log, the learned sink included; +inf where a query sees nothing."""
     b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
-    q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, DESCRIBED)
+    q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, TMA)
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
     ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
     ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
     bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
-    tilts = slope * tl.arange(0, N)
+    alibi_biases = slope * tl.arange(0, N)
     acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
-    peak = tl.full([M], float("-inf"), tl.float32)
-    stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, FREE, N)
+    row_max = tl.full([M], float("-inf"), tl.float32)
+    stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, NO_MASK_TILES, N)
     if PLACES:
         stop, low, high = 0, 0, S
     for i in tl.range(0, stop + high - low, N):
@@ -91,22 +104,22 @@ def forward(
         if KIND == RING and not PLACES:
             go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, CAUSAL)
         if go:
-            acc, total, peak = _fold(
-                acc, total, peak, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
-                (n < core) | (n >= end), at_m, first, tilts, ids_m, ids_base, places_ptr, bias_base, bias_t, bias_s,
-                start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, FOLDED,
-                SEGMENTS, PLACES, BIAS, FREE, K, V, M, N, DESCRIBED, PRECISION,
+            acc, total, row_max = _fold(
+                acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
+                (n < core) | (n >= end), at_m, first, alibi_biases, ids_m, ids_base, places_ptr, bias_base, bias_t,
+                bias_s, start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI,
+                ALIBI_IN_LSE, SEGMENTS, PLACES, BIAS, NO_MASK_TILES, K, V, M, N, TMA, PRECISION,
             )  # fmt: skip
-    shift = slope * tl.arange(0, M) if FOLDED else tl.zeros([M], tl.float32)
+    shift = slope * tl.arange(0, M) if ALIBI_IN_LSE else tl.zeros([M], tl.float32)
     fade = tl.full([M], 1.0, tl.float32)
     if SINK:
         sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E + shift
-        higher = tl.maximum(peak, sink)
-        fade = tl.exp2(peak - higher)
+        higher = tl.maximum(row_max, sink)
+        fade = tl.exp2(row_max - higher)
         total = total * fade + tl.exp2(sink - higher)
-        peak = higher
+        row_max = higher
     blind = total == 0.0
     acc = acc * (fade / tl.where(blind, 1.0, total))[:, None]
     store_rows(dense_head(o_ptr, b, h, T, H, V), acc, start, H * V, T, M, V, V)
-    lse = tl.where(blind, float("inf"), (peak - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
+    lse = tl.where(blind, float("inf"), (row_max - shift + tl.log2(tl.where(blind, 1.0, total))) / LOG2E)
     tl.store(lse_ptr + tl.cast(b * H + h, tl.int64) * T + rows, lse, mask=rows < T)

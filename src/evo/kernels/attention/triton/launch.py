@@ -19,7 +19,7 @@ from evo.kernels.attention.triton.tiles import Tiles, preferred
 from evo.kernels.triton_support import aligned
 
 # Below this, making the descriptors costs more than they save.
-DESCRIBED_ROWS = 512
+TMA_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -59,47 +59,47 @@ class Call:
             "CAUSAL": s.causal,
             "CAP": bool(self.cap),
             "ALIBI": alibi,
-            "FOLDED": alibi and s.causal and s.kind != "prefix",
+            "ALIBI_IN_LSE": alibi and s.causal and s.kind != "prefix",
             "SEGMENTS": packed,
             "BIAS": extras.bias is not None,
-            "FREE": not (packed or extras.places is not None or s.kind in ("dilated", "ring")),
+            "NO_MASK_TILES": not (packed or extras.places is not None or s.kind in ("dilated", "ring")),
             "K": q.shape[3],
             "V": v.shape[3],
             "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
         }
 
 
-def loadable(x: Tensor) -> Tensor:
+def align16(x: Tensor) -> Tensor:
     """x itself where its rows, and its first element, lie at multiples of 16 bytes; else a copy that does."""
     x = aligned(x)
     return x if x.data_ptr() % 16 == 0 else x.clone()
 
 
-def is_described(*tensors: Tensor) -> bool:
+def uses_tma(*tensors: Tensor) -> bool:
     """Whether Hopper's tensor copy engine loads these: halves, dense heads, and rows enough to pay for it."""
     q = tensors[0]
-    if q.device.type != "cuda" or q.element_size() != 2 or q.shape[1] < DESCRIBED_ROWS:
+    if q.device.type != "cuda" or q.element_size() != 2 or q.shape[1] < TMA_ROWS:
         return False
     if torch.cuda.get_device_capability(q.device) < (9, 0):
         return False
     return all(x.data_ptr() % 16 == 0 and x.stride(2) == x.shape[3] and min(x.stride()) > 0 for x in tensors)
 
 
-class Rows(TensorDescriptor):
-    """A descriptor of what `is_described`: made at every launch, it does not repeat those checks."""
+class TmaDescriptor(TensorDescriptor):
+    """A descriptor of what `uses_tma`: made at every launch, it does not repeat those checks."""
 
     def __post_init__(self) -> None:
         pass
 
 
-def described(x: Tensor, rows: int) -> Rows:
+def tma_rows(x: Tensor, rows: int) -> TmaDescriptor:
     """What a kernel loads `rows` rows of one head at a time from, through the tensor copy engine."""
     B, T, H, D = x.shape
     b, t, _, _ = x.stride()
-    return Rows(x, [B, T, H * D], [b, t, 1], [1, rows, D])
+    return TmaDescriptor(x, [B, T, H * D], [b, t, 1], [1, rows, D])
 
 
-def whole(x: Tensor, rows: int) -> Tensor:
+def pointer(x: Tensor, rows: int) -> Tensor:
     """What a kernel loads rows from by their addresses."""
     return x
 
@@ -111,12 +111,12 @@ def strides(*loaded: Tensor) -> dict[str, int]:
 
 
 def bias_strides(bias: Tensor | None) -> dict[str, int]:
-    """Of a `spread` bias, as the kernels name them."""
+    """Strides of what `broadcast_bias` returned, as the kernels name them."""
     found = (0, 0, 0, 0) if bias is None else bias.stride()
     return dict(zip(("bias_b", "bias_h", "bias_t", "bias_s"), found, strict=True))
 
 
-def spread(bias: Tensor | None, B: int, H: int, T: int, S: int) -> Tensor | None:
+def broadcast_bias(bias: Tensor | None, B: int, H: int, T: int, S: int) -> Tensor | None:
     """The bias as (B, H, T, S), with strides of 0 where it broadcasts.
 
     Rows begin at multiples of 16 elements; Triton 3.6 makes wrong code for others on Hopper.
@@ -160,8 +160,8 @@ def launch(
         known.launch(*tensors(known.rows, known.source))
         return
     q, k, v, *_ = loaded
-    source = described if is_described(*loaded) else whole
-    parts = key.call.parts(q, k, v, key.extras) | {"DESCRIBED": source is described} | more
+    source = tma_rows if uses_tma(*loaded) else pointer
+    parts = key.call.parts(q, k, v, key.extras) | {"TMA": source is tma_rows} | more
     rest = strides(*loaded) | bias_strides(given[-1]) | key.call.numbers() | parts
     rest |= {"H": q.shape[2], "T": q.shape[1], "S": k.shape[1]}
 
@@ -182,13 +182,13 @@ def rows_of(tiles: Tiles) -> tuple[int, ...]:
 
 def launch_forward(q: Tensor, k: Tensor, v: Tensor, extras: Extras, call: Call) -> tuple[Tensor, Tensor]:
     """o (B, T, H, V) in q's dtype and lse (B, H, T) float32."""
-    q, k, v = loadable(q), loadable(k), loadable(v)
+    q, k, v = align16(q), align16(k), align16(v)
     B, T, H, _ = q.shape
     o = torch.empty(B, T, H, v.shape[3], dtype=q.dtype, device=q.device)
     lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
     if o.numel() == 0:
         return o, lse
-    bias = spread(extras.bias, B, H, T, k.shape[1])
+    bias = broadcast_bias(extras.bias, B, H, T, k.shape[1])
     given = extras.sink, extras.slopes, extras.ids_q, extras.ids_k, extras.places, bias
     key = LaunchKey(call, extras, (call, specialization_key(q, k, v, *given)))
     launch(
@@ -236,30 +236,30 @@ def launch_backward(
     extras: Extras, call: Call, asked: Asked,
 ) -> Gradients:  # fmt: skip
     """Gradients, from o and lse as `launch_forward` made them."""
-    q, k, v, do, o = loadable(q), loadable(k), loadable(v), loadable(do), o.contiguous()
+    q, k, v, do, o = align16(q), align16(k), align16(v), align16(do), o.contiguous()
     out = empty_gradients(q, k, v, lse, extras.bias, asked)
     if lse.numel() == 0 or k.numel() == 0:
         for x in vars(out).values():
             x.zero_()
         return out
     (B, T, H, _), (S, G), loaded = q.shape, k.shape[1:3], (q, k, v, do)
-    marks = extras.slopes, extras.ids_q, extras.ids_k, spread(extras.bias, B, H, T, S)
+    marks = extras.slopes, extras.ids_q, extras.ids_k, broadcast_bias(extras.bias, B, H, T, S)
     key = LaunchKey(call, extras, (call, asked, specialization_key(*loaded, o, lse, dlse, extras.sink, *marks)))
     stripes = -(-T // backward.STRIPE.value)
-    levels = torch.empty(B, H, stripes * backward.STRIPE.value, 2, dtype=lse.dtype, device=lse.device)
+    lse_delta = torch.empty(B, H, stripes * backward.STRIPE.value, 2, dtype=lse.dtype, device=lse.device)
     launch(
         "query gradients", backward.query_gradients, key, loaded, (o, lse, dlse, extras.sink, *marks),
-        (out.dq, levels, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
+        (out.dq, lse_delta, out.dsink, out.dslopes), lambda tiles: -(-T // tiles.M) * B * H,
         DLSE=dlse is not None, DSINK=asked.sink, DSLOPE=asked.slopes,
     )  # fmt: skip
     launch(
-        "key gradients", backward.key_gradients, key, loaded, (levels, *marks), (out.dk, out.dv),
+        "key gradients", backward.key_gradients, key, loaded, (lse_delta, *marks), (out.dk, out.dv),
         lambda tiles: -(-S // tiles.N) * B * G,
     )  # fmt: skip
     if asked.bias:
         batches, heads = out.dbias.shape[:2]
         launch(
-            "bias gradients", backward.bias_gradients, key, loaded, (levels, *marks), (out.dbias,),
+            "bias gradients", backward.bias_gradients, key, loaded, (lse_delta, *marks), (out.dbias,),
             lambda tiles: -(-T // tiles.M) * -(-S // tiles.N) * batches * heads, BATCHES=batches, HEADS=heads, B=B,
         )  # fmt: skip
     return out

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from evo.kernels.attention.statistics import sampled_rows
-from evo.kernels.attention.triton.launch import LAUNCHES, Call, Extras, loadable, strides
+from evo.kernels.attention.triton.launch import LAUNCHES, Call, Extras, align16, strides
 from evo.kernels.attention.triton.launch_cache import Launch, specialization_key
 from evo.kernels.attention.triton.operator import unpack
 from evo.kernels.attention.triton.stencil_tiles import PREFIX, key_band, key_core, seen
@@ -32,8 +32,8 @@ def _tile(
     """Logits of one key tile, in log 2 units, (M, N / PARTS, PARTS). Only tiles on an `edge` have closed keys."""
     rows = n + tl.arange(0, N)
     k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
-    x, unit, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
-    x = x * unit
+    x, logit_scale, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
+    x = x * logit_scale
     if edge:
         x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, CLOSED)
     if SEGMENTS:
@@ -81,10 +81,10 @@ def probe(
     steps = tl.arange(0, N // PARTS)[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
     steps = steps.to(tl.float32)[None, :, :]
 
-    peak = tl.full([M, PARTS], CLOSED, tl.float32)
+    row_max = tl.full([M, PARTS], CLOSED, tl.float32)
     if LSE:
         given = tl.load(lse_ptr + head.to(tl.int64) * T + rows, mask=rows < T, other=0.0) * LOG2E
-        peak = tl.zeros([M, PARTS], tl.float32) + tl.where(given == float("inf"), 0.0, given)[:, None]
+        row_max = tl.zeros([M, PARTS], tl.float32) + tl.where(given == float("inf"), 0.0, given)[:, None]
     total = tl.zeros([M, PARTS], tl.float32)
     moment = tl.zeros([M, PARTS], tl.float32)
     for n in tl.range(low, high, N):
@@ -93,27 +93,27 @@ def probe(
             dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PARTS, PRECISION,
         )  # fmt: skip
         if not LSE:
-            higher = tl.maximum(peak, tl.max(x, 1))
-            shrink = tl.exp2(peak - higher)
+            higher = tl.maximum(row_max, tl.max(x, 1))
+            shrink = tl.exp2(row_max - higher)
             total *= shrink
             moment *= shrink
-            peak = higher
-        p = tl.exp2(x - peak[:, None, :])
+            row_max = higher
+        p = tl.exp2(x - row_max[:, None, :])
         total += tl.sum(p, 1)
         moment += tl.sum(p * ((at_m - n).to(tl.float32)[:, :, None] - steps), 1)
-    top = tl.max(peak, 1)
-    share = tl.exp2(peak - top[:, None])
+    top = tl.max(row_max, 1)
+    share = tl.exp2(row_max - top[:, None])
     total_M = tl.sum(total * share, 1)
     moment_M = tl.sum(moment * share, 1)
     centre = moment_M / tl.maximum(total_M, 1e-30)
     level = top
     if not LSE:
-        whole = tl.where(top > CLOSED, total_M, 0.0)
+        pointer = tl.where(top > CLOSED, total_M, 0.0)
         if SINK:
             sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E
             level = tl.maximum(top, sink)
-            whole = whole * tl.exp2(top - level) + tl.exp2(sink - level)
-        level = tl.where(whole > 0.0, level + tl.log2(tl.where(whole > 0.0, whole, 1.0)), 0.0)
+            pointer = pointer * tl.exp2(top - level) + tl.exp2(sink - level)
+        level = tl.where(pointer > 0.0, level + tl.log2(tl.where(pointer > 0.0, pointer, 1.0)), 0.0)
     span_M = moment_M * tl.exp2(top - level)
 
     span = tl.zeros([M, PARTS], tl.float32)
@@ -168,7 +168,7 @@ def probe_rows(
     stencil: list[int], offset: int, scale: float, cap: float, threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = loadable(widened(q)), loadable(widened(k.to(q.dtype)))
+    q, k = align16(widened(q)), align16(widened(k.to(q.dtype)))
     sink, slopes, segments, lse = map(dense, (sink, slopes, segments, lse))
     B, T, H, K = q.shape
     start, count = sampled_rows(T, stride)

@@ -77,12 +77,12 @@ def key_ranges(
     dilation,
     KIND: tl.constexpr,
     CAUSAL: tl.constexpr,
-    FREE: tl.constexpr,
+    NO_MASK_TILES: tl.constexpr,
     N: tl.constexpr,
 ):
     """Tile-aligned borders of a query tile's sweep: [0, head), [low, core), [core, end), [end, high).
 
-    Only [core, end) may go without a mask; it is empty when FREE is false.
+    Only [core, end) may go without a mask; it is empty when NO_MASK_TILES is false.
     """
     low, high = key_band(first, last, keys, size, dilation, KIND, CAUSAL)
     head = sinks
@@ -93,7 +93,7 @@ def key_ranges(
     high = tl.maximum(high, low)
     core = low
     end = low
-    if FREE:
+    if NO_MASK_TILES:
         core_low, core_high = key_core(first, last, keys, size, KIND, CAUSAL)
         core = tl.minimum(tl.maximum(ceil_to(core_low, N), low), ceil_to(high, N))
         end = tl.maximum(floor_to(core_high, N), core)
@@ -103,7 +103,7 @@ def key_ranges(
 @triton.jit
 def query_ranges(
     first, last, queries, keys, size, sinks, dilation, offset,
-    KIND: tl.constexpr, CAUSAL: tl.constexpr, FREE: tl.constexpr, M: tl.constexpr,
+    KIND: tl.constexpr, CAUSAL: tl.constexpr, NO_MASK_TILES: tl.constexpr, M: tl.constexpr,
 ):  # fmt: skip
     """Tile-aligned borders, in rows, of the queries that see a key at positions first..last: low, core, end, high.
 
@@ -125,7 +125,7 @@ def query_ranges(
     low = tl.minimum(floor_to(low - offset, M), ceil_to(high, M))
     core = low
     end = low
-    if FREE:
+    if NO_MASK_TILES:
         core = tl.minimum(tl.maximum(ceil_to(core_low - offset, M), low), ceil_to(high, M))
         end = tl.maximum(floor_to(tl.minimum(core_high - offset, queries), M), core)
     return low, core, end, high
@@ -154,7 +154,7 @@ def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CA
     """Mask (M, N) of `Stencil.allows`, from query positions (M, 1) and key positions (1, N); or (N, M), both turned."""
     ahead = at_m - at_n
     distance = ahead if CAUSAL else tl.abs(ahead)
-    open_ = at_n < keys
+    mask = at_n < keys
     if KIND != FULL and KIND != PREFIX:
         if KIND == WINDOW:
             near = distance < size
@@ -167,10 +167,10 @@ def seen(at_m, at_n, keys, size, sinks, dilation, period, KIND: tl.constexpr, CA
             if not CAUSAL:
                 turn = tl.minimum(turn, (period - turn) % period)
             near = turn < size
-        open_ = open_ & (near | (at_n < sinks))
+        mask = mask & (near | (at_n < sinks))
     if CAUSAL:
         past = ahead >= 0
         if KIND == PREFIX:
             past = past | (at_n < size)
-        open_ = open_ & past
-    return open_
+        mask = mask & past
+    return mask

@@ -34,7 +34,7 @@ def dense_head(ptr, b, h, T, H, D: tl.constexpr):
 @triton.jit
 def fetch(
     source, b, start, h, b_stride, t_stride, h_stride, limit,
-    ROWS: tl.constexpr, DIM: tl.constexpr, DESCRIBED: tl.constexpr,
+    ROWS: tl.constexpr, DIM: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """Rows start..start+ROWS of head h of a (B, limit, H, DIM) tensor, (ROWS, DIM); what lies outside is 0.
 
@@ -42,7 +42,7 @@ def fetch(
     for addresses; one of four dims would pass q through registers. Of a pointer's offsets only the start is multiplied
     in 64 bits: those inside the tile stay the same from tile to tile.
     """
-    if DESCRIBED:
+    if TMA:
         tile = source.load([b, start, h * DIM]).reshape([ROWS, DIM])
     else:
         rows = tl.arange(0, ROWS)[:, None]
@@ -61,25 +61,26 @@ def biases(ptr, m, n, rows_m, rows_n, queries, keys, t_stride, s_stride):
 
 @triton.jit
 def logits(
-    a, b, at_m, at_n, tilt, scale, cap, slope,
-    CAP: tl.constexpr, ALIBI: tl.constexpr, FOLDED: tl.constexpr, PRECISION: tl.constexpr,
+    a, b, at_m, at_n, alibi_bias, scale, cap, slope,
+    CAP: tl.constexpr, ALIBI: tl.constexpr, ALIBI_IN_LSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Logits a b^T as x and the factor that brings x to units of log 2, and the soft cap's slope (1 without a cap).
 
-    The factor is left to be fused into an exponential. `slope` is in units of log 2. FOLDED: each seen key lies at or
-    before its query, and slope (m - origin) is added to all logits of query m, so that only keys need a term: `tilt`,
-    slope (n - origin). It is made of what a loop keeps, since turning integers into floats takes as long as
-    exponentials do.
+    The factor is left to be fused into an exponential. `slope` is in units of log 2.
+
+    ALIBI_IN_LSE: slope (m - origin) is added to all logits of query m, which the log-sum-exp takes up. Since each seen
+    key n lies at or before its query, the slopes then add `alibi_bias` = slope (n - origin), which depends on the key
+    alone. A loop keeps it, since turning integers into floats takes as long as exponentials do.
     """
     x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
-    steep = 1.0
-    unit = scale * LOG2E
+    cap_grad = 1.0
+    logit_scale = scale * LOG2E
     if CAP:
         tanh = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2E * scale / cap)) + 1.0)
-        steep = 1.0 - tanh * tanh
+        cap_grad = 1.0 - tanh * tanh
         x = tanh
-        unit = cap * LOG2E
+        logit_scale = cap * LOG2E
     if ALIBI:
-        x = x * unit + (tilt if FOLDED else -slope * tl.abs(at_m - at_n).to(tl.float32))
-        unit = 1.0
-    return x, unit, steep
+        x = x * logit_scale + (alibi_bias if ALIBI_IN_LSE else -slope * tl.abs(at_m - at_n).to(tl.float32))
+        logit_scale = 1.0
+    return x, logit_scale, cap_grad
