@@ -19,7 +19,7 @@ def product(x: Tensor, y: Tensor) -> Tensor:
 
 
 def case(ours: Call = product, peer: Callable[[], Call] = lambda: product, name: str = "product") -> Case:
-    """`ours` beside `peer()`, and proven against the product."""
+    """`ours` beside `peer()`, and checked against the product."""
     return Case(name, (2, 7, 3), "theirs", pairs, ours, product, peer)
 
 

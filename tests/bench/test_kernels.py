@@ -10,8 +10,8 @@ from small_cases import case, pairs, raising, with_gradients
 from evo.bench import kernels_timing
 from evo.bench.kernels import ERROR_BOUND, measure
 from evo.bench.kernels_cases import cases
+from evo.bench.kernels_check import largest_error
 from evo.bench.kernels_notes import spread
-from evo.bench.kernels_proof import proof
 from evo.bench.kernels_timing import Timing
 
 same = lambda gradient: gradient  # noqa: E731
@@ -41,17 +41,17 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     return found
 
 
-def test_the_proof_of_a_right_kernel_is_what_float32_rounds():
+def test_the_check_of_a_right_kernel_is_what_float32_rounds():
     """Values and gradients are compared in float64."""
-    assert 0 < proof(case()) < 1e-6
+    assert 0 < largest_error(case()) < 1e-6
 
 
-def test_the_proof_tells_how_wrong_a_kernel_is():
+def test_the_check_tells_how_wrong_a_kernel_is():
     """The worst relative error of value and gradients."""
-    assert proof(case(WRONG["last gradient"])) == pytest.approx(0.1, rel=1e-4)
+    assert largest_error(case(WRONG["last gradient"])) == pytest.approx(0.1, rel=1e-4)
 
 
-def test_the_proof_keeps_batch_and_heads_and_shortens_time():
+def test_the_check_keeps_batch_and_heads_and_shortens_time():
     """Tiles are chosen by batch and heads, so they stay; the length is at most 499."""
     asked: list[tuple[int, ...]] = []
 
@@ -59,8 +59,8 @@ def test_the_proof_keeps_batch_and_heads_and_shortens_time():
         asked.append(shape)
         return pairs(*shape)
 
-    proof(replace(case(), make=make))
-    proof(replace(case(), make=make, shape=(1, 8192, 2)))
+    largest_error(replace(case(), make=make))
+    largest_error(replace(case(), make=make, shape=(1, 8192, 2)))
     assert asked == [(2, 7, 3), (1, 499, 2)]
 
 
@@ -73,12 +73,12 @@ def test_a_wrong_kernel_is_not_timed(timed, what: str):
     assert timed == []
 
 
-def test_a_kernel_that_cannot_be_proven_is_not_timed(timed):
+def test_a_kernel_that_fails_its_check_is_not_timed(timed):
     """What it raised is in its row, and the rows after it are measured."""
     row = measure(case(raising(RuntimeError("out of shared memory\nand how much"))))
     assert math.isnan(row.error)
     assert (row.ours, row.theirs) == (NONE, NONE)
-    assert row.note == "proof: RuntimeError: out of shared memory: not timed"
+    assert row.note == "check: RuntimeError: out of shared memory: not timed"
     assert timed == []
 
 

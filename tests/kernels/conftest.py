@@ -1,4 +1,4 @@
-"""Fixtures that the proofs of all kernels share."""
+"""Fixtures that the tests of all kernels share."""
 
 import pytest
 import torch

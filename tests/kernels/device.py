@@ -1,4 +1,4 @@
-"""Where kernels are proven: on a CUDA device, or interpreted on the CPU; and what every such proof needs."""
+"""Where kernels are tested: on a CUDA device, or interpreted on the CPU; and what every such test needs."""
 
 from collections.abc import Callable, Sequence
 

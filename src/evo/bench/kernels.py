@@ -1,4 +1,4 @@
-"""`evo bench kernels`: our kernels beside the best public ones, on the same inputs, in one run, behind a proof."""
+"""`evo bench kernels`: our kernels beside the best public ones, on the same inputs, in one run, behind a check."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from evo.bench.kernels_cases import Case, cases
+from evo.bench.kernels_check import largest_error
 from evo.bench.kernels_compile import compile_all
 from evo.bench.kernels_notes import notes
-from evo.bench.kernels_proof import proof
 from evo.bench.kernels_table import Report, Row
 from evo.bench.kernels_timing import refusal, timings
 from evo.bench.tables import write_table
@@ -55,12 +55,12 @@ def check_names(only: Sequence[str]) -> None:
 
 
 def measure(case: Case) -> Row:
-    """Prove, then time. A case whose proof fails is not timed."""
+    """Check, then time. A case that fails its check is not timed."""
     torch.manual_seed(0)
     try:
-        error = proof(case)
+        error = largest_error(case)
     except Exception as failure:  # it is printed in its row, and the other cases are measured
-        return _not_timed(case, math.nan, refusal("proof", failure))
+        return _not_timed(case, math.nan, refusal("check", failure))
     if not error < ERROR_BOUND:
         return _not_timed(case, error, "wrong")
     inputs = [x.requires_grad_() for x in case.make(*case.shape)]

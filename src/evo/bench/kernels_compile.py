@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import torch
 
 from evo.bench.kernels_cases import Case, cases
-from evo.bench.kernels_proof import proof
+from evo.bench.kernels_check import largest_error
 
 # Each process holds the inputs of one case and a CUDA context: about five gigabytes.
 BYTES_A_PROCESS = 5e9
@@ -26,7 +26,7 @@ def compile_all(names: Sequence[str]) -> None:
 
     What fails here is only printed, on stderr: the timing meets the same failure and reports it in its row.
     """
-    jobs = [(name, who) for who in ("peer", "ours", "proof") for name in names]
+    jobs = [(name, who) for who in ("peer", "ours", "check") for name in names]
     memory = torch.cuda.get_device_properties(0).total_memory
     processes = max(1, min(os.cpu_count() or 1, int(memory / BYTES_A_PROCESS), len(jobs)))
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -43,8 +43,8 @@ def _run_once(name: str, who: str) -> float:
     started = time.perf_counter()
     case = next(case for case in cases() if case.name == name)
     try:
-        if who == "proof":
-            proof(case)
+        if who == "check":
+            largest_error(case)
         else:
             _step(case, who)
     finally:

@@ -32,7 +32,7 @@ Pair = tuple[Timing | None, Timing | None]
 class Row:
     """One case; a missing timing says why in `note`. `error`: ours against float64, worst of value and gradients.
 
-    NaN where ours is, or where it could not be proven.
+    NaN where ours is, or where it could not be checked.
     """
 
     name: str

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from tests.kernels.device import DEVICE, RUNS_KERNELS
-from tests.kernels.recurrence.proof import BOUNDS
+from tests.kernels.recurrence.checks import BOUNDS
 from torch.nn.functional import normalize
 
 from evo.kernels.dispatch import choose

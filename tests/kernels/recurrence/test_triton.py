@@ -7,7 +7,7 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 import pytest
 import torch
 from tests.kernels.device import RUNS_KERNELS
-from tests.kernels.recurrence.proof import BOUNDS, DTYPES, TIME, answer, check, draw, errors, widened
+from tests.kernels.recurrence.checks import BOUNDS, DTYPES, TIME, answer, check, draw, errors, widened
 
 from evo.kernels.recurrence import recur
 from evo.kernels.triton_support import is_interpreting

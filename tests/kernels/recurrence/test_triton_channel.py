@@ -7,7 +7,7 @@ Under the interpreter: `TRITON_INTERPRET=1 pytest tests/kernels -k triton`.
 import pytest
 import torch
 from tests.kernels.device import DEVICE, RUNS_KERNELS
-from tests.kernels.recurrence.proof import BOUNDS, answer, widened
+from tests.kernels.recurrence.checks import BOUNDS, answer, widened
 from torch.nn.functional import normalize
 
 from evo.kernels.triton_support import is_interpreting

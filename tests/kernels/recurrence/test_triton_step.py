@@ -9,8 +9,8 @@ import itertools
 import pytest
 import torch
 from tests.kernels.device import RUNS_KERNELS
-from tests.kernels.recurrence import proof
-from tests.kernels.recurrence.proof import BOUNDS
+from tests.kernels.recurrence import checks
+from tests.kernels.recurrence.checks import BOUNDS
 
 from evo.kernels.dispatch import BackendError, choose
 from evo.kernels.recurrence import RecurrenceCall, recur
@@ -25,7 +25,7 @@ MEMBERS = list(
 
 def draw(decay, update, B=2, T=1, H=2, K=24, V=17, dtype=torch.float32, **options):
     """q, k, v in `dtype` and float32 parts, all on the device, without gradients."""
-    inputs, parts = proof.draw(decay, update, B, T, H, K, V, **options)
+    inputs, parts = checks.draw(decay, update, B, T, H, K, V, **options)
     q, k, v, *dplr = (x.detach() for x in inputs)
     parts = {name: x.detach() for name, x in parts.items()}
     if dplr:

@@ -1,4 +1,4 @@
-"""The proof that stands before every timing: our kernel against float64, values and gradients."""
+"""The check that stands before every timing: our kernel against float64, values and gradients."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from evo.bench.kernels_cases import Case
 
 
-def proof(case: Case) -> float:
+def largest_error(case: Case) -> float:
     """Largest relative error of our output and gradients against float64, on a shorter sequence of an odd length.
 
-    Batch and heads stay: tiles are chosen by them, and those that are timed are those to prove. NaN if any of them is.
+    Batch and heads stay: tiles are chosen by them, and those that are timed are those to check. NaN if any of them is.
     """
     B, T, H = case.shape[0], min(case.shape[1], 499), case.shape[2]
     inputs = [x.requires_grad_() for x in case.make(B, T, H)]
