@@ -354,9 +354,10 @@ def test_operators_are_well_formed():
             ops.rotate,
             (x.reshape(1, 6, 2, 12), y.reshape(1, 6, 2, 12), gain.detach().reshape(6, 4), normal(6, 4), False),
         ),
-        (ops.rotate_back_beside, (*normal(3, 1, 6, 2, 12).unbind(), normal(6, 4), normal(6, 4))),
-        (ops.cross_entropy, (x, targets, 2.0)),
-        (ops.linear_cross_entropy, (x, y, targets, 0.0, torch.float32, 4, True)),
+        (ops.rotate_back_packed, (*normal(3, 1, 6, 2, 12).unbind(), normal(6, 4), normal(6, 4))),
+        (ops.cross_entropy, (x, targets, None, 2.0)),
+        (ops.cross_entropy, (x, targets, gain.detach()[:6].abs(), 0.0)),
+        (ops.linear_cross_entropy, (x, y, targets, None, 0.0, torch.float32, 4, True)),
         (ops.embed, (targets, y)),
     ]
     for op, arguments in cases:
