@@ -106,3 +106,18 @@ def give_tensor(payload: int) -> Any:
     import torch
 
     return torch.arange(payload)
+
+
+def killed_for_a_while(state: tuple[str, int, int]) -> int:
+    """End its own process by a signal the first so many times; gives the number of the attempt.
+
+    state: a file that counts, how often, the signal.
+    """
+    path, times, number = state
+    with open(path, "a+b") as file:
+        file.write(b"x")
+        attempt = file.tell()
+    if attempt <= times:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    return attempt

@@ -1,5 +1,6 @@
 """The pool: whatever a job does to its worker, the run goes on and no process is left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evo.engines.jobs import Failure, Job, Outcome
+from evo.engines.jobs import Failure, Job, Outcome, explain
 from evo.engines.memory import resident_bytes
 from evo.engines.pool import PoolEngine
 
@@ -206,3 +207,22 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.communicate(timeout=20)
     wait_until_gone(pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_job_whose_worker_is_killed_from_outside_is_tried_again(tmp_path: Path, number: signal.Signals) -> None:
+    """Twice; a third death by a batch system's signal is no verdict on the job, and EVO606."""
+    with PoolEngine(1, preload=BARE) as pool:
+        (outcome,) = pool.map([job("killed_for_a_while", (str(tmp_path / "few"), 2, int(number)))])
+        assert (outcome.value, outcome.failure) == (3, None)
+        (outcome,) = pool.map([job("killed_for_a_while", (str(tmp_path / "many"), 9, int(number)))])
+    assert outcome.failure is not None
+    assert outcome.failure.cause == ("crash" if number is signal.SIGKILL else "outside")
+    expected = [] if number is signal.SIGKILL else ["EVO606"]
+    assert [found.code for found in outcome.failure.diagnostics] == expected
+
+
+def test_a_full_disk_is_no_verdict() -> None:
+    """OSErrors of the system are failures from outside, with a diagnostic."""
+    failure = explain(OSError(errno.ENOSPC, "No space left on device"))
+    assert (failure.cause, failure.diagnostics[0].code) == ("outside", "EVO004")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
+from evo.data.corpus import load_corpus
 from evo.dsl.coolings import ReheatingCooling
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.schedules import WsdSchedule
@@ -195,7 +197,7 @@ def test_what_stands_in_the_way(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         run.start(whole, settings(), Quiet())
     assert code(caught) == "EVO601"
-    for text in (None, "evo: 1\n", "evo_run: 2\n", "evo_run: 2\nhow: {}\nseeds: [1]\nevolve: {}\n", "- 1\n"):
+    for text in (None, "evo: 1\n", "evo_run: 3\n", "evo_run: 3\nhow: {}\nseeds: [1]\nevolve: {}\n", "- 1\n"):
         if text is not None:
             (tmp_path / "run.yaml").write_text(text)
         with pytest.raises(DiagnosticError) as caught:
@@ -310,7 +312,9 @@ def test_settings_that_were_edited_are_refused(whole: Path, tmp_path: Path) -> N
 
 def test_settings_come_back(whole: Path) -> None:
     """What `run.yaml` says is what the run was started with."""
-    assert RunDirectory(whole).load() == settings()
+    loaded = RunDirectory(whole).load()
+    assert loaded == replace(settings(), task_digest=loaded.task_digest)
+    assert loaded.task_digest == load_corpus("shakespeare").digest
     odd = settings(growth=1.5, seed=7, cooling=ReheatingCooling(patience=2), fitness=FitnessSpec(task=1.0))
     RunDirectory(whole.parent / "odd").create(odd, {})
     assert RunDirectory(whole.parent / "odd").load() == odd

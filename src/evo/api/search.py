@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from evo.api.documents import File, Source, document_of
+from evo.api.documents import File, Source, document_of, holds_tensors
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.patch import apply, rewrite
+from evo.dsl.relocate import relocated
 from evo.dsl.spec import shapes
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
 from evo.evolution import search
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
+from evo.evolution.run import corpora_of
+from evo.evolution.rundir import root_of
 from evo.evolution.settings import Settings
 from evo.evolution.trial import Trial
 
@@ -30,7 +34,7 @@ class Search(search.Search):
 
     Args:
         seeds: the documents that it begins with; the settings of the first one's `evolve` hold.
-        root: the folder that relative corpus paths start from.
+        root: the folder that relative corpus paths start from; those of a file's document start beside the file.
         evaluate: what `run` calls with each trial's job, as 'package.module:name'.
         device, kernels: where and by which kernels trials train.
         evolve: fields of the document's `evolve` section, instead of those written there.
@@ -61,10 +65,11 @@ class Search(search.Search):
     ) -> None:
         if not seeds:
             raise TypeError("a search begins with at least one document")
-        documents = [document_of(seed) for seed in seeds]
+        root = Path(root).resolve()
+        documents = [_placed(seed, root) for seed in seeds]
         settings = Settings(
             seeds=tuple(map(to_yaml, documents)),
-            root=str(Path(root).resolve()),
+            root=str(root),
             evolve=_changed(documents[0], evolve).evolve,
             device=device,
             kernels=kernels,
@@ -76,6 +81,9 @@ class Search(search.Search):
 
         engine: where jobs run; by default the engine that the settings name, or this process where they name none.
         """
+        if self.evaluate == EVALUATE and not self.settings.task_digest:
+            digest = next(iter(corpora_of(self.settings).values()))
+            self.settings = replace(self.settings, task_digest=digest)
         if engine is not None:
             super().run(engine)
             return
@@ -104,6 +112,14 @@ class Search(search.Search):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _placed(seed: Source, root: Path) -> Document:
+    """The document of a source, with paths from `root`."""
+    document = document_of(seed)
+    if isinstance(seed, Document) or holds_tensors(seed):
+        return document
+    return relocated(document, root_of(Path(seed)), root)
 
 
 def _changed(document: Document, evolve: dict[str, Any]) -> Document:

@@ -39,15 +39,18 @@ def command(
     report.html in --out. `evo resume` continues a run that was stopped, to the same result.
     """
     from evo.dsl.canonical import to_yaml
+    from evo.dsl.relocate import relocated
     from evo.evolution.run import default_workers, start
+    from evo.evolution.rundir import root_of
     from evo.evolution.settings import Settings
     from evo.training.device import choose_device
 
     loaded = read_valid(*cfgs)
     chosen = str(choose_device(device))
+    root = root_of(cfgs[0])
     settings = Settings(
-        seeds=tuple(to_yaml(item.document) for item in loaded),
-        root=str(cfgs[0].resolve().parent),
+        seeds=tuple(to_yaml(relocated(x.document, root_of(cfg), root)) for cfg, x in zip(cfgs, loaded, strict=True)),
+        root=str(root),
         evolve=overridden(loaded[0].document, "evolve", fields).evolve,
         device=chosen,
         kernels=kernels,

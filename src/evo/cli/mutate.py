@@ -25,18 +25,23 @@ def command(
     """
     from evo.base.files import write_atomic
     from evo.dsl.canonical import content_hash, to_yaml
+    from evo.dsl.relocate import relocated
     from evo.evolution.mutate import mutants
+    from evo.evolution.rundir import root_of
 
     (loaded,) = read_valid(cfg)
     children = mutants(loaded.document, count, seed, mutations)
     rows: list[dict[str, object]] = []
     for index, child in enumerate(children):
+        hash = child.hash
         if out is not None:
-            write_atomic(out / f"child_{index:03d}.yaml", to_yaml(child.document))
+            placed = relocated(child.document, root_of(cfg), out)
+            hash = content_hash(placed)
+            write_atomic(out / f"child_{index:03d}.yaml", to_yaml(placed))
             write_atomic(out / f"child_{index:03d}.patch.yaml", child.patch.to_yaml())
-        rows.append({"hash": child.hash, "operators": list(child.operators), "patch": child.patch.to_data()["edits"]})
+        rows.append({"hash": hash, "operators": list(child.operators), "patch": child.patch.to_data()["edits"]})
         if not as_json:
-            print(f"{index:03d}  {child.hash[:12]}  {', '.join(child.operators)}")
+            print(f"{index:03d}  {hash[:12]}  {', '.join(child.operators)}")
             print("".join(f"     {line}\n" for line in str(child.patch).splitlines()), end="")
     if as_json:
         view.print_json("mutate", {"parent": content_hash(loaded.document), "children": rows})

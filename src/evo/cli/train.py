@@ -32,6 +32,7 @@ def command(
     with --resume, to the same weights as an uninterrupted one.
     """
     from evo.cli.watching import training_bar
+    from evo.evolution.rundir import root_of
     from evo.training.run import TrainingRun
 
     (loaded,) = read_valid(cfg)
@@ -39,7 +40,7 @@ def command(
     folder = out or Path("results") / (loaded.document.name or cfg.stem)
     run = TrainingRun.open(
         loaded.document,
-        cfg.resolve().parent,
+        root_of(cfg),
         folder,
         device,
         kernels=kernels,

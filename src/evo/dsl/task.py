@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from evo.dsl.organism import OrganismSpec
 from evo.dsl.spec import Problem, Spec
+from evo.dsl.yaml import Data
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class TaskSpec(Spec):
     def smallest_vocab(self) -> int:
         """How many token ids it uses, from 0 on; an organism may have more."""
         raise TypeError(f"{type(self).__name__} does not say how many tokens there are")
+
+    def relocated(self, before: Path, after: Path) -> dict[str, Data]:
+        """Fields that name files relative to the document, as a document in another folder has to write them.
+
+        before, after: the folders that relative paths start from.
+        """
+        del before, after
+        return {}
 
     def problems_with(self, organism: OrganismSpec) -> Iterator[Problem]:
         """Faults of meaning that need the organism; paths start at the document's root."""

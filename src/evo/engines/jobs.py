@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import time
 import traceback
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.memory import is_out_of_memory
 from evo.dsl.engine import EngineSpec
 
-Cause = Literal["error", "timeout", "memory", "crash"]
-
+Cause = Literal["error", "timeout", "memory", "crash", "outside"]
+"""`outside`: what stands around the job failed, so nothing is known of the job itself."""
+SYSTEM_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""Of an OSError that is no job's doing: a full or broken disk, too many open files."""
 MESSAGE_CHARACTERS = 500
 
 
@@ -28,12 +32,20 @@ class Job:
     payload: Any = None
 
 
+class OutsideError(DiagnosticError):
+    """What a job needs is missing, broken, or not what it was: no verdict on the job, which may be tried again."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """Why a job has no value. `message` is one line without addresses, times or machine paths, so that runs repeat."""
+    """Why a job has no value. `message` is one line without addresses, times or machine paths, so that runs repeat.
+
+    diagnostics: what to tell the user where the cause is `outside`.
+    """
 
     cause: Cause
     message: str
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +114,13 @@ def run_job(job: Job, function: Callable[[Any], Any]) -> Outcome:
 
 
 def explain(error: BaseException) -> Failure:
-    """The failure that an exception stands for; out of memory, on any device, is its own cause."""
+    """The failure that an exception stands for; out of memory, on any device, and faults of the system are causes of
+    their own."""
     text = " ".join(str(error).split())
+    if isinstance(error, OutsideError):
+        return Failure("outside", text[:MESSAGE_CHARACTERS], error.diagnostics)
+    if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
+        return Failure("outside", text[:MESSAGE_CHARACTERS], (Diagnostic("EVO004", f"a worker: {text}"),))
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.replace(chr(92), '/').rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__

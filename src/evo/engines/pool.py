@@ -6,12 +6,14 @@ that a value does not depend on their number. Limits are enforced while an outco
 """
 
 import math
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import ClassVar, Self
 
+from evo.base.diagnostics import Diagnostic
 from evo.dsl.engine import EngineSpec
 from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
 from evo.engines.memory import resident_bytes
@@ -20,6 +22,9 @@ from evo.engines.process import Phase, WorkerProcess
 POLL_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 60.0
 START_SECONDS = 300.0
+ATTEMPTS = 3
+"""Workers that a job gets where they die of no doing of its own. One that is running and killed by SIGKILL each time
+takes more memory than there is."""
 
 
 class ProcessSpec(EngineSpec):
@@ -132,15 +137,18 @@ class PoolEngine:
         return Outcome(job.id, None, failure, seconds)
 
     def _bury(self, worker: WorkerProcess, job: Job) -> Outcome | None:
-        """A worker died. A job that had not begun gets a second worker: the death was hardly its doing."""
-        seconds = time.monotonic() - worker.since if worker.phase is Phase.RUNNING else 0.0
-        is_innocent = worker.phase is not Phase.RUNNING and not worker.is_second_try
-        failure = worker.death()
+        """A worker died. If it was killed from outside or had not begun the job, that gets another worker, some times:
+        the death was hardly the job's doing."""
+        is_running = worker.phase is Phase.RUNNING
+        seconds = time.monotonic() - worker.since if is_running else 0.0
+        killer, failure, attempt = worker.was_killed(), worker.death(), worker.attempt
         self._dismiss([worker])
-        if not is_innocent:
-            return Outcome(job.id, None, failure, seconds)
-        self._free_worker().take(job, is_second_try=True)
-        return None
+        if attempt < ATTEMPTS and (killer is not None or not is_running):
+            self._free_worker().take(job, attempt + 1)
+            return None
+        if killer is not None and (killer is not signal.SIGKILL or not is_running):
+            failure = _killed(killer)
+        return Outcome(job.id, None, failure, seconds)
 
     def _overrun(self, worker: WorkerProcess) -> Failure | None:
         if time.monotonic() - worker.since > self._limit_seconds(worker):
@@ -170,6 +178,13 @@ class PoolEngine:
         for worker in workers:
             self._team.remove(worker)
             worker.close()
+
+
+def _killed(killer: signal.Signals) -> Failure:
+    """The failure of a job whose workers are ended by somebody else again and again."""
+    message = f"workers are killed from outside by {killer.name}, {ATTEMPTS} times in a row"
+    help = "see what ends them (a batch system's limit?); nothing is lost"
+    return Failure("outside", message, (Diagnostic("EVO606", message, None, help),))
 
 
 def begin(spec: ProcessSpec, limits: Limits) -> PoolEngine:

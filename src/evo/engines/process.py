@@ -15,6 +15,10 @@ from evo.engines.jobs import Failure, Job, Outcome, explain
 from evo.engines.worker import serve
 
 CLOSE_SECONDS = 2.0
+FOREIGN = frozenset(
+    getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT") if hasattr(signal, name)
+)
+"""Signals that come from outside a process: a batch system, a person, the system short of memory."""
 
 
 class Phase(Enum):
@@ -37,14 +41,14 @@ class WorkerProcess:
             self.process.start()
         theirs.close()
         self.job: Job | None = None
-        self.is_second_try = False
+        self.attempt = 1
         self._message = b""
         self._enter(Phase.STARTING)
 
-    def take(self, job: Job, is_second_try: bool = False) -> None:
-        """Run this job as soon as the worker is ready. Raises what pickling the job raises."""
+    def take(self, job: Job, attempt: int = 1) -> None:
+        """Run this job as soon as the worker is ready. `attempt` counts workers. Raises what pickling raises."""
         self._message = pickle.dumps(job)
-        self.job, self.is_second_try = job, is_second_try
+        self.job, self.attempt = job, attempt
         if self.phase is Phase.IDLE:
             self._hand_over()
 
@@ -61,6 +65,12 @@ class WorkerProcess:
             else:
                 self._hand_over()
         return None
+
+    def was_killed(self) -> signal.Signals | None:
+        """The signal from outside that ended the process, if one did."""
+        self.process.join(CLOSE_SECONDS)
+        code = self.process.exitcode
+        return signal.Signals(-code) if code is not None and -code in FOREIGN else None
 
     def death(self) -> Failure:
         """Why the process ended by itself."""

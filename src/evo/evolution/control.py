@@ -44,6 +44,7 @@ def control(settings: Settings, journal: Journal, engine: Engine, observer: Obse
         settings.root,
         settings.device,
         settings.kernels,
+        settings.task_digest,
         steps=steps,
         tolerance=None,
         budget=settings.budget,

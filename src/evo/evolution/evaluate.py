@@ -16,6 +16,7 @@ from torch import Tensor
 from evo.archive.snapshot.blob import to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.record import Snapshot
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
@@ -23,7 +24,7 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import Inheritance, transplant
 from evo.dsl.document import Document, parse
-from evo.engines.jobs import Outcome
+from evo.engines.jobs import Outcome, OutsideError
 from evo.evolution.operators.base import Origins
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
@@ -43,14 +44,16 @@ class TrialJob:
 
     document: canonical YAML. root: the folder that relative corpus paths start from. parents: weights of the trial's
     sources as safetensors, or nothing for a fresh start. kernels: the backend asked for; a candidate it cannot run
-    fails. origins: see `Proposal`. steps: overrides the document's. offset: steps its ancestry has trained, so that it
-    reads on. tolerance: of the snapshot; None makes none. metadata: written into the snapshot.
+    fails. task_digest: of the task that the run began with; empty for any. origins: see `Proposal`. steps: overrides
+    the document's. offset: steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes
+    none. metadata: written into the snapshot.
     """
 
     document: str
     root: str
     device: str = "cpu"
     kernels: str = "auto"
+    task_digest: str = ""
     parents: tuple[bytes, ...] = ()
     origins: Origins = ()
     steps: int | None = None
@@ -62,10 +65,14 @@ class TrialJob:
 
 
 def evaluate(job: TrialJob) -> Evaluation:
-    """Inherit, check causality, train, score, probe, and take a snapshot. Expected failures come back as a cause."""
+    """Inherit, check causality, train, score, probe, and take a snapshot. Expected failures come back as a cause.
+
+    Raises:
+        OutsideError: the task cannot be opened, or is no longer what the run began with.
+    """
     document = parse(job.document).document
     plan = resolve(document.organism)
-    task = open_task(document.train.task, Path(job.root))
+    task = _opened(job, document)
     task.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
     known, seen = {"inherited": inheritance.share}, deque[Progress](maxlen=1)
@@ -84,9 +91,27 @@ def evaluate(job: TrialJob) -> Evaluation:
     return _measured(job, document, trainer.model, task, base, known)
 
 
+def _opened(job: TrialJob, document: Document) -> Task:
+    try:
+        task = open_task(document.train.task, Path(job.root))
+        found = task.digest
+    except DiagnosticError as error:
+        raise OutsideError(error.diagnostics) from None
+    if job.task_digest and found != job.task_digest:
+        message = f"'{task.name}' is no longer what the run began with"
+        raise OutsideError([Diagnostic("EVO603", message, None, "put the old text back, then `evo resume` the run")])
+    return task
+
+
 def outcome_of(outcome: Outcome) -> Evaluation:
-    """What a job gave, or the cause of its failure."""
+    """What a job gave, or the cause of its failure.
+
+    Raises:
+        DiagnosticError: the failure was none of the job's doing.
+    """
     if outcome.failure is not None:
+        if outcome.failure.cause == "outside":
+            raise DiagnosticError(outcome.failure.diagnostics)
         return Evaluation(outcome.failure.cause, outcome.failure.message)
     assert isinstance(outcome.value, Evaluation)
     return outcome.value

@@ -48,6 +48,7 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     """
     primary_of(settings.seeds)
     corpora = corpora_of(settings)
+    settings = replace(settings, task_digest=next(iter(corpora.values())))
     directory = RunDirectory(path)
     with directory.held():
         if force:
@@ -61,11 +62,11 @@ def resume(path: Path, observer: Observer, workers: int | None = None, *, evalua
     directory = RunDirectory(path)
     settings = directory.load(workers)
     choose_device(settings.device)
-    before = directory.corpora()
     for name, digest in corpora_of(settings).items():
-        if before.get(name) != digest:
+        if digest != settings.task_digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
-            raise DiagnosticError([Diagnostic("EVO603", message, None, "put the old text back, or start a new run")])
+            help = f"put the old text back into {settings.root}, or say in run.yaml under `root` where it is"
+            raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
     with directory.held():
         _carry_out(directory, settings, observer, evaluate)
 
@@ -113,11 +114,19 @@ def _engine(settings: Settings) -> Engine:
 
 
 def corpora_of(settings: Settings) -> dict[str, str]:
-    """The content digest of each corpus that the seeds train on, by name. Raises DiagnosticError (EVO500, EVO501)."""
+    """The content digest of what the seeds learn, which is one, under each name that it has.
+
+    Raises:
+        DiagnosticError: it cannot be read (EVO500, EVO501), or the seeds learn from different texts (EVO621).
+    """
     found: dict[str, str] = {}
     for seed in settings.seeds:
         document = parse(seed).document
         task = open_task(document.train.task, Path(settings.root))
         task.require(document.context)
         found[task.name] = task.digest
+    if len(set(found.values())) > 1:
+        message = f"the seeds learn from different texts: {', '.join(found)}"
+        help = "search with each of them apart: scores on different texts do not compare"
+        raise DiagnosticError([Diagnostic("EVO621", message, None, help)])
     return found

@@ -19,6 +19,7 @@ from evo.base.rundirs import (
     UNFINISHED,
     VARIANT,
     is_run,
+    run_of,
 )  # fmt: skip
 from evo.evolution.candidate import Candidate
 from evo.evolution.settings import RunFile, Settings, read_run_file, run_file_text
@@ -69,7 +70,7 @@ class RunDirectory:
             if not is_run(self.path):
                 message, help = f"{taken} is there, and no run that wrote it", "--out names another folder"
             raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
-        write_atomic(self.settings_file, run_file_text(settings, corpora))
+        write_atomic(self.settings_file, run_file_text(settings, corpora, self.path))
 
     @property
     def reports(self) -> tuple[Path, Path]:
@@ -128,17 +129,13 @@ class RunDirectory:
                 if UNFINISHED.fullmatch(file.name):
                     file.unlink(missing_ok=True)
 
-    def corpora(self) -> dict[str, str]:
-        """The content digest of each corpus that the run began with. Raises DiagnosticError (EVO600)."""
-        return self._run_file().corpora
-
     def load(self, workers: int | None = None) -> Settings:
         """The settings of an existing run, on another number of workers if one is given.
 
         Raises:
             DiagnosticError: there is no run, or one of another version (EVO600).
         """
-        settings = self._run_file().settings()
+        settings = self._run_file().settings(self.path)
         return settings if workers is None else replace(settings, workers=workers)
 
     def _run_file(self) -> RunFile:
@@ -146,3 +143,14 @@ class RunDirectory:
             help = "a run directory holds run.yaml and journal.sqlite"
             raise DiagnosticError([Diagnostic("EVO600", f"{self.path} is not a run directory", None, help)])
         return read_run_file(self.settings_file)
+
+
+def root_of(document: Path) -> Path:
+    """The folder that relative paths in a document's file start from: its own; of a run's variant, the run's root.
+
+    Raises:
+        DiagnosticError: the run's settings cannot be read (EVO600).
+    """
+    file = document.resolve()
+    run = run_of(file)
+    return file.parent if run is None else Path(RunDirectory(run).load().root)

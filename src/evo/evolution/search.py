@@ -84,7 +84,7 @@ class Search:
             self.observer.evaluated(trial, evaluation, took)
 
     def run(self, engine: Engine) -> None:
-        """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` raises."""
+        """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` and `outcome_of` raise."""
         while trials := self.ask():
             by_id = {trial.id: trial for trial in trials}
             jobs = (Job(trial.id, self.evaluate, self.job(trial)) for trial in trials)
@@ -100,6 +100,7 @@ class Search:
             root=self.settings.root,
             device=self.settings.device,
             kernels=self.settings.kernels,
+            task_digest=self.settings.task_digest,
             parents=tuple(pack_weights(self.lineage.weights(source)) for source in start.sources),
             origins=start.origins,
             steps=trial.steps,

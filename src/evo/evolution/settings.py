@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evo import __version__
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.paths import moved
 from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
@@ -22,7 +23,7 @@ from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
 from evo.evolution.trial import FULL_BUDGET, Budget
 
-RUN_VERSION = 2
+RUN_VERSION = 3
 """Of run.yaml. A run of another version is refused, never migrated."""
 
 
@@ -31,7 +32,8 @@ class Settings:
     """Everything that a run's result depends on, and how it is carried out.
 
     seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. budget: what a
-    measurement reads. workers and the limits say how: they do not change the result of candidates within them.
+    measurement reads. task_digest: of what all seeds learn; empty where it is not held to. workers and the limits say
+    how: they do not change the result of candidates within them.
     """
 
     seeds: tuple[str, ...]
@@ -43,6 +45,7 @@ class Settings:
     max_seconds: float | None = None
     max_memory_bytes: int | None = None
     budget: Budget = FULL_BUDGET
+    task_digest: str = ""
 
     @property
     def primary(self) -> Score:
@@ -53,10 +56,10 @@ class Settings:
     def digest(self) -> str:
         """A name of all that results depend on: everything but root, engine, workers and limits.
 
-        What a root holds is known by the digests of its corpora.
+        What a root holds is known by the digest of the task.
         """
         evolve = {key: value for key, value in to_data(self.evolve).items() if key != "engine"}
-        known = (self.seeds, evolve, self.device, self.kernels, asdict(self.budget))
+        known = (self.seeds, evolve, self.device, self.kernels, asdict(self.budget), self.task_digest)
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -84,7 +87,11 @@ class _How(_Part):
 
 
 class RunFile(_Part):
-    """`run.yaml` as it stands. corpora: the content digest of each corpus by name. made_with: for people."""
+    """`run.yaml` as it stands.
+
+    root: relative to its folder. corpora: the content digest of each corpus by name, all the same. made_with: for
+    people.
+    """
 
     evo_run: int
     evolve: dict[str, Any]
@@ -95,11 +102,14 @@ class RunFile(_Part):
     how: _How
     made_with: dict[str, Any]
 
-    def settings(self) -> Settings:
-        """The settings that it holds. Raises DiagnosticError, TypeError or IndexError where it makes no sense."""
+    def settings(self, folder: Path) -> Settings:
+        """The settings that it holds in a folder. Raises DiagnosticError, TypeError, ValueError or IndexError where it
+        makes no sense."""
+        if len(set(self.corpora.values())) > 1:
+            raise ValueError("its corpora differ")
         return Settings(
             seeds=tuple(to_yaml(parse(write(seed)).document) for seed in self.seeds),
-            root=self.root,
+            root=str((folder / self.root).resolve()),
             evolve=parse(write({**self.seeds[0], "evolve": self.evolve})).document.evolve,
             device=self.how.device,
             kernels=self.how.kernels,
@@ -107,6 +117,7 @@ class RunFile(_Part):
             max_seconds=self.how.max_seconds,
             max_memory_bytes=self.how.max_memory,
             budget=Budget(**self.budget),
+            task_digest=next(iter(self.corpora.values()), ""),
         )
 
 
@@ -119,15 +130,15 @@ def read_run_file(path: Path) -> RunFile:
         raise DiagnosticError([Diagnostic("EVO600", message, None, "finish it with the evo that began it")])
     try:
         run_file = RunFile.model_validate(data)
-        run_file.settings()
-    except (TypeError, IndexError, ValidationError, DiagnosticError) as error:
+        run_file.settings(path.parent)
+    except (TypeError, ValueError, IndexError, ValidationError, DiagnosticError) as error:
         message = f"{path} is damaged: {type(error).__name__}: {error}"
         raise DiagnosticError([Diagnostic("EVO600", message)]) from None
     return run_file
 
 
-def run_file_text(settings: Settings, corpora: dict[str, str]) -> str:
-    """`run.yaml` of new settings."""
+def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> str:
+    """`run.yaml` of new settings, for a folder: with it and what stands around it the run can be moved."""
     import torch
 
     made_with = {
@@ -149,7 +160,7 @@ def run_file_text(settings: Settings, corpora: dict[str, str]) -> str:
         evo_run=RUN_VERSION,
         evolve=to_data(settings.evolve),
         seeds=[to_data(parse(seed).document) for seed in settings.seeds],
-        root=settings.root,
+        root=moved(".", Path(settings.root), folder),
         corpora=corpora,
         budget=asdict(settings.budget),
         how=how,

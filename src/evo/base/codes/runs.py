@@ -84,8 +84,10 @@ RUNS = {
     "EVO603": Code(
         "Settings differ from the run's",
         "A run resumes with the settings it began with; those given now, or those that run.yaml holds by now, are "
-        "others. Leave them out, put them back, or begin a new run. The root folder, the engine, the number of workers "
-        "and the limits may change: no result depends on them.",
+        "others. The same holds for the text that it learns from, known by its digest: nothing is recorded of a "
+        "candidate that would have seen another text. Leave them out, put them back, or begin a new run. The root "
+        "folder (where the text is looked for, from the run directory), the engine, the number of workers and the "
+        "limits may change: no result depends on them.",
         source="command",
     ),
     "EVO604": Code(
@@ -100,6 +102,12 @@ RUNS = {
         "Nothing is wrong with the run: close that program and resume.",
         source="command",
     ),
+    "EVO606": Code(
+        "Workers are killed from outside",
+        "Somebody else ended the worker processes again and again: a batch system at its limit, an administrator. That "
+        "says nothing about the candidates, so none was recorded as failed. `evo resume` tries them again.",
+        source="command",
+    ),
     "EVO620": Code(
         "No seed could be evaluated",
         "Every document that the search was to begin with failed to train; the causes are named. A search needs one "
@@ -107,9 +115,9 @@ RUNS = {
         source="command",
     ),
     "EVO621": Code(
-        "Seeds with different scores",
-        "A search compares its candidates by one number, the primary score of their task. These seeds have tasks with "
-        "different ones: search with each of them apart.",
+        "Seeds whose scores do not compare",
+        "A search compares its candidates by one number, the primary score of their task on one text. These seeds have "
+        "tasks with different scores, or learn from different texts: search with each of them apart.",
         source="command",
     ),
 }

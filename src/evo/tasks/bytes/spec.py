@@ -1,11 +1,14 @@
 """The next byte of a text, as a document names it."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.base.paths import moved
 from evo.dsl.genes import FIXED
 from evo.dsl.task import Score, TaskSpec
+from evo.dsl.yaml import Data
 
 
 class BytesSpec(TaskSpec):
@@ -18,6 +21,15 @@ class BytesSpec(TaskSpec):
 
     corpus: Annotated[str, Field(min_length=1), FIXED] = "shakespeare"
     """A corpus that ships with the package, or a path to a file or folder of text (relative to this document)."""
+
+    def relocated(self, before: Path, after: Path) -> dict[str, Data]:
+        """The corpus, where it is a path that starts at the document."""
+        from evo.data.corpus import SHIPPED  # loads numpy
+
+        if self.corpus in SHIPPED:
+            return {}
+        path = moved(self.corpus, before, after)
+        return {"corpus": f"./{path}" if path in SHIPPED else path}
 
     @property
     def smallest_vocab(self) -> int:

@@ -1,0 +1,138 @@
+"""The text of a run is one value, found wherever the run, a variant or a child of a document lies."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from searches import Quiet, dump, seed_document, settings
+
+from commands import Evo
+from evo.base.diagnostics import DiagnosticError
+from evo.evolution import run
+from evo.evolution.evaluate import evaluate
+from evo.evolution.rundir import RunDirectory
+from evo.evolution.trial import Evaluation
+
+OWN = {"kind": "bytes", "corpus": "text.txt"}
+OPTIONS = ("--generations", 1, "--population", 2, "--workers", 0, "--device", "cpu")
+
+
+def text(seed: int) -> bytes:
+    """Letters."""
+    return bytes(np.random.Generator(np.random.Philox(seed)).integers(97, 123, 20_000, dtype=np.uint8))
+
+
+def project(folder: Path, name: str = "seed.yaml", seed: int = 1, **train: object) -> Path:
+    """A document with its text beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "text.txt").write_bytes(text(seed))
+    (folder / name).write_text(seed_document(task=OWN, **train))
+    return folder / name
+
+
+def scores(folder: Path) -> list[tuple[str, float]]:
+    """Every bits per byte of a run."""
+    return [(row[0], row[3]) for row in dump(folder)["scores"] if row[2] == "bits_per_byte"]
+
+
+def changing(job: object) -> Evaluation:
+    """An evaluation before which somebody appends to the text."""
+    with (Path(job.root) / "text.txt").open("ab") as file:  # type: ignore[attr-defined]
+        file.write(b"more")
+    return evaluate(job)  # type: ignore[arg-type]
+
+
+def removing(job: object) -> Evaluation:
+    """An evaluation before which somebody removes the text."""
+    (Path(job.root) / "text.txt").unlink(missing_ok=True)  # type: ignore[attr-defined]
+    return evaluate(job)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("spoiler", "code"), [("changing", "EVO603"), ("removing", "EVO500")])
+def test_a_text_that_changes_stops_the_run_and_no_candidate(tmp_path: Path, spoiler: str, code: str) -> None:
+    """B01: nothing is recorded of what would have seen another text; with the old text back the run ends as ever."""
+    project(tmp_path)
+    own = replace(settings(seed_document(task=OWN), generations=1), root=str(tmp_path))
+    run.start(tmp_path / "whole", own, Quiet())
+    with pytest.raises(DiagnosticError, match=code):
+        run.start(tmp_path / "run", own, Quiet(), evaluate=f"test_text:{spoiler}")
+    assert dump(tmp_path / "run")["evaluations"] == []
+    with pytest.raises(DiagnosticError, match=code):
+        run.resume(tmp_path / "run", Quiet())
+    (tmp_path / "text.txt").write_bytes(text(1))
+    run.resume(tmp_path / "run", Quiet())
+    assert dump(tmp_path / "run") == dump(tmp_path / "whole")
+
+
+def test_the_digest_of_the_text_belongs_to_the_settings(tmp_path: Path) -> None:
+    """An edited digest in run.yaml, with a text to match, is another run: EVO603."""
+    project(tmp_path)
+    run.start(tmp_path / "run", replace(settings(seed_document(task=OWN)), root=str(tmp_path)), Quiet())
+    file = tmp_path / "run" / "run.yaml"
+    before = RunDirectory(tmp_path / "run").load().task_digest
+    project(tmp_path, seed=2)
+    with pytest.raises(DiagnosticError, match="EVO603"):
+        run.resume(tmp_path / "run", Quiet())
+    own = replace(settings(seed_document(task=OWN)), root=str(tmp_path))
+    file.write_text(file.read_text().replace(before, next(iter(run.corpora_of(own).values()))))
+    with pytest.raises(DiagnosticError, match="EVO603"):
+        run.resume(tmp_path / "run", Quiet())
+
+
+def test_each_seed_has_the_text_beside_it(tmp_path: Path, evo: Evo) -> None:
+    """F01: two folders, two texts of one name: refused. The same text in both: found, also where only one has it by
+    that name, and the scores are those of one folder."""
+    one, two = project(tmp_path / "a"), project(tmp_path / "b", seed=2)
+    code, _, err = evo("evolve", one, two, *OPTIONS, "--out", tmp_path / "r")
+    assert (code, err[:6]) == (1, "EVO621")
+    two.write_text(seed_document(task={"kind": "bytes", "corpus": "../b/other.txt"}, seed=5))
+    (tmp_path / "b" / "other.txt").write_bytes(text(1))
+    (tmp_path / "b" / "text.txt").unlink()
+    assert evo("evolve", one, two, *OPTIONS, "--out", tmp_path / "r").code == 0
+    (tmp_path / "a" / "two.yaml").write_text(seed_document(task=OWN, seed=5))
+    assert evo("evolve", one, tmp_path / "a" / "two.yaml", *OPTIONS, "--out", tmp_path / "s").code == 0
+    assert scores(tmp_path / "r")[:2] == scores(tmp_path / "s")[:2]
+
+
+def test_results_inside_the_text_change_nothing(tmp_path: Path, evo: Evo) -> None:
+    """F02: with the project's folder as its text, the scores are the same wherever --out is, and resuming works."""
+    cfg = project(tmp_path / "p")
+    cfg.write_text(seed_document(task={"kind": "bytes", "corpus": "."}))
+    for out in (tmp_path / "out", tmp_path / "p" / "results" / "x", tmp_path / "p"):
+        assert evo("evolve", cfg, *OPTIONS, "--out", out).code == 0
+        assert scores(out) == scores(tmp_path / "out")
+        assert evo("resume", out).code == 0
+
+
+def test_a_project_may_be_moved(tmp_path: Path, evo: Evo) -> None:
+    """F22: renamed, with its run inside: resume and restore go on."""
+    cfg = project(tmp_path / "p")
+    assert evo("evolve", cfg, *OPTIONS, "--out", tmp_path / "p" / "r").code == 0
+    (tmp_path / "p").rename(tmp_path / "q")
+    run_folder = tmp_path / "q" / "r"
+    assert evo("resume", run_folder).code == 0
+    variant = run_folder / "gen_0000" / "variant_00.safetensors"
+    assert evo("snapshot", "restore", variant, "--out", tmp_path / "t" / "checkpoint.safetensors").code == 0
+    yaml = variant.with_suffix(".yaml")
+    assert evo("train", yaml, "--out", tmp_path / "t", "--device", "cpu", "--resume", "--threads", 1).code == 0
+
+
+def test_variants_children_and_changed_documents_find_their_text(tmp_path: Path, evo: Evo) -> None:
+    """F17: what a run, `mutate --out` and `apply --out` wrote trains from where it lies, and searches on."""
+    cfg = project(tmp_path / "p")
+    assert evo("evolve", cfg, *OPTIONS, "--out", tmp_path / "r").code == 0
+    assert evo("mutate", cfg, "--count", 1, "--out", tmp_path / "kids" / "deep").code == 0
+    child = tmp_path / "kids" / "deep" / "child_000.yaml"
+    patch = child.with_name("child_000.patch.yaml")
+    assert evo("apply", patch, cfg, "--out", tmp_path / "c" / "x.yaml").code == 0
+    variant = tmp_path / "r" / "gen_0001" / "variant_00.yaml"
+    for index, file in enumerate((variant, child, tmp_path / "c" / "x.yaml")):
+        result = evo("train", file, "--out", tmp_path / f"t{index}", "--device", "cpu", "--steps", 1, "--threads", 1)
+        assert result.code == 0, result
+    assert evo("evolve", variant, *OPTIONS, "--out", tmp_path / "again").code == 0
+    shutil.copy(variant, tmp_path / "p" / "best.yaml")
+    assert evo("train", tmp_path / "p" / "best.yaml", "--out", tmp_path / "t9", "--steps", 1, "--threads", 1).code == 0
