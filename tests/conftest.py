@@ -49,14 +49,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, 
 
 
 @pytest.fixture
-def foreign_stages(install: Callable[[Mapping[str, str]], None]) -> None:
-    """The package whose kind of stage is in `foreign_stages.py` is installed."""
-    install({"stage.twin": "foreign_stages:TwinSpec"})
-
-
-@pytest.fixture
-def foreign_mixers(install: Callable[[Mapping[str, str]], None]) -> None:
-    """The package whose mixers are in `foreign_mixers.py` is installed."""
-    from foreign_mixers import POINTS
+def strangers(install: Callable[[Mapping[str, str]], None]) -> None:
+    """The package `strangers`, which has kinds of every role, is installed."""
+    from strangers import POINTS
 
     install(POINTS)

@@ -15,32 +15,9 @@ from evo.blocks.flow import Flow
 from evo.blocks.position.spec import RopeSpec
 from evo.dsl.spec import Scope
 from evo.kernels.attention import Stencil
+from strangers.surroundings import StridedSpec
 
 TIME = 17
-
-
-class Strided(StencilSpec):
-    """Every `stride`-th position, `count` of them, as another package may call what the kernels know as dilated."""
-
-    kind: ClassVar[str | None] = "strided"
-
-    stride: int = 3
-    """Distance between two visible positions."""
-    count: int = 3
-    """How many are visible."""
-
-    def kernel(self) -> KernelStencil:
-        """Dilated."""
-        return {"kind": "dilated", "size": self.count, "dilation": self.stride}
-
-    def visible(self, context: int, causal: bool) -> int:
-        """Counted one query after another."""
-        assert causal
-        return sum(min(self.count, t // self.stride + 1) for t in range(context))
-
-    def window(self) -> int | None:
-        """As far back as the farthest."""
-        return (self.count - 1) * self.stride
 
 
 class Paragraph(StencilSpec):
@@ -84,7 +61,7 @@ STENCILS = {
     "full": FullStencil(),
     "window": WindowStencil(size=4),
     "sinks": WindowStencil(size=3, sinks=2),
-    "strided": Strided(),
+    "strided": StridedSpec(),
     "paragraph": Paragraph(),
     "ring": Ring(),
 }

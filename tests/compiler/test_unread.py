@@ -62,7 +62,7 @@ def test_a_bonus_breaks_a_sum():
     assert codes({**LINEAR, "bonus": True}, {}) == ["EVO305"]
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_a_stranger_that_reads_the_position_is_believed():
     """A mixer of another package that takes its stage's position reads it: directly, named, and in any composite."""
     inherits, other = {"kind": "inheriting"}, {"kind": "convolution"}
@@ -73,7 +73,7 @@ def test_a_stranger_that_reads_the_position_is_believed():
     assert codes({"route": [other, other]}, {"position": {"kind": "alibi"}}) == ["EVO330"]
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_a_stranger_that_sees_ahead_is_refused():
     """A mixer of another package that is not causal is EVO343 wherever it stands."""
     assert codes({"kind": "ahead"}, {}) == ["EVO343"]

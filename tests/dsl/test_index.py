@@ -49,7 +49,7 @@ def test_a_composite_has_no_kind_key() -> None:
     assert faults(with_mixer(mix)) == ["EVO210 parallel is written without `kind`"]
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_kinds_of_another_package_are_read_and_written() -> None:
     """Kinds told by `kind` and composites told by their key come back from their canonical text."""
     near = {"kind": "inheriting"}
@@ -60,7 +60,7 @@ def test_kinds_of_another_package_are_read_and_written() -> None:
         assert parse(to_yaml(found)).document == found
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_a_kind_called_as_another_roles_default_keeps_its_kind() -> None:
     """Only a stage's own default kind is left out of the canonical form."""
     found = from_data(with_mixer({"kind": "blocks", "size": 3})).document
@@ -68,7 +68,7 @@ def test_a_kind_called_as_another_roles_default_keeps_its_kind() -> None:
     assert parse(to_yaml(found)).document == found
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_kinds_of_another_package_are_in_the_schema() -> None:
     """The schema that an installed evo prints has them, told apart as they are written."""
     definitions = organism_schema()["$defs"]
@@ -86,7 +86,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_entry_point_that_is_no_kind_is_an_error(install: Install, name: str) -> None:
     """A clash, an unknown role and a missing kind are EVO212 as soon as somebody asks for what is not built in."""
-    install({name: "foreign_mixers:RouteSpec"})
+    install({name: "strangers.route:RouteSpec"})
     message = f"EVO212 the entry point '{name}' of an installed package {FAULTS[name]}"
     with pytest.raises(DiagnosticError) as caught:
         kinds("mixer")
@@ -94,7 +94,7 @@ def test_an_entry_point_that_is_no_kind_is_an_error(install: Install, name: str)
     assert faults(with_mixer({"kind": "route"})) == [message]
 
 
-@pytest.mark.parametrize("value", ["foreign_mixers:PairSpec", "foreign_mixers:Nobody", "nowhere.at.all:RouteSpec"])
+@pytest.mark.parametrize("value", ["strangers.mixers:PairSpec", "strangers.mixers:Nobody", "nowhere.at.all:RouteSpec"])
 def test_an_entry_point_that_leads_nowhere_is_an_error(install: Install, value: str) -> None:
     """A class of another kind, none at all, and a module that cannot be imported are EVO212."""
     install({"mixer.route": value})
@@ -106,7 +106,7 @@ def test_a_fault_names_the_package(monkeypatch: pytest.MonkeyPatch, install: Ins
     """Where the distribution is known, the message says which one to look at."""
     install({})
     theirs = importlib.metadata.distribution("pytest")
-    point = importlib.metadata.EntryPoint("norms.mine", "foreign_mixers:RouteSpec", "evo.kinds")
+    point = importlib.metadata.EntryPoint("norms.mine", "strangers.route:RouteSpec", "evo.kinds")
     vars(point).update(dist=theirs)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with pytest.raises(DiagnosticError, match="of package 'pytest' names no role") as caught:

@@ -1,6 +1,7 @@
 """Runs a search, kills it at every one of its events, resumes it, and prints what came of it. One process that forks.
 
-With "strangers" as its last argument the search has the kinds of `strangers`: two rungs, two emitters, an engine.
+With "strangers" as its last argument the search has kinds of the package `strangers`, which must be installed: in the
+organism that it starts from, in its training, and in how it is searched.
 
 Evaluations are real the first time and remembered after that: what is tried is the order in which things are written.
 An event is a statement of the journal, a file that is synced or renamed, or a word to the observer.
@@ -19,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import searches
-import strangers
 
+import strangers
+from evo.compiler.check import require_valid
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import from_data
 from evo.evolution import journal as journal_module
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.trial import Evaluation
+from strangers.search import Afresh, Backwards, Halving, HyperbolicCooling
 
 EVALUATE = "killed_runs:remembered_evaluate"
 SETTINGS = searches.settings()
@@ -129,9 +134,12 @@ def main(root: Path, stride: int, twice: int) -> None:
 if __name__ == "__main__":
     import killed_runs
 
-    strangers.install()
     if sys.argv[4:] == ["strangers"]:
         killed_runs.SETTINGS = searches.settings(
-            fidelity=strangers.Halving(), emitters=(VariationSpec(), strangers.Afresh()), engine=strangers.Backwards()
+            to_yaml(require_valid(from_data(strangers.data())).document),
+            fidelity=Halving(),
+            emitters=(VariationSpec(), Afresh()),
+            engine=Backwards(),
+            cooling=HyperbolicCooling(),
         )
     killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

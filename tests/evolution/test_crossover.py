@@ -124,7 +124,7 @@ def test_equal_parents_have_nothing_to_exchange() -> None:
         cross(document(), document(), Stream(0))
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 @pytest.mark.parametrize(
     "mix", [{"route": ["near", {"parallel": ["far", "near"]}]}, {"kind": "pair", "first": "far", "second": "near"}]
 )
@@ -141,7 +141,7 @@ def test_no_composite_takes_its_names_to_another_home(mix: dict[str, Any]) -> No
     assert all(layers in (own, theirs) for layers in found)
 
 
-@pytest.mark.usefixtures("foreign_stages")
+@pytest.mark.usefixtures("strangers")
 def test_stages_of_other_packages_are_exchanged() -> None:
     """A kind of stage that has no norm or position of its own crosses over with its names written out."""
     near = {"kind": "attention", "heads": 4}

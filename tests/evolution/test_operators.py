@@ -235,7 +235,7 @@ def test_parents_are_left_alone() -> None:
         assert to_yaml(parent) == before
 
 
-@pytest.mark.usefixtures("foreign_mixers")
+@pytest.mark.usefixtures("strangers")
 def test_composites_of_other_packages_are_put_around_and_taken_away() -> None:
     """Mixers come into and out of every composite there is, and mixers that cannot be drawn never come."""
     parent = document(stage("body", {"route": ["near", {"kind": "convolution"}]}), pseudopods={"near": ATTENTION})
@@ -247,7 +247,7 @@ def test_composites_of_other_packages_are_put_around_and_taken_away() -> None:
     assert "needy" not in {mix.kind for mix in found}
 
 
-@pytest.mark.usefixtures("foreign_stages")
+@pytest.mark.usefixtures("strangers")
 @pytest.mark.parametrize("name", BY_NAME)
 def test_operators_leave_stages_of_other_packages_whole(name: str) -> None:
     """At and beside a stage of another package, operators act on the stages that they name and lose no other."""
@@ -264,7 +264,7 @@ def test_operators_leave_stages_of_other_packages_whole(name: str) -> None:
         assert twins or name in ("remove", "join")
 
 
-@pytest.mark.usefixtures("foreign_stages")
+@pytest.mark.usefixtures("strangers")
 def test_a_mixer_in_a_stage_of_another_package_is_a_mixer() -> None:
     """It is replaced like any other, and a lone foreign stage has nothing to insert after it."""
     parent = document({"kind": "twin", "name": "odd", "twin": ATTENTION})

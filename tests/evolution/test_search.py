@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from searches import Quiet, dump, seed_document, settings, variants
 
+import strangers
 from evo.base.diagnostics import DiagnosticError
 from evo.data.corpus import load_corpus
 from evo.dsl.coolings import ReheatingCooling
@@ -74,7 +75,10 @@ def test_what_a_run_holds(whole: Path) -> None:
 def killed(tmp_path: Path, stride: int, twice: int, *more: str) -> dict[str, Any]:
     """What `killed_runs` printed."""
     command = [sys.executable, str(FOLDER / "killed_runs.py"), str(tmp_path), str(stride), str(twice), *more]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, check=False)
+    strangers.install(tmp_path / "installed")
+    path = [str(tmp_path / "installed"), str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env=environ, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -91,7 +95,7 @@ def test_a_run_killed_anywhere_ends_the_same(tmp_path: Path, stride: int, twice:
 
 @pytest.mark.slow
 def test_a_run_of_strangers_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
-    """The same with a stranger's fidelity, emitter and engine: no promotion is lost, repeated or decided otherwise."""
+    """The same with strangers of every role: no promotion is lost, repeated or decided otherwise."""
     found = killed(tmp_path, 11, 53, "strangers")
     assert found["unequal"] == []
     assert found["events"] > 150

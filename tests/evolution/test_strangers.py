@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import strangers
 from searches import Quiet, dump, seed_document, settings, variants
 
 from evo.base.diagnostics import DiagnosticError
-from evo.dsl import index
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.journal import Journal
@@ -18,21 +17,23 @@ from evo.evolution.search import Search
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 from evo.report.search import write_reports
 from evo.tasks.bytes.spec import BytesSpec
+from strangers import POINTS
+from strangers.search import Afresh, Backwards, Halving
 
 
 @pytest.fixture
-def strange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index knows the strangers."""
-    for role, rows in strangers.ROWS.items():
-        monkeypatch.setitem(index.KINDS, role, {**index.KINDS[role], **rows})
+def strangers(install: Callable[[Mapping[str, str]], None]) -> None:
+    """Only the package's kinds of a search are installed: what mutation draws stays as it is."""
+    roles = ("emitter.", "engine.", "fidelity.", "task.")
+    install({name: value for name, value in POINTS.items() if name.startswith(roles)})
 
 
-@pytest.mark.usefixtures("strange")
+@pytest.mark.usefixtures("strangers")
 def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
     """Of all candidates the better half climbs a rung, on from its own weights; what climbed is shown and inherited."""
     seen = Quiet()
-    run.start(tmp_path / "run", settings(fidelity=strangers.Halving()), seen)
-    assert RunDirectory(tmp_path / "run").load().evolve.fidelity == strangers.Halving()
+    run.start(tmp_path / "run", settings(fidelity=Halving()), seen)
+    assert RunDirectory(tmp_path / "run").load().evolve.fidelity == Halving()
     journal = Journal(RunDirectory(tmp_path / "run").journal_file)
     first, second = journal.costs(BytesSpec.primary)
     assert len(first) == 7
@@ -56,10 +57,10 @@ def test_a_strangers_fidelity_promotes(tmp_path: Path) -> None:
     assert report.trained.tokens == (7 + len(second)) * 2 * 2 * 16
 
 
-@pytest.mark.usefixtures("strange")
+@pytest.mark.usefixtures("strangers")
 def test_a_strangers_emitter_takes_its_turns(whole: Path, tmp_path: Path) -> None:
     """With two emitters every other slot is the second one's; the first one's are what it alone would have made."""
-    emitters = (VariationSpec(), strangers.Afresh())
+    emitters = (VariationSpec(), Afresh())
     run.start(tmp_path / "run", settings(emitters=emitters, generations=1), Quiet())
     assert RunDirectory(tmp_path / "run").load().evolve.emitters == emitters
     usual, mixed = (
@@ -70,18 +71,18 @@ def test_a_strangers_emitter_takes_its_turns(whole: Path, tmp_path: Path) -> Non
     assert mixed["0001/01"][7] == '["0000/00"]'
 
 
-@pytest.mark.usefixtures("strange")
+@pytest.mark.usefixtures("strangers")
 def test_a_strangers_engine_changes_nothing(whole: Path, tmp_path: Path) -> None:
     """The run names its engine, which runs the trials in another order to the same journal."""
     seen = Quiet()
-    run.start(tmp_path / "run", settings(engine=strangers.Backwards()), seen)
+    run.start(tmp_path / "run", settings(engine=Backwards()), seen)
     assert dump(tmp_path / "run") == dump(whole)
     assert variants(tmp_path / "run") == variants(whole)
     order = [event[1] for event in seen.events if event[0] == "evaluated"]
     assert order[1:4] == ["0001/02", "0001/01", "0001/00"]
 
 
-@pytest.mark.usefixtures("strange")
+@pytest.mark.usefixtures("strangers")
 def test_a_score_to_be_raised_is_raised() -> None:
     """With a task whose score is better the higher, the best is the highest, and a higher one has more objective."""
     journal = Journal(":memory:")
@@ -106,7 +107,7 @@ def graded(trial: Trial) -> Evaluation:
     return Evaluation(scores={"accuracy": score, "gradient_relevance": 0.5}, measures=(score,) * 5)
 
 
-@pytest.mark.usefixtures("strange")
+@pytest.mark.usefixtures("strangers")
 def test_seeds_with_different_scores_are_refused(tmp_path: Path) -> None:
     """Bits per byte and an accuracy cannot be compared: EVO621, and no folder is made."""
     seeds = seed_document(), seed_document(task={"kind": "graded"})

@@ -14,7 +14,7 @@ from evo.tasks.base import Batch, Task, open_task
 CONTEXT, ROWS, STREAM = 12, 3, Stream(5).child("data")
 KINDS = sorted({*kinds("task"), "copy"})
 
-pytestmark = [pytest.mark.usefixtures("copying"), pytest.mark.parametrize("kind", KINDS)]
+pytestmark = [pytest.mark.usefixtures("strangers"), pytest.mark.parametrize("kind", KINDS)]
 
 
 def spec_of(kind: str) -> TaskSpec:

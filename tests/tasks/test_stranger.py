@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from copying import CONTEXT, CopySource, CopySpec, CopyTask, document, model
 from torch import Tensor
 
 from evo.base.diagnostics import DiagnosticError
@@ -21,8 +20,9 @@ from evo.training.generate import generate
 from evo.training.loop import Trainer
 from evo.training.run import TrainingRun
 from evo.training.score import held_out_bits, held_out_scores
+from strangers.copying import CONTEXT, CopySource, CopySpec, CopyTask, document, model
 
-pytestmark = pytest.mark.usefixtures("copying")
+pytestmark = pytest.mark.usefixtures("strangers")
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
@@ -14,13 +12,11 @@ from torch import Tensor, nn
 
 from evo.compiler.organism import Organism
 from evo.dsl.index import kind_class, kinds
-from evo.dsl.plan import Weight
 from evo.dsl.schedules import WsdSchedule
-from evo.optimizers.rule import Rule, State
-from evo.optimizers.spec import OptimizerSpec
 from evo.training.captured import DeviceStep
 from evo.training.loop import Trainer
 from evo.training.optimizer import Optimizer
+from strangers.training import SignSpec
 
 KINDS = list(kinds("optimizer"))
 NAMES = ["embed2", "positions", "unembed", "readout", "embedder", "lm_head"]
@@ -175,37 +171,11 @@ def test_clipping_is_part_of_the_step() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, gradients, strict=True))
 
 
-@dataclass(frozen=True)
-class SignDescent(Rule):
-    """p = p - lr sign(g), as a stranger may write it: the host reads the rate."""
-
-    def init(self, parameter: Tensor) -> State:
-        """Nothing but a count."""
-        return {"count": torch.zeros((), device=parameter.device)}
-
-    def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
-        """One by one."""
-        for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
-            parameter.sub_(gradient.sign(), alpha=float(lr))
-            state["count"] += 1
-
-
-class SignSpec(OptimizerSpec):
-    """The optimizer of another package."""
-
-    kind: ClassVar[str | None] = "sign"
-
-    forgets: bool = False
-    """Leaves a weight out."""
-
-    def assign(self, weights: Mapping[str, Weight]) -> Mapping[str, Rule]:
-        """One group."""
-        return dict.fromkeys(list(weights)[int(self.forgets) :], SignDescent(1e-3))
-
-
 def stranger(mode: str, device: str = "cpu") -> Trainer:
     """A trainer of a tiny model whose optimizer no table knows, at a rate that is exact in float32."""
-    spec = document().train.model_copy(update={"optimizer": SignSpec(), "schedule": WsdSchedule(warmup=0.0, decay=0.0)})
+    spec = document().train.model_copy(
+        update={"optimizer": SignSpec(reads=True), "schedule": WsdSchedule(warmup=0.0, decay=0.0)}
+    )
     return Trainer(model().to(device), task(), spec, mode=mode)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable, suggestion
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
-from evo.compiler.resolve import organism_scope, reads, stage_scope, stages_of
+from evo.compiler.resolve import organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
@@ -45,6 +45,15 @@ def problems(document: Document) -> Iterator[Problem]:
     if crowds:
         yield from crowds  # looking into each of so many would take too long
         return
+    found = [*_meant(document)]
+    yield from found
+    if all(problem.severity == "warning" for problem in found):
+        yield from _unmet(organism)
+
+
+def _meant(document: Document) -> Iterator[Problem]:
+    """What each part of a document says of itself and of its surroundings."""
+    organism = document.organism
     yield from _wiring(organism)
     for index, stage in enumerate(organism.stages):
         for problem in stage.problems(stage_scope(organism, index)):
@@ -129,6 +138,13 @@ def _sources(
         else:
             help = f"{suggestion(source, earlier)}known here: {', '.join(earlier)}"
             yield Problem("EVO310", where, f"no stage is named '{source}'", help)
+
+
+def _unmet(organism: OrganismSpec) -> Iterator[Problem]:
+    """What only the plans of blocks tell: values that they read by name."""
+    for index, path, name in resolve(organism).unmet_inputs():
+        message = f"{path} reads '{name}', which no block before it provides"
+        yield Problem("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
 
 
 def _unused(organism: OrganismSpec) -> Iterator[Problem]:

@@ -12,15 +12,13 @@ from evo.blocks.base import Block, Norm, parameter
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
-from evo.compiler.plan import Plan
+from evo.compiler.plan import TOKENS, Plan
 from evo.dsl.plan import BlockPlan
 from evo.dsl.spec import INPUT
 from evo.kernels.dispatch import AUTO
 from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
 
 Make = Callable[[BlockPlan], Block]
-TOKENS = "tokens"
-"""The name of the token ids among the signals of a pass."""
 
 
 @dataclass(frozen=True)

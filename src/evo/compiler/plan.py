@@ -9,6 +9,10 @@ from functools import cached_property
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan, Weight
+from evo.dsl.spec import INPUT
+
+TOKENS = "tokens"
+"""The name of the token ids among the signals of a pass."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class Plan:
     def losses(self) -> tuple[str, ...]:
         """The names of the auxiliary losses that its blocks add to the task's, in alphabetical order."""
         return tuple(sorted({name for _, block in self.named_blocks() for name in block.losses}))
+
+    def unmet_inputs(self) -> Iterator[tuple[int, str, str]]:
+        """What some block reads although nothing before it provides it: the stage's index, the block's path, a name."""
+        known = {TOKENS, INPUT}
+        for index, stage in enumerate(self.stages):
+            for path, block in stage.named_blocks(stage_path(stage.name)):
+                yield from ((index, path, name) for name in sorted(set(block.inputs) - known))
+                known.update(block.outputs)
+            known.add(stage.name)
 
     @property
     def max_positions(self) -> int | None:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.blocks.flow import Flow
-from evo.compiler.organism import TOKENS, Organism
-from evo.compiler.plan import Plan
-from evo.dsl.spec import INPUT
+from evo.compiler.organism import Organism
 from evo.kernels.fused.project import project
 
 PROBE_TOKENS = 2
@@ -28,17 +26,6 @@ class Met:
         return project(x, weight, bias)
 
 
-def unmet_inputs(plan: Plan) -> Iterator[str]:
-    """The named values that some block reads although nothing before it provides them, a sentence each."""
-    known = {TOKENS, INPUT}
-    for stage in plan.stages:
-        for path, block in stage.named_blocks(f"stages.{stage.name}"):
-            for name in sorted(set(block.inputs) - known):
-                yield f"{path} reads '{name}', which no block before it provides"
-            known.update(block.outputs)
-        known.add(stage.name)
-
-
 @torch.no_grad()
 def broken_promises(model: Organism) -> Iterator[str]:
     """What one short pass shows, a sentence each.
@@ -47,10 +34,6 @@ def broken_promises(model: Organism) -> Iterator[str]:
     count of small activations, and of half-precision copies: the same function, measured in another way. An auxiliary
     loss that no plan names would be trained on and reported nowhere.
     """
-    unmet = list(unmet_inputs(model.plan))
-    if unmet:
-        yield from unmet
-        return
     met = Met()
     flow = Flow(project=met)
     parameter = next(model.parameters())

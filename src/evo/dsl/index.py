@@ -172,6 +172,8 @@ def installed() -> dict[str, dict[str, EntryPoint]]:
             faults.append(_fault(point, "names no kind", f"name it {role}.KIND"))
         elif kind in KINDS[role]:
             faults.append(_fault(point, f"clashes with the {role} kind '{kind}' of evo itself"))
+        elif rival := next((role for role in _beside(role) if kind in {**KINDS[role], **found.get(role, {})}), None):
+            faults.append(_fault(point, f"clashes with the {rival} kind '{kind}': both may stand in one place"))
         elif other is not None and other.value != point.value:
             faults.append(_fault(point, f"clashes with the same kind of {_package(other)}"))
         else:
@@ -179,6 +181,11 @@ def installed() -> dict[str, dict[str, EntryPoint]]:
     if faults:
         raise DiagnosticError(faults)
     return found
+
+
+def _beside(role: str) -> tuple[str, ...]:
+    """The other roles that a role stands in one place with."""
+    return tuple(member for union in UNIONS.values() if role in union for member in union if member != role)
 
 
 def _fault(point: EntryPoint, message: str, help: str | None = None) -> Diagnostic:

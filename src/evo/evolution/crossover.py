@@ -72,11 +72,18 @@ def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: n
     origins: list[tuple[str, int, str]] = []
     for i, j in taken:
         adopted = _self_contained(theirs[j], two.organism, one.organism)
-        changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, ("from",): ours[i].from_})
+        changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, **_wiring(adopted, ours[i])})
         origins += moved(stage_path(ours[i].name), stage_path(theirs[j].name), 1) + own_gains(ours[i].name)
     if rng.random() < 0.5:
         changes |= _training_of(two.train)
     return Proposal(rewrite(one, changes), tuple(origins))
+
+
+def _wiring(adopted: StageSpec, ours: StageSpec) -> dict[Path, Any]:
+    """The sources of our stage for each input that the adopted one has too."""
+    written, fields = ours.source_fields(), adopted.source_fields()
+    pairs = ((field, written[slot]) for slot, field in fields.items() if slot in written)
+    return {(field.key,): getattr(ours, own.name) for field, own in pairs}
 
 
 def _training_of(train: TrainSpec) -> dict[Path, Any]:

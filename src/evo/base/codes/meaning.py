@@ -97,6 +97,13 @@ _WIRING = {
         _document(stage="from: top\n", rest="    - {name: top, mix: {kind: attention, heads: 2}}\n"),
         _document(rest="    - {name: top, from: body, mix: {kind: attention, heads: 2}}\n"),
     ),
+    "EVO315": Code(
+        "A block reads what nothing provides",
+        "Blocks may read named values besides their input: the tokens, the embedding, outputs of stages, and what "
+        "earlier blocks publish. This one reads a value that no block before it provides. Blocks that ship with evo "
+        "read none that could be missing; the message names the block of an installed package.",
+        source="command",
+    ),
     "EVO320": Code(
         "Unknown pseudopod",
         "Text under `mix` names an entry of `organism.pseudopods`; to use a kind directly, write `{kind: ...}`.",

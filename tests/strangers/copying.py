@@ -25,7 +25,7 @@ class CopySpec(TaskSpec):
 
     kind: ClassVar[str | None] = "copy"
     primary: ClassVar[Score] = Score("accuracy", lower_is_better=False, uniform=1 / 16)
-    builder: ClassVar[str] = "copying:CopyTask"
+    builder: ClassVar[str] = "strangers.copying:CopyTask"
 
     symbols: Annotated[int, Field(ge=2, le=64), FIXED] = 15
     """How many there are besides the mark."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from pydantic import Field
 
 from evo.base.streams import Stream
-from evo.dsl import index
+from evo.dsl.coolings import StartedCooling
 from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
@@ -49,11 +49,21 @@ class Graded(BytesSpec):
     primary: ClassVar[Score] = Score("accuracy", lower_is_better=False, uniform=0.1, unit="share")
 
 
+class HyperbolicCooling(StartedCooling):
+    """T = start / (1 + generation)."""
+
+    kind: ClassVar[str | None] = "hyperbolic"
+
+    def temperature(self, generation: int, generations: int, improved: Sequence[bool] = ()) -> float:
+        """See `CoolingSpec.temperature`."""
+        return self.start / (1 + generation)
+
+
 class Afresh(EmitterSpec):
     """One mutation of the first seed, every time."""
 
     kind: ClassVar[str | None] = "afresh"
-    builder: ClassVar[str] = "strangers:AfreshEmitter"
+    builder: ClassVar[str] = "strangers.search:AfreshEmitter"
 
 
 class AfreshEmitter:
@@ -72,7 +82,7 @@ class Backwards(EngineSpec):
     """In this process, the last job first."""
 
     kind: ClassVar[str | None] = "backwards"
-    builder: ClassVar[str] = "strangers:BackwardsEngine"
+    builder: ClassVar[str] = "strangers.search:BackwardsEngine"
 
 
 class BackwardsEngine:
@@ -95,17 +105,3 @@ class BackwardsEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-ROWS = {
-    "emitter": {"afresh": "strangers:Afresh"},
-    "engine": {"backwards": "strangers:Backwards"},
-    "fidelity": {"halving": "strangers:Halving"},
-    "task": {"graded": "strangers:Graded"},
-}
-
-
-def install() -> None:
-    """Let the index of this process know them."""
-    for role, rows in ROWS.items():
-        index.KINDS[role].update(rows)

@@ -1,0 +1,62 @@
+"""How a model learns: an optimizer whose step may be captured, one whose host reads, and a schedule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from evo.dsl.genes import Gene
+from evo.dsl.plan import Weight
+from evo.dsl.schedules import ScheduleSpec
+from evo.optimizers.rule import Rule, State
+from evo.optimizers.spec import OptimizerSpec
+
+
+@dataclass(frozen=True)
+class SignDescent(Rule):
+    """p = p - lr sign(g); on the device alone, unless `reads` has the host look at the rate."""
+
+    reads: bool = False
+
+    def init(self, parameter: Tensor) -> State:
+        """Nothing but a count."""
+        return {"count": torch.zeros((), device=parameter.device)}
+
+    def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
+        """One by one."""
+        for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
+            parameter.sub_(gradient.sign() * (float(lr) if self.reads else lr))
+            state["count"] += 1
+
+
+class SignSpec(OptimizerSpec):
+    """The optimizer of another package."""
+
+    kind: ClassVar[str | None] = "sign"
+
+    lr: Annotated[float, Field(gt=0), Gene(1e-5, 1e-1, "scale")] = 1e-3
+    """The peak learning rate."""
+    reads: bool = False
+    """Whether the host looks at the rate."""
+    forgets: bool = False
+    """Leaves a weight out."""
+
+    def assign(self, weights: Mapping[str, Weight]) -> Mapping[str, Rule]:
+        """One group."""
+        return dict.fromkeys(list(weights)[int(self.forgets) :], SignDescent(self.lr, self.reads))
+
+
+class LateSchedule(ScheduleSpec):
+    """Half the rate, and all of it at the end."""
+
+    kind: ClassVar[str | None] = "late"
+
+    late: Annotated[float, Field(ge=0, le=1), Gene(0.1, 0.9, "linear")] = 0.5
+    """The share of the steps at the full rate."""
+
+    def scale(self, step: int, steps: int) -> float:
+        """See `ScheduleSpec.scale`."""
+        return 1.0 if step >= steps - self.late * steps else 0.5
