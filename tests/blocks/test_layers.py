@@ -159,6 +159,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "EVO306",
     ),
+    "one block side by side": (written({"parallel": [{"block": ATTENTION}]}), {}, "EVO306"),
     "a gain for several": (
         written({"parallel": [{"block": ATTENTION}, {"block": GATED}], "gain": 0.5}),
         {},

@@ -54,10 +54,8 @@ class SublayerSpec(Spec):
 
     block: Annotated[Name | Spec | None, Kind("block"), Names(), FIXED] = None
     """Its block, a mixer or a feed-forward. Text names an entry of `pseudopods`."""
-    parallel: Annotated[
-        Annotated[tuple[BranchSpec, ...], Field(min_length=2, max_length=16)] | None, AsTuple, Many(), FIXED
-    ] = None
-    """Several blocks on one residual, instead of `block`."""
+    parallel: Annotated[tuple[BranchSpec, ...], AsTuple, Many(), Field(max_length=16)] = ()
+    """Several blocks on one residual, at least two, instead of `block`."""
     norm: SublayerNormsSpec = Field(default_factory=SublayerNormsSpec)
     """Its norms."""
     gain: Gain = 1.0
@@ -67,17 +65,19 @@ class SublayerSpec(Spec):
 
     def branches(self) -> tuple[BranchSpec, ...]:
         """Its blocks, one or several, each as a branch."""
-        if self.parallel is not None:
+        if self.parallel:
             return self.parallel
         assert self.block is not None
         norms = BranchNormsSpec(in_=self.norm.in_, out=self.norm.out)
         return (BranchSpec(block=self.block, norm=norms, gain=self.gain),)
 
     def problems(self, scope: Scope) -> Iterator[Problem]:
-        if (self.block is None) == (self.parallel is None):
+        if (self.block is None) == (not self.parallel):
             yield Problem("EVO306", (), "a sublayer has either `block` or `parallel`", "write one of the two")
             return
-        if self.parallel is not None:
+        if len(self.parallel) == 1:
+            yield Problem("EVO306", ("parallel",), "one block is not side by side with another", "write it as `block`")
+        if self.parallel:
             for field in ("gain", "out"):
                 value = self.gain != 1.0 if field == "gain" else self.norm.out is not None
                 if value:
@@ -85,9 +85,9 @@ class SublayerSpec(Spec):
                     message = "with `parallel`, each branch has its own"
                     yield Problem("EVO306", path, message, "write it in the branches")
         for index, branch in enumerate(self.branches()):
-            where = ("parallel", index) if self.parallel is not None else ()
+            where = ("parallel", index) if self.parallel else ()
             yield from mixer_problems(branch.block, scope, (*where, "block"))
-            if self.parallel is not None:
+            if self.parallel:
                 yield from _norm_problems(branch.norm, (*where, "norm"))
         yield from _norm_problems(self.norm, ("norm",))
 
@@ -138,7 +138,7 @@ class _Parts:
     def sublayer(self, spec: SublayerSpec) -> Sublayer | None:
         """A planned sublayer; None if none of its blocks builds anything."""
         start = self.count
-        shared = self._norm(spec.norm.in_, f"{start}_norm") if spec.parallel is not None else None
+        shared = self._norm(spec.norm.in_, f"{start}_norm") if spec.parallel else None
         branches = [found for branch in spec.branches() if (found := self._branch(branch, shared)) is not None]
         if not branches:
             return None
