@@ -13,6 +13,7 @@ import pytest
 import torch
 from parents import PARENTS, document, hybrid, stage
 
+from evo.base.diagnostics import DiagnosticError
 from evo.base.streams import Stream
 from evo.compiler.build import build
 from evo.compiler.check import check
@@ -142,6 +143,24 @@ def test_acceptance_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evo.evolution.mutate.TRIES", 20)
     with pytest.raises(NoChildError, match="no acceptable child in 20 draws"):
         mutate(document(), Stream(0), accept=lambda child, plan: False)
+
+
+def test_too_many_mutations_at_once_become_fewer() -> None:
+    """`mutations` is the most that a child receives: where so many never fit together, fewer are made."""
+    parent = load(ROOT / "examples" / "local_global.yaml").document
+    children = list(mutants(parent, 1, 1, 30))
+    assert all(1 <= len(child.operators) <= 30 for child in children)
+
+
+def test_no_child_is_a_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document without new neighbours is told by its code."""
+
+    def none(*_: object, **__: object) -> None:
+        raise NoChildError("no acceptable child")
+
+    monkeypatch.setattr("evo.evolution.mutate.mutate", none)
+    with pytest.raises(DiagnosticError, match="EVO622"):
+        list(mutants(document(), 1, 0, 5))
 
 
 def test_mutations_add_up() -> None:

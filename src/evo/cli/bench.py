@@ -18,7 +18,7 @@ command = typer.Typer(
 
 @command.command()
 def train(
-    rounds: Annotated[int, typer.Option(min=1, help="How often every model is timed.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every model is timed.")] = 7,
     out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +43,7 @@ def train(
 @command.command()
 def step(
     out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/step.md"),
-    rounds: Annotated[int, typer.Option(min=1, help="How often every way is timed.")] = 9,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every way is timed.")] = 9,
     as_json: Json = False,
 ) -> None:
     """One captured training step of a tiny GPT on a GPU, beside plain torch, its CUDA graph, and torch.compile."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
-from evo.cli.options import with_fields
+from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
 from evo.dsl.evolve import EvolveSpec
 
 if TYPE_CHECKING:
@@ -25,10 +27,17 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     kernels: Kernels = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; 0 runs in this one. One a core by default.")
+        int | None,
+        typer.Option(min=0, max=MOST_THREADS, help="Processes; 0 runs in this one. One a core by default."),
     ] = None,
-    max_seconds: Annotated[float | None, typer.Option(min=1, help="The longest one candidate may train.")] = None,
-    max_memory: Annotated[float | None, typer.Option(min=0.1, help="The most memory of one worker, in GiB.")] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=1, max=MOST_SECONDS, callback=finite, help="The longest one candidate may train."),
+    ] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=MOST_GIB, callback=finite, help="The most memory of one worker, in GiB."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
     as_json: Json = False,
     **fields: Any,
@@ -76,7 +85,7 @@ def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Ob
             with SearchTable(evolve.generations, evolve.population, settings.primary) as table:
                 run(table)
     except KeyboardInterrupt:
-        print(f"\nstopped; `evo resume {folder}` continues")
+        print(f"\nstopped; `evo resume {shlex.quote(str(folder))}` continues", file=sys.stderr)  # stdout may be JSON
         raise
     report = write_reports(folder)
     if as_json:

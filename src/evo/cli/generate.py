@@ -12,15 +12,20 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels
+from evo.cli.options import MOST_SEED, finite
 
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.safetensors of `evo train`, or its folder.")],
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "\n",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to sample.")] = 300,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest tokens.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    tokens: Annotated[int, typer.Option(min=1, max=10_000_000, help="Tokens to sample.")] = 300,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=1e6, callback=finite, help="0 takes the likeliest token.")
+    ] = 0.8,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Sample among the k likeliest tokens.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
     kernels: Kernels = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
     as_json: Json = False,

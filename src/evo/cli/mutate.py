@@ -9,12 +9,13 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, read_valid
+from evo.cli.options import MOST_SEED
 
 
 def command(
     cfg: Annotated[Path, typer.Argument(help="The parent.")],
-    count: Annotated[int, typer.Option(min=1, help="How many children.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds every draw.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many children.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write child_000.yaml, child_000.patch.yaml, ... here.")] = None,
     mutations: Annotated[int, typer.Option(min=1, max=100, help="The most mutations a child receives.")] = 2,
     as_json: Json = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 PLAIN = (int, float, bool)
+MOST_SEED = 2**63 - 1
+"""The largest seed, as of the fields of that name."""
+MOST_THREADS = 1024
+"""Of CPU threads, and of worker processes."""
+MOST_STEPS = 100_000_000
+"""As of `train.steps`."""
+MOST_SECONDS = 365 * 86_400.0
+MOST_GIB = 2.0**20
+
+
+def finite(value: float | None) -> float | None:
+    """A number as it is: no comparison with a limit keeps NaN out. Raises typer.BadParameter."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:

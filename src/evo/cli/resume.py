@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from evo.cli.documents import Json
+from evo.cli.options import MOST_THREADS
 
 
 def command(
     directory: Annotated[Path, typer.Argument(help="The run directory.")],
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes; as before if left out.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=MOST_THREADS, help="Processes; as before if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.

@@ -9,6 +9,7 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
+from evo.cli.options import MOST_STEPS, MOST_THREADS
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
@@ -22,8 +23,8 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
     kernels: Kernels = "auto",
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    save_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps between checkpoints.")] = 500,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train an organism on its task.

@@ -11,16 +11,17 @@ from evo.dsl.fidelity import FidelitySpec
 from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+TermWeight = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 class FitnessSpec(Spec):
     """The weights of the objective's terms, each of which lies in [0, 1]."""
 
-    task: Annotated[float, Field(ge=0)] = 0.7
+    task: TermWeight = 0.7
     """Weight of the held-out score."""
-    efficiency: Annotated[float, Field(ge=0)] = 0.2
+    efficiency: TermWeight = 0.2
     """Weight of low cost by the plan."""
-    gradient: Annotated[float, Field(ge=0)] = 0.1
+    gradient: TermWeight = 0.1
     """Weight of gradient relevance."""
 
 
@@ -37,7 +38,7 @@ class EvolveSpec(Spec):
     """Share of the children with two parents."""
     mutations: Annotated[int, Field(ge=1, le=100)] = 2
     """The most mutations a child receives; fewer as the temperature falls."""
-    growth: Annotated[float, Field(ge=1)] = 2.0
+    growth: Annotated[float, Field(ge=1, le=1_000_000)] = 2.0
     """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
     inherit: bool = True
     """Whether a child starts from its parent's trained weights where shapes allow."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evo.base.diagnostics import DiagnosticError
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
 from evo.compiler.check import problems
 from evo.compiler.plan import Plan
@@ -75,14 +75,33 @@ def mutate(
 
 
 def mutants(parent: Document, count: int, seed: int, mutations: int = 2) -> Iterator[Child]:
-    """`count` children with distinct content, none equal to the parent; child i has 1 to `mutations` mutations."""
+    """`count` children with distinct content, none equal to the parent; child i has 1 to `mutations` mutations.
+
+    Where so many at once never give a valid child, half of them are tried, down to one.
+
+    Raises:
+        DiagnosticError: not even one mutation gives a child that is not there yet (EVO622).
+    """
     known = {content_hash(parent)}
     for index in range(count):
         stream = Stream(seed).child("mutate", index)
         number = 1 + int(stream.child("count").numpy().integers(mutations))
-        child = mutate(parent, stream, mutations=number, accept=lambda child, plan: child.hash not in known)
+        child = _mutant(parent, stream, number, known)
+        if child is None:
+            message = f"no child but the first {index} was found"
+            raise DiagnosticError([Diagnostic("EVO622", message, None, "ask for fewer, or mutate those")])
         known.add(child.hash)
         yield child
+
+
+def _mutant(parent: Document, stream: Stream, number: int, known: set[str]) -> Child | None:
+    """A child that is not known, of so many mutations or of fewer; None if there is none."""
+    while number:
+        try:
+            return mutate(parent, stream, mutations=number, accept=lambda child, plan: child.hash not in known)
+        except NoChildError:
+            number //= 2
+    return None
 
 
 def differs(parent: Document, child: Document, child_plan: Plan) -> bool:

@@ -120,4 +120,10 @@ RUNS = {
         "tasks with different scores, or learn from different texts: search with each of them apart.",
         source="command",
     ),
+    "EVO622": Code(
+        "No new child was found",
+        "Every mutation that was drawn gave a document that is invalid, equal to its parent in effect, or there "
+        "already. A small document has few neighbours.",
+        source="command",
+    ),
 }
