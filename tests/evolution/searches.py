@@ -36,6 +36,9 @@ class Quiet:
     def __init__(self) -> None:
         self.events: list[Any] = []
 
+    def warned(self, warnings: tuple[str, ...]) -> None:
+        self.warnings = warnings
+
     def generation_began(self, generation: int, candidates: Any, temperature: float) -> None:
         self.events.append(("began", generation, len(candidates)))
 

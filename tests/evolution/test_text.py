@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -136,3 +137,15 @@ def test_variants_children_and_changed_documents_find_their_text(tmp_path: Path,
     assert evo("evolve", variant, *OPTIONS, "--out", tmp_path / "again").code == 0
     shutil.copy(variant, tmp_path / "p" / "best.yaml")
     assert evo("train", tmp_path / "p" / "best.yaml", "--out", tmp_path / "t9", "--steps", 1, "--threads", 1).code == 0
+
+
+def test_warnings_reach_the_console_the_report_and_the_json(tmp_path: Path, evo: Evo) -> None:
+    """F10: what there is to say of the text is said on stderr, in report.html, search_report.json and --json."""
+    cfg = project(tmp_path / "p")
+    code, out, err = evo("evolve", cfg, *OPTIONS, "--out", tmp_path / "r", "--json")
+    warning = "corpus 'text.txt' has 20,000 bytes"
+    assert code == 0
+    assert err.count(warning) == 1
+    assert json.loads(out)["warnings"][0].startswith(warning)
+    assert json.loads((tmp_path / "r" / "search_report.json").read_text())["warnings"] == json.loads(out)["warnings"]
+    assert "20,000 bytes" in (tmp_path / "r" / "report.html").read_text()

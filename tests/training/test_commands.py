@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from commands import Evo
 from evo.training import run
+from evo.training.checkpoint import load_checkpoint
 
 CFG = """\
 evo: 1
@@ -125,3 +129,56 @@ def test_steps_have_the_limits_of_the_field(tmp_path: Path, evo: Evo) -> None:
     assert (code, err[:6]) == (1, "EVO203")
     assert "--steps stands for train.steps" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F19: --out below a file, or with a name that is too long, is EVO004 before the first step."""
+    monkeypatch.setattr("evo.training.loop.Trainer.run", lambda *args, **options: pytest.fail("trained"))
+    (tmp_path / "f").touch()
+    for out in (tmp_path / "f" / "x", tmp_path / ("n" * 300)):
+        code, _, err = evo("train", written(tmp_path), "--out", out, "--device", "cpu")
+        assert (code, "EVO004" in err) == (1, True)
+
+
+def test_another_document_is_told_by_its_fields(tmp_path: Path, evo: Evo) -> None:
+    """F31: EVO603 names what differs, and --steps where that is all."""
+    options = ("--out", tmp_path / "out", "--device", "cpu", "--threads", 1)
+    assert evo("train", written(tmp_path), *options)[0] == 0
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text(cfg.read_text().replace("steps: 3", "steps: 5"))
+    code, _, err = evo("train", cfg, *options, "--resume")
+    assert (code, err[:6]) == (1, "EVO603")
+    assert "train.steps: 3 -> 5" in err
+    assert "--steps 5" in err
+
+
+def test_other_steps_are_said(tmp_path: Path, evo: Evo) -> None:
+    """F15: a lengthened schedule says where the rate goes; a shortened one that the steps are done. JSON has both."""
+    options = ("--out", tmp_path / "out", "--device", "cpu", "--threads", 1)
+    cfg = written(tmp_path)
+    assert evo("train", cfg, *options)[0] == 0
+    code, out, _ = evo("train", cfg, *options, "--resume", "--steps", 2)
+    assert code == 0
+    assert "3 steps are done already" in out
+    code, out, err = evo("train", cfg, *options, "--resume", "--steps", 6, "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert warning in err
+    assert "the schedule is recomputed for 6 steps instead of 3: the rate goes from" in warning
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save(tmp_path: Path, number: signal.Signals) -> None:
+    """F25: SIGTERM saves as Ctrl-C does, says so, and ends with its own status; the rest can be resumed."""
+    cfg = written(tmp_path)
+    command = [sys.executable, "-m", "evo", "train", str(cfg), "--steps", "100000", "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*command, "--device", "cpu", "--threads", "1"], stderr=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("step "):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == (143 if number is signal.SIGTERM else 130)
+    assert "--resume goes on from it" in err
+    assert load_checkpoint(tmp_path / "out" / "checkpoint.safetensors").step > 0

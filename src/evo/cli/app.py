@@ -26,6 +26,7 @@ Exit codes:
   2    the command line is wrong
   70   evo itself failed; a short report says where the traceback is
   130  interrupted
+  143  ended by SIGTERM
   141  nobody reads the output any more
 """
 _COMMAND_LINE: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])

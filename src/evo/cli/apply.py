@@ -28,9 +28,7 @@ def command(
     from evo.dsl.canonical import content_hash, to_data, to_yaml
     from evo.dsl.document import parse
     from evo.dsl.patch import apply_data, patch_from_node
-    from evo.dsl.relocate import relocated
     from evo.dsl.yaml import read_file, write
-    from evo.evolution.rundir import root_of
 
     [loaded] = read_valid(config)
     node, text = read_file(patch)
@@ -41,6 +39,9 @@ def command(
         raise DiagnosticError(error.diagnostics, text) from None
     document = require_valid(parse(write(data), f"{config} after {patch}"))
     if out is not None:
+        from evo.dsl.relocate import relocated
+        from evo.evolution.rundir import root_of  # loads numpy, which printing has no need of
+
         document = relocated(document, root_of(config), out.parent)
         write_atomic(out, to_yaml(document))
     if as_json:

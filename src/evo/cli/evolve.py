@@ -73,13 +73,12 @@ def command(
 
 def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Observer], None]) -> None:
     """Run a search under the live table, then write and show its reports."""
-    from evo.cli.watching import SearchTable
-    from evo.evolution.observer import Silent
+    from evo.cli.watching import SearchTable, Warned
     from evo.report.search import summary_lines, write_reports
 
     try:
         if as_json:
-            run(Silent())
+            run(Warned())
         else:
             evolve = settings.evolve
             with SearchTable(evolve.generations, evolve.population, settings.primary) as table:

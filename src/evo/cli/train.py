@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
 from evo.cli.options import MOST_STEPS, MOST_THREADS
@@ -49,11 +51,17 @@ def command(
         resume=resume,
         threads=threads,
     )
-    if not as_json:
-        for line in run.describe():
-            print(line)
-    with training_bar(run.trainer.steps, quiet=as_json) as on_step:
-        result = run.carry_out(on_step, save_every)
+    for line in [f"warning: {warning}" for warning in run.warnings] if as_json else run.describe():
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    try:
+        with training_bar(run.trainer.steps, quiet=as_json) as on_step:
+            result = run.carry_out(on_step, save_every)
+    except KeyboardInterrupt as error:
+        if run.file.exists():
+            print(f"\nstopped; {run.file} holds what was trained, and --resume goes on from it", file=sys.stderr)
+        if isinstance(error, TerminatedError):
+            raise typer.Exit(TERMINATED) from None
+        raise
     if as_json:
         view.print_json("train", result.to_data())
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from evo.evolution.observer import Silent
 
 if TYPE_CHECKING:
     from evo.dsl.task import Score
@@ -58,6 +61,19 @@ def _plain_line(progress: loop.Progress) -> None:
         )
 
 
+def say(warnings: tuple[str, ...]) -> None:
+    """Warnings on stderr, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+class Warned(Silent):
+    """Says nothing but warnings: for programs that read stdout."""
+
+    def warned(self, warnings: tuple[str, ...]) -> None:
+        say(warnings)
+
+
 class SearchTable:
     """A row a generation, the last candidates below, and the time left; plain lines where there is no terminal."""
 
@@ -80,6 +96,9 @@ class SearchTable:
     def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
+
+    def warned(self, warnings: tuple[str, ...]) -> None:
+        say(warnings)
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
         self.generation, self.pending = generation, len(candidates)

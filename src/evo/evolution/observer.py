@@ -12,6 +12,10 @@ from evo.evolution.trial import Evaluation, Trial
 class Observer(Protocol):
     """Someone who watches a search."""
 
+    def warned(self, warnings: tuple[str, ...]) -> None:
+        """What the user should know of the run's text and seeds, once at the start."""
+        ...
+
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
         """A generation's candidates are known."""
         ...
@@ -35,6 +39,8 @@ class Observer(Protocol):
 
 class Silent:
     """Watches and says nothing."""
+
+    def warned(self, warnings: tuple[str, ...]) -> None: ...
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None: ...
 

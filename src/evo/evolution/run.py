@@ -21,6 +21,8 @@ from evo.evolution.settings import Settings, primary_of
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
 
+WARNINGS = "warnings"
+"""The fact in the journal: sentences for the user."""
 SETTINGS = "settings"
 """The fact in the journal: the digest of what results depend on."""
 
@@ -76,12 +78,26 @@ def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, 
     journal = Journal(directory.journal_file)
     try:
         _require_same(journal, settings)
+        observer.warned(_warnings(journal, settings))
         search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
         with _engine(settings) as engine:
             search.run(engine)
         run_control(settings, journal, observer, evaluate)
     finally:
         journal.close()
+
+
+def _warnings(journal: Journal, settings: Settings) -> tuple[str, ...]:
+    """What the user should know of the texts and seeds, as it was when the run began."""
+    if journal.fact(WARNINGS) is None:
+        documents = [parse(seed).document for seed in settings.seeds]
+        tasks = {task.name: task for task in (open_task(d.train.task, Path(settings.root)) for d in documents)}
+        found = [warning for task in tasks.values() for warning in task.warnings]
+        spans = sorted({d.train.steps * d.train.batch * d.context for d in documents})
+        if len(spans) > 1:
+            found.append(f"the seeds are trained on {spans[0]:,} to {spans[-1]:,} tokens: their scores do not compare")
+        journal.set_fact(WARNINGS, found)
+    return tuple(journal.fact(WARNINGS))
 
 
 def _require_same(journal: Journal, settings: Settings) -> None:

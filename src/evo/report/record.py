@@ -137,6 +137,7 @@ class Report:
     snapshots: SnapshotFigures | None
     trained: Trained
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -192,6 +193,7 @@ class Report:
             "run": self.run,
             "seed": self.evolve.seed,
             "device": self.device,
+            "warnings": list(self.warnings),
             "settings": plain,
             "fitness": self.evolve.fitness.model_dump(),
             "score": asdict(self.primary),

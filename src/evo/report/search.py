@@ -72,6 +72,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         snapshots=snapshot_figures(evaluations.values()),
         trained=trained_figures(trials),
         seconds=sum(journal.timings().values()),
+        warnings=tuple(journal.fact("warnings") or ()),
     )
 
 

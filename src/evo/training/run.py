@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.files import require_writable
+from evo.base.signals import termination_raised
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document
+from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.tasks.base import Task, open_task
 from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
@@ -22,6 +25,8 @@ from evo.training.score import HELD_OUT_TOKENS, held_out_scores
 from evo.training.setup import LeakError, make_trainer
 
 FILE = "checkpoint.safetensors"
+MOST_SHOWN = 5
+"""Differences between documents in a message."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class TrainResult:
     device: str
     corpus_digest: str
     checkpoint: str
+    warnings: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Plain data, for `--json`: scores stand under their names; `auxiliary` is there if blocks add losses."""
@@ -55,18 +61,19 @@ class TrainResult:
         rest = ("tokens_per_second", "parameters", "device", "corpus_digest", "checkpoint")
         if self.auxiliary:
             data["auxiliary"] = dict(self.auxiliary)
-        return {**data, **{name: getattr(self, name) for name in rest}}
+        return {**data, **{name: getattr(self, name) for name in rest}, "warnings": list(self.warnings)}
 
 
 @dataclass
 class TrainingRun:
-    """A trainer with the file it saves to."""
+    """A trainer with the file it saves to. warnings: sentences for the user."""
 
     document: Document
     trainer: Trainer
     task: Task
     file: Path
     root: str
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -87,6 +94,7 @@ class TrainingRun:
             DiagnosticError: no such corpus (EVO500) or too short a one (EVO501), no such device (EVO510), kernels
                 that cannot run a layer (EVO511), a leak (EVO520), a checkpoint that is in the way (EVO601), missing
                 (EVO602) or of another document or text (EVO603).
+            OSError: a folder where no checkpoint can be written.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -94,12 +102,14 @@ class TrainingRun:
         task.require(document.context)
         where = choose_device(device)
         file = folder / FILE
+        require_writable(file)
         if file.exists() and not resume:
             help = "--resume goes on from it; --out names another folder"
             raise DiagnosticError([Diagnostic("EVO601", f"{file} exists", None, help)])
         saved = load_checkpoint(file) if resume else None
         if saved is not None:
             _require_same(saved, document, task)
+        notes = tuple(_on_steps(saved, document, steps)) if saved else ()
         weights, steps = (saved.weights, steps or saved.steps) if saved else (None, steps)
         try:
             trainer = make_trainer(document, task, where, weights, kernels=kernels, steps=steps)
@@ -110,7 +120,7 @@ class TrainingRun:
             trainer.step = saved.step
             if saved.optimizer is not None and saved.step:
                 restore_optimizer(trainer.optimizer, saved.optimizer)
-        return cls(document, trainer, task, file, str(root))
+        return cls(document, trainer, task, file, str(root), (*task.warnings, *notes))
 
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
@@ -122,10 +132,10 @@ class TrainingRun:
         if self.trainer.device.type != "cpu":
             self.trainer.prepare()
             lines.append(f"{self.trainer.step_mode} steps: {self.trainer.step_reason}")
-        return [*lines, *(f"warning: {warning}" for warning in self.task.warnings)]
+        return [*lines, *(f"warning: {warning}" for warning in self.warnings)]
 
     def carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int) -> TrainResult:
-        """Train to the end, saving on the way, and score.
+        """Train to the end, saving on the way, and score. Ctrl-C and SIGTERM save before they end it.
 
         Raises:
             DiagnosticError: the loss diverged (EVO521); the last checkpoint stays.
@@ -140,10 +150,11 @@ class TrainingRun:
                 on_step(last)
 
         try:
-            while trainer.step < trainer.steps:
-                trainer.run(until=trainer.step + save_every - trainer.step % save_every, on_step=note)
-                tokens, seconds = last.tokens, last.seconds
-                self.save()
+            with termination_raised():
+                while trainer.step < trainer.steps:
+                    trainer.run(until=trainer.step + save_every - trainer.step % save_every, on_step=note)
+                    tokens, seconds = last.tokens, last.seconds
+                    self.save()
         except DivergedError as error:
             raise _came_to_nothing(str(error)) from None
         except KeyboardInterrupt:
@@ -179,6 +190,7 @@ class TrainingRun:
             device=str(trainer.device),
             corpus_digest=self.task.digest,
             checkpoint=str(self.file),
+            warnings=self.warnings,
         )
 
 
@@ -189,7 +201,26 @@ def _came_to_nothing(message: str) -> DiagnosticError:
 
 def _require_same(saved: Checkpoint, document: Document, task: Task) -> None:
     if content_hash(saved.document) != content_hash(document):
-        message = "the checkpoint was made from another document"
-        raise DiagnosticError([Diagnostic("EVO603", message, None, "train it without --resume into another --out")])
+        edits = diff(saved.document, document).edits
+        shown = "; ".join(map(str, edits[:MOST_SHOWN])) + ("; ..." if len(edits) > MOST_SHOWN else "")
+        message, help = "the checkpoint was made from another document", "train it without --resume into another --out"
+        if [edit.path for edit in edits] == [("train", "steps")]:
+            help = f"put train.steps back and give --steps {document.train.steps}"
+        raise DiagnosticError([Diagnostic("EVO603", f"{message}: {shown}", None, help)])
     if saved.corpus_digest != task.digest:
         raise DiagnosticError([Diagnostic("EVO603", f"'{task.name}' is no longer what it was trained on")])
+
+
+def _on_steps(saved: Checkpoint, document: Document, steps: int | None) -> Iterator[str]:
+    """What to say where a run is resumed for another number of steps than it was begun for."""
+    if steps is None or steps == saved.steps:
+        return
+    if steps <= saved.step:
+        yield f"{saved.step} steps are done already, so --steps {steps} leaves nothing to do"
+        return
+    scale = document.train.schedule.scale
+    before, after = scale(max(0, saved.step - 1), saved.steps), scale(saved.step, steps)
+    yield (
+        f"the schedule is recomputed for {steps} steps instead of {saved.steps}: the rate goes from {before:.3g} to "
+        f"{after:.3g} of its peak, and the weights will not be those of an uninterrupted run"
+    )

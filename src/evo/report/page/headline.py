@@ -22,6 +22,7 @@ def headline(report: Report) -> Html:
         "header",
         tag("h1", report.name),
         tag("p", "evo search: " + ", ".join(about), class_="sub soft"),
+        *(tag("p", f"Warning: {warning}", class_="sub") for warning in report.warnings),
         tag("div", _against_seed(report), _against_control(report), class_="verdict"),
         tag("dl", *_facts(report), class_="facts"),
     )
