@@ -149,3 +149,15 @@ def test_warnings_reach_the_console_the_report_and_the_json(tmp_path: Path, evo:
     assert json.loads(out)["warnings"][0].startswith(warning)
     assert json.loads((tmp_path / "r" / "search_report.json").read_text())["warnings"] == json.loads(out)["warnings"]
     assert "20,000 bytes" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_a_snapshot_of_another_run_is_refused(tmp_path: Path, evo: Evo) -> None:
+    """B04: a file that was copied into another run is EVO602, not that run's weights under its name."""
+    for index in range(2):
+        cfg = project(tmp_path / f"p{index}", seed=index)
+        assert evo("evolve", cfg, *OPTIONS, "--out", tmp_path / f"p{index}" / "r").code == 0
+    place = Path("r") / "gen_0001" / "variant_00.safetensors"
+    shutil.copy(tmp_path / "p0" / place, tmp_path / "p1" / place)
+    code, _, err = evo("snapshot", "restore", tmp_path / "p1" / place, "--out", tmp_path / "c.safetensors")
+    assert (code, err[:6]) == (1, "EVO602")
+    assert not (tmp_path / "c.safetensors").exists()

@@ -1,6 +1,8 @@
 """Checkpoints: exact, repeatable, and never a traceback for a file that is none."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,29 @@ def test_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     assert optimizer is not None
     with pytest.raises(DiagnosticError, match="EVO602 the checkpoint cannot be resumed"):
         restore_optimizer(Trainer(model(), task(), document().train).optimizer, optimizer)
+
+
+@pytest.mark.parametrize("value", [10**30, float("inf"), float("nan"), -1, 1.5, True, "3", 5])
+def test_steps_that_cannot_be_are_refused(tmp_path: Path, value: object) -> None:
+    """A step that is no count, or beyond the run's own steps, is EVO602 and no traceback."""
+    path, checkpoint = saved(tmp_path)
+    save_checkpoint(path, replace(checkpoint, step=value))  # type: ignore[arg-type]
+    assert "step" in refused(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, number: float) -> None:
+    """Weights or moments that are not finite, and weights of another dtype, are EVO602."""
+    path, checkpoint = saved(tmp_path)
+    name, tensor = next(iter(checkpoint.weights.items()))
+    save_checkpoint(path, replace(checkpoint, weights={**checkpoint.weights, name: torch.full_like(tensor, number)}))
+    assert "not finite" in refused(path)
+    save_checkpoint(path, replace(checkpoint, weights={**checkpoint.weights, name: tensor.int()}))
+    assert "torch.int32, not float32" in refused(path)
+
+
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+    """Neither is read."""
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe")
+    refused(Path("/dev/zero"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,7 +17,7 @@ class TerminatedError(KeyboardInterrupt):
 
 
 @contextmanager
-def termination_raised() -> Iterator[None]:
+def termination_raised() -> Generator[None]:
     """Inside the block SIGTERM raises `TerminatedError`. In threads other than the main one nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -59,7 +59,7 @@ def restore(
     from evo.evolution.restored import restored
 
     id = _read(file).metadata.get("candidate", "")
-    found = restored(file.resolve().parent.parent, id, out)
+    found = restored(file.resolve().parent.parent, id, out, file.read_bytes())
     if as_json:
         view.print_json("snapshot restore", found.to_data())
         return
@@ -70,10 +70,10 @@ def restore(
 
 
 def _read(file: Path) -> Any:
-    from evo.archive.snapshot.blob import from_bytes
+    from evo.archive.snapshot.blob import from_bytes, read_blob
     from evo.archive.snapshot.record import SnapshotError
 
     try:
-        return from_bytes(file.read_bytes())
+        return from_bytes(read_blob(file))
     except SnapshotError as error:
         raise DiagnosticError([Diagnostic("EVO602", f"{file}: {error}")]) from None

@@ -37,11 +37,13 @@ class Restored:
         return {"checkpoint": str(self.checkpoint), "candidate": self.candidate, **scores}
 
 
-def restored(path: Path, id: str, out: Path) -> Restored:
+def restored(path: Path, id: str, out: Path, snapshot: bytes | None = None) -> Restored:
     """Write a variant's restored weights as a checkpoint, and measure its primary score.
 
+    snapshot: what the variant's snapshot is taken to be; any if left out.
+
     Raises:
-        DiagnosticError: no run (EVO600), or the run has no such variant with a snapshot (EVO602).
+        DiagnosticError: no run (EVO600), or the run has no such variant with a snapshot, or another one (EVO602).
     """
     directory = RunDirectory(path)
     settings = directory.load()
@@ -50,7 +52,7 @@ def restored(path: Path, id: str, out: Path) -> Restored:
         lineage = Lineage(journal)
         ref = lineage.latest(id)
         weights, trial = lineage.weights(ref), journal.trial(ref)
-        evaluation = journal.evaluation(ref, with_snapshot=False)
+        evaluation = journal.evaluation(ref)
     except KeyError:
         raise DiagnosticError([Diagnostic("EVO602", f"{path} has no variant '{id}' with a snapshot")]) from None
     except SnapshotError as error:
@@ -58,6 +60,9 @@ def restored(path: Path, id: str, out: Path) -> Restored:
     finally:
         journal.close()
     assert evaluation is not None
+    if snapshot is not None and snapshot != evaluation.snapshot:
+        message = f"this is not the snapshot of variant '{id}' of {path}, but one of another run"
+        raise DiagnosticError([Diagnostic("EVO602", message, None, "put it back into the run that it comes from")])
     document = parse(trial.candidate.document).document
     task = open_task(document.train.task, Path(settings.root))
     model = build(resolve(document.organism), document.train.seed, "cpu", weights)

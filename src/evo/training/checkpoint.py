@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,6 +23,8 @@ from evo.training.optimizer import Optimizer
 FORMAT = "evo-checkpoint-2"
 HEAD = "evo"
 """The metadata key: JSON with all that is not a tensor."""
+MOST_STEPS = 10**8
+"""What `train.steps` may be at most."""
 MODEL, OPTIMIZER = "model.", "optimizer."
 
 
@@ -59,7 +62,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. Raises DiagnosticError (EVO602) for anything that is not one."""
+    """Read a checkpoint.
+
+    Raises:
+        DiagnosticError: not one, or damaged: also where weights are no finite float32 numbers of the shapes that its
+            document plans, or steps are no counts (EVO602).
+    """
+    if path.exists() and not path.is_file():
+        raise _fault(path, "it is not a file")
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads((file.metadata() or {}).get(HEAD, "{}"))
@@ -69,7 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _checkpoint(head, tensors)
     except FileNotFoundError:
         raise _fault(path, "there is no such file") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _fault(path, f"{type(error).__name__}: {error}") from None
 
 
@@ -83,15 +93,30 @@ def _checkpoint(head: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     planned = {path: weight.shape for path, weight in resolve(document.organism).weights.items()}
     if {path: tuple(tensor.shape) for path, tensor in weights.items()} != planned:
         raise ValueError("its weights are not those of its document")
+    for key, tensor in tensors.items():
+        if key.startswith(MODEL) and tensor.dtype != torch.float32:
+            raise ValueError(f"weight '{key.removeprefix(MODEL)}' is {tensor.dtype}, not float32")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"'{key}' holds numbers that are not finite")
+    step, steps = _count(head, "step"), _count(head, "steps")
+    if step > steps:
+        raise ValueError(f"step {step} of {steps}")
     return Checkpoint(
         document=document,
         weights=weights,
-        step=int(head["step"]),
-        steps=int(head["steps"]),
+        step=step,
+        steps=steps,
         corpus_digest=str(head["corpus_digest"]),
         optimizer=_optimizer_state(tensors) or None,
         root=str(head["root"]),
     )
+
+
+def _count(head: dict[str, Any], name: str) -> int:
+    value = head[name]
+    if type(value) is not int or not 0 <= value <= MOST_STEPS:
+        raise ValueError(f"its {name} is {str(value)[:40]}")
+    return value
 
 
 def restore_optimizer(optimizer: Optimizer, saved: dict[str, dict[str, Tensor]]) -> None:

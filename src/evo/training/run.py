@@ -51,7 +51,8 @@ class TrainResult:
     warnings: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data, for `--json`: scores stand under their names; `auxiliary` is there if blocks add losses."""
+        """Plain data, for `--json`: scores stand under their names; `auxiliary` is there if blocks add losses,
+        `warnings` if there are any."""
         data = {
             "content_hash": self.content_hash,
             "step": self.step,
@@ -61,7 +62,8 @@ class TrainResult:
         rest = ("tokens_per_second", "parameters", "device", "corpus_digest", "checkpoint")
         if self.auxiliary:
             data["auxiliary"] = dict(self.auxiliary)
-        return {**data, **{name: getattr(self, name) for name in rest}, "warnings": list(self.warnings)}
+        data |= {name: getattr(self, name) for name in rest}
+        return {**data, "warnings": list(self.warnings)} if self.warnings else data
 
 
 @dataclass

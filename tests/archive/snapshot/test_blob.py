@@ -1,8 +1,10 @@
 """The blob: exact round trip, the same bytes, no pickle, and clear errors for everything else."""
 
 import json
+import os
 import struct
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.archive.snapshot.models import distance, made_up
 
-from evo.archive.snapshot.blob import from_bytes, to_bytes
+from evo.archive.snapshot.blob import from_bytes, read_blob, to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.entropy import LANES
 from evo.archive.snapshot.methods import METHODS
@@ -155,3 +157,18 @@ def test_base_digest_ignores_order_only() -> None:
     assert digest_weights(dict(reversed(BASE.items()))) == digest
     assert digest_weights(BASE | {"norm": BASE["norm"] + 1}) != digest
     assert digest_weights(BASE | {"norm": BASE["norm"][None]}) != digest
+
+
+def test_files_are_read_as_far_as_their_header_tells(tmp_path: Path) -> None:
+    """A snapshot's file gives its bytes; devices, pipes, sparse giants and files of another length are not read."""
+    (tmp_path / "s").write_bytes(BLOB)
+    assert read_blob(tmp_path / "s") == BLOB
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "giant").open("wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "longer").write_bytes(BLOB + b"x")
+    for name in ("pipe", "giant", "longer"):
+        with pytest.raises(SnapshotError):
+            read_blob(tmp_path / name)
+    with pytest.raises(SnapshotError):
+        read_blob(Path("/dev/zero"))

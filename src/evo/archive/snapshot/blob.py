@@ -9,8 +9,10 @@ follows.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ from evo.base.digest import digest_bytes, digest_data
 
 FORMAT = "evo-snapshot"
 VERSION = 2
+LONGEST_HEADER = 10**8
+"""Bytes; safetensors' own limit."""
 CODED = "coded"
 STREAMS = {
     torch.uint8: CODED,
@@ -81,6 +85,8 @@ def from_bytes(data: bytes) -> Snapshot:
         raise SnapshotError(f"a damaged snapshot: {error}") from error
     if head.get("digest") != _digest({key: value for key, value in head.items() if key != "digest"}, streams):
         raise SnapshotError("a damaged snapshot: its digest does not match its content")
+    if not all(bool(t.isfinite().all()) for t in streams.values() if t.is_floating_point()):
+        raise SnapshotError("a damaged snapshot: it holds numbers that are not finite")
     try:
         pieces = _split([_from_line(line) for line in head["tensors"].splitlines()], streams)
         return Snapshot(
@@ -94,6 +100,31 @@ def from_bytes(data: bytes) -> Snapshot:
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise SnapshotError(f"a damaged snapshot: {error}") from error
+
+
+def read_blob(path: Path) -> bytes:
+    """The bytes of a snapshot's file, of which no more is read than its header tells of; `from_bytes` reads them.
+
+    Raises:
+        SnapshotError: not a file, not a snapshot, or one of another length.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise SnapshotError("not a snapshot: not a file")
+    with path.open("rb") as file:
+        size, start = os.fstat(file.fileno()).st_size, file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if length > min(size, LONGEST_HEADER):
+            raise SnapshotError("not a snapshot, or one that was cut short: its header is longer than the file")
+        header = start + file.read(length)
+        _head(header)
+        try:
+            ends = [int(row["data_offsets"][1]) for key, row in json.loads(header[8:]).items() if key != "__metadata__"]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SnapshotError("a damaged snapshot: its header makes no sense") from error
+        if len(header) + max(ends, default=0) != size:
+            raise SnapshotError("a damaged snapshot: its length is not the one that its header tells of")
+        return header + file.read()
 
 
 def _head(data: bytes) -> dict[str, Any]:
