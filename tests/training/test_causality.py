@@ -101,12 +101,22 @@ def test_a_leak_in_gradients_alone_moves_no_value() -> None:
     assert leak.in_gradients > 1e-3
 
 
+def count(network: torch.nn.Module, args: tuple[Any, ...]) -> None:
+    """Note a pass in a buffer, and draw from torch's generator."""
+    network.get_buffer("counter").add_(torch.rand(3))
+
+
 def test_the_probe_leaves_no_trace() -> None:
-    """Probing changes neither weights, gradients nor torch's generator."""
+    """Probing changes neither weights, buffers, mode, gradients nor torch's generator, and leaves no hook."""
     network = model()
-    before, state = [p.clone() for p in network.parameters()], torch.get_rng_state()
-    find_leak(network)
-    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    network.register_buffer("counter", torch.zeros(3))
+    network.register_forward_pre_hook(count)
+    before, state = {k: v.clone() for k, v in network.state_dict().items()}, torch.get_rng_state()
+    for is_training in (True, False):
+        find_leak(network.train(is_training))
+        assert all(module.training == is_training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(block._forward_hooks for _, block in network.named_blocks())
     assert all(p.grad is None for p in network.parameters())
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -117,7 +127,7 @@ def test_a_document_that_leaks_is_not_trained(tmp_path: Any, monkeypatch: pytest
     from evo.training.causality import Leak
     from evo.training.run import TrainingRun
 
-    monkeypatch.setattr("evo.training.setup.find_leak", lambda model: Leak(3, 1.0, 1.0))
+    monkeypatch.setattr("evo.training.setup.find_leak", lambda *args, **options: Leak(3, 1.0, 1.0))
     with pytest.raises(DiagnosticError, match="EVO520 this organism leaks: outputs before token 3"):
         TrainingRun.open(document(), tmp_path, tmp_path / "out", "cpu")
     assert not (tmp_path / "out").exists()

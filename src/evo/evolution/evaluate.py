@@ -32,7 +32,7 @@ from evo.training.behaviour import behaviour
 from evo.training.loop import BudgetError, DivergedError, Progress
 from evo.training.moments import InputMoments
 from evo.training.score import held_out_bits, held_out_scores
-from evo.training.setup import LeakError, make_trainer
+from evo.training.setup import LeakError, make_trainer, require_causal
 
 EVALUATE = "evo.evolution.evaluate:evaluate"
 """The name by which engines call `evaluate`."""
@@ -65,7 +65,9 @@ class TrialJob:
 
 
 def evaluate(job: TrialJob) -> Evaluation:
-    """Inherit, check causality, train, score, probe, and take a snapshot. Expected failures come back as a cause.
+    """Inherit, check causality, train, score, check again, probe, and take a snapshot.
+
+    Expected failures come back as a cause.
 
     Raises:
         OutsideError: the task cannot be opened, or is no longer what the run began with.
@@ -82,7 +84,7 @@ def evaluate(job: TrialJob) -> Evaluation:
         )
         loss = trainer.run(on_step=seen.append, max_seconds=job.max_seconds)
     except LeakError as error:
-        return Evaluation("leak", f"{error} (values {error.leak.in_values:.1e})", known)
+        return _leaking(error, known)
     except DivergedError as error:
         return Evaluation("diverged", str(error), known)
     except BudgetError as error:
@@ -129,6 +131,10 @@ def _measured(
     scores = held_out_scores(model, task, context, tokens=tokens, precision=train.precision)
     if not math.isfinite(scores[task.primary.name]):
         return Evaluation("diverged", "the held-out score is not a finite number", known)
+    try:
+        require_causal(model, document, task)
+    except LeakError as error:
+        return _leaking(error, known)
     seen = behaviour(model, task, context, train.seed)
     scores = {**scores, "gradient_relevance": seen.gradient_relevance, **known}
     if job.tolerance is None:
@@ -136,6 +142,11 @@ def _measured(
     blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)
     sizes = {"snapshot_bytes": len(blob), "fp32_bytes": snapshot.fp32_bytes, "snapshot_increase": snapshot.increase}
     return Evaluation(scores={**scores, **sizes}, measures=seen.measures.vector(), snapshot=blob)
+
+
+def _leaking(error: LeakError, known: dict[str, float]) -> Evaluation:
+    leak = error.leak
+    return Evaluation("leak", f"{error} (values {leak.in_values:.1e}, gradients {leak.in_gradients:.1e})", known)
 
 
 def take_snapshot(

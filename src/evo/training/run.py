@@ -22,7 +22,7 @@ from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimiz
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.score import HELD_OUT_TOKENS, held_out_scores
-from evo.training.setup import LeakError, make_trainer
+from evo.training.setup import LeakError, make_trainer, require_causal
 
 FILE = "checkpoint.safetensors"
 MOST_SHOWN = 5
@@ -116,8 +116,7 @@ class TrainingRun:
         try:
             trainer = make_trainer(document, task, where, weights, kernels=kernels, steps=steps)
         except LeakError as error:
-            message, help = f"this organism leaks: {error}", "a score from a leak means nothing"
-            raise DiagnosticError([Diagnostic("EVO520", message, None, help)]) from None
+            raise _leaks(error) from None
         if saved is not None:
             trainer.step = saved.step
             if saved.optimizer is not None and saved.step:
@@ -140,7 +139,7 @@ class TrainingRun:
         """Train to the end, saving on the way, and score. Ctrl-C and SIGTERM save before they end it.
 
         Raises:
-            DiagnosticError: the loss diverged (EVO521); the last checkpoint stays.
+            DiagnosticError: the loss diverged (EVO521), or the trained model leaks (EVO520); the last checkpoint stays.
         """
         trainer, last = self.trainer, Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
         tokens, seconds = 0, 0.0
@@ -180,6 +179,10 @@ class TrainingRun:
         primary = self.task.primary
         if not math.isfinite(scores[primary.name]):
             raise _came_to_nothing(f"the held-out score is {scores[primary.name]}")
+        try:
+            require_causal(trainer.model, self.document, self.task)
+        except LeakError as error:
+            raise _leaks(error) from None
         return TrainResult(
             content_hash=content_hash(self.document),
             step=trainer.step,
@@ -194,6 +197,11 @@ class TrainingRun:
             checkpoint=str(self.file),
             warnings=self.warnings,
         )
+
+
+def _leaks(error: LeakError) -> DiagnosticError:
+    message, help = f"this organism leaks: {error}", "a score from a leak means nothing"
+    return DiagnosticError([Diagnostic("EVO520", message, None, help)])
 
 
 def _came_to_nothing(message: str) -> DiagnosticError:

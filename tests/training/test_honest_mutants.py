@@ -1,0 +1,39 @@
+"""No false alarm: what mutation makes of the examples is causal, and the probe says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evo.base.streams import Stream
+from evo.compiler.build import build
+from evo.compiler.resolve import resolve
+from evo.dsl.document import load
+from evo.evolution.mutate import mutate
+from evo.training.causality import find_leak
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+MANY = 500
+
+
+def require_honest(index: int) -> None:
+    """Probe a child of one of the examples, of two to five mutations, on short rows."""
+    parent = load(EXAMPLES[index % len(EXAMPLES)]).document
+    child = mutate(parent, Stream(0).child("mutant", index), mutations=2 + index % 4).document
+    model = build(resolve(child.organism), index)
+    assert find_leak(model, Stream(index), batch=2, tokens=min(24, child.organism.context)) is None, index
+
+
+def test_some_mutants_are_not_accused() -> None:
+    """A mutant of each example, in bfloat16 and float32."""
+    for index in range(15):
+        require_honest(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_many_mutants_are_not_accused(part: int) -> None:
+    """Five hundred of them."""
+    for index in range(part, MANY, 10):
+        require_honest(index)
