@@ -13,8 +13,7 @@ A source is a document, or the path of a file that holds one. These names are wh
 private by convention. Importing it defines names and nothing else: torch and pydantic are loaded by the first use.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers read it; `typing` would be most of what importing costs
 if TYPE_CHECKING:
     from evo.api.documents import apply, diff, load, plan
     from evo.api.models import build
@@ -38,14 +37,16 @@ _HOMES = {
 """The module of each public name."""
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'evo' has no attribute '{name}'")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker shall complain of names that are not there
 
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+    def __getattr__(name: str) -> object:
+        """A public name, imported when it is first asked for."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'evo' has no attribute '{name}'")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:
