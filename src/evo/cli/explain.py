@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
 from evo.cli.documents import Json, read_valid
 
@@ -119,7 +119,7 @@ def _explain_code(code: str, as_json: bool) -> int:
     from evo.base.codes import CODES
 
     if code not in CODES:
-        help = f"{suggestion(code, CODES)}known codes: {', '.join(CODES)}"
+        help = f"known codes: {', '.join(CODES)}"
         raise DiagnosticError([Diagnostic("EVO005", f"there is no code {code}", None, help)])
     entry = CODES[code]
     if as_json:

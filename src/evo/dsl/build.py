@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from evo.base.diagnostics import Diagnostic, suggestion
+from evo.dsl.foreign import EXAMPLES, KEYS, VALUES, spelling
 from evo.dsl.index import DEFAULT_KIND, is_kind, keyed, kind_class, tagged
 from evo.dsl.spec import FieldShape, Spec, shapes
 from evo.dsl.yaml import Data, Node
@@ -50,7 +51,9 @@ class Builder:
             if key == "kind" and cls.kind is not None:
                 continue
             if key not in known:
-                self._unknown_key(cls, (*path, key))
+                meant = self._unknown_key(cls, (*path, key))
+                if meant in known and known[meant].info.is_required():
+                    failed.add(known[meant].name)  # told already, as a slip of the pen
                 continue
             name = known[key].name
             value = self._field(known[key], (*path, key))
@@ -118,13 +121,14 @@ class Builder:
             message = f"{kind.value} is written without `kind`"
             return self._fail("EVO210", (*path, "kind"), message, f"write {{{kind.value}: ...}}")
         known = tagged(role)
-        help = f"{self._suggestion(str(kind.value), known)}known {role} kinds: {', '.join(known)}"
+        help = f"{self._advice(kind.value, known)}known {role} kinds: {', '.join(known)}"
         return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind {_found(kind)}", help)
 
     def _untagged(self, role: str, keys: Iterable[str], path: Path) -> Spec | _Failed:
         """A mapping without `kind`: a kind that is told by one of its keys, or the role's default."""
         default = kind_class(role, DEFAULT_KIND[role]) if role in DEFAULT_KIND else None
         others = [key for key in keys if default is None or key not in shapes(default)]
+        others = [key for key in others if not isinstance(self._node((*path, key)).value, int)]  # a count, no blocks
         named = (kind_class(role, key) for key in others if is_kind(role, key))
         cls = next((cls for cls in named if cls.is_keyed), default)
         if cls is not None:
@@ -159,10 +163,10 @@ class Builder:
         key = str(detail["loc"][0]).removesuffix("_") if detail["loc"] else ""
         fault, found, context = detail["type"], _value(detail["input"]), detail.get("ctx", {})
         if fault == "missing":
-            self._add("EVO201", path, f"'{key}' is missing{_of(cls)}")
+            self._add("EVO201", path, f"'{key}' is missing{_of(cls)}", EXAMPLES.get(key))
         elif fault == "literal_error":
             words = [word.strip("' ") for word in context["expected"].replace(" or ", ", ").split(",")]
-            hint = self._suggestion(detail["input"], words) if isinstance(detail["input"], str) else ""
+            hint = self._advice(detail["input"], words)
             self._add("EVO204", where, f"'{key}' cannot be {found}", f"{hint}one of: {', '.join(words)}")
         elif fault == "string_pattern_mismatch":
             self._add_name(where, detail)
@@ -172,7 +176,8 @@ class Builder:
         else:
             text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
             code = "EVO203" if fault.startswith(_OUT_OF_RANGE) else "EVO202"
-            self._add(code, where, f"'{key}' {text[:1].lower()}{text[1:]}, found {found}")
+            help = spelling(detail["input"], fault, key in shapes(cls) and _is_optional(shapes(cls)[key]))
+            self._add(code, where, f"'{key}' {text[:1].lower()}{text[1:]}, found {found}", help)
 
     def _add_name(self, where: Path, detail: ErrorDetails) -> None:
         is_key = detail["loc"][-1] == "[key]"
@@ -180,12 +185,25 @@ class Builder:
         help = "letters, digits, _ and -; the first is a letter or _"
         self.diagnostics.append(Diagnostic("EVO203", f"{_value(detail['input'])} is not a name", span, help))
 
-    def _unknown_key(self, cls: type[Spec], path: Path) -> None:
-        known = list(shapes(cls))
-        hint = self._suggestion(str(path[-1]), known)
+    def _unknown_key(self, cls: type[Spec], path: Path) -> str:
+        """Tells of a key that the class does not have; the key that was meant, if that is clear."""
+        known, word = list(shapes(cls)), str(path[-1])
+        foreign = KEYS.get(word.lower())
+        hint = f"in evo: {foreign}; " if foreign else self._suggestion(word, known)
         help = f"{hint}known keys: {', '.join(known)}" if known else "it has no settings"
         message = f"unknown key '{_clip(str(path[-1]))}'{_of(cls)}"
         self.diagnostics.append(Diagnostic("EVO200", message, self.root.key_at(path), help))
+        return hint.split("'")[1] if hint.startswith("did you mean") else ""
+
+    def _advice(self, value: object, known: Iterable[str]) -> str:
+        """What to write for a value that is none of some words; never a near word that means another thing."""
+        if not isinstance(value, str):
+            return ""
+        foreign = VALUES.get(value.lower())
+        if foreign:
+            return f"{foreign}; "
+        parts = set(value.lower().replace("-", "_").split("_"))
+        return self._suggestion(value, [word for word in known if not set(word.split("_")) < parts])
 
     def _suggestion(self, word: str, known: Iterable[str]) -> str:
         """Finding close words is slow: a file with hundreds of faults is no typing error."""
@@ -207,8 +225,12 @@ class Builder:
         self.diagnostics.append(Diagnostic(code, message, self.root.at(path), help))
 
 
+def _is_optional(shape: FieldShape) -> bool:
+    return type(None) in get_args(shape.info.annotation)
+
+
 def _of(cls: type[Spec]) -> str:
-    return f" in {cls.kind or cls.__name__.removesuffix('Spec').lower()}"
+    return f" in {cls.called or cls.kind or cls.__name__.removesuffix('Spec').lower()}"
 
 
 def _found(node: Node) -> str:

@@ -1,7 +1,7 @@
 """The organism: a graph of stages over named mixers."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 
 class StageSpec(Spec):
     """A node of the graph: what every kind of stage has. Reads the stage before it, or those named by `from`."""
+
+    called: ClassVar[str | None] = "this stage"
 
     name: Annotated[Name, FIXED]
     """The stage's name: what `from` refers to and what its weights are called."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from evo.base.diagnostics import suggestion
+from evo.dsl.index import is_kind, kind_class
 from evo.dsl.plan import BlockPlan
-from evo.dsl.spec import Problem, Scope, Spec
+from evo.dsl.spec import Problem, Scope, Spec, shapes
 from evo.dsl.tree import names, specs, walk
 
 ABSOLUTE = "//"
@@ -39,7 +40,7 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
         return
     if entry not in scope.pseudopods:
         known = ", ".join(scope.pseudopods) or "none"
-        help = f"{suggestion(entry, scope.pseudopods)}known pseudopods: {known}"
+        help = _written_out(entry) or f"{suggestion(entry, scope.pseudopods)}known pseudopods: {known}"
         yield Problem("EVO320", path, f"no pseudopod is named '{entry}'", help)
         return
     if entry in scope.visiting:
@@ -50,6 +51,17 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
         return
     inside = replace(scope, visiting=(*scope.visiting, entry))
     yield from mixer_problems(scope.pseudopods[entry], inside, (ABSOLUTE, "organism", "pseudopods", entry))
+
+
+def _written_out(word: str) -> str | None:
+    """How the kind of that name is written, if there is one."""
+    if not is_kind("block", word):
+        return None
+    cls = kind_class("block", word)
+    if cls.is_keyed:
+        return f"'{word}' is a kind: write {{{word}: [...]}}"
+    needed = "".join(f", {key}: 4" for key, shape in shapes(cls).items() if shape.info.is_required())
+    return f"'{word}' is a kind: write {{kind: {word}{needed}}}"
 
 
 def mixer_count(entry: str | Spec, pseudopods: Mapping[str, Spec], known: dict[str, int], depth: int = 0) -> int:

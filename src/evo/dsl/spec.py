@@ -99,6 +99,8 @@ class Spec(BaseModel):
 
     kind: ClassVar[str | None] = None
     """Its name in the index; None for a class that is no kind of a role."""
+    called: ClassVar[str | None] = None
+    """What messages call a mapping of this class where its kind would tell nothing."""
     is_keyed: ClassVar[bool] = False
     """Whether it is written by the one key of its name, a required field, and without `kind`: `{parallel: [...]}`."""
 

@@ -1,0 +1,129 @@
+"""What other tools call things: advice on words that the language does not know, with the unit where it differs.
+
+A foreign word remains an error, and a thing that is not the same is never offered as if it were.
+"""
+
+from __future__ import annotations
+
+_WIDTH = "`width` of the organism"
+_CONTEXT = "`context` of the organism"
+_VOCAB = "`vocab` of the organism"
+_HEADS = "`heads` of a mixer: {kind: attention, heads: 4}"
+_KV_HEADS = "`kv_heads` of an attention"
+_HEAD_DIM = "`head_dim` of an attention"
+_WINDOW = "the stencil of an attention: `stencil: {kind: window, size: 128}`"
+_REPEAT = "`repeat` of a stage: how many layers it has"
+_HIDDEN = "`ratio` of the ffn, a multiple of the width and no size: `ffn: {kind: gated, ratio: 2.67}`"
+_FFN = "`ffn` of a stage: `ffn: {kind: dense, ratio: 4.0}`"
+_THETA = "`theta` of the position encoding: `position: {kind: rope, theta: 10000.0}`"
+_DIMS = "`dims` of rope, rotated channels of a head and no share of it: `position: {kind: rope, dims: 16}`"
+_NOTHING = "there is no dropout: leave it out"
+_LR = "`lr` of the optimizer: `optimizer: {kind: adamw, lr: 3e-4}` under `train`"
+_RULE = "a setting of the optimizer: `optimizer: {kind: adamw, ...}` under `train`"
+_WARMUP = "`warmup` of the schedule, a share of the steps and no number of them: `schedule: {kind: wsd, warmup: 0.1}`"
+_BATCH = "`batch` under `train`: sequences a step"
+_STEPS = "`steps` under `train`: optimizer steps"
+_EPOCHS = "`steps` under `train`: evo counts optimizer steps, not passes over the text"
+_CLIP = "`clip` under `train`; null for no clipping"
+_TIE = "`tie` of the readout: `readout: {tie: true}`"
+_ACT = "`act` of the ffn: `ffn: {kind: gated, act: silu}`"
+_EPS = "`eps` of the norm: `norm: {kind: rms, eps: 1e-6}`"
+_TYPE = "nothing: an organism is written out as stages; documents under examples/ are a start"
+
+KEYS = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "embed_dim", "embedding_size", "model_dim"), _WIDTH),
+    **dict.fromkeys(
+        ("block_size", "n_ctx", "n_positions", "max_position_embeddings", "max_seq_len", "seq_len", "context_length"),
+        _CONTEXT,
+    ),
+    **dict.fromkeys(("vocab_size", "padded_vocab_size", "n_vocab"), _VOCAB),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "nhead"), _HEADS),
+    **dict.fromkeys(("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_query_groups"), _KV_HEADS),
+    **dict.fromkeys(("head_size", "d_head", "head_width"), _HEAD_DIM),
+    **dict.fromkeys(("sliding_window", "window", "window_size", "attention_window"), _WINDOW),
+    **dict.fromkeys(("n_layer", "n_layers", "num_layers", "num_hidden_layers", "layers", "depth"), _REPEAT),
+    **dict.fromkeys(("intermediate_size", "n_inner", "d_ff", "ffn_dim", "ffn_hidden_size", "dim_feedforward"), _HIDDEN),
+    **dict.fromkeys(("mlp", "feed_forward", "feedforward"), _FFN),
+    "mlp_ratio": "`ratio` of the ffn: `ffn: {kind: dense, ratio: 4.0}`",
+    **dict.fromkeys(("rope_theta", "rope_base", "rotary_emb_base"), _THETA),
+    **dict.fromkeys(("partial_rotary_factor", "rotary_pct", "rotary_percentage"), _DIMS),
+    **dict.fromkeys(
+        ("dropout", "attn_dropout", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"),
+        _NOTHING,
+    ),
+    **dict.fromkeys(("lr", "learning_rate", "max_lr"), _LR),
+    **dict.fromkeys(("weight_decay", "beta1", "beta2", "betas"), _RULE),
+    **dict.fromkeys(("warmup_steps", "warmup_iters", "num_warmup_steps"), _WARMUP),
+    **dict.fromkeys(("batch_size", "micro_batch_size", "global_batch_size"), _BATCH),
+    **dict.fromkeys(("max_steps", "max_iters", "num_steps", "iterations"), _STEPS),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _EPOCHS),
+    **dict.fromkeys(("grad_clip", "max_grad_norm", "gradient_clipping", "clip_grad_norm"), _CLIP),
+    **dict.fromkeys(("tie_word_embeddings", "tie_embeddings"), _TIE),
+    **dict.fromkeys(("hidden_act", "activation", "activation_function"), _ACT),
+    **dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"), _EPS),
+    **dict.fromkeys(("model_type", "architectures"), _TYPE),
+}
+"""Keys, and what stands for each."""
+
+VALUES = {
+    **dict.fromkeys(
+        ("gelu_new", "gelu_tanh", "gelu_pytorch_tanh", "gelu_fast", "gelu_approx"),
+        "that is the tanh approximation, and `gelu` the exact function: close, not the same",
+    ),
+    "quick_gelu": "that is x * sigmoid(1.702 x), which evo does not have",
+    "swish": "the same function is called `silu`",
+    **dict.fromkeys(("relu_squared", "squared_relu"), "the same function is called `relu2`"),
+    "swiglu": "a gated ffn with silu: `ffn: {kind: gated, act: silu}`",
+    "geglu": "a gated ffn with exact gelu: `ffn: {kind: gated, act: gelu}`",
+    "mlp": "a plain feed-forward is `{kind: dense}`",
+    "rmsnorm": "it is written `{kind: rms}`",
+    **dict.fromkeys(("layernorm", "layer_norm"), "it is written `{kind: layer}`"),
+    "rotary": "it is written `{kind: rope}`",
+    "adam": "without decoupled decay, it is `{kind: adamw, weight_decay: 0}`",
+}
+"""Values and kinds, and what to write."""
+
+EXAMPLES = {
+    "evo": "the first line of a document is `evo: 1`",
+    "heads": "for example `heads: 4`",
+    "width": "for example `width: 128`",
+    "stages": "for example `stages: [{name: body, mix: {kind: attention, heads: 4}}]`",
+    "mix": "for example `mix: {kind: attention, heads: 4}`",
+    "name": "for example `name: body`",
+    "organism": "a document says `evo: 1`, and under `organism` a width and stages",
+}
+"""Keys that have no default, and how they look."""
+
+_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+def spelling(value: object, fault: str, optional: bool) -> str | None:
+    """How a value of the wrong type, or zero where it should be nothing, is written; None where nobody can tell.
+
+    fault: pydantic's name of what is wrong. optional: whether the field may be null.
+    """
+    if fault == "greater_than" and value == 0 and optional:
+        return "write null for none"
+    if fault == "bool_type":
+        written = _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+        return f"write {written} (YAML 1.2)" if written else None
+    if fault in ("int_type", "int_from_float") and isinstance(value, float):
+        return f"write {int(value)}" if value.is_integer() else None
+    if fault in ("int_type", "float_type") and isinstance(value, str):
+        return _number(value, fault == "int_type")
+    return None
+
+
+def _number(text: str, whole: bool) -> str | None:
+    plain = text.replace("_", "").replace(",", "").strip()
+    size = {"k": 1000, "m": 1_000_000}.get(plain[-1:].lower())
+    try:
+        if size and plain[:-1].isdigit():
+            binary = f" or {int(plain[:-1]) * 1024}" if size == 1000 else ""
+            return f"write {int(plain[:-1]) * size}{binary}"
+        if whole and not plain.lstrip("+-").isdigit():
+            return f"write {int(float(plain))}" if float(plain).is_integer() else None
+        float(plain)
+    except (ValueError, OverflowError):
+        return None
+    return f"write {plain} without quotes" if plain == text else f"write {plain}"
