@@ -7,6 +7,21 @@ from typing import Any, Literal
 
 Source = Literal["document", "patch", "command"]
 
+DOCUMENT = """\
+evo: 1
+organism:
+  width: 64
+  stages:
+    - name: body
+      mix: {kind: attention, heads: 2}
+"""
+"""The shortest document, which examples break."""
+
+
+def broken(old: str, new: str) -> tuple[str, str]:
+    """That document with a part of its text replaced, and as it is: an example of a fault, and mended."""
+    return DOCUMENT.replace(old, new), DOCUMENT
+
 
 @dataclass(frozen=True)
 class Code:

@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-from evo.base.codes.code import Code
-
-_DOCUMENT = """\
-evo: 1
-organism:
-  width: 64
-  stages:
-    - name: body
-      mix: {kind: attention, heads: 2}
-"""
+from evo.base.codes.code import DOCUMENT, Code, broken
 
 SCHEMA = {
     "EVO200": Code(
         "Unknown key",
         "The language is strict: a key it does not know is an error, since a setting that nobody reads is a model "
         "other than the one meant.",
-        _DOCUMENT.replace("heads: 2", "heads: 2, kvheads: 1"),
-        _DOCUMENT.replace("heads: 2", "heads: 2, kv_heads: 1"),
+        DOCUMENT.replace("heads: 2", "heads: 2, kvheads: 1"),
+        DOCUMENT.replace("heads: 2", "heads: 2, kv_heads: 1"),
     ),
     "EVO201": Code(
         "A key is missing",
         "Almost everything has a default; this has none that would be right.",
-        _DOCUMENT.replace("  width: 64\n", ""),
-        _DOCUMENT,
+        *broken("  width: 64\n", ""),
     ),
     "EVO202": Code(
         "A value of the wrong type",
         "Types are not converted: '64' in quotes is text, true is no number, and 1.0 is not a whole one.",
-        _DOCUMENT.replace("64", "'64'"),
-        _DOCUMENT,
+        *broken("64", "'64'"),
     ),
     "EVO203": Code(
         "A value out of range",
         "The number is too small, too large or not finite, the list too short or too long, or the text is not a name.",
-        _DOCUMENT.replace("64", "0"),
-        _DOCUMENT,
+        *broken("64", "0"),
     ),
     "EVO204": Code(
         "Not one of the choices",
         "The field takes one of a few words.",
-        _DOCUMENT.replace("heads: 2", "heads: 2, qk_norm: layer"),
-        _DOCUMENT.replace("heads: 2", "heads: 2, qk_norm: rms"),
+        DOCUMENT.replace("heads: 2", "heads: 2, qk_norm: layer"),
+        DOCUMENT.replace("heads: 2", "heads: 2, qk_norm: rms"),
     ),
     "EVO210": Code(
         "Unknown kind",
         "`kind` chooses the block, norm, position encoding, optimizer and so on. Names of published models are not "
         "kinds: they are documents in `examples/zoo/`.",
-        _DOCUMENT.replace("kind: attention", "kind: atention"),
-        _DOCUMENT,
+        *broken("kind: attention", "kind: atention"),
     ),
     "EVO211": Code(
         "A kind is missing",
         "A mapping here must say what it is, by `kind` or, for composites, by its one key such as `parallel`.",
-        _DOCUMENT.replace("{kind: attention, heads: 2}", "{heads: 2}"),
-        _DOCUMENT,
+        *broken("{kind: attention, heads: 2}", "{heads: 2}"),
     ),
     "EVO212": Code(
         "An installed package's kind cannot be used",
@@ -67,7 +53,6 @@ SCHEMA = {
     "EVO220": Code(
         "Another language version",
         "The document was written for a newer evo, or for none. Upgrade evo to read it.",
-        _DOCUMENT.replace("evo: 1", "evo: 99"),
-        _DOCUMENT,
+        *broken("evo: 1", "evo: 99"),
     ),
 }

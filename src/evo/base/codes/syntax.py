@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from evo.base.codes.code import Code
-
-_DOCUMENT = """\
-evo: 1
-organism:
-  width: 64
-  stages:
-    - name: body
-      mix: {kind: attention, heads: 2}
-"""
+from evo.base.codes.code import DOCUMENT, Code
 
 SYNTAX = {
     "EVO100": Code(
         "Not YAML",
         "The text breaks a rule of YAML, often a missing bracket, quote or colon shortly before the place shown.",
-        _DOCUMENT.replace("heads: 2}", "heads: 2"),
-        _DOCUMENT,
+        DOCUMENT.replace("heads: 2}", "heads: 2"),
+        DOCUMENT,
     ),
     "EVO101": Code(
         "A key stands twice",
         "A mapping holds each key once. Which of the two was meant cannot be known, so neither is preferred.",
-        _DOCUMENT.replace("  width: 64\n", "  width: 64\n  width: 128\n"),
-        _DOCUMENT,
+        DOCUMENT.replace("  width: 64\n", "  width: 64\n  width: 128\n"),
+        DOCUMENT,
     ),
     "EVO102": Code(
         "A tab indents a line",
         "YAML is indented with spaces; how wide a tab is nobody can say.",
-        _DOCUMENT.replace("  width", "\twidth"),
-        _DOCUMENT,
+        DOCUMENT.replace("  width", "\twidth"),
+        DOCUMENT,
     ),
     "EVO103": Code(
         "Too many values",
         "Aliases may repeat a value, but a document that contains itself, or that expands to more than some ten "
         "thousand values, is refused.",
-        _DOCUMENT.replace("mix: {kind", "mix: &again {parallel: [*again, *again], kind"),
-        _DOCUMENT.replace(
+        DOCUMENT.replace("mix: {kind", "mix: &again {parallel: [*again, *again], kind"),
+        DOCUMENT.replace(
             "mix: {kind: attention, heads: 2}", "mix: {parallel: [&again {kind: attention, heads: 2}, *again]}"
         ),
     ),
@@ -45,37 +36,37 @@ SYNTAX = {
         "Nested too deeply",
         "No document of the language needs more than a dozen levels; one with more than forty was made by accident.",
         "evo: 1\norganism: " + "[" * 50 + "]" * 50 + "\n",
-        _DOCUMENT,
+        DOCUMENT,
     ),
     "EVO105": Code(
         "A second document in one file",
         "One file holds one document. `---` begins another.",
-        _DOCUMENT + "---\n" + _DOCUMENT,
-        "---\n" + _DOCUMENT,
+        DOCUMENT + "---\n" + DOCUMENT,
+        "---\n" + DOCUMENT,
     ),
     "EVO106": Code(
         "A tag",
         "`!name` and `!!name` ask a YAML reader for another type. The language has no tags; write the value plainly.",
-        _DOCUMENT.replace("64", "!!int 64"),
-        _DOCUMENT,
+        DOCUMENT.replace("64", "!!int 64"),
+        DOCUMENT,
     ),
     "EVO107": Code(
         "Nothing there",
         "The file is empty or holds comments only. The shortest document names its version, a width and one stage.",
         "# to be written\n",
-        _DOCUMENT,
+        DOCUMENT,
     ),
     "EVO108": Code(
         "A key that is not text",
         "Keys are names. A list or a mapping, or an alias, cannot be one.",
-        _DOCUMENT + "? [train]\n: {steps: 10}\n",
-        _DOCUMENT + "train: {steps: 10}\n",
+        DOCUMENT + "? [train]\n: {steps: 10}\n",
+        DOCUMENT + "train: {steps: 10}\n",
     ),
     "EVO109": Code(
         "A character that YAML forbids",
         "Control characters, and halves of surrogate pairs, cannot stand in YAML text; most come from a damaged file.",
-        _DOCUMENT + "name: a\x07b\n",
-        _DOCUMENT + "name: ab\n",
+        DOCUMENT + "name: a\x07b\n",
+        DOCUMENT + "name: ab\n",
     ),
     "EVO110": Code(
         "A comment would be lost",

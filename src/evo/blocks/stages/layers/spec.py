@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec, Place
 from evo.blocks.position.spec import PositionSpec
+from evo.blocks.stages.layers.cycle import CyclingSpec, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
@@ -19,7 +20,7 @@ from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Problem, Scope, Sp
 from evo.dsl.tree import replaced
 
 
-class BlocksSpec(StageSpec):
+class BlocksSpec(CyclingSpec):
     """A named, repeated run of blocks. Reads the stage before it, or the stages named by `from`, added up."""
 
     kind: ClassVar[str | None] = "blocks"
@@ -40,25 +41,13 @@ class BlocksSpec(StageSpec):
     """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
 
     @property
-    def depth(self) -> int:
-        return self.repeat
-
-    @property
     def own_norm(self) -> Spec | None:
         return self.norm
-
-    @property
-    def own_position(self) -> Spec | None:
-        return self.position
 
     @property
     def cycle(self) -> int:
         """After how many layers the lists under `mix` and `ffn` begin again together."""
         return math.lcm(len(self.mix), len(self.ffn))
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
 
     def single(self, name: str, mixer: str | Spec) -> StageSpec:
         changes = {"name": name, "repeat": 1, "mix": (mixer,), "ffn": self.ffn[:1], "share": False}
@@ -70,12 +59,8 @@ class BlocksSpec(StageSpec):
         mix, ffn = (turned(entries, start)[:count] for entries in (self.mix, self.ffn))
         return replaced(self, {("name",): name, ("repeat",): count, ("mix",): mix, ("ffn",): ffn})
 
-    def longer(self, count: int) -> StageSpec | None:
-        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
-
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
-        for index, entry in enumerate(self.mix):
-            yield entry, len(range(index, self.repeat, len(self.mix)))
+        return self.counted(self.mix)
 
     def problems(self, scope: Scope) -> Iterator[Problem]:
         inner = self._scope(scope)
@@ -83,13 +68,7 @@ class BlocksSpec(StageSpec):
             yield from mixer_problems(entry, inner, ("mix", index))
         for index, ffn in enumerate(self.ffn):
             yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(inner))
-        for field, entries in (("mix", len(self.mix)), ("ffn", len(self.ffn))):
-            if entries > self.repeat:
-                message = f"'{field}' lists {entries} entries but the stage has {self.repeat} layers"
-                yield Problem("EVO332", (field, self.repeat), message, "raise repeat, or shorten the list")
-        if self.share and self.repeat <= self.cycle:
-            message = "no two layers of this stage are alike, so nothing is shared"
-            yield Problem("EVO333", ("share",), message, None, "warning")
+        yield from self.cycle_problems(mix=self.mix, ffn=self.ffn)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Problem("EVO304", ("position",), message, "write them under organism.position")
@@ -106,12 +85,6 @@ class BlocksSpec(StageSpec):
         blocks = [("mixer", mixer), *([("ffn", ffn)] if ffn is not None else [])]
         assert isinstance(scope.norm, NormSpec)
         return short_layer(blocks, scope.norm.plan(scope), scope.norm.place)
-
-
-def turned(entries: tuple[Any, ...], start: int) -> tuple[Any, ...]:
-    """A list that cycles, begun at another layer."""
-    start %= len(entries)
-    return (*entries[start:], *entries[:start])
 
 
 SLOTS: dict[Place, tuple[str, ...]] = {"pre": ("in",), "post": ("after",), "sandwich": ("in", "out")}

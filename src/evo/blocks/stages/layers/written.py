@@ -8,8 +8,8 @@ from pydantic import Field
 
 from evo.base.diagnostics import suggestion
 from evo.blocks.norm.spec import NormSpec
+from evo.blocks.stages.layers.cycle import CyclingSpec, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
-from evo.blocks.stages.layers.spec import turned
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
@@ -18,7 +18,7 @@ from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
 from evo.dsl.tree import replaced
 
 
-class LayersSpec(StageSpec):
+class LayersSpec(CyclingSpec):
     """A repeated run of layers that are written out: each a list of sublayers, every norm a value in its slot."""
 
     kind: ClassVar[str | None] = "layers"
@@ -36,25 +36,13 @@ class LayersSpec(StageSpec):
     """Whether the repeats share one set of weights for each entry of the list."""
 
     @property
-    def depth(self) -> int:
-        return self.repeat
-
-    @property
     def own_norm(self) -> Spec | None:
         return self.norm_end
-
-    @property
-    def own_position(self) -> Spec | None:
-        return self.position
 
     @property
     def cycle(self) -> int:
         """After how many layers the list begins again."""
         return len(self.layers)
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
 
     def part(self, name: str, start: int, count: int) -> StageSpec | None:
         if self.share:
@@ -62,23 +50,14 @@ class LayersSpec(StageSpec):
         layers = turned(self.layers, start)[:count]
         return replaced(self, {("name",): name, ("repeat",): count, ("layers",): layers})
 
-    def longer(self, count: int) -> StageSpec | None:
-        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
-
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
-        for index, entry in enumerate(self.layers):
-            yield entry, len(range(index, self.repeat, self.cycle))
+        return self.counted(self.layers)
 
     def problems(self, scope: Scope) -> Iterator[Problem]:
         inner = self._scope(scope)
         for index, entry in enumerate(self.layers):
             yield from _layer_problems(entry, inner, ("layers", index))
-        if self.cycle > self.repeat:
-            message = f"'layers' lists {self.cycle} entries but the stage has {self.repeat} layers"
-            yield Problem("EVO332", ("layers", self.repeat), message, "raise repeat, or shorten the list")
-        if self.share and self.repeat <= self.cycle:
-            message = "no two layers of this stage are alike, so nothing is shared"
-            yield Problem("EVO333", ("share",), message, None, "warning")
+        yield from self.cycle_problems(layers=self.layers)
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner, end = self._scope(scope), self.norm_end

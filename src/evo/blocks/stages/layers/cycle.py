@@ -1,0 +1,62 @@
+"""Layers that are listed once and repeated: what kinds of stages that do so have in common."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from evo.dsl.organism import StageSpec
+from evo.dsl.spec import Problem, Spec
+from evo.dsl.tree import replaced
+
+
+class CyclingSpec(StageSpec):
+    """A stage of `repeat` layers whose lists begin again after `cycle` of them.
+
+    Each kind declares the fields itself, so that they stand in its own order.
+    """
+
+    if TYPE_CHECKING:
+        repeat: int
+        share: bool
+        position: Spec | None
+
+    @property
+    @abstractmethod
+    def cycle(self) -> int:
+        """After how many layers its lists begin again together."""
+
+    @property
+    def depth(self) -> int:
+        return self.repeat
+
+    @property
+    def own_position(self) -> Spec | None:
+        return self.position
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
+
+    def longer(self, count: int) -> StageSpec | None:
+        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
+
+    def counted(self, entries: tuple[Any, ...]) -> Iterator[tuple[Any, int]]:
+        """Each entry of a list with how many layers run it."""
+        for index, entry in enumerate(entries):
+            yield entry, len(range(index, self.repeat, len(entries)))
+
+    def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Problem]:
+        """Lists, by field, that are longer than the stage; weights that are shared by one layer alone."""
+        for field, entries in lists.items():
+            if len(entries) > self.repeat:
+                message = f"'{field}' lists {len(entries)} entries but the stage has {self.repeat} layers"
+                yield Problem("EVO332", (field, self.repeat), message, "raise repeat, or shorten the list")
+        if self.share and self.repeat <= self.cycle:
+            message = "no two layers of this stage are alike, so nothing is shared"
+            yield Problem("EVO333", ("share",), message, None, "warning")
+
+
+def turned(entries: tuple[Any, ...], start: int) -> tuple[Any, ...]:
+    """A list that cycles, begun at another layer."""
+    start %= len(entries)
+    return (*entries[start:], *entries[:start])
