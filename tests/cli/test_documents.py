@@ -91,8 +91,8 @@ def test_validate_json(evo, good: Path, bad: Path):
         "code": "EVO200",
         "severity": "error",
         "message": "unknown key 'depth' in organism",
-        "help": "did you mean 'width'? known keys: width, vocab, context, position, norm, pseudopods, layers, stages, "
-        "readout",
+        "help": "in evo: `repeat` of a stage: how many layers it has; known keys: width, vocab, context, position, "
+        "norm, pseudopods, layers, stages, readout",
         "where": {"file": str(bad), "line": 3, "column": 3, "length": 5},
     }
 
