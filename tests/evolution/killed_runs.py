@@ -136,7 +136,7 @@ if __name__ == "__main__":
 
     if sys.argv[4:] == ["strangers"]:
         killed_runs.SETTINGS = searches.settings(
-            to_yaml(require_valid(from_data(strangers.data())).document),
+            to_yaml(require_valid(from_data(strangers.data()))),
             fidelity=Halving(),
             emitters=(VariationSpec(), Afresh()),
             engine=Backwards(),

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONTEXT, task
+from tiny_models import CONTEXT, perturbed, task
 from torch import Tensor
 
 from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.record import Snapshot
+from evo.blocks.feedforward.module import Dense
+from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.check import require_valid
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
+from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
 from evo.dsl.index import kinds
 from evo.evolution.evaluate import input_moments, load_into
@@ -121,3 +124,32 @@ def test_draws_are_keyed_by_paths() -> None:
     drawn = {path: torch.equal(p, first[back(path, RENAMED[0])]) for path, p in two.named_parameters() if p.ndim == 2}
     assert drawn["embedding.weight"]
     assert not drawn["stages.embed2.0.mixer.q"]
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_bias_inside_project_or_after_it_is_measured_alike(has_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same function with its bias handed to `project`, or added behind it: equal losses, measures and moments."""
+    made = document(PLAIN)
+    data = to_data(made)
+    data["organism"]["stages"][0]["ffn"] = {"kind": "dense", "bias": has_bias}
+    plan = resolve(require_valid(from_data(data)).organism)
+    assert has_bias == any(path.endswith("up_bias") for path in plan.weights)
+    inside, behind = perturbed(build(plan, 0)), perturbed(build(plan, 0))
+    x_BT = torch.arange(2 * CONTEXT).reshape(2, CONTEXT)
+
+    def forward(self: Dense, x_BTD: Tensor, flow: Flow) -> Tensor:
+        def added(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return flow.project(x, weight) if bias is None else flow.project(x, weight) + bias
+
+        return added(self.act(added(x_BTD, self.up, self.up_bias)), self.down, self.down_bias)
+
+    def seen(model: Organism) -> tuple[Tensor, tuple[float, ...], dict[str, Tensor]]:
+        measures = behaviour(model, task(), CONTEXT, 0).measures.vector()
+        return model.loss(x_BT, x_BT.roll(-1, 1)), measures, input_moments(model, task(), CONTEXT, 256)
+
+    one = seen(inside)
+    monkeypatch.setattr(Dense, "forward", forward)
+    two = seen(behind)
+    torch.testing.assert_close(one[0], two[0])
+    assert one[1] == pytest.approx(two[1], rel=1e-4)
+    torch.testing.assert_close(one[2], two[2])
