@@ -301,3 +301,21 @@ def test_schema_is_fresh_and_check_notices_when_not(evo, tmp_path: Path):
     assert (found.code, found.json["stale"]) == (1, [str(tmp_path / "patch.schema.json")])
     assert list(found.json) == ["command", "format", "stale", "written"]
     assert "EVO111" in evo("schema", "--check", "--out", tmp_path).err
+
+
+def test_fmt_writes_through_links_and_keeps_modes(evo, tmp_path: Path):
+    """The file that a link leads to is written, a private one stays private, a read-only one is refused."""
+    path, link = tmp_path / "f.yaml", tmp_path / "link.yaml"
+    path.write_text(GOOD.replace("64", "0x40"))
+    path.chmod(0o600)
+    link.symlink_to(path)
+    assert evo("fmt", link).code == 0
+    assert link.is_symlink()
+    assert "64" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(GOOD.replace("64", "0x40"))
+    path.chmod(0o400)
+    outcome = evo("fmt", path)
+    assert outcome.code == 1
+    assert "EVO004" in outcome.err
+    assert "0x40" in path.read_text()

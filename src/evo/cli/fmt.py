@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evo.base.diagnostics import DiagnosticError
-from evo.cli import view
+from evo.cli import guard, view
 from evo.cli.documents import Json, Paths, found_in, is_patch
 
 
@@ -35,6 +35,8 @@ def command(
                 changed.append(str(path))
         except DiagnosticError as error:
             errors.append(error)
+        except OSError as error:  # one that cannot be written keeps no other from its form
+            errors.append(DiagnosticError([guard.os_fault(error)]))
     if as_json:
         diagnostics = [diagnostic.to_data() for error in errors for diagnostic in error.diagnostics]
         view.print_json("fmt", {"changed": changed, "written": not check, "diagnostics": diagnostics})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
 import os
+import shlex
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, finite
@@ -40,24 +46,63 @@ def command(
     from evo.compiler.kernels import use_kernels
     from evo.compiler.resolve import resolve
     from evo.tasks.base import open_task
-    from evo.training.checkpoint import load_checkpoint
     from evo.training.device import choose_device
     from evo.training.generate import generate
-    from evo.training.run import FILE
 
-    saved = load_checkpoint(checkpoint / FILE if checkpoint.is_dir() else checkpoint)
+    saved = _checkpoint(checkpoint)
     task = open_task(saved.document.train.task, Path(saved.root))
     model = build(resolve(saved.document.organism), saved.document.train.seed, choose_device(device), saved.weights)
     with torch.no_grad():
         use_kernels(model, kernels, batch=1, tokens=1)
-    sampled = generate(model, task, os.fsencode(prompt), tokens, temperature=temperature, top_k=top_k, seed=seed)
+    given = os.fsencode(prompt)
+    _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
+    sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed)
     if as_json:
-        text = task.decode(sampled).decode(errors="replace")
-        view.print_json("generate", {"prompt": prompt, "text": text})
+        text = task.decode(sampled)
+        data = {key: value.decode(errors="replace") for key, value in (("prompt", given), ("text", text))}
+        exact = {"prompt_bytes": base64.b64encode(given).decode(), "text_bytes": base64.b64encode(text).decode()}
+        view.print_json("generate", {**data, **exact})
         return
-    sys.stdout.write(prompt)
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may take several bytes
-    for token in sampled:
-        sys.stdout.write(decoder.decode(task.decode([token])))
-        sys.stdout.flush()
-    sys.stdout.write(decoder.decode(b"", final=True) + "\n")
+    _write(given, (task.decode([token]) for token in sampled))
+
+
+def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:
+    """The prompt as it came, then text as it is sampled; on a terminal control characters are escaped."""
+    out, decoder = sys.stdout, codecs.getincrementaldecoder("utf-8")(errors="replace")
+    if not out.isatty():
+        out.flush()
+        out.buffer.write(prompt)
+        out.buffer.flush()
+    for piece in chain([prompt] if out.isatty() else [], pieces, [b""]):
+        text = decoder.decode(piece, final=not piece)  # a character may take several bytes
+        out.write("\n".join(map(printable, text.split("\n"))) if out.isatty() else text)
+        out.flush()
+    out.write("\n")
+
+
+def _checkpoint(path: Path) -> Any:
+    """The checkpoint in a file or folder. Raises DiagnosticError (EVO602), for a run or a snapshot with the way on."""
+    from evo.training.checkpoint import load_checkpoint
+    from evo.training.run import FILE
+
+    try:
+        return load_checkpoint(path / FILE if path.is_dir() else path)
+    except DiagnosticError as error:
+        variant = "gen_0001/variant_00.safetensors"
+        if (path / "run.yaml").is_file():
+            variant = shlex.quote(str(path / variant))
+        elif path.suffix == ".safetensors" or path.with_suffix(".safetensors").is_file():
+            variant = shlex.quote(str(path.with_suffix(".safetensors")))
+        elif path.suffix in (".yaml", ".yml"):
+            help = f"`evo train {shlex.quote(str(path))}` makes a checkpoint of a document"
+            raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
+        help = f"of a variant of a search, `evo snapshot restore {variant} --out best.safetensors` makes a checkpoint"
+        raise DiagnosticError([replace(fault, help=fault.help or help) for fault in error.diagnostics]) from None
+
+
+def _warn_beyond(positions: int, plan: Any) -> None:
+    """Say so where text goes on beyond what the organism was made for; learned positions refuse it (EVO522)."""
+    if plan.max_positions is None and positions > plan.context:
+        message = f"{positions - plan.context} of {positions} positions are beyond the context of {plan.context}"
+        help = "nothing was trained there, so the text may fall apart; shorten prompt and --tokens"
+        view.show([Diagnostic("EVO523", message, None, help, "warning")])

@@ -59,6 +59,12 @@ RUNS = {
         "tokens, or train one with another position encoding, such as rope.",
         source="command",
     ),
+    "EVO523": Code(
+        "Text beyond the context",
+        "A warning: rotary and relative encodings go on beyond the context that the organism was made for, but nothing "
+        "was trained there.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

@@ -1,0 +1,66 @@
+"""`evo generate`: prompts as they came, what is said beyond the context, and the way from a search to a checkpoint."""
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = """\
+evo: 1
+organism:
+  width: 16
+  context: 16
+  stages:
+    - name: body
+      mix: {kind: attention, heads: 2}
+train: {steps: 1, batch: 1}
+"""
+
+
+@pytest.fixture
+def trained(evo, tmp_path: Path) -> Path:
+    """The folder of a checkpoint after one step."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert evo("train", tmp_path / "tiny.yaml", "--out", tmp_path / "t").code == 0
+    return tmp_path / "t"
+
+
+def test_text_beyond_the_context_is_said(evo, trained: Path):
+    """A warning on stderr with the number of positions; none within."""
+    assert (
+        "EVO523 warning: 4 of 20 positions are beyond the context of 16"
+        in evo("generate", trained, "--prompt", "x", "--tokens", 20).err
+    )
+    assert evo("generate", trained, "--prompt", "x", "--tokens", 16).err == ""
+
+
+def test_a_prompt_that_is_not_utf8_comes_out_as_it_came(evo, trained: Path):
+    """Byte for byte into a pipe, and as base64 in JSON, which holds no half characters."""
+    command = [sys.executable, "-m", "evo", "generate", str(trained), "--tokens", "4", "--prompt", b"caf\xe9"]
+    found = subprocess.run(command, capture_output=True, check=True)
+    assert found.stdout.startswith(b"caf\xe9")
+    data = evo("generate", trained, "--tokens", 4, "--prompt", os.fsdecode(b"caf\xe9"), "--json").json
+    assert base64.b64decode(data["prompt_bytes"]) == b"caf\xe9"
+    assert data["prompt"] == "caf\ufffd"
+    text = base64.b64decode(data["text_bytes"])
+    assert len(text) == 4
+    assert text.decode(errors="replace").encode() == found.stdout[4:-1]
+
+
+def test_a_run_and_a_variant_lead_to_snapshot_restore(evo, tmp_path: Path):
+    """What is no checkpoint says what makes one."""
+    run = tmp_path / "r"
+    (run / "gen_0001").mkdir(parents=True)
+    (run / "run.yaml").write_text("evo_run: 2\n")
+    (run / "gen_0001" / "variant_00.safetensors").write_bytes(b"x")
+    (run / "gen_0001" / "variant_00.yaml").write_text(TINY)
+    for path in (run, run / "gen_0001" / "variant_00.safetensors", run / "gen_0001" / "variant_00.yaml"):
+        outcome = evo("generate", path)
+        assert outcome.code == 1
+        assert "EVO602" in outcome.err
+        assert f"evo snapshot restore {run}/gen_0001/variant_00.safetensors --out" in outcome.err
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert f"`evo train {tmp_path / 'tiny.yaml'}` makes a checkpoint" in evo("generate", tmp_path / "tiny.yaml").err
