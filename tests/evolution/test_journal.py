@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -182,3 +185,63 @@ def test_a_full_disk_and_a_lock_are_not_faults_of_the_journal(tmp_path: Path, mo
     journal.set_fact("small", 1)
     assert journal.fact("small") == 1
     journal.close()
+
+
+EDITS = (
+    "UPDATE scores SET value = value - 0.5 WHERE rowid = 1",
+    "DELETE FROM generations WHERE generation = 1",
+    "DELETE FROM scores WHERE rowid = 2",
+    "UPDATE candidates SET patch = '{'",
+    "UPDATE evaluations SET snapshot = x'00'",
+    "UPDATE facts SET value = '[[1]]' WHERE key = 'centroids'",
+    "ALTER TABLE timings DROP COLUMN seconds",
+    "DROP TABLE placements",
+)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_journal_that_was_changed_is_refused(whole: Path, tmp_path: Path, edit: str) -> None:
+    """B12: EVO600 at opening for every row or table that is not as it was written."""
+    shutil.copy(whole / "journal.sqlite", tmp_path / "j")
+    Journal(tmp_path / "j").close()
+    with closing(sqlite3.connect(tmp_path / "j")) as db, db:
+        db.execute(edit)
+    with pytest.raises(DiagnosticError, match="EVO600"):
+        Journal(tmp_path / "j")
+
+
+def test_flipped_bits_are_noticed_or_change_nothing(whole: Path, tmp_path: Path) -> None:
+    """Sixty random bits, one at a time: the journal says the same, or it is refused; none is silently another."""
+    data = (whole / "journal.sqlite").read_bytes()
+    journal = Journal(whole / "journal.sqlite")
+    expected = journal.dump()
+    journal.close()
+    random, refusals = Random(7), list[str]()
+    for _ in range(60):
+        at = random.randrange(8 * len(data))
+        changed = bytearray(data)
+        changed[at // 8] ^= 1 << at % 8
+        (tmp_path / "j").write_bytes(changed)
+        try:
+            journal = Journal(tmp_path / "j")
+        except DiagnosticError as error:
+            refusals.append(error.diagnostics[0].code)
+            continue
+        assert journal.dump() == expected
+        journal.close()
+    assert len(refusals) > 20
+    assert set(refusals) <= {"EVO600", "EVO004", "EVO007"}
+
+
+def test_failures_are_forgotten_by_cause() -> None:
+    """B13: a seed that crashed is asked for again; one that leaks is not."""
+    journal = Journal(":memory:")
+    candidates = [Candidate(f"0000/0{slot}", 0, slot, str(slot), "evo: 1\n") for slot in range(3)]
+    journal.add_candidates(candidates)
+    journal.add_trials(0, [Trial(candidate, 0, 1) for candidate in candidates])
+    for candidate, cause in zip(candidates, ("crash", "leak", ""), strict=True):
+        scores = {} if cause else {"bits_per_byte": 1.0}
+        journal.add_evaluation(WeightsRef(candidate.id), Evaluation(cause, "", scores), 1.0)
+    journal.forget_failures(0, ("crash", "timeout"))
+    assert [journal.is_evaluated(WeightsRef(candidate.id)) for candidate in candidates] == [False, True, True]
+    journal.add_evaluation(WeightsRef("0000/00"), Evaluation("leak"), 1.0)

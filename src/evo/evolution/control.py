@@ -32,6 +32,12 @@ class Control:
     winner_beats_control: bool
 
 
+def control_steps(journal: Journal) -> int:
+    """Training steps of the winner's whole ancestry."""
+    lineage = Lineage(journal)
+    return lineage.steps(lineage.latest(str(journal.generations()[-1].best)))
+
+
 def control(settings: Settings, journal: Journal, engine: Engine, observer: Observer, evaluate: str) -> Control:
     """Train the seed of the winner's line for as many steps as the winner's whole ancestry, and compare."""
     winner = str(journal.generations()[-1].best)
@@ -46,6 +52,7 @@ def control(settings: Settings, journal: Journal, engine: Engine, observer: Obse
         settings.kernels,
         settings.task_digest,
         steps=steps,
+        max_seconds=settings.max_seconds,
         tolerance=None,
         budget=settings.budget,
     )

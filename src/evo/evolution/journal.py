@@ -23,10 +23,11 @@ from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
 from evo.evolution.operators.base import Origins
+from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
-VERSION = 2
+VERSION = 3
 """Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
 CREATE TABLE candidates (
@@ -53,6 +54,7 @@ CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE timings (
   candidate TEXT NOT NULL, rung INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (candidate, rung)
 ) STRICT;
+CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
 OBJECTIVE = "objective"
 
@@ -89,12 +91,35 @@ class Journal:
             found = self._version()
             if found != VERSION:
                 raise sqlite3.DatabaseError(f"its version is {found}, and this evo reads version {VERSION}")
+            self._require_sound()
         except sqlite3.Error as error:
             self._db.close()
             raise journal_fault(path, error) from None
         except DiagnosticError:
             self._db.close()
             raise
+
+    def _require_sound(self) -> None:
+        """Raise sqlite3.DatabaseError unless the file is whole, of our schema, and every row is as it was written."""
+        (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        laid = {row[0] for row in self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if laid != {statement.strip() for statement in SCHEMA.split(";") if statement.strip()}:
+            raise sqlite3.DatabaseError("its tables are not those of a journal")
+        fault = broken(self._db)
+        if fault is not None:
+            raise sqlite3.DatabaseError(fault)
+
+    def forget_failures(self, generation: int, causes: tuple[str, ...]) -> None:
+        """Forget the failures of a generation that have one of these causes, so that their trials are run again."""
+        refs = [trial.ref for trial in self.trials(generation)]
+        found = [(ref, self.evaluation(ref, with_snapshot=False)) for ref in refs]
+        with self._transaction():
+            for ref, evaluation in found:
+                if evaluation is not None and evaluation.cause in causes:
+                    for table in ("evaluations", "scores", "timings"):
+                        delete(self._db, table, ref.candidate, ref.rung)
 
     def _version(self) -> int:
         """The version of the schema, which is laid down first if the file is empty."""
@@ -114,7 +139,7 @@ class Journal:
         """Record what a generation asks about, all at once."""
         rows = [(c.id, c.generation, c.slot, c.hash, c.document, c.patch, *_as_json(c)) for c in candidates]
         with self._transaction():
-            self._db.executemany("INSERT INTO candidates VALUES (?,?,?,?,?,?,?,?,?)", rows)
+            insert(self._db, "candidates", rows)
 
     def candidates(self, generation: int | None = None) -> list[Candidate]:
         """Candidates in order, of one generation or of all."""
@@ -133,7 +158,7 @@ class Journal:
         """Record what a generation asks to have measured, all at once."""
         rows = [(t.candidate.id, t.rung, generation, t.steps, _start_as_json(t.start)) for t in trials]
         with self._transaction():
-            self._db.executemany("INSERT INTO trials VALUES (?,?,?,?,?)", rows)
+            insert(self._db, "trials", rows)
 
     def trials(self, generation: int | None = None) -> list[Trial]:
         """Trials that a generation asked for, or all, in order: rung by rung, each in the order of candidates."""
@@ -158,9 +183,9 @@ class Journal:
         numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
         with self._transaction():
             row = (*key, evaluation.cause, evaluation.message, result, evaluation.snapshot)
-            self._db.execute("INSERT INTO evaluations VALUES (?,?,?,?,?,?)", row)
-            self._db.executemany("INSERT INTO scores VALUES (?,?,?,?)", numbers)
-            self._db.execute("INSERT INTO timings VALUES (?,?,?)", (*key, seconds))
+            insert(self._db, "evaluations", [row])
+            insert(self._db, "scores", numbers)
+            insert(self._db, "timings", [(*key, seconds)])
 
     def evaluation(self, ref: WeightsRef, with_snapshot: bool = True) -> Evaluation | None:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
@@ -215,9 +240,9 @@ class Journal:
             (p.trial.candidate, p.trial.rung, p.archive, p.cell, p.status, p.value, p.is_elite) for p in placements
         ]
         with self._transaction():
-            self._db.executemany("INSERT INTO scores VALUES (?,?,?,?)", numbers)
-            self._db.executemany("INSERT INTO placements VALUES (?,?,?,?,?,?,?)", placed)
-            self._db.execute("INSERT INTO generations VALUES (?,?)", (summary.generation, json.dumps(asdict(summary))))
+            insert(self._db, "scores", numbers)
+            insert(self._db, "placements", placed)
+            insert(self._db, "generations", [(summary.generation, json.dumps(asdict(summary)))])
 
     def finished(self) -> int:
         """How many generations are finished."""
@@ -253,7 +278,7 @@ class Journal:
     def set_fact(self, key: str, value: Any) -> None:
         """Record one named fact of the run, replacing an earlier one."""
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (key, json.dumps(value)))
+            insert(self._db, "facts", [(key, json.dumps(value))], replace=True)
 
     def fact(self, key: str) -> Any:
         """A named fact, or None."""

@@ -11,7 +11,7 @@ from evo.dsl.document import parse
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
 from evo.engines.pool import ProcessSpec
-from evo.evolution.control import control, record_control, recorded_control
+from evo.evolution.control import control, control_steps, record_control, recorded_control
 from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
 from evo.evolution.observer import Observer
@@ -21,6 +21,8 @@ from evo.evolution.settings import Settings, primary_of
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
 
+RETRIED = ("crash", "timeout", "memory")
+"""Causes of failure that another limit or a quieter machine may cure."""
 WARNINGS = "warnings"
 """The fact in the journal: sentences for the user."""
 SETTINGS = "settings"
@@ -79,6 +81,8 @@ def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, 
     try:
         _require_same(journal, settings)
         observer.warned(_warnings(journal, settings))
+        if journal.finished() == 0:  # with no seed a run cannot begin: whatever stood in its way may be gone by now
+            journal.forget_failures(0, RETRIED)
         search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
         with _engine(settings) as engine:
             search.run(engine)
@@ -112,12 +116,15 @@ def _require_same(journal: Journal, settings: Settings) -> None:
 
 
 def run_control(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
-    """Train the winner's seed for as many steps as the winner's whole ancestry, without the limits of a candidate."""
+    """Train the winner's seed for as many steps as the winner's whole ancestry. It may take longer than a candidate, in
+    proportion to the steps."""
     if recorded_control(journal) is not None:
         return
-    unlimited = replace(settings, workers=min(settings.workers, 1), max_seconds=None, max_memory_bytes=None)
-    with _engine(unlimited) as engine:
-        record_control(journal, control(settings, journal, engine, observer, evaluate))
+    share = control_steps(journal) / min(trial.steps for trial in journal.trials())
+    seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
+    own = replace(settings, workers=min(settings.workers, 1), max_seconds=seconds)
+    with _engine(own) as engine:
+        record_control(journal, control(own, journal, engine, observer, evaluate))
 
 
 def _engine(settings: Settings) -> Engine:
