@@ -259,6 +259,16 @@ def test_composites_and_stages_come_and_go() -> None:
     assert not {"lone", "half"} & reached(Remove(), strange(), lambda site: site == 3, None)
 
 
+def test_a_removed_stage_hands_its_source_to_every_input() -> None:
+    """What read the removed stage as its keys and values reads what that stage read."""
+    parent = strange()
+    proposal = Remove().propose(parent, 1, 1.0, Stream(0).numpy())
+    assert proposal is not None
+    loaded = validated(parent, proposal)
+    assert loaded is not None
+    assert loaded.document.organism.stages[1].kv_from == ("lower",)  # type: ignore[attr-defined]
+
+
 def test_mutants_are_whole() -> None:
     """Whatever operators do to strangers, the child can be built, keeps its promises, and runs."""
     for parent in (strange(), plain()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch
 from evo.dsl.paths import layer_path, merge_path, stage_path
-from evo.dsl.tree import replaced
+from evo.dsl.tree import Path, replaced
 from evo.evolution.operators.base import Origins, Proposal, fresh_name, moved
 from evo.evolution.operators.layers import draw_mixer, inserted
 from evo.evolution.operators.wiring import edges, rewired
@@ -43,7 +44,18 @@ def without(document: Document, stages: list[StageSpec], reads: list[tuple[str, 
         for index, row in enumerate(reads)
         if index != site
     ]
-    return rewired(document, [*stages[:site], *stages[site + 1 :]], kept)
+    return rewired(document, [_reading_above(s, name, above) for s in (*stages[:site], *stages[site + 1 :])], kept)
+
+
+def _reading_above(stage: StageSpec, name: str, above: tuple[str, ...]) -> StageSpec:
+    """The stage with what it reads of `name` besides x taken from above it; an input of one source takes one only."""
+    changes: dict[Path, Any] = {}
+    for slot, listed in stage.written_sources().items():
+        field = stage.source_fields()[slot]
+        if slot != "x" and name in (listed or ()) and (field.many or len(above) == 1):
+            found = dict.fromkeys(source for own in listed or () for source in (above if own == name else (own,)))
+            changes[field.key,] = tuple(found) if field.many else above[0]
+    return replaced(stage, changes)
 
 
 @dataclass(frozen=True)
