@@ -1,6 +1,8 @@
 """How commands print."""
 
+import ast
 import io
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,22 @@ def test_tables_line_up():
 def test_numbers_of_things():
     """One is singular."""
     assert [view.plural(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+def test_no_command_prints_by_itself():
+    """Only `view.say` does, which escapes what would drive a terminal; the live table and the parser have others."""
+    for path in Path(view.__file__).parent.glob("*.py"):
+        if path.name not in ("view.py", "app.py", "watching.py"):
+            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"], path.name
+
+
+def test_names_cannot_drive_the_terminal(evo, tmp_path: Path):
+    """A path with an escape sequence is shown escaped, by every command that shows it."""
+    path = tmp_path / "f\x1b[31m.yaml"
+    stages = "stages: [{name: s, mix: {kind: convolution}}]"
+    path.write_text(f"evo: 1\norganism:\n  width: 0x40\n  {stages}\n")
+    for command in (["explain"], ["fmt"], ["validate"]):
+        outcome = evo(*command, path)
+        assert "\x1b" not in outcome.out + outcome.err
+    assert r"f\x1b[31m: width 64" in evo("explain", path).out

@@ -49,5 +49,5 @@ def command(
         shown = None if out is None else str(out)
         view.print_json("apply", {"document": data, "content_hash": content_hash(document), "out": shown})
     elif out is None:
-        print(to_yaml(document), end="")
+        view.say(to_yaml(document), end="")
     return 0

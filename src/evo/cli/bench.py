@@ -37,7 +37,7 @@ def train(
     if as_json:
         view.print_json("bench train", {"rows": [asdict(row) for row in rows]})
     else:
-        print(view.table(cells))
+        view.say(view.table(cells))
 
 
 @command.command()
@@ -54,7 +54,7 @@ def step(
     if as_json:
         view.print_json("bench step", asdict(report))
     else:
-        print(view.table(cells(report.rows)))
+        view.say(view.table(cells(report.rows)))
 
 
 @command.command()
@@ -79,7 +79,7 @@ def kernels(
     if as_json:
         view.print_json("bench kernels", report.to_data())
     else:
-        print(report.to_markdown())
+        view.say(report.to_markdown())
 
 
 def _require_cuda() -> None:

@@ -30,7 +30,7 @@ def command(
     documents = [loaded.document for loaded in read_valid(before, after)]
     patch = diff(*documents)
     if as_patch and not as_json:
-        print(patch.to_yaml(), end="")
+        view.say(patch.to_yaml(), end="")
     else:
         pair = [costs(resolve(document.organism)).to_data() for document in documents]
         compared = {key: _compared(pair[0][key], pair[1][key]) for key in pair[0]}
@@ -51,9 +51,9 @@ def _compared(before: float, after: float) -> dict[str, float | None]:
 def _print(patch: str, compared: dict[str, dict[str, Any]]) -> None:
     from evo.report.costs import LABELS
 
-    print(patch or "no difference")
+    view.say(patch or "no difference")
     rows = [["", "before", "after", "ratio"]]
     for key, cost in compared.items():
         shown = "new" if cost["ratio"] is None else f"{cost['ratio']:.3f}"
         rows.append([LABELS[key], view.count(cost["before"]), view.count(cost["after"]), shown])
-    print(f"\n{view.table(rows)}")
+    view.say(f"\n{view.table(rows)}")

@@ -84,10 +84,10 @@ def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Ob
             with SearchTable(evolve.generations, evolve.population, settings.primary) as table:
                 run(table)
     except KeyboardInterrupt:
-        print(f"\nstopped; `evo resume {shlex.quote(str(folder))}` continues", file=sys.stderr)  # stdout may be JSON
+        view.say(f"\nstopped; `evo resume {shlex.quote(str(folder))}` continues", file=sys.stderr)  # stdout may be JSON
         raise
     report = write_reports(folder)
     if as_json:
         view.print_json("evolve", report.to_data())
     else:
-        print("\n".join(summary_lines(report)))
+        view.say("\n".join(summary_lines(report)))

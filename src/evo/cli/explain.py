@@ -52,8 +52,8 @@ def _explain_document(path: Path, as_json: bool) -> int:
         head = {"name": document.name, "content_hash": content_hash(document)}
         view.print_json("explain", {**head, **to_data(plan)})
         return 0
-    print(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
-    print(f"content hash {content_hash(document)}\n")
+    view.say(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
+    view.say(f"content hash {content_hash(document)}\n")
     _print_layers(plan)
     return 0
 
@@ -81,7 +81,7 @@ def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
     for choice in choices:
         passed = "; ".join(f"{name}: {', '.join(why)}" for name, why in choice.rejected.items())
         rows.append([choice.layer, choice.family, choice.backend, passed or "-"])
-    print(view.table(rows, left=4))
+    view.say(view.table(rows, left=4))
     return 0
 
 
@@ -105,14 +105,14 @@ def _print_layers(plan: object) -> None:
         numbers = (row.parameters, row.flops_per_token, row.cache_bytes_per_token, row.state_bytes)
         lines.append([row.layers, row.role, row.kind, *map(view.count, numbers)])
     head, *body = view.table(lines, left=3).splitlines()
-    print(head)
+    view.say(head)
     indent = " " * (max(len(line[0]) for line in lines) + max(len(line[1]) for line in lines) + 4)
     for row, line in zip(shown, body, strict=True):
-        print(line)
+        view.say(line)
         for details in filter(None, (row.settings, row.weights)):
-            print(textwrap.fill(details, 100, initial_indent=indent, subsequent_indent=indent))
+            view.say(textwrap.fill(details, 100, initial_indent=indent, subsequent_indent=indent))
     totals = costs(plan).to_data()
-    print(f"\n{view.table([[LABELS[key], view.count(value)] for key, value in totals.items()])}")
+    view.say(f"\n{view.table([[LABELS[key], view.count(value)] for key, value in totals.items()])}")
 
 
 def _explain_code(code: str, as_json: bool) -> int:
@@ -125,9 +125,9 @@ def _explain_code(code: str, as_json: bool) -> int:
     if as_json:
         view.print_json("explain", {"code": code, **entry.to_data()})
         return 0
-    print(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, 100)}")
+    view.say(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, 100)}")
     for title, text in (("Wrong", entry.wrong), ("Mended", entry.mended)):
         if text:
             body = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
-            print(f"\n{title}:\n\n{body}")
+            view.say(f"\n{title}:\n\n{body}")
     return 0

@@ -44,7 +44,7 @@ def command(
         for error in errors:
             view.show_error("fmt", error, as_json=False)
         for name in changed:
-            print(f"{'would rewrite' if check else 'rewrote'} {name}")
+            view.say(f"{'would rewrite' if check else 'rewrote'} {name}")
     return 1 if errors or (check and changed) else 0
 
 

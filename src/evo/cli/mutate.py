@@ -42,7 +42,7 @@ def command(
             write_atomic(out / f"child_{index:03d}.patch.yaml", child.patch.to_yaml())
         rows.append({"hash": hash, "operators": list(child.operators), "patch": child.patch.to_data()["edits"]})
         if not as_json:
-            print(f"{index:03d}  {hash[:12]}  {', '.join(child.operators)}")
-            print("".join(f"     {line}\n" for line in str(child.patch).splitlines()), end="")
+            view.say(f"{index:03d}  {hash[:12]}  {', '.join(child.operators)}")
+            view.say("".join(f"     {line}\n" for line in str(child.patch).splitlines()), end="")
     if as_json:
         view.print_json("mutate", {"parent": content_hash(loaded.document), "children": rows})

@@ -36,7 +36,7 @@ def command(
         view.print_json("schema", {"stale": [str(path) for path in stale], "written": not check})
     elif not check:
         for path in texts:
-            print(f"{'wrote' if path in stale else 'unchanged'} {path}")
+            view.say(f"{'wrote' if path in stale else 'unchanged'} {path}")
     return 1 if check and stale else 0
 
 

@@ -37,8 +37,8 @@ def show(file: File, as_json: Json = False) -> None:
         ratio = f"{row.fp32_bytes / row.nbytes:.1f}x" if row.nbytes else "-"
         shape = "x".join(map(str, row.shape))
         rows.append((row.name, shape, row.method, str(row.rank or "-"), f"{row.nbytes:,}", ratio))
-    print(view.table(rows, left=3))
-    print(
+    view.say(view.table(rows, left=3))
+    view.say(
         f"\n{summary.nbytes:,} bytes, {summary.compression:.1f}x smaller than fp32; held-out bits per target "
         f"{summary.loss_trained:.4f}, {summary.loss_restored:.4f} restored "
         f"({summary.increase:+.2%}, tolerance {summary.tolerance:.0%})"
@@ -63,7 +63,7 @@ def restore(
     if as_json:
         view.print_json("snapshot restore", found.to_data())
         return
-    print(
+    view.say(
         f"{out}: variant {id}, {found.score:.4f} held-out {found.primary.label} "
         f"({found.trained_score:.4f} before the snapshot)"
     )

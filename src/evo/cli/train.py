@@ -52,20 +52,20 @@ def command(
         threads=threads,
     )
     for line in [f"warning: {warning}" for warning in run.warnings] if as_json else run.describe():
-        print(line, file=sys.stderr if as_json else sys.stdout)
+        view.say(line, file=sys.stderr if as_json else sys.stdout)
     try:
         with training_bar(run.trainer.steps, quiet=as_json) as on_step:
             result = run.carry_out(on_step, save_every)
     except KeyboardInterrupt as error:
         if run.file.exists():
-            print(f"\nstopped; {run.file} holds what was trained, and --resume goes on from it", file=sys.stderr)
+            view.say(f"\nstopped; {run.file} holds what was trained, and --resume goes on from it", file=sys.stderr)
         if isinstance(error, TerminatedError):
             raise typer.Exit(TERMINATED) from None
         raise
     if as_json:
         view.print_json("train", result.to_data())
         return
-    print(
+    view.say(
         f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
         f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
     )

@@ -30,7 +30,7 @@ def command(paths: Paths, as_json: Json = False) -> int:
         view.show(file.diagnostics, file.text)
     counted = f"{view.plural(errors, 'error')}, {view.plural(warnings, 'warning')}"
     summary = f"{view.plural(len(files), 'file')}: {counted if errors or warnings else 'valid'}"
-    print(summary, file=sys.stderr if errors else sys.stdout)
+    view.say(summary, file=sys.stderr if errors else sys.stdout)
     return 1 if errors else 0
 
 

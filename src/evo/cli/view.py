@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import IO, Any
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, plain, render
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, plain, printable, render
 
 FORMAT = 1
 """The version of every JSON output; it grows when a key changes its meaning or goes."""
@@ -24,6 +24,11 @@ def escape_unspellable() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def say(text: object = "", *, file: IO[str] | None = None, end: str = "\n", flush: bool = False) -> None:
+    """Print text, on stdout unless told otherwise, its control characters escaped: a name or a path may hold any."""
+    print("\n".join(map(printable, str(text).split("\n"))), file=file, end=end, flush=flush)
 
 
 def print_json(command: str, data: dict[str, Any]) -> None:
