@@ -32,7 +32,7 @@ from evo.training.behaviour import behaviour
 from evo.training.loop import BudgetError, DivergedError, Progress
 from evo.training.moments import InputMoments
 from evo.training.score import held_out_bits, held_out_scores
-from evo.training.setup import LeakError, make_trainer, require_causal
+from evo.training.setup import LeakError, is_suspicious, make_trainer, require_causal
 
 EVALUATE = "evo.evolution.evaluate:evaluate"
 """The name by which engines call `evaluate`."""
@@ -133,10 +133,11 @@ def _measured(
         return Evaluation("diverged", "the held-out score is not a finite number", known)
     try:
         require_causal(model, document, task)
+        suspicion = {"suspicious": 1.0} if is_suspicious(model, document, task, scores[task.primary.name]) else {}
     except LeakError as error:
         return _leaking(error, known)
     seen = behaviour(model, task, context, train.seed)
-    scores = {**scores, "gradient_relevance": seen.gradient_relevance, **known}
+    scores = {**scores, "gradient_relevance": seen.gradient_relevance, **known, **suspicion}
     if job.tolerance is None:
         return Evaluation(scores=scores, measures=seen.measures.vector())
     blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)

@@ -197,6 +197,12 @@ def summary_lines(report: Report) -> list[str]:
     ]
     if leader.id != best.id:
         lines.append(f"{report.primary.superlative} {label}: {leader.file}, {leader.score:.4f}")
+    for variant in dict.fromkeys((best.id, leader.id)):
+        if report.by_id[variant].scores.get("suspicious"):
+            lines.append(
+                f"suspicious: variant {variant} scores better than is plausible for this text, "
+                "although no leak was found at any position"
+            )
     if report.control:
         lines.append(_control_line(report.control))
     if report.snapshots:

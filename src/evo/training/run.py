@@ -22,9 +22,10 @@ from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimiz
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.score import HELD_OUT_TOKENS, held_out_scores
-from evo.training.setup import LeakError, make_trainer, require_causal
+from evo.training.setup import LeakError, is_suspicious, make_trainer, require_causal
 
 FILE = "checkpoint.safetensors"
+SUSPICIOUS = "the score is better than is plausible for this text, although no leak was found at any position"
 MOST_SHOWN = 5
 """Differences between documents in a message."""
 
@@ -181,6 +182,7 @@ class TrainingRun:
             raise _came_to_nothing(f"the held-out score is {scores[primary.name]}")
         try:
             require_causal(trainer.model, self.document, self.task)
+            is_odd = is_suspicious(trainer.model, self.document, self.task, scores[primary.name])
         except LeakError as error:
             raise _leaks(error) from None
         return TrainResult(
@@ -195,7 +197,7 @@ class TrainingRun:
             device=str(trainer.device),
             corpus_digest=self.task.digest,
             checkpoint=str(self.file),
-            warnings=self.warnings,
+            warnings=(*self.warnings, *([SUSPICIOUS] if is_odd else [])),
         )
 
 

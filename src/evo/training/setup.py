@@ -71,6 +71,20 @@ def require_causal(model: Organism, document: Document, scored_by: Task | None =
         raise LeakError(leak)
 
 
+def is_suspicious(model: Organism, document: Document, task: Task, value: float) -> bool:
+    """Whether a primary score is better than is plausible for the task; the model is then probed at every cut.
+
+    Raises:
+        LeakError: that probe found one.
+    """
+    if not document.train.task.needs_causal or document.train.task.is_plausible(task, value):
+        return False
+    leak = _leak(model, document, task, every_cut=True)
+    if leak is not None:
+        raise LeakError(leak)
+    return True
+
+
 def _leak(model: Organism, document: Document, scored_by: Task | None, *, every_cut: bool) -> Leak | None:
     train, context = document.train, document.context
     if not train.task.needs_causal:

@@ -1,7 +1,7 @@
 """The next byte of a text, as a document names it."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -30,6 +30,10 @@ class BytesSpec(TaskSpec):
             return {}
         path = moved(self.corpus, before, after)
         return {"corpus": f"./{path}" if path in SHIPPED else path}
+
+    def is_plausible(self, task: Any, value: float) -> bool:
+        """Whether it does not leave compressors far behind; see `evo.tasks.bytes.plausible`."""
+        return task.is_plausible(value)
 
     @property
     def smallest_vocab(self) -> int:

@@ -16,6 +16,7 @@ from evo.data.corpus import Corpus, CorpusError, load_corpus
 from evo.dsl.task import Score
 from evo.kernels.fused import gather_sequences
 from evo.tasks.base import Batch, Predict
+from evo.tasks.bytes.plausible import is_plausible
 from evo.tasks.bytes.spec import BytesSpec
 from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
 
@@ -89,6 +90,10 @@ class BytesTask:
         """Bits per byte. Every window starts without memory, so its first bytes are the hardest."""
         batches = self.held_out(context, tokens, max(1, BATCH_TOKENS // context))
         return {self.primary.name: bits_per_byte(predict, batches, self.token_bytes)}
+
+    def is_plausible(self, value: float) -> bool:
+        """Whether a model may need so few bits per byte of this text."""
+        return is_plausible(value, self.corpus.train.tobytes(), self.corpus.held_out.tobytes())
 
     def encode(self, text: bytes) -> list[int]:
         """Its bytes."""
