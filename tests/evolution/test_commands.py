@@ -124,3 +124,12 @@ def test_workers_are_as_many_as_cores_that_may_be_used(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
     assert run.default_workers("cpu") == 1
+
+
+def test_a_run_may_be_the_working_folder(tmp_path: Path, cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B07: `--out .` and `evo resume .` end with a report."""
+    monkeypatch.chdir(tmp_path)
+    options = ("--generations", 1, "--population", 1, "--workers", 0, "--device", "cpu")
+    assert evo("evolve", cfg, *options, "--out", ".").code == 0
+    assert (tmp_path / "report.html").is_file()
+    assert evo("resume", ".").code == 0

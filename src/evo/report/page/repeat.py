@@ -47,7 +47,8 @@ def _again(report: Report, run: PurePosixPath) -> tuple[str, str]:
     keys = ("generations", "population", "seed")
     options = [part for key in keys for part in (f"--{key}", getattr(report.evolve, key))]
     say = "The same search from its start (other settings are in run.yaml, under evolve):"
-    return say, _command("evolve", *files, *options, "--out", run.with_name(f"{run.name}_again"))
+    again = run / ".." / "again" if run.name in ("", "..") else run.with_name(f"{run.name}_again")
+    return say, _command("evolve", *files, *options, "--out", again)
 
 
 def _command(*words: object) -> str:
