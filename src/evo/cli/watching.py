@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from evo.evolution.observer import Silent
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from evo.training import loop
 
 PLAIN_EVERY = 50
+DISPENSABLE = (6, 2, 5, 1, 7, 3, 0)
+"""Columns of the table of a search, the first to be left out on a narrow terminal first."""
+GAP = 2
+"""Characters around a column."""
 
 
 @contextmanager
@@ -140,11 +145,12 @@ class SearchTable:
         if self.live is None:
             return
         table = Table(box=None)
-        for name, _ in self.headings:
-            table.add_column(name, justify="right")
+        shown = fitting([width for _, width in self.headings], self.console.width)
+        for column in shown:
+            table.add_column(self.headings[column][0], justify="right", no_wrap=True)
         for row in self.rows[-20:]:
-            table.add_row(*row)
-        self.live.update(Group(table, self.note), refresh=True)
+            table.add_row(*(row[column] for column in shown))
+        self.live.update(Group(table, Text(self.note)), refresh=True)
 
 
 def headings(primary: Score) -> tuple[tuple[str, int], ...]:
@@ -154,6 +160,15 @@ def headings(primary: Score) -> tuple[tuple[str, int], ...]:
         ("generation", 10), ("coverage", 8), ("QD score", 8), ("best", 8), (best, len(best)), ("temperature", 11),
         ("annealed", 8), ("failures", 8),
     )  # fmt: skip
+
+
+def fitting(widths: list[int], room: int) -> list[int]:
+    """The columns that a terminal has room for, each whole: the least telling ones go first, the score last."""
+    shown = list(range(len(widths)))
+    for column in DISPENSABLE:
+        if sum(widths[kept] + GAP for kept in shown) > room:
+            shown.remove(column)
+    return shown
 
 
 def _row(summary: Summary) -> tuple[str, ...]:
