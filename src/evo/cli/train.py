@@ -63,7 +63,7 @@ def command(
             raise typer.Exit(TERMINATED) from None
         raise
     for warning in result.warnings[len(run.warnings) :]:
-        print(f"warning: {warning}", file=sys.stderr)
+        view.say(f"warning: {warning}", file=sys.stderr)
     if as_json:
         view.print_json("train", result.to_data())
         return
