@@ -133,3 +133,11 @@ def test_a_run_may_be_the_working_folder(tmp_path: Path, cfg: Path, evo: Evo, mo
     assert evo("evolve", cfg, *options, "--out", ".").code == 0
     assert (tmp_path / "report.html").is_file()
     assert evo("resume", ".").code == 0
+
+
+def test_weights_of_zero_are_refused_as_an_option_too(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """F27: `--fitness` with nothing but zeros is EVO345 before anything is written."""
+    words = ("--fitness", "{task: 0, efficiency: 0, gradient: 0}", "--device", "cpu", "--out", tmp_path / "r")
+    code, _, err = evo("evolve", cfg, *words)
+    assert (code, err[:6]) == (1, "EVO345")
+    assert not (tmp_path / "r").exists()

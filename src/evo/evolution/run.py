@@ -48,9 +48,12 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
 
     Raises:
         DiagnosticError: a run is there already (EVO601) or going on (EVO604), a corpus cannot be read (EVO500,
-            EVO501), no seed trains (EVO620), or seeds have different scores (EVO621).
+            EVO501), every weight is 0 (EVO345), no seed trains (EVO620), or seeds have different scores (EVO621).
     """
     primary_of(settings.seeds)
+    fitness = settings.evolve.fitness
+    if not fitness.task + fitness.efficiency + fitness.gradient:  # an option may say so where the document does not
+        raise DiagnosticError([Diagnostic("EVO345", "every weight is 0, so all candidates would be equally good")])
     corpora = corpora_of(settings)
     settings = replace(settings, task_digest=next(iter(corpora.values())))
     directory = RunDirectory(path)
