@@ -12,7 +12,7 @@ from evo.base.diagnostics import DiagnosticError
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.compiler.build import build
-from evo.compiler.kernels import kernel_choices, use_kernels
+from evo.compiler.kernels import EVERYWHERE, kernel_choices, use_kernels
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.kernels import dispatch
@@ -110,7 +110,11 @@ def test_decoding_takes_the_stepwise_kernel(plan, monkeypatch) -> None:
 def test_every_layer_with_kernels_is_listed_for_a_device_that_is_not_here(plan) -> None:
     """Choices for CUDA are made without a GPU, in the order of the layers, with the reasons of what was passed over."""
     pytest.importorskip("triton", reason="its absence is a reason against every kernel")
-    found = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=4, tokens=32)
+    every = kernel_choices(plan, device="cuda", dtype="bfloat16", batch=4, tokens=32)
+    found = [choice for choice in every if choice.layer != EVERYWHERE]
+    fused = {choice.family: choice.backend for choice in every if choice.layer == EVERYWHERE}
+    assert set(fused.values()) == {"triton"}
+    assert {"embed", "add norm", "gated", "cross-entropy"} <= fused.keys()
     shown = [(choice.layer.rpartition(".")[2], choice.family) for choice in found]
     in_front = ("2", "short convolution")
     assert dict.fromkeys(shown) == dict.fromkeys(

@@ -7,14 +7,14 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from evo.blocks.flow import Flow, State
 from evo.dsl.plan import BlockPlan, Weight
-from evo.kernels.dispatch import AUTO, KernelCall
+from evo.kernels.dispatch import AUTO, KernelCall, Table
 from evo.kernels.operators import lasting_tensors
 
 
@@ -38,6 +38,8 @@ class Block(nn.Module):
 
     backend: str = AUTO
     path: str = ""
+    fused: ClassVar[tuple[Table, ...]] = ()
+    """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,12 @@ from evo.compiler.build import make
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.kernels.dispatch import AUTO, BackendError, choose
+from evo.kernels.fused import CROSS_ENTROPY, EMBED
+from evo.kernels.fused.support import REFERENCE, FusedCall
 from evo.kernels.tables import table_of
+
+EVERYWHERE = "everywhere"
+"""Stands for the layer of what is decided once for all."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,16 @@ def kernel_choices(
                 raise DiagnosticError([Diagnostic("EVO511", f"{path}: {error}", None, help)]) from None
             rejected = dict(choice.rejected)
             found.append(KernelChoice(path, posed.family, choice.backend.name, rejected))
-    return found
+    asked = requested if requested == REFERENCE else AUTO
+    return [*found, *_fused_choices(organism, device, dtype, asked)]
+
+
+def _fused_choices(organism: Organism, device: str, dtype: str, requested: str) -> Iterator[KernelChoice]:
+    """What the fused operations run on, each once: they are decided by device and dtype alone."""
+    used = [table for _, block in organism.named_blocks() for table in block.fused]
+    for table in dict.fromkeys((EMBED, *used, CROSS_ENTROPY)):
+        choice = choose(table, FusedCall(family=table.family, device=device, dtype=dtype), requested)
+        yield KernelChoice(EVERYWHERE, table.family, choice.backend.name, dict(choice.rejected))
 
 
 def dtypes_on(device: str) -> tuple[str, ...]:
@@ -74,5 +89,5 @@ def use_kernels(organism: Organism, requested: str, *, batch: int, tokens: int) 
         if not isinstance(module, Block | Organism):
             continue
         poses = isinstance(module, Block) and type(module).problems is not Block.problems
-        if poses or requested == "reference":
+        if poses or requested == REFERENCE:
             module.backend = requested

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block
 from evo.blocks.feedforward.spec import DensePlan, GatedPlan
 from evo.blocks.flow import Flow
-from evo.kernels.fused import ACTS, gated
+from evo.kernels.fused import ACTS, GATED, gated
 
 
 class Dense(Block):
@@ -33,6 +33,7 @@ class Dense(Block):
 class Gated(Block):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
+    fused = (GATED,)
     gate: nn.Parameter
     up: nn.Parameter
     down: nn.Parameter

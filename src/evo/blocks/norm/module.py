@@ -10,12 +10,13 @@ from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.norm.spec import LayerNormPlan, RMSNormPlan
-from evo.kernels.fused import add_norm, norm, takes_triton
+from evo.kernels.fused import ADD_NORM, NORM, add_norm, norm, takes_triton
 
 
 class RMSNorm(Norm):
     """x / sqrt(mean(x²) + eps) * gain (Zhang & Sennrich 2019)."""
 
+    fused = (NORM, ADD_NORM)
     gain: nn.Parameter
 
     def __init__(self, plan: RMSNormPlan, children: Mapping[str, Block]) -> None:
@@ -39,6 +40,7 @@ class RMSNorm(Norm):
 class LayerNorm(Norm):
     """(x - mean) / sqrt(variance + eps) * gain + bias (Ba et al. 2016)."""
 
+    fused = (NORM, ADD_NORM)
     gain: nn.Parameter
     bias: nn.Parameter | None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.blocks.position.spec import AlibiPlan, RopePlan
-from evo.kernels.fused import rotate, rotate_qkv, takes_triton
+from evo.kernels.fused import FUSED, rotate, rotate_qkv, takes_triton
 from evo.kernels.operators import lasting_tensors
 
 
@@ -23,6 +23,8 @@ class Rope(Position):
 
     The pairing is that of Hugging Face's `rotate_half`. Angles are computed in float64 and kept per device and dtype.
     """
+
+    fused = (FUSED,)
 
     def __init__(self, plan: RopePlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)

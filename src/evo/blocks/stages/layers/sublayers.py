@@ -41,7 +41,7 @@ class SublayerNormsSpec(BranchNormsSpec):
 class BranchSpec(Spec):
     """One of several blocks side by side: gain * out(f(in(x)))."""
 
-    block: Annotated[Name | Spec, Kind("block"), Names(), FIXED]
+    block: Annotated[Name | Spec, Kind("block"), Names()]
     """A mixer or a feed-forward. Text names an entry of `pseudopods`."""
     norm: BranchNormsSpec = Field(default_factory=BranchNormsSpec)
     """Its own norms; without `in`, it reads through that of the sublayer."""
@@ -52,7 +52,7 @@ class BranchSpec(Spec):
 class SublayerSpec(Spec):
     """x <- after(skip * x + sum_j gain_j * out_j(f_j(in_j(x)))): one block, or several side by side."""
 
-    block: Annotated[Name | Spec | None, Kind("block"), Names(), FIXED] = None
+    block: Annotated[Name | Spec | None, Kind("block"), Names()] = None
     """Its block, a mixer or a feed-forward. Text names an entry of `pseudopods`."""
     parallel: Annotated[tuple[BranchSpec, ...], AsTuple, Many(), Field(max_length=16)] = ()
     """Several blocks on one residual, at least two, instead of `block`."""
@@ -105,7 +105,7 @@ class SublayersSpec(Spec):
 
     kind: ClassVar[str | None] = "sublayers"
 
-    sublayers: Annotated[tuple[SublayerSpec, ...], AsTuple, Many(), Field(min_length=1, max_length=16), FIXED]
+    sublayers: Annotated[tuple[SublayerSpec, ...], AsTuple, Many(), Field(min_length=1, max_length=16)]
     """In the order they run."""
 
     def problems(self, scope: Scope) -> Iterator[Problem]:
