@@ -246,7 +246,8 @@ def test_explain_json(evo, good: Path):
 
 def backends(evo, path: Path, *arguments: str) -> list[str]:
     """What `explain --kernels` says that the layers train on."""
-    return [layer["backend"] for layer in evo("explain", path, "--kernels", "--json", *arguments).json["layers"]]
+    rows = evo("explain", path, "--kernels", "--json", *arguments).json["layers"]
+    return [row["backend"] for row in rows if row["layer"] != "everywhere"]
 
 
 def test_explain_kernels_of_a_device_that_is_not_here(evo, tmp_path: Path):
@@ -257,9 +258,11 @@ def test_explain_kernels_of_a_device_that_is_not_here(evo, tmp_path: Path):
     path.write_text(f"evo: 1\norganism:\n  width: 64\n  stages:\n{window}")
     outcome = evo("explain", path, "--kernels", "--device", "cuda")
     assert outcome.code == 0
-    head, row = outcome.out.splitlines()
+    head, row, *fused = outcome.out.splitlines()
     assert head.split("  ")[0] == "layer"
-    assert row.startswith("stages.body.0  attention  triton ")
+    assert row.startswith("stages.body.0  attention ")
+    assert row.split()[2] == "triton"
+    assert all(line.startswith("everywhere ") and line.split()[-2:] == ["triton", "-"] for line in fused)
     assert "the vendor kernels take plain causal, full and one-query problems only" in row
     assert backends(evo, path) == ["sdpa"]
     assert backends(evo, path, "--device", "cuda:1") == ["triton"]
