@@ -19,11 +19,15 @@ from evo.dsl.document import Document, from_data
 from evo.dsl.genes import Gene
 from evo.dsl.index import keyed, kind_class, tagged
 from evo.dsl.organism import OrganismSpec
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 
 Data = dict[str, Any]
 NAMES = ("near", "far", "wide")
 WIDTHS = (32, 48, 64)
+
+
+WRITTEN, DEEP = ("layer", "block"), 2
+"""Roles that stand deep inside others: what they hold is drawn as short as it may be."""
 
 
 @st.composite
@@ -51,7 +55,7 @@ def valid_documents(draw: st.DrawFn) -> Document:
 def document_data(draw: st.DrawFn, is_small: bool = False) -> Data:
     """Plain data of a document that fits the schema."""
     data = {"evo": 1, "organism": draw(_organism(is_small))}
-    for key, shape in shapes(Document).items():
+    for key, shape in spec_fields(Document).items():
         if key not in data and draw(st.booleans()):
             data[key] = draw(values(shape))
     return data
@@ -61,20 +65,20 @@ def document_data(draw: st.DrawFn, is_small: bool = False) -> Data:
 def specs(draw: st.DrawFn, cls: type[Spec], kind: str | None = None, depth: int = 0) -> Data:
     """Plain data of one spec class: required fields always, the others now and then."""
     data: Data = {} if kind is None else {"kind": kind}
-    for key, shape in shapes(cls).items():
+    for key, shape in spec_fields(cls).items():
         if shape.info.is_required() or draw(st.integers(0, 2)) == 0:
             data[key] = draw(values(shape, depth))
     return data
 
 
-def values(shape: FieldShape, depth: int = 0) -> st.SearchStrategy[Any]:
+def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
     """Values that the field takes."""
     one = _one(shape, depth)
     if shape.table:
         return st.dictionaries(st.sampled_from(NAMES), one, max_size=2)
     if shape.many is not None:
         least = _meta(shape, "min_length", 0)
-        return st.lists(one, min_size=least, max_size=least + 2)
+        return st.lists(one, min_size=least, max_size=least + (2 if depth < DEEP else 0))
     if not shape.info.is_required() and shape.default is None:
         return st.none() | one
     return one
@@ -88,9 +92,9 @@ def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
     return st.one_of(choices)
 
 
-def _one(shape: FieldShape, depth: int) -> st.SearchStrategy[Any]:
+def _one(shape: SpecField, depth: int) -> st.SearchStrategy[Any]:
     if shape.kind is not None:
-        found = roles(shape.kind.role, depth)
+        found = roles(shape.kind.role, DEEP if shape.kind.role in WRITTEN else depth)
         return found | st.sampled_from(NAMES) if shape.names else found
     if shape.nested is not None:
         return specs(shape.nested, None, depth)
@@ -101,7 +105,7 @@ def _one(shape: FieldShape, depth: int) -> st.SearchStrategy[Any]:
     return _scalar(annotation, shape)
 
 
-def _scalar(annotation: Any, shape: FieldShape) -> st.SearchStrategy[Any]:
+def _scalar(annotation: Any, shape: SpecField) -> st.SearchStrategy[Any]:
     if annotation is bool:
         return st.booleans()
     if annotation is int:
@@ -115,7 +119,7 @@ def _scalar(annotation: Any, shape: FieldShape) -> st.SearchStrategy[Any]:
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-def _range(shape: FieldShape, low: float, high: float) -> tuple[float, float]:
+def _range(shape: SpecField, low: float, high: float) -> tuple[float, float]:
     gene = shape.meta(Gene)
     if isinstance(gene, Gene):
         low, high = gene.low, gene.high
@@ -123,7 +127,7 @@ def _range(shape: FieldShape, low: float, high: float) -> tuple[float, float]:
     return low, min(high, _meta(shape, "le", high), _meta(shape, "lt", high + 1) - (shape.info.annotation is int))
 
 
-def _meta(shape: FieldShape, name: str, otherwise: Any) -> Any:
+def _meta(shape: SpecField, name: str, otherwise: Any) -> Any:
     found = [getattr(item, name) for item in shape.info.metadata if getattr(item, name, None) is not None]
     return found[0] if found else otherwise
 

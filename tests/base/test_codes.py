@@ -7,7 +7,7 @@ import evo
 from evo.base.codes import CODES
 
 PACKAGE = Path(evo.__file__).parent
-RAISED = re.compile(r"""(?:Diagnostic|Problem|_fault|_fail|_add|_conflict|_diagnostic)\(\s*["'](EVO\d{3})["']""")
+RAISED = re.compile(r"""(?:Diagnostic|Problem|Fault|_fault|_fail|_add|_conflict|_diagnostic)\(\s*["'](EVO\d{3})["']""")
 CHOSEN = re.compile(r"""code = ["'](EVO\d{3})["'].*else ["'](EVO\d{3})["']""")
 
 
@@ -44,9 +44,9 @@ def test_codes_are_in_order_and_told_in_full():
 
 
 def test_documents_and_patches_come_with_both_examples():
-    """What a document can get wrong is shown wrong and mended."""
+    """What a document can get wrong is shown wrong and fixed."""
     for entry in CODES.values():
         if entry.source != "command":
             assert entry.wrong
-            assert entry.mended
-            assert entry.wrong != entry.mended
+            assert entry.fixed
+            assert entry.wrong != entry.fixed

@@ -22,7 +22,7 @@ from evo.dsl.genes import Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import apply, rewrite
-from evo.dsl.spec import FieldShape, Problem, Spec
+from evo.dsl.spec import Fault, Spec, SpecField
 from evo.dsl.tree import Place, walk
 from evo.evolution.sample import choices, is_integer
 
@@ -76,7 +76,7 @@ def _stands_for(place: Place, document: Document) -> Iterator[Any]:
         yield place.owner.model_dump(include={"heads"})["heads"]
 
 
-def _alternatives(shape: FieldShape, value: Any, document: Document) -> Iterator[Any]:
+def _alternatives(shape: SpecField, value: Any, document: Document) -> Iterator[Any]:
     if shape.table:
         return
     if not shape.info.is_required() and shape.default is None and value is not None:
@@ -89,7 +89,7 @@ def _alternatives(shape: FieldShape, value: Any, document: Document) -> Iterator
         yield from _scalars(shape, value, document)
 
 
-def _lists(shape: FieldShape, value: tuple[Any, ...]) -> Iterator[Any]:
+def _lists(shape: SpecField, value: tuple[Any, ...]) -> Iterator[Any]:
     yield value[:-1]
     if shape.kind is None:
         return
@@ -109,7 +109,7 @@ def _kinds(role: str) -> Iterator[Spec]:
             yield cls.model_validate({name: REQUIRED[name] for name in needed})
 
 
-def _scalars(shape: FieldShape, value: Any, document: Document) -> Iterator[Any]:
+def _scalars(shape: SpecField, value: Any, document: Document) -> Iterator[Any]:
     yield from choices(shape.info)
     if choices(shape.info):
         return
@@ -180,7 +180,7 @@ def judge(document: Document) -> Verdicts:
     return Verdicts(**{fate: tuple(rows) for fate, rows in found.items()})
 
 
-def _fate(flip: Flip, spoken: set[Problem], base: Behaviour) -> str:
+def _fate(flip: Flip, spoken: set[Fault], base: Behaviour) -> str:
     if flip.document is None or set(problems(flip.document)) - spoken:
         return "refused"
     return "dead" if base.equals(Behaviour(flip.document)) else "changed"

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.attention.stencils import FullStencil, StencilSpec, WindowStencil
-from evo.blocks.base import values
+from evo.blocks.base import state_size
 from evo.compiler.organism import OrganismState
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.kernels.attention import Stencil
@@ -111,7 +111,7 @@ def test_planned_cache_is_kept(name: str):
     state = OrganismState()
     for seen, x in enumerate(inputs(batch=batch).split(1, dim=1), 1):
         _, state = module.extend(x, state)
-        assert values(state) == whole.cache_values(seen) * batch
+        assert state_size(state) == whole.cache_values(seen) * batch
 
 
 @EVERY_MIXER
@@ -119,4 +119,4 @@ def test_a_long_chunk_leaves_the_planned_cache(name: str):
     """The same after one chunk longer than any window."""
     module, batch = mixer(name), 2
     _, state = module.extend(inputs(batch=batch), OrganismState())
-    assert values(state) == plan([stage("s", MIXERS[name])]).cache_values(CONTEXT) * batch
+    assert state_size(state) == plan([stage("s", MIXERS[name])]).cache_values(CONTEXT) * batch

@@ -10,9 +10,10 @@ from flips import Verdicts, judge
 
 from evo.dsl import index
 from evo.dsl.organism import OrganismSpec, ReadoutSpec
-from evo.dsl.spec import Spec, shapes
+from evo.dsl.spec import Spec, spec_fields
 
 ATTENTION = {"kind": "attention", "heads": 2}
+RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 YARN = {"kind": "yarn", "factor": 4.0, "original": 700}
 
 
@@ -100,6 +101,17 @@ HOSTS: dict[str, dict[str, Any]] = {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
     },
+    "written layers": {
+        "stages": [
+            {"name": "a", "repeat": 2, "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]}},
+            {
+                "name": "b",
+                "repeat": 2,
+                "layers": {"sublayers": [{"block": ATTENTION, "gain": 0.75}]},
+                "norm_end": LAYER,
+            },
+        ],
+    },
 }
 
 ELSEWHERE = {"OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN"}
@@ -108,6 +120,8 @@ ELSEWHERE = {"OrganismSpec.context": "the length of training sequences; here, le
 
 NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "causal"),
+    ("LayersSpec", "layers"),
+    ("OrganismSpec", "layers"),
     ("OrganismSpec", "pseudopods"),
     ("OrganismSpec", "readout"),
 }
@@ -144,7 +158,7 @@ def spec_classes() -> list[type[Spec]]:
 def test_every_field_changes_some_network(cls: type[Spec], verdicts: dict[str, Verdicts]):
     """No field of any class is merely spoken against: some flip of it builds another network."""
     changed = {(flip.owner, flip.field) for host in HOSTS for flip in judged(verdicts, host).changed}
-    assert {(cls.__name__, key) for key in shapes(cls)} - NO_FLIP_OF_THEIR_OWN <= changed
+    assert {(cls.__name__, key) for key in spec_fields(cls)} - NO_FLIP_OF_THEIR_OWN <= changed
 
 
 def test_a_planted_dead_field_is_found(monkeypatch: pytest.MonkeyPatch):

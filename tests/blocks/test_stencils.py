@@ -10,7 +10,7 @@ from block_variants import built, inputs
 
 from evo.blocks.attention.spec import AttentionSpec
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec, WindowStencil
-from evo.blocks.base import Block, values
+from evo.blocks.base import Block, state_size
 from evo.blocks.flow import Flow
 from evo.blocks.position.spec import RopeSpec
 from evo.dsl.spec import Scope
@@ -118,7 +118,7 @@ def test_decoding_equals_the_whole(stencil: StencilSpec, chunk: int) -> None:
         y, state = module.extend(x[:, start : start + chunk], state, Flow(position=start))
         parts.append(y)
         limit = stencil.kept()
-        assert limit is None or values(state) <= 2 * 2 * 16 * limit
+        assert limit is None or state_size(state) <= 2 * 2 * 16 * limit
     torch.testing.assert_close(torch.cat(parts, 1), module(x, Flow()), rtol=1e-10, atol=1e-12)
 
 

@@ -291,8 +291,8 @@ def test_explain_a_code(evo):
     assert outcome.out.startswith("EVO210: Unknown kind\n\n")
     assert "Wrong:\n\n    evo: 1" in outcome.out
     found = evo("explain", "EVO210", "--json").json
-    assert list(found) == ["command", "format", "code", "title", "explanation", "wrong", "mended", "source"]
-    assert parse(found["mended"])
+    assert list(found) == ["command", "format", "code", "title", "explanation", "wrong", "fixed", "source"]
+    assert parse(found["fixed"])
 
 
 def test_schema_is_fresh_and_check_notices_when_not(evo, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evo.blocks.base import values
+from evo.blocks.base import state_size
 from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
@@ -50,7 +50,7 @@ def test_windows_and_sinks_decode_far_beyond_the_window(planned, position: str):
         parts = continued(model, x, [90, *[1] * 150, 60])
         torch.testing.assert_close(parts, model(x), rtol=1e-9, atol=1e-11)
         _, state = model.extend(x, model.initial_state())
-    assert values(state) == plan.cache_values(300) == 2 * 2 * 16 * 7
+    assert state_size(state) == plan.cache_values(300) == 2 * 2 * 16 * 7
 
 
 def test_planned_cache_of_an_organism(rich: Plan):
@@ -59,7 +59,7 @@ def test_planned_cache_of_an_organism(rich: Plan):
     state = model.initial_state()
     for seen in range(1, 20):
         _, state = model.extend(tokens(1, batch), state)
-        assert values(state) == rich.cache_values(seen) * batch
+        assert state_size(state) == rich.cache_values(seen) * batch
 
 
 def test_embeddings_are_a_way_in(rich: Plan):

@@ -54,7 +54,7 @@ def test_the_wrong_example_prints_the_golden_text(code: str):
 @pytest.mark.parametrize("code", SHOWN)
 def test_the_mended_example_is_fine(code: str):
     """The advice works."""
-    assert faults(code, CODES[code].mended) == []
+    assert faults(code, CODES[code].fixed) == []
 
 
 def test_no_golden_file_is_left_over():

@@ -20,11 +20,11 @@ FEW = settings(max_examples=12)
 @given(documents())
 @FEW
 def test_the_canonical_text_reads_back(document: Document):
-    """parse(to_yaml(d)) is d but for pseudopods that nothing names, and its text is the same again."""
+    """parse(to_yaml(d)) is d but for parts that nothing names, and its text is the same again."""
     again = parse(to_yaml(document)).document
     assert to_data(again) == to_data(document)
     assert to_yaml(again) == to_yaml(document)
-    if not document.organism.pseudopods:
+    if not document.organism.parts:
         assert again == document
 
 

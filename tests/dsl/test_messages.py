@@ -12,7 +12,7 @@ from evo.compiler.check import check
 from evo.dsl.document import examine
 from evo.dsl.foreign import KEYS, VALUES
 from evo.dsl.index import KINDS, kind_class
-from evo.dsl.spec import shapes
+from evo.dsl.spec import spec_fields
 
 GOLDEN = Path(__file__).parent / "golden_messages"
 START = "evo: 1\norganism:\n  width: 64\n  stages:\n    - name: body\n      mix: {kind: attention, heads: 2}\n"
@@ -96,7 +96,7 @@ def test_foreign_words_are_foreign():
     """No kind is called by a word of the tables of values, and no class of the index has every foreign key."""
     kinds = {kind for kinds in KINDS.values() for kind in kinds}
     assert not kinds & set(VALUES)
-    own = [set(shapes(kind_class(role, kind))) for role, kinds in KINDS.items() for kind in kinds]
+    own = [set(spec_fields(kind_class(role, kind))) for role, kinds in KINDS.items() for kind in kinds]
     assert not any(set(KEYS) <= keys for keys in own)
 
 

@@ -7,10 +7,10 @@ import pytest
 from evo.base.diagnostics import DiagnosticError
 from evo.dsl.document import Document, from_data
 from evo.dsl.index import DEFAULT_KIND, KINDS, kind_class
-from evo.dsl.spec import Spec, shapes
+from evo.dsl.spec import Spec, spec_fields
 
 CLASSES = {cls for role in KINDS for cls in (kind_class(role, kind) for kind in KINDS[role])}
-FIELDS = sorted((cls.__module__, cls.__name__, key) for cls in CLASSES for key in shapes(cls))
+FIELDS = sorted((cls.__module__, cls.__name__, key) for cls in CLASSES for key in spec_fields(cls))
 
 
 def _with_null(cls: type[Spec], key: str) -> dict[str, object]:

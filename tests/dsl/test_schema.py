@@ -18,7 +18,7 @@ from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import Document, from_data, load
 from evo.dsl.patch import diff
 from evo.dsl.schema import organism_schema, patch_schema
-from evo.dsl.spec import DEFAULT, Kind, Many, Spec, shapes
+from evo.dsl.spec import DEFAULT, ListOf, RoleOf, Spec, spec_fields
 from evo.dsl.yaml import read
 from strategies import document_data, documents
 
@@ -33,7 +33,7 @@ FEW = settings(max_examples=12)
 def spec_classes() -> list[type[Spec]]:
     """Every spec class that a document can hold."""
     of_roles = [index.kind_class(role, kind) for role in index.KINDS for kind in index.kinds(role)]
-    nested = [shape.nested for cls in [Document, *of_roles] for shape in shapes(cls).values() if shape.nested]
+    nested = [shape.nested for cls in [Document, *of_roles] for shape in spec_fields(cls).values() if shape.nested]
     return [Document, *of_roles, *nested]
 
 
@@ -78,7 +78,7 @@ def test_both_refuse_unknown_keys_and_kinds(document: dict[str, object], data: s
 def test_both_refuse_what_the_codes_show(code: str):
     """The wrong example of each schema code is wrong for the schema, the mended one right."""
     assert not ORGANISM.is_valid(read(CODES[code].wrong).plain())
-    assert ORGANISM.is_valid(read(CODES[code].mended).plain())
+    assert ORGANISM.is_valid(read(CODES[code].fixed).plain())
 
 
 @given(documents(), documents())
@@ -124,12 +124,12 @@ def _is_spec(mapping: dict[str, object], document: dict[str, object]) -> bool:
 class HostSpec(Spec):
     """A spec whose fields name their default kinds."""
 
-    one: Annotated[Spec, Kind("norm", default="layer")] = DEFAULT
-    several: Annotated[tuple[Spec, ...], Many(bare=True), Kind("ffn", default="dense")] = DEFAULT
+    one: Annotated[Spec, RoleOf("norm", default="layer")] = DEFAULT
+    several: Annotated[tuple[Spec, ...], ListOf(bare=True), RoleOf("ffn", default="dense")] = DEFAULT
 
 
 def test_a_field_says_its_default_kind_once():
-    """A field whose `Kind` names a kind holds one of it where it is left out, and a list of one where it is a list."""
+    """A field whose `RoleOf` names a kind holds one of it where it is left out, a list of one where it is a list."""
     host = HostSpec()
     assert (host.one, host.several) == (LayerNormSpec(), (DenseSpec(),))
-    assert shapes(HostSpec)["one"].default == LayerNormSpec()
+    assert spec_fields(HostSpec)["one"].default == LayerNormSpec()

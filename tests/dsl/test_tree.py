@@ -30,7 +30,11 @@ def document(*mix: Any, **pseudopods: Any) -> Document:
 def at(value: Any, path: tuple[str | int, ...]) -> Any:
     """What stands at a path, found without the walker."""
     for step in path:
-        value = getattr(value, "from_" if step == "from" else str(step)) if isinstance(value, Spec) else value[step]
+        value = (
+            getattr(value, f"{step}_" if step in ("from", "in") else str(step))
+            if isinstance(value, Spec)
+            else value[step]
+        )
     return value
 
 

@@ -57,4 +57,4 @@ def test_any_function_can_evaluate() -> None:
 def toy(trial: Trial) -> Evaluation:
     """An evaluation that a hash makes up."""
     draws = np.random.Generator(np.random.Philox(int(trial.candidate.hash[:8], 16))).random(6).tolist()
-    return Evaluation(scores={"bits_per_byte": 1 + draws[0], "gradient_relevance": 0.5}, measures=tuple(draws[1:]))
+    return Evaluation(scores={"bits_per_byte": 1 + draws[0], "gradient_evenness": 0.5}, measures=tuple(draws[1:]))

@@ -15,7 +15,7 @@ from evo.dsl.canonical import content_hash
 from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
 from evo.dsl.evolve import EvolveSpec, FitnessSpec
-from evo.dsl.spec import shapes
+from evo.dsl.spec import spec_fields
 from evo.engines.pool import ProcessSpec
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
@@ -96,7 +96,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "fidelity": "single", "emitters": "{kind: variation, tournament: 3}", "engine": "process",
     }  # fmt: skip
-    assert {*given, "inherit"} == set(shapes(EvolveSpec))
+    assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
     assert evo("evolve", cfg, *words, "--no-inherit", "--device", "cpu").code == 0
     assert evo("evolve", cfg, "--cooling", "cosine", "--device", "cpu").code == 0

@@ -24,13 +24,13 @@ Weight = st.floats(0, 100)
 
 def scored(bits: float = 2.5, relevance: float = 0.5, plan: object = PLAN, weights: FitnessSpec | None = None) -> Terms:
     """The terms against the reference."""
-    scores = {"bits_per_byte": bits, "gradient_relevance": relevance}
+    scores = {"bits_per_byte": bits, "gradient_evenness": relevance}
     return fitness(scores, plan, REFERENCE, weights or FitnessSpec())  # type: ignore[arg-type]
 
 
 def task_term(score: Score, value: float, reference: float) -> float:
     """The task term of a value against a reference."""
-    scores = {score.name: value, "gradient_relevance": 0.5}
+    scores = {score.name: value, "gradient_evenness": 0.5}
     return fitness(scores, PLAN, Reference(score, reference, cost_of(PLAN)), FitnessSpec()).task
 
 

@@ -20,7 +20,7 @@ from evo.dsl.document import Document, parse
 from evo.dsl.spec import Spec
 from evo.evolution.evaluate import starting_weights
 from evo.evolution.mutate import compose, validated
-from evo.evolution.operators import OPERATORS, Operator, Origins, Proposal
+from evo.evolution.operators import OPERATORS, Operator, Proposal, WeightSources
 from evo.evolution.operators.layers import ReplaceMixer
 from evo.evolution.operators.stages import Duplicate, Join, Remove, Split, Swap
 from evo.evolution.operators.wiring import edges
@@ -36,7 +36,7 @@ def proposals(operator: Operator, parent: Document, draws: int = 4, seed: int = 
     return [proposal for proposal in found if proposal is not None]
 
 
-def accepted(operator: Operator, parent: Document, **options: Any) -> list[tuple[Document, Origins]]:
+def accepted(operator: Operator, parent: Document, **options: Any) -> list[tuple[Document, WeightSources]]:
     """Those proposals that are valid documents."""
     loaded = [(validated(parent, p), p.origins) for p in proposals(operator, parent, **options)]
     return [(found.document, origins) for found, origins in loaded if found is not None]
@@ -107,7 +107,7 @@ def weights_of(parent: Document, seed: int = 0) -> dict[str, torch.Tensor]:
     return {path: torch.randn(t.shape, generator=generator) for path, t in initial_weights(plan, 0).items()}
 
 
-def inherited(child: Document, origins: Origins, *parents: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def inherited(child: Document, origins: WeightSources, *parents: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What a child starts from."""
     return starting_weights(resolve(child.organism), child, list(parents), origins)[0]
 
@@ -119,7 +119,7 @@ def logits(child: Document, weights: dict[str, torch.Tensor]) -> torch.Tensor:
         return build(resolve(child.organism), 0, weights=weights)(tokens)
 
 
-def propose(operator: Operator, parent: Document, site: Any) -> tuple[Document, Origins]:
+def propose(operator: Operator, parent: Document, site: Any) -> tuple[Document, WeightSources]:
     """The child of one proposal."""
     proposal = operator.propose(parent, site, 1.0, np.random.Generator(np.random.Philox(0)))
     assert proposal is not None

@@ -104,7 +104,7 @@ def test_a_score_to_be_raised_is_raised() -> None:
 def graded(trial: Trial) -> Evaluation:
     """An evaluation that a hash makes up."""
     score = int(trial.candidate.hash[:4], 16) / 0xFFFF
-    return Evaluation(scores={"accuracy": score, "gradient_relevance": 0.5}, measures=(score,) * 5)
+    return Evaluation(scores={"accuracy": score, "gradient_evenness": 0.5}, measures=(score,) * 5)
 
 
 @pytest.mark.usefixtures("strangers")

@@ -41,7 +41,7 @@ def variant(id: str, score: float, objective: float, inherited: float = 0.0, **m
         "parameters": 28832,
         "flops_per_token": 62208.0,
         "score": score,
-        "scores": {"gradient_relevance": 0.5, "inherited": inherited, **sizes},
+        "scores": {"gradient_evenness": 0.5, "inherited": inherited, **sizes},
         "terms": Terms(0.5, 0.5, 0.5, objective),
         "measures": (0.1, 0.2, 0.3, 0.4, objective),
     }

@@ -97,7 +97,7 @@ def evaluation(id: str) -> Evaluation:
         return Evaluation("diverged", "the loss became nan")
     snapshot = b"x" * 100
     sizes = {"snapshot_bytes": len(snapshot), "snapshot_increase": 0.01, "fp32_bytes": 4_000}
-    scores = {"bits_per_byte": BITS[id], "train_loss": 2.0, "gradient_relevance": 0.5, "inherited": 1.0, **sizes}
+    scores = {"bits_per_byte": BITS[id], "train_loss": 2.0, "gradient_evenness": 0.5, "inherited": 1.0, **sizes}
     return Evaluation("", "", scores, (0.5,) * 5, snapshot)
 
 

@@ -17,7 +17,7 @@ from evo.dsl.genes import FIXED, Gene
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, linear, matmul_flops
 from evo.dsl.references import mixer_problems
-from evo.dsl.spec import Kind, Names, Problem, Scope, Spec
+from evo.dsl.spec import Fault, Ref, RoleOf, Scope, Spec
 
 
 class PairSpec(Spec):
@@ -25,12 +25,12 @@ class PairSpec(Spec):
 
     kind: ClassVar[str | None] = "pair"
 
-    first: Annotated[Name | Spec, Kind("mixer"), Names()]
+    first: Annotated[Name | Spec, RoleOf("mixer"), Ref()]
     """One mixer."""
-    second: Annotated[Name | Spec, Kind("mixer"), Names()]
+    second: Annotated[Name | Spec, RoleOf("mixer"), Ref()]
     """The other."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         yield from mixer_problems(self.first, scope, ("first",))
         yield from mixer_problems(self.second, scope, ("second",))
 

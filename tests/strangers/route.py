@@ -13,7 +13,7 @@ from evo.dsl.genes import FIXED, Gene
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, linear, matmul_flops
 from evo.dsl.references import mixer_problems, plan_mixer
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class RouteSpec(Spec):
     kind: ClassVar[str | None] = "route"
     is_keyed: ClassVar[bool] = True
 
-    route: Annotated[tuple[Name | Spec, ...], AsTuple, Many(), Kind("mixer"), Names(), Field(min_length=2)]
+    route: Annotated[tuple[Name | Spec, ...], AsTuple, ListOf(), RoleOf("mixer"), Ref(), Field(min_length=2)]
     """The mixers."""
     top_k: Annotated[int, Field(ge=1), Gene(1, 4, "+1")] = 1
     """How many speak for a token; all, if there are no more."""
@@ -41,7 +41,7 @@ class RouteSpec(Spec):
     balance: Annotated[float, Field(ge=0), FIXED] = 0.0
     """The weight of the loss that keeps them equally busy."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         for index, entry in enumerate(self.route):
             yield from mixer_problems(entry, scope, ("route", index))
 

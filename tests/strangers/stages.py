@@ -28,7 +28,7 @@ from evo.dsl.organism import Name, StageSpec
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, Init, Weight, gains, linear, matmul_flops, vector
 from evo.dsl.references import mixer_problems, plan_mixer
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Numbers, Problem, Scope, Sources, Spec
+from evo.dsl.spec import AsTuple, Fault, ListOf, OrNumber, Ref, RoleOf, Scope, Sources, Spec
 
 
 class TwinSpec(StageSpec):
@@ -36,7 +36,7 @@ class TwinSpec(StageSpec):
 
     kind: ClassVar[str | None] = "twin"
 
-    twin: Annotated[Name | Spec, Kind("mixer"), Names()]
+    twin: Annotated[Name | Spec, RoleOf("mixer"), Ref()]
     """The mixer."""
 
     @property
@@ -50,7 +50,7 @@ class TwinSpec(StageSpec):
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         yield self.twin, 2
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         return self._run().problems(scope)
 
     def plan(self, scope: Scope) -> LayersPlan:
@@ -128,7 +128,7 @@ class ReadingSpec(BlocksSpec):
     kind: ClassVar[str | None] = "reading"
 
     kv_from: Annotated[
-        Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, Many(bare=True), Sources("kv"), FIXED
+        Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), Sources("kv"), FIXED
     ] = None
     """The stages whose sum its mixers may read as keys and values; what it reads itself, if left out."""
 
@@ -153,12 +153,12 @@ class LoneSpec(Spec):
 
     kind: ClassVar[str | None] = "lone"
 
-    block: Annotated[Name | Spec, Kind("mixer"), Names()]
+    block: Annotated[Name | Spec, RoleOf("mixer"), Ref()]
     """A mixer."""
-    gain: Annotated[float | Spec, Kind("gain"), Numbers(), FIXED] = 1.0
+    gain: Annotated[float | Spec, RoleOf("gain"), OrNumber(), FIXED] = 1.0
     """What its output is multiplied by."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         return mixer_problems(self.block, scope, ("block",))
 
     def plan(self, scope: Scope) -> LayerPlan:

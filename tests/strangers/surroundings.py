@@ -16,7 +16,7 @@ from evo.blocks.position.scaling import ScalingSpec
 from evo.blocks.position.spec import ActsOn, PositionSpec
 from evo.dsl.genes import DRAWN, Gene
 from evo.dsl.plan import ONES, BlockPlan, Cost, vector
-from evo.dsl.spec import Kind, Scope, Spec
+from evo.dsl.spec import RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class SpinSpec(PositionSpec):
     kind: ClassVar[str | None] = "spin"
     acts_on: ClassVar[ActsOn] = "queries and keys"
 
-    scaling: Annotated[Spec | None, Kind("scaling"), DRAWN] = None
+    scaling: Annotated[Spec | None, RoleOf("scaling"), DRAWN] = None
     """A change of the frequencies."""
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> SpinPlan:

@@ -102,7 +102,7 @@ def test_it_learns() -> None:
     trainer.run()
     assert held_out_scores(trainer.model, task, CONTEXT, tokens=500)["accuracy"] > 2 * task.primary.uniform
     assert held_out_bits(trainer.model, task, CONTEXT, 500) < before
-    assert behaviour(trainer.model, task, CONTEXT, 0).gradient_relevance > 0
+    assert behaviour(trainer.model, task, CONTEXT, 0).gradient_evenness > 0
 
 
 @pytest.mark.gpu

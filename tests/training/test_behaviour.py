@@ -32,7 +32,7 @@ def test_every_mixer_has_measures_in_the_unit_interval(mixer: str, ffn: dict[str
     seen = behaviour(perturbed(model(MIXERS[mixer], stage={"ffn": ffn})), task(), CONTEXT, 0)
     assert len(seen.measures.vector()) == len(MEASURES) == 5
     assert all(0.0 <= value <= 1.0 for value in seen.measures.vector())
-    assert 0.0 < seen.gradient_relevance <= 1.0
+    assert 0.0 < seen.gradient_evenness <= 1.0
     assert seen.measures.attention_span > 0.0
 
 
@@ -52,7 +52,7 @@ def test_broken_models_have_measures(weight: float) -> None:
         for parameter in network.parameters():
             parameter.fill_(weight)
     seen = behaviour(network, task(), CONTEXT, 0)
-    assert all(0.0 <= value <= 1.0 for value in (*seen.measures.vector(), seen.gradient_relevance))
+    assert all(0.0 <= value <= 1.0 for value in (*seen.measures.vector(), seen.gradient_evenness))
 
 
 def test_measures_are_the_same_each_time() -> None:

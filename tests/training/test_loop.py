@@ -152,13 +152,13 @@ KINDS = {
 def test_every_field_has_a_flip() -> None:
     """The flips below name every field of the training spec and of each optimizer and schedule there is."""
     from evo.dsl.index import kind_class, kinds
-    from evo.dsl.spec import shapes
+    from evo.dsl.spec import spec_fields
     from evo.dsl.train import TrainSpec
 
-    assert set(shapes(TrainSpec)) == {*ANOTHER, "task", "optimizer", "schedule"}
+    assert set(spec_fields(TrainSpec)) == {*ANOTHER, "task", "optimizer", "schedule"}
     assert set(KINDS) == {(role, kind) for role in ("optimizer", "schedule") for kind in kinds(role)}
     for (role, kind), flips in KINDS.items():
-        assert set(shapes(kind_class(role, kind))) == set(flips), kind
+        assert set(spec_fields(kind_class(role, kind))) == set(flips), kind
 
 
 @pytest.mark.parametrize("field", ANOTHER)

@@ -13,7 +13,7 @@ from evo.dsl.document import Document, parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.patch import apply, rewrite
 from evo.dsl.relocate import relocated
-from evo.dsl.spec import shapes
+from evo.dsl.spec import spec_fields
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
 from evo.evolution import search
@@ -29,7 +29,7 @@ class Search(search.Search):
     """A search over documents in memory. (`evo evolve` keeps one in a run directory, from which it resumes.)
 
     `run()` trains and measures every trial here. Whoever measures them elsewhere, or measures something else, asks and
-    tells: an `evo.Evaluation` has the task's primary score and `gradient_relevance` under `scores`, and five `measures`
+    tells: an `evo.Evaluation` has the task's primary score and `gradient_evenness` under `scores`, and five `measures`
     in [0, 1].
 
     Args:
@@ -48,7 +48,7 @@ class Search(search.Search):
     ...     while trials := search.ask():
     ...         for trial in trials:
     ...             bits = 2.0 + search.document(trial).train.steps / 1000  # what a cluster measured
-    ...             scores = {"bits_per_byte": bits, "gradient_relevance": 1.0}
+    ...             scores = {"bits_per_byte": bits, "gradient_evenness": 1.0}
     ...             search.tell({trial: Evaluation(scores=scores, measures=(0.5,) * 5)})
     ...     print(len(search.journal.candidates()), search.best().name)
     7 first
@@ -124,6 +124,6 @@ def _placed(seed: Source, root: Path) -> Document:
 
 def _changed(document: Document, evolve: dict[str, Any]) -> Document:
     """The document with other values of some fields of its `evolve` section."""
-    if unknown := evolve.keys() - shapes(EvolveSpec).keys():
-        raise TypeError(f"`evolve` has no field {sorted(unknown)}; it has {', '.join(shapes(EvolveSpec))}")
+    if unknown := evolve.keys() - spec_fields(EvolveSpec).keys():
+        raise TypeError(f"`evolve` has no field {sorted(unknown)}; it has {', '.join(spec_fields(EvolveSpec))}")
     return apply(rewrite(document, {("evolve", name): value for name, value in evolve.items()}), document).document

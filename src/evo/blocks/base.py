@@ -151,15 +151,15 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def values(state: Any) -> int:
+def state_size(state: Any) -> int:
     """The number of floating-point values that a state keeps."""
     if isinstance(state, Tensor):
         return state.numel() if state.is_floating_point() else 0
     if is_dataclass(state):
-        return sum(values(getattr(state, field.name)) for field in fields(state))
+        return sum(state_size(getattr(state, field.name)) for field in fields(state))
     if isinstance(state, Mapping):
-        return sum(values(item) for item in state.values())
-    return sum(values(item) for item in state) if isinstance(state, tuple) else 0
+        return sum(state_size(item) for item in state.values())
+    return sum(state_size(item) for item in state) if isinstance(state, tuple) else 0
 
 
 def sum_scaled(gains_ND: Tensor, xs_BTD: Sequence[Tensor]) -> Tensor:

@@ -126,7 +126,7 @@ def _explain_code(code: str, as_json: bool) -> int:
         view.print_json("explain", {"code": code, **entry.to_data()})
         return 0
     view.say(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, 100)}")
-    for title, text in (("Wrong", entry.wrong), ("Mended", entry.mended)):
+    for title, text in (("Wrong", entry.wrong), ("Fixed", entry.fixed)):
         if text:
             body = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
             view.say(f"\n{title}:\n\n{body}")

@@ -12,7 +12,7 @@ import typer
 from evo.base.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
-    from evo.dsl.spec import FieldShape, Spec
+    from evo.dsl.spec import Spec, SpecField
 
 Command = Callable[..., None]
 PLAIN = (int, float, bool)
@@ -40,10 +40,10 @@ def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:
     else is written as YAML, a kind with its defaults as its name alone.
     """
     from evo.dsl.describe import field_docs
-    from evo.dsl.spec import shapes
+    from evo.dsl.spec import spec_fields
 
     docs = field_docs(cls)
-    made = [_parameter(shape, docs.get(shape.name, "")) for shape in shapes(cls).values()]
+    made = [_parameter(shape, docs.get(shape.name, "")) for shape in spec_fields(cls).values()]
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
@@ -54,7 +54,7 @@ def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:
     return decorate
 
 
-def _parameter(shape: FieldShape, help: str) -> inspect.Parameter:
+def _parameter(shape: SpecField, help: str) -> inspect.Parameter:
     if shape.info.annotation in PLAIN:
         option, kind = typer.Option(help=help), shape.info.annotation
     else:
@@ -63,7 +63,7 @@ def _parameter(shape: FieldShape, help: str) -> inspect.Parameter:
     return inspect.Parameter(shape.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _reader(shape: FieldShape) -> Callable[[str], Any]:
+def _reader(shape: SpecField) -> Callable[[str], Any]:
     def read_value(text: str) -> Any:
         from evo.dsl.yaml import read
 

@@ -12,7 +12,7 @@ from evo.compiler.resolve import organism_scope, reads, resolve, stage_scope, st
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
-from evo.dsl.spec import INPUT, Problem, Spec, shapes
+from evo.dsl.spec import INPUT, Fault, Spec, spec_fields
 from evo.dsl.tree import Path, specs
 
 MAX_MIXERS = 10_000
@@ -38,10 +38,10 @@ def require_valid(loaded: Loaded) -> Document:
     return loaded.document
 
 
-def problems(document: Document) -> Iterator[Problem]:
+def problems(document: Document) -> Iterator[Fault]:
     """The faults with paths from the document's root."""
     organism = document.organism
-    crowds = list(_crowds(organism))
+    crowds = list(_too_many_mixers(organism))
     if crowds:
         yield from crowds  # looking into each of so many would take too long
         return
@@ -51,7 +51,7 @@ def problems(document: Document) -> Iterator[Problem]:
         yield from _unmet(organism)
 
 
-def _meant(document: Document) -> Iterator[Problem]:
+def _meant(document: Document) -> Iterator[Fault]:
     """What each part of a document says of itself and of its surroundings."""
     organism = document.organism
     yield from _wiring(organism)
@@ -67,10 +67,10 @@ def _meant(document: Document) -> Iterator[Problem]:
     fitness = document.evolve.fitness
     if not fitness.task + fitness.efficiency + fitness.gradient:
         message = "every weight is 0, so all candidates would be equally good"
-        yield Problem("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
+        yield Fault("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
 
 
-def _name(document: Document) -> Iterator[Problem]:
+def _name(document: Document) -> Iterator[Fault]:
     """A name that could not be the name of a folder on every system: results go to `results/NAME`."""
     name = document.name
     if name is None:
@@ -78,18 +78,18 @@ def _name(document: Document) -> Iterator[Problem]:
     is_reserved = name.partition(".")[0].rstrip().upper() in RESERVED
     if is_reserved or name[-1] in ". " or name[0] == " " or any(c in UNSAFE or not c.isprintable() for c in name):
         message = f"'{printable(name)}' cannot be the name of a folder, which results are put into"
-        yield Problem("EVO344", ("name",), message, "letters, digits, '-', '_' and '.' inside are always fine")
+        yield Fault("EVO344", ("name",), message, "letters, digits, '-', '_' and '.' inside are always fine")
     elif len(name.encode(errors="replace")) > MAX_NAME_BYTES:
         message = f"the name is longer than a folder's may be ({MAX_NAME_BYTES} bytes of UTF-8)"
-        yield Problem("EVO344", ("name",), message)
+        yield Fault("EVO344", ("name",), message)
 
 
-def _diagnostic(problem: Problem, loaded: Loaded) -> Diagnostic:
+def _diagnostic(problem: Fault, loaded: Loaded) -> Diagnostic:
     severity = "warning" if problem.severity == "warning" else "error"
     return Diagnostic(problem.code, problem.message, loaded.node.at(problem.path), problem.help, severity)
 
 
-def _crowds(organism: OrganismSpec) -> Iterator[Problem]:
+def _too_many_mixers(organism: OrganismSpec) -> Iterator[Fault]:
     total = 0
     known: dict[str, int] = {}
     for index, stage in enumerate(organism.stages):
@@ -97,102 +97,100 @@ def _crowds(organism: OrganismSpec) -> Iterator[Problem]:
         total += sum(mixer_count(entry, organism.parts, known) * times for entry, times in stage.entries())
         if total > MAX_MIXERS:
             message = f"up to this stage the document stands for more than {MAX_MIXERS:,} mixers"
-            yield Problem("EVO322", ("organism", "stages", index), message)
+            yield Fault("EVO322", ("organism", "stages", index), message)
             return
 
 
-def _wiring(organism: OrganismSpec) -> Iterator[Problem]:
+def _wiring(organism: OrganismSpec) -> Iterator[Fault]:
     names = [stage.name for stage in organism.stages if isinstance(stage, StageSpec)]
     counts = Counter(names)
     read: set[str] = set()
     for index, name in enumerate(names):
         path = ("organism", "stages", index)
         if counts[name] > 1 and names.index(name) != index:
-            yield Problem("EVO313", (*path, "name"), f"a stage named '{name}' stands above", "names tell stages apart")
+            yield Fault("EVO313", (*path, "name"), f"a stage named '{name}' stands above", "names tell stages apart")
         if name == INPUT:
-            yield Problem("EVO313", (*path, "name"), f"'{INPUT}' is the name of the input")
+            yield Fault("EVO313", (*path, "name"), f"'{INPUT}' is the name of the input")
         for slot, listed in reads(organism, index):
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"
-            yield Problem("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
+            yield Fault("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
 
 
 def _sources(
     organism: OrganismSpec, names: list[str], index: int, slot: str, listed: tuple[str, ...]
-) -> Iterator[Problem]:
+) -> Iterator[Fault]:
     field = stages_of(organism)[index].source_fields()[slot]
     path = ("organism", "stages", index, field.key)
     earlier = [INPUT, *names[:index]]
     if not listed:
-        yield Problem("EVO310", path, "a stage must read something", f"known here: {', '.join(earlier)}")
+        yield Fault("EVO310", path, "a stage must read something", f"known here: {', '.join(earlier)}")
     for position, source in enumerate(listed):
         where = (*path, position) if field.many else path
         if source in earlier:
             if source in listed[:position]:
-                yield Problem("EVO310", where, f"'{source}' is listed twice")
+                yield Fault("EVO310", where, f"'{source}' is listed twice")
         elif source in names:
-            yield Problem("EVO314", where, f"'{source}' does not come before this stage", "data flows downwards")
+            yield Fault("EVO314", where, f"'{source}' does not come before this stage", "data flows downwards")
         else:
             help = f"{suggestion(source, earlier)}known here: {', '.join(earlier)}"
-            yield Problem("EVO310", where, f"no stage is named '{source}'", help)
+            yield Fault("EVO310", where, f"no stage is named '{source}'", help)
 
 
-def _unmet(organism: OrganismSpec) -> Iterator[Problem]:
+def _unmet(organism: OrganismSpec) -> Iterator[Fault]:
     """What only the plans of blocks tell: values that they read by name."""
     for index, path, name in resolve(organism).unmet_inputs():
         message = f"{path} reads '{name}', which no block before it provides"
-        yield Problem("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
+        yield Fault("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
 
 
-def _unused(organism: OrganismSpec) -> Iterator[Problem]:
+def _unused(organism: OrganismSpec) -> Iterator[Fault]:
     used = set(named(organism.stages, organism.parts))
     for name in organism.pseudopods:
         if name not in used:
             path = ("organism", "pseudopods", name)
-            yield Problem(
+            yield Fault(
                 "EVO321", path, f"no stage uses pseudopod '{name}'", "remove it, or name it in a mix", "warning"
             )
     for name in organism.layers:
         path = ("organism", "layers", name)
         if name in organism.pseudopods:
-            yield Problem("EVO323", path, f"a pseudopod is named '{name}' too", "names tell the parts apart")
+            yield Fault("EVO323", path, f"a pseudopod is named '{name}' too", "names tell the parts apart")
         elif name not in used:
-            yield Problem(
-                "EVO321", path, f"no stage uses layer '{name}'", "remove it, or name it in a stage", "warning"
-            )
+            yield Fault("EVO321", path, f"no stage uses layer '{name}'", "remove it, or name it in a stage", "warning")
     yield from _unread_settings(organism)
 
 
-def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Problem]:
+def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Fault]:
     """The organism's norm where every stage has its own: only the final norm reads it, which has no place."""
-    if not all(stage.own_norm for stage in stages):
+    if any(stage.reads_norm for stage in stages):
         return
-    final = getattr(stages[-1].own_norm, "place", None) != "post"
+    final = not stages[-1].is_normed
     if "norm" in organism.model_fields_set and not final:
-        yield Problem("EVO330", ("organism", "norm"), "every stage has a norm of its own", "remove it", "warning")
+        yield Fault("EVO330", ("organism", "norm"), "every stage has a norm of its own", "remove it", "warning")
     elif "place" in organism.norm.model_fields_set:
         message = "every stage has a norm of its own, and the final norm has no place"
-        yield Problem("EVO330", ("organism", "norm", "place"), message, "remove it", "warning")
+        yield Fault("EVO330", ("organism", "norm", "place"), message, "remove it", "warning")
 
 
-def _unread_settings(organism: OrganismSpec) -> Iterator[Problem]:
+def _unread_settings(organism: OrganismSpec) -> Iterator[Fault]:
     stages = [stage for stage in organism.stages if isinstance(stage, StageSpec)]
     yield from _unread_norm(organism, stages)
     inheriting = {id(stage): _inherits_position(organism, stage) for stage in stages}
     for index, stage in enumerate(stages):
         if stage.own_position is not None and not inheriting[id(stage)]:
             path = ("organism", "stages", index, "position")
-            yield Problem("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
+            yield Fault("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
         elif stage.own_position is not None and not any(map(acts_on_heads, (stage.own_position, organism.position))):
             path = ("organism", "stages", index, "position")
-            yield Problem("EVO330", path, "no position encoding acts on heads here anyway", "remove it", "warning")
+            yield Fault("EVO330", path, "no position encoding acts on heads here anyway", "remove it", "warning")
     explicit = "position" in organism.model_fields_set
     is_for_mixers = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"
     if explicit and is_for_mixers and not any(s.own_position is None and inheriting[id(s)] for s in stages):
-        yield Problem("EVO330", ("organism", "position"), "no mixer reads it", "remove it", "warning")
+        yield Fault("EVO330", ("organism", "position"), "no mixer reads it", "remove it", "warning")
 
 
 def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
@@ -200,14 +198,14 @@ def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
     return any(spec.reads_position for spec in reached(stage, organism.parts))
 
 
-def _train_problems(document: Document) -> Iterator[Problem]:
+def _train_problems(document: Document) -> Iterator[Fault]:
     train, organism = document.train, document.organism
     if train.context is not None and train.context > organism.context:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
-        yield Problem("EVO340", ("train", "context"), message)
+        yield Fault("EVO340", ("train", "context"), message)
     yield from train.task.problems_with(organism)
     scope = organism_scope(organism)
-    for key, shape in shapes(type(train)).items():
+    for key, shape in spec_fields(type(train)).items():
         if shape.kind:
             found = getattr(train, shape.name).problems(scope)
             yield from (replace(problem, path=("train", key, *problem.path)) for problem in found)
@@ -215,11 +213,11 @@ def _train_problems(document: Document) -> Iterator[Problem]:
         yield from _leaks(document)
 
 
-def _leaks(document: Document) -> Iterator[Problem]:
+def _leaks(document: Document) -> Iterator[Fault]:
     for path, spec in _living(document.organism):
         if not spec.is_causal:
             message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
-            yield Problem("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
+            yield Fault("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
 
 
 def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:

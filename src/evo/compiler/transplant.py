@@ -14,7 +14,7 @@ from evo.dsl.plan import Weight
 
 
 @dataclass(frozen=True)
-class Inheritance:
+class WeightTransfer:
     """Which weights came from the parent: whole, in part, or not at all; paths in the plan's order.
 
     values: how many numbers were copied. parameters: how many there are.
@@ -32,7 +32,7 @@ class Inheritance:
         return self.values / self.parameters if self.parameters else 0.0
 
 
-def transplant(plan: Plan, seed: int, parent: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Inheritance]:
+def transplant(plan: Plan, seed: int, parent: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], WeightTransfer]:
     """The first weights of `plan` given a parent's, by path, float32 on the CPU. Depends on nothing but its arguments.
 
     A weight whose path the parent has in the same shape is copied. In another shape of the same rank, the overlap is
@@ -49,7 +49,7 @@ def transplant(plan: Plan, seed: int, parent: Mapping[str, Tensor]) -> tuple[dic
         weights[path] = tensor
         fates[fate].append(path)
         values += count
-    report = Inheritance(
+    report = WeightTransfer(
         **{fate: tuple(paths) for fate, paths in fates.items()}, values=values, parameters=plan.parameters
     )
     return weights, report

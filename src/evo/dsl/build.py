@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from evo.base.diagnostics import Diagnostic, suggestion
 from evo.dsl.foreign import EXAMPLES, KEYS, VALUES, spelling
 from evo.dsl.index import DEFAULT_KIND, is_kind, keyed, kind_class, tagged
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 from evo.dsl.yaml import Data, Node
 
 Path = tuple[str | int, ...]
@@ -44,7 +44,7 @@ class Builder:
         node = self._node(path)
         if not isinstance(node.value, dict):
             return self._fail("EVO202", path, f"expected a mapping here, found {_found(node)}")
-        known = shapes(cls)
+        known = spec_fields(cls)
         values: dict[str, Any] = {}
         failed: set[str] = set()
         for key in node.value:
@@ -63,7 +63,7 @@ class Builder:
                 values[name] = value
         return self._validate(cls, values, failed, path)
 
-    def _field(self, shape: FieldShape, path: Path) -> Any:
+    def _field(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if node.value is None and not shape.info.is_required() and (shape.kind or shape.nested or shape.many):
             if shape.default is None:
@@ -75,7 +75,7 @@ class Builder:
             return self._list(shape, path)
         return self._one(shape, path)
 
-    def _one(self, shape: FieldShape, path: Path) -> Any:
+    def _one(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if shape.kind:
             if shape.names and isinstance(node.value, str):
@@ -87,14 +87,14 @@ class Builder:
             return self.spec(shape.nested, path)
         return node.plain()
 
-    def _table(self, shape: FieldShape, path: Path) -> Any:
+    def _table(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if not isinstance(node.value, dict):
             return self._fail("EVO202", path, f"expected a mapping of names here, found {_found(node)}")
         values = {key: self._one(shape, (*path, key)) for key in node.value}
         return FAILED if any(value is FAILED for value in values.values()) else values
 
-    def _list(self, shape: FieldShape, path: Path) -> Any:
+    def _list(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         assert shape.many is not None
         if not isinstance(node.value, tuple):
@@ -127,7 +127,7 @@ class Builder:
     def _untagged(self, role: str, keys: Iterable[str], path: Path) -> Spec | _Failed:
         """A mapping without `kind`: a kind that is told by one of its keys, or the role's default."""
         default = kind_class(role, DEFAULT_KIND[role]) if role in DEFAULT_KIND else None
-        others = [key for key in keys if default is None or key not in shapes(default)]
+        others = [key for key in keys if default is None or key not in spec_fields(default)]
         others = [key for key in others if not isinstance(self._node((*path, key)).value, int)]  # a count, no blocks
         named = (kind_class(role, key) for key in others if is_kind(role, key))
         cls = next((cls for cls in named if cls.is_keyed), default)
@@ -176,7 +176,7 @@ class Builder:
         else:
             text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
             code = "EVO203" if fault.startswith(_OUT_OF_RANGE) else "EVO202"
-            help = spelling(detail["input"], fault, key in shapes(cls) and _is_optional(shapes(cls)[key]))
+            help = spelling(detail["input"], fault, key in spec_fields(cls) and _is_optional(spec_fields(cls)[key]))
             self._add(code, where, f"'{key}' {text[:1].lower()}{text[1:]}, found {found}", help)
 
     def _add_name(self, where: Path, detail: ErrorDetails) -> None:
@@ -187,7 +187,7 @@ class Builder:
 
     def _unknown_key(self, cls: type[Spec], path: Path) -> str:
         """Tells of a key that the class does not have; the key that was meant, if that is clear."""
-        known, word = list(shapes(cls)), str(path[-1])
+        known, word = list(spec_fields(cls)), str(path[-1])
         foreign = KEYS.get(word.lower())
         hint = f"in evo: {foreign}; " if foreign else self._suggestion(word, known)
         help = f"{hint}known keys: {', '.join(known)}" if known else "it has no settings"
@@ -225,7 +225,7 @@ class Builder:
         self.diagnostics.append(Diagnostic(code, message, self.root.at(path), help))
 
 
-def _is_optional(shape: FieldShape) -> bool:
+def _is_optional(shape: SpecField) -> bool:
     return type(None) in get_args(shape.info.annotation)
 
 

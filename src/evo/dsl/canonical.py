@@ -9,7 +9,7 @@ from evo.dsl.document import Document
 from evo.dsl.index import DEFAULT_KIND
 from evo.dsl.organism import OrganismSpec
 from evo.dsl.references import named
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 from evo.dsl.tree import replaced
 from evo.dsl.yaml import write
 
@@ -19,7 +19,7 @@ def to_data(spec: Spec, role: str | None = None) -> dict[str, Any]:
     spec = _without_dead(spec)
     is_told = spec.kind is not None and not spec.is_keyed and not (role and DEFAULT_KIND.get(role) == spec.kind)
     data: dict[str, Any] = {"kind": spec.kind} if is_told else {}
-    for key, shape in shapes(type(spec)).items():
+    for key, shape in spec_fields(type(spec)).items():
         value = getattr(spec, shape.name)
         if shape.info.is_required() or value != shape.default:
             written = plain(value, shape)
@@ -42,7 +42,7 @@ def content_hash(document: Document) -> str:
     return digest_data({key: data.get(key) for key in ("evo", "organism", "train")})
 
 
-def plain(value: Any, shape: FieldShape) -> Any:
+def plain(value: Any, shape: SpecField) -> Any:
     """The value of one field as plain data, in canonical form."""
     if isinstance(value, Spec):
         return to_data(value, shape.kind and shape.kind.role)

@@ -8,7 +8,7 @@ from evo.dsl.coolings import CoolingSpec
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
-from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Spec
+from evo.dsl.spec import DEFAULT, AsTuple, ListOf, RoleOf, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 TermWeight = Annotated[float, Field(ge=0, le=1_000_000)]
@@ -22,7 +22,7 @@ class FitnessSpec(Spec):
     efficiency: TermWeight = 0.2
     """Weight of low cost by the plan."""
     gradient: TermWeight = 0.1
-    """Weight of gradient relevance."""
+    """Weight of gradient evenness."""
 
 
 class EvolveSpec(Spec):
@@ -44,15 +44,15 @@ class EvolveSpec(Spec):
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""
-    cooling: Annotated[CoolingSpec, Kind("cooling", default="linear")] = DEFAULT
+    cooling: Annotated[CoolingSpec, RoleOf("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
-    fidelity: Annotated[FidelitySpec, Kind("fidelity", default="single")] = DEFAULT
+    fidelity: Annotated[FidelitySpec, RoleOf("fidelity", default="single")] = DEFAULT
     """How long candidates are trained, and which of them longer than others."""
     emitters: Annotated[
-        tuple[EmitterSpec, ...], AsTuple, Many(bare=True), Kind("emitter", default="variation"), Field(min_length=1)
+        tuple[EmitterSpec, ...], AsTuple, ListOf(bare=True), RoleOf("emitter", default="variation"), Field(min_length=1)
     ] = DEFAULT
     """What makes the children, or a list whose entries take turns."""
-    engine: Annotated[EngineSpec | None, Kind("engine")] = None
+    engine: Annotated[EngineSpec | None, RoleOf("engine")] = None
     """Where trials run, which changes no result; processes if left out, or this one where there are no workers."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""

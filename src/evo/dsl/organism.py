@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import Reads, StagePlan
-from evo.dsl.spec import DEFAULT, AsTuple, FieldShape, Kind, Many, Scope, Sources, Spec, Table, shapes
+from evo.dsl.spec import DEFAULT, AsTuple, ListOf, MapOf, RoleOf, Scope, Sources, Spec, SpecField, spec_fields
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
@@ -21,7 +21,7 @@ class StageSpec(Spec):
     name: Annotated[Name, FIXED]
     """The stage's name: what `from` refers to and what its weights are called."""
     from_: Annotated[
-        Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, Many(bare=True), Sources("x"), FIXED
+        Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), Sources("x"), FIXED
     ] = None
     """The stages this one reads (`embedding` is the input). Several are summed, each scaled by learned gains."""
 
@@ -34,6 +34,16 @@ class StageSpec(Spec):
     def own_norm(self) -> Spec | None:
         """What overrides the organism's norm."""
         return None
+
+    @property
+    def reads_norm(self) -> bool:
+        """Whether its layers take the organism's norm, and its place."""
+        return False
+
+    @property
+    def is_normed(self) -> bool:
+        """Whether a norm of its own makes the organism's final norm needless."""
+        return False
 
     @property
     def own_position(self) -> Spec | None:
@@ -54,9 +64,9 @@ class StageSpec(Spec):
         return {slot: (value,) if isinstance(value, str) else value for slot, value in written.items()}
 
     @classmethod
-    def source_fields(cls) -> dict[str, FieldShape]:
+    def source_fields(cls) -> dict[str, SpecField]:
         """The field that names the sources of each input."""
-        found = ((shape.meta(Sources), shape) for shape in shapes(cls).values())
+        found = ((shape.meta(Sources), shape) for shape in spec_fields(cls).values())
         return {sources.slot: shape for sources, shape in found if sources is not None}
 
     @property
@@ -106,15 +116,15 @@ class OrganismSpec(Spec):
     """The number of symbols; 256 for bytes."""
     context: Annotated[int, Field(ge=1, le=10_000_000), FIXED] = 256
     """The longest sequence the model is made for, in tokens."""
-    position: Annotated[Spec, Kind("position", default="rope")] = DEFAULT
+    position: Annotated[Spec, RoleOf("position", default="rope")] = DEFAULT
     """How order enters; a stage or an attention may override it."""
-    norm: Annotated[Spec, Kind("norm", default="rms")] = DEFAULT
+    norm: Annotated[Spec, RoleOf("norm", default="rms")] = DEFAULT
     """The normalisation of every block and before the readout; a stage may override it."""
-    pseudopods: Annotated[dict[Name, Spec], Table(), Kind("mixer")] = Field(default_factory=dict[str, Spec])
+    pseudopods: Annotated[dict[Name, Spec], MapOf(), RoleOf("mixer")] = Field(default_factory=dict[str, Spec])
     """Named mixers, used by the stages."""
-    layers: Annotated[dict[Name, Spec], Table(), Kind("layer")] = Field(default_factory=dict[str, Spec])
+    layers: Annotated[dict[Name, Spec], MapOf(), RoleOf("layer")] = Field(default_factory=dict[str, Spec])
     """Named layers, each written out as sublayers, used by the stages."""
-    stages: Annotated[tuple[Spec, ...], AsTuple, Many(), Kind("stage"), Field(min_length=1, max_length=256)]
+    stages: Annotated[tuple[Spec, ...], AsTuple, ListOf(), RoleOf("stage"), Field(min_length=1, max_length=256)]
     """The graph, in order; the last stage is read out."""
     readout: ReadoutSpec = Field(default_factory=ReadoutSpec)
     """From the last stage to logits."""

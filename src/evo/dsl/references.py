@@ -8,7 +8,7 @@ from dataclasses import replace
 from evo.base.diagnostics import suggestion
 from evo.dsl.index import is_kind, kind_class
 from evo.dsl.plan import BlockPlan
-from evo.dsl.spec import Problem, Scope, Spec, shapes
+from evo.dsl.spec import Fault, Scope, Spec, spec_fields
 from evo.dsl.tree import names, specs, walk
 
 ABSOLUTE = "//"
@@ -31,7 +31,7 @@ def plan_mixer(entry: str | Spec, scope: Scope) -> BlockPlan:
     return plan
 
 
-def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Problem]:
+def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
     """The faults of one entry: a missing or circular name, or those of the mixer itself, at the place it is written."""
     if not isinstance(entry, str):
         for problem in entry.problems(scope):
@@ -41,13 +41,13 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
     if entry not in scope.pseudopods:
         known = ", ".join(scope.pseudopods) or "none"
         help = _written_out(entry) or f"{suggestion(entry, scope.pseudopods)}known pseudopods: {known}"
-        yield Problem("EVO320", path, f"no pseudopod is named '{entry}'", help)
+        yield Fault("EVO320", path, f"no pseudopod is named '{entry}'", help)
         return
     if entry in scope.visiting:
-        yield Problem("EVO311", path, f"pseudopod '{entry}' contains itself")
+        yield Fault("EVO311", path, f"pseudopod '{entry}' contains itself")
         return
     if len(scope.visiting) == MAX_NESTING:
-        yield Problem("EVO322", path, f"pseudopods name one another more than {MAX_NESTING} levels deep")
+        yield Fault("EVO322", path, f"pseudopods name one another more than {MAX_NESTING} levels deep")
         return
     inside = replace(scope, visiting=(*scope.visiting, entry))
     yield from mixer_problems(scope.pseudopods[entry], inside, (ABSOLUTE, "organism", "pseudopods", entry))
@@ -60,7 +60,7 @@ def _written_out(word: str) -> str | None:
     cls = kind_class("block", word)
     if cls.is_keyed:
         return f"'{word}' is a kind: write {{{word}: [...]}}"
-    needed = "".join(f", {key}: 4" for key, shape in shapes(cls).items() if shape.info.is_required())
+    needed = "".join(f", {key}: 4" for key, shape in spec_fields(cls).items() if shape.info.is_required())
     return f"'{word}' is a kind: write {{kind: {word}{needed}}}"
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.dsl.genes import Gene
-from evo.dsl.spec import Problem, Scope, Spec
+from evo.dsl.spec import Fault, Scope, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,11 +51,11 @@ class WsdSchedule(WarmedUpSchedule):
     decay: Annotated[Fraction, Gene(0.1, 0.9, "linear")] = 0.4
     """Share of the steps, at the end, that the rate takes to fall."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         """Parts that are longer together than the whole."""
         del scope
         if self.warmup + self.decay > 1:
-            yield Problem("EVO342", (), "warmup and decay together exceed the whole of training")
+            yield Fault("EVO342", (), "warmup and decay together exceed the whole of training")
 
     def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
         """Stay, then decay linearly (MiniCPM, arXiv 2404.06395; linear as in Hägele et al., arXiv 2405.18392)."""

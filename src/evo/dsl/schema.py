@@ -11,7 +11,7 @@ from evo.dsl.genes import Fixed, Gene
 from evo.dsl.index import DEFAULT_KIND, KINDS, UNIONS, keyed, kind_class, members, tagged
 from evo.dsl.organism import NAME
 from evo.dsl.patch import PATCH_VERSION
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
@@ -77,7 +77,7 @@ def _spec(cls: type[Spec], kind: str | None, is_kind_required: bool = True) -> J
     docs, scalars = field_docs(cls), cls.model_json_schema()["properties"]
     properties: Json = {} if kind is None else {"kind": {"const": kind}}
     required = ["kind"] if kind is not None and is_kind_required else []
-    for key, shape in shapes(cls).items():
+    for key, shape in spec_fields(cls).items():
         properties[key] = _field(shape, scalars[shape.name], docs.get(shape.name, ""))
         if shape.info.is_required():
             required.append(key)
@@ -85,7 +85,7 @@ def _spec(cls: type[Spec], kind: str | None, is_kind_required: bool = True) -> J
     return {**found, "required": required, "additionalProperties": False}
 
 
-def _field(shape: FieldShape, scalar: Json, doc: str) -> Json:
+def _field(shape: SpecField, scalar: Json, doc: str) -> Json:
     schema: Json = {"description": doc} if doc else {}
     schema |= _value(shape, scalar)
     if not shape.info.is_required():
@@ -98,7 +98,7 @@ def _field(shape: FieldShape, scalar: Json, doc: str) -> Json:
     return schema
 
 
-def _value(shape: FieldShape, scalar: Json) -> Json:
+def _value(shape: SpecField, scalar: Json) -> Json:
     """What may stand under a key. `scalar` is pydantic's view, which knows the bounds of plain values."""
     scalar = _untitled(scalar)
     if shape.many:
@@ -109,7 +109,7 @@ def _value(shape: FieldShape, scalar: Json) -> Json:
     return _one(shape, scalar)
 
 
-def _one(shape: FieldShape, scalar: Json) -> Json:
+def _one(shape: SpecField, scalar: Json) -> Json:
     if shape.nested is not None:
         return _spec(shape.nested, None)
     if shape.kind is None:
@@ -124,7 +124,7 @@ def _one(shape: FieldShape, scalar: Json) -> Json:
     return {"anyOf": options} if len(options) > 1 else options[0]
 
 
-def _list(shape: FieldShape, scalar: Json) -> Json:
+def _list(shape: SpecField, scalar: Json) -> Json:
     branches = scalar.get("anyOf", [scalar])
     array = next(branch for branch in branches if branch.get("type") == "array")
     item = _one(shape, array["items"])

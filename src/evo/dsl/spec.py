@@ -16,7 +16,7 @@ from evo.dsl.plan import BlockPlan
 
 
 @dataclass(frozen=True)
-class Kind:
+class RoleOf:
     """Field metadata: the value is a spec of this role, chosen by its `kind` key, or by the one key of its name.
 
     default: the kind that stands there, with its own defaults, when the key is left out. The field then reads
@@ -37,24 +37,24 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Names:
+class Ref:
     """Field metadata: where text stands for a spec of a role, it names an entry of one of the organism's tables."""
 
 
 @dataclass(frozen=True)
-class Numbers:
+class OrNumber:
     """Field metadata: where a number stands for a spec of a role, it is that number."""
 
 
 @dataclass(frozen=True)
-class Many:
+class ListOf:
     """Field metadata: a list of values; `bare` lists of one are written, and may be read, without brackets."""
 
     bare: bool = False
 
 
 @dataclass(frozen=True)
-class Table:
+class MapOf:
     """Field metadata: a mapping from names to values."""
 
 
@@ -70,7 +70,7 @@ def _unnamed_default() -> Any:
 
 
 DEFAULT: Any = Field(default_factory=_unnamed_default)
-"""Stands behind a field whose `Kind` names the default kind."""
+"""Stands behind a field whose `RoleOf` names the default kind."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -82,7 +82,7 @@ AsTuple = BeforeValidator(_as_tuple)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Fault:
     """A fault of meaning inside one spec, before it is known where the spec stands in a file."""
 
     code: str
@@ -106,12 +106,12 @@ class Spec(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Give fields whose `Kind` names a default that default (a list of one where the field is a list)."""
+        """Give fields whose `RoleOf` names a default that default (a list of one where the field is a list)."""
         super().__pydantic_init_subclass__(**kwargs)
         for info in cls.model_fields.values():
-            kind: Kind | None = _metadata(info, Kind)
+            kind: RoleOf | None = _metadata(info, RoleOf)
             if kind is not None and kind.default is not None:
-                info.default_factory = kind.make_list if _metadata(info, Many) else kind.make_default
+                info.default_factory = kind.make_list if _metadata(info, ListOf) else kind.make_default
 
     @property
     def label(self) -> str:
@@ -128,7 +128,7 @@ class Spec(BaseModel):
         """Whether no output of it depends on later inputs; what is inside it answers for itself."""
         return True
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
         del scope
         return iter(())
@@ -170,14 +170,14 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class FieldShape:
+class SpecField:
     """What the language knows of one field beyond its type. `key` is the YAML key; `name` differs for `from_`."""
 
     key: str
     name: str
     info: FieldInfo
-    kind: Kind | None
-    many: Many | None
+    kind: RoleOf | None
+    many: ListOf | None
     table: bool
     names: bool
     numbers: bool
@@ -198,7 +198,7 @@ def _metadata(info: FieldInfo, cls: type) -> Any:
 
 
 @cache
-def shapes(cls: type[Spec]) -> dict[str, FieldShape]:
+def spec_fields(cls: type[Spec]) -> dict[str, SpecField]:
     """The fields of a spec class by YAML key, in order."""
     return {name.rstrip("_"): _shape(name, info) for name, info in cls.model_fields.items()}
 
@@ -211,18 +211,18 @@ def _spec_classes(annotation: Any) -> Iterator[type[Spec]]:
         yield from _spec_classes(argument)
 
 
-def _shape(name: str, info: FieldInfo) -> FieldShape:
+def _shape(name: str, info: FieldInfo) -> SpecField:
     annotation = info.annotation
     nested = next(_spec_classes(annotation), None)
-    kind = _metadata(info, Kind)
-    return FieldShape(
+    kind = _metadata(info, RoleOf)
+    return SpecField(
         key=name.rstrip("_"),
         name=name,
         info=info,
         kind=kind,
-        many=_metadata(info, Many),
-        table=_metadata(info, Table) is not None,
-        names=_metadata(info, Names) is not None,
-        numbers=_metadata(info, Numbers) is not None,
+        many=_metadata(info, ListOf),
+        table=_metadata(info, MapOf) is not None,
+        names=_metadata(info, Ref) is not None,
+        numbers=_metadata(info, OrNumber) is not None,
         nested=None if kind else nested,
     )

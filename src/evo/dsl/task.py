@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from evo.dsl.organism import OrganismSpec
-from evo.dsl.spec import Problem, Spec
+from evo.dsl.spec import Fault, Spec
 from evo.dsl.yaml import Data
 
 
@@ -79,9 +79,9 @@ class TaskSpec(Spec):
         del before, after
         return {}
 
-    def problems_with(self, organism: OrganismSpec) -> Iterator[Problem]:
+    def problems_with(self, organism: OrganismSpec) -> Iterator[Fault]:
         """Faults of meaning that need the organism; paths start at the document's root."""
         needed = self.smallest_vocab
         if organism.vocab < needed:
             message = f"{self.tokens_are} need a vocabulary of {needed}, this organism has {organism.vocab}"
-            yield Problem("EVO341", ("organism", "vocab"), message)
+            yield Fault("EVO341", ("organism", "vocab"), message)

@@ -6,14 +6,14 @@ from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.schedules import ScheduleSpec
-from evo.dsl.spec import DEFAULT, Kind, Spec
+from evo.dsl.spec import DEFAULT, RoleOf, Spec
 from evo.dsl.task import TaskSpec
 
 
 class TrainSpec(Spec):
     """One training run: what on, how long, by which rule."""
 
-    task: Annotated[TaskSpec, Kind("task", default="bytes"), FIXED] = DEFAULT
+    task: Annotated[TaskSpec, RoleOf("task", default="bytes"), FIXED] = DEFAULT
     """What is learned, and from which text."""
     steps: Annotated[int, Field(ge=1, le=100_000_000), FIXED] = 200
     """Optimizer steps; the budget of a candidate."""
@@ -21,9 +21,9 @@ class TrainSpec(Spec):
     """Sequences a step."""
     context: Annotated[int | None, Field(ge=1), FIXED] = None
     """Tokens a sequence; the organism's context if left out."""
-    optimizer: Annotated[Spec, Kind("optimizer", default="adamw")] = DEFAULT
+    optimizer: Annotated[Spec, RoleOf("optimizer", default="adamw")] = DEFAULT
     """The rule that updates the weights."""
-    schedule: Annotated[ScheduleSpec, Kind("schedule", default="wsd")] = DEFAULT
+    schedule: Annotated[ScheduleSpec, RoleOf("schedule", default="wsd")] = DEFAULT
     """The learning rate over time."""
     clip: Annotated[float | None, Field(gt=0), Gene(0.1, 10, "scale", optional=True)] = 1.0
     """The largest norm of the whole gradient; null for no clipping."""

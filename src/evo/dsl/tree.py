@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 
 Path = tuple[str | int, ...]
 """Keys, names in tables and indices in lists (a bare list's too), from the root of what is walked."""
@@ -25,7 +25,7 @@ class Place:
 
     path: Path
     owner: Spec
-    field: FieldShape
+    field: SpecField
     value: Any
 
     @property
@@ -44,12 +44,12 @@ class Place:
             yield self.path, value
 
 
-def _any_field(field: FieldShape) -> bool:
+def _any_field(field: SpecField) -> bool:
     del field
     return True
 
 
-def walk(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _any_field) -> Iterator[Place]:
+def walk(spec: Spec, path: Path = (), within: Callable[[SpecField], bool] = _any_field) -> Iterator[Place]:
     """Every field of a spec and of the specs inside it, in the order of the classes, parents before children.
 
     Names are not followed. path: where the spec stands. within: fields for which it is false are left out with all
@@ -63,9 +63,9 @@ def walk(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _an
                     yield from walk(item, where, within)
 
 
-def places(spec: Spec, path: Path = (), within: Callable[[FieldShape], bool] = _any_field) -> Iterator[Place]:
+def places(spec: Spec, path: Path = (), within: Callable[[SpecField], bool] = _any_field) -> Iterator[Place]:
     """The fields of a spec itself; see `walk`."""
-    for key, field in shapes(type(spec)).items():
+    for key, field in spec_fields(type(spec)).items():
         if within(field):
             yield Place((*path, key), spec, field, getattr(spec, field.name))
 
@@ -96,7 +96,7 @@ def _replaced(value: Any, path: Path, new: Any) -> Any:
         return new
     step, rest = path[0], path[1:]
     if isinstance(value, Spec):
-        name = shapes(type(value))[str(step)].name
+        name = spec_fields(type(value))[str(step)].name
         return value.model_copy(update={name: _replaced(getattr(value, name), rest, new)})
     if isinstance(value, tuple):
         items = list(cast(tuple[Any, ...], value))

@@ -55,7 +55,7 @@ class PoolEngine:
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
         self.preload = preload
-        self._team: list[WorkerProcess] = []
+        self._workers: list[WorkerProcess] = []
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Run the jobs and yield outcomes as they come. Leaving early, or an interrupt, kills the workers still busy.
@@ -74,7 +74,7 @@ class PoolEngine:
 
     def close(self) -> None:
         """End all workers and reap them."""
-        self._dismiss(list(self._team))
+        self._dismiss(list(self._workers))
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +85,7 @@ class PoolEngine:
         self.close()
 
     def _busy(self) -> list[WorkerProcess]:
-        return [worker for worker in self._team if worker.job is not None]
+        return [worker for worker in self._workers if worker.job is not None]
 
     def _hand_out(self, source: Iterator[Job]) -> Iterator[Outcome]:
         while len(self._busy()) < self.workers:
@@ -99,20 +99,20 @@ class PoolEngine:
                 yield Outcome(job.id, None, Failure("error", message), 0.0)
 
     def _free_worker(self) -> WorkerProcess:
-        for worker in self._team:
+        for worker in self._workers:
             if worker.job is None:
                 return worker
-        self._team.append(WorkerProcess(self.preload))
-        return self._team[-1]
+        self._workers.append(WorkerProcess(self.preload))
+        return self._workers[-1]
 
     def _collect(self) -> list[Outcome]:
         """Wait until something happens to a busy worker, and give the outcomes that came of it."""
         busy = self._busy()
-        wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=self._patience(busy))
+        wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=self._timeout(busy))
         outcomes = (self._look_at(worker) for worker in busy)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _patience(self, busy: list[WorkerProcess]) -> float:
+    def _timeout(self, busy: list[WorkerProcess]) -> float:
         if self.max_memory_bytes is not None:
             return POLL_SECONDS
         now = time.monotonic()
@@ -123,9 +123,9 @@ class PoolEngine:
         job = worker.job
         assert job is not None
         try:
-            outcome = worker.hear()
+            outcome = worker.poll()
         except (EOFError, OSError):
-            return self._bury(worker, job)
+            return self._on_death(worker, job)
         if outcome is not None:
             self._retire_if_swollen(worker)
             return outcome
@@ -136,7 +136,7 @@ class PoolEngine:
         self._dismiss([worker])
         return Outcome(job.id, None, failure, seconds)
 
-    def _bury(self, worker: WorkerProcess, job: Job) -> Outcome | None:
+    def _on_death(self, worker: WorkerProcess, job: Job) -> Outcome | None:
         """A worker died. If it was killed from outside or had not begun the job, that gets another worker, some times:
         the death was hardly the job's doing."""
         is_running = worker.phase is Phase.RUNNING
@@ -176,7 +176,7 @@ class PoolEngine:
 
     def _dismiss(self, workers: list[WorkerProcess]) -> None:
         for worker in workers:
-            self._team.remove(worker)
+            self._workers.remove(worker)
             worker.close()
 
 

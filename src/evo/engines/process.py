@@ -1,4 +1,4 @@
-"""The parent's side of one worker process: start it, hand it a job, hear from it, end it."""
+"""The parent's side of one worker process: start it, hand it a job, poll from it, end it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WorkerProcess:
         if self.phase is Phase.IDLE:
             self._hand_over()
 
-    def hear(self) -> Outcome | None:
+    def poll(self) -> Outcome | None:
         """Read what the worker has sent; the outcome if it ended its job. Raises EOFError or OSError if it is gone."""
         while self.pipe.poll():
             answer, *content = self._read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evo.evolution.operators.base import Origins
+from evo.evolution.operators.base import WeightSources
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Candidate:
     patch: str = ""
     operators: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
-    origins: Origins = ()
+    origins: WeightSources = ()
 
 
 def candidate_id(generation: int, slot: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from evo.dsl.index import kind_class, kinds
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 from evo.evolution.sample import can_draw, draw_fields
 from evo.evolution.sites import entries
 
@@ -41,18 +41,18 @@ def around(kind: str, present: Entry, draw: Callable[[], Entry | None], rng: np.
     return cls.model_validate(values)
 
 
-def _holders(cls: type[Spec]) -> Iterator[FieldShape]:
+def _holders(cls: type[Spec]) -> Iterator[SpecField]:
     """The fields that must hold mixers."""
-    fields = shapes(cls).values()
+    fields = spec_fields(cls).values()
     return (f for f in fields if f.info.is_required() and f.kind and f.kind.role == ROLE and not f.table)
 
 
 def _fits_around(cls: type[Spec]) -> bool:
     holders = list(_holders(cls))
-    others = (field for field in shapes(cls).values() if field not in holders)
+    others = (field for field in spec_fields(cls).values() if field not in holders)
     return bool(holders) and all(f.names for f in holders) and all(can_draw(f, ROLE) for f in others)
 
 
-def _least(shape: FieldShape) -> int:
+def _least(shape: SpecField) -> int:
     """The fewest entries of a list."""
     return max(getattr(item, "min_length", None) or 0 for item in shape.info.metadata)

@@ -15,7 +15,7 @@ from evo.dsl.document import Document
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.patch import diff, rewrite
 from evo.dsl.paths import stage_path
-from evo.dsl.spec import shapes
+from evo.dsl.spec import spec_fields
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import Path, inline, replaced, specs
 from evo.evolution.mutate import Child, NoChildError, differs, validated
@@ -88,7 +88,7 @@ def _wiring(adopted: StageSpec, ours: StageSpec) -> dict[Path, Any]:
 
 def _training_of(train: TrainSpec) -> dict[Path, Any]:
     """The rule of a training: what evolution may not move (budget, text, seed) is not exchanged."""
-    fields = [field for field in shapes(TrainSpec).values() if is_evolvable(field)]
+    fields = [field for field in spec_fields(TrainSpec).values() if is_evolvable(field)]
     return {("train", field.key): getattr(train, field.name) for field in fields}
 
 
@@ -103,4 +103,4 @@ def _self_contained(stage: StageSpec, organism: OrganismSpec, home: OrganismSpec
         "norm": None if norm == home.norm else norm,
         "position": position if inherits and position != home.position else None,
     }
-    return replaced(stage, {(key,): value for key, value in overrides.items() if key in shapes(type(stage))})
+    return replaced(stage, {(key,): value for key, value in overrides.items() if key in spec_fields(type(stage))})

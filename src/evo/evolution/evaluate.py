@@ -22,10 +22,10 @@ from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
-from evo.compiler.transplant import Inheritance, transplant
+from evo.compiler.transplant import WeightTransfer, transplant
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Outcome, OutsideError
-from evo.evolution.operators.base import Origins
+from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
@@ -55,7 +55,7 @@ class TrialJob:
     kernels: str = "auto"
     task_digest: str = ""
     parents: tuple[bytes, ...] = ()
-    origins: Origins = ()
+    origins: WeightSources = ()
     steps: int | None = None
     offset: int = 0
     max_seconds: float | None = None
@@ -137,7 +137,7 @@ def _measured(
     except LeakError as error:
         return _leaking(error, known)
     seen = behaviour(model, task, context, train.seed)
-    scores = {**scores, "gradient_relevance": seen.gradient_relevance, **known, **suspicion}
+    scores = {**scores, "gradient_evenness": seen.gradient_evenness, **known, **suspicion}
     if job.tolerance is None:
         return Evaluation(scores=scores, measures=seen.measures.vector())
     blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)
@@ -179,14 +179,14 @@ def input_moments(model: Organism, task: Task, context: int, tokens: int) -> dic
 
 
 def starting_weights(
-    plan: Plan, document: Document, parents: list[dict[str, Tensor]], origins: Origins
-) -> tuple[dict[str, Tensor], Inheritance]:
+    plan: Plan, document: Document, parents: list[dict[str, Tensor]], origins: WeightSources
+) -> tuple[dict[str, Tensor], WeightTransfer]:
     """What a candidate starts from: its parents' weights where paths and shapes allow, fresh draws elsewhere."""
     named = {path: _origin(path, parents, origins) for path in plan.weights} if parents else {}
     return transplant(plan, document.train.seed, {path: t for path, t in named.items() if t is not None})
 
 
-def _origin(path: str, parents: list[dict[str, Tensor]], origins: Origins) -> Tensor | None:
+def _origin(path: str, parents: list[dict[str, Tensor]], origins: WeightSources) -> Tensor | None:
     """The parents' tensor for a path: by the longest renamed prefix, or parent 0's own."""
     renamed = [row for row in origins if path.startswith(row[0])]
     if not renamed:

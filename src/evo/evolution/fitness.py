@@ -49,13 +49,13 @@ def fitness(scores: Mapping[str, float], plan: Plan, reference: Reference, weigh
 
     task: 1 / (1 + ratio^8), where the ratio is score / reference score if lower is better and its inverse if higher is,
     so 1/2 at the reference. efficiency: 1 / (1 + cost / reference cost), 1/2 at the reference. gradient: the score
-    gradient_relevance. objective: their mean weighted by the settings.
+    gradient_evenness. objective: their mean weighted by the settings.
     """
     value = scores[reference.score.name]
     worse, better = (value, reference.value) if reference.score.lower_is_better else (reference.value, value)
     task = 1 / (1 + _ratio(worse, better) ** SHARPNESS)
     efficiency = 1 / (1 + cost_of(plan) / reference.cost)
-    gradient = scores["gradient_relevance"]
+    gradient = scores["gradient_evenness"]
     total = weights.task + weights.efficiency + weights.gradient
     summed = weights.task * task + weights.efficiency * efficiency + weights.gradient * gradient
     return Terms(task, efficiency, gradient, summed / total if total else 0.0)

@@ -22,7 +22,7 @@ from evo.base.rundirs import APPLICATION_ID
 from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
-from evo.evolution.operators.base import Origins
+from evo.evolution.operators.base import WeightSources
 from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
@@ -345,7 +345,7 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
     return Candidate(id, generation, slot, hash, document, patch, made_by, names, _origins(json.loads(origins)))
 
 
-def _origins(rows: list[list[Any]]) -> Origins:
+def _origins(rows: list[list[Any]]) -> WeightSources:
     return tuple((child, index, source) for child, index, source in rows)
 
 

@@ -15,10 +15,10 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document, Loaded
 from evo.dsl.patch import Patch, apply, diff
-from evo.dsl.spec import Problem
+from evo.dsl.spec import Fault
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import replaced
-from evo.evolution.operators import OPERATORS, Origins, Proposal
+from evo.evolution.operators import OPERATORS, Proposal, WeightSources
 
 TRIES = 400
 SCHEDULE_SAMPLES = 512
@@ -35,7 +35,7 @@ class Child:
     document: Document
     patch: Patch
     operators: tuple[str, ...]
-    origins: Origins
+    origins: WeightSources
 
     @property
     def hash(self) -> str:
@@ -118,7 +118,7 @@ def trains_otherwise(one: TrainSpec, two: TrainSpec) -> bool:
 
 def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator) -> Child | None:
     document, names = parent, list[str]()
-    origins: Origins = ()
+    origins: WeightSources = ()
     for _ in range(mutations):
         step = _step(document, scale, rng)
         if step is None:
@@ -157,12 +157,12 @@ def validated(parent: Document, proposal: Proposal) -> Loaded | None:
     return loaded if not faults or faults <= set(map(_fault, problems(parent))) else None
 
 
-def _fault(problem: Problem) -> tuple[str, str, str]:
+def _fault(problem: Fault) -> tuple[str, str, str]:
     """What a fault is, wherever it stands: sites move when stages come and go."""
     return problem.severity, problem.code, problem.message
 
 
-def compose(first: Origins, second: Origins) -> Origins:
+def compose(first: WeightSources, second: WeightSources) -> WeightSources:
     """Where weights come from after two changes in a row: the later renames, seen through the earlier ones.
 
     A row speaks for every path that its prefix begins, unless a longer prefix does. So a later source lies inside the
@@ -175,10 +175,10 @@ def compose(first: Origins, second: Origins) -> Origins:
         through.append((child, origin, old + source.removeprefix(new)))
         inside = (row for row in first if row[0].startswith(source) and row[0] != source)
         along = ((child + new.removeprefix(source), origin, old) for new, origin, old in inside)
-        through += [row for row in along if _spoken_for(row[0], second) == child]
-    return (*through, *(row for row in first if not _spoken_for(row[0], second)))
+        through += [row for row in along if _longest_prefix(row[0], second) == child]
+    return (*through, *(row for row in first if not _longest_prefix(row[0], second)))
 
 
-def _spoken_for(path: str, origins: Origins) -> str:
+def _longest_prefix(path: str, origins: WeightSources) -> str:
     """The longest prefix among some rows that begins a path; empty if none does."""
     return max((prefix for prefix, _, _ in origins if path.startswith(prefix)), key=len, default="")

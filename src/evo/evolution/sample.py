@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from evo.dsl.genes import Drawn, Fixed, Gene
 from evo.dsl.index import kind_class, kinds
-from evo.dsl.spec import FieldShape, Spec, shapes
+from evo.dsl.spec import Spec, SpecField, spec_fields
 
 SAMPLED_OPTIONS = 0.35
 """How likely a fresh spec leaves the default of a field with choices or a gene."""
@@ -74,7 +74,8 @@ def _fit(value: float, gene: Gene, info: FieldInfo, before: float | None = None)
 
 def drawable(role: str) -> list[str]:
     """The kinds of a role that can be drawn: each required field is a gene, a choice, or a spec of another role."""
-    return [kind for kind in kinds(role) if all(can_draw(f, role) for f in shapes(kind_class(role, kind)).values())]
+    fields = {kind: spec_fields(kind_class(role, kind)).values() for kind in kinds(role)}
+    return [kind for kind, own in fields.items() if all(can_draw(field, role) for field in own)]
 
 
 def draw_spec(role: str, rng: np.random.Generator, kind: str | None = None) -> Spec:
@@ -86,11 +87,11 @@ def draw_spec(role: str, rng: np.random.Generator, kind: str | None = None) -> S
 
 def draw_fields(cls: type[Spec], rng: np.random.Generator) -> dict[str, Any]:
     """Values by field name: of the required fields that can be drawn, and of some that leave their default."""
-    drawn = {shape.name: _draw_field(shape, rng) for shape in shapes(cls).values()}
+    drawn = {shape.name: _draw_field(shape, rng) for shape in spec_fields(cls).values()}
     return {name: value for name, value in drawn.items() if value is not None}
 
 
-def can_draw(shape: FieldShape, role: str) -> bool:
+def can_draw(shape: SpecField, role: str) -> bool:
     """Whether a spec of a role can be drawn as far as this field goes."""
     if not shape.info.is_required():
         return True
@@ -98,7 +99,7 @@ def can_draw(shape: FieldShape, role: str) -> bool:
     return shape.meta(Fixed) is None and (shape.meta(Gene) is not None or bool(choices(shape.info)) or is_spec)
 
 
-def _draw_field(shape: FieldShape, rng: np.random.Generator) -> Any:
+def _draw_field(shape: SpecField, rng: np.random.Generator) -> Any:
     if shape.meta(Fixed) is not None:
         return None
     if not shape.info.is_required() and rng.random() >= SAMPLED_OPTIONS:

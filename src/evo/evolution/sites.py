@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evo.dsl.genes import Fixed
-from evo.dsl.spec import FieldShape, Spec
+from evo.dsl.spec import Spec, SpecField
 from evo.dsl.tree import Place, places, walk
 
 
@@ -15,7 +15,7 @@ def sites(spec: Spec) -> Iterator[Place]:
     return walk(spec, within=is_evolvable)
 
 
-def is_evolvable(field: FieldShape) -> bool:
+def is_evolvable(field: SpecField) -> bool:
     """Whether evolution may move the field, and what is below it."""
     return field.meta(Fixed) is None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from evo.evolution.candidate import Candidate
-from evo.evolution.operators.base import Origins
+from evo.evolution.operators.base import WeightSources
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Start:
     """
 
     sources: tuple[WeightsRef, ...] = ()
-    origins: Origins = ()
+    origins: WeightSources = ()
     offset: int = 0
 
 
@@ -75,7 +75,7 @@ class Evaluation:
     """What was measured, or why nothing could be.
 
     cause: empty, or leak, diverged, timeout, memory, error, crash. scores: numbers by name, the task's own first, the
-    primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, gradient_relevance,
+    primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, gradient_evenness,
     inherited (the share of parameters that came from the start), snapshot_bytes, fp32_bytes and snapshot_increase (of
     the held-out loss by restoring, relative). A failure has those that were known by then.
     measures: a point of the archive, in [0, 1] each.

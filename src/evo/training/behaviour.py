@@ -58,14 +58,14 @@ MEASURES = tuple(Measures.__dataclass_fields__)
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The measures, and the gradient relevance that the fitness uses.
+    """The measures, and the gradient evenness that the fitness uses.
 
-    gradient_relevance: the evenness of gradient flow: exp(entropy of the layers' shares of |gradient| / |weights|) /
+    gradient_evenness: the evenness of gradient flow: exp(entropy of the layers' shares of |gradient| / |weights|) /
         layers, in (0, 1]; 1 where every layer receives the same.
     """
 
     measures: Measures
-    gradient_relevance: float
+    gradient_evenness: float
 
 
 def behaviour(model: Organism, task: Task, context: int, seed: int) -> Behaviour:

@@ -20,11 +20,11 @@ from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
-from evo.training.aside import Aside
 from evo.training.device import autocast
 from evo.training.device_updates import DeviceUpdate
 from evo.training.half_weights import HalfWeights
 from evo.training.optimizer import Optimizer
+from evo.training.side_stream import SideStream
 
 WARM_UPS = 2
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
@@ -59,7 +59,7 @@ class DeviceStep:
         self.scale, self.offset, self.block = scale, offset, block
         self.stream = Stream(spec.seed).child("data")
         device = self.device = next(model.parameters()).device
-        self.aside = Aside(device)
+        self.side = SideStream(device)
         self.half = self._half_weights()
         copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
         self.update = DeviceUpdate(optimizer, copies)
@@ -93,7 +93,7 @@ class DeviceStep:
     def body(self) -> None:
         """Make the batch, forward, backward, clip, update, note the losses, count."""
         batch = self.source.batch(self.drawn_S, self.row, self.context)
-        with self.aside.piece():
+        with self.side.launch():
             scale = self.scales_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
@@ -105,17 +105,17 @@ class DeviceStep:
         with autocast(self.device, self.spec.precision):
             losses = self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)
         if self.half is not None:
-            self.half.settle()
+            self.half.freeze_groups()
         losses.total.backward()
         if self.half is not None:
             self.half.collect()
-        self.aside.join()
+        self.side.wait()
         with torch.no_grad():
-            with self.aside.piece():
+            with self.side.launch():
                 self.losses_SL.index_copy_(0, self.row, recorded(losses, self.model.plan.losses).view(1, -1))
                 self.row.add_(1)
             self.update.apply(scale)
-        self.aside.join()
+        self.side.wait()
 
     def is_current(self) -> bool:
         """Whether weights and optimizer state are still the tensors that the steps change."""
@@ -129,7 +129,7 @@ class DeviceStep:
             return None
         with autocast(self.device, self.spec.precision):
             is_half, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-        return HalfWeights(dtype, self.aside) if is_half else None
+        return HalfWeights(dtype, self.side) if is_half else None
 
     def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
         """The draws and scales of the block whose first step is `first`, in memory that the device can read."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from evo.kernels.fused.project import project
 from evo.kernels.packed_grad import packed
-from evo.training.aside import Aside
+from evo.training.side_stream import SideStream
 
 Call = tuple[Tensor, nn.Parameter]
 
@@ -30,13 +30,13 @@ Call = tuple[Tensor, nn.Parameter]
 class HalfWeights:
     """A `Project` that reads float32 parameters on CUDA, where there is no bias, through copies in `dtype`.
 
-    The first forward shows which weights are there and which of them read one input; `settle` then groups them. After
-    that every forward must make the same calls. `refresh` renews the copies. Backward leaves the gradients of these
-    weights to `collect`, which must follow it.
+    The first forward shows which weights are there and which of them read one input; `freeze_groups` then groups
+    them. After that every forward must make the same calls. `refresh` renews the copies. Backward leaves the gradients
+    of these weights to `collect`, which must follow it.
     """
 
-    def __init__(self, dtype: torch.dtype, aside: Aside) -> None:
-        self.dtype, self.aside = dtype, aside
+    def __init__(self, dtype: torch.dtype, side: SideStream) -> None:
+        self.dtype, self.side = dtype, side
         self._gradients: list[tuple[tuple[nn.Parameter, ...], Tensor]] = []
         self.copies: dict[Tensor, Tensor] = {}
         self._groups: dict[nn.Parameter, tuple[tuple[nn.Parameter, ...], Tensor]] = {}
@@ -50,7 +50,7 @@ class HalfWeights:
             torch._foreach_copy_(list(self.copies.values()), list(self.copies))
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def freeze_groups(self) -> None:
         """Group the weights that the forward so far has shown, once."""
         if self._calls is None:
             return
@@ -65,7 +65,7 @@ class HalfWeights:
     @torch.no_grad()
     def collect(self) -> None:
         """Wait for the gradients made aside and add them to their weights', in the order they were made."""
-        self.aside.join()
+        self.side.wait()
         for weights, joint in self._gradients:
             for weight, gradient in zip(weights, joint.split([w.shape[0] for w in weights]), strict=True):
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
@@ -73,7 +73,7 @@ class HalfWeights:
 
     def differentiate(self, weights: tuple[nn.Parameter, ...], dy_NO: Tensor, x_NI: Tensor) -> None:
         """Begin the joint gradient dy^T x of weights side by side, in float32."""
-        with self.aside.piece(dy_NO, x_NI):
+        with self.side.launch(dy_NO, x_NI):
             gradient = torch.mm(dy_NO.t(), x_NI, out_dtype=torch.float32)
         self._gradients.append((weights, gradient))
 

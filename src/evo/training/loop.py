@@ -78,7 +78,7 @@ class Trainer:
         self.optimizer = Optimizer(dict(model.named_parameters()), model.plan.weights, spec.optimizer, spec.clip)
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
-        self.is_whole = True
+        self.is_consistent = True
         """Whether weights, optimizer and step agree: false only while a step is being applied."""
         if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
@@ -154,20 +154,20 @@ class Trainer:
         """One step's losses, as `recorded` gives them."""
         if self.captured is None:
             return self._eager_step()
-        self.is_whole = False
+        self.is_consistent = False
         found = self.captured.take(self.step)
         self.step += 1
-        self.is_whole = True
+        self.is_consistent = True
         return found
 
     def _eager_step(self) -> torch.Tensor:
         losses = self.losses(self.step)
         self.model.zero_grad(set_to_none=True)
         losses.total.backward()
-        self.is_whole = False
+        self.is_consistent = False
         self.optimizer.step(self.spec.schedule.scale(self.step, self.steps))
         self.step += 1
-        self.is_whole = True
+        self.is_consistent = True
         return recorded(losses, self.model.plan.losses)
 
     def _guard(self, losses: torch.Tensor) -> tuple[float, dict[str, float]]:

@@ -158,9 +158,9 @@ class TrainingRun:
                     tokens, seconds = last.tokens, last.seconds
                     self.save()
         except DivergedError as error:
-            raise _came_to_nothing(str(error)) from None
+            raise _training_failed(str(error)) from None
         except KeyboardInterrupt:
-            if trainer.is_whole:
+            if trainer.is_consistent:
                 self.save()
             raise
         return self._result(last)
@@ -179,7 +179,7 @@ class TrainingRun:
         scores = held_out_scores(trainer.model, self.task, trainer.context, tokens=HELD_OUT_TOKENS, precision=precision)
         primary = self.task.primary
         if not math.isfinite(scores[primary.name]):
-            raise _came_to_nothing(f"the held-out score is {scores[primary.name]}")
+            raise _training_failed(f"the held-out score is {scores[primary.name]}")
         try:
             require_causal(trainer.model, self.document, self.task)
             is_odd = is_suspicious(trainer.model, self.document, self.task, scores[primary.name])
@@ -206,7 +206,7 @@ def _leaks(error: LeakError) -> DiagnosticError:
     return DiagnosticError([Diagnostic("EVO520", message, None, help)])
 
 
-def _came_to_nothing(message: str) -> DiagnosticError:
+def _training_failed(message: str) -> DiagnosticError:
     help = "lower train.optimizer.lr, or raise the warm-up"
     return DiagnosticError([Diagnostic("EVO521", message, None, help)])
 

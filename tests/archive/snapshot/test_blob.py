@@ -17,7 +17,7 @@ from evo.archive.snapshot.blob import from_bytes, read_blob, to_bytes
 from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.entropy import LANES
 from evo.archive.snapshot.methods import METHODS
-from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
+from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 from evo.archive.snapshot.restore import digest_weights, restore
 from evo.archive.snapshot.summary import summarise
 
@@ -39,7 +39,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         arrays = tuple(
             torch.randint(0, 100, (length,)).to(dtype) for dtype, length in METHODS[method].layout(shape, rank)
         )
-        pieces.append(Piece(name, shape, method, rank, arrays))
+        pieces.append(EncodedTensor(name, shape, method, rank, arrays))
     numbers = st.floats(allow_nan=False, allow_infinity=False)
     return Snapshot(tuple(pieces), "0" * 32, draw(numbers), draw(numbers), draw(numbers), 5, {"a": draw(st.text())})
 
@@ -133,7 +133,7 @@ def test_foreign_files_are_told_apart() -> None:
 
 def test_names_are_single_lines() -> None:
     """A tensor's name with a line break cannot be written, and that is said."""
-    piece = Piece("a\nb", (2,), "same", 0, ())
+    piece = EncodedTensor("a\nb", (2,), "same", 0, ())
     with pytest.raises(SnapshotError, match="one line"):
         to_bytes(Snapshot((piece,), "", 0.0, 1.0, 1.0, 1))
 

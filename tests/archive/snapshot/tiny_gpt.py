@@ -1,4 +1,4 @@
-"""A plain hand-written GPT and its brief training: the subject of the slow snapshot test. Not a test itself."""
+"""A plain hand-written GPT and its brief training: the delta of the slow snapshot test. Not a test itself."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,8 +7,8 @@
 | `quantise.py` | rounding to int8 by one step for all coefficients |
 | `entropy.py` | small integers as about two bits each |
 | `methods.py` | the ways to hold one tensor's change, as a table |
-| `subject.py` | one tensor's change, and how it is held at a water level |
-| `encode.py` | the highest water level whose measured loss stays within the tolerance |
+| `delta.py` | one tensor's change, and how it is held at a distortion level |
+| `encode.py` | the highest distortion level whose measured loss stays within the tolerance |
 | `restore.py` | base and snapshot to weights |
 | `blob.py` | a snapshot to one safetensors blob and back |
 | `summary.py` | what is in a snapshot, in numbers |

@@ -12,6 +12,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from evo.archive.snapshot import entropy
 from evo.archive.snapshot.methods import METHODS, Layout
-from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
+from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 from evo.base.digest import digest_bytes, digest_data
 
 FORMAT = "evo-snapshot"
@@ -150,12 +151,12 @@ def _join(arrays: Sequence[Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in joined.items() if tensor.numel()}
 
 
-def _split(pieces: Sequence[Piece], streams: dict[str, Tensor]) -> tuple[Piece, ...]:
-    """Pieces with their arrays, cut from the streams in order; every number must be used."""
+def _split(pieces: Sequence[EncodedTensor], streams: dict[str, Tensor]) -> tuple[EncodedTensor, ...]:
+    """EncodedTensors with their arrays, cut from the streams in order; every number must be used."""
     layouts = [METHODS[piece.method].layout(piece.shape, piece.rank) for piece in pieces]
     arrays = {dtype: _cut(dtype, layouts, streams) for dtype in (torch.int8, *STREAMS)}
     return tuple(
-        Piece(piece.name, piece.shape, piece.method, piece.rank, tuple(next(arrays[dtype]) for dtype, _ in layout))
+        replace(piece, arrays=tuple(next(arrays[dtype]) for dtype, _ in layout))
         for piece, layout in zip(pieces, layouts, strict=True)
     )
 
@@ -174,18 +175,18 @@ def _cut(dtype: torch.dtype, layouts: Sequence[Layout], streams: dict[str, Tenso
     return iter([array.clone() for array in stream.split(lengths)] if lengths else [])
 
 
-def _to_line(piece: Piece) -> str:
+def _to_line(piece: EncodedTensor) -> str:
     if len(piece.name.splitlines()) != 1:
         raise SnapshotError(f"a tensor's name must be one line of text, not {piece.name!r}")
     return f"{piece.method} {piece.rank} {'x'.join(map(str, piece.shape)) or '-'} {piece.name}"
 
 
-def _from_line(line: str) -> Piece:
+def _from_line(line: str) -> EncodedTensor:
     method, rank, shape, name = line.split(" ", 3)
     dims = () if shape == "-" else tuple(map(int, shape.split("x")))
     if method not in METHODS or int(rank) < 0 or min(dims, default=0) < 0:
         raise ValueError(f"a table line that makes no sense: {line!r}")
-    return Piece(name, dims, method, int(rank), ())
+    return EncodedTensor(name, dims, method, int(rank), ())
 
 
 def _digest(head: dict[str, Any], streams: dict[str, Tensor]) -> str:

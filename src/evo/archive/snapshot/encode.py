@@ -1,8 +1,8 @@
 """The smallest snapshot whose held-out loss, measured after restoring, stays within a tolerance.
 
-One water level serves all matrices: every coefficient that is kept is off by the same share of its layer's output
+One distortion level serves all matrices: every coefficient that is kept is off by the same share of its layer's output
 power, and parts of a change that hold less than that are dropped, so that bytes go where they move outputs most. Levels
-fall along a ladder, from nothing kept to 8 bits throughout; each one tried is restored and measured, and as the loss
+fall along the levels, from nothing kept to 8 bits throughout; each one tried is restored and measured, and as the loss
 grows about in proportion to the level, a measurement tells where to try next. Where no level will do, half precision
 follows, and at last the trained weights themselves.
 """
@@ -16,17 +16,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
+from evo.archive.snapshot.delta import TensorDelta
+from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 from evo.archive.snapshot.restore import digest_weights, restore
-from evo.archive.snapshot.subject import Subject
 
 Evaluate = Callable[[dict[str, Tensor]], float]
-Pieces = tuple[Piece, ...]
+EncodedTensors = tuple[EncodedTensor, ...]
 
 PER_DECADE = 16  # finer steps change the loss by less than the noise of measuring it
 LEVELS = [10.0 ** (-2 - rung / PER_DECADE) for rung in range(11 * PER_DECADE + 1)]
 USUAL = 1.5e-5  # level by tolerance in the middle of a score of small models: where to begin
-GUESSES, TRIES = 5, 8  # after so many guesses the ladder is bisected, after so many tries the best found is taken
+GUESSES, TRIES = 5, 8  # after so many guesses the levels is bisected, after so many tries the best found is taken
 AIM, NEAR = 0.9, 0.8  # of the tolerance: what a guess aims at, and from where on no smaller snapshot is looked for
 
 
@@ -53,7 +53,7 @@ def encode(
     Raises:
         SnapshotError: names, shapes or dtypes that do not fit, weights or a trained loss that are not finite.
     """
-    subjects = _subjects(base, trained, moments)
+    deltas = _subjects(base, trained, moments)
     if not 0.0 <= tolerance < math.inf:
         raise SnapshotError(f"a tolerance is finite and at least 0, not {tolerance}")
     loss_trained = float(evaluate({name: trained[name].detach().clone() for name in base}))
@@ -61,30 +61,30 @@ def encode(
         raise SnapshotError(f"the held-out loss of the trained weights is {loss_trained}: nothing to compare with")
     digest, evaluations = digest_weights(base), 1
 
-    def measured(pieces: Pieces) -> Snapshot:
+    def measured(pieces: EncodedTensors) -> Snapshot:
         nonlocal evaluations
         evaluations += 1
         draft = Snapshot(pieces, digest, tolerance, loss_trained, math.nan, 0, dict(metadata or {}))
         return replace(draft, loss_restored=float(evaluate(restore(base, draft, check_base=False))))
 
-    found = _search(lambda level: measured(tuple(subject.at(level) for subject in subjects)), tolerance)
+    found = _search(lambda level: measured(tuple(delta.at(level) for delta in deltas)), tolerance)
     if found is None:
-        found = measured(tuple(subject.half() for subject in subjects))
+        found = measured(tuple(delta.half() for delta in deltas))
     if not found.increase <= tolerance:
-        found = measured(tuple(subject.whole() for subject in subjects))
+        found = measured(tuple(delta.whole() for delta in deltas))
     return replace(found, evaluations=evaluations)
 
 
 def _subjects(
     base: Mapping[str, Tensor], trained: Mapping[str, Tensor], moments: Mapping[str, Tensor]
-) -> tuple[Subject, ...]:
+) -> tuple[TensorDelta, ...]:
     differing = sorted(base.keys() ^ trained.keys())
     if differing:
         raise SnapshotError(f"base and trained weights differ in names: only one of them has '{differing[0]}'")
-    return tuple(_subject(name, base[name], trained[name], moments.get(name)) for name in sorted(base))
+    return tuple(_delta(name, base[name], trained[name], moments.get(name)) for name in sorted(base))
 
 
-def _subject(name: str, base: Tensor, trained: Tensor, moment: Tensor | None) -> Subject:
+def _delta(name: str, base: Tensor, trained: Tensor, moment: Tensor | None) -> TensorDelta:
     if base.shape != trained.shape:
         raise SnapshotError(f"tensor '{name}': base of shape {tuple(base.shape)}, trained {tuple(trained.shape)}")
     if not (base.is_floating_point() and trained.is_floating_point()):
@@ -92,7 +92,7 @@ def _subject(name: str, base: Tensor, trained: Tensor, moment: Tensor | None) ->
     before, after = (tensor.detach().to("cpu", torch.float32) for tensor in (base, trained))
     if not (before.isfinite().all() and after.isfinite().all()):
         raise SnapshotError(f"tensor '{name}' has numbers that are infinite or NaN")
-    return Subject(name, before, after, moment)
+    return TensorDelta(name, before, after, moment)
 
 
 def _search(measured: Callable[[float], Snapshot], tolerance: float) -> Snapshot | None:

@@ -17,7 +17,7 @@ class SnapshotError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class EncodedTensor:
     """How one tensor's change since its base is held.
 
     Attributes:
@@ -62,7 +62,7 @@ class Snapshot:
         metadata: the caller's own text (parent, spec hash, ...), passed through.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[EncodedTensor, ...]
     base_digest: str
     tolerance: float
     loss_trained: float

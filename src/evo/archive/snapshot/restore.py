@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evo.archive.snapshot.methods import METHODS
-from evo.archive.snapshot.record import Piece, Snapshot, SnapshotError
+from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 
 
 def restore(base: Mapping[str, Tensor], snapshot: Snapshot, check_base: bool = True) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def digest_weights(weights: Mapping[str, Tensor]) -> str:
     return state.hexdigest()
 
 
-def _restore_one(base: Tensor, piece: Piece) -> Tensor:
+def _restore_one(base: Tensor, piece: EncodedTensor) -> Tensor:
     method = METHODS[piece.method]
     value = method.decode(piece.arrays, piece.shape, piece.rank).reshape(piece.shape)
     if not method.is_whole:

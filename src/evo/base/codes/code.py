@@ -19,22 +19,22 @@ organism:
 
 
 def broken(old: str, new: str) -> tuple[str, str]:
-    """That document with a part of its text replaced, and as it is: an example of a fault, and mended."""
+    """That document with a part of its text replaced, and as it is: an example of a fault, and fixed."""
     return DOCUMENT.replace(old, new), DOCUMENT
 
 
 @dataclass(frozen=True)
 class Code:
-    """One kind of fault, with the smallest input that shows it and the same input mended.
+    """One kind of fault, with the smallest input that shows it and the same input fixed.
 
     source: whether a document or a patch shows it, or only a command can raise it (no file, a wrong device), in which
-    case `wrong` and `mended` are command lines, or empty.
+    case `wrong` and `fixed` are command lines, or empty.
     """
 
     title: str
     explanation: str
     wrong: str = ""
-    mended: str = ""
+    fixed: str = ""
     source: Source = "document"
 
     def to_data(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpe
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, Kind, Problem, Scope, Spec
+from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class AttentionSpec(Spec):
     """RMS norm of q and k per head, before the rotation (Qwen3)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
-    stencil: Annotated[StencilSpec, Kind("stencil", default="full"), DRAWN] = DEFAULT
+    stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
@@ -52,7 +52,7 @@ class AttentionSpec(Spec):
     """Biases on the q, k, v and output projections."""
     causal: Annotated[bool, FIXED] = True
     """Whether a query sees only its past. False leaks the future in next-token tasks, which refuse it."""
-    position: Annotated[Spec | None, Kind("position")] = None
+    position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the position encoding of the stage."""
 
     @property
@@ -63,27 +63,27 @@ class AttentionSpec(Spec):
     def is_causal(self) -> bool:
         return self.causal
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         if self.head_dim is None and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
-            yield Problem("EVO300", ("heads",), message, "change heads or width, or set head_dim")
+            yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
         kv_heads = self.kv_heads or self.heads
         if self.heads % kv_heads:
-            yield Problem("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
+            yield Fault("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
         full = FullStencil().visible(scope.context, self.causal)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
-            yield Problem("EVO304", ("position",), message, "write them under organism.position")
+            yield Fault("EVO304", ("position",), message, "write them under organism.position")
         if self.position is not None and not acts_on_heads(self.position) and not acts_on_heads(scope.position):
             message = "no position encoding acts on these heads anyway"
-            yield Problem("EVO330", ("position",), message, "remove it", "warning")
+            yield Fault("EVO330", ("position",), message, "remove it", "warning")
         if self.stencil.masks and self.stencil.visible(scope.context, self.causal) >= full:
             message = f"this stencil hides nothing within the context of {scope.context}"
-            yield Problem("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
+            yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
         for problem in self._position(scope).attention_problems(self._head_dim(scope)):
             where = ("position", *problem.path) if self.position else ("heads",)
-            yield Problem(problem.code, where, problem.message, problem.help)
+            yield Fault(problem.code, where, problem.message, problem.help)
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position

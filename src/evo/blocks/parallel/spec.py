@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, gains
 from evo.dsl.references import mixer_problems, plan_mixer
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class ParallelSpec(Spec):
     is_keyed: ClassVar[bool] = True
 
     parallel: Annotated[
-        tuple[Name | Spec, ...], AsTuple, Many(), Kind("mixer"), Names(), Field(min_length=2, max_length=16)
+        tuple[Name | Spec, ...], AsTuple, ListOf(), RoleOf("mixer"), Ref(), Field(min_length=2, max_length=16)
     ]
     """The mixers, at least two."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         for index, entry in enumerate(self.parallel):
             yield from mixer_problems(entry, scope, ("parallel", index))
 

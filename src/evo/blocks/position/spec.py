@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.position.scaling import ScalingSpec, plain_frequencies
 from evo.dsl.genes import DRAWN, Gene
 from evo.dsl.plan import BlockPlan, Weight, table
-from evo.dsl.spec import Kind, Problem, Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class PositionSpec(Spec):
     acts_on: ClassVar[ActsOn]
     """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
 
-    def attention_problems(self, head_dim: int) -> Iterator[Problem]:
+    def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         """What keeps it from acting on heads of this width."""
         del head_dim
         return iter(())
@@ -77,18 +77,18 @@ class RopeSpec(PositionSpec):
     """Base of the wavelengths."""
     dims: Annotated[int | None, Field(ge=2), Gene(4, 128, "x2", optional=True)] = None
     """Rotated dimensions of each head, an even number; all if left out."""
-    scaling: Annotated[Spec | None, Kind("scaling"), DRAWN] = None
+    scaling: Annotated[Spec | None, RoleOf("scaling"), DRAWN] = None
     """A change of the frequencies for long contexts."""
 
-    def attention_problems(self, head_dim: int) -> Iterator[Problem]:
+    def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         dims = self.dims or head_dim
         if dims % 2:
-            yield Problem("EVO302", ("dims",), f"rope turns pairs: {dims} dimensions of a head are odd")
+            yield Fault("EVO302", ("dims",), f"rope turns pairs: {dims} dimensions of a head are odd")
         if dims > head_dim:
-            yield Problem("EVO302", ("dims",), f"rope cannot turn {dims} dimensions of heads of width {head_dim}")
+            yield Fault("EVO302", ("dims",), f"rope cannot turn {dims} dimensions of heads of width {head_dim}")
         if isinstance(self.scaling, ScalingSpec) and dims < self.scaling.least_dims:
             message = f"{self.scaling.kind} scaling needs more than {dims} rotated dimensions"
-            yield Problem("EVO302", ("scaling",), message)
+            yield Fault("EVO302", ("scaling",), message)
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         frequencies, amplitude = self.frequencies(head_dim, scope.context)

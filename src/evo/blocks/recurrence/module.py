@@ -40,22 +40,22 @@ class RecurrenceState(State):
     past: tuple[Tensor, ...]
 
 
-def unit(x_BTHK: Tensor) -> Tensor:
+def l2_normalize(x_BTHK: Tensor) -> Tensor:
     """x / |x| along its last dimension."""
     return x_BTHK * torch.rsqrt(x_BTHK.square().sum(-1, keepdim=True) + NORM_EPS)
 
 
-def positive(x_BTHK: Tensor) -> Tensor:
+def elu_plus_one(x_BTHK: Tensor) -> Tensor:
     """elu(x) + 1 (Katharopoulos et al. 2020)."""
     return F.elu(x_BTHK) + 1.0
 
 
-def same(x_BTHK: Tensor) -> Tensor:
+def identity(x_BTHK: Tensor) -> Tensor:
     """x."""
     return x_BTHK
 
 
-FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"identity": same, "l2": unit, "elu": positive}
+FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"identity": identity, "l2": l2_normalize, "elu": elu_plus_one}
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "sigmoid": torch.sigmoid}
 
 
@@ -86,7 +86,7 @@ class Recurrence(Block):
         self.taps = plan.conv
         self.divides = plan.normalizer == "sum"
         self.feature = FEATURES[plan.feature]
-        self.gate_act = GATES.get(plan.gate, same)
+        self.gate_act = GATES.get(plan.gate, identity)
         self.log_decay = DECAYS[plan.decay]
         self.head_decay = Constant(head_log_decay(self.heads))
 

@@ -11,7 +11,7 @@ from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.dsl.genes import Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
-from evo.dsl.spec import Kind, Problem, Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 GATE_RANK = 16
 """Inner width of the per-channel decay's projection (Yang et al. 2023)."""
@@ -70,44 +70,42 @@ class RecurrenceSpec(Spec):
     """rms: RMS norm of each head's output. sum: division by the sum of decayed q.k, as in softmax."""
     bonus: bool = False
     """A learned extra weight of the current token, which then enters the state only afterwards (RWKV-6)."""
-    position: Annotated[Spec | None, Kind("position")] = None
+    position: Annotated[Spec | None, RoleOf("position")] = None
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         free = self.key_dim is None or self.value_dim is None
         if free and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
-            yield Problem("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
+            yield Fault("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
             return
         if self.update == "delta" and self.feature != "l2":
             message = f"the delta rule is stable only with keys of unit length, not with feature {self.feature}"
-            yield Problem("EVO305", ("feature",), message, "write feature: l2, or update: outer")
+            yield Fault("EVO305", ("feature",), message, "write feature: l2, or update: outer")
         if self.update == "delta" and self.bonus:
-            yield Problem("EVO305", ("bonus",), "a bonus belongs to update: outer")
+            yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer")
         if self.normalizer == "sum" and self.bonus:
             message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
-            yield Problem("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
+            yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
         if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
             message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
-            yield Problem(
-                "EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer"
-            )
+            yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
         yield from self._position_problems(scope)
 
-    def _position_problems(self, scope: Scope) -> Iterator[Problem]:
+    def _position_problems(self, scope: Scope) -> Iterator[Fault]:
         if self.position is None:
             return
         assert isinstance(self.position, PositionSpec)
         if self.position.acts_on not in TURNS:
             message = f"a recurrence cannot use position {self.position.kind}"
             known = ", ".join(kind for kind in kinds("position") if _turns(kind))
-            yield Problem("EVO304", ("position",), message, f"known here: {known}")
+            yield Fault("EVO304", ("position",), message, f"known here: {known}")
             return
         if self.position.acts_on == "nothing":
             message = "a recurrence has no position encoding anyway"
-            yield Problem("EVO330", ("position",), message, "remove it", "warning")
+            yield Fault("EVO330", ("position",), message, "remove it", "warning")
         for problem in self.position.attention_problems(self._dims(scope)[0]):
-            yield Problem(problem.code, ("position", *problem.path), problem.message, problem.help)
+            yield Fault(problem.code, ("position", *problem.path), problem.message, problem.help)
 
     def _dims(self, scope: Scope) -> tuple[int, int]:
         share = scope.width // self.heads

@@ -4,8 +4,8 @@ A new operator is a class with `name`, `sites` and `propose`, and a row in `OPER
 """
 
 from evo.evolution.operators.base import Operator as Operator
-from evo.evolution.operators.base import Origins as Origins
 from evo.evolution.operators.base import Proposal as Proposal
+from evo.evolution.operators.base import WeightSources as WeightSources
 from evo.evolution.operators.genes import Choice, Number
 from evo.evolution.operators.layers import Insert, ReplaceFeedForward, ReplaceMixer
 from evo.evolution.operators.stages import Duplicate, Join, Remove, Split, Swap

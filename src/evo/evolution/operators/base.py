@@ -12,7 +12,7 @@ from evo.compiler.resolve import stages_of
 from evo.dsl.document import Document
 from evo.dsl.patch import Patch
 
-Origins = tuple[tuple[str, int, str], ...]
+WeightSources = tuple[tuple[str, int, str], ...]
 """Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts."""
 
 
@@ -24,7 +24,7 @@ class Proposal:
     """
 
     patch: Patch
-    origins: Origins = ()
+    origins: WeightSources = ()
 
 
 class Operator(Protocol):
@@ -44,7 +44,7 @@ class Operator(Protocol):
         ...
 
 
-def moved(new: str, old: str, parent: int = 0) -> Origins:
+def moved(new: str, old: str, parent: int = 0) -> WeightSources:
     """The row of a parent's weights below one path that are below another in the child."""
     return ((f"{new}.", parent, f"{old}."),)
 

@@ -14,7 +14,7 @@ from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch
 from evo.dsl.paths import layer_path, merge_path, stage_path
 from evo.dsl.tree import Path, replaced
-from evo.evolution.operators.base import Origins, Proposal, fresh_name, moved
+from evo.evolution.operators.base import Proposal, WeightSources, fresh_name, moved
 from evo.evolution.operators.layers import draw_mixer, inserted
 from evo.evolution.operators.wiring import edges, rewired
 from evo.evolution.sites import entries
@@ -152,12 +152,12 @@ def _only_reader(stages: list[StageSpec], reads: list[tuple[str, ...]], index: i
     return reads[index + 1] == (name,) and not any(name in listed for listed in reads[index + 2 :])
 
 
-def own_gains(*names: str) -> Origins:
+def own_gains(*names: str) -> WeightSources:
     """The gains on a stage's sources belong to its wiring: they stay where its layers go."""
     return tuple((merge_path(name), 0, merge_path(name)) for name in names)
 
 
-def _moved_layers(new: tuple[StageSpec, tuple[str, ...]], old: tuple[StageSpec, tuple[str, ...]]) -> Origins:
+def _moved_layers(new: tuple[StageSpec, tuple[str, ...]], old: tuple[StageSpec, tuple[str, ...]]) -> WeightSources:
     """The rows of some layers of a stage that some of another come from, in order."""
     pairs = zip(new[1], old[1], strict=True)
     return tuple(row for n, o in pairs for row in moved(layer_path(new[0].name, n), layer_path(old[0].name, o)))

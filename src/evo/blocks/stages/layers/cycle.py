@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from evo.dsl.organism import StageSpec
-from evo.dsl.spec import Problem, Spec
+from evo.dsl.spec import Fault, Spec
 from evo.dsl.tree import replaced
 
 
@@ -45,15 +45,15 @@ class CyclingSpec(StageSpec):
         for index, entry in enumerate(entries):
             yield entry, len(range(index, self.repeat, len(entries)))
 
-    def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Problem]:
+    def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Fault]:
         """Lists, by field, that are longer than the stage; weights that are shared by one layer alone."""
         for field, entries in lists.items():
             if len(entries) > self.repeat:
                 message = f"'{field}' lists {len(entries)} entries but the stage has {self.repeat} layers"
-                yield Problem("EVO332", (field, self.repeat), message, "raise repeat, or shorten the list")
+                yield Fault("EVO332", (field, self.repeat), message, "raise repeat, or shorten the list")
         if self.share and self.repeat <= self.cycle:
             message = "no two layers of this stage are alike, so nothing is shared"
-            yield Problem("EVO333", ("share",), message, None, "warning")
+            yield Fault("EVO333", ("share",), message, None, "warning")
 
 
 def turned(entries: tuple[Any, ...], start: int) -> tuple[Any, ...]:

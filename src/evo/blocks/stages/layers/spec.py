@@ -16,7 +16,7 @@ from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name, StageSpec
 from evo.dsl.plan import BlockPlan
 from evo.dsl.references import mixer_problems, plan_mixer
-from evo.dsl.spec import DEFAULT, AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.spec import DEFAULT, AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
 
@@ -27,18 +27,26 @@ class BlocksSpec(CyclingSpec):
 
     repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
     """How many layers: each is a mixer and a feed-forward."""
-    mix: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("mixer"), Names(), Field(min_length=1)]
+    mix: Annotated[tuple[Name | Spec, ...], AsTuple, ListOf(bare=True), RoleOf("mixer"), Ref(), Field(min_length=1)]
     """The mixer of its layers, or a list that cycles over the repeats. Text names an entry of `pseudopods`."""
-    ffn: Annotated[tuple[Spec, ...], AsTuple, Many(bare=True), Kind("ffn", default="gated"), Field(min_length=1)] = (
-        DEFAULT
-    )
+    ffn: Annotated[
+        tuple[Spec, ...], AsTuple, ListOf(bare=True), RoleOf("ffn", default="gated"), Field(min_length=1)
+    ] = DEFAULT
     """The feed-forward of its layers, or a list that cycles over the repeats."""
-    norm: Annotated[Spec | None, Kind("norm")] = None
+    norm: Annotated[Spec | None, RoleOf("norm")] = None
     """Overrides the organism's norm."""
-    position: Annotated[Spec | None, Kind("position")] = None
+    position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the organism's position encoding."""
     share: bool = False
     """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
+
+    @property
+    def reads_norm(self) -> bool:
+        return self.norm is None
+
+    @property
+    def is_normed(self) -> bool:
+        return isinstance(self.norm, NormSpec) and SLOTS[self.norm.place] == ("after",)
 
     @property
     def own_norm(self) -> Spec | None:
@@ -62,7 +70,7 @@ class BlocksSpec(CyclingSpec):
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         return self.counted(self.mix)
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
         for index, entry in enumerate(self.mix):
             yield from mixer_problems(entry, inner, ("mix", index))
@@ -71,7 +79,7 @@ class BlocksSpec(CyclingSpec):
         yield from self.cycle_problems(mix=self.mix, ffn=self.ffn)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
-            yield Problem("EVO304", ("position",), message, "write them under organism.position")
+            yield Fault("EVO304", ("position",), message, "write them under organism.position")
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner = self._scope(scope)

@@ -13,35 +13,35 @@ from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, Weight
 from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Numbers, Problem, Scope, Spec
+from evo.dsl.spec import AsTuple, Fault, ListOf, OrNumber, Ref, RoleOf, Scope, Spec
 
-Gain = Annotated[float | Spec, Kind("gain"), Numbers(), FIXED]
+Gain = Annotated[float | Spec, RoleOf("gain"), OrNumber(), FIXED]
 
 
 class BranchNormsSpec(Spec):
     """The norms around one block of several side by side."""
 
-    in_: Annotated[Spec | None, Kind("norm")] = None
+    in_: Annotated[Spec | None, RoleOf("norm")] = None
     """What the block reads through."""
-    out: Annotated[Spec | None, Kind("norm")] = None
+    out: Annotated[Spec | None, RoleOf("norm")] = None
     """What its output passes before it is added."""
 
 
 class SublayerNormsSpec(BranchNormsSpec):
     """The norms of a sublayer, each in its slot; a slot that is left out has none."""
 
-    in_: Annotated[Spec | None, Kind("norm")] = None
+    in_: Annotated[Spec | None, RoleOf("norm")] = None
     """What its blocks read through."""
-    out: Annotated[Spec | None, Kind("norm")] = None
+    out: Annotated[Spec | None, RoleOf("norm")] = None
     """What the output of its block passes before it is added."""
-    after: Annotated[Spec | None, Kind("norm")] = None
+    after: Annotated[Spec | None, RoleOf("norm")] = None
     """What the sum passes (post-norm)."""
 
 
 class BranchSpec(Spec):
     """One of several blocks side by side: gain * out(f(in(x)))."""
 
-    block: Annotated[Name | Spec, Kind("block"), Names()]
+    block: Annotated[Name | Spec, RoleOf("block"), Ref()]
     """A mixer or a feed-forward. Text names an entry of `pseudopods`."""
     norm: BranchNormsSpec = Field(default_factory=BranchNormsSpec)
     """Its own norms; without `in`, it reads through that of the sublayer."""
@@ -52,9 +52,9 @@ class BranchSpec(Spec):
 class SublayerSpec(Spec):
     """x <- after(skip * x + sum_j gain_j * out_j(f_j(in_j(x)))): one block, or several side by side."""
 
-    block: Annotated[Name | Spec | None, Kind("block"), Names()] = None
+    block: Annotated[Name | Spec | None, RoleOf("block"), Ref()] = None
     """Its block, a mixer or a feed-forward. Text names an entry of `pseudopods`."""
-    parallel: Annotated[tuple[BranchSpec, ...], AsTuple, Many(), Field(max_length=16)] = ()
+    parallel: Annotated[tuple[BranchSpec, ...], AsTuple, ListOf(), Field(max_length=16)] = ()
     """Several blocks on one residual, at least two, instead of `block`."""
     norm: SublayerNormsSpec = Field(default_factory=SublayerNormsSpec)
     """Its norms."""
@@ -71,19 +71,19 @@ class SublayerSpec(Spec):
         norms = BranchNormsSpec(in_=self.norm.in_, out=self.norm.out)
         return (BranchSpec(block=self.block, norm=norms, gain=self.gain),)
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         if (self.block is None) == (not self.parallel):
-            yield Problem("EVO306", (), "a sublayer has either `block` or `parallel`", "write one of the two")
+            yield Fault("EVO306", (), "a sublayer has either `block` or `parallel`", "write one of the two")
             return
         if len(self.parallel) == 1:
-            yield Problem("EVO306", ("parallel",), "one block is not side by side with another", "write it as `block`")
+            yield Fault("EVO306", ("parallel",), "one block is not side by side with another", "write it as `block`")
         if self.parallel:
             for field in ("gain", "out"):
                 value = self.gain != 1.0 if field == "gain" else self.norm.out is not None
                 if value:
                     path = ("gain",) if field == "gain" else ("norm", "out")
                     message = "with `parallel`, each branch has its own"
-                    yield Problem("EVO306", path, message, "write it in the branches")
+                    yield Fault("EVO306", path, message, "write it in the branches")
         for index, branch in enumerate(self.branches()):
             where = ("parallel", index) if self.parallel else ()
             yield from mixer_problems(branch.block, scope, (*where, "block"))
@@ -92,12 +92,15 @@ class SublayerSpec(Spec):
         yield from _norm_problems(self.norm, ("norm",))
 
 
-def _norm_problems(norms: Spec, path: tuple[str | int, ...]) -> Iterator[Problem]:
+def _norm_problems(norms: Spec, path: tuple[str | int, ...]) -> Iterator[Fault]:
     for name in type(norms).model_fields:
-        norm = getattr(norms, name)
-        if isinstance(norm, NormSpec) and "place" in norm.model_fields_set:
-            where = (*path, name.rstrip("_"), "place")
-            yield Problem("EVO330", where, "a norm in a slot stands where the slot is", "remove it", "warning")
+        yield from place_problems(getattr(norms, name), (*path, name.rstrip("_")))
+
+
+def place_problems(norm: Spec | None, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    """A warning for a norm that stands in a slot and says a place all the same."""
+    if isinstance(norm, NormSpec) and "place" in norm.model_fields_set:
+        yield Fault("EVO330", (*path, "place"), "a norm in a slot stands where the slot is", "remove it", "warning")
 
 
 class SublayersSpec(Spec):
@@ -105,10 +108,10 @@ class SublayersSpec(Spec):
 
     kind: ClassVar[str | None] = "sublayers"
 
-    sublayers: Annotated[tuple[SublayerSpec, ...], AsTuple, Many(), Field(min_length=1, max_length=16)]
+    sublayers: Annotated[tuple[SublayerSpec, ...], AsTuple, ListOf(), Field(min_length=1, max_length=16)]
     """In the order they run."""
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         for index, sublayer in enumerate(self.sublayers):
             for problem in sublayer.problems(scope):
                 is_elsewhere = problem.path[:1] == ("//",)

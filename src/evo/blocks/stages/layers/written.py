@@ -10,11 +10,12 @@ from evo.base.diagnostics import suggestion
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.stages.layers.cycle import CyclingSpec, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
+from evo.blocks.stages.layers.sublayers import place_problems
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
 from evo.dsl.references import ABSOLUTE
-from evo.dsl.spec import AsTuple, Kind, Many, Names, Problem, Scope, Spec
+from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
 
@@ -26,18 +27,18 @@ class LayersSpec(CyclingSpec):
 
     repeat: Annotated[int, Field(ge=1, le=512), Gene(1, 12, "+1")] = 1
     """How many layers."""
-    layers: Annotated[tuple[Name | Spec, ...], AsTuple, Many(bare=True), Kind("layer"), Names(), Field(min_length=1)]
+    layers: Annotated[tuple[Name | Spec, ...], AsTuple, ListOf(bare=True), RoleOf("layer"), Ref(), Field(min_length=1)]
     """Its layer, or a list that cycles over the repeats. Text names an entry of the organism's `layers`."""
-    norm_end: Annotated[Spec | None, Kind("norm")] = None
+    norm_end: Annotated[Spec | None, RoleOf("norm")] = None
     """A norm that the stage's output passes; on the last stage, it is the final norm."""
-    position: Annotated[Spec | None, Kind("position")] = None
+    position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the organism's position encoding."""
     share: bool = False
     """Whether the repeats share one set of weights for each entry of the list."""
 
     @property
-    def own_norm(self) -> Spec | None:
-        return self.norm_end
+    def is_normed(self) -> bool:
+        return self.norm_end is not None
 
     @property
     def cycle(self) -> int:
@@ -53,10 +54,11 @@ class LayersSpec(CyclingSpec):
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         return self.counted(self.layers)
 
-    def problems(self, scope: Scope) -> Iterator[Problem]:
+    def problems(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
         for index, entry in enumerate(self.layers):
             yield from _layer_problems(entry, inner, ("layers", index))
+        yield from place_problems(self.norm_end, ("norm_end",))
         yield from self.cycle_problems(layers=self.layers)
 
     def plan(self, scope: Scope) -> LayersPlan:
@@ -74,7 +76,7 @@ class LayersSpec(CyclingSpec):
         return plan
 
 
-def _layer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Problem]:
+def _layer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if not isinstance(entry, str):
         yield from (_under(problem, path) for problem in entry.problems(scope))
     elif entry in scope.layers:
@@ -83,8 +85,8 @@ def _layer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]
     else:
         known = ", ".join(scope.layers) or "none"
         help = f"{suggestion(entry, scope.layers)}known layers: {known}"
-        yield Problem("EVO320", path, f"no layer is named '{entry}'", help)
+        yield Fault("EVO320", path, f"no layer is named '{entry}'", help)
 
 
-def _under(problem: Problem, path: tuple[str | int, ...]) -> Problem:
+def _under(problem: Fault, path: tuple[str | int, ...]) -> Fault:
     return problem if problem.path[:1] == (ABSOLUTE,) else replace(problem, path=(*path, *problem.path))

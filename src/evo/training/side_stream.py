@@ -13,10 +13,10 @@ LAG = 8
 """How many pieces may be under way: what they read stays in memory until they are done."""
 
 
-class Aside:
-    """A second stream. Each piece begins when all that was launched before it is done; `join` waits for the last.
+class SideStream:
+    """A second stream. Each piece begins when all that was launched before it is done; `wait` waits for the last.
 
-    Nothing made in a piece may be read before `join`. In a CUDA graph the pieces become a branch of their own. Devices
+    Nothing made in a piece may be read before `wait`. In a CUDA graph the pieces become a branch of their own. Devices
     without streams do each piece where it stands.
     """
 
@@ -25,7 +25,7 @@ class Aside:
         self._under_way: deque[tuple[torch.Event, tuple[Tensor, ...]]] = deque()
 
     @contextlib.contextmanager
-    def piece(self, *reads: Tensor) -> Iterator[None]:
+    def launch(self, *reads: Tensor) -> Iterator[None]:
         """Launch what is in the block aside. `reads`: the tensors it reads that may be freed meanwhile."""
         if self.stream is None:
             yield
@@ -38,7 +38,7 @@ class Aside:
         if len(self._under_way) > LAG:
             main.wait_event(self._under_way.popleft()[0])
 
-    def join(self) -> None:
+    def wait(self) -> None:
         """Let the current stream wait for every piece."""
         if self.stream is not None and self._under_way:
             torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)

@@ -6,25 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.flow import Project
-from evo.training.aside import Aside
 from evo.training.half_weights import HalfWeights
+from evo.training.side_stream import SideStream
 
 COUNT, SIZE = 40, 1 << 20
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def sums_aside(aside: Aside, device: str) -> list[Tensor]:
+def sums_aside(side: SideStream, device: str) -> list[Tensor]:
     """The sums of tensors that are freed as soon as a piece was given them, each after a pause."""
     found = []
     for index in range(COUNT):
         x = torch.full((SIZE,), float(index), device=device)
-        with aside.piece(x):
+        with side.launch(x):
             if device == "cuda":
                 torch.cuda._sleep(100_000)
             found.append(x.sum())
         del x
-    aside.join()
+    side.wait()
     return found
 
 
@@ -33,7 +33,7 @@ def test_a_piece_reads_what_was_there(device: str) -> None:
     """Memory that a piece still reads is not given to what comes after it."""
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    found = sums_aside(Aside(torch.device(device)), device)
+    found = sums_aside(SideStream(torch.device(device)), device)
     assert [float(x) for x in found] == [float(SIZE * index) for index in range(COUNT)]
 
 
@@ -41,7 +41,7 @@ def test_a_piece_reads_what_was_there(device: str) -> None:
 @needs_gpu
 def test_pieces_are_captured_with_the_graph_they_leave() -> None:
     """In a CUDA graph they are a branch that joins, and every replay does them again."""
-    aside, graph = Aside(torch.device("cuda")), torch.cuda.CUDAGraph()
+    aside, graph = SideStream(torch.device("cuda")), torch.cuda.CUDAGraph()
     sums_aside(aside, "cuda")
     with torch.cuda.graph(graph):
         total = torch.stack(sums_aside(aside, "cuda")).sum()
@@ -68,13 +68,13 @@ def test_gradients_made_aside_are_autocasts() -> None:
 
     weights = [tied, left, right, twice]
     wanted = torch.autograd.grad(loss(F.linear), weights)
-    half = HalfWeights(torch.bfloat16, Aside(torch.device("cuda")))
+    half = HalfWeights(torch.bfloat16, SideStream(torch.device("cuda")))
     for _ in range(3):
         for weight in weights:
             weight.grad = None
         half.begin()
         value = loss(half)
-        half.settle()
+        half.freeze_groups()
         value.backward()
         half.collect()
         for weight, want in zip(weights, wanted, strict=True):
