@@ -126,8 +126,7 @@ class BlockPlan:
 
     kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
     flow besides x. outputs: those it puts there for later blocks. losses: the names of those it adds to the task's.
-    has_state: whether decoding keeps a state for it. reads_position: whether it uses the position encoding of its
-    stage.
+    has_state: whether decoding keeps a state for it.
     """
 
     builder: ClassVar[str]
@@ -141,7 +140,6 @@ class BlockPlan:
     outputs: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     has_state: bool = False
-    reads_position: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -110,7 +110,6 @@ class AttentionSpec(Spec):
             cost=cost,
             children=(("position", position),),
             has_state=True,
-            reads_position=self.position is None,
             heads=self.heads,
             kv_heads=groups,
             head_dim=dim,
