@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from evo.blocks.position.module import Rope, turn
+from evo.blocks.position.scaling import YarnScaling
 from evo.blocks.position.spec import RopePlan
 
 FREQUENCIES = (1.0, 0.1, 0.01)
@@ -63,3 +66,10 @@ def test_float32_angles_are_exact_far_out():
     exact, _ = encoding.rotate(x, x, 100_000)
     single, _ = encoding.rotate(x.float(), x.float(), 100_000)
     torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_yarn_is_finite_for_a_base_next_to_one():
+    """Where hardly any pair turns, the borders of the ramp lie beyond all pairs, not at infinity."""
+    frequencies = YarnScaling(factor=4.0).frequencies(1.0 + 2**-52, 16, 64)
+    assert len(frequencies) == 8
+    assert all(math.isfinite(frequency) for frequency in frequencies)

@@ -86,4 +86,6 @@ class YarnScaling(ScalingSpec):
 
 def _turns_at(turns: float, theta: float, dims: int, original: int) -> float:
     """The (fractional) pair that makes so many turns within the original context."""
-    return dims * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    ratio = max(original / (turns * 2 * math.pi), 5e-324)
+    pair = dims * math.log(ratio) / (2 * math.log(theta))
+    return min(max(pair, -dims), 2 * dims)  # a base next to 1 has it at infinity; beyond the last pair all is alike
