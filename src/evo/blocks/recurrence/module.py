@@ -199,14 +199,18 @@ def constant_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
 
 def token_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
     """-exp(rate) softplus(x W + bias), (B, T, H) (Dao & Gu 2405.21060; Yang et al. 2412.06464)."""
-    assert block.decay is not None and block.decay_rate is not None and block.decay_bias is not None  # noqa: PT018
+    assert block.decay is not None
+    assert block.decay_rate is not None
+    assert block.decay_bias is not None
     step_BTH = flow.project(x_BTD, block.decay).to(compute_dtype(x_BTD))
     return -block.decay_rate.exp() * F.softplus(step_BTH + block.decay_bias)
 
 
 def channel_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
     """logsigmoid(up(down(x)) + bias) / 16, (B, T, H, K) (GLA, Yang et al. 2312.06635)."""
-    assert block.decay_down is not None and block.decay_up is not None and block.decay_bias is not None  # noqa: PT018
+    assert block.decay_down is not None
+    assert block.decay_up is not None
+    assert block.decay_bias is not None
     inner_BTR = flow.project(x_BTD, block.decay_down)
     logit_BTX = flow.project(inner_BTR, block.decay_up).to(compute_dtype(x_BTD))
     decay_BTX = F.logsigmoid(logit_BTX + block.decay_bias) / CHANNEL_TEMPERATURE
