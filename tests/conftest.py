@@ -34,13 +34,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, 
     """Call it with entry points in `evo.kinds`, by name: a package that has them is installed while the test runs."""
     from evo.dsl import index
 
+    others = importlib.metadata.entry_points  # triton looks for its backends while it is imported
+
     def forget() -> None:
         index.installed.cache_clear()
         index.kind_class.cache_clear()
 
     def install(points: Mapping[str, str]) -> None:
         found = [EntryPoint(name, value, "evo.kinds") for name, value in points.items()]
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found if group == "evo.kinds" else [])
+
+        def entry_points(**wanted: str) -> object:
+            return found if wanted == {"group": "evo.kinds"} else others(**wanted)
+
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
         forget()
 
     yield install
