@@ -65,6 +65,23 @@ def test_bench_train_json(evo, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_table_that_cannot_be_written_is_said_before_anything_is_timed(
+    evo, monkeypatch: pytest.MonkeyPatch, name: str, tmp_path: Path
+):
+    """A folder is no file; minutes of measuring are not lost to that."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError(args)
+
+    for module, function in ((training, "measure"), (step, "write"), (kernels, "run")):
+        monkeypatch.setattr(module, function, refuse)
+    outcome = evo("bench", name, "--out", tmp_path)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "EVO004" in outcome.err
+
+
+@pytest.mark.usefixtures("measured")
 def test_bench_step_json(evo):
     """The rows as they were measured, and a step's kernels by shape."""
     kernels = {"defaults": [{"name": "all", "launches": 4.0, "spent_us": 9.0}]}
@@ -81,7 +98,7 @@ def test_bench_step_json(evo):
 @pytest.mark.usefixtures("measured")
 def test_bench_kernels_json(evo, tmp_path: Path):
     """One object on stdout, progress on stderr, the table in its file; only the cases asked for."""
-    outcome = evo("bench", "kernels", "--json", "--out", tmp_path)
+    outcome = evo("bench", "kernels", "--json", "--out", tmp_path / "kernels.md")
     two = {"median": 2.0, "low": 1.0, "high": 3.0}
     assert list(outcome.json) == ["command", "format", "rows", "notes"]
     first, second = outcome.json["rows"]
@@ -90,15 +107,15 @@ def test_bench_kernels_json(evo, tmp_path: Path):
     assert 0 < first["error"] < 1e-6
     assert [line.partition(" | ")[0] for line in outcome.err.splitlines()] == ["product (1)", "product (2)"]
     assert "| product (2) | theirs |" in (tmp_path / "kernels.md").read_text()
-    [row] = evo("bench", "kernels", "--json", "--out", tmp_path, "--only", "product (2").json["rows"]
+    [row] = evo("bench", "kernels", "--json", "--out", tmp_path / "kernels.md", "--only", "product (2").json["rows"]
     assert row["name"] == "product (2)"
-    assert "| product (1) | theirs |" in evo("bench", "kernels", "--out", tmp_path).out
+    assert "| product (1) | theirs |" in evo("bench", "kernels", "--out", tmp_path / "kernels.md").out
 
 
 @pytest.mark.usefixtures("measured")
 def test_bench_kernels_refuses_cases_that_are_not_there(evo, tmp_path: Path):
     """A name that begins no case is a wrong command line, and nothing is measured."""
-    outcome = evo("bench", "kernels", "--out", tmp_path, "--only", "product", "--only", "prodct")
+    outcome = evo("bench", "kernels", "--out", tmp_path / "kernels.md", "--only", "product", "--only", "prodct")
     assert (outcome.code, outcome.out) == (2, "")
     assert "Usage: evo bench kernels" in outcome.err
     assert "no case begins with 'prodct'; cases: product (1), product (2)" in " ".join(outcome.err.split())

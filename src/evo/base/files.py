@@ -50,6 +50,8 @@ def _mode(path: Path) -> int:
 
 def require_writable(path: Path) -> None:
     """Raise OSError unless `write_atomic` could write a file there; leaves nothing, and removes what it left half."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,8 @@ ERROR_BOUND = 0.03
 TITLE = "Kernels beside the best public ones"
 
 
-def run(out_dir: Path, only: Sequence[str] = ()) -> Report:
-    """Time every case (or those whose name starts with one of `only`), write `kernels.md`, return what was found.
+def run(path: Path, only: Sequence[str] = ()) -> Report:
+    """Time every case (or those whose name starts with one of `only`), write the table, return what was found.
 
     Needs a CUDA device with triton; flash-linear-attention where installed. The file is written after every row, and
     the row told on stderr.
@@ -34,7 +34,7 @@ def run(out_dir: Path, only: Sequence[str] = ()) -> Report:
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
-        write_table(out_dir / "kernels.md", TITLE, command, report.to_markdown())
+        write_table(path, TITLE, command, report.to_markdown())
 
     for case in chosen:
         report.rows.append(measure(case))

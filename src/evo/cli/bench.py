@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evo.base.files import require_writable
 from evo.cli import view
 from evo.cli.documents import Json
 
@@ -26,6 +27,8 @@ def train(
     from evo.bench.tables import markdown, write_table
     from evo.bench.training import measure
 
+    if out is not None:
+        require_writable(out)
     rows = measure(rounds)
     cells: list[tuple[str, ...]] = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
     for row in rows:
@@ -50,6 +53,7 @@ def step(
     _require_cuda()
     from evo.bench.step import cells, write
 
+    require_writable(out)
     report = write(out, rounds)
     if as_json:
         view.print_json("bench step", asdict(report))
@@ -60,7 +64,7 @@ def step(
 @command.command()
 def kernels(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="The folder that kernels.md goes to.")] = Path("results/bench"),
+    out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/kernels.md"),
     only: Annotated[list[str] | None, typer.Option(help="Only the cases whose name begins so.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -75,6 +79,7 @@ def kernels(
         check_names(only or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), context, param_hint="--only") from None
+    require_writable(out)
     report = run(out, only or ())
     if as_json:
         view.print_json("bench kernels", report.to_data())
