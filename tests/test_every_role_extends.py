@@ -21,6 +21,7 @@ from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.check import check, require_valid
+from evo.compiler.compute import steps_of
 from evo.compiler.organism import Organism
 from evo.compiler.promises import broken_promises
 from evo.compiler.resolve import resolve
@@ -80,7 +81,8 @@ def model(document: Document) -> Organism:
 
 def trainer(document: Document, device: str = "cpu", mode: str = "eager") -> Trainer:
     """A trainer of a fresh organism."""
-    return Trainer(model(document).to(device), open_task(document.train.task, Path()), document.train, mode=mode)
+    task, steps = open_task(document.train.task, Path()), steps_of(document)
+    return Trainer(model(document).to(device), task, document.train, steps=steps, mode=mode)
 
 
 def used(document: Document) -> set[str]:

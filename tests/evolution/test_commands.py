@@ -98,11 +98,11 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    assert evo("evolve", cfg, *words, "--no-inherit", "--device", "cpu").code == 0
+    assert evo("evolve", cfg, *words, "--inherit", "--device", "cpu").code == 0
     assert evo("evolve", cfg, "--cooling", "cosine", "--device", "cpu").code == 0
     settings, other = started
     assert settings.evolve == EvolveSpec(
-        generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=False,
+        generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=True,
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
         emitters=(VariationSpec(tournament=3),), engine=ProcessSpec(),
     )  # fmt: skip

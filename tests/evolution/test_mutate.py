@@ -176,9 +176,9 @@ def test_schedules_that_scale_nothing_otherwise_are_the_same() -> None:
     base = document(train={"steps": 60, "schedule": {"kind": "wsd", "warmup": 0.111}})
     plan = resolve(base.organism)
     assert base.train != same.train
-    assert not trains_otherwise(base.train, same.train)
+    assert not trains_otherwise(base.train, same.train, 60)
     assert not differs(base, same, plan)
-    assert trains_otherwise(base.train, other.train)
+    assert trains_otherwise(base.train, other.train, 60)
     assert differs(base, document(train={"steps": 60, "clip": None}), plan)
 
 

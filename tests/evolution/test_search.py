@@ -297,7 +297,7 @@ def test_settings_that_were_edited_are_refused(whole: Path, tmp_path: Path) -> N
     before = dump(folder)
     edits: list[dict[str, Any]] = [
         {"evolve": {**data["evolve"], "seed": 5}},
-        {"evolve": {**data["evolve"], "inherit": False}},
+        {"evolve": {**data["evolve"], "inherit": True}},
         {"evolve": {**data["evolve"], "fitness": {"task": 1.0}}},
         {"how": {**data["how"], "kernels": "reference"}},
         {"budget": {**data["budget"], "held_out_tokens": 1024}},

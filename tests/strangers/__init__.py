@@ -30,6 +30,7 @@ POINTS = {
     "task.graded": "strangers.search:Graded",
     "optimizer.sign": "strangers.training:SignSpec",
     "schedule.late": "strangers.training:LateSchedule",
+    "budget.kilotokens": "strangers.training:KilotokensBudget",
     "cooling.hyperbolic": "strangers.search:HyperbolicCooling",
     "fidelity.halving": "strangers.search:Halving",
     "engine.backwards": "strangers.search:Backwards",
@@ -73,10 +74,10 @@ def data(**train: Any) -> dict[str, Any]:
     }
     settings = {
         "task": {"kind": "copy"},
-        "steps": 2,
         "batch": 4,
         "optimizer": {"kind": "sign"},
         "schedule": {"kind": "late"},
+        **({"budget": {"kilotokens": 0.096}} if "steps" not in train else {}),  # two steps
         **train,
     }
     return {"evo": 1, "organism": organism, "train": settings}

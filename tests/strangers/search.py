@@ -1,10 +1,10 @@
 """Kinds of a search that evo does not ship, as another package would bring them: a fidelity of two rungs, an emitter
 that always mutates the first seed, an engine that begins with the last job, a score that is to be raised."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -20,9 +20,6 @@ from evo.evolution.emitters.base import Offspring, Situation
 from evo.evolution.mutate import mutate
 from evo.tasks.bytes.spec import BytesSpec
 
-if TYPE_CHECKING:
-    from evo.dsl.document import Document
-
 
 class Halving(FidelitySpec):
     """Two rungs: of all candidates so far, the best 1 / eta are trained eta times as long (Li et al. 2020, ASHA)."""
@@ -31,11 +28,12 @@ class Halving(FidelitySpec):
 
     eta: Annotated[int, Field(ge=2)] = 2
 
-    def steps(self, document: "Document", rung: int) -> int:
-        """The document's own at the first rung, `eta` times as many at the second."""
-        return document.train.steps * self.eta**rung
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """A share of 1 / eta at the first rung."""
+        return 1 / self.eta, 1.0
 
-    def promote(self, rungs: Sequence[Mapping[str, float]]) -> list[tuple[str, int]]:
+    def promote(self, rungs: Sequence[Mapping[str, float]], population: Collection[str]) -> list[tuple[str, int]]:
         """The best floor(n / eta) of the first rung that are not on the second; ties by id."""
         first, second = rungs[0], rungs[1] if len(rungs) > 1 else {}
         best = sorted(first, key=lambda id: (first[id], id))[: len(first) // self.eta]

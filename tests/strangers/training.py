@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from evo.dsl.genes import Gene
+from evo.dsl.budget import BudgetSpec
+from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import Weight
 from evo.dsl.schedules import ScheduleSpec
 from evo.optimizers.rule import Rule, State
@@ -60,3 +61,21 @@ class LateSchedule(ScheduleSpec):
     def scale(self, step: int, steps: int) -> float:
         """See `ScheduleSpec.scale`."""
         return 1.0 if step >= steps - self.late * steps else 0.5
+
+
+class KilotokensBudget(BudgetSpec):
+    """Thousands of tokens."""
+
+    kind: ClassVar[str | None] = "kilotokens"
+    unit: ClassVar[str] = "thousand tokens"
+
+    kilotokens: Annotated[float, Field(gt=0), FIXED]
+
+    @property
+    def amount(self) -> float:
+        """How many."""
+        return self.kilotokens
+
+    def of_step(self, flops: float, tokens: int) -> float:
+        """Its tokens."""
+        return tokens / 1000

@@ -205,9 +205,15 @@ def _train_problems(document: Document) -> Iterator[Fault]:
         yield Fault("EVO340", ("train", "context"), message)
     yield from train.task.problems_with(organism)
     scope = organism_scope(organism)
+    if train.budget is not None:
+        yield from (
+            replace(problem, path=("train", "budget", *problem.path)) for problem in train.budget.problems(scope)
+        )
+        if train.steps != type(train).model_fields["steps"].default:
+            yield Fault("EVO346", ("train", "budget"), "train has both steps and a budget", "leave one of them out")
     for key, shape in spec_fields(type(train)).items():
-        if shape.kind:
-            found = getattr(train, shape.name).problems(scope)
+        if shape.kind and (spec := getattr(train, shape.name)) is not None:
+            found = spec.problems(scope)
             yield from (replace(problem, path=("train", key, *problem.path)) for problem in found)
     if train.task.needs_causal:
         yield from _leaks(document)

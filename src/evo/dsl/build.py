@@ -107,6 +107,9 @@ class Builder:
 
     def _kind(self, role: str, path: Path) -> Spec | _Failed:
         node = self._node(path)
+        if not isinstance(node.value, dict) and not tagged(role):
+            options = " or ".join(f"{{{key}: ...}}" for key in keyed(role))
+            return self._fail("EVO202", path, f"expected {options} here, found {_found(node)}")
         if not isinstance(node.value, dict):
             is_known = isinstance(node.value, str) and is_kind(role, node.value)
             hint = f"write {{kind: {node.value}}}" if is_known else f"known {role} kinds: {', '.join(tagged(role))}"
@@ -128,13 +131,18 @@ class Builder:
         """A mapping without `kind`: a kind that is told by one of its keys, or the role's default."""
         default = kind_class(role, DEFAULT_KIND[role]) if role in DEFAULT_KIND else None
         others = [key for key in keys if default is None or key not in spec_fields(default)]
-        others = [key for key in others if not isinstance(self._node((*path, key)).value, int)]  # a count, no blocks
-        named = (kind_class(role, key) for key in others if is_kind(role, key))
-        cls = next((cls for cls in named if cls.is_keyed), default)
+        named = ((key, kind_class(role, key)) for key in others if is_kind(role, key))
+        cls = next((cls for key, cls in named if cls.is_keyed and self._may_tell(cls, key, path)), default)
         if cls is not None:
             return self.spec(cls, path)
         options = [*tagged(role), *(f"{{{key}: ...}}" for key in keyed(role))]
-        return self._fail("EVO211", path, f"this {role} has no `kind`", f"known {role} kinds: {', '.join(options)}")
+        wanted = "`kind`" if tagged(role) else "key that tells its kind"
+        return self._fail("EVO211", path, f"this {role} has no {wanted}", f"known {role} kinds: {', '.join(options)}")
+
+    def _may_tell(self, cls: type[Spec], key: str, path: Path) -> bool:
+        """Whether what stands under the key that tells a kind is more than a count where specs are expected."""
+        shape = spec_fields(cls)[key]
+        return not (shape.kind and isinstance(self._node((*path, key)).value, int))
 
     def _validate(self, cls: type[Spec], values: dict[str, Any], failed: set[str], path: Path) -> Spec | _Failed:
         try:

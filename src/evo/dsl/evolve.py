@@ -40,7 +40,7 @@ class EvolveSpec(Spec):
     """The most mutations a child receives; fewer as the temperature falls."""
     growth: Annotated[float, Field(ge=1, le=1_000_000)] = 2.0
     """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
-    inherit: bool = True
+    inherit: bool = False
     """Whether a child starts from its parent's trained weights where shapes allow."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""

@@ -73,6 +73,10 @@ KINDS: dict[str, dict[str, str]] = {
         "cosine": "evo.dsl.schedules:CosineSchedule",
         "wsd": "evo.dsl.schedules:WsdSchedule",
     },
+    "budget": {
+        "flops": "evo.dsl.budget:FlopsBudget",
+        "tokens": "evo.dsl.budget:TokensBudget",
+    },
     "cooling": {
         "cosine": "evo.dsl.coolings:CosineCooling",
         "geometric": "evo.dsl.coolings:GeometricCooling",

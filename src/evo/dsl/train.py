@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, RoleOf, Spec
@@ -16,7 +17,9 @@ class TrainSpec(Spec):
     task: Annotated[TaskSpec, RoleOf("task", default="bytes"), FIXED] = DEFAULT
     """What is learned, and from which text."""
     steps: Annotated[int, Field(ge=1, le=100_000_000), FIXED] = 200
-    """Optimizer steps; the budget of a candidate."""
+    """Optimizer steps, where no budget is given. A search gives every candidate the FLOPs that they cost its seed."""
+    budget: Annotated[BudgetSpec | None, RoleOf("budget"), FIXED] = None
+    """How much it is trained in another unit than steps; a search gives every candidate as much."""
     batch: Annotated[int, Field(ge=1, le=65_536), FIXED] = 16
     """Sequences a step."""
     context: Annotated[int | None, Field(ge=1), FIXED] = None

@@ -38,10 +38,16 @@ class Terms:
 
 
 def cost_of(plan: Plan) -> float:
-    """One number for a plan's cost, so that runs repeat: the geometric mean of forward FLOPs per token, parameters, and
-    values cached after a full context."""
-    cache = max(plan.cache_values(plan.context), 1)
-    return (plan.flops_per_token * plan.parameters * cache) ** (1 / 3)
+    """One number for a plan's cost, so that runs repeat: the geometric mean of forward FLOPs per token and held values.
+
+    Caches count by their share of what is held: a kilobyte more or less in a model of megabytes decides nothing.
+    """
+    return math.sqrt(plan.flops_per_token * held_values(plan))
+
+
+def held_values(plan: Plan) -> int:
+    """Values in memory while one sequence is decoded: parameters, and caches and states after a full context."""
+    return plan.parameters + plan.cache_values(plan.context)
 
 
 def fitness(scores: Mapping[str, float], plan: Plan, reference: Reference, weights: FitnessSpec) -> Terms:

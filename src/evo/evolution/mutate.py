@@ -10,6 +10,7 @@ import numpy as np
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
 from evo.compiler.check import problems
+from evo.compiler.compute import steps_of
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
@@ -106,14 +107,14 @@ def _mutant(parent: Document, stream: Stream, number: int, known: set[str]) -> C
 
 def differs(parent: Document, child: Document, child_plan: Plan) -> bool:
     """Whether the child is another network, or is trained in another way."""
-    return resolve(parent.organism) != child_plan or trains_otherwise(parent.train, child.train)
+    return resolve(parent.organism) != child_plan or trains_otherwise(parent.train, child.train, steps_of(parent))
 
 
-def trains_otherwise(one: TrainSpec, two: TrainSpec) -> bool:
-    """Whether two settings differ in effect: a schedule moved by less than a step scales no learning rate."""
+def trains_otherwise(one: TrainSpec, two: TrainSpec, steps: int) -> bool:
+    """Whether two settings differ in effect over so many steps: a schedule moved by less than a step scales no rate."""
     same = replaced(one, {("schedule",): two.schedule}) == two
-    steps = np.linspace(0, one.steps - 1, min(one.steps, SCHEDULE_SAMPLES)).astype(int).tolist()
-    return not same or any(one.schedule.scale(s, one.steps) != two.schedule.scale(s, two.steps) for s in steps)
+    sampled = np.linspace(0, steps - 1, min(steps, SCHEDULE_SAMPLES)).astype(int).tolist()
+    return not same or any(one.schedule.scale(s, steps) != two.schedule.scale(s, steps) for s in sampled)
 
 
 def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator) -> Child | None:

@@ -66,7 +66,7 @@ def restored(path: Path, id: str, out: Path, snapshot: bytes | None = None) -> R
     document = parse(trial.candidate.document).document
     task = open_task(document.train.task, Path(settings.root))
     model = build(resolve(document.organism), document.train.seed, "cpu", weights)
-    steps = document.train.steps
+    steps = trial.steps
     save_checkpoint(out, Checkpoint(document, weights, steps, steps, task.digest, None, settings.root))
     tokens, precision = settings.budget.held_out_tokens, document.train.precision
     score = held_out_scores(model, task, document.context, tokens=tokens, precision=precision)[task.primary.name]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.compiler.compute import step_tokens
 from evo.dsl.document import parse
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
@@ -100,9 +101,10 @@ def _warnings(journal: Journal, settings: Settings) -> tuple[str, ...]:
         documents = [parse(seed).document for seed in settings.seeds]
         tasks = {task.name: task for task in (open_task(d.train.task, Path(settings.root)) for d in documents)}
         found = [warning for task in tasks.values() for warning in task.warnings]
-        spans = sorted({d.train.steps * d.train.batch * d.context for d in documents})
-        if len(spans) > 1:
-            found.append(f"the seeds are trained on {spans[0]:,} to {spans[-1]:,} tokens: their scores do not compare")
+        if len({(d.train.steps, d.train.budget, step_tokens(d)) for d in documents}) > 1:
+            found.append(
+                f"the seeds name several budgets; every candidate gets that of the first, {settings.train_budget}"
+            )
         journal.set_fact(WARNINGS, found)
     return tuple(journal.fact(WARNINGS))
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from evo.compiler.compute import whole_steps
 from evo.dsl.document import parse
-from evo.dsl.evolve import EvolveSpec
-from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
+from evo.evolution.settings import Settings
 from evo.evolution.trial import FRESH, Start, Trial, WeightsRef
 
 
 class Scheduler:
     """Asks for trials. What was asked stands in the journal, so nothing is remembered here."""
 
-    def __init__(self, evolve: EvolveSpec, primary: Score, journal: Journal) -> None:
-        self.evolve, self.primary, self.journal = evolve, primary, journal
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        self.evolve, self.primary, self.budget = settings.evolve, settings.primary, settings.train_budget
+        self.journal = journal
 
     def begin(self, generation: int, candidates: list[Candidate]) -> None:
         """Ask for the first rung of those candidates of a generation that have no trial yet."""
@@ -27,9 +30,12 @@ class Scheduler:
         """The trials of a generation that were not evaluated yet."""
         return [t for t in self.journal.trials(generation) if not self.journal.is_evaluated(t.ref)]
 
-    def promoted(self, generation: int) -> list[Trial]:
-        """The trials at higher rungs that the fidelity wants next; they belong to the generation that asks."""
-        pairs = self.evolve.fidelity.promote(self.journal.costs(self.primary))
+    def promoted(self, generation: int, population: Collection[str]) -> list[Trial]:
+        """The trials at higher rungs that the fidelity wants next; they belong to the generation that asks.
+
+        population: the elites of the working archive as the generation found it.
+        """
+        pairs = self.evolve.fidelity.promote(self.journal.costs(self.primary), population)
         trials = [self._higher(candidate, rung) for candidate, rung in pairs]
         if trials:
             self.journal.add_trials(generation, trials)
@@ -61,7 +67,9 @@ class Scheduler:
         return Trial(candidate, rung, steps, Start((below,), (), self._trained(below)))
 
     def _steps(self, candidate: Candidate, rung: int) -> int:
-        return self.evolve.fidelity.steps(parse(candidate.document).document, rung)
+        """Steps up to the end of a rung: every candidate gets the same compute, so a cheaper one takes more of them."""
+        share = self.evolve.fidelity.shares[rung]
+        return whole_steps(self.budget, parse(candidate.document).document, share)
 
     def _trained(self, ref: WeightsRef) -> int:
         """Training steps along the line of first sources, the trial's own included."""

@@ -52,7 +52,7 @@ class Search:
         self.directory, self.observer = directory, observer or Silent()
         self.evolve = settings.evolve
         self.lineage = Lineage(journal)
-        self.scheduler = Scheduler(self.evolve, settings.primary, journal)
+        self.scheduler = Scheduler(settings, journal)
         self.archives = Archives(self.evolve, journal)
         self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives)
         self.known: set[str] = set()
@@ -114,7 +114,8 @@ class Search:
     def _pending(self) -> list[Trial]:
         if trials := self.scheduler.waiting(self.generation):
             return trials
-        if trials := self.scheduler.promoted(self.generation):
+        population = frozenset(str(elite.id) for elite in self.archives.working.elites())
+        if trials := self.scheduler.promoted(self.generation, population):
             self.observer.promoted(trials)
         return trials
 

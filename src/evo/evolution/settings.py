@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from evo import __version__
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.paths import moved
+from evo.compiler.compute import budget_of
+from evo.dsl.budget import BudgetSpec
 from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
@@ -51,6 +53,11 @@ class Settings:
     def primary(self) -> Score:
         """The score that the search improves. Raises DiagnosticError if the seeds have several (EVO621)."""
         return primary_of(self.seeds)
+
+    @property
+    def train_budget(self) -> BudgetSpec:
+        """What each candidate is trained for by the end of the last rung: as much as the first seed."""
+        return budget_of(parse(self.seeds[0]).document)
 
     @property
     def digest(self) -> str:

@@ -71,6 +71,8 @@ class Trainer:
         offset: int = 0,
         mode: str = "auto",
     ):
+        if steps is None and spec.budget is not None:
+            raise ValueError("how many steps a budget is depends on the document: give them")
         self.model, self.task, self.spec = model, task, spec
         self.steps = spec.steps if steps is None else steps
         self.context = spec.context or model.plan.context

@@ -13,6 +13,7 @@ import torch
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import require_writable
 from evo.base.signals import termination_raised
+from evo.compiler.compute import step_flops, step_tokens
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document
 from evo.dsl.patch import diff
@@ -129,7 +130,9 @@ class TrainingRun:
         plan, train = self.trainer.model.plan, self.document.train
         lines = [
             f"{plan.parameters:,} parameters on {self.trainer.device}; {self.task.describe()}",
-            f"steps {self.trainer.step} to {self.trainer.steps}, {train.batch} x {self.trainer.context} tokens each",
+            f"steps {self.trainer.step} to {self.trainer.steps}, {train.batch} x {self.trainer.context} tokens each: "
+            f"{self.trainer.steps * step_tokens(self.document):,} tokens, "
+            f"{self.trainer.steps * step_flops(self.document):.3g} FLOPs in all",
         ]
         if self.trainer.device.type != "cpu":
             self.trainer.prepare()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evo.base.streams import Stream
 from evo.compiler.build import build
+from evo.compiler.compute import steps_of
 from evo.compiler.kernels import use_kernels
 from evo.compiler.organism import Organism
 from evo.compiler.promises import require_promises
@@ -44,7 +45,7 @@ def make_trainer(
     Args:
         weights: what the organism starts from, by path; the draws of the document's seed by default.
         kernels: the backend asked for.
-        steps, offset: see `Trainer`.
+        steps, offset: see `Trainer`; the document's steps by default.
 
     Raises:
         DiagnosticError: kernels that cannot run a layer (EVO511), a block that breaks its plan's promises (EVO512).
@@ -55,7 +56,7 @@ def make_trainer(
     require_promises(model)
     use_kernels(model, kernels, batch=train.batch, tokens=document.context)
     require_causal(model, document)
-    return Trainer(model, task, train, steps=steps, offset=offset)
+    return Trainer(model, task, train, steps=steps_of(document) if steps is None else steps, offset=offset)
 
 
 def require_causal(model: Organism, document: Document, scored_by: Task | None = None) -> None:

@@ -198,6 +198,13 @@ _TRAINING = {
         _document(rest="evolve: {fitness: {task: 0, efficiency: 0, gradient: 0}}\n"),
         _document(rest="evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}\n"),
     ),
+    "EVO346": Code(
+        "A budget beside steps",
+        "How long an organism is trained is said once: in `train.steps`, or in `train.budget` as so many FLOPs or so "
+        "many tokens.",
+        _document(rest="train: {steps: 80, budget: {flops: 1e12}}\n"),
+        _document(rest="train: {budget: {flops: 1e12}}\n"),
+    ),
 }
 
 MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}
