@@ -230,7 +230,7 @@ OPERATORS: dict[str, Operator] = {
 }
 """Roles that mutation exchanges, with the operator that does; stages and layers are moved whole, the rest stays."""
 EXCHANGED = {
-    "mixer": "leaky", "ffn": "experts", "norm": "peak", "position": "spin", "scaling": "stretch",
+    "mixer": "leaky", "ffn": "crowd", "norm": "peak", "position": "spin", "scaling": "stretch",
     "stencil": "strided", "optimizer": "sign", "schedule": "late",
 }  # fmt: skip
 
@@ -322,8 +322,8 @@ def test_what_is_read_and_not_provided_is_a_fault() -> None:
 def test_kinds_that_may_stand_in_one_place_have_two_names(install: Callable[[Mapping[str, str]], None]) -> None:
     """A feed-forward that is called as a mixer is, ours or another package's, is EVO212: it could be either."""
     for points in (
-        {"ffn.attention": "strangers.experts:ExpertsSpec"},
-        {"ffn.leaky": "strangers.experts:ExpertsSpec", "mixer.leaky": "strangers.mixers:LeakySpec"},
+        {"ffn.attention": "strangers.experts:CrowdSpec"},
+        {"ffn.leaky": "strangers.experts:CrowdSpec", "mixer.leaky": "strangers.mixers:LeakySpec"},
     ):
         install(points)
         with pytest.raises(DiagnosticError, match=r"EVO212 .* clashes with the (mixer|ffn) kind '(attention|leaky)'"):

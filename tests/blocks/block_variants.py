@@ -12,7 +12,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.build import build, initial_weight, make
 from evo.compiler.check import check
 from evo.compiler.organism import Organism, OrganismState
-from evo.compiler.plan import Plan
+from evo.compiler.plan import TOKENS, Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document, from_data
 from evo.dsl.plan import BlockPlan
@@ -86,7 +86,47 @@ MIXERS: dict[str, dict[str, Any]] = {
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
 }
 
+ROUTED = {"kind": "experts", "count": 4, "of": {"kind": "gated", "ratio": 1.0}}
+"""Experts that are small."""
+ROOMY = {**ROUTED, "shared": [{"ffn": {"kind": "dense", "ratio": 0.5}}]}
+"""A token that finds no room still meets a shared one."""
+
+STATEFUL_FFNS: dict[str, dict[str, Any]] = {
+    "experts, capacity": {**ROOMY, "router": {"capacity": 0.5, "renormalise": False}},
+    "experts, capacity, input": {**ROOMY, "on": "input", "skip": 1, "router": {"capacity": 0.6, "score": "sigmoid"}},
+    "experts choose": {**ROOMY, "router": {"choose": "expert"}},
+    "experts choose less": {**ROOMY, "router": {"choose": "expert", "capacity": 0.5, "renormalise": False}},
+}
+"""Feed-forwards that look at earlier tokens: what holds for mixers holds for them."""
+
 FFNS: dict[str, dict[str, Any]] = {
+    "experts": ROUTED,
+    "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
+    "experts, grouped": {
+        **ROUTED,
+        "count": 8,
+        "router": {
+            "score": "sigmoid",
+            "choice_bias": True,
+            "groups": 4,
+            "top_groups": 2,
+            "scale": 2.5,
+            "eps": 1e-20,
+            "bias": True,
+            "z_loss": 0.1,
+        },
+    },
+    "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
+    "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
+    "experts on inputs": {
+        **ROUTED,
+        "on": "input",
+        "top": 1,
+        "router": {"score": "sqrt_softplus", "renormalise": False},
+    },
+    "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
+    "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
+} | {
     f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
     for kind in ("dense", "gated")
     for act in ("relu", "relu2", "gelu", "silu")
@@ -130,9 +170,15 @@ def block_of(whole: Plan, part: str) -> BlockPlan:
 
 
 @functools.cache
+def host(name: str) -> Plan:
+    """The plan of an organism with one row of MIXERS or STATEFUL_FFNS and nothing else."""
+    block = {**MIXERS, **STATEFUL_FFNS}[name]
+    return plan([{"name": "s", "layers": {"sublayers": [{"block": block}]}}])
+
+
 def mixer_plan(name: str) -> BlockPlan:
-    """The plan of a row of MIXERS."""
-    return block_of(plan([stage("s", MIXERS[name])]), "mixer")
+    """The plan of a row of MIXERS or STATEFUL_FFNS."""
+    return block_of(host(name), "0")
 
 
 def built(block: BlockPlan) -> Block:
@@ -147,6 +193,11 @@ def built(block: BlockPlan) -> Block:
     return module
 
 
+def token_ids(x: torch.Tensor) -> torch.Tensor:
+    """Ids below 256 that each follow from the vector (..., D) of their token."""
+    return (x.detach().sum(-1) * 1000).long() % 256
+
+
 class Whole:
     """A block in passes of its own: parallel, and step by step with its state."""
 
@@ -157,11 +208,17 @@ class Whole:
                 module.path = path
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return Flow().run(self.block, x)
+        return self.pass_(x)[0]
+
+    def pass_(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The outputs, and the sum of the losses that it adds. A token's id follows from its vector."""
+        flow = Flow(signals={TOKENS: token_ids(x)})
+        y = flow.run(self.block, x)
+        return y, torch.stack([x.new_zeros(()), *flow.losses.values()]).sum()
 
     def extend(self, x: torch.Tensor, state: OrganismState) -> tuple[torch.Tensor, OrganismState]:
         """The next tokens after some state of this block."""
-        flow = Flow(position=state.seen, states=state.blocks)
+        flow = Flow(signals={TOKENS: token_ids(x)}, position=state.seen, states=state.blocks)
         y = flow.run(self.block, x)
         return y, OrganismState(flow.next_states, state.seen + x.shape[1])
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import build
@@ -140,12 +139,13 @@ class Behaviour:
         self.model = build(resolve(document.organism), seed=0).double()
         context = min(TIME, document.organism.context)
         self.tokens_BT = torch.randint(0, 128, (1, context + 1), generator=torch.Generator().manual_seed(0))
-        self.before = self.model(self.tokens_BT[:, :-1])
+        with torch.no_grad():
+            self.before = self.model(self.tokens_BT[:, :-1])
 
     @functools.cached_property
     def after(self) -> torch.Tensor:
         """Logits after the step, (1, T, V)."""
-        F.cross_entropy(self.before.flatten(0, 1), self.tokens_BT[:, 1:].flatten()).backward()
+        self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]).backward()
         with torch.no_grad():
             for parameter in self.model.parameters():
                 assert parameter.grad is not None

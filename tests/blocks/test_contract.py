@@ -11,6 +11,7 @@ from block_variants import (
     FFNS,
     MIXERS,
     NORMS,
+    STATEFUL_FFNS,
     WIDTH,
     Whole,
     block_of,
@@ -28,7 +29,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
 from evo.dsl.index import kinds
 
-EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
+EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
 
 
 def kinds_in(data: object) -> set[str]:
@@ -138,9 +139,9 @@ def test_feed_forwards_act_on_each_position_alone(data: dict):
         assert next(layer for _, layer in whole.stages[0].running_layers()).block_names() == ("mixer",)
         return
     module, x = Whole(built(block_of(whole, "ffn"))), inputs()
-    y = module(x)
+    y, losses = module.pass_(x)
     torch.testing.assert_close(y[:, 3:4], module(x[:, 3:4]), rtol=1e-10, atol=1e-12)
-    y.square().sum().backward()
+    (y.square().sum() + losses).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 1e-12 for p in module.parameters())
 
 

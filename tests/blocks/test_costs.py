@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from block_variants import CONTEXT, FFNS, MIXERS, Whole, block_of, built, inputs, mixer, mixer_plan, plan, stage
+from block_variants import (
+    CONTEXT,
+    FFNS,
+    MIXERS,
+    STATEFUL_FFNS,
+    Whole,
+    block_of,
+    built,
+    host,
+    inputs,
+    mixer,
+    mixer_plan,
+    plan,
+    stage,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from evo.blocks.attention.spec import AttentionPlan
@@ -14,7 +28,7 @@ from evo.compiler.organism import OrganismState
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.kernels.attention import Stencil
 
-EVERY_MIXER = pytest.mark.parametrize("name", MIXERS)
+EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
 
 
 def linear_flops(module: Whole, x: torch.Tensor) -> int:
@@ -61,7 +75,7 @@ def test_taps_are_counted(name: str):
     """Depthwise taps cost two operations each a token, like matrices; nothing else is in the plan's matmul part."""
     for block in mixer_plan(name).blocks():
         taps = sum(weight.count for weight in block.weights if weight.group == "taps")
-        linear = sum(weight.count for weight in block.weights if weight.is_linear)
+        linear = sum(weight.count * weight.share for weight in block.weights if weight.is_linear)
         assert matmul_flops(block.weights) == 2 * (taps + linear)
 
 
@@ -107,7 +121,7 @@ def test_attention_pairs_cost_two_products(name: str):
 def test_planned_cache_is_kept(name: str):
     """After any number of tokens, a state holds as many values as the plan says."""
     module, batch = mixer(name), 3
-    whole = plan([stage("s", MIXERS[name])])
+    whole = host(name)
     state = OrganismState()
     for seen, x in enumerate(inputs(batch=batch).split(1, dim=1), 1):
         _, state = module.extend(x, state)
@@ -119,4 +133,4 @@ def test_a_long_chunk_leaves_the_planned_cache(name: str):
     """The same after one chunk longer than any window."""
     module, batch = mixer(name), 2
     _, state = module.extend(inputs(batch=batch), OrganismState())
-    assert state_size(state) == plan([stage("s", MIXERS[name])]).cache_values(CONTEXT) * batch
+    assert state_size(state) == host(name).cache_values(CONTEXT) * batch

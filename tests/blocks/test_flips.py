@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from block_variants import CONVOLUTION, OUTER, RECURRENCE, document, stage
+from block_variants import CONVOLUTION, OUTER, RECURRENCE, ROUTED, document, stage
 from flips import Verdicts, judge
 
+from evo.blocks.experts.router import RouterSpec
+from evo.blocks.experts.spec import SharedSpec
 from evo.dsl import index
 from evo.dsl.organism import OrganismSpec, ReadoutSpec
 from evo.dsl.spec import Spec, spec_fields
@@ -101,6 +103,37 @@ HOSTS: dict[str, dict[str, Any]] = {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
     },
+    "experts": {"stages": [stage("body", CONVOLUTION, ffn=ROUTED)]},
+    "experts, grouped": {
+        "stages": [
+            stage(
+                "body",
+                CONVOLUTION,
+                ffn={
+                    **ROUTED,
+                    "count": 8,
+                    "router": {
+                        "score": "sigmoid",
+                        "groups": 4,
+                        "top_groups": 2,
+                        "eps": 0.1,
+                        "z_loss": 0.1,
+                        "capacity": 0.5,
+                    },
+                },
+            )
+        ]
+    },
+    "experts, shared": {
+        "stages": [
+            stage(
+                "body",
+                CONVOLUTION,
+                ffn={**ROUTED, "identity": 1, "latent": 32, "shared": [{"ffn": ROUTED, "gate": "sigmoid"}, {}]},
+            )
+        ]
+    },
+    "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "expert"}})]},
     "written layers": {
         "stages": [
             {"name": "a", "repeat": 2, "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]}},
@@ -114,16 +147,21 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
 }
 
-ELSEWHERE = {"OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN"}
+ELSEWHERE = {
+    "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
+    "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
+}
 """Fields whose flips may leave one organism's function as it is: they also act where this suite does not look."""
 
 
 NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "causal"),
+    ("ExpertsSpec", "router"),
     ("LayersSpec", "layers"),
     ("OrganismSpec", "layers"),
     ("OrganismSpec", "pseudopods"),
     ("OrganismSpec", "readout"),
+    ("RouterSpec", "causal"),
 }
 """False is refused while the one task predicts bytes (test_contract builds it); the others are flipped inside."""
 
@@ -148,7 +186,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
-    found: list[type[Spec]] = [OrganismSpec, ReadoutSpec]
+    found: list[type[Spec]] = [OrganismSpec, ReadoutSpec, RouterSpec, SharedSpec]
     for role in ("mixer", "ffn", "norm", "position", "scaling", "stencil", "stage"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return found

@@ -35,6 +35,12 @@ MIXERS: dict[str, Any] = {
     "with a bonus": {**OUTER, "decay": "channel", "bonus": True, "conv": 0},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
 }
+EXPERTS: dict[str, Any] = {
+    "experts": {"kind": "experts", "count": 4, "router": {"choice_bias": True, "balance": 0.01}},
+    "experts, biased, idle": {"kind": "experts", "count": 3, "of": {"kind": "dense", "bias": True}, "identity": 1},
+    "experts choose": {"kind": "experts", "count": 4, "router": {"choose": "expert"}},
+    "experts by hash": {"kind": "experts", "count": 4, "router": {"choose": "hash"}, "shared": [{"gate": "sigmoid"}]},
+}
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
@@ -82,6 +88,13 @@ def check_members(plan: Plan, device: str) -> None:
 def test_vmap_of_grad_over_members_equals_separate_runs(planned: Any, name: str, device: str) -> None:
     """A population of any mixer can be trained as one stacked model."""
     check_members(planned({"name": "s", "repeat": 2, "mix": MIXERS[name]}), device)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_experts_stack_too(planned: Any, name: str, device: str) -> None:
+    """Stacks of experts become one longer stack, however tokens are routed."""
+    check_members(planned({"name": "s", "mix": {"kind": "convolution"}, "ffn": EXPERTS[name]}), device)
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])

@@ -16,7 +16,7 @@ POINTS = {
     "mixer.needy": "strangers.mixers:NeedySpec",
     "mixer.pair": "strangers.mixers:PairSpec",
     "mixer.route": "strangers.route:RouteSpec",
-    "ffn.experts": "strangers.experts:ExpertsSpec",
+    "ffn.crowd": "strangers.experts:CrowdSpec",
     "norm.peak": "strangers.surroundings:PeakSpec",
     "position.spin": "strangers.surroundings:SpinSpec",
     "scaling.stretch": "strangers.surroundings:StretchSpec",
@@ -45,7 +45,7 @@ ROUTED = {
     "temperature": 0.7,
     "balance": 0.01,
 }
-EXPERTS = {"kind": "experts", "experts": 4, "top_k": 2, "ratio": 1.0}
+EXPERTS = {"kind": "crowd", "experts": 4, "top_k": 2, "ratio": 1.0}
 
 
 def data(**train: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from strangers.route import routed
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertsPlan(BlockPlan):
+class CrowdPlan(BlockPlan):
     """Experts of `hidden` units, of which `top_k` speak for each token."""
 
     builder: ClassVar[str] = "strangers.experts:Experts"
@@ -25,10 +25,10 @@ class ExpertsPlan(BlockPlan):
     top_k: int
 
 
-class ExpertsSpec(Spec):
+class CrowdSpec(Spec):
     """sum over the top_k of softmax(router(x)) of down_e(relu(up_e(x)))."""
 
-    kind: ClassVar[str | None] = "experts"
+    kind: ClassVar[str | None] = "crowd"
 
     experts: Annotated[int, Field(ge=2, le=1024), Gene(2, 16, "x2")] = 4
     """How many there are."""
@@ -37,7 +37,7 @@ class ExpertsSpec(Spec):
     ratio: Ratio = 1.0
     """Hidden width of each over width."""
 
-    def plan(self, scope: Scope) -> ExpertsPlan:
+    def plan(self, scope: Scope) -> CrowdPlan:
         hidden, top_k = hidden_size(scope.width, self.ratio), min(self.top_k, self.experts)
         share = top_k / self.experts
 
@@ -51,7 +51,7 @@ class ExpertsSpec(Spec):
             stack("down", scope.width, hidden, scope.residual_gain, True),
         )
         cost = Cost(flops=matmul_flops(weights), activations=top_k * 2 * hidden + self.experts)
-        return ExpertsPlan(kind=self.label, weights=weights, cost=cost, losses=("balance",), hidden=hidden, top_k=top_k)
+        return CrowdPlan(kind=self.label, weights=weights, cost=cost, losses=("balance",), hidden=hidden, top_k=top_k)
 
 
 class Experts(Block):
@@ -61,7 +61,7 @@ class Experts(Block):
     up: nn.Parameter
     down: nn.Parameter
 
-    def __init__(self, plan: ExpertsPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: CrowdPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.top_k = plan.top_k
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from evo.kernels.fused.project import project as plain_project
+from evo.kernels.grouped import Groups
 
 
 class State:
@@ -42,8 +43,10 @@ class Project(Protocol):
     a `Project` of its own; see `evo.kernels.fused.project` for what every one of them computes.
     """
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, /) -> Tensor:
-        """x W^T + b: (..., in) -> (..., out)."""
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None, /
+    ) -> Tensor:
+        """x W^T + b: (..., in) -> (..., out); for a stack with groups, each row with the entry it belongs to."""
         ...
 
 
@@ -56,6 +59,7 @@ class Flow:
     losses: auxiliary losses by name, already weighed, summed over the blocks that add to them: scalars.
     position: where in the sequence the first token of this pass stands.
     segments_BT: ids of packed documents, int64; only equal ids may see each other. None for one document a row.
+    figures: what blocks tell of themselves by name, a list of scalars each; None where nobody asks.
     states: decoding only: what blocks kept of the tokens so far, by path and visit. None in a parallel pass.
     """
 
@@ -64,6 +68,7 @@ class Flow:
     position: int = 0
     segments_BT: Tensor | None = None
     project: Project = plain_project
+    figures: dict[str, list[Tensor]] | None = None
     states: Mapping[tuple[str, int], State] | None = None
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
@@ -88,3 +93,16 @@ class Flow:
         """Add `weight * value`, a scalar, to the auxiliary loss of a name that the block's plan lists in `losses`."""
         weighed = value * weight
         self.losses[name] = self.losses[name] + weighed if name in self.losses else weighed
+
+    def tell(self, name: str, value: Tensor) -> None:
+        """Note a scalar under a name, if somebody asks for figures."""
+        if self.figures is not None:
+            self.figures.setdefault(name, []).append(value.detach())
+
+    def grouped(self, groups: Groups) -> Flow:
+        """The same pass for rows that are sorted by the entry of a stack that each meets: how experts run."""
+
+        def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, _: Groups | None = None) -> Tensor:
+            return self.project(x, weight, bias, groups)
+
+        return replace(self, project=project)

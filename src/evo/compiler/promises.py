@@ -11,6 +11,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.kernels.fused.project import project
+from evo.kernels.grouped import Groups
 
 PROBE_TOKENS = 2
 
@@ -21,9 +22,9 @@ class Met:
     def __init__(self) -> None:
         self.weights: set[int] = set()
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
         self.weights.add(id(weight))
-        return project(x, weight, bias)
+        return project(x, weight, bias, groups)
 
 
 @torch.no_grad()

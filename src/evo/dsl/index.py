@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "ffn": {
         "dense": "evo.blocks.feedforward.spec:DenseSpec",
+        "experts": "evo.blocks.experts.spec:ExpertsSpec",
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 Axis = Literal["out", "in", "stack", "rows", "taps", "channel"]
@@ -180,3 +180,15 @@ class BlockPlan:
 def matmul_flops(weights: tuple[Weight, ...]) -> float:
     """Two operations for every parameter of maps and taps that a token meets."""
     return 2.0 * sum(weight.count * weight.share for weight in weights if weight.is_linear or weight.group == "taps")
+
+
+def stacked(plan: BlockPlan, count: int, top: int) -> BlockPlan:
+    """So many blocks of one plan as one, with stacks of weights; a token meets `top` of them."""
+    share = min(1.0, top / count)
+    weights = tuple(
+        replace(weight, shape=(count, *weight.shape), axes=("stack", *weight.axes), share=weight.share * share)
+        for weight in plan.weights
+    )
+    met = min(top, count)
+    cost = replace(plan.cost, flops=plan.cost.flops * met, activations=plan.cost.activations * met)
+    return replace(plan, weights=weights, cost=cost)

@@ -104,6 +104,10 @@ class Spec(BaseModel):
     is_keyed: ClassVar[bool] = False
     """Whether it is written by the one key of its name, a required field, and without `kind`: `{parallel: [...]}`."""
 
+    stacks: ClassVar[bool] = False
+    """Whether its module also runs with a stack of each of its weights, each row with an entry of its own: what experts
+    are made of. All that it does with a weight is `flow.project` then."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Give fields whose `RoleOf` names a default that default (a list of one where the field is a list)."""

@@ -7,12 +7,13 @@ from evo.kernels.attention.probe import TABLE as PROBE
 from evo.kernels.convolution import backends as convolution
 from evo.kernels.dispatch import KernelCall, Table
 from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATHER_SEQUENCES, NORM
+from evo.kernels.grouped import backends as grouped
 from evo.kernels.recurrence import backends as recurrence
 
 TABLES: dict[str, Table] = {
     table.family: table
     for table in (
-        *(attention.TABLE, recurrence.TABLE, convolution.TABLE, PROBE),
+        *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, PROBE),
         *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES),
     )
 }

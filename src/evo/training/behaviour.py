@@ -19,6 +19,7 @@ from evo.compiler.plan import Plan
 from evo.kernels.fused import cross_entropy
 from evo.kernels.fused.project import project
 from evo.kernels.fused.support import REFERENCE
+from evo.kernels.grouped import Groups
 from evo.tasks.base import Task
 
 QUERIES = 16
@@ -136,12 +137,12 @@ class NearZero:
         self.watched = {id(p) for path, p in model.named_parameters() if weights[path].writes_residual}
         self.small, self.total = 0, 0
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
         if id(weight) in self.watched:
             seen = x.detach()
             self.small += int((seen.abs() <= NEAR_ZERO * seen.float().square().mean().sqrt()).sum())
             self.total += seen.numel()
-        return project(x, weight, bias)
+        return project(x, weight, bias, groups)
 
     def share(self) -> float:
         """The share of small entries; 0 if nothing was seen."""

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.kernels.fused.project import project
+from evo.kernels.grouped import Groups
 from evo.kernels.packed_grad import packed
 from evo.training.side_stream import SideStream
 
@@ -82,9 +83,9 @@ class HalfWeights:
         self._made.clear()
         self._gradients.clear()
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
         if not _is_read(x, weight, bias):
-            return project(x, weight, bias)
+            return project(x, weight, bias, groups)
         assert isinstance(weight, nn.Parameter)
         if self._calls is not None:
             self._calls.append((x, weight))

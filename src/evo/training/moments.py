@@ -6,6 +6,7 @@ from torch import Tensor
 
 from evo.compiler.organism import Organism
 from evo.kernels.fused.project import project
+from evo.kernels.grouped import Groups
 
 
 class InputMoments:
@@ -25,10 +26,10 @@ class InputMoments:
         self._sums: dict[str, Tensor] = {}
         self._rows: dict[str, int] = {}
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
         if id(weight) in self._paths:
             self._note(self._paths[id(weight)], x.detach())
-        return project(x, weight, bias)
+        return project(x, weight, bias, groups)
 
     def _note(self, path: str, x: Tensor) -> None:
         rows = x.reshape(-1, x.shape[-1]).float()

@@ -64,6 +64,13 @@ _DIMENSIONS = {
         _written("{norm: {in: {kind: rms}}}"),
         _written("{block: {kind: gated}, norm: {in: {kind: rms}}}"),
     ),
+    "EVO307": Code(
+        "Experts that cannot be routed so",
+        "A token meets no more experts than there are, in groups of equal size; a router without scores cannot choose, "
+        "a share that is divided by itself teaches nothing, and a hash of the token looks at no score.",
+        _document(stage="ffn: {kind: experts, count: 2, top: 4}\n"),
+        _document(stage="ffn: {kind: experts, count: 4, top: 2}\n"),
+    ),
 }
 
 _WIRING = {

@@ -40,6 +40,7 @@ class DenseSpec(Spec):
     """down(act(up(x)))."""
 
     kind: ClassVar[str | None] = "dense"
+    stacks: ClassVar[bool] = True
 
     ratio: Ratio = 4.0
     """Hidden width over width; the product is rounded to a multiple of 8."""
@@ -61,6 +62,7 @@ class GatedSpec(Spec):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
     kind: ClassVar[str | None] = "gated"
+    stacks: ClassVar[bool] = True
 
     ratio: Ratio = 2.67
     """Hidden width over width; the product is rounded to a multiple of 8."""

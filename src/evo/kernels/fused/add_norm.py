@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, chosen, product_dtype, table, tile_rows
+from evo.kernels.autocast import product_dtype
+from evo.kernels.fused.support import AUTO, chosen, table, tile_rows
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
 from evo.kernels.triton_support import DTYPES, dense, dtype_name, padded

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.fused.support import AUTO, chosen, product_dtype, table
+from evo.kernels.autocast import product_dtype
+from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.operators import needs_grad, operator
 from evo.kernels.triton_support import dense, padded
 

@@ -69,12 +69,6 @@ _decided = lru_cache(maxsize=4096)(_decide)
 """A dict's look-up: these calls wait for the host, which a call's description would cost two microseconds."""
 
 
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which the next matrix product will read x: autocast's, or x's own."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
 def tile_rows(padded: int, elements: int = 2048) -> int:
     """How many rows of `padded` columns make a tile of about `elements`."""
     return max(1, min(32, elements // padded))

@@ -1,0 +1,1 @@
+"""Feed-forwards of many experts, of which a token meets a few."""

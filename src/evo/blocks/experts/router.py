@@ -1,0 +1,156 @@
+"""The language of a router: who chooses, by what score, under which limits, and how much each choice counts."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.spec import Fault, Spec
+
+BALANCE = 0.01
+"""The weight of the balance loss where nothing else keeps experts equally busy (Fedus et al. 2021)."""
+
+
+class RouterSpec(Spec):
+    """Which experts a token meets, and how much each counts: share = scale * score(logit) / (sum over its choices)."""
+
+    called: ClassVar[str | None] = "this router"
+
+    choose: Literal["token", "expert", "hash"] = "token"
+    """token: each takes its `top` best experts. expert: each takes the best of the tokens so far (Zhou et al. 2022),
+    and a token meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021)."""
+    score: Literal["softmax", "sigmoid", "sqrt_softplus", "alike"] = "softmax"
+    """What makes scores of logits; alike: every choice counts alike, and there are no logits."""
+    choice_bias: bool = False
+    """A bias that is added to scores for the choice alone, and that each step moves against an expert's load: its
+    gradient is the sign of the overload (DeepSeek-V3, 2412.19437)."""
+    groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2")] = 1
+    """Equal groups that experts stand in; a token chooses among its `top_groups` best ones."""
+    top_groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "+1")] = 1
+    """How many groups a token chooses among."""
+    group_score: Literal["top2", "max"] = "top2"
+    """A group's score: the sum of its two best choices (DeepSeek-V3), or its best one (DeepSeek-V2)."""
+    renormalise: bool = True
+    """Whether the scores of the choices are divided by their sum. After softmax that is softmax over the chosen."""
+    eps: Annotated[float, Field(ge=0), FIXED] = 0.0
+    """What is added to that sum."""
+    scale: Annotated[float, Field(gt=0), Gene(0.25, 4, "scale")] = 1.0
+    """What shares are multiplied by in the end."""
+    soft_cap: Annotated[float | None, Field(gt=0), Gene(5, 50, "scale", optional=True)] = None
+    """Bounds logits to ±cap by `cap * tanh(logits / cap)`."""
+    bias: bool = False
+    """A bias of the logits."""
+    capacity: Annotated[float | None, Field(gt=0), Gene(0.5, 4, "scale", optional=True)] = None
+    """In fair shares (top / count of the tokens). Tokens choose: the most tokens that an expert takes in a context, the
+    first that come; no limit if left out. Experts choose: the share of tokens so far that each takes; 1 if left out."""
+    causal: Annotated[bool, FIXED] = True
+    """Experts choose: each among the tokens so far. False: among all tokens of the sequence, as published, which sees
+    the future and cannot decode."""
+    balance: Annotated[float | None, Field(ge=0), FIXED] = None
+    """Weight of the loss count * sum_e load_e * score_e that keeps experts equally busy (Fedus et al. 2021, eq. 4); if
+    left out, 0.01 where tokens choose without a choice bias, and else 0."""
+    z_loss: Annotated[float, Field(ge=0), FIXED] = 0.0
+    """Weight of the mean of logsumexp(logits)² (Zoph et al. 2022)."""
+
+    @property
+    def is_causal(self) -> bool:
+        return self.causal or self.choose != "expert"
+
+    @property
+    def balance_weight(self) -> float:
+        """The weight of the balance loss."""
+        if self.balance is not None:
+            return self.balance
+        return BALANCE if self.choose == "token" and not self.choice_bias else 0.0
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether it reads the input at all."""
+        return self.score != "alike"
+
+    @property
+    def has_state(self) -> bool:
+        """Whether what it does with a token depends on those before it."""
+        return self.choose == "expert" or self.capacity is not None
+
+    def losses(self) -> tuple[str, ...]:
+        """The names of the losses that it adds."""
+        found = ("balance",) if self.balance_weight or self.choice_bias else ()
+        return (*found, *(("router_z",) if self.z_loss else ()))
+
+    def limit(self, top: int, count: int, context: int) -> int | None:
+        """The most tokens of a context that an expert takes where tokens choose; None for no limit."""
+        if self.capacity is None or self.choose == "expert":
+            return None
+        return max(1, math.ceil(self.capacity * top / count * context - 1e-9))
+
+    def fraction(self, top: int, count: int) -> float:
+        """The share of the tokens so far that an expert takes where experts choose."""
+        return min(1.0, (self.capacity or 1.0) * top / count)
+
+    def faults(self, top: int, count: int, idle: int, context: int) -> Iterator[Fault]:
+        """What cannot be, or does nothing, for so many choices of so many experts and idle classes."""
+        classes = count + idle
+        if top > classes:
+            yield Fault("EVO307", ("top",), f"a token cannot meet {top} of {classes} experts", "lower top")
+            return
+        yield from self._group_faults(top, classes)
+        yield from self._unread(top, count, context)
+        yield from self._hash_faults(idle)
+        is_constant = self.renormalise and top == 1 and not self.eps
+        if is_constant and self.has_logits and self.choose != "expert":
+            message = "a single share divided by itself is always 1, so the task teaches the router nothing"
+            yield Fault("EVO307", ("router", "renormalise"), message, "write renormalise: false, or raise top")
+
+    def _group_faults(self, top: int, classes: int) -> Iterator[Fault]:
+        if classes % self.groups:
+            message = f"{self.groups} groups do not divide {classes} experts"
+            yield Fault("EVO307", ("router", "groups"), message, "change groups, or the number of experts")
+        elif self.top_groups > self.groups:
+            yield Fault("EVO307", ("router", "top_groups"), f"there are {self.groups} groups", "lower top_groups")
+        elif top > self.top_groups * (classes // self.groups):
+            message = f"{self.top_groups} groups hold fewer than {top} experts"
+            yield Fault("EVO307", ("router", "top_groups"), message, "raise top_groups, or lower top")
+        elif self.groups == classes and self.group_score == "top2":
+            yield Fault("EVO307", ("router", "group_score"), "a group of one expert has no two best", "write max")
+        elif self.groups == self.top_groups and {"groups", "top_groups"} & self.model_fields_set and self.groups > 1:
+            yield _unread("groups", "every group is chosen, so they change nothing", "lower top_groups")
+        if self.groups == 1 and "group_score" in self.model_fields_set:
+            yield _unread("group_score", "there is one group")
+
+    def _unread(self, top: int, count: int, context: int) -> Iterator[Fault]:
+        if not self.causal and self.choose != "expert":
+            yield _unread("causal", "only where experts choose does the choice look at other tokens")
+        if self.eps and not self.renormalise:
+            yield _unread("eps", "nothing is divided")
+        limit = self.limit(top, count, context)
+        if limit is not None and limit >= context:
+            yield _unread("capacity", f"no expert can get more than the {context} tokens of a context")
+        if self.choose == "expert" and self.fraction(top, count) >= 1.0:
+            yield _unread("capacity", "every expert takes every token")
+        elif self.choose == "expert" and self.capacity == 1.0:
+            yield _unread("capacity", "experts that choose take their fair share anyway")
+
+    def _hash_faults(self, idle: int) -> Iterator[Fault]:
+        if self.choose == "expert" and self.choice_bias:
+            message = "experts that choose are equally busy without a bias"
+            yield Fault("EVO307", ("router", "choice_bias"), message, "remove it")
+        if self.choose != "hash":
+            if not self.has_logits:
+                yield Fault(
+                    "EVO307", ("router", "score"), "without scores there is nothing to choose by", "write softmax"
+                )
+            return
+        if idle:
+            yield Fault("EVO307", ("router", "choose"), "a hash chooses among experts, not idle classes", "remove them")
+        taken = {"choice_bias": self.choice_bias, "groups": self.groups > 1, "balance": bool(self.balance)}
+        if not self.has_logits:
+            taken |= {"soft_cap": self.soft_cap is not None, "bias": self.bias, "z_loss": bool(self.z_loss)}
+        for name in (name for name, is_set in taken.items() if is_set):
+            yield Fault("EVO307", ("router", name), "the token's id chooses, whatever scores are", "remove it")
+
+
+def _unread(name: str, message: str, help: str = "remove it") -> Fault:
+    return Fault("EVO330", ("router", name), message, help, "warning")

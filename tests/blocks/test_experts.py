@@ -1,0 +1,153 @@
+"""Routing word by word: capacity, experts that choose, documents, the choice bias, what is reported."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from block_variants import CONTEXT, ROUTED, block_of, built, document, inputs, plan, stage
+from torch import Tensor
+
+from evo.base.diagnostics import DiagnosticError
+from evo.blocks.base import Block
+from evo.blocks.experts.module import Experts
+from evo.blocks.experts.routing import hashed, taken, within
+from evo.blocks.flow import Flow
+from evo.compiler.check import check
+from evo.dsl.document import from_data
+
+SEGMENTS = torch.tensor([[0] * 9 + [1] * 8 + [0] * 7, [4] * 24])
+
+
+def experts(**settings: Any) -> Experts:
+    """The block in float64."""
+    block: Block = built(
+        block_of(plan([{"name": "s", "layers": {"sublayers": [{"block": {**ROUTED, **settings}}]}}]), "0")
+    )
+    assert isinstance(block, Experts)
+    return block
+
+
+def documents_of(segments_T: Tensor) -> list[list[int]]:
+    """The positions of each document of one row."""
+    found: list[list[int]] = []
+    for t, segment in enumerate(segments_T.tolist()):
+        if t and segment == segments_T[t - 1]:
+            found[-1].append(t)
+        else:
+            found.append([t])
+    return found
+
+
+def test_capacity_serves_who_comes_first():
+    """An expert takes the first tokens of each document that choose it, up to its limit; counts go on."""
+    chosen_BTP = torch.randint(0, 5, (2, CONTEXT, 2), generator=torch.Generator().manual_seed(0))
+    before_BE = torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+    granted_BTP, after_BE = within(chosen_BTP, before_BE, 3, SEGMENTS)
+    for row in range(2):
+        counts = before_BE[row].tolist()
+        for number, places in enumerate(documents_of(SEGMENTS[row])):
+            counts = counts if number == 0 else [0.0] * 3
+            for t in places:
+                asked = chosen_BTP[row, t].tolist()
+                room = [e < 3 and counts[e] < 3 for e in asked]
+                assert granted_BTP[row, t].tolist() == room
+                for e in asked:
+                    if e < 3:
+                        counts[e] += 1
+        assert after_BE[row].tolist() == counts
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_experts_choose_among_the_tokens_so_far(fraction: float):
+    """A token is taken if fewer of its document's tokens so far are better than there is room for."""
+    scores_BTE = torch.rand(2, CONTEXT, 3, generator=torch.Generator().manual_seed(1))
+    is_taken_BTE = taken(scores_BTE, scores_BTE[:, :0], fraction, SEGMENTS, True)
+    for row in range(2):
+        for places in documents_of(SEGMENTS[row]):
+            for seen, t in enumerate(places, 1):
+                rivals_SE = scores_BTE[row, places[:seen]]
+                better_E = (rivals_SE > scores_BTE[row, t]).sum(0)
+                assert is_taken_BTE[row, t].tolist() == (better_E < math.ceil(fraction * seen)).tolist()
+
+
+def test_experts_choose_in_the_published_form():
+    """causal: false: each expert takes its best tokens of the whole sequence (Zhou et al. 2022), and cannot decode."""
+    scores_BTE = torch.rand(2, CONTEXT, 3, generator=torch.Generator().manual_seed(1))
+    is_taken_BTE = taken(scores_BTE, scores_BTE[:, :0], 0.25, None, False)
+    best_BPE = scores_BTE.topk(CONTEXT // 4, dim=1).indices
+    assert torch.equal(is_taken_BTE, torch.zeros_like(is_taken_BTE).scatter(1, best_BPE, True))
+    data = {"kind": "experts", "router": {"choose": "expert", "causal": False}}
+    with pytest.raises(AssertionError, match="EVO343"):
+        document([stage("s", {"kind": "convolution"}, ffn=data)])
+
+
+def test_a_hash_spreads_tokens_and_repeats_itself():
+    """The choices of a token follow from its id alone, are different, and use every expert about equally."""
+    tokens_BT = torch.arange(256)[None]
+    chosen_BTP = hashed(tokens_BT, 2, 8)
+    assert (chosen_BTP[..., 0] != chosen_BTP[..., 1]).all()
+    counts_E = chosen_BTP.flatten().bincount(minlength=8)
+    assert counts_E.min() > 0.6 * 64
+    assert counts_E.max() < 1.4 * 64
+    assert torch.equal(chosen_BTP, hashed(tokens_BT.flip(1), 2, 8).flip(1))
+
+
+def test_the_choice_bias_moves_against_the_load():
+    """Descending the loss lowers the bias of experts that are met too often and raises that of others; it weighs 0."""
+    block, flow, x = experts(router={"choice_bias": True, "renormalise": False}), Flow(figures={}), inputs()
+    (block(x, flow).sum() * 0 + flow.losses["balance"]).backward()
+    assert block.choice_bias is not None
+    assert flow.losses["balance"] == 0
+    assert block.router is not None
+    with torch.no_grad():
+        chosen = ((x @ block.router.T).softmax(-1) + block.choice_bias).topk(2, -1).indices.flatten()
+    counts_E = chosen.bincount(minlength=4).double()
+    assert block.choice_bias.grad is not None
+    assert torch.equal(block.choice_bias.grad.sign(), (counts_E - counts_E.mean()).sign())
+
+
+def test_loads_are_told_to_who_asks():
+    """load_balance_std is 0 and expert_utilization 1 where all are met alike; one favourite shows in both."""
+    block, x = experts(count=4, top=1, router={"renormalise": False, "bias": True}), inputs()
+    assert block.router is not None
+    assert block.router_bias is not None
+    with torch.no_grad():
+        block.router.zero_()
+        block.router_bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    flow = Flow(figures={})
+    block(x, flow)
+    assert flow.figures is not None
+    assert flow.figures["expert_utilization"][0] == 0.25
+    torch.testing.assert_close(float(flow.figures["load_balance_std"][0]), math.sqrt(3.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "words"),
+    [
+        ({"count": 4, "top": 5}, "EVO307", "cannot meet 5 of 4"),
+        ({"top": 1}, "EVO307", "always 1"),
+        ({"router": {"groups": 3}}, "EVO307", "do not divide 8"),
+        ({"router": {"groups": 2, "top_groups": 3}}, "EVO307", "there are 2 groups"),
+        ({"top": 3, "router": {"groups": 4, "top_groups": 1}}, "EVO307", "fewer than 3"),
+        ({"router": {"score": "alike"}}, "EVO307", "nothing to choose by"),
+        ({"router": {"choose": "hash", "choice_bias": True}}, "EVO307", "the token's id chooses"),
+        ({"identity": 1, "router": {"choose": "hash"}}, "EVO307", "not idle classes"),
+        ({"of": {"kind": "experts"}}, "EVO307", "cannot be made of 'experts'"),
+        ({"of": {"kind": "none"}}, "EVO307", "cannot be made of 'none'"),
+        ({"shared": [{"ffn": {"kind": "none"}}]}, "EVO307", "builds nothing"),
+        ({"router": {"causal": False}}, "EVO330", "only where experts choose"),
+        ({"router": {"capacity": 9.0}}, "EVO330", "no expert can get more"),
+    ],
+)
+def test_what_cannot_be_is_said(settings: dict[str, Any], code: str, words: str):
+    """Impossible and idle settings are diagnostics at their place."""
+    ffn = {"kind": "experts", **settings}
+    body = {"width": 16, "context": 24, "stages": [{"name": "s", "mix": {"kind": "convolution"}, "ffn": ffn}]}
+    try:
+        found = check(from_data({"evo": 1, "organism": body}))
+    except DiagnosticError as error:
+        found = error.diagnostics
+    assert any(d.code == code and words in d.message for d in found), found
