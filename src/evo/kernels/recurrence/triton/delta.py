@@ -110,6 +110,17 @@ def load_gates(gates_ptr, chunk, C: tl.constexpr):
     return left, written, tl.load(gates_ptr + C - 1)
 
 
+@triton.jit
+def value_block(H, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr):
+    """What this program holds: row b (64 bits), head h of it, the block of value channels; where the head's state
+    begins among all, and the block's places inside it (KP, VB), with which of them there are."""
+    blocks: tl.constexpr = (V + VB - 1) // VB
+    block, head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    deep, cols = tl.arange(0, KP)[:, None], block * VB + tl.arange(0, VB)[None, :]
+    begin = head.to(tl.int64) * (K * V)
+    return (head // H).to(tl.int64), head % H, head, block, begin, deep * V + cols, (deep < K) & (cols < V)
+
+
 @triton.jit(do_not_specialize=["T"])
 def forward(
     q_ptr, k_ptr, v_ptr, inverse_ptr, scores_ptr, gates_ptr, initial_ptr, o_ptr, error_ptr, states_ptr, final_ptr,
@@ -119,19 +130,11 @@ def forward(
 ):  # fmt: skip
     """o (B, T, H, V) and the final state (B, H, K, V); with KEEP the errors, with the shape and strides of o, and the
     state before every chunk, (B, H, chunks, K, V)."""
-    blocks: tl.constexpr = (V + VB - 1) // VB
-    block = tl.program_id(0) % blocks
-    head = tl.program_id(0) // blocks
-    b = (head // H).to(tl.int64)
-    h = head % H
+    b, h, head, block, begin, inside, kept = value_block(H, K, V, KP, VB)
     wide = VB if V % VB == 0 else V - block * VB
-    deep = tl.arange(0, KP)[:, None]
-    cols = block * VB + tl.arange(0, VB)[None, :]
-    state_at = (head.to(tl.int64) * K + deep) * V + cols
-    kept = (deep < K) & (cols < V)
     state = tl.zeros([KP, VB], tl.float32)
     if INITIAL:
-        state += tl.load(initial_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
+        state += tl.load(initial_ptr + begin + inside, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
     for i in tl.range(0, chunks):
         start = i * C
@@ -145,7 +148,7 @@ def forward(
         known = state.to(k.dtype)
         if KEEP:
             here = states_ptr + (head.to(tl.int64) * chunks + i) * (K * V)
-            tl.store(here + (deep * V + cols), known, mask=kept)
+            tl.store(here + inside, known, mask=kept)
         foreseen = tl.dot(k, known, input_precision=PRECISION) * left[:, None]
         error = tl.dot(inverse, (v.to(tl.float32) - foreseen).to(v.dtype), input_precision=PRECISION)
         o = tl.dot(q, known, input_precision=PRECISION) * (left * scale)[:, None]
@@ -154,7 +157,7 @@ def forward(
         store_rows(o_ptr + b * o_b + h * o_h + block * VB, o, start, o_t, T, C, wide, VB)
         if KEEP:
             store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, T, C, wide, VB)
-    tl.store(final_ptr + state_at, state, mask=kept)
+    tl.store(final_ptr + begin + inside, state, mask=kept)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -165,19 +168,11 @@ def errors_back(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dv (B, T, H, V), and the gradients of the states after the chunks (B, H, chunks, K, V) and of the initial one."""
-    blocks: tl.constexpr = (V + VB - 1) // VB
-    block = tl.program_id(0) % blocks
-    head = tl.program_id(0) // blocks
-    b = (head // H).to(tl.int64)
-    h = head % H
+    b, h, head, block, begin, inside, kept = value_block(H, K, V, KP, VB)
     wide = VB if V % VB == 0 else V - block * VB
-    deep = tl.arange(0, KP)[:, None]
-    cols = block * VB + tl.arange(0, VB)[None, :]
-    state_at = (head.to(tl.int64) * K + deep) * V + cols
-    kept = (deep < K) & (cols < V)
     dstate = tl.zeros([KP, VB], tl.float32)
     if DFINAL:
-        dstate += tl.load(dfinal_ptr + state_at, mask=kept, other=0.0).to(tl.float32)
+        dstate += tl.load(dfinal_ptr + begin + inside, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
     for i in tl.range(0, chunks):
         start = (chunks - 1 - i) * C
@@ -189,7 +184,7 @@ def errors_back(
         inverse = tl.load(packed(inverse_ptr, chunk, C, C))
         left, written, whole = load_gates(gates_ptr, chunk, C)
         known = dstate.to(k.dtype)
-        tl.store(dstates_ptr + tl.cast(chunk, tl.int64) * (K * V) + (deep * V + cols), known, mask=kept)
+        tl.store(dstates_ptr + tl.cast(chunk, tl.int64) * (K * V) + inside, known, mask=kept)
         derror = tl.dot(k, known, input_precision=PRECISION) * written[:, None]
         derror = tl.dot(tl.trans(scores), do, derror, input_precision=PRECISION)
         dv = tl.dot(tl.trans(inverse), derror.to(do.dtype), input_precision=PRECISION)
@@ -198,4 +193,4 @@ def errors_back(
         foreseen = (dv * -left[:, None]).to(do.dtype)
         dstate = tl.dot(tl.trans(k), foreseen, dstate, input_precision=PRECISION)
         store_rows(dv_ptr + b * dv_b + h * dv_h + block * VB, dv, start, dv_t, T, C, wide, VB)
-    tl.store(dinitial_ptr + state_at, dstate, mask=kept)
+    tl.store(dinitial_ptr + begin + inside, dstate, mask=kept)

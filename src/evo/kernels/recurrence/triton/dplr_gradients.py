@@ -97,11 +97,8 @@ def readers_back(
 ):  # fmt: skip
     """dq, da and what was read, q dq + a da in float32, all (B, T, H, K), for a block of channels of one chunk."""
     chunks = tl.cdiv(T, C)
-    blocks: tl.constexpr = K // KB
-    block = tl.program_id(0) % blocks
-    chunk = tl.program_id(0) // blocks
-    start = (chunk % chunks) * C
-    head = chunk // chunks
+    chunk, block = tl.program_id(0) // (K // KB), tl.program_id(0) % (K // KB)
+    start, head = (chunk % chunks) * C, chunk // chunks
     token = (head // H).to(tl.int64) * T * H + head % H
     base = token * K + block * KB
     upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
@@ -181,11 +178,8 @@ def writers_back(
     state's own gradient.
     """
     chunks = tl.cdiv(T, C)
-    blocks: tl.constexpr = K // KB
-    block = tl.program_id(0) % blocks
-    chunk = tl.program_id(0) // blocks
-    start = (chunk % chunks) * C
-    head = chunk // chunks
+    chunk, block = tl.program_id(0) // (K // KB), tl.program_id(0) % (K // KB)
+    start, head = (chunk % chunks) * C, chunk // chunks
     token = (head // H).to(tl.int64) * T * H + head % H
     base = token * K + block * KB
     upto_at = upto_ptr + chunk.to(tl.int64) * (C * K) + block * KB
@@ -249,7 +243,7 @@ def writers_back(
     k, _, b = load_dplr(k_ptr, a_ptr, b_ptr, beta, base, start, H * K, T, SINGLE, C, KB)
     change = load_rows(ddecay_ptr + base, start, H * K, T, C, KB, KB, True) - db * b.to(tl.float32)
     if SINGLE:
-        dbeta_ptr += block.to(tl.int64) * (tl.num_programs(0) // (chunks * blocks)) * T
+        dbeta_ptr += block.to(tl.int64) * (tl.num_programs(0) // (chunks * (K // KB))) * T
         rows = start + tl.arange(0, C)
         at = dbeta_ptr + ((head // H).to(tl.int64) * T + rows) * H + head % H
         tl.store(at, tl.sum(db * k.to(tl.float32), 1), mask=rows < T)
