@@ -17,9 +17,9 @@ from evo.tasks.bytes.spec import BytesSpec
 CORPUS, STREAM = load_corpus("shakespeare"), Stream(3).child("data")
 
 
-def opened(corpus: str = "shakespeare", root: Path = Path()) -> Task:
-    """The task of a corpus."""
-    return open_task(BytesSpec(corpus=corpus), root)
+def opened(*corpus: str, root: Path = Path()) -> Task:
+    """The task of some corpora."""
+    return open_task(BytesSpec(corpus=corpus or ("shakespeare",)), root)
 
 
 def same(batch: Batch, arrays: tuple[np.ndarray, np.ndarray]) -> bool:
@@ -40,7 +40,7 @@ def test_batches_are_windows_of_the_corpus() -> None:
 
 def test_the_text_is_read_when_it_is_needed(tmp_path: Path) -> None:
     """Opening, encoding and decoding need no text; everything else says which one is missing, with EVO500."""
-    task = opened("own.txt", tmp_path)
+    task = opened("own.txt", root=tmp_path)
     assert task.decode(task.encode(b"any \xff bytes")) == b"any \xff bytes"
     for ask in (lambda: task.digest, lambda: task.require(8), lambda: task.batch(0, 1, 8, STREAM)):
         with pytest.raises(DiagnosticError, match=r"EVO500 no corpus 'own\.txt'"):
@@ -49,6 +49,37 @@ def test_the_text_is_read_when_it_is_needed(tmp_path: Path) -> None:
     task.require(8)
     with pytest.raises(DiagnosticError, match=r"EVO501 corpus 'own\.txt' has 1,500 held-out bytes"):
         task.require(1_500)
+
+
+def test_several_corpora_share_rows_and_score(tmp_path: Path) -> None:
+    """Rows are dealt to the texts in turn and stay within them; the score is the mean of each text's, told apart."""
+    (tmp_path / "a.txt").write_bytes(b"a" * 9_000)
+    (tmp_path / "b.txt").write_bytes(b"b" * 50_000)
+    task = opened("a.txt", "b.txt", root=tmp_path)
+    task.require(20)
+    dealt = [[set(row.tolist()) for row in task.batch(step, 3, 20, STREAM).inputs_BT] for step in range(40)]
+    assert [row for rows in dealt for row in rows] == [{ord("a")}, {ord("b")}] * 60
+    source = task.on_device(torch.device("cpu"))
+    assert source is not None
+    drawn_S = torch.stack([source.draw(step, 3, 20, STREAM) for step in range(4)])
+    batch = source.batch(drawn_S, torch.tensor([3]), 20)
+    assert torch.equal(batch.inputs_BT, task.batch(3, 3, 20, STREAM).inputs_BT)
+    held_out = torch.cat([batch.inputs_BT for batch in task.held_out(20, 400, 4)])
+    assert held_out.unique(return_counts=True)[1].tolist() == [200, 200]
+
+    def predict(tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Sure of a, and a uniform guess of all but a otherwise."""
+        logits_BTV = torch.zeros(*tokens_BT.shape, 256)
+        logits_BTV[..., ord("a")] = torch.where(tokens_BT == ord("a"), 99.0, -99.0)
+        return logits_BTV
+
+    scores = task.score(predict, 20, 400)
+    names = ["bits_per_byte", "bits_per_byte.a.txt", "bits_per_byte.b.txt"]
+    assert list(scores) == names
+    assert [scores[name] for name in names] == pytest.approx([np.log2(255) / 2, 0.0, np.log2(255)], abs=1e-5)
+    one, two = opened("a.txt", root=tmp_path), opened("b.txt", "a.txt", root=tmp_path)
+    assert len({task.digest, one.digest, two.digest}) == 3
+    assert (task.name, one.digest) == ("a.txt+b.txt", load_corpus("a.txt", tmp_path).digest)
 
 
 def test_it_is_the_default_and_says_how_it_is_scored() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,22 @@ def training_batch(corpus: Corpus, step: int, batch: int, context: int, stream: 
     of a smaller batch are the first ones of a larger batch. Raises `CorpusError` if the training text is shorter than
     a window.
     """
-    return _windows(corpus.train, training_starts(corpus, step, batch, context, stream), context)
+    return windows(corpus.train, training_starts((corpus,), step, batch, context, stream), context)
 
 
-def training_starts(corpus: Corpus, step: int, batch: int, context: int, stream: Stream) -> NDArray[np.int64]:
-    """Where in the training text the windows of `training_batch` start, (batch,) int64."""
-    _check_length(corpus, corpus.train, "training", context)
+def training_starts(
+    corpora: Sequence[Corpus], step: int, batch: int, context: int, stream: Stream
+) -> NDArray[np.int64]:
+    """Where in the training texts, put one after another, the windows of a step start, (batch,) int64.
+
+    Window i of a step is of text (step batch + i) modulo their number, and lies within it.
+    """
+    for corpus in corpora:
+        _check_length(corpus, corpus.train, "training", context)
+    sizes = np.array([len(corpus.train) for corpus in corpora])
+    turns = (step * batch + np.arange(batch)) % len(sizes)
     draws = stream.child("batch", step).numpy()
-    return draws.integers(0, len(corpus.train) - context, size=batch)
+    return (sizes.cumsum() - sizes)[turns] + draws.integers(0, sizes[turns] - context)
 
 
 def held_out_batches(corpus: Corpus, context: int, tokens: int, batch: int = 16) -> Iterator[Batch]:
@@ -41,7 +49,7 @@ def held_out_batches(corpus: Corpus, context: int, tokens: int, batch: int = 16)
     available = (len(corpus.held_out) - 1) // context
     count = min(max(1, tokens // context), available)
     starts = np.arange(count) * available // count * context
-    return (_windows(corpus.held_out, starts[first : first + batch], context) for first in range(0, count, batch))
+    return (windows(corpus.held_out, starts[first : first + batch], context) for first in range(0, count, batch))
 
 
 def held_out_tokens(corpus: Corpus, context: int, tokens: int) -> int:
@@ -56,7 +64,8 @@ def require_windows(corpus: Corpus, context: int) -> None:
     _check_length(corpus, corpus.held_out, "held-out", context)
 
 
-def _windows(text: NDArray[np.uint8], starts: NDArray[np.int64], context: int) -> Batch:
+def windows(text: NDArray[np.uint8], starts: NDArray[np.int64], context: int) -> Batch:
+    """Inputs and targets of the windows that start at `starts` (rows,): (rows, context) int64 each."""
     rows = text[starts[:, None] + np.arange(context + 1)].astype(np.int64)
     return rows[:, :-1], rows[:, 1:]
 

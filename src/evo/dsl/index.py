@@ -63,6 +63,18 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "task": {
         "bytes": "evo.tasks.bytes.spec:BytesSpec",
+        "combined": "evo.tasks.combined.spec:CombinedSpec",
+        "compression": "evo.tasks.compression.spec:CompressionSpec",
+        "fuzzy_recall": "evo.tasks.recall.spec:FuzzyRecallSpec",
+        "memorization": "evo.tasks.memorization.spec:MemorizationSpec",
+        "mqar": "evo.tasks.mqar.spec:MqarSpec",
+        "noisy_recall": "evo.tasks.recall.spec:NoisyRecallSpec",
+        "parity": "evo.tasks.parity.spec:ParitySpec",
+        "passkey": "evo.tasks.passkey.spec:PasskeySpec",
+        "recall": "evo.tasks.recall.spec:RecallSpec",
+        "selective_copy": "evo.tasks.selective_copy.spec:SelectiveCopySpec",
+        "sine": "evo.tasks.sine.spec:SineSpec",
+        "xor": "evo.tasks.xor.spec:XorSpec",
     },
     "optimizer": {
         "adamw": "evo.optimizers.adamw.spec:AdamWSpec",

@@ -15,13 +15,14 @@ class Score:
     """The name of a number that models are compared by, and which way is better.
 
     name: its key in every mapping of scores and in JSON. uniform: what a model gets that gives every token the same
-    probability. unit: as a table's heading writes it.
+    probability. unit: as a table's heading writes it. perfect: the best that there can be.
     """
 
     name: str
     lower_is_better: bool
     uniform: float
     unit: str = ""
+    perfect: float = 0.0
 
     @property
     def label(self) -> str:
@@ -45,6 +46,10 @@ class Score:
     def cost(self, value: float) -> float:
         """The value with its sign such that less is better: a key to sort by."""
         return value if self.lower_is_better else -value
+
+    def remainder(self, value: float) -> float:
+        """How far a value is from perfect: 0 there, 1 at a uniform guess. It compares scores of different names."""
+        return (value - self.perfect) / (self.uniform - self.perfect)
 
 
 class TaskSpec(Spec):

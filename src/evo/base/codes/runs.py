@@ -65,6 +65,12 @@ RUNS = {
         "was trained there.",
         source="command",
     ),
+    "EVO524": Code(
+        "A prompt that is no text of the task",
+        "Tasks whose tokens are no text write them as numbers with blanks between them. The prompt holds something "
+        "else, or a number beyond the task's symbols.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

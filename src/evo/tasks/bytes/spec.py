@@ -7,8 +7,11 @@ from pydantic import Field
 
 from evo.base.paths import moved
 from evo.dsl.genes import FIXED
+from evo.dsl.spec import AsTuple, ListOf
 from evo.dsl.task import Score, TaskSpec
 from evo.dsl.yaml import Data
+
+Text = Annotated[str, Field(min_length=1)]
 
 
 class BytesSpec(TaskSpec):
@@ -19,17 +22,18 @@ class BytesSpec(TaskSpec):
     builder: ClassVar[str] = "evo.tasks.bytes.task:open_bytes"
     tokens_are: ClassVar[str] = "bytes"
 
-    corpus: Annotated[str, Field(min_length=1), FIXED] = "shakespeare"
-    """A corpus that ships with the package, or a path to a file or folder of text (relative to this document)."""
+    corpus: Annotated[tuple[Text, ...], AsTuple, ListOf(bare=True), Field(min_length=1), FIXED] = ("shakespeare",)
+    """A corpus that ships with the package, or a path to a file or folder of text (relative to this document); or a
+    list of them, of which each has an equal share of the rows and of the score."""
 
     def relocated(self, before: Path, after: Path) -> dict[str, Data]:
-        """The corpus, where it is a path that starts at the document."""
+        """The corpora, where one is a path that starts at the document."""
         from evo.data.corpus import SHIPPED  # loads numpy
 
-        if self.corpus in SHIPPED:
+        if all(name in SHIPPED for name in self.corpus):
             return {}
-        path = moved(self.corpus, before, after)
-        return {"corpus": f"./{path}" if path in SHIPPED else path}
+        paths = [name if name in SHIPPED else _path(moved(name, before, after), SHIPPED) for name in self.corpus]
+        return {"corpus": paths[0] if len(paths) == 1 else list[Data](paths)}
 
     def is_plausible(self, task: Any, value: float) -> bool:
         """Whether it does not leave compressors far behind; see `evo.tasks.bytes.plausible`."""
@@ -39,3 +43,8 @@ class BytesSpec(TaskSpec):
     def smallest_vocab(self) -> int:
         """256."""
         return 256
+
+
+def _path(path: str, shipped: tuple[str, ...]) -> str:
+    """A path that is not the name of a shipped corpus."""
+    return f"./{path}" if path in shipped else path

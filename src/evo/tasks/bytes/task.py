@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.digest import digest_data
 from evo.base.streams import Stream
-from evo.data.batches import held_out_batches, require_windows, training_batch, training_starts
+from evo.data.batches import held_out_batches, require_windows, training_starts, windows
 from evo.data.corpus import Corpus, CorpusError, load_corpus
 from evo.dsl.task import Score
 from evo.kernels.fused import gather_sequences
@@ -22,78 +25,102 @@ from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
 
 
 def open_bytes(spec: BytesSpec, root: Path) -> BytesTask:
-    """The task of a spec; the text is read when it is first needed."""
-    return BytesTask(lambda: _read(spec.corpus, root))
+    """The task of a spec; the texts are read when they are first needed."""
+    return BytesTask(*(partial(_read, corpus, root) for corpus in spec.corpus))
 
 
 class BytesTask:
     """See `Task`. Token i is byte i.
 
-    read: gives the text; called once at most.
+    reads: each gives a text; called once at most.
     """
 
     vocab, start = 256, ord("\n")
     primary: Score = BytesSpec.primary
 
-    def __init__(self, read: Callable[[], Corpus]) -> None:
-        self._read = read
+    def __init__(self, *reads: Callable[[], Corpus]) -> None:
+        self._reads = reads
         self.token_bytes = torch.ones(self.vocab, dtype=torch.int64)
 
     @cached_property
-    def corpus(self) -> Corpus:
-        """The text."""
-        return self._read()
+    def corpora(self) -> tuple[Corpus, ...]:
+        """The texts."""
+        return tuple(read() for read in self._reads)
 
     @property
     def name(self) -> str:
-        """The corpus's name."""
-        return self.corpus.name
+        """The names of the corpora."""
+        return "+".join(corpus.name for corpus in self.corpora)
 
     @property
     def digest(self) -> str:
-        """The corpus's digest."""
-        return self.corpus.digest
+        """The corpus's digest, or one of all of them."""
+        digests = [corpus.digest for corpus in self.corpora]
+        return digests[0] if len(digests) == 1 else digest_data(digests)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the text."""
-        return self.corpus.warnings
+        """What the user should know of the texts."""
+        return tuple(warning for corpus in self.corpora for warning in corpus.warnings)
 
     def describe(self) -> str:
-        """The corpus's name and size."""
-        train, held_out = len(self.corpus.train), len(self.corpus.held_out)
-        return f"corpus {self.name} ({train:,} bytes to train on, {held_out:,} held out)"
+        """The names and sizes of the corpora."""
+        return "; ".join(
+            f"corpus {corpus.name} ({len(corpus.train):,} bytes to train on, {len(corpus.held_out):,} held out)"
+            for corpus in self.corpora
+        )
 
     def require(self, context: int) -> None:
-        """Raise DiagnosticError (EVO501) unless both sides of the text hold a window."""
-        corpus = self.corpus
+        """Raise DiagnosticError (EVO501) unless both sides of each text hold a window."""
         try:
-            require_windows(corpus, context)
+            for corpus in self.corpora:
+                require_windows(corpus, context)
         except CorpusError as error:
             raise _diagnostic("EVO501", error) from None
 
     def batch(self, step: int, rows: int, context: int, stream: Stream) -> Batch:
-        """Windows that start anywhere in the training text; see `training_batch`."""
-        inputs, targets = training_batch(self.corpus, step, rows, context, stream)
+        """Windows that start anywhere in the training texts; see `training_starts`."""
+        starts = training_starts(self.corpora, step, rows, context, stream)
+        inputs, targets = windows(self.train, starts, context)
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
+    @cached_property
+    def train(self) -> NDArray[np.uint8]:
+        """The training texts, one after another."""
+        texts = [corpus.train for corpus in self.corpora]
+        return texts[0] if len(texts) == 1 else np.concatenate(texts)
+
     def on_device(self, device: torch.device) -> DeviceText:
-        """The training text on the device."""
-        return DeviceText(self.corpus, device)
+        """The training texts on the device."""
+        return DeviceText(self, device)
 
     def held_out(self, context: int, tokens: int, rows: int) -> Iterator[Batch]:
-        """Windows spread evenly over the held-out text; see `held_out_batches`."""
-        for inputs, targets in held_out_batches(self.corpus, context, tokens, rows):
-            yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        """Windows spread evenly over the held-out texts, an equal share each; see `held_out_batches`."""
+        for corpus in self.corpora:
+            yield from self._held_out(corpus, context, tokens, rows)
 
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:
-        """Bits per byte. Every window starts without memory, so its first bytes are the hardest."""
-        batches = self.held_out(context, tokens, max(1, BATCH_TOKENS // context))
-        return {self.primary.name: bits_per_byte(predict, batches, self.token_bytes)}
+        """Bits per byte, the mean over the texts; of several texts also that of each, as `bits_per_byte.TEXT`.
+
+        Every window starts without memory, so its first bytes are the hardest.
+        """
+        rows = max(1, BATCH_TOKENS // context)
+        bits = [
+            bits_per_byte(predict, self._held_out(corpus, context, tokens, rows), self.token_bytes)
+            for corpus in self.corpora
+        ]
+        names = [f"{self.primary.name}.{corpus.name}" for corpus in self.corpora]
+        parts = dict(zip(names, bits, strict=True)) if len(bits) > 1 else {}
+        return {self.primary.name: sum(bits) / len(bits), **parts}
 
     def is_plausible(self, value: float) -> bool:
-        """Whether a model may need so few bits per byte of this text."""
-        return is_plausible(value, self.corpus.train.tobytes(), self.corpus.held_out.tobytes())
+        """Whether a model may need so few bits per byte of these texts."""
+        held_out = b"".join(corpus.held_out.tobytes() for corpus in self.corpora)
+        return is_plausible(value, self.train.tobytes(), held_out)
+
+    def _held_out(self, corpus: Corpus, context: int, tokens: int, rows: int) -> Iterator[Batch]:
+        for inputs, targets in held_out_batches(corpus, context, max(1, tokens // len(self.corpora)), rows):
+            yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def encode(self, text: bytes) -> list[int]:
         """Its bytes."""
@@ -105,15 +132,15 @@ class BytesTask:
 
 
 class DeviceText:
-    """The training text on a device, from which windows are cut. See `DeviceSource`."""
+    """The training texts on a device, from which windows are cut. See `DeviceSource`."""
 
-    def __init__(self, corpus: Corpus, device: torch.device) -> None:
-        self.corpus = corpus
-        self.text = torch.from_numpy(corpus.train.copy()).to(device)
+    def __init__(self, task: BytesTask, device: torch.device) -> None:
+        self.corpora = task.corpora
+        self.text = torch.from_numpy(task.train.copy()).to(device)
 
     def draw(self, step: int, rows: int, context: int, stream: Stream) -> Tensor:
         """Where the step's windows start, (rows,) int64."""
-        return torch.from_numpy(training_starts(self.corpus, step, rows, context, stream))
+        return torch.from_numpy(training_starts(self.corpora, step, rows, context, stream))
 
     def batch(self, drawn_S: Tensor, row_1: Tensor, context: int) -> Batch:
         """The windows from the starts drawn_S[row_1] on, drawn_S (S, B) int64."""

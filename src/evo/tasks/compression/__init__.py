@@ -1,0 +1,1 @@
+"""A sequence in one vector: a task of MAD."""

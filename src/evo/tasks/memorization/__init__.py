@@ -1,0 +1,1 @@
+"""Facts that are learned by heart: a task of MAD."""

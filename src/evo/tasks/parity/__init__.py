@@ -1,0 +1,1 @@
+"""The parity of all bits so far."""

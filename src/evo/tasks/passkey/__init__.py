@@ -1,0 +1,1 @@
+"""A number hidden in a text."""

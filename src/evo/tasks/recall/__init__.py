@@ -1,0 +1,1 @@
+"""Associative recall in context, clean, noisy and fuzzy: three tasks of MAD."""

@@ -1,0 +1,1 @@
+"""Symbols among blanks, copied: a task of MAD."""

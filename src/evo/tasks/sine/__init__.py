@@ -1,0 +1,1 @@
+"""Sines, guessed from a few of their points."""

@@ -1,0 +1,1 @@
+"""Elman's exclusive or in time."""
