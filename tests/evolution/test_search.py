@@ -284,8 +284,8 @@ def test_a_text_that_changed_stops_a_resume(tmp_path: Path) -> None:
 def test_values_of_another_type_are_refused(whole: Path, tmp_path: Path, key: str, value: Any) -> None:
     """A run.yaml that holds what it cannot hold is EVO600 and names the key."""
     data = read((whole / "run.yaml").read_text()).plain()
-    (tmp_path / "run.yaml").write_text(write({**data, "how": {**data["how"], key: value}}))
-    with pytest.raises(DiagnosticError, match=rf"(?s)EVO600 .* is damaged: .*how\.{key}"):
+    (tmp_path / "run.yaml").write_text(write({**data, "execution": {**data["execution"], key: value}}))
+    with pytest.raises(DiagnosticError, match=rf"(?s)EVO600 .* is damaged: .*execution\.{key}"):
         run.resume(tmp_path, Quiet())
 
 
@@ -299,7 +299,7 @@ def test_settings_that_were_edited_are_refused(whole: Path, tmp_path: Path) -> N
         {"evolve": {**data["evolve"], "seed": 5}},
         {"evolve": {**data["evolve"], "inherit": True}},
         {"evolve": {**data["evolve"], "fitness": {"task": 1.0}}},
-        {"how": {**data["how"], "kernels": "reference"}},
+        {"execution": {**data["execution"], "kernels": "reference"}},
         {"budget": {**data["budget"], "held_out_tokens": 1024}},
         {"seeds": [{**data["seeds"][0], "train": {**data["seeds"][0]["train"], "steps": 3}}]},
     ]

@@ -25,7 +25,7 @@ from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
 from evo.evolution.trial import FULL_BUDGET, Budget
 
-RUN_VERSION = 3
+RUN_VERSION = 4
 """Of run.yaml. A run of another version is refused, never migrated."""
 
 
@@ -83,7 +83,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class _How(_Part):
+class _Execution(_Part):
     """How a run is carried out."""
 
     device: str
@@ -96,8 +96,8 @@ class _How(_Part):
 class RunFile(_Part):
     """`run.yaml` as it stands.
 
-    root: relative to its folder. corpora: the content digest of each corpus by name, all the same. made_with: for
-    people.
+    root: relative to its folder. corpora: the content digest of each corpus by name, all the same. environment: what
+    it was begun with, for people.
     """
 
     evo_run: int
@@ -106,8 +106,8 @@ class RunFile(_Part):
     root: str
     corpora: dict[str, str]
     budget: dict[str, int]
-    how: _How
-    made_with: dict[str, Any]
+    execution: _Execution
+    environment: dict[str, Any]
 
     def settings(self, folder: Path) -> Settings:
         """The settings that it holds in a folder. Raises DiagnosticError, TypeError, ValueError or IndexError where it
@@ -118,11 +118,11 @@ class RunFile(_Part):
             seeds=tuple(to_yaml(parse(write(seed)).document) for seed in self.seeds),
             root=str((folder / self.root).resolve()),
             evolve=parse(write({**self.seeds[0], "evolve": self.evolve})).document.evolve,
-            device=self.how.device,
-            kernels=self.how.kernels,
-            workers=self.how.workers,
-            max_seconds=self.how.max_seconds,
-            max_memory_bytes=self.how.max_memory,
+            device=self.execution.device,
+            kernels=self.execution.kernels,
+            workers=self.execution.workers,
+            max_seconds=self.execution.max_seconds,
+            max_memory_bytes=self.execution.max_memory,
             budget=Budget(**self.budget),
             task_digest=next(iter(self.corpora.values()), ""),
         )
@@ -148,7 +148,7 @@ def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> 
     """`run.yaml` of new settings, for a folder: with it and what stands around it the run can be moved."""
     import torch
 
-    made_with = {
+    environment = {
         "evo": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -156,7 +156,7 @@ def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> 
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    how = _How(
+    execution = _Execution(
         device=settings.device,
         kernels=settings.kernels,
         workers=settings.workers,
@@ -170,7 +170,7 @@ def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> 
         root=moved(".", Path(settings.root), folder),
         corpora=corpora,
         budget=asdict(settings.budget),
-        how=how,
-        made_with=made_with,
+        execution=execution,
+        environment=environment,
     )
     return write(run_file.model_dump())

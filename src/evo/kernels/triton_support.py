@@ -36,12 +36,12 @@ def machine_reasons(device: str, dtype: str) -> list[str]:
     return found
 
 
-def padded(dim: int) -> int:
+def next_pow2(dim: int) -> int:
     """The tile side that holds `dim`: a power of two, at least 16."""
     return max(16, 1 << (dim - 1).bit_length())
 
 
-def rowwise(x):
+def last_dim_contiguous(x):
     """x itself when its last dim is dense, else a dense copy."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
@@ -61,9 +61,9 @@ def aligned(x):
     return x.contiguous()
 
 
-def widened(x, dims: int = 1):
-    """x with its last `dims` dims filled with zeros up to the `padded` size; None stays None."""
+def pad_to_pow2(x, dims: int = 1):
+    """x with its last `dims` dims filled with zeros up to the `next_pow2` size; None stays None."""
     if x is None:
         return None
-    missing = [padded(size) - size for size in reversed(x.shape[-dims:])]
+    missing = [next_pow2(size) - size for size in reversed(x.shape[-dims:])]
     return torch.nn.functional.pad(x, [n for size in missing for n in (0, size)]) if any(missing) else x

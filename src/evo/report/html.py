@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from evo.report.page.archive import archive
 from evo.report.page.curves import curves
-from evo.report.page.descent import against_seed, lineage
+from evo.report.page.glossary import glossary
 from evo.report.page.headline import headline
+from evo.report.page.lineage import against_seed, lineage
 from evo.report.page.markup import Html, tag
-from evo.report.page.repeat import repeat
+from evo.report.page.next_commands import next_commands
 from evo.report.page.style import style_sheet
 from evo.report.page.tables import everything, operators, snapshots
-from evo.report.page.words import words
 from evo.report.record import Report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-SECTIONS = (curves, archive, lineage, against_seed, operators, snapshots, everything, repeat, words)
+SECTIONS = (curves, archive, lineage, against_seed, operators, snapshots, everything, next_commands, glossary)
 
 
 def page(report: Report) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evo.kernels.triton_support import padded
+from evo.kernels.triton_support import next_pow2
 
 CHUNK = 2048
 """Elements of a piece; a program updates one."""
@@ -77,7 +77,7 @@ class AdamWTable:
         beta1, beta2, eps, clip = self.rates.beta1, self.rates.beta2, self.rates.eps, self.rates.clip
         if clip is not None:
             kernels.square_sums[(self.pieces,)](self.table, self.sums, CHUNK)
-        size = min(1024, padded(self.pieces))
+        size = min(1024, next_pow2(self.pieces))
         kernels.numbers[(1,)](
             self.sums, self.pieces, self.steps, self.steps.numel(), self.scalars,
             clip or 0.0, beta1, beta2, clip is not None, size,

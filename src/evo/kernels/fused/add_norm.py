@@ -17,7 +17,7 @@ from evo.kernels.autocast import product_dtype
 from evo.kernels.fused.support import AUTO, chosen, table, tile_rows
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import DTYPES, dense, dtype_name, padded
+from evo.kernels.triton_support import DTYPES, dense, dtype_name, next_pow2
 
 PROGRAMS = 4224
 """Programs of a backward: each sums its share of the gain's gradient, so that the order of the sum never changes."""
@@ -85,7 +85,7 @@ def _add_norm(
     D = x.shape[-1]
     x, y, gain, bias = x.contiguous(), dense(y), gain.contiguous(), dense(bias)
     total, out = _shapes(x, y, dtype)
-    width, rows = padded(D), x.numel() // D
+    width, rows = next_pow2(D), x.numel() // D
     tile = tile_rows(width)
     triton_norm.norm_forward[(-(-rows // tile),)](
         x, y, gain, bias, total, out, rows, D, eps, y is not None, center, bias is not None, tile, width
@@ -117,7 +117,7 @@ def _add_norm_backward(
     D = total.shape[-1]
     dout, dtotal, total, gain = dout.contiguous(), dense(dtotal), total.contiguous(), gain.contiguous()
     dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
-    width, rows = padded(D), total.numel() // D
+    width, rows = next_pow2(D), total.numel() // D
     tile = tile_rows(width, WARP_ELEMENTS)
     programs = min(PROGRAMS, -(-rows // tile))
     tiles = -(-rows // (tile * programs))
@@ -128,7 +128,7 @@ def _add_norm_backward(
         _unit(total, dout, dx, dy), num_warps=max(1, width // WARP_ELEMENTS),
     )  # fmt: skip
     triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](
-        shares, dvectors, programs, D, min(SUM_ROWS, padded(programs)), SUM_COLS
+        shares, dvectors, programs, D, min(SUM_ROWS, next_pow2(programs)), SUM_COLS
     )
     return dx, dy, dvectors
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from evo.kernels.autocast import product_dtype
 from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.operators import needs_grad, operator
-from evo.kernels.triton_support import dense, padded
+from evo.kernels.triton_support import dense, next_pow2
 
 SLICE = 1 << 25
 """How many logits are made at once; more are made and used up in slices, as Liger does (arXiv 2410.10989)."""
@@ -105,7 +105,7 @@ def _only(x_ND: Tensor, targets_N: Tensor) -> str:
 
 
 def _tile(V: int) -> tuple[int, int]:
-    cols = min(1024, padded(V))
+    cols = min(1024, next_pow2(V))
     return max(1, 1024 // cols), cols
 
 

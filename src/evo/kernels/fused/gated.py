@@ -16,7 +16,7 @@ from evo.kernels.fused.support import AUTO, chosen, table
 from evo.kernels.members import row_folds
 from evo.kernels.operators import operator
 from evo.kernels.packed_grad import columns
-from evo.kernels.triton_support import padded, rowwise
+from evo.kernels.triton_support import last_dim_contiguous, next_pow2
 
 WHOLE = 1024
 """The widest row that is one tile's, however many columns it leaves empty."""
@@ -45,7 +45,7 @@ def _plain(gate: Tensor, up: Tensor, act: str) -> Tensor:
 def _tiles(gate: Tensor) -> tuple[int, int, tuple[int, int]]:
     """Rows and columns of a tile, and the grid. Whole rows, or the widest tile that leaves the fewest columns empty."""
     width = gate.shape[-1]
-    cols = padded(width) if width <= WHOLE else min((512, 256, 128), key=lambda size: -(-width // size) * size)
+    cols = next_pow2(width) if width <= WHOLE else min((512, 256, 128), key=lambda size: -(-width // size) * size)
     rows = 2048 // cols
     return rows, cols, (-(-(gate.numel() // width) // rows), -(-width // cols))
 
@@ -57,7 +57,7 @@ def _unit(*counts: int) -> int:
 
 def _flat(x: Tensor) -> Tensor:
     """(rows, F) with dense columns."""
-    return rowwise(x.reshape(-1, x.shape[-1]))
+    return last_dim_contiguous(x.reshape(-1, x.shape[-1]))
 
 
 @operator("gated", row_folds((0, 0), (0,)))

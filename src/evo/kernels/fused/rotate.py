@@ -13,7 +13,7 @@ from torch import Tensor
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
 from evo.kernels.packed_grad import columns
-from evo.kernels.triton_support import padded, rowwise
+from evo.kernels.triton_support import last_dim_contiguous, next_pow2
 
 ROW_ELEMENTS = 1024
 
@@ -57,17 +57,17 @@ def _launch(
     """Fill the outputs, each (B, T, width) with dense columns and tokens evenly apart."""
     from evo.kernels.fused import triton_rotate
 
-    q, k = rowwise(q), rowwise(k)
+    q, k = last_dim_contiguous(q), last_dim_contiguous(k)
     B, T, H, K = q.shape
     G, R = k.shape[2], cos.shape[1]
-    values, value_row = (k, k_out) if v is None or v_out is None else (rowwise(v), v_out)
+    values, value_row = (k, k_out) if v is None or v_out is None else (last_dim_contiguous(v), v_out)
     heads, V = (H + G, 0) if v is None else (H + G + v.shape[2], v.shape[3])
-    pairs = padded(R)
+    pairs = next_pow2(R)
     rows = max(1, ROW_ELEMENTS // pairs)
     triton_rotate.rotate[(-(-B * T // rows), heads)](
         q, k, values, q_out, k_out, value_row, cos, sin, *q.stride()[:3], *k.stride()[:3], *values.stride()[:3],
         q_out.stride(1), k_out.stride(1), value_row.stride(1), B * T, T, H, G, R, K, V, -1.0 if back else 1.0,
-        rows, pairs, padded(K - 2 * R) if K > 2 * R else 0, padded(V) if V else 0,
+        rows, pairs, next_pow2(K - 2 * R) if K > 2 * R else 0, next_pow2(V) if V else 0,
     )  # fmt: skip
 
 

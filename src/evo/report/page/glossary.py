@@ -1,9 +1,11 @@
-"""What the page's words mean, a line each. The exact definitions are in the docstrings of
+"""The glossary of the page: what its terms mean, a line each. The exact definitions are in the docstrings of
 `evo.training.behaviour.Measures` and `evo.evolution.fitness`."""
 
 from __future__ import annotations
 
 from evo.dsl.task import Score
+from evo.report.page.markup import Html, tag
+from evo.report.record import Report
 
 MEASURES = {
     "attention_span": "the mean distance over which earlier tokens influence an output, as a share of the largest "
@@ -30,6 +32,14 @@ TERMS = {
 }
 
 
+def glossary(report: Report) -> Html:
+    """The section with the terms, and the objective as this run weighed it."""
+    meanings = [score_term(report.primary), *TERMS.items()]
+    terms = [part for term, meaning in meanings for part in (tag("dt", term), tag("dd", meaning))]
+    formula = tag("p", f"The objective of this run: {_formula(report.evolve.fitness.model_dump())}.")
+    return tag("section", tag("h2", "Glossary", id="glossary"), tag("dl", *terms, class_="glossary"), formula)
+
+
 def score_term(primary: Score) -> tuple[str, str]:
     """The primary score's name and what it means."""
     direction = f"{primary.comparative} is better, {primary.uniform:g} is a uniform guess"
@@ -39,3 +49,9 @@ def score_term(primary: Score) -> tuple[str, str]:
 def label(measure: str) -> str:
     """A measure's name in words."""
     return measure.replace("_", " ")
+
+
+def _formula(weights: dict[str, float]) -> str:
+    summed = " + ".join(f"{weight:g} {term}" for term, weight in weights.items())
+    total = f"{sum(weights.values()):g}"
+    return summed if total == "1" else f"({summed}) / {total}"

@@ -10,7 +10,7 @@ from evo.kernels.attention.stencil import KINDS, Stencil
 from evo.kernels.attention.triton.launch import Asked, Call, Extras, empty_gradients, launch_backward, launch_forward
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import dense, widened
+from evo.kernels.triton_support import dense, pad_to_pow2
 
 
 def pack(stencil: Stencil) -> list[int]:
@@ -103,7 +103,7 @@ def run_with_lse(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: A
         q, scale = (-q, -scale) if scale < 0.0 else (q * 0.0, 1.0)
     ids_q, ids_k = map(dense, extras.segments or (None, None))
     o, lse = attention(
-        widened(q), widened(k.to(q.dtype)), widened(v.to(q.dtype)),
+        pad_to_pow2(q), pad_to_pow2(k.to(q.dtype)), pad_to_pow2(v.to(q.dtype)),
         dense(extras.sink_logits_H), dense(extras.alibi_slopes_H), extras.bias_HTS,
         dense(extras.key_positions_S), ids_q, ids_k,
         pack(call.stencil), extras.query_offset, scale, extras.soft_cap or 0.0,

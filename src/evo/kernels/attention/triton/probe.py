@@ -16,7 +16,7 @@ from evo.kernels.attention.triton.tile_ops import LOG2E, logits
 from evo.kernels.attention.triton.tiles import Tiles
 from evo.kernels.operators import operator
 from evo.kernels.triton_rows import load_rows
-from evo.kernels.triton_support import dense, widened
+from evo.kernels.triton_support import dense, pad_to_pow2
 
 LN2 = tl.constexpr(0.6931471805599453)
 # The logit of a closed key: below every other, and finite, so that zero probability times it is zero.
@@ -168,7 +168,7 @@ def probe_rows(
     stencil: list[int], offset: int, scale: float, cap: float, threshold: float, stride: int,
 ) -> Tensor:  # fmt: skip
     """The same as `probe.reference_rows`, (5, B, H, R) float32."""
-    q, k = align16(widened(q)), align16(widened(k.to(q.dtype)))
+    q, k = align16(pad_to_pow2(q)), align16(pad_to_pow2(k.to(q.dtype)))
     sink, slopes, segments, lse = map(dense, (sink, slopes, segments, lse))
     B, T, H, K = q.shape
     start, count = sampled_rows(T, stride)

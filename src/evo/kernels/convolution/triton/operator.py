@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.convolution.triton import short as kernels
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import operator
-from evo.kernels.triton_support import dense, rowwise
+from evo.kernels.triton_support import dense, last_dim_contiguous
 
 WARPS = 2112  # that a cut leaves where it can: sixteen on each multiprocessor of an H100
 
@@ -48,7 +48,7 @@ def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, numbers: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor]:
     """y (B, T, D) and the new state (B, W-1, D), both in x's dtype. `numbers`: document numbers, int32 (B, T)."""
-    x = rowwise(x)
+    x = last_dim_contiguous(x)
     weight, bias, state, numbers = map(dense, (weight, bias, state, numbers))
     B, T, D = x.shape
     W = weight.shape[1]
@@ -77,7 +77,7 @@ def short_convolution_backward(
     numbers: Tensor | None, silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """dx and dstate in x's dtype, dweight and dbias float32; dbias and dstate are empty where there is none of them."""
-    x, dy = rowwise(x), rowwise(dy)
+    x, dy = last_dim_contiguous(x), last_dim_contiguous(dy)
     dfinal, weight, bias, state, numbers = map(dense, (dfinal, weight, bias, state, numbers))
     B, T, D = x.shape
     W = weight.shape[1]

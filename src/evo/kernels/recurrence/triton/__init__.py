@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evo.kernels.recurrence.call import DECAYS, UPDATES, RecurrenceCall, RecurrenceExtras
-from evo.kernels.triton_support import machine_reasons, widened
+from evo.kernels.triton_support import machine_reasons, pad_to_pow2
 
 Outcome = tuple[Tensor, Tensor]
 
@@ -40,21 +40,25 @@ def step_reasons(call: RecurrenceCall) -> list[str]:
 
 
 def run(call: RecurrenceCall, q: Tensor, k: Tensor, v: Tensor, extras: RecurrenceExtras, scale: float):
-    """The signature that all backends share. Heads are widened with zeros to powers of two, which changes no number."""
+    """The signature that all backends share. Heads are filled with zeros to powers of two, which changes nothing."""
     K, V = k.shape[3], v.shape[3]
-    q, k, v = (widened(x.to(q.dtype)) for x in (q, k, v))
-    log_decay, initial, bonus = extras.log_decay, widened(extras.initial_state_BHKV, 2), widened(extras.bonus_HK)
+    q, k, v = (pad_to_pow2(x.to(q.dtype)) for x in (q, k, v))
+    log_decay, initial, bonus = (
+        extras.log_decay,
+        pad_to_pow2(extras.initial_state_BHKV, 2),
+        pad_to_pow2(extras.bonus_HK),
+    )
     if call.update == "dplr" or (call.update, call.decay) == ("delta", "channel"):
         from evo.kernels.recurrence.triton.dplr_operator import run as run_dplr
 
         beta, keep = extras.beta_BTH, call.needs_grad
-        dplr = None if beta is not None else [widened(x.to(q.dtype)) for x in extras.dplr]
-        decay = widened(log_decay) if call.decay == "channel" else log_decay
+        dplr = None if beta is not None else [pad_to_pow2(x.to(q.dtype)) for x in extras.dplr]
+        decay = pad_to_pow2(log_decay) if call.decay == "channel" else log_decay
         o, final = run_dplr(q, k, v, beta, dplr, decay, initial, scale, bonus is not None, keep)
     elif call.decay == "channel":
         from evo.kernels.recurrence.triton.channel_operator import recur_channel
 
-        o, final = recur_channel(q, k, v, widened(log_decay), bonus, initial, scale)[:2]
+        o, final = recur_channel(q, k, v, pad_to_pow2(log_decay), bonus, initial, scale)[:2]
     elif call.update == "delta":
         from evo.kernels.recurrence.triton.delta_operator import run as run_delta
 

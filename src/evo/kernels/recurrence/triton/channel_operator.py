@@ -11,7 +11,7 @@ from evo.kernels.recurrence.triton.blocks import blocks_for, precision, scan_blo
 from evo.kernels.recurrence.triton.channel import operands
 from evo.kernels.recurrence.triton.channel_gradients import gradients
 from evo.kernels.recurrence.triton.channel_scan import channel_scan
-from evo.kernels.triton_support import aligned, dense, padded
+from evo.kernels.triton_support import aligned, dense, next_pow2
 
 # Narrower tiles of channels took Triton 3.6 to illegal addresses on Hopper.
 CHANNELS = 64
@@ -21,7 +21,7 @@ REGISTERS = 255
 
 def _chunk(k: Tensor, v: Tensor) -> int:
     B, T, H, K = k.shape
-    return blocks_for(padded(K), padded(v.shape[3]), B * H, T, v.dtype).C
+    return blocks_for(next_pow2(K), next_pow2(v.shape[3]), B * H, T, v.dtype).C
 
 
 BATCHES = Fold((0, 0, 0, 0, None, 0), (0,) * 7)
@@ -75,11 +75,11 @@ def _scan(x, y, z, left, scores, initial, out=None, states=None, final=None, bac
     """Launch `channel_scan.channel_scan`; what is None is not made."""
     B, T, H, K = y.shape
     Z = z.shape[3]
-    sizes = scan_blocks(padded(K), padded(Z), B * H, T, z.dtype)
+    sizes = scan_blocks(next_pow2(K), next_pow2(Z), B * H, T, z.dtype)
     stages = 3 if states is not None and sizes.stages == 2 else sizes.stages
     channel_scan[(B * H * -(-Z // sizes.ZB),)](
         x, y, z, left, scores, initial, out, states, final, *z.stride()[:3], H, T, back, out is not None,
-        states is not None, initial is not None, final is not None, K, Z, padded(K), sizes.ZB, sizes.C,
+        states is not None, initial is not None, final is not None, K, Z, next_pow2(K), sizes.ZB, sizes.C,
         precision(z.dtype), num_warps=sizes.warps, num_stages=stages,
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def recur_channel_backward(
     gradients[(B * H * chunks * -(-K // CHANNELS),)](
         q, k, v, do, log_decay, bonus, worst, states, dstates, dq, dk, ddecay, dbonus, *q.stride()[:3],
         *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *log_decay.stride()[:3], H, T, scale, bonus is not None,
-        K, V, CHANNELS, padded(V), C, C.bit_length() - 1, precision(v.dtype),
+        K, V, CHANNELS, next_pow2(V), C, C.bit_length() - 1, precision(v.dtype),
         num_warps=8 if v.dtype == torch.float32 else 4, num_stages=1, maxnreg=REGISTERS,
     )  # fmt: skip
     return dq, dk, dv, ddecay, dbonus if bonus is None else dbonus.sum((0, 2)), dinitial

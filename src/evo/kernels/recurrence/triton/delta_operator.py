@@ -10,13 +10,13 @@ from evo.kernels.operators import operator
 from evo.kernels.recurrence.triton import delta, delta_gradients
 from evo.kernels.recurrence.triton.blocks import Blocks, blocks_for, decay_axes, decay_kind, precision
 from evo.kernels.recurrence.triton.head_decay import head_decay_grad, rate_gradient
-from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
+from evo.kernels.triton_support import aligned, dense, is_interpreting, next_pow2
 
 
 def _sizes(k: Tensor, v: Tensor) -> Blocks:
     """Chunks of 64 tokens only for heads of 64 or more: of narrower tiles Triton 3.6 makes wrong products on Hopper."""
     B, T, H, K = k.shape
-    K, V = padded(K), padded(v.shape[3])
+    K, V = next_pow2(K), next_pow2(v.shape[3])
     sizes = blocks_for(K, V, B * H, T, v.dtype)
     if is_interpreting() or v.dtype == torch.float32:
         return sizes
@@ -55,13 +55,13 @@ def recur_delta(
         return o, final.zero_() if initial is None else final.copy_(initial), errors, states, *made
     delta.prepare[(B * H * chunks,)](
         q, k, beta, log_decay, *made, *q.stride()[:3], *k.stride()[:3], H, T, scale, decay_kind(log_decay), K,
-        padded(K), sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
+        next_pow2(K), sizes.C, sizes.C.bit_length() - 1, exact, num_warps=4, num_stages=1,
         maxnreg=128 if exact == "tf32" and K <= 128 else 255,
     )  # fmt: skip
     delta.forward[(B * H * -(-V // sizes.ZB),)](
         q, k, v, *made, initial, o, errors, states, final,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
-        initial is not None, keep, K, V, padded(K), sizes.ZB, sizes.C, exact,
+        initial is not None, keep, K, V, next_pow2(K), sizes.ZB, sizes.C, exact,
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return o, final, errors, states, *made
@@ -101,7 +101,7 @@ def errors_back(
     delta.errors_back[(B * H * -(-V // sizes.ZB),)](
         q, k, do, inverses, scores, gates, dfinal, dv, dstates, dinitial,
         *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, scale,
-        dfinal is not None, K, V, padded(K), sizes.ZB, sizes.C, precision(do.dtype),
+        dfinal is not None, K, V, next_pow2(K), sizes.ZB, sizes.C, precision(do.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return dv, dstates, dinitial

@@ -17,7 +17,7 @@ from evo.kernels.recurrence.triton import chunk_scan
 from evo.kernels.recurrence.triton.blocks import decay_axes, decay_kind, headwise, precision, scan_blocks
 from evo.kernels.recurrence.triton.head_decay import head_decay_grad, rate_gradient
 from evo.kernels.recurrence.triton.token_decay import step_gradients
-from evo.kernels.triton_support import aligned, dense, is_interpreting, padded
+from evo.kernels.triton_support import aligned, dense, is_interpreting, next_pow2
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def launch_chunk_scan(
     dot_with = None if dot_with is None else aligned(dot_with)
     B, T, H, A = x.shape
     Z = z.shape[3]
-    sizes = scan_blocks(padded(A), padded(Z), B * H, T, z.dtype)
+    sizes = scan_blocks(next_pow2(A), next_pow2(Z), B * H, T, z.dtype)
     pieces, segments = -(-Z // sizes.ZB), -(-T // segment_length())
     room = lambda asked, *shape: torch.empty(shape if asked else 0, dtype=torch.float32, device=z.device)  # noqa: E731
     anchored = kept is not None and kept.numel() > 0
@@ -83,7 +83,7 @@ def launch_chunk_scan(
         scanned.out, scanned.dots, scanned.final, scanned.anchors,
         *x.stride()[:3], *y.stride()[:3], *z.stride()[:3], *with_strides, *scanned.out.stride()[:3],
         *state_strides, H, T, B * H, how.scale, decay_kind(log_decay), how.back, how.strict, how.before,
-        dot_with is not None, initial is not None, how.final, every, A, Z, padded(A), sizes.ZB, sizes.C,
+        dot_with is not None, initial is not None, how.final, every, A, Z, next_pow2(A), sizes.ZB, sizes.C,
         precision(z.dtype), num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return scanned

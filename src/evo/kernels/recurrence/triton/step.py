@@ -13,7 +13,7 @@ from torch import Tensor
 from evo.kernels.members import Fold
 from evo.kernels.operators import operator
 from evo.kernels.recurrence.triton.blocks import decay_axes
-from evo.kernels.triton_support import dense, padded, rowwise
+from evo.kernels.triton_support import dense, last_dim_contiguous, next_pow2
 
 NONE = tl.constexpr(0)
 HEAD = tl.constexpr(1)
@@ -102,19 +102,19 @@ def recur_step(
 
     `decay` and `update` are positions in DECAYS and UPDATES.
     """
-    q, k, v = rowwise(q), rowwise(k), rowwise(v)
+    q, k, v = last_dim_contiguous(q), last_dim_contiguous(k), last_dim_contiguous(v)
     B, T, H, K = q.shape
     V = v.shape[3]
     o = torch.empty(B, T, H, V, dtype=q.dtype, device=q.device)
     final = torch.empty(B, H, K, V, dtype=torch.float32, device=q.device)
     if T == 0:
         return o, final.zero_() if initial is None else final.copy_(initial)
-    columns = _columns(padded(V), B * H)
+    columns = _columns(next_pow2(V), B * H)
     if final.numel():
         step[(B * H * -(-V // columns),)](
             q, k, v, *(dense(x) for x in (log_decay, beta, a, b, bonus, initial)), o, final,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], H, T, scale,
-            decay, update, bonus is not None, initial is not None, K, V, padded(K), columns, num_warps=4,
+            decay, update, bonus is not None, initial is not None, K, V, next_pow2(K), columns, num_warps=4,
         )  # fmt: skip
     return o, final
 

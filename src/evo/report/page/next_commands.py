@@ -9,7 +9,7 @@ from evo.report.page.markup import Html, tag
 from evo.report.record import Report
 
 
-def repeat(report: Report) -> Html:
+def next_commands(report: Report) -> Html:
     """The section with the command lines."""
     note = (
         "Type these where the run was started: paths are as it was given them. Settings and versions are in run.yaml."
