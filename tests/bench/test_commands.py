@@ -1,4 +1,4 @@
-"""evo bench train, step and kernels, each as its user sees it; what they measure is told to them."""
+"""evo bench train, step, kernels and probe, each as its user sees it; what they measure is told to them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,14 +7,15 @@ import pytest
 import torch
 from small_cases import case
 
-from evo.bench import kernels, kernels_timing, step, training
+from evo.bench import kernels, kernels_timing, probe, step, training
 from evo.bench.kernels_timing import Timing
 from evo.bench.step import StepReport, StepRow
 from evo.bench.step_kernels import Family
 
-COMMANDS = ("train", "step", "kernels")
+COMMANDS = ("train", "step", "kernels", "probe")
 ON_CUDA = ("step", "kernels")
 TRAINED = [training.Row("plain torch GPT", 1_858_944, 4832.4, 1.0, 0.9, 1.1)]
+PROBED = [probe.Row("small", 80, 12.4, 0.193, 0.258, 3.6)]
 STEPPED = StepReport([StepRow("plain", 3, 3.89, 3.0, 4.0, 1.0, "")], {"defaults": [Family("all", 4.0, 9.0)]})
 
 
@@ -23,6 +24,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is said to have a CUDA device, whatever is timed takes two milliseconds."""
     monkeypatch.setattr("evo.training.device.choose_device", torch.device)
     monkeypatch.setattr(training, "measure", lambda rounds: TRAINED)
+    monkeypatch.setattr(probe, "measure", lambda device, rounds: PROBED)
     monkeypatch.setattr(step, "write", lambda path, rounds: STEPPED)
     monkeypatch.setattr(kernels, "compile_all", lambda names: None)
     monkeypatch.setattr(kernels, "cases", lambda: [case(name="product (1)"), case(name="product (2)")])
@@ -93,6 +95,27 @@ def test_bench_step_json(evo):
         "kernels": kernels,
     }
     assert "3.89" in evo("bench", "step").out
+
+
+@pytest.mark.usefixtures("measured")
+def test_bench_probe(evo, tmp_path: Path):
+    """The share of each candidate, as text, as JSON and in a file; another device is a wrong command line."""
+    path = tmp_path / "probe.md"
+    assert evo("bench", "probe", "--json", "--out", path).json["rows"] == [asdict(row) for row in PROBED]
+    assert "| small | 80 | 12.40 | 193 | 258 | 3.6 |" in path.read_text()
+    assert "3.6" in evo("bench", "probe").out
+    assert evo("bench", "probe", "--device", "abacus").code == 2
+
+
+def test_the_probe_is_measured_beside_a_whole_candidate(monkeypatch: pytest.MonkeyPatch):
+    """A candidate of two steps is evaluated and probed; the share is that of both probes."""
+    monkeypatch.setattr(
+        probe, "SHAPES", {"cpu": {"tiny": ("16, context: 32", "{kind: attention, heads: 2}", "2, steps: 2")}}
+    )
+    [row] = probe.measure("cpu", rounds=1)
+    assert (row.name, row.steps) == ("tiny", 2)
+    assert row.share == pytest.approx(100 * (row.before + row.after) / row.candidate)
+    assert 0 < row.before + row.after < row.candidate
 
 
 @pytest.mark.usefixtures("measured")

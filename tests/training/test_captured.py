@@ -11,7 +11,9 @@ from evo.data.batches import training_batch
 from evo.training.behaviour import behaviour
 from evo.training.captured import DeviceStep
 from evo.training.checkpoint import restore_optimizer
+from evo.training.half_weights import HalfWeights
 from evo.training.loop import DivergedError, Trainer
+from evo.training.setup import LeakError, make_trainer, require_causal, verified_scores
 
 OPTIMIZERS = ("adamw", "muon", "lion")
 STEPS = 20
@@ -177,6 +179,35 @@ def test_every_mixer_is_captured(mix: str, place: str) -> None:
     stage = {"norm": {"kind": "rms", "place": place}}
     eager, captured = (trainer(mode, "cuda", MIXERS[mix], stage, precision="fp32") for mode in ("eager", "captured"))
     assert eager.run() == pytest.approx(captured.run(), rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("mix", MIXERS.values(), ids=MIXERS)
+def test_the_probe_of_captured_steps_accuses_nobody_and_changes_nothing(mix: Any) -> None:
+    """Honest models pass with the copies that captured steps read, and go on to the same weights as without a probe."""
+    made = document(mix, train={"steps": STEPS})
+    plain, probed = trainer("captured", "cuda", mix), trainer("captured", "cuda", mix)
+    verified_scores(probed, made, task(), 2000)
+    plain.run()
+    require_causal(probed, made)
+    assert isinstance(probed.flow().project, HalfWeights)
+    probed.run()
+    assert distance(weights(plain), weights(probed)) == 0.0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_leak_in_the_copies_of_captured_steps_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training runs is what is probed: a leak that only those copies have stops the candidate."""
+    honest = HalfWeights.__call__
+
+    def leaking(self: HalfWeights, x: torch.Tensor, *weights: Any) -> torch.Tensor:
+        return honest(self, x + x.roll(-1, 1) if x.ndim == 3 else x, *weights)
+
+    monkeypatch.setattr(HalfWeights, "__call__", leaking)
+    with pytest.raises(LeakError, match="depend on later inputs"):
+        make_trainer(document(), task(), "cuda")
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,11 +26,13 @@ from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import transplant
 from evo.dsl.document import Document
+from evo.kernels.fused.project import project
 from evo.training.causality import Leak, find_leak
-from evo.training.cuts import dense_cuts, spread_cuts
+from evo.training.cuts import dense_cuts, spread_cuts, telling_cuts
 from evo.training.loop import Trainer
 from evo.training.run import TrainingRun
-from evo.training.setup import LeakError, make_trainer, require_causal
+from evo.training.score import Scored, score_held_out
+from evo.training.setup import LeakError, make_trainer, verified_scores
 
 LONG = 128
 See = Callable[[Tensor], Tensor]
@@ -73,6 +76,11 @@ def between(first: int, last: int) -> See:
 def is_half(x_BTD: Tensor) -> bool:
     """Whether products are in bfloat16 there."""
     return torch.is_autocast_enabled(x_BTD.device.type)
+
+
+def scored_batch(network: Organism, tokens: int = 2000, precision: str = "bf16") -> Scored:
+    """The first batch of a model's score."""
+    return score_held_out(network, task(), network.plan.context, tokens=tokens, precision=precision).first
 
 
 HIDDEN: dict[str, See] = {
@@ -121,7 +129,7 @@ def test_a_gain_of_zero_hides_nothing() -> None:
         network = plant(model(), see, has_gain=True)
         assert find_leak(network) is not None
         assert not network.get_parameter("stages.body.1.mixer.gain").any()
-        assert find_leak(network, is_moved=False) is None
+        assert find_leak(network, scored=scored_batch(network)) is None
     assert find_leak(plant(model(), torch.zeros_like, has_gain=True)) is None
 
 
@@ -198,16 +206,72 @@ def turned(monkeypatch: pytest.MonkeyPatch) -> Document:
 def test_trained_weights_are_probed_again(turned: Document) -> None:
     """What only trained weights show is found after training, on the text that is scored and on random tokens."""
     trainer = make_trainer(turned, task(), "cpu")
-    require_causal(trainer.model, turned, task())
+    verified_scores(trainer, turned, task(), 500)
     trainer.run()
     with pytest.raises(LeakError, match="depend on later inputs"):
-        require_causal(trainer.model, turned, task())
+        verified_scores(trainer, turned, task(), 500)
 
 
 def test_train_gives_no_score_for_a_model_that_came_to_leak(turned: Document, tmp_path: Path) -> None:
     """`evo train` ends with EVO520 instead of a score."""
     with pytest.raises(DiagnosticError, match="EVO520 this organism leaks"):
         TrainingRun.open(turned, tmp_path, tmp_path / "out", "cpu").carry_out(None, 10)
+
+
+@pytest.mark.parametrize("at", [1, 30, 77, 126])
+def test_a_leak_that_pays_is_found_at_one_output(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Four rows of 128 outputs have two cuts; one of them stands behind the output that is oddly certain."""
+    network, plain = model(context=LONG), Organism.forward
+
+    def leaking(self: Organism, tokens_BT: Tensor, flow: Flow | None = None) -> Tensor:
+        is_next_BTV = F.pad(F.one_hot(tokens_BT[:, 1:], self.plan.vocab), (0, 0, 0, 1))
+        is_there_T = torch.arange(tokens_BT.shape[1]) == at
+        return plain(self, tokens_BT, flow) + 20.0 * is_next_BTV * is_there_T[:, None]
+
+    assert find_leak(network, scored=scored_batch(network, tokens=4 * LONG)) is None
+    monkeypatch.setattr(Organism, "forward", leaking)
+    first = scored_batch(network, tokens=4 * LONG)
+    assert first.tokens_BT.shape == (4, LONG)
+    leak = find_leak(network, Stream(at), scored=first)
+    assert leak is not None
+    assert (leak.cut, leak.probe) == (at + 1, "scoring")
+
+
+def test_what_all_rows_see_alike_is_found_in_what_was_scored() -> None:
+    """The mean of the batch, without gradients only: all rows of what was scored are held against other neighbours."""
+    network = plant(
+        model(context=LONG),
+        only(lambda x: not torch.is_grad_enabled(), lambda x: x.mean(0, keepdim=True).expand_as(x)),
+    )
+    leak = find_leak(network, scored=scored_batch(network))
+    assert leak is not None
+    assert (leak.probe, leak.across_rows) == ("scoring", True)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_leak_where_weights_meet_inputs_in_training_is_found(is_training: bool) -> None:
+    """The passes of training run with the flow that its steps have, those of scoring with their own."""
+
+    def leaking(x: Tensor, *weights: Any) -> Tensor:
+        return project(ahead(x) + x if x.ndim == 3 else x, *weights)
+
+    network = model()
+    leak = find_leak(network, flow=lambda: Flow(project=leaking)) if is_training else find_leak(network)
+    assert (leak is not None) == is_training
+    assert leak is None or leak.probe == "training"
+
+
+def test_telling_cuts_stand_behind_odd_certainty() -> None:
+    """The first at a position that stands out in all rows, the second in its own row; rows without a cut stay so."""
+    certainty_BT = np.random.Generator(np.random.Philox(0)).uniform(-4, -2, (6, 64))
+    certainty_BT[:, 40], certainty_BT[2, [5, 6, 7, 8, 9, 10]] = -1.0, 0.0
+    cuts = telling_cuts(certainty_BT, [0, 20, 30, 50, 60, 64], Stream(0))
+    assert (cuts[0], cuts[5]) == (0, 64)
+    assert cuts[1] == 41
+    assert cuts[2] in (6, 7, 8, 9, 10, 11)
+    assert cuts[3] == 50
+    assert 1 <= cuts[4] <= 63
+    assert telling_cuts(certainty_BT[:, :1], [0, 1], Stream(0)) == [0, 1]
 
 
 def test_a_whole_form_that_is_no_step_by_step_form_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +286,7 @@ def test_a_whole_form_that_is_no_step_by_step_form_is_found(monkeypatch: pytest.
 
 def test_weights_that_are_no_numbers_once_moved_accuse_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where moved weights overflow, the weights as they are decide."""
-    monkeypatch.setattr("evo.training.causality.MOVE", 1e38)
+    monkeypatch.setattr("evo.training.moves.MOVE", 1e38)
     assert find_leak(model()) is None
     assert find_leak(plant(model(), ahead)) is not None
 

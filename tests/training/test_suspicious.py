@@ -11,8 +11,9 @@ from tiny_models import document, model, task, text
 
 from evo.tasks.bytes.plausible import is_plausible
 from evo.tasks.bytes.task import BytesTask
+from evo.training.loop import Trainer
 from evo.training.run import SUSPICIOUS, TrainingRun
-from evo.training.setup import LeakError, is_suspicious
+from evo.training.setup import LeakError, verified_scores
 
 
 def test_what_compressors_reach_is_plausible() -> None:
@@ -26,14 +27,22 @@ def test_what_compressors_reach_is_plausible() -> None:
     assert not is_plausible(0.5, train, train[:8000][::-1])
 
 
-def test_a_suspicious_score_is_probed_at_every_position() -> None:
+def believe(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
+    """Let every score be plausible, or none."""
+    monkeypatch.setattr(BytesTask, "is_plausible", lambda self, value: answer)
+
+
+def test_a_suspicious_score_is_probed_at_every_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leak at one output is found once the score is odd, wherever it stands; an honest model is marked only."""
-    assert not is_suspicious(model(), document(), task(), 3.0)
-    assert is_suspicious(model(), document(), task(), 0.01)
+    honest = Trainer(model(), task(), document().train)
+    for answer in (True, False):
+        believe(monkeypatch, answer)
+        assert verified_scores(honest, document(), task(), 500).is_suspicious is not answer
     for at in (3, 14):
-        assert not is_suspicious(plant(model(), between(at, at + 1)), document(), task(), 3.0)
+        leaking = Trainer(model(), task(), document().train)
+        plant(leaking.model, between(at, at + 1))
         with pytest.raises(LeakError):
-            is_suspicious(plant(model(), between(at, at + 1)), document(), task(), 0.01)
+            verified_scores(leaking, document(), task(), 500)
 
 
 def test_train_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -41,7 +50,7 @@ def test_train_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("evo.training.run.HELD_OUT_TOKENS", 500)
     found = []
     for name, answer in (("one", True), ("two", False)):
-        monkeypatch.setattr(BytesTask, "is_plausible", lambda self, value, answer=answer: answer)
+        believe(monkeypatch, answer)
         found.append(TrainingRun.open(document(), tmp_path, tmp_path / name, "cpu").carry_out(None, 10).warnings)
     assert SUSPICIOUS not in found[0]
     assert SUSPICIOUS in found[1]

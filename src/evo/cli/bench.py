@@ -1,4 +1,4 @@
-"""`evo bench train|step|kernels`: side by side, in one run."""
+"""`evo bench train|step|kernels|probe`: side by side, in one run."""
 
 from __future__ import annotations
 
@@ -59,6 +59,31 @@ def step(
         view.print_json("bench step", asdict(report))
     else:
         view.say(view.table(cells(report.rows)))
+
+
+@command.command()
+def probe(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every candidate is evaluated.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the causality probe takes of the time of one candidate of a search."""
+    from evo.bench.probe import SHAPES, cells, measure
+    from evo.bench.tables import markdown, write_table
+    from evo.training.device import choose_device
+
+    if device not in SHAPES:
+        raise typer.BadParameter(f"'{device}' is not one of: {', '.join(SHAPES)}", param_hint="--device")
+    choose_device(device)
+    rows = measure(device, rounds)
+    if out is not None:
+        title = "The causality probe's share of one candidate: trained, scored, probed, measured, with its snapshot"
+        write_table(out, title, f"evo bench probe --device {device} --rounds {rounds}", markdown(cells(rows)))
+    if as_json:
+        view.print_json("bench probe", {"rows": [asdict(row) for row in rows]})
+    else:
+        view.say(view.table(cells(rows)))
 
 
 @command.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,10 +28,10 @@ from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
-from evo.training.loop import BudgetError, DivergedError, Progress
+from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 from evo.training.moments import InputMoments
-from evo.training.score import held_out_bits, held_out_scores
-from evo.training.setup import LeakError, is_suspicious, make_trainer, require_causal
+from evo.training.score import held_out_bits
+from evo.training.setup import LeakError, make_trainer, verified_scores
 
 EVALUATE = "evo.evolution.evaluate:evaluate"
 """The name by which engines call `evaluate`."""
@@ -90,7 +89,7 @@ def evaluate(job: TrialJob) -> Evaluation:
     except BudgetError as error:
         return Evaluation("timeout", str(error), known)
     known |= {"train_loss": loss, **{f"loss.{name}": value for name, value in seen[-1].auxiliary.items()}}
-    return _measured(job, document, trainer.model, task, base, known)
+    return _measured(job, document, trainer, task, base, known)
 
 
 def _opened(job: TrialJob, document: Document) -> Task:
@@ -122,22 +121,21 @@ def outcome_of(outcome: Outcome) -> Evaluation:
 def _measured(
     job: TrialJob,
     document: Document,
-    model: Organism,
+    trainer: Trainer,
     task: Task,
     base: dict[str, Tensor],
     known: dict[str, float],
 ) -> Evaluation:
-    train, context, tokens = document.train, document.context, job.budget.held_out_tokens
-    scores = held_out_scores(model, task, context, tokens=tokens, precision=train.precision)
-    if not math.isfinite(scores[task.primary.name]):
-        return Evaluation("diverged", "the held-out score is not a finite number", known)
+    model, context = trainer.model, document.context
     try:
-        require_causal(model, document, task)
-        suspicion = {"suspicious": 1.0} if is_suspicious(model, document, task, scores[task.primary.name]) else {}
+        found = verified_scores(trainer, document, task, job.budget.held_out_tokens)
+    except DivergedError:
+        return Evaluation("diverged", "the held-out score is not a finite number", known)
     except LeakError as error:
         return _leaking(error, known)
-    seen = behaviour(model, task, context, train.seed)
-    scores = {**scores, "gradient_evenness": seen.gradient_evenness, **known, **suspicion}
+    suspicion = {"suspicious": 1.0} if found.is_suspicious else {}
+    seen = behaviour(model, task, context, document.train.seed)
+    scores = {**found.scores, "gradient_evenness": seen.gradient_evenness, **known, **suspicion}
     if job.tolerance is None:
         return Evaluation(scores=scores, measures=seen.measures.vector())
     blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)

@@ -117,6 +117,14 @@ class DeviceStep:
             self.update.apply(scale)
         self.side.wait()
 
+    def flow(self) -> Flow:
+        """How weights meet their inputs in these steps, with every half-precision copy as its weight is now."""
+        if self.half is None:
+            return Flow()
+        self.half.begin()
+        self.half.refresh()
+        return Flow(project=self.half)
+
     def is_current(self) -> bool:
         """Whether weights and optimizer state are still the tensors that the steps change."""
         return self.addresses == self._addresses()

@@ -8,18 +8,22 @@ batch, precision and mode, hence on their kernels. One pass asks about many posi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from evo.base.streams import Stream
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.training.cuts import dense_cuts, spread_cuts
+from evo.training.cuts import dense_cuts, spread_cuts, telling_cuts
 from evo.training.device import autocast
-from evo.training.stepwise import mismatch
+from evo.training.moves import moved, untouched
+from evo.training.score import Scored
+from evo.training.stepwise import Call, mismatch, noted_calls
 
 TOLERANCE = 1e-4
 """Relative to the largest value: above the rounding of sums taken in another order, far below any real influence."""
@@ -27,11 +31,11 @@ HALF_TOLERANCE = 4e-3
 """The same in bfloat16: one rounding. What hides below it shows in the pass in float32. Honest models measure 0."""
 STEPWISE_TOLERANCE = 1e-2
 """Between two algorithms for one block in float32, whose products may keep ten bits on a GPU."""
-MOVE = 0.25
-"""By how much weights that are not zero are moved, relative to their root mean square."""
+STEPWISE_ROWS = 2
 MOST_LOGITS = 2**28
 """Rows of a pass are left out, down to two, where there would be more values; training never holds its logits."""
-
+FEWEST_SCORED_CUTS = 3
+"""Of the rows that were scored: where fewer are scored at once, they are probed several times."""
 
 SEED_0 = Stream(0)
 
@@ -67,12 +71,17 @@ class Leak:
 
 @dataclass(frozen=True)
 class Pass:
-    """How the model is run: as what, in which mode and precision, and whether gradients are asked for."""
+    """How the model is run: as what, in which mode and precision.
+
+    has_gradients: gradients are asked for. is_paired: each row stands beside itself with other later inputs, so that
+    one pass does for two. That shows what one row sees of its own later inputs, not what all rows see alike.
+    """
 
     name: str
     is_training: bool
     precision: str
-    has_gradients: bool
+    has_gradients: bool = False
+    is_paired: bool = False
 
     def tolerance(self, device: torch.device) -> float:
         """What an influence may measure."""
@@ -87,31 +96,50 @@ def find_leak(
     batch: int = 4,
     tokens: int | None = None,
     precision: str = "bf16",
-    text_BT: Tensor | None = None,
-    is_moved: bool = True,
+    scored: Scored | None = None,
     every_cut: bool = False,
+    flow: Callable[[], Flow] = Flow,
 ) -> Leak | None:
     """The first leak found, or None. The model, its gradients and torch's generators are left as they were.
+
+    A model that was not scored is probed with every weight moved and every zero replaced, so that no gain of zero, no
+    branch that starts at zero and no grown tap hides anything; one that was, with its weights as they are.
 
     Args:
         stream: draws the cuts, the tokens and the moves; one a candidate.
         batch: rows of a pass, of which there are always two at least; tokens: its length, the context by default.
         precision: `train.precision`. In bfloat16 a pass in float32 is added.
-        text_BT: (B, T) int64, what the pass for scoring reads; random tokens by default.
-        is_moved: probe with every weight moved and every zero replaced, so that no gain of zero, no branch that starts
-            at zero and no grown tap hides anything; False for trained weights as they are.
+        scored: a batch whose logits count in the score, which are held against those of other later inputs.
         every_cut: ask about every position, instead of some in each part of the sequence.
+        flow: makes the flow of a training pass: how weights meet their inputs there.
     """
-    probe = _Probe(model, stream, max(batch, 2), tokens or model.plan.context, precision, text_BT, every_cut)
+    probe = _Probe(model, stream, max(batch, 2), tokens or model.plan.context, precision, scored, every_cut, flow)
     if model.plan.vocab < 2:
         return None
-    with _untouched(model):
-        if is_moved:
-            with _moved(model, stream.child("moves")):
-                leak = probe.first_leak(also_float32=True)
-            if leak is None or leak.is_finite:
-                return leak
-        return probe.first_leak(also_float32=is_moved)
+    with untouched(model):
+        if scored is not None:
+            return probe.first_leak()
+        with moved(model, stream.child("moves")):
+            leak = probe.first_leak()
+        if leak is None or leak.is_finite:
+            return leak
+        return probe.first_leak()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The rows of a pass, each with its cut.
+
+    tokens_BT, changed_BT: int64 on the CPU, the same before the cut and different everywhere from it on. is_early_BT:
+    before the cut. known_V: the tokens that stand before a cut, and nowhere behind one unless the text was scored.
+    """
+
+    cuts: list[int]
+    tokens_BT: Tensor
+    changed_BT: Tensor
+    is_early_BT: Tensor
+    known_V: Tensor
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -121,86 +149,131 @@ class _Probe:
     batch: int
     tokens: int
     precision: str
-    text_BT: Tensor | None
+    scored: Scored | None
     every_cut: bool
+    flow: Callable[[], Flow]
 
-    def first_leak(self, also_float32: bool) -> Leak | None:
-        device = self.model.embedding.weight.device
-        passes = [Pass("training", True, self.precision, True), Pass("scoring", False, self.precision, False)]
-        if also_float32 and passes[0].tolerance(device) > TOLERANCE:
-            passes.append(Pass("float32", False, "fp32", True))
+    @property
+    def device(self) -> torch.device:
+        return self.model.embedding.weight.device
+
+    def passes(self) -> list[Pass]:
+        """The last one of a model that was not scored is in float32 and not in training."""
+        training = Pass("training", True, self.precision, has_gradients=True)
+        if self.scored is not None:
+            return [training, Pass("scoring", False, self.scored.precision)]
+        found = [training, Pass("scoring", False, self.precision, is_paired=not self.every_cut)]
+        if training.tolerance(self.device) > TOLERANCE:
+            found.append(Pass("float32", False, "fp32", is_paired=not self.every_cut))
+        return found
+
+    def first_leak(self) -> Leak | None:
+        passes, calls = self.passes(), dict[Block, Call]()
         for index, run in enumerate(passes):
-            for cuts in self._cuts(index, len(passes), run):
-                leak = self._leak_in(run, cuts)
-                if leak is not None:
-                    return leak
-        return self._decoding()
+            is_last = run is passes[-1] and self.scored is None
+            with ExitStack() as stack:
+                if is_last:
+                    calls = stack.enter_context(noted_calls(self.model))
+                for cuts in self._cuts(index, len(passes), run):
+                    leak = self._leak_in(run, self._case(run, cuts))
+                    if leak is not None:
+                        return leak
+        return self._decoding(calls)
 
     def _cuts(self, index: int, count: int, run: Pass) -> list[list[int]]:
         """The cuts of each batch of a pass, a row each."""
-        stream = self.stream.child(run.name, "cuts")
-        rows = self._rows(run)
+        stream, (rows, tokens) = self.stream.child(run.name, "cuts"), self._shape(run)
         if self.every_cut:
-            return dense_cuts(rows, self.tokens)
-        return [spread_cuts(rows, self.tokens, index, count, stream)]
+            return dense_cuts(rows, tokens)
+        scored = self._scored_in(run)
+        if scored is None:
+            return [spread_cuts(rows, tokens, index, count, stream)]
+        certainty_BT, groups = scored.certainty_BT().numpy(), -(-FEWEST_SCORED_CUTS // rows)
+        spread = [spread_cuts(rows, tokens, part, groups, stream.child(part)) for part in range(groups)]
+        return [telling_cuts(certainty_BT, cuts, stream.child("telling", part)) for part, cuts in enumerate(spread)]
 
-    def _rows(self, run: Pass) -> int:
-        if run.name == "scoring" and self.text_BT is not None:
-            return max(2, len(self.text_BT))
-        return max(2, min(self.batch, MOST_LOGITS // (self.tokens * self.model.plan.vocab)))
+    def _scored_in(self, run: Pass) -> Scored | None:
+        """What was scored, in the pass that asks about it."""
+        return None if run.is_training else self.scored
 
-    def _leak_in(self, run: Pass, cuts: list[int]) -> Leak | None:
-        """A leak that one batch shows, with the row that shows it best."""
-        vocab, device = self.model.plan.vocab, self.model.embedding.weight.device
+    def _shape(self, run: Pass) -> tuple[int, int]:
+        """How many rows with a cut there are, and of how many tokens."""
+        if (scored := self._scored_in(run)) is not None:
+            return len(scored.tokens_BT), scored.tokens_BT.shape[1]
+        rows = max(2, min(self.batch, MOST_LOGITS // (self.tokens * self.model.plan.vocab)))
+        return rows // 2 if run.is_paired else rows, self.tokens
+
+    def _case(self, run: Pass, cuts: list[int]) -> _Case:
+        vocab, scored = self.model.plan.vocab, self._scored_in(run)
         generator = torch.Generator().manual_seed(self.stream.child(run.name, *cuts[:2]).integer())
-        cuts_B1 = torch.tensor(cuts)[:, None]
-        is_early_BT = torch.arange(self.tokens) < cuts_B1
+        is_early_BT = torch.arange(self._shape(run)[1]) < torch.tensor(cuts)[:, None]
         known_V = torch.randperm(vocab, generator=generator) < (vocab + 1) // 2
-        tokens_BT = _tokens(known_V, is_early_BT, generator)
-        if run.name == "scoring" and self.text_BT is not None:
-            tokens_BT = self.text_BT.cpu().repeat(2, 1)[: len(cuts)]
+        tokens_BT = _tokens(known_V, is_early_BT, generator) if scored is None else scored.tokens_BT.cpu()
         steps_BT = torch.randint(1, vocab, tokens_BT.shape, generator=generator)
         changed_BT = torch.where(is_early_BT, tokens_BT, (tokens_BT + steps_BT) % vocab)
-        weights_BT = torch.randn(tokens_BT.shape, generator=generator) * is_early_BT
-        weights_V = torch.randn(vocab, generator=generator) * known_V
+        return _Case(cuts, tokens_BT, changed_BT, is_early_BT, known_V, generator)
 
-        logits_BTV = self._logits(run, tokens_BT)
-        in_gradients_B = torch.zeros(len(cuts))
-        if run.has_gradients:
-            seen_BT = torch.einsum("btv,v->bt", logits_BTV, weights_V.to(logits_BTV))
-            in_gradients_B = self._in_gradients(seen_BT * weights_BT.to(seen_BT), known_V.to(device), run)
-        logits_BTV = logits_BTV.detach()
-        in_values_B = _in_values(logits_BTV, self._logits(run, changed_BT).detach(), is_early_BT.to(device))
-        limit = run.tolerance(device)
+    def _leak_in(self, run: Pass, case: _Case) -> Leak | None:
+        """A leak that one batch shows, with the row that shows it best."""
+        in_values_B, in_gradients_B = self._influences(run, case)
+        limit = run.tolerance(self.device)
         is_leak_B = ~((in_values_B <= limit) & (in_gradients_B <= limit))
         if not bool(is_leak_B.any()):
             return None
         row = int(torch.where(is_leak_B, in_values_B.nan_to_num(math.inf) + in_gradients_B.nan_to_num(), -1.0).argmax())
-        own_BT = tokens_BT.clone()
-        own_BT[row] = changed_BT[row]
-        own_B = _in_values(logits_BTV, self._logits(run, own_BT).detach(), is_early_BT.to(device))
-        is_across = float(in_values_B[row]) > limit and float(own_B[row]) <= limit
-        return Leak(cuts[row], float(in_values_B[row]), float(in_gradients_B[row]), run.name, is_across)
+        in_values, in_gradients = float(in_values_B[row]), float(in_gradients_B[row])
+        is_across = in_values > limit and self._own_influence(run, case, row) <= limit
+        return Leak(case.cuts[row], in_values, in_gradients, run.name, is_across)
+
+    def _influences(self, run: Pass, case: _Case) -> tuple[Tensor, Tensor]:
+        """(B,) and (B,) on the CPU: of later inputs and of other rows, in values and in gradients."""
+        nothing_B = torch.zeros(len(case.cuts))
+        if run.is_paired:
+            pairs_BT = torch.stack((case.tokens_BT, case.changed_BT), 1).flatten(0, 1)
+            one_BTV, other_BTV = self._logits(run, pairs_BT).unflatten(0, (-1, 2)).unbind(1)
+            return _in_values(one_BTV, other_BTV, case.is_early_BT), nothing_B
+        logits_BTV = self._first_logits(run, case)
+        in_gradients_B = self._in_gradients(run, case, logits_BTV) if run.has_gradients else nothing_B
+        changed_BTV = self._logits(run, case.changed_BT).detach()
+        return _in_values(logits_BTV.detach(), changed_BTV, case.is_early_BT), in_gradients_B
+
+    def _own_influence(self, run: Pass, case: _Case, row: int) -> float:
+        """What changes in the early outputs of a row if its own later inputs change and no other row does."""
+        own_BT = case.tokens_BT.clone()
+        own_BT[row] = case.changed_BT[row]
+        times = 2 if run.is_paired else 1
+        logits_BTV, own_BTV = (
+            self._logits(run, rows_BT.repeat_interleave(times, 0))[::times].detach()
+            for rows_BT in (case.tokens_BT, own_BT)
+        )
+        return float(_in_values(logits_BTV, own_BTV, case.is_early_BT)[row])
+
+    def _first_logits(self, run: Pass, case: _Case) -> Tensor:
+        scored = self._scored_in(run)
+        return self._logits(run, case.tokens_BT) if scored is None else _exact(scored.logits_BTV.to(self.device))
 
     def _logits(self, run: Pass, tokens_BT: Tensor) -> Tensor:
         """(B, T, V) float32 or float64, with its graph if the pass has gradients. Draws are the same every time."""
-        device = self.model.embedding.weight.device
         self.model.train(run.is_training)
         torch.random.default_generator.manual_seed(0)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(0)
-        with torch.set_grad_enabled(run.has_gradients), autocast(device, run.precision):
-            logits_BTV = self.model(tokens_BT.to(device))
-        return logits_BTV.to(torch.promote_types(logits_BTV.dtype, torch.float32))
+        flow = self.flow() if run.is_training else Flow()
+        with torch.set_grad_enabled(run.has_gradients), autocast(self.device, run.precision):
+            return _exact(self.model(tokens_BT.to(self.device), flow))
 
-    def _in_gradients(self, seen_BT: Tensor, known_V: Tensor, run: Pass) -> Tensor:
+    def _in_gradients(self, run: Pass, case: _Case, logits_BTV: Tensor) -> Tensor:
         """(B,) on the CPU: gradients of each row's early outputs for embeddings of what stands only at later inputs.
 
         All rows at once; one by one only where that shows something.
         """
+        weights_BT = torch.randn(case.tokens_BT.shape, generator=case.generator) * case.is_early_BT
+        weights_V = torch.randn(len(case.known_V), generator=case.generator) * case.known_V
+        seen_BT = torch.einsum("btv,v->bt", logits_BTV, weights_V.to(logits_BTV))
+        seen_BT, known_V = seen_BT * weights_BT.to(seen_BT), case.known_V.to(self.device)
         whole = self._gradient_ratio(seen_BT.sum(), known_V)
-        if whole <= run.tolerance(known_V.device):
+        if whole <= run.tolerance(self.device):
             return torch.full((len(seen_BT),), whole)
         return torch.tensor([self._gradient_ratio(seen_T.sum(), known_V) for seen_T in seen_BT])
 
@@ -212,14 +285,10 @@ class _Probe:
         largest_V = gradient_VD.abs().amax(1)
         return float(largest_V[~known_V].max() / largest_V.max().clamp_min(1e-30))
 
-    def _decoding(self) -> Leak | None:
+    def _decoding(self, calls: Mapping[Block, Call]) -> Leak | None:
         """A block whose whole form is not its step-by-step form, which cannot see what has not come."""
-        rows = torch.randint(
-            self.model.plan.vocab, (2, self.tokens), generator=torch.Generator().manual_seed(self.stream.integer())
-        )
         cut = int(self.stream.child("decoding").numpy().integers(1, max(2, self.tokens - 1)))
-        self.model.eval()
-        found = mismatch(self.model, rows.to(self.model.embedding.weight.device), cut, STEPWISE_TOLERANCE)
+        found = mismatch(calls, STEPWISE_ROWS, cut, STEPWISE_TOLERANCE)
         return None if found is None else Leak(found.start, found.difference, 0.0, "decoding", block=found.path)
 
 
@@ -232,51 +301,13 @@ def _tokens(known_V: Tensor, is_early_BT: Tensor, generator: torch.Generator) ->
     return torch.where(is_early_BT, early_BT, late_BT)
 
 
+def _exact(logits_BTV: Tensor) -> Tensor:
+    """In float32 or float64."""
+    return logits_BTV.to(torch.promote_types(logits_BTV.dtype, torch.float32))
+
+
 def _in_values(logits_BTV: Tensor, changed_BTV: Tensor, is_early_BT: Tensor) -> Tensor:
     """(B,) on the CPU: the largest change of an early output, relative to the largest logit."""
-    change_BT = (changed_BTV - logits_BTV).abs().amax(-1).masked_fill(~is_early_BT, 0.0)
+    is_late_BT = ~is_early_BT.to(logits_BTV.device)
+    change_BT = (changed_BTV - logits_BTV).abs().amax(-1).masked_fill(is_late_BT, 0.0)
     return (change_BT.amax(1) / logits_BTV.abs().max().clamp_min(1e-30)).float().cpu()
-
-
-@contextmanager
-def _untouched(model: Organism) -> Iterator[None]:
-    """Put mode, buffers and generators back at the end."""
-    device, was_training = model.embedding.weight.device, model.training
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-        try:
-            yield
-        finally:
-            model.train(was_training)
-            _put_back(buffers)
-
-
-@contextmanager
-def _moved(model: Organism, stream: Stream) -> Iterator[None]:
-    """Every weight moved by a share of its tensor's root mean square, zeros replaced by draws of that size."""
-    before = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    generator = torch.Generator().manual_seed(stream.integer())
-    try:
-        with torch.no_grad():
-            for parameter, _ in before:
-                draws = torch.randn(parameter.shape, generator=generator).to(parameter)
-                parameter.add_(draws * _move_sizes(parameter))
-        yield
-    finally:
-        _put_back(before)
-
-
-def _move_sizes(weight: Tensor) -> Tensor:
-    """By how much each number moves. A tensor of nothing but zeros gets what a linear map or a gain starts with."""
-    is_zero = weight == 0
-    count = (~is_zero).sum()
-    fallback = weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.5
-    rms = (weight.square().sum() / count.clamp_min(1)).sqrt()
-    size = torch.where(count == 0, torch.full_like(rms, fallback), rms)
-    return torch.where(is_zero, size, MOVE * size)
-
-
-@torch.no_grad()
-def _put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
-    for tensor, value in saved:
-        tensor.copy_(value)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from evo.base.streams import Stream
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
@@ -113,6 +114,10 @@ class Trainer:
         self._is_refused = self.captured is None
         if self._is_refused and self.mode == "captured":
             raise RuntimeError(self.step_reason)
+
+    def flow(self) -> Flow:
+        """The flow of a training pass: how weights meet their inputs in the steps that there are."""
+        return Flow() if self.captured is None else self.captured.flow()
 
     def run(
         self,

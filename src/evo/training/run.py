@@ -22,8 +22,8 @@ from evo.tasks.base import Task, open_task
 from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
-from evo.training.score import HELD_OUT_TOKENS, held_out_scores
-from evo.training.setup import LeakError, is_suspicious, make_trainer, require_causal
+from evo.training.score import HELD_OUT_TOKENS
+from evo.training.setup import LeakError, make_trainer, verified_scores
 
 FILE = "checkpoint.safetensors"
 SUSPICIOUS = "the score is better than is plausible for this text, although no leak was found at any position"
@@ -178,29 +178,25 @@ class TrainingRun:
 
     def _result(self, last: Progress) -> TrainResult:
         trainer = self.trainer
-        precision = self.document.train.precision
-        scores = held_out_scores(trainer.model, self.task, trainer.context, tokens=HELD_OUT_TOKENS, precision=precision)
-        primary = self.task.primary
-        if not math.isfinite(scores[primary.name]):
-            raise _training_failed(f"the held-out score is {scores[primary.name]}")
         try:
-            require_causal(trainer.model, self.document, self.task)
-            is_odd = is_suspicious(trainer.model, self.document, self.task, scores[primary.name])
+            found = verified_scores(trainer, self.document, self.task, HELD_OUT_TOKENS)
+        except DivergedError as error:
+            raise _training_failed(str(error)) from None
         except LeakError as error:
             raise _leaks(error) from None
         return TrainResult(
             content_hash=content_hash(self.document),
             step=trainer.step,
             train_loss=last.loss,
-            primary=primary,
-            scores=scores,
+            primary=self.task.primary,
+            scores=found.scores,
             auxiliary=last.auxiliary,
             tokens_per_second=last.tokens_per_second,
             parameters=trainer.model.plan.parameters,
             device=str(trainer.device),
             corpus_digest=self.task.digest,
             checkpoint=str(self.file),
-            warnings=(*self.warnings, *([SUSPICIOUS] if is_odd else [])),
+            warnings=(*self.warnings, *([SUSPICIOUS] if found.is_suspicious else [])),
         )
 
 

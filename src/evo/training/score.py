@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,28 @@ HELD_OUT_TOKENS = 32_768
 """How many held-out targets a score covers unless asked otherwise."""
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Scored:
+    """A batch that counts in a score. tokens_BT: int64, where the task left them; logits_BTV: what the model made of
+    them, on its device; precision: in which arithmetic."""
+
+    tokens_BT: Tensor
+    logits_BTV: Tensor
+    precision: str
+
+    def certainty_BT(self) -> Tensor:
+        """The largest log-probability of each output, float32 on the CPU."""
+        return (self.logits_BTV.float().amax(-1) - self.logits_BTV.float().logsumexp(-1)).cpu()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A model's scores by name, the primary one first, and the first batch that they were taken from."""
+
+    scores: dict[str, float]
+    first: Scored
+
+
 def held_out_scores(
     model: Organism, task: Task, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
 ) -> dict[str, float]:
@@ -25,9 +48,26 @@ def held_out_scores(
 
     context: window length in tokens. tokens: about how many targets are scored.
     """
-    figures: dict[str, list[Tensor]] = {}
-    scores = task.score(_predict(model, precision, figures), context, tokens)
-    return scores | {name: float(torch.stack(found).mean()) for name, found in figures.items()}
+    return score_held_out(model, task, context, tokens=tokens, precision=precision).scores
+
+
+@torch.no_grad()
+def score_held_out(
+    model: Organism, task: Task, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
+) -> HeldOut:
+    """The same as `held_out_scores`, with the first batch."""
+    figures, first = dict[str, list[Tensor]](), list[Scored]()
+    predict = _predict(model, precision, figures)
+
+    def noting(tokens_BT: Tensor) -> Tensor:
+        logits_BTV = predict(tokens_BT)
+        if not first:
+            first.append(Scored(tokens_BT, logits_BTV, precision))
+        return logits_BTV
+
+    scores = task.score(noting, context, tokens)
+    told = {name: float(torch.stack(found).mean()) for name, found in figures.items()}
+    return HeldOut(scores | told, first[0])
 
 
 @torch.no_grad()

@@ -1,8 +1,10 @@
-"""From a document and its starting weights to a trainer whose model does not leak."""
+"""From a document and its starting weights to a trainer whose model does not leak, and to scores that no leak made."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,15 +13,14 @@ from evo.base.streams import Stream
 from evo.compiler.build import build
 from evo.compiler.compute import steps_of
 from evo.compiler.kernels import use_kernels
-from evo.compiler.organism import Organism
 from evo.compiler.promises import require_promises
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document
 from evo.tasks.base import Task
-from evo.tasks.held_out import BATCH_TOKENS
 from evo.training.causality import Leak, find_leak
-from evo.training.loop import Trainer
+from evo.training.loop import DivergedError, Trainer
+from evo.training.score import Scored, score_held_out
 
 
 class LeakError(Exception):
@@ -55,52 +56,67 @@ def make_trainer(
     model = build(resolve(document.organism), train.seed, device, weights)
     require_promises(model)
     use_kernels(model, kernels, batch=train.batch, tokens=document.context)
-    require_causal(model, document)
-    return Trainer(model, task, train, steps=steps_of(document) if steps is None else steps, offset=offset)
+    steps = steps_of(document) if steps is None else steps
+    trainer = Trainer(model, task, train, steps=steps, offset=offset)
+    require_causal(trainer, document)
+    return trainer
 
 
-def require_causal(model: Organism, document: Document, scored_by: Task | None = None) -> None:
-    """Probe a model as its document trains it, unless its task does not need that.
+@dataclass(frozen=True)
+class Verified:
+    """Held-out scores by name, the primary one first, in which no leak was found.
 
-    scored_by: the task, once the model is trained: the weights are probed as they are, and on the text that is scored.
+    is_suspicious: the primary one is better than is plausible for the task.
+    """
+
+    scores: dict[str, float]
+    is_suspicious: bool
+
+
+def verified_scores(trainer: Trainer, document: Document, task: Task, tokens: int) -> Verified:
+    """Score a trained model, and probe it as it is, on the text that was scored. tokens: about how many targets.
+
+    Where the score is better than is plausible for the task, the probe asks about every position.
+
+    Raises:
+        DivergedError: the score is not a finite number.
+        LeakError: an output depends on a later input or on another row of its batch.
+    """
+    held_out = score_held_out(trainer.model, task, document.context, tokens=tokens, precision=document.train.precision)
+    value = held_out.scores[task.primary.name]
+    if not math.isfinite(value):
+        raise DivergedError(f"the held-out score is {value}")
+    require_causal(trainer, document, held_out.first)
+    kind = document.train.task
+    is_odd = kind.needs_causal and not kind.is_plausible(task, value)
+    if is_odd:
+        require_causal(trainer, document, held_out.first, every_cut=True)
+    return Verified(held_out.scores, is_odd)
+
+
+def require_causal(
+    trainer: Trainer, document: Document, scored: Scored | None = None, *, every_cut: bool = False
+) -> None:
+    """Probe a trainer's model as its document trains it, unless its task does not need that.
+
+    scored: what was scored, once the model is trained: the weights are probed as they are. every_cut: see `find_leak`.
 
     Raises:
         LeakError: an output depends on a later input or on another row of its batch.
     """
-    leak = _leak(model, document, scored_by, every_cut=False)
-    if leak is not None:
-        raise LeakError(leak)
-
-
-def is_suspicious(model: Organism, document: Document, task: Task, value: float) -> bool:
-    """Whether a primary score is better than is plausible for the task; the model is then probed at every cut.
-
-    Raises:
-        LeakError: that probe found one.
-    """
-    if not document.train.task.needs_causal or document.train.task.is_plausible(task, value):
-        return False
-    leak = _leak(model, document, task, every_cut=True)
-    if leak is not None:
-        raise LeakError(leak)
-    return True
-
-
-def _leak(model: Organism, document: Document, scored_by: Task | None, *, every_cut: bool) -> Leak | None:
-    train, context = document.train, document.context
+    train = document.train
     if not train.task.needs_causal:
-        return None
-    when, text_BT = "before", None
-    if scored_by is not None:
-        rows = max(1, BATCH_TOKENS // context)
-        when, text_BT = "after", next(iter(scored_by.held_out(context, rows * context, rows))).inputs_BT
-    return find_leak(
-        model,
-        Stream(train.seed).child("causality", content_hash(document), when),
+        return
+    trainer.prepare()
+    leak = find_leak(
+        trainer.model,
+        Stream(train.seed).child("causality", content_hash(document), "before" if scored is None else "after"),
         batch=train.batch,
-        tokens=context,
+        tokens=document.context,
         precision=train.precision,
-        text_BT=text_BT,
-        is_moved=scored_by is None,
+        scored=scored,
         every_cut=every_cut,
+        flow=trainer.flow,
     )
+    if leak is not None:
+        raise LeakError(leak)
