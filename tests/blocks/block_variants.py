@@ -82,6 +82,24 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution": CONVOLUTION,
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
     "convolution 1": {**CONVOLUTION, "size": 1},
+    "selective scan": {"kind": "selective_scan", "state": 4},
+    "selective scan, normed": {
+        "kind": "selective_scan",
+        "inner": 12,
+        "state": 3,
+        "rank": 2,
+        "bias": True,
+        "inner_norm": {"kind": "rms"},
+    },
+    "selective scan, plain": {"kind": "selective_scan", "state": 2, "conv": 0},
+    "rg_lru": {"kind": "rg_lru", "heads": 4},
+    "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
+    "rg_lru without taps": {"kind": "rg_lru", "heads": 1, "conv": 0},
+    "wkv": {"kind": "wkv"},
+    "wkv, wide": {"kind": "wkv", "inner": 24},
+    "hyena": {"kind": "hyena", "hidden": 8},
+    "hyena of order 1": {"kind": "hyena", "order": 1, "conv": 1, "bands": 1, "depth": 1, "shift": 0.1, "hidden": 8},
+    "hyena of order 3": {"kind": "hyena", "order": 3, "depth": 2, "hidden": 8},
     "parallel": {"parallel": [window(5, 1), RECURRENCE, CONVOLUTION]},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
 }
@@ -95,6 +113,8 @@ STATEFUL_FFNS: dict[str, dict[str, Any]] = {
     "experts, capacity": {**ROOMY, "router": {"capacity": 0.5, "renormalise": False}},
     "experts, capacity, input": {**ROOMY, "on": "input", "skip": 1, "router": {"capacity": 0.6, "score": "sigmoid"}},
     "experts choose": {**ROOMY, "router": {"choose": "expert"}},
+    "channel mix": {"kind": "channel_mix", "ratio": 1.5},
+    "channel mix without a gate": {"kind": "channel_mix", "hidden": 20, "gate": False},
     "experts choose less": {**ROOMY, "router": {"choose": "expert", "capacity": 0.5, "renormalise": False}},
 }
 """Feed-forwards that look at earlier tokens: what holds for mixers holds for them."""
@@ -132,6 +152,9 @@ FFNS: dict[str, dict[str, Any]] = {
     for act in ("relu", "relu2", "gelu", "silu")
     for bias in (False, True)
 }
+
+BY_FFT = frozenset(name for name in MIXERS if name.startswith("hyena"))
+"""Rows whose outputs pass a Fourier transform of the whole, and so are causal up to its rounding."""
 
 NORMS: dict[str, dict[str, Any]] = {
     "rms": {"kind": "rms"},

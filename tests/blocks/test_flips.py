@@ -103,6 +103,16 @@ HOSTS: dict[str, dict[str, Any]] = {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
     },
+    "selective scan": {"width": 64, "stages": [stage("body", {"kind": "selective_scan", "state": 4})]},
+    "selective scan, normed": {
+        "stages": [
+            stage("body", {"kind": "selective_scan", "inner": 24, "rank": 2, "bias": True, "inner_norm": RMS}),
+        ]
+    },
+    "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
+    "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
+    "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
+    "hyena": {"stages": [stage("body", {"kind": "hyena", "shift": 0.05, "hidden": 8}, ffn={"kind": "none"})]},
     "experts": {"stages": [stage("body", CONVOLUTION, ffn=ROUTED)]},
     "experts, grouped": {
         "stages": [

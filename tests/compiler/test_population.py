@@ -33,6 +33,10 @@ MIXERS: dict[str, Any] = {
     "gated linear attention": {**OUTER, "decay": "channel", "conv": 0},
     "linear attention": {**OUTER, "decay": "none", "feature": "elu", "normalizer": "sum"},
     "with a bonus": {**OUTER, "decay": "channel", "bonus": True, "conv": 0},
+    "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
+    "rg_lru": {"kind": "rg_lru", "heads": 2},
+    "wkv": {"kind": "wkv"},
+    "hyena": {"kind": "hyena", "hidden": 8},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
 }
 EXPERTS: dict[str, Any] = {

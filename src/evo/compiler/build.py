@@ -79,9 +79,29 @@ def _timestep(init: Init, shape: tuple[int, ...], generator: torch.Generator) ->
     return step + torch.log(-torch.expm1(-step))
 
 
+def _log_count(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """As S4D-real and Mamba begin (Gu et al. 2206.11893)."""
+    del generator
+    return torch.arange(shape[-1]).add(init.a).log().expand(shape).clone()
+
+
+def _ring(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """As the LRU's radii begin (Orvieto et al. 2303.06349)."""
+    square = torch.rand(shape, generator=generator).mul_(init.b**2 - init.a**2).add_(init.a**2)
+    return torch.expm1(-0.5 * square.log()).log()
+
+
+def _ramp(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    del generator
+    return torch.linspace(init.a, init.b, shape[-1]).expand(shape).clone()
+
+
 LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "constant": _constant,
     "uniform": _uniform,
     "timestep": _timestep,
+    "log_count": _log_count,
+    "ring": _ring,
+    "ramp": _ramp,
 }

@@ -22,10 +22,15 @@ KINDS: dict[str, dict[str, str]] = {
     "mixer": {
         "attention": "evo.blocks.attention.spec:AttentionSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
+        "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
+        "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
+        "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",
+        "wkv": "evo.blocks.wkv.spec:WKVSpec",
     },
     "ffn": {
+        "channel_mix": "evo.blocks.wkv.spec:ChannelMixSpec",
         "dense": "evo.blocks.feedforward.spec:DenseSpec",
         "experts": "evo.blocks.experts.spec:ExpertsSpec",
         "gated": "evo.blocks.feedforward.spec:GatedSpec",

@@ -25,9 +25,11 @@ class Init:
     """How a weight starts. Draws depend on the seed and the weight's own path alone.
 
     normal: N(0, a²). constant: a. uniform: U[a, b]. timestep: inverse softplus of a log-uniform draw from [a, b].
+    log_count: log(a + i) at place i of the last axis. ring: x with exp(-2 softplus(x)) uniform in [a², b²]. ramp: from
+    a to b in equal steps along the last axis.
     """
 
-    law: Literal["normal", "constant", "uniform", "timestep"]
+    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp"]
     a: float
     b: float = 0.0
 
@@ -132,6 +134,8 @@ class BlockPlan:
     builder: ClassVar[str]
     is_layer: ClassVar[bool] = False
     """Whether it is one layer of a stage: what gradient flow is compared between."""
+    runs_once: ClassVar[bool] = False
+    """Whether it runs once a pass, for all rows of a batch together."""
     kind: str
     weights: tuple[Weight, ...] = ()
     cost: Cost = Cost()

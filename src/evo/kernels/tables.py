@@ -9,11 +9,12 @@ from evo.kernels.dispatch import KernelCall, Table
 from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATHER_SEQUENCES, NORM
 from evo.kernels.grouped import backends as grouped
 from evo.kernels.recurrence import backends as recurrence
+from evo.kernels.scan import TABLE as SCAN
 
 TABLES: dict[str, Table] = {
     table.family: table
     for table in (
-        *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, PROBE),
+        *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, SCAN, PROBE),
         *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES),
     )
 }

@@ -1,0 +1,1 @@
+"""Hyena: gated long convolutions whose filters are functions of position."""

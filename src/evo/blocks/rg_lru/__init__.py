@@ -1,0 +1,1 @@
+"""The gated linear recurrent unit of Griffin and RecurrentGemma."""

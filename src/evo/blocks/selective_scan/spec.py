@@ -1,0 +1,99 @@
+"""The language and the plan of the selective scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.norm.spec import NormSpec
+from evo.blocks.stages.layers.sublayers import place_problems
+from evo.dsl.genes import Gene
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectiveScanPlan(BlockPlan):
+    """A scan of `inner` channels with `state` values each, whose step passes a width of `rank`."""
+
+    builder: ClassVar[str] = "evo.blocks.selective_scan.module:SelectiveScan"
+    inner: int
+    state: int
+    rank: int
+    conv: int
+
+
+class SelectiveScanSpec(Spec):
+    """h_t = exp(d_t A) h_{t-1} + d_t B_t u_t, y_t = C_t h_t + D u_t by channel (Mamba, Gu & Dao 2312.00752)."""
+
+    kind: ClassVar[str | None] = "selective_scan"
+
+    inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True)] = None
+    """Channels that are scanned; twice the width if left out."""
+    state: Annotated[int, Field(ge=1, le=1024), Gene(4, 64, "x2")] = 16
+    """Values that each channel remembers."""
+    rank: Annotated[int | None, Field(ge=1, le=65536), Gene(4, 128, "x2", optional=True)] = None
+    """Width that the step d passes; width / 16, rounded up, if left out."""
+    conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
+    """Taps of the convolution, with silu, of what is scanned; 0 for none, silu and all."""
+    conv_bias: bool = True
+    """Whether the convolution has a bias."""
+    bias: bool = False
+    """Biases of the input and output projections."""
+    inner_norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of the narrow step, of B and of C, each (Jamba)."""
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        yield from place_problems(self.inner_norm, ("inner_norm",))
+        if not self.conv and "conv_bias" in self.model_fields_set:
+            yield Fault("EVO330", ("conv_bias",), "there is no convolution", "remove it", "warning")
+
+    def plan(self, scope: Scope) -> SelectiveScanPlan:
+        inner, rank = self.inner or 2 * scope.width, self.rank or -(-scope.width // 16)
+        weights, children = self._weights(scope, inner, rank), self._children(scope, rank)
+        cost = Cost(
+            flops=matmul_flops(weights) + 7.0 * inner * self.state,
+            state=inner * self.state + max(self.conv - 1, 0) * inner,
+            activations=scope.width + 6 * inner + 3 * inner * self.state,
+        )
+        return SelectiveScanPlan(
+            kind=self.label,
+            weights=weights,
+            cost=cost,
+            children=children,
+            has_state=True,
+            inner=inner,
+            state=self.state,
+            rank=rank,
+            conv=self.conv,
+        )
+
+    def _children(self, scope: Scope, rank: int) -> tuple[tuple[str, BlockPlan], ...]:
+        if not isinstance(self.inner_norm, NormSpec):
+            return ()
+        sizes = (("step_norm", rank), ("b_norm", self.state), ("c_norm", self.state))
+        return tuple((name, self.inner_norm.plan(replace(scope, width=size))) for name, size in sizes)
+
+    def _weights(self, scope: Scope, inner: int, rank: int) -> tuple[Weight, ...]:
+        width = scope.width
+        weights = [
+            linear("x", inner, width),
+            linear("gate", inner, width),
+            linear("step_down", rank, inner),
+            linear("b", self.state, inner),
+            linear("c", self.state, inner),
+            Weight("step_up", (inner, rank), Init("uniform", -(rank**-0.5), rank**-0.5), ("out", "in"), "matrix"),
+            vector("step_bias", inner, Init("timestep", 1e-3, 1e-1)),
+            Weight("decay_rate", (inner, self.state), Init("log_count", 1.0), ("channel", "channel")),
+            vector("skip", inner, ONES),
+            linear("o", width, inner, scope.residual_gain, writes_residual=True),
+        ]
+        if self.conv:
+            weights.append(taps("taps", inner, self.conv))
+            if self.conv_bias:
+                weights.append(vector("taps_bias", inner, ZEROS))
+        if self.bias:
+            sizes = (("x_bias", inner), ("gate_bias", inner), ("o_bias", width))
+            weights += [vector(name, size, ZEROS) for name, size in sizes]
+        return tuple(weights)
