@@ -95,6 +95,8 @@ def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
 def _one(shape: SpecField, depth: int) -> st.SearchStrategy[Any]:
     if shape.kind is not None:
         found = roles(shape.kind.role, DEEP if shape.kind.role in WRITTEN else depth)
+        if shape.words:
+            found = st.sampled_from(shape.words) | found
         return found | st.sampled_from(NAMES) if shape.names else found
     if shape.nested is not None:
         return specs(shape.nested, None, depth)

@@ -41,6 +41,7 @@ def choices() -> dict[str, set[str]]:
         for shape in spec_fields(cls).values():
             if get_origin(shape.info.annotation) is Literal:
                 found.setdefault(shape.name, set()).update(get_args(shape.info.annotation))
+            found.setdefault(shape.name, set()).update(shape.words)
     return found
 
 

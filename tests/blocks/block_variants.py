@@ -42,6 +42,29 @@ MIXERS: dict[str, dict[str, Any]] = {
         "sink_logit": True,
         "bias": True,
     },
+    "attention layer norm of heads, after position": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "qk_norm": {"kind": "layer", "gain": "heads", "eps": 1e-3, "bias": False},
+        "qk_norm_at": "position",
+    },
+    "attention norm of all heads": {**ATTENTION, "kv_heads": 2, "qk_norm": {"kind": "rms", "groups": 1}},
+    "attention norms of values and outputs": {
+        **ATTENTION,
+        "qk_norm": {"kind": "l2"},
+        "v_norm": {"kind": "rms", "gain": False},
+        "inner_norm": {"kind": "rms", "groups": 1},
+    },
+    "attention gate": {**ATTENTION, "gate": "channel", "value_dim": 6, "bias": True},
+    "attention gate by head": {**ATTENTION, "gate": "head", "gate_act": "softplus", "bias": ["q", "gate"]},
+    "attention scale and clip": {**ATTENTION, "scale": 0.3, "clip": 0.5, "bias": ["k"]},
+    "attention values from keys": {**ATTENTION, "values": "keys", "v_norm": {"kind": "rms"}, "qk_norm": "rms"},
+    "attention differential": {**ATTENTION, "kv_heads": 2, "differ": 0.3, "inner_norm": {"kind": "rms", "gain": False}},
+    "attention temperature": {**ATTENTION, "temperature": {"slope": 0.7, "period": 5}},
+    "attention smooth temperature": {
+        **ATTENTION,
+        "temperature": {"slope": 0.7, "period": 5, "form": "smooth", "first": 1},
+    },
     "attention window": window(5),
     "attention window, sinks": window(5, 3),
     "attention window 1, sinks": window(1, 2),
@@ -119,39 +142,63 @@ STATEFUL_FFNS: dict[str, dict[str, Any]] = {
 }
 """Feed-forwards that look at earlier tokens: what holds for mixers holds for them."""
 
-FFNS: dict[str, dict[str, Any]] = {
-    "experts": ROUTED,
-    "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
-    "experts, grouped": {
-        **ROUTED,
-        "count": 8,
-        "router": {
-            "score": "sigmoid",
-            "choice_bias": True,
-            "groups": 4,
-            "top_groups": 2,
-            "scale": 2.5,
-            "eps": 1e-20,
-            "bias": True,
-            "z_loss": 0.1,
+FFNS: dict[str, dict[str, Any]] = (
+    {
+        "experts": ROUTED,
+        "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
+        "experts, grouped": {
+            **ROUTED,
+            "count": 8,
+            "router": {
+                "score": "sigmoid",
+                "choice_bias": True,
+                "groups": 4,
+                "top_groups": 2,
+                "scale": 2.5,
+                "eps": 1e-20,
+                "bias": True,
+                "z_loss": 0.1,
+            },
         },
-    },
-    "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
-    "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
-    "experts on inputs": {
-        **ROUTED,
-        "on": "input",
-        "top": 1,
-        "router": {"score": "sqrt_softplus", "renormalise": False},
-    },
-    "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
-    "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
-} | {
-    f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
-    for kind in ("dense", "gated")
-    for act in ("relu", "relu2", "gelu", "silu")
-    for bias in (False, True)
-}
+        "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
+        "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
+        "experts on inputs": {
+            **ROUTED,
+            "on": "input",
+            "top": 1,
+            "router": {"score": "sqrt_softplus", "renormalise": False},
+        },
+        "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
+        "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
+    }
+    | {
+        f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
+        for kind in ("dense", "gated")
+        for act in ("relu", "relu2", "gelu", "silu")
+        for bias in (False, True)
+    }
+    | {
+        f"{kind} {act if isinstance(act, str) else act['kind']}": {
+            "kind": kind,
+            "act": act,
+            "hidden": 11,
+            "inner_norm": {"kind": "rms", "eps": 1e-3},
+        }
+        for kind in ("dense", "gated")
+        for act in (
+            "gelu_tanh",
+            "gelu_quick",
+            "sigmoid",
+            "tanh",
+            "softplus",
+            "identity",
+            {"kind": "clipped", "limit": 1.0, "slope": 1.7, "shift": 1.0},
+            {"kind": "soft_capped", "gate": 1.0, "up": 2.0},
+            {"kind": "top_gauss", "share": 0.3},
+            {"kind": "xielu"},
+        )
+    }
+)
 
 BY_FFT = frozenset(name for name in MIXERS if name.startswith("hyena"))
 """Rows whose outputs pass a Fourier transform of the whole, and so are causal up to its rounding."""
@@ -160,6 +207,12 @@ NORMS: dict[str, dict[str, Any]] = {
     "rms": {"kind": "rms"},
     "layer": {"kind": "layer"},
     "layer without bias": {"kind": "layer", "bias": False, "eps": 1e-3},
+    "rms without gain": {"kind": "rms", "gain": False},
+    "rms in groups": {"kind": "rms", "groups": 4},
+    "layer in groups": {"kind": "layer", "groups": 2},
+    "layer without gain": {"kind": "layer", "bias": False, "gain": False},
+    "l2": {"kind": "l2"},
+    "l2 with gains": {"kind": "l2", "gain": True, "groups": 2},
 }
 
 

@@ -18,7 +18,7 @@ from evo.compiler.check import problems
 from evo.compiler.resolve import resolve, sources
 from evo.dsl.document import Document
 from evo.dsl.genes import Gene
-from evo.dsl.index import kind_class, kinds
+from evo.dsl.index import is_kind, kind_class, kinds
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import apply, rewrite
 from evo.dsl.spec import Fault, Spec, SpecField
@@ -59,9 +59,15 @@ def _attempt(document: Document, place: Place, new: Any) -> Document | None:
 
 def alternatives(place: Place, document: Document) -> list[Any]:
     """Other values of a field that mean something else: not its own, and not what leaving it out stands for."""
-    aliases = [place.value, *(_stands_for(place, document) if place.value is None else ())]
-    found = _alternatives(place.field, place.value, document)
+    aliases = [place.value, *_words(place), *(_stands_for(place, document) if place.value is None else ())]
+    found = _alternatives(place, document)
     return [new for new in found if not any(new == old and type(new) is type(old) for old in aliases)]
+
+
+def _words(place: Place) -> Iterator[Any]:
+    """What a word is short for."""
+    if place.field.kind and place.value in place.field.words and is_kind(place.field.kind.role, place.value):
+        yield kind_class(place.field.kind.role, place.value)()
 
 
 def _stands_for(place: Place, document: Document) -> Iterator[Any]:
@@ -69,20 +75,24 @@ def _stands_for(place: Place, document: Document) -> Iterator[Any]:
     organism, key = document.organism, place.field.key
     if key in ("norm", "position"):
         yield getattr(organism, key)
+    if key == "groups":
+        yield 1  # of the stream
     if key == "from":
         yield sources(organism, int(place.path[2]))
     if key == "kv_heads":
         yield place.owner.model_dump(include={"heads"})["heads"]
 
 
-def _alternatives(shape: SpecField, value: Any, document: Document) -> Iterator[Any]:
-    if shape.table:
+def _alternatives(place: Place, document: Document) -> Iterator[Any]:
+    shape, value = place.field, place.value
+    if shape.table or shape.name in place.owner.unread:
         return
     if not shape.info.is_required() and shape.default is None and value is not None:
         yield None
     if isinstance(value, tuple):
         yield from _lists(shape, value)
     elif shape.kind:
+        yield from shape.words
         yield from _kinds(shape.kind.role)
     elif shape.nested is None:
         yield from _scalars(shape, value, document)

@@ -60,8 +60,8 @@ NAMES = {
     "k_bias": "k_proj.bias",
     "v_bias": "v_proj.bias",
     "o_bias": "o_proj.bias",
-    "q_norm": "q_norm.weight",
-    "k_norm": "k_norm.weight",
+    "q_norm.gain": "q_norm.weight",
+    "k_norm.gain": "k_norm.weight",
     "sink_logit": "sinks",
 }
 

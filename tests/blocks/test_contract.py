@@ -41,7 +41,7 @@ def kinds_in(data: object) -> set[str]:
     return set().union(*(kinds_in(value) for value in data)) if isinstance(data, list) else set()
 
 
-@pytest.mark.parametrize("role", ["mixer", "stencil", "scaling", "ffn", "norm"])
+@pytest.mark.parametrize("role", ["mixer", "stencil", "scaling", "ffn", "norm", "act"])
 def test_every_registered_kind_is_under_contract(role: str):
     """No kind can be registered without entering this suite."""
     covered = kinds_in(

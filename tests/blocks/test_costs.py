@@ -71,9 +71,9 @@ def test_planned_matrix_flops_are_spent(name: str):
 
 @pytest.mark.parametrize("data", FFNS.values(), ids=FFNS)
 def test_feed_forward_flops(data: dict):
-    """A feed-forward costs its matrices."""
+    """A feed-forward costs its matrices, and what it contains."""
     block = block_of(plan([stage("s", {"kind": "convolution"}, ffn=data)]), "ffn")
-    assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == block.flops * CONTEXT * 2
+    assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == block.cost.flops * CONTEXT * 2
 
 
 @EVERY_MIXER
@@ -111,16 +111,17 @@ def test_visible_pairs_of_a_huge_context_are_immediate():
 
 @pytest.mark.parametrize("name", [name for name, data in MIXERS.items() if data.get("kind") == "attention"])
 def test_attention_pairs_cost_two_products(name: str):
-    """Besides its matrices, attention costs 4 * heads * head_dim for each visible pair."""
+    """Besides its matrices, attention costs 2 operations a channel of each key, and of each value, it sees."""
     block = mixer_plan(name)
     data = MIXERS[name].get("stencil", {"kind": "full"})
     stencil = (
         WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
     )
     assert isinstance(block, AttentionPlan)
-    inner = block.heads * block.head_dim
+    values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
+    inner = block.heads * (block.head_dim + values)
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT
-    assert block.flops == pytest.approx(matmul_flops(block.weights) + 4 * inner * pairs)
+    assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * inner * pairs)
 
 
 @EVERY_MIXER

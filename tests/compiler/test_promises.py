@@ -33,7 +33,7 @@ def spelled(planned: Any, spelling: Spelling) -> Organism:
     assert isinstance(ffn, Dense)
 
     def forward(x_BTD: Tensor, flow: Flow) -> Tensor:
-        return spelling(ffn.act(flow.project(x_BTD, ffn.up)), ffn.down, flow)
+        return spelling(ACTS[ffn.word](flow.project(x_BTD, ffn.up)), ffn.down, flow)
 
     ffn.forward = forward  # type: ignore[method-assign]
     return model

@@ -17,6 +17,7 @@ POINTS = {
     "mixer.pair": "strangers.mixers:PairSpec",
     "mixer.route": "strangers.route:RouteSpec",
     "ffn.crowd": "strangers.experts:CrowdSpec",
+    "act.bump": "strangers.acts:BumpSpec",
     "norm.peak": "strangers.surroundings:PeakSpec",
     "position.spin": "strangers.surroundings:SpinSpec",
     "scaling.stretch": "strangers.surroundings:StretchSpec",
@@ -46,6 +47,7 @@ ROUTED = {
     "balance": 0.01,
 }
 EXPERTS = {"kind": "crowd", "experts": 4, "top_k": 2, "ratio": 1.0}
+BUMP = {"kind": "gated", "ratio": 1.0, "act": {"kind": "bump"}}
 
 
 def data(**train: Any) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def data(**train: Any) -> dict[str, Any]:
     values; then a layer written out.
     """
     stages = [
-        {"name": "lower", "repeat": 2, "mix": ROUTED, "ffn": {"kind": "gated", "ratio": 1.0}},
+        {"name": "lower", "repeat": 2, "mix": ROUTED, "ffn": BUMP},
         {"name": "latent", "kind": "latent", "from": "lower", "bits": 4, "free_bits": 0.0},
         {
             "name": "upper", "kind": "reading", "from": "lower", "kv_from": "latent", "repeat": 2,

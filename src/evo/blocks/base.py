@@ -7,7 +7,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
     backend: str = AUTO
     path: str = ""
-    fused: ClassVar[tuple[Table, ...]] = ()
+    fused: tuple[Table, ...] = ()
     """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:

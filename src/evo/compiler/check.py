@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable, suggestion
+from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.compiler.resolve import organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
@@ -55,6 +56,8 @@ def _meant(document: Document) -> Iterator[Fault]:
     """What each part of a document says of itself and of its surroundings."""
     organism = document.organism
     yield from _wiring(organism)
+    assert isinstance(organism.norm, NormSpec)
+    yield from organism.norm.stream_problems(organism.width, ("organism", "norm"))
     for index, stage in enumerate(organism.stages):
         for problem in stage.problems(stage_scope(organism, index)):
             where = (
@@ -162,6 +165,11 @@ def _unused(organism: OrganismSpec) -> Iterator[Fault]:
         elif name not in used:
             yield Fault("EVO321", path, f"no stage uses layer '{name}'", "remove it, or name it in a stage", "warning")
     yield from _unread_settings(organism)
+    for path, spec in _living(organism):
+        for key, shape in spec_fields(type(spec)).items():
+            if shape.name in spec.unread & spec.model_fields_set:
+                message = "nothing reads it beside what stands here"
+                yield Fault("EVO330", (*path, key), message, "remove it", "warning")
 
 
 def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Fault]:

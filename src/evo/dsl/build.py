@@ -82,6 +82,8 @@ class Builder:
                 return node.value
             if shape.numbers and isinstance(node.value, int | float):
                 return node.value
+            if shape.words and isinstance(node.value, str):
+                return node.value if node.value in shape.words else self._no_word(shape, path)
             return self._kind(shape.kind.role, path)
         if shape.nested:
             return self.spec(shape.nested, path)
@@ -126,6 +128,16 @@ class Builder:
         known = tagged(role)
         help = f"{self._advice(kind.value, known)}known {role} kinds: {', '.join(known)}"
         return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind {_found(kind)}", help)
+
+    def _no_word(self, shape: SpecField, path: Path) -> _Failed:
+        """Tells of text that is none of the words of a field that takes a spec of a role too."""
+        word = self._node(path).value
+        assert shape.kind is not None
+        assert isinstance(word, str)
+        is_known = is_kind(shape.kind.role, word)
+        hint = f"write {{kind: {word}}}; " if is_known else self._advice(word, shape.words)
+        help = f"{hint}one of: {', '.join(shape.words)}; or a mapping with a `kind`"
+        return self._fail("EVO204", path, f"'{path[-1]}' cannot be '{_clip(word)}'", help)
 
     def _untagged(self, role: str, keys: Iterable[str], path: Path) -> Spec | _Failed:
         """A mapping without `kind`: a kind that is told by one of its keys, or the role's default."""
@@ -210,8 +222,8 @@ class Builder:
         foreign = VALUES.get(value.lower())
         if foreign:
             return f"{foreign}; "
-        parts = set(value.lower().replace("-", "_").split("_"))
-        return self._suggestion(value, [word for word in known if not set(word.split("_")) < parts])
+        parts = value.lower().replace("-", "_").split("_")
+        return self._suggestion(value, [word for word in known if not _is_another(word.split("_"), parts)])
 
     def _suggestion(self, word: str, known: Iterable[str]) -> str:
         """Finding close words is slow: a file with hundreds of faults is no typing error."""
@@ -231,6 +243,13 @@ class Builder:
 
     def _add(self, code: str, path: Path, message: str, help: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(code, message, self.root.at(path), help))
+
+
+def _is_another(word: list[str], value: list[str]) -> bool:
+    """Whether two words have a part in common, as two functions of one family do, and no slip of the pen explains the
+    rest."""
+    rest, other = ([part for part in one if part not in two] for one, two in ((value, word), (word, value)))
+    return len(rest) < len(value) and not suggestion("_".join(rest), ["_".join(other)])
 
 
 def _is_optional(shape: SpecField) -> bool:

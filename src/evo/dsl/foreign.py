@@ -13,7 +13,7 @@ _KV_HEADS = "`kv_heads` of an attention"
 _HEAD_DIM = "`head_dim` of an attention"
 _WINDOW = "the stencil of an attention: `stencil: {kind: window, size: 128}`"
 _REPEAT = "`repeat` of a stage: how many layers it has"
-_HIDDEN = "`ratio` of the ffn, a multiple of the width and no size: `ffn: {kind: gated, ratio: 2.67}`"
+_HIDDEN = "`hidden` of the ffn: `ffn: {kind: gated, hidden: 1024}`, or `ratio`, a multiple of the width"
 _FFN = "`ffn` of a stage: `ffn: {kind: dense, ratio: 4.0}`"
 _THETA = "`theta` of the position encoding: `position: {kind: rope, theta: 10000.0}`"
 _DIMS = "`dims` of rope, rotated channels of a head and no share of it: `position: {kind: rope, dims: 16}`"
@@ -67,10 +67,10 @@ KEYS = {
 
 VALUES = {
     **dict.fromkeys(
-        ("gelu_new", "gelu_tanh", "gelu_pytorch_tanh", "gelu_fast", "gelu_approx"),
-        "that is the tanh approximation, and `gelu` the exact function: close, not the same",
+        ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_approx", "gelu_python_tanh"),
+        "the tanh form is called `gelu_tanh`, and `gelu` is the exact function: close, not the same",
     ),
-    "quick_gelu": "that is x * sigmoid(1.702 x), which evo does not have",
+    "quick_gelu": "the same function is called `gelu_quick`",
     "swish": "the same function is called `silu`",
     **dict.fromkeys(("relu_squared", "squared_relu"), "the same function is called `relu2`"),
     "swiglu": "a gated ffn with silu: `ffn: {kind: gated, act: silu}`",

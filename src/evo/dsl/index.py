@@ -36,7 +36,14 @@ KINDS: dict[str, dict[str, str]] = {
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
     },
+    "act": {
+        "clipped": "evo.blocks.activation.spec:ClippedSpec",
+        "soft_capped": "evo.blocks.activation.spec:SoftCappedSpec",
+        "top_gauss": "evo.blocks.activation.spec:TopGaussSpec",
+        "xielu": "evo.blocks.activation.spec:XieluSpec",
+    },
     "norm": {
+        "l2": "evo.blocks.norm.spec:L2NormSpec",
         "layer": "evo.blocks.norm.spec:LayerNormSpec",
         "rms": "evo.blocks.norm.spec:RMSNormSpec",
     },

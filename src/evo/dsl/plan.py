@@ -195,4 +195,5 @@ def stacked(plan: BlockPlan, count: int, top: int) -> BlockPlan:
     )
     met = min(top, count)
     cost = replace(plan.cost, flops=plan.cost.flops * met, activations=plan.cost.activations * met)
-    return replace(plan, weights=weights, cost=cost)
+    children = tuple((name, stacked(child, count, top)) for name, child in plan.children)
+    return replace(plan, weights=weights, cost=cost, children=children)

@@ -117,6 +117,8 @@ def _one(shape: SpecField, scalar: Json) -> Json:
     options = [_ref(shape.kind.role)]
     if shape.numbers:
         options.append({"type": "number"})
+    if shape.words:
+        options.append({"enum": list(shape.words)})
     if shape.names:
         options.append({"type": "string", "pattern": NAME, "maxLength": 64})
     if shape.default is None:

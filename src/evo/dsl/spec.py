@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -132,6 +132,11 @@ class Spec(BaseModel):
         """Whether no output of it depends on later inputs; what is inside it answers for itself."""
         return True
 
+    @property
+    def unread(self) -> frozenset[str]:
+        """The names of fields that mean nothing beside what the others say: no gene, and a warning where written."""
+        return frozenset()
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
         del scope
@@ -175,7 +180,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class SpecField:
-    """What the language knows of one field beyond its type. `key` is the YAML key; `name` differs for `from_`."""
+    """What the language knows of one field beyond its type. `key` is the YAML key; `name` differs for `from_`.
+
+    words: where a field of a role takes text of its own, the words, each short for a spec or for none.
+    """
 
     key: str
     name: str
@@ -185,6 +193,7 @@ class SpecField:
     table: bool
     names: bool
     numbers: bool
+    words: tuple[str, ...]
     nested: type[Spec] | None
 
     def meta(self, cls: type) -> Any:
@@ -215,6 +224,13 @@ def _spec_classes(annotation: Any) -> Iterator[type[Spec]]:
         yield from _spec_classes(argument)
 
 
+def _literals(annotation: Any) -> tuple[str, ...]:
+    """The words that a type is made of: those of its literals, in order."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(word for argument in get_args(annotation) for word in _literals(argument))
+
+
 def _shape(name: str, info: FieldInfo) -> SpecField:
     annotation = info.annotation
     nested = next(_spec_classes(annotation), None)
@@ -228,5 +244,6 @@ def _shape(name: str, info: FieldInfo) -> SpecField:
         table=_metadata(info, MapOf) is not None,
         names=_metadata(info, Ref) is not None,
         numbers=_metadata(info, OrNumber) is not None,
+        words=_literals(annotation) if kind else (),
         nested=None if kind else nested,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 from pydantic.fields import FieldInfo
@@ -17,11 +18,17 @@ SAMPLED_OPTIONS = 0.35
 
 
 def choices(info: FieldInfo) -> list[Any]:
-    """The values of a boolean or literal field; empty for any other."""
-    annotation = info.annotation
+    """The values of a boolean or literal field, and those that a union offers beside others; empty for any other."""
+    return _choices(info.annotation)
+
+
+def _choices(annotation: Any) -> list[Any]:
     if annotation is bool:
         return [False, True]
-    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return [value for member in get_args(annotation) for value in _choices(member)] if is_union else []
 
 
 def is_integer(info: FieldInfo) -> bool:
@@ -91,6 +98,12 @@ def draw_fields(cls: type[Spec], rng: np.random.Generator) -> dict[str, Any]:
     return {name: value for name, value in drawn.items() if value is not None}
 
 
+def waits(shape: SpecField) -> bool:
+    """Whether it is a number that nothing stands for, and that no draw may put there: it moves once it is written."""
+    gene = shape.meta(Gene)
+    return gene is not None and not gene.optional and not shape.info.is_required() and shape.default is None
+
+
 def can_draw(shape: SpecField, role: str) -> bool:
     """Whether a spec of a role can be drawn as far as this field goes."""
     if not shape.info.is_required():
@@ -100,7 +113,7 @@ def can_draw(shape: SpecField, role: str) -> bool:
 
 
 def _draw_field(shape: SpecField, rng: np.random.Generator) -> Any:
-    if shape.meta(Fixed) is not None:
+    if shape.meta(Fixed) is not None or waits(shape):
         return None
     if not shape.info.is_required() and rng.random() >= SAMPLED_OPTIONS:
         return None

@@ -11,8 +11,8 @@ from evo.dsl.tree import Place, places, walk
 
 
 def sites(spec: Spec) -> Iterator[Place]:
-    """Every evolvable field of a spec and of those inside it, parents before children."""
-    return walk(spec, within=is_evolvable)
+    """Every evolvable field of a spec and of those inside it that is read, parents before children."""
+    return (place for place in walk(spec, within=is_evolvable) if place.field.name not in place.owner.unread)
 
 
 def is_evolvable(field: SpecField) -> bool:

@@ -57,6 +57,19 @@ _DIMENSIONS = {
         _document("{kind: recurrence, heads: 2, feature: elu}"),
         _document("{kind: recurrence, heads: 2, feature: elu, update: outer}"),
     ),
+    "EVO303": Code(
+        "A norm that does not fit where it stands",
+        "Groups of channels are equal, so their number divides the channels; gains by head need heads.",
+        _document(stage="norm: {kind: rms, groups: 3}\n"),
+        _document(stage="norm: {kind: rms, groups: 4}\n"),
+    ),
+    "EVO308": Code(
+        "Parts of an attention that do not go together",
+        "A list of biases names projections that are there, differential heads come in pairs, and keys that are read "
+        "from elsewhere are not published again under the same name.",
+        _document("{kind: attention, heads: 2, bias: [q, gate]}"),
+        _document("{kind: attention, heads: 2, bias: [q, gate], gate: head}"),
+    ),
     "EVO306": Code(
         "A sublayer that is not one",
         "A sublayer has one `block`, or several under `parallel`; side by side, each branch has a gain and an output "

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.attention.spec import AttentionPlan
-from evo.blocks.base import Block, Position
+from evo.blocks.base import Block, Norm, Position
 from evo.blocks.flow import Flow, State
-from evo.blocks.norm.rms import rms_norm
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
-
-QK_NORM_EPS = 1e-6
+from evo.kernels.fused import ACTS
 
 
 @dataclass(frozen=True)
@@ -32,21 +30,27 @@ class Attention(Block):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
     q: nn.Parameter
-    k: nn.Parameter
-    v: nn.Parameter
+    k: nn.Parameter | None
+    v: nn.Parameter | None
     o: nn.Parameter
+    gate: nn.Parameter | None
     q_bias: nn.Parameter | None
     k_bias: nn.Parameter | None
     v_bias: nn.Parameter | None
     o_bias: nn.Parameter | None
-    q_norm: nn.Parameter | None
-    k_norm: nn.Parameter | None
+    gate_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
+    lambda_q1: nn.Parameter | None
+    lambda_k1: nn.Parameter | None
+    lambda_q2: nn.Parameter | None
+    lambda_k2: nn.Parameter | None
     position: Position
 
     def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.kv_heads, self.head_dim, self.soft_cap = plan.kv_heads, plan.head_dim, plan.soft_cap
+        self.plan = plan
+        self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
+        self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
         self.kept = plan.cost.cache_limit
         """How many positions a cache keeps at most, the first of them the stencil's sinks; None for all."""
@@ -54,26 +58,36 @@ class Attention(Block):
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
+        if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
+            return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
+        self._publish(flow, k_BTGK, v_BTGV)
         o_BTHV = attend(
             q_BTHK,
             k_BTGK,
-            v_BTGV,
+            self._paired(v_BTGV),
             stencil=self.stencil,
             segments_BT=flow.segments_BT,
             backend=self.backend,
             **self._parts(q_BTHK),
         )
-        return self._out(o_BTHV, flow)
+        return self._out(o_BTHV, x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
+        if self.plan.kv_from:
+            shape = (*x_BTD.shape[:2], self.kv_heads)
+            for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
+                flow.signals[name] = x_BTD.new_empty(*shape, dim)
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
-        return [plan_attention(q_BTHK, k_BTGK, v_BTGV, self.stencil, **self._parts(q_BTHK))]
+        parts = self._parts(q_BTHK)
+        parts.pop("scale", None)
+        return [plan_attention(q_BTHK, k_BTGK, self._paired(v_BTGV), self.stencil, **parts)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
-        empty = torch.empty(batch, 0, self.kv_heads, self.head_dim, device=device, dtype=dtype)
-        return AttentionState(empty, empty)
+        shape = (batch, 0, self.kv_heads)
+        keys = torch.empty(*shape, self.head_dim, device=device, dtype=dtype)
+        return AttentionState(keys, torch.empty(*shape, self.value_dim, device=device, dtype=dtype))
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
@@ -81,34 +95,102 @@ class Attention(Block):
             raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         keys, values = _append(state.keys_BSGK, k_BTGK), _append(state.values_BSGV, v_BTGV)
+        self._publish(flow, keys, values)
+        y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
+        seen = flow.position + x_BTD.shape[1]
+        return y_BTD, AttentionState(self._keep(keys, seen), self._keep(values, seen))
+
+    def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """The output of queries that stand behind the keys that a cache has kept."""
         o_BTHV = attend(
             q_BTHK,
             keys,
-            values,
+            self._paired(values),
             stencil=self.stencil,
             query_offset=flow.position,
             key_positions_S=self._slots(flow.position, keys),
             backend=self.backend,
             **self._parts(q_BTHK),
         )
-        seen = flow.position + x_BTD.shape[1]
-        return self._out(o_BTHV, flow), AttentionState(self._keep(keys, seen), self._keep(values, seen))
+        return self._out(o_BTHV, x_BTD, flow)
+
+    def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:
+        """Keys and values, those of a cache included, for whoever reads them in this pass."""
+        flow.signals.update(zip(self.plan.kv_to, (keys, values), strict=False))
 
     def _project(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        q_BTHK = flow.project(x_BTD, self.q, self.q_bias).unflatten(-1, (-1, self.head_dim))
-        k_BTGK = flow.project(x_BTD, self.k, self.k_bias).unflatten(-1, (-1, self.head_dim))
-        v_BTGV = flow.project(x_BTD, self.v, self.v_bias).unflatten(-1, (-1, self.head_dim))
-        q_BTHK, k_BTGK = _norm(q_BTHK, self.q_norm), _norm(k_BTGK, self.k_norm)
-        return self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
+        q_BTHK = self._normed("q_norm", self._heads(x_BTD, self.q, self.q_bias, self.head_dim, flow), flow)
+        if self.k is None:
+            keys, values = (flow.signals[name] for name in self.plan.kv_from)
+            q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
+            return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
+        raw_BTGK = self._heads(x_BTD, self.k, self.k_bias, self.head_dim, flow)
+        k_BTGK = self._normed("k_norm", raw_BTGK, flow)
+        v_BTGV = raw_BTGK if self.v is None else self._heads(x_BTD, self.v, self.v_bias, self.value_dim, flow)
+        v_BTGV = self._inner("v_norm", v_BTGV, flow)
+        q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
+        q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
+        return self._heated(q_BTHK, flow), k_BTGK, v_BTGV
 
-    def _out(self, o_BTHV: Tensor, flow: Flow) -> Tensor:
-        return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
+    def _heads(self, x_BTD: Tensor, weight: Tensor, bias: Tensor | None, dim: int, flow: Flow) -> Tensor:
+        """A projection of x cut into heads, within its bounds."""
+        y = flow.project(x_BTD, weight, bias)
+        if self.plan.clip is not None:
+            y = y.clamp(-self.plan.clip, self.plan.clip)
+        return y.unflatten(-1, (-1, dim))
+
+    def _normed(self, name: str, x: Tensor, flow: Flow) -> Tensor:
+        return x if self.plan.norm_after_position else self._inner(name, x, flow)
+
+    def _normed_late(self, name: str, x: Tensor, flow: Flow) -> Tensor:
+        return self._inner(name, x, flow) if self.plan.norm_after_position else x
+
+    def _inner(self, name: str, x: Tensor, flow: Flow) -> Tensor:
+        """What a norm of its own makes of x, if it has one."""
+        norm = self._modules.get(name)
+        return norm(x, flow) if isinstance(norm, Norm) else x
+
+    def _heated(self, q_BTHK: Tensor, flow: Flow) -> Tensor:
+        """q * (1 + slope ln n), n as `TemperatureSpec` says."""
+        if self.plan.temperature is None:
+            return q_BTHK
+        slope, period, in_steps, first = self.plan.temperature
+        end = flow.position + q_BTHK.shape[1]
+        p_T = torch.arange(flow.position, end, device=q_BTHK.device, dtype=torch.float64) + first
+        n_T = 1.0 + torch.floor(p_T / period) if in_steps else (p_T / period).clamp(min=1.0)
+        return q_BTHK * (1.0 + slope * torch.log(n_T)).to(q_BTHK.dtype)[:, None, None]
+
+    def _paired(self, v_BTGV: Tensor) -> Tensor:
+        """Values as the scores meet them: of differential heads, those of both halves side by side, for both."""
+        if self.plan.differ is None:
+            return v_BTGV
+        return torch.cat(v_BTGV.chunk(2, dim=2), dim=-1).repeat(1, 1, 2, 1)
+
+    def _differed(self, o_BTHV: Tensor) -> Tensor:
+        """o1 - lambda o2 of the two halves of differential heads (Ye et al. 2024, eq. 1)."""
+        if self.lambda_q1 is None or self.lambda_k1 is None or self.lambda_q2 is None or self.lambda_k2 is None:
+            return o_BTHV
+        assert self.plan.differ is not None
+        one, two = (self.lambda_q1 * self.lambda_k1).sum().exp(), (self.lambda_q2 * self.lambda_k2).sum().exp()
+        first, second = o_BTHV.chunk(2, dim=2)
+        return first - (one - two + self.plan.differ) * second
+
+    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        o_BTHV = self._inner("inner_norm", self._differed(o_BTHV), flow)
+        if self.plan.differ is not None:
+            o_BTHV = o_BTHV * (1.0 - self.plan.differ)
+        o_BTC = o_BTHV.flatten(-2)
+        if self.gate is not None and self.gate_act is not None:
+            gate = self.gate_act(flow.project(x_BTD, self.gate, self.gate_bias))
+            o_BTC = (o_BTC.unflatten(-1, (gate.shape[-1], -1)) * gate[..., None]).flatten(-2)
+        return flow.project(o_BTC, self.o, self.o_bias)
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
         return {
             "repeatable": True,
-            "soft_cap": self.soft_cap,
+            "scale": self.plan.scale,
+            "soft_cap": self.plan.soft_cap,
             "sink_logits_H": self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
         }
@@ -133,8 +215,3 @@ class Attention(Block):
 
 def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:
     return torch.cat((past_BSGX, x_BTGX), dim=1) if past_BSGX.shape[1] else x_BTGX
-
-
-def _norm(x_BTHK: Tensor, gain_K: Tensor | None) -> Tensor:
-    """RMS norm of each head (Qwen3), if it has a gain."""
-    return x_BTHK if gain_K is None else rms_norm(x_BTHK, gain_K, QK_NORM_EPS)

@@ -6,16 +6,27 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.activation.spec import Word
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
+from evo.blocks.attention.temperature import TemperatureSpec
+from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.dsl.genes import DRAWN, FIXED, Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
+from evo.dsl.organism import NAME
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
+from evo.dsl.spec import DEFAULT, AsTuple, Fault, RoleOf, Scope, Spec
+
+Biased = Literal["q", "k", "v", "o", "gate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPlan(BlockPlan):
-    """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`."""
+    """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
+
+    value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
+    kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
+    temperature: slope, period, whether n grows in steps, and the number of the first position.
+    """
 
     builder: ClassVar[str] = "evo.blocks.attention.module:Attention"
     heads: int
@@ -25,8 +36,19 @@ class AttentionPlan(BlockPlan):
     soft_cap: float | None
     stencil: KernelStencil
     sink_logit: bool
-    bias: bool
+    bias: bool | tuple[Biased, ...]
     causal: bool
+    value_dim: int | None = None
+    scale: float | None = None
+    clip: float | None = None
+    gate: str = "none"
+    gate_act: str = ""
+    values_from_keys: bool = False
+    norm_after_position: bool = False
+    differ: float | None = None
+    temperature: tuple[float, int, bool, int] | None = None
+    kv_to: tuple[str, ...] = ()
+    kv_from: tuple[str, ...] = ()
 
 
 class AttentionSpec(Spec):
@@ -40,20 +62,47 @@ class AttentionSpec(Spec):
     """Key and value heads, each serving heads / kv_heads queries; as many as heads if left out."""
     head_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
     """Width of a head; width / heads if left out."""
-    qk_norm: Literal["none", "rms"] = "none"
-    """RMS norm of q and k per head, before the rotation (Qwen3)."""
+    qk_norm: Annotated[Literal["none", "rms"] | Spec, RoleOf("norm")] = "none"
+    """A norm of q and one of k; `rms` is that of each head with eps 1e-6 (Qwen3)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
     stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
-    bias: bool = False
-    """Biases on the q, k, v and output projections."""
+    bias: Annotated[bool | tuple[Biased, ...], AsTuple] = False
+    """Biases on all projections, or on those in a list: `[q, k, v]`."""
     causal: Annotated[bool, FIXED] = True
     """Whether a query sees only its past. False leaks the future in next-token tasks, which refuse it."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the position encoding of the stage."""
+    gate: Literal["none", "head", "channel"] = "none"
+    """The output of each head, or each of its channels, is multiplied by an activated projection of x (Qwen3-Next)."""
+    gate_act: Annotated[Word, FIXED] = "sigmoid"
+    """The activation of the gate."""
+    value_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2")] = None
+    """Width of a head's values; head_dim if left out."""
+    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What scores are multiplied by; head_dim ** -0.5 if left out."""
+    clip: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """Bounds q, k and v to ±clip right after their projections (DBRX)."""
+    qk_norm_at: Annotated[Literal["projection", "position"], FIXED] = "projection"
+    """Whether q and k are normalised before or after they are rotated (Hunyuan)."""
+    v_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of the values (Gemma 3n)."""
+    inner_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of the heads' outputs, before gate and output projection (BitNet)."""
+    values: Annotated[Literal["own", "keys"], FIXED] = "own"
+    """`keys`: values are the keys as projected, before norm and rotation (Gemma 4)."""
+    differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
+    """Differential heads: the second half is taken from the first, times a learned number that starts here and plus the
+    rest (Ye et al. 2024)."""
+    temperature: Annotated[TemperatureSpec | None, FIXED] = None
+    """Scores that grow with the position of the query."""
+    kv_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """A name under which later attentions may read its keys and values."""
+    kv_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """The name of an earlier attention's keys and values, read instead of own ones (Gemma 3n)."""
 
     @property
     def reads_position(self) -> bool:
@@ -63,14 +112,35 @@ class AttentionSpec(Spec):
     def is_causal(self) -> bool:
         return self.causal
 
+    @property
+    def unread(self) -> frozenset[str]:
+        found = [
+            ("gate_act", self.gate == "none"),
+            ("qk_norm_at", self.qk_norm == "none"),
+            ("value_dim", self.values == "keys" and self.kv_from is None),
+            ("values", self.kv_from is not None),
+            ("v_norm", self.kv_from is not None),
+        ]
+        return frozenset(name for name, is_unread in found if is_unread)
+
+    @property
+    def _groups(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def _norm(self) -> NormSpec | None:
+        """The norm of q and k, if there is one."""
+        if self.qk_norm == "none":
+            return None
+        return self.qk_norm if isinstance(self.qk_norm, NormSpec) else RMSNormSpec()
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if self.head_dim is None and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
-        kv_heads = self.kv_heads or self.heads
-        if self.heads % kv_heads:
-            yield Fault("EVO301", ("kv_heads",), f"{kv_heads} kv_heads do not divide {self.heads} heads")
+        if self.heads % self._groups:
+            yield Fault("EVO301", ("kv_heads",), f"{self._groups} kv_heads do not divide {self.heads} heads")
         full = FullStencil().visible(scope.context, self.causal)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
@@ -84,6 +154,28 @@ class AttentionSpec(Spec):
         for problem in self._position(scope).attention_problems(self._head_dim(scope)):
             where = ("position", *problem.path) if self.position else ("heads",)
             yield Fault(problem.code, where, problem.message, problem.help)
+        yield from self._option_problems(scope)
+
+    def _option_problems(self, scope: Scope) -> Iterator[Fault]:
+        dim, values = self._head_dim(scope), self._value_dim(scope)
+        if isinstance(self.qk_norm, NormSpec):
+            yield from self.qk_norm.head_problems(self.heads, dim, ("qk_norm",))
+            yield from self.qk_norm.head_problems(self._groups, dim, ("qk_norm",))
+        if isinstance(self.v_norm, NormSpec):
+            yield from self.v_norm.head_problems(self._groups, values, ("v_norm",))
+        if isinstance(self.inner_norm, NormSpec):
+            yield from self.inner_norm.head_problems(*self._outputs(scope), ("inner_norm",))
+        if self.differ is not None and self._groups % 2:
+            message = f"differential heads come in pairs: {self._groups} key heads are odd"
+            yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
+        if isinstance(self.bias, tuple):
+            known = self._projections(scope)
+            for index, name in enumerate(self.bias):
+                if name not in known or name in self.bias[:index]:
+                    message = f"there is no projection '{name}' here" if name not in known else f"'{name}' stands above"
+                    yield Fault("EVO308", ("bias", index), message, "remove it")
+        if self.kv_from is not None and self.kv_from == self.kv_to:
+            yield Fault("EVO308", ("kv_to",), "it would publish what it reads under the same name", "remove it")
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position
@@ -93,47 +185,104 @@ class AttentionSpec(Spec):
     def _head_dim(self, scope: Scope) -> int:
         return self.head_dim or scope.width // self.heads
 
+    def _value_dim(self, scope: Scope) -> int:
+        own = self.values == "own" or self.kv_from is not None
+        return (self.value_dim if own else None) or self._head_dim(scope)
+
+    def _outputs(self, scope: Scope) -> tuple[int, int]:
+        """How many heads give outputs, and how wide these are."""
+        values = self._value_dim(scope)
+        return (self.heads, values) if self.differ is None else (self.heads // 2, 2 * values)
+
+    def _projections(self, scope: Scope) -> dict[str, tuple[int, int]]:
+        """The output and input width of each projection that there is, in order."""
+        dim, values, width = self._head_dim(scope), self._value_dim(scope), scope.width
+        found = {"q": (self.heads * dim, width)}
+        if self.kv_from is None:
+            found["k"] = (self._groups * dim, width)
+            if self.values == "own":
+                found["v"] = (self._groups * values, width)
+        found["o"] = (width, self.heads * values)
+        if self.gate != "none":
+            found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
+        return found
+
     def plan(self, scope: Scope) -> AttentionPlan:
-        dim, groups = self._head_dim(scope), self.kv_heads or self.heads
-        position = self._position(scope).for_heads(scope, self.heads, dim)
-        weights = self._weights(scope, dim, groups)
+        dim, values, groups = self._head_dim(scope), self._value_dim(scope), self._groups
+        weights = self._weights(scope)
         pairs = self.stencil.visible(scope.context, self.causal) / scope.context
+        is_own = self.kv_from is None
+        score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         cost = Cost(
-            flops=matmul_flops(weights) + 4.0 * self.heads * dim * pairs,
-            cache_per_token=2 * groups * dim,
+            flops=matmul_flops(weights) + score_flops * pairs,
+            cache_per_token=groups * (dim + values) if is_own else 0,
             cache_limit=self.stencil.kept(),
-            activations=scope.width + 2 * self.heads * dim + 2 * groups * dim + self.heads,
+            activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
+        heat = self.temperature
         return AttentionPlan(
             kind=self.label,
             weights=weights,
             cost=cost,
-            children=(("position", position),),
-            has_state=True,
+            children=self._children(scope),
+            inputs=self._signals(self.kv_from, scope),
+            outputs=self._signals(self.kv_to, scope),
+            has_state=is_own,
             heads=self.heads,
             kv_heads=groups,
             head_dim=dim,
-            qk_norm=self.qk_norm,
+            qk_norm=self.qk_norm if isinstance(self.qk_norm, str) else self.qk_norm.label,
             soft_cap=self.soft_cap,
             stencil=self.stencil.kernel(),
             sink_logit=self.sink_logit,
             bias=self.bias,
             causal=self.causal,
+            value_dim=None if values == dim else values,
+            scale=self.scale,
+            clip=self.clip,
+            gate=self.gate,
+            gate_act="" if self.gate == "none" else self.gate_act,
+            values_from_keys=is_own and self.values == "keys",
+            norm_after_position=self.qk_norm_at == "position",
+            differ=self.differ,
+            temperature=None if heat is None else (heat.slope, heat.period, heat.form == "steps", heat.first),
+            kv_to=self._signals(self.kv_to, scope),
+            kv_from=self._signals(self.kv_from, scope),
         )
 
-    def _weights(self, scope: Scope, dim: int, groups: int) -> tuple[Weight, ...]:
-        width, inner = scope.width, self.heads * dim
-        weights = [
-            linear("q", inner, width),
-            linear("k", groups * dim, width),
-            linear("v", groups * dim, width),
-            linear("o", width, inner, scope.residual_gain, writes_residual=True),
-        ]
-        if self.bias:
-            sizes = (("q", inner), ("k", groups * dim), ("v", groups * dim), ("o", width))
-            weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
-        if self.qk_norm == "rms":
-            weights += [vector("q_norm", dim, ONES), vector("k_norm", dim, ONES)]
+    def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
+        """What keys and values are called in a pass: shapes and stencil too, so that only equal ones meet."""
+        if name is None:
+            return ()
+        stencil = " ".join(str(item) for item in self.stencil.kernel().values())
+        tail = f"{name} ({self._groups} heads of {self._head_dim(scope)} and {self._value_dim(scope)}, {stencil})"
+        return (f"keys of {tail}", f"values of {tail}")
+
+    def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
+        dim, values = self._head_dim(scope), self._value_dim(scope)
+        found = [("position", self._position(scope).for_heads(scope, self.heads, dim))]
+        if self._norm is not None:
+            found.append(("q_norm", self._norm.over_heads(self.heads, dim)))
+            if self.kv_from is None:
+                found.append(("k_norm", self._norm.over_heads(self._groups, dim)))
+        if isinstance(self.v_norm, NormSpec) and self.kv_from is None:
+            found.append(("v_norm", self.v_norm.over_heads(self._groups, values)))
+        if isinstance(self.inner_norm, NormSpec):
+            found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
+        return tuple(found)
+
+    def _weights(self, scope: Scope) -> tuple[Weight, ...]:
+        sizes = self._projections(scope)
+        gains = {"o": (scope.residual_gain, True)}
+        weights: list[Weight] = []
+        for name, (out, into) in sizes.items():
+            gain, writes = gains.get(name, (1.0, False))
+            weights.append(linear(name, out, into, gain, writes_residual=writes))
+        biased = tuple(sizes) if self.bias is True else self.bias or ()
+        weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
+        if self.differ is not None:
+            dim = self._head_dim(scope)
+            weights += [vector(f"lambda_{name}", dim, Init("normal", 0.1)) for name in ("q1", "k1", "q2", "k2")]
         return tuple(weights)

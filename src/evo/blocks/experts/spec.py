@@ -143,5 +143,6 @@ def _inner_faults(spec: Spec, scope: Scope, path: tuple[str | int, ...], *, must
     plan = spec.plan(scope)
     if plan is None:
         yield Fault("EVO307", path, f"'{spec.label}' builds nothing", "remove it")
-    elif must_stack and (plan.has_state or plan.children):
-        yield Fault("EVO307", path, "experts have neither a state nor parts of their own", "write a plainer one")
+    elif must_stack and (plan.has_state or any(child.parameters for _, child in plan.children)):
+        message = "experts have neither a state nor parts with weights of their own"
+        yield Fault("EVO307", path, message, "write a plainer one")

@@ -6,13 +6,30 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Block
+from evo.blocks.activation.module import Activation
+from evo.blocks.base import Block, Norm
 from evo.blocks.feedforward.spec import DensePlan, GatedPlan
 from evo.blocks.flow import Flow
 from evo.kernels.fused import ACTS, GATED, gated
 
 
-class Dense(Block):
+class Units(Block):
+    """Hidden units between two projections: their activation, and their norm if they have one."""
+
+    def __init__(self, plan: DensePlan | GatedPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.word = plan.act
+        act, norm = children.get("act"), children.get("inner_norm")
+        self.own_act = act if isinstance(act, Activation) else None
+        """An activation with settings, instead of the word."""
+        self.norm = norm if isinstance(norm, Norm) else None
+
+    def normed(self, hidden_BTF: Tensor, flow: Flow) -> Tensor:
+        """The hidden units as they are projected down."""
+        return hidden_BTF if self.norm is None else self.norm(hidden_BTF, flow)
+
+
+class Dense(Units):
     """down(act(up(x)))."""
 
     up: nn.Parameter
@@ -20,17 +37,14 @@ class Dense(Block):
     up_bias: nn.Parameter | None
     down_bias: nn.Parameter | None
 
-    def __init__(self, plan: DensePlan, children: Mapping[str, Block]) -> None:
-        super().__init__(plan, children)
-        self.act = ACTS[plan.act]
-
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D)."""
-        hidden_BTF = self.act(flow.project(x_BTD, self.up, self.up_bias))
-        return flow.project(hidden_BTF, self.down, self.down_bias)
+        hidden_BTF = flow.project(x_BTD, self.up, self.up_bias)
+        hidden_BTF = ACTS[self.word](hidden_BTF) if self.own_act is None else self.own_act(hidden_BTF, flow)
+        return flow.project(self.normed(hidden_BTF, flow), self.down, self.down_bias)
 
 
-class Gated(Block):
+class Gated(Units):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
     fused = (GATED,)
@@ -43,10 +57,15 @@ class Gated(Block):
 
     def __init__(self, plan: GatedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.act = plan.act
+        if self.own_act is not None:
+            self.fused = ()
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D)."""
         gate_BTF = flow.project(x_BTD, self.gate, self.gate_bias)
-        hidden_BTF = gated(gate_BTF, flow.project(x_BTD, self.up, self.up_bias), self.act, backend=self.backend)
-        return flow.project(hidden_BTF, self.down, self.down_bias)
+        up_BTF = flow.project(x_BTD, self.up, self.up_bias)
+        if self.own_act is not None:
+            hidden_BTF = self.own_act.gated(gate_BTF, up_BTF, flow)
+        else:
+            hidden_BTF = gated(gate_BTF, up_BTF, self.word, backend=self.backend)
+        return flow.project(self.normed(hidden_BTF, flow), self.down, self.down_bias)

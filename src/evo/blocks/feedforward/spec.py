@@ -1,16 +1,19 @@
 """The language and the plan of feed-forwards."""
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.blocks.activation.spec import Act, act_child, act_word
+from evo.blocks.norm.spec import NormSpec
 from evo.dsl.genes import Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
-Act = Literal["relu", "relu2", "gelu", "silu"]
 Ratio = Annotated[float, Field(gt=0, le=64), Gene(0.5, 8, "scale")]
+Hidden = Annotated[int | None, Field(ge=1, le=1_000_000), Gene(16, 16384, "scale", multiple=8)]
 
 
 def hidden_size(width: int, ratio: float) -> int:
@@ -36,43 +39,77 @@ class GatedPlan(BlockPlan):
     act: str
 
 
-class DenseSpec(Spec):
-    """down(act(up(x)))."""
+class UnitsSpec(Spec):
+    """A feed-forward of some hidden units."""
 
-    kind: ClassVar[str | None] = "dense"
     stacks: ClassVar[bool] = True
 
     ratio: Ratio = 4.0
     """Hidden width over width; the product is rounded to a multiple of 8."""
     act: Act = "relu2"
-    """relu, relu squared (So et al. 2021), exact gelu, or silu."""
+    """What the hidden units pass: a word, or a spec with settings."""
     bias: bool = False
-    """Biases on both projections."""
+    """Biases on all projections."""
+    hidden: Hidden = None
+    """The exact hidden width, instead of `ratio`."""
+    inner_norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of the hidden units before they are projected down."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.hidden is None else frozenset({"ratio"})
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        if isinstance(self.act, Spec):
+            yield from (replace(found, path=("act", *found.path)) for found in self.act.problems(scope))
+        if isinstance(self.inner_norm, NormSpec):
+            yield from self.inner_norm.slot_problems(self.units(scope), ("inner_norm",))
+
+    def units(self, scope: Scope) -> int:
+        """How many hidden units there are."""
+        return self.hidden or hidden_size(scope.width, self.ratio)
+
+    def children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
+        """The blocks inside: an activation with settings, and the inner norm."""
+        units = self.units(scope)
+        norm = self.inner_norm
+        inner = (("inner_norm", norm.plan(replace(scope, width=units))),) if isinstance(norm, NormSpec) else ()
+        return (*act_child(self.act, units), *inner)
+
+
+class DenseSpec(UnitsSpec):
+    """down(act(up(x)))."""
+
+    kind: ClassVar[str | None] = "dense"
 
     def plan(self, scope: Scope) -> DensePlan:
-        hidden = hidden_size(scope.width, self.ratio)
+        hidden = self.units(scope)
         weights = [linear("up", hidden, scope.width), _down(scope, hidden)]
         if self.bias:
             weights += [vector("up_bias", hidden, ZEROS), vector("down_bias", scope.width, ZEROS)]
         cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 2 * hidden)
-        return DensePlan(kind=self.label, weights=tuple(weights), cost=cost, hidden=hidden, act=self.act)
+        return DensePlan(
+            kind=self.label,
+            weights=tuple(weights),
+            cost=cost,
+            children=self.children(scope),
+            hidden=hidden,
+            act=act_word(self.act),
+        )
 
 
-class GatedSpec(Spec):
+class GatedSpec(UnitsSpec):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
     kind: ClassVar[str | None] = "gated"
-    stacks: ClassVar[bool] = True
 
     ratio: Ratio = 2.67
     """Hidden width over width; the product is rounded to a multiple of 8."""
     act: Act = "silu"
-    """relu, relu squared, exact gelu, or silu (SwiGLU)."""
-    bias: bool = False
-    """Biases on all three projections."""
+    """What the gate passes: a word (silu: SwiGLU), or a spec with settings, which may bound what is gated too."""
 
     def plan(self, scope: Scope) -> GatedPlan:
-        hidden = hidden_size(scope.width, self.ratio)
+        hidden = self.units(scope)
         weights = [
             linear("gate", hidden, scope.width),
             linear("up", hidden, scope.width),
@@ -82,7 +119,14 @@ class GatedSpec(Spec):
             sizes = (("gate", hidden), ("up", hidden), ("down", scope.width))
             weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
         cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 4 * hidden)
-        return GatedPlan(kind=self.label, weights=tuple(weights), cost=cost, hidden=hidden, act=self.act)
+        return GatedPlan(
+            kind=self.label,
+            weights=tuple(weights),
+            cost=cost,
+            children=self.children(scope),
+            hidden=hidden,
+            act=act_word(self.act),
+        )
 
 
 class NoFeedForwardSpec(Spec):

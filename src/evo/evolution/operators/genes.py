@@ -14,7 +14,7 @@ from evo.dsl.patch import rewrite
 from evo.dsl.spec import Spec
 from evo.dsl.tree import Place
 from evo.evolution.operators.base import Proposal
-from evo.evolution.sample import choices, draw_spec, drawable, move_number
+from evo.evolution.sample import choices, draw_spec, drawable, move_number, waits
 from evo.evolution.sites import sites
 
 
@@ -25,7 +25,8 @@ class Number:
     name: str = "number"
 
     def sites(self, document: Document) -> Sequence[Place]:
-        return [site for site in sites(document) if site.field.meta(Gene) is not None]
+        genes = (site for site in sites(document) if site.field.meta(Gene) is not None)
+        return [site for site in genes if site.value is not None or not waits(site.field)]
 
     def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
         value = move_number(site.value, site.field.meta(Gene), site.field.info, scale, rng)
@@ -59,17 +60,21 @@ def _other_option(site: Place, rng: np.random.Generator) -> Any:
     return options[int(rng.integers(len(options)))]
 
 
-def _other_kind(site: Place, rng: np.random.Generator) -> Spec | None:
+def _other_kind(site: Place, rng: np.random.Generator) -> Spec | str | None:
     assert site.field.kind is not None
     others = _other_kinds(site)
     kind = others[int(rng.integers(len(others)))]
+    if kind in site.field.words:
+        return kind
     return draw_spec(site.field.kind.role, rng, kind) if kind else None
 
 
 def _other_kinds(site: Place) -> list[str]:
-    """What a field may hold instead; empty text stands for nothing."""
+    """What a field may hold instead: words, kinds that no word stands for, and empty text for nothing."""
     assert site.field.kind is not None
     present = site.value.kind if isinstance(site.value, Spec) else None
     is_optional = not site.field.info.is_required() and site.field.default is None
-    others = [kind for kind in drawable(site.field.kind.role) if kind != present]
+    words = site.field.words
+    others = [word for word in words if word != site.value]
+    others += [kind for kind in drawable(site.field.kind.role) if kind != present and kind not in words]
     return [*others, ""] if is_optional and present is not None else others

@@ -27,7 +27,34 @@ def relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu2": relu2, "gelu": F.gelu, "silu": F.silu}
+def gelu_tanh(x: Tensor) -> Tensor:
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016): GPT-2's."""
+    return F.gelu(x, approximate="tanh")
+
+
+def gelu_quick(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x) (Hendrycks & Gimpel 2016): CLIP's."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def identity(x: Tensor) -> Tensor:
+    """x: a gated product of two linear maps."""
+    return x
+
+
+ACTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu2": relu2,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "gelu_tanh": gelu_tanh,
+    "gelu_quick": gelu_quick,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "identity": identity,
+}
+"""Functions of one value, by the word that the language and the kernels have for each."""
 
 
 def gated(gate: Tensor, up: Tensor, act: str, *, backend: str = AUTO) -> Tensor:

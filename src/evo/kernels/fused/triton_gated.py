@@ -6,13 +6,25 @@ import triton.language as tl
 
 @triton.jit
 def activate(x, ACT: tl.constexpr):
-    """act(x), float32. relu, relu2 (So et al. 2021), gelu with erf, silu."""
+    """act(x), float32; see ACTS. silu and the two approximations of gelu are x * sigmoid(...)."""
     if ACT == "relu":
         return tl.maximum(x, 0.0)
     if ACT == "relu2":
         return tl.maximum(x, 0.0) * tl.maximum(x, 0.0)
     if ACT == "gelu":
         return 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
+    if ACT == "identity":
+        return x
+    if ACT == "softplus":
+        return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
+    if ACT == "tanh":
+        return 2.0 / (1.0 + tl.exp(-2.0 * x)) - 1.0
+    if ACT == "sigmoid":
+        return 1.0 / (1.0 + tl.exp(-x))
+    if ACT == "gelu_tanh":
+        return x / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
+    if ACT == "gelu_quick":
+        return x / (1.0 + tl.exp(-1.702 * x))
     return x / (1.0 + tl.exp(-x))
 
 
@@ -25,6 +37,22 @@ def slope(x, ACT: tl.constexpr):
         return 2.0 * tl.maximum(x, 0.0)
     if ACT == "gelu":
         return 0.5 * (1.0 + tl.math.erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * tl.exp(-0.5 * x * x)
+    if ACT == "identity":
+        return tl.full(x.shape, 1.0, tl.float32)
+    if ACT == "softplus":
+        return 1.0 / (1.0 + tl.exp(-x))
+    if ACT == "tanh":
+        tanh = 2.0 / (1.0 + tl.exp(-2.0 * x)) - 1.0
+        return 1.0 - tanh * tanh
+    if ACT == "gelu_tanh":
+        share = 1.0 / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
+        return share * (1.0 + x * (1.0 - share) * 1.5957691216057308 * (1.0 + 0.134145 * x * x))
+    if ACT == "gelu_quick":
+        share = 1.0 / (1.0 + tl.exp(-1.702 * x))
+        return share * (1.0 + 1.702 * x * (1.0 - share))
+    if ACT == "sigmoid":
+        share = 1.0 / (1.0 + tl.exp(-x))
+        return share * (1.0 - share)
     sigmoid = 1.0 / (1.0 + tl.exp(-x))
     return sigmoid * (1.0 + x * (1.0 - sigmoid))
 

@@ -77,6 +77,8 @@ class BlocksSpec(CyclingSpec):
         for index, ffn in enumerate(self.ffn):
             yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(inner))
         yield from self.cycle_problems(mix=self.mix, ffn=self.ffn)
+        if isinstance(self.norm, NormSpec):
+            yield from self.norm.stream_problems(scope.width, ("norm",))
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Fault("EVO304", ("position",), message, "write them under organism.position")

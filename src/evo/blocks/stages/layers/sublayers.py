@@ -88,19 +88,15 @@ class SublayerSpec(Spec):
             where = ("parallel", index) if self.parallel else ()
             yield from mixer_problems(branch.block, scope, (*where, "block"))
             if self.parallel:
-                yield from _norm_problems(branch.norm, (*where, "norm"))
-        yield from _norm_problems(self.norm, ("norm",))
+                yield from _norm_problems(branch.norm, scope, (*where, "norm"))
+        yield from _norm_problems(self.norm, scope, ("norm",))
 
 
-def _norm_problems(norms: Spec, path: tuple[str | int, ...]) -> Iterator[Fault]:
+def _norm_problems(norms: Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
     for name in type(norms).model_fields:
-        yield from place_problems(getattr(norms, name), (*path, name.rstrip("_")))
-
-
-def place_problems(norm: Spec | None, path: tuple[str | int, ...]) -> Iterator[Fault]:
-    """A warning for a norm that stands in a slot and says a place all the same."""
-    if isinstance(norm, NormSpec) and "place" in norm.model_fields_set:
-        yield Fault("EVO330", (*path, "place"), "a norm in a slot stands where the slot is", "remove it", "warning")
+        norm = getattr(norms, name)
+        if isinstance(norm, NormSpec):
+            yield from norm.slot_problems(scope.width, (*path, name.rstrip("_")))
 
 
 class SublayersSpec(Spec):

@@ -10,7 +10,6 @@ from evo.base.diagnostics import suggestion
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.stages.layers.cycle import CyclingSpec, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
-from evo.blocks.stages.layers.sublayers import place_problems
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
@@ -58,7 +57,8 @@ class LayersSpec(CyclingSpec):
         inner = self._scope(scope)
         for index, entry in enumerate(self.layers):
             yield from _layer_problems(entry, inner, ("layers", index))
-        yield from place_problems(self.norm_end, ("norm_end",))
+        if isinstance(self.norm_end, NormSpec):
+            yield from self.norm_end.slot_problems(scope.width, ("norm_end",))
         yield from self.cycle_problems(layers=self.layers)
 
     def plan(self, scope: Scope) -> LayersPlan:
