@@ -17,6 +17,7 @@ from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
 from evo.compiler.promises import broken_promises, require_promises
+from evo.kernels.fused import ACTS
 
 Spelling = Callable[[Tensor, Tensor, Flow], Tensor]
 AROUND: dict[str, Spelling] = {
