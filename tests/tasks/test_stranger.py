@@ -19,7 +19,8 @@ from evo.training.captured import DeviceStep
 from evo.training.generate import generate
 from evo.training.loop import Trainer
 from evo.training.run import TrainingRun
-from evo.training.score import held_out_bits, held_out_scores
+from evo.training.sample import held_out_sample, sample_bits
+from evo.training.score import held_out_scores
 from strangers.copying import CONTEXT, CopySource, CopySpec, CopyTask, document, model
 
 pytestmark = pytest.mark.usefixtures("strangers")
@@ -98,10 +99,12 @@ def test_it_learns() -> None:
     made = document(steps=150, batch=16, optimizer={"kind": "adamw", "lr": 1e-2})
     task = open_task(made.train.task, Path())
     trainer = Trainer(model(made), task, made.train)
-    before = held_out_bits(trainer.model, task, CONTEXT, 500)
+    sample = held_out_sample(task, CONTEXT, 500, cover=500, parts=1)
+    (before,) = sample_bits(trainer.model, sample)
     trainer.run()
     assert held_out_scores(trainer.model, task, CONTEXT, tokens=500)["accuracy"] > 2 * task.primary.uniform
-    assert held_out_bits(trainer.model, task, CONTEXT, 500) < before
+    (after,) = sample_bits(trainer.model, sample)
+    assert after < before
     assert behaviour(trainer.model, task, CONTEXT, 0).gradient_evenness > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from evo.dsl.index import kinds
 from evo.evolution.evaluate import input_moments, load_into
 from evo.training.behaviour import behaviour
 from evo.training.loop import Trainer
-from evo.training.score import held_out_bits
+from evo.training.sample import held_out_sample, sample_bits
 
 PLAIN = {"low": "lower", "top": "upper", "pod": "near", "layer": "whole"}
 RENAMED = [
@@ -80,11 +81,11 @@ def snapshot(model: Organism, base: dict[str, Tensor]) -> Snapshot:
     """What the model would be kept as."""
     weights = {path: p.detach().clone() for path, p in model.named_parameters()}
 
-    def loss_of(restored: dict[str, Tensor]) -> float:
+    def losses_of(restored: dict[str, Tensor]) -> Iterator[float]:
         load_into(model, restored)
-        return held_out_bits(model, task(), CONTEXT, 256)
+        return sample_bits(model, held_out_sample(task(), CONTEXT, 256, cover=256, parts=1))
 
-    found = encode(base, weights, input_moments(model, task(), CONTEXT, 256), loss_of, 0.01)
+    found = encode(base, weights, input_moments(model, task(), CONTEXT, 256), losses_of, 0.01)
     load_into(model, weights)
     return found
 

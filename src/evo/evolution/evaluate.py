@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,13 @@ from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
 from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 from evo.training.moments import InputMoments
-from evo.training.score import held_out_bits
+from evo.training.sample import ScoredLogits, held_out_sample, sample_bits
 from evo.training.setup import LeakError, make_trainer, verified_scores
 
 EVALUATE = "evo.evolution.evaluate:evaluate"
 """The name by which engines call `evaluate`."""
+SAMPLE_PARTS = 2
+"""Of the held-out windows that a snapshot is judged by: a guess that is far off is measured on the first alone."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,11 @@ def _measured(
     base: dict[str, Tensor],
     known: dict[str, float],
 ) -> Evaluation:
-    model, context = trainer.model, document.context
+    model, context, tokens = trainer.model, document.context, job.budget.held_out_tokens
+    sample = held_out_sample(task, context, job.budget.snapshot_tokens, cover=tokens, parts=SAMPLE_PARTS)
+    scored = ScoredLogits(sample)
     try:
-        found = verified_scores(trainer, document, task, job.budget.held_out_tokens)
+        found = verified_scores(trainer, document, task, tokens, scored.note)
     except DivergedError:
         return Evaluation("diverged", "the held-out score is not a finite number", known)
     except LeakError as error:
@@ -138,7 +142,7 @@ def _measured(
     scores = {**found.scores, "gradient_evenness": seen.gradient_evenness, **known, **suspicion}
     if job.tolerance is None:
         return Evaluation(scores=scores, measures=seen.measures.vector())
-    blob, snapshot = take_snapshot(job, job.tolerance, model, task, context, base)
+    blob, snapshot = take_snapshot(job, job.tolerance, model, task, document, base, scored)
     sizes = {"snapshot_bytes": len(blob), "fp32_bytes": snapshot.fp32_bytes, "snapshot_increase": snapshot.increase}
     return Evaluation(scores={**scores, **sizes}, measures=seen.measures.vector(), snapshot=blob)
 
@@ -149,17 +153,37 @@ def _leaking(error: LeakError, known: dict[str, float]) -> Evaluation:
 
 
 def take_snapshot(
-    job: TrialJob, tolerance: float, model: Organism, task: Task, context: int, base: dict[str, Tensor]
+    job: TrialJob,
+    tolerance: float,
+    model: Organism,
+    task: Task,
+    document: Document,
+    base: dict[str, Tensor],
+    scored: ScoredLogits,
 ) -> tuple[bytes, Snapshot]:
-    """The smallest snapshot within the tolerance, as bytes and as a record with its measured losses."""
-    trained = {path: p.detach().cpu().clone() for path, p in model.named_parameters()}
+    """The smallest snapshot within the tolerance, as bytes and as a record with its measured losses.
 
-    def loss_of(weights: dict[str, Tensor]) -> float:
+    scored: the trained model's logits for the held-out windows that restored weights are judged by.
+    """
+    trained = {path: p.detach().clone() for path, p in model.named_parameters()}
+    where = next(model.parameters()).device
+    if where.type != "cuda":  # not every device computes in float64
+        where = torch.device("cpu")
+
+    def losses_of(weights: dict[str, Tensor]) -> Iterator[float]:
         load_into(model, weights)
-        return held_out_bits(model, task, context, job.budget.snapshot_tokens)
+        return sample_bits(model, scored.sample, document.train.precision)
 
-    moments = input_moments(model, task, context, job.budget.moment_tokens)
-    snapshot = encode(base, trained, moments, loss_of, tolerance, dict(job.metadata))
+    moments = input_moments(model, task, document.context, job.budget.moment_tokens)
+    snapshot = encode(
+        base,
+        {path: t.to(where) for path, t in trained.items()},
+        moments,
+        losses_of,
+        tolerance,
+        dict(job.metadata),
+        scored.bits(),
+    )
     load_into(model, trained)
     return to_bytes(snapshot), snapshot
 

@@ -13,13 +13,13 @@ from evo.evolution.operators.base import WeightSources
 class Budget:
     """How many tokens the measurements of one trial read.
 
-    held_out_tokens: for the score. snapshot_tokens: held-out ones, for the loss of a snapshot. moment_tokens: training
+    held_out_tokens: for the score. snapshot_tokens: of these, for the loss of a snapshot. moment_tokens: training
     ones, for the second moments that choose what a snapshot keeps.
     """
 
     held_out_tokens: int = 32_768
-    snapshot_tokens: int = 8_192
-    moment_tokens: int = 4_096
+    snapshot_tokens: int = 4_096
+    moment_tokens: int = 2_048
 
 
 FULL_BUDGET = Budget()

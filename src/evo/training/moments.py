@@ -38,5 +38,5 @@ class InputMoments:
         self._rows[path] = self._rows.get(path, 0) + len(rows)
 
     def means(self) -> dict[str, Tensor]:
-        """The second moment of each matrix's inputs by path, (in, in) float32 on the CPU."""
-        return {path: (total / self._rows[path]).cpu() for path, total in self._sums.items()}
+        """The second moment of each matrix's inputs by path, (in, in) float32."""
+        return {path: total / self._rows[path] for path, total in self._sums.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.tasks.base import Predict, Task
-from evo.tasks.held_out import BATCH_TOKENS, bits_per_target
 from evo.training.device import autocast
 
+Note = Callable[[Tensor, Tensor], None]
+"""Takes tokens (B, T) and their logits (B, T, V)."""
 HELD_OUT_TOKENS = 32_768
 """How many held-out targets a score covers unless asked otherwise."""
 
@@ -53,16 +55,24 @@ def held_out_scores(
 
 @torch.no_grad()
 def score_held_out(
-    model: Organism, task: Task, context: int, *, tokens: int = HELD_OUT_TOKENS, precision: str = "auto"
+    model: Organism,
+    task: Task,
+    context: int,
+    *,
+    tokens: int = HELD_OUT_TOKENS,
+    precision: str = "auto",
+    note: Note | None = None,
 ) -> HeldOut:
-    """The same as `held_out_scores`, with the first batch."""
+    """The same as `held_out_scores`, with the first batch. note: is shown all tokens and their logits."""
     figures, first = dict[str, list[Tensor]](), list[Scored]()
-    predict = _predict(model, precision, figures)
+    predict = predicting(model, precision, figures)
 
     def noting(tokens_BT: Tensor) -> Tensor:
         logits_BTV = predict(tokens_BT)
         if not first:
             first.append(Scored(tokens_BT, logits_BTV, precision))
+        if note is not None:
+            note(tokens_BT, logits_BTV)
         return logits_BTV
 
     scores = task.score(noting, context, tokens)
@@ -70,14 +80,8 @@ def score_held_out(
     return HeldOut(scores | told, first[0])
 
 
-@torch.no_grad()
-def held_out_bits(model: Organism, task: Task, context: int, tokens: int) -> float:
-    """The mean of -log2 p over about `tokens` held-out targets: what restored weights are judged by, for any task."""
-    batches = task.held_out(context, tokens, max(1, BATCH_TOKENS // context))
-    return bits_per_target(_predict(model, "auto"), batches)
-
-
-def _predict(model: Organism, precision: str, figures: dict[str, list[Tensor]] | None = None) -> Predict:
+def predicting(model: Organism, precision: str, figures: dict[str, list[Tensor]] | None = None) -> Predict:
+    """The model as a function of tokens on any device. figures: filled with what blocks tell of themselves."""
     device = next(model.parameters()).device
 
     def predict(tokens_BT: Tensor) -> Tensor:

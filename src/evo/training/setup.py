@@ -20,7 +20,7 @@ from evo.dsl.document import Document
 from evo.tasks.base import Task
 from evo.training.causality import Leak, find_leak
 from evo.training.loop import DivergedError, Trainer
-from evo.training.score import Scored, score_held_out
+from evo.training.score import Note, Scored, score_held_out
 
 
 class LeakError(Exception):
@@ -73,8 +73,12 @@ class Verified:
     is_suspicious: bool
 
 
-def verified_scores(trainer: Trainer, document: Document, task: Task, tokens: int) -> Verified:
-    """Score a trained model, and probe it as it is, on the text that was scored. tokens: about how many targets.
+def verified_scores(
+    trainer: Trainer, document: Document, task: Task, tokens: int, note: Note | None = None
+) -> Verified:
+    """Score a trained model, and probe it as it is, on the text that was scored.
+
+    tokens: about how many targets. note: is shown all scored tokens and their logits.
 
     Where the score is better than is plausible for the task, the probe asks about every position.
 
@@ -82,7 +86,8 @@ def verified_scores(trainer: Trainer, document: Document, task: Task, tokens: in
         DivergedError: the score is not a finite number.
         LeakError: an output depends on a later input or on another row of its batch.
     """
-    held_out = score_held_out(trainer.model, task, document.context, tokens=tokens, precision=document.train.precision)
+    precision = document.train.precision
+    held_out = score_held_out(trainer.model, task, document.context, tokens=tokens, precision=precision, note=note)
     value = held_out.scores[task.primary.name]
     if not math.isfinite(value):
         raise DivergedError(f"the held-out score is {value}")

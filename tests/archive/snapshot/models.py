@@ -33,10 +33,10 @@ def made_up(seed: int = 0, rank: int = 2, noise: float = 0.0, size: float = 1e-2
     return base, trained
 
 
-def distance(trained: Weights) -> Callable[[Weights], float]:
+def distance(trained: Weights) -> Callable[[Weights], list[float]]:
     """A loss that is 1 at the trained weights and grows with the squared distance from them."""
 
-    def evaluate(weights: Weights) -> float:
-        return 1.0 + sum(float((weights[name] - trained[name]).double().square().sum()) for name in trained)
+    def evaluate(weights: Weights) -> list[float]:
+        return [1.0 + sum(float((weights[name] - trained[name]).double().square().sum()) for name in trained)]
 
     return evaluate

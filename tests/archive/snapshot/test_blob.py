@@ -15,7 +15,7 @@ from tests.archive.snapshot.models import distance, made_up
 
 from evo.archive.snapshot.blob import from_bytes, read_blob, to_bytes
 from evo.archive.snapshot.encode import encode
-from evo.archive.snapshot.entropy import LANES
+from evo.archive.snapshot.entropy import LEAST_LANES
 from evo.archive.snapshot.methods import METHODS
 from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 from evo.archive.snapshot.restore import digest_weights, restore
@@ -61,14 +61,14 @@ def test_a_read_snapshot_restores_the_same_weights() -> None:
     restored = restore(BASE, from_bytes(BLOB))
     assert all(torch.equal(tensor, restored[name]) for name, tensor in restore(BASE, SNAPSHOT).items())
     assert list(restored) == list(BASE)
-    assert abs(sum(t.nbytes for t in safetensors.torch.load(BLOB).values()) - SNAPSHOT.payload_bytes) < 6 * LANES
+    assert abs(sum(t.nbytes for t in safetensors.torch.load(BLOB).values()) - SNAPSHOT.payload_bytes) < 6 * LEAST_LANES
 
 
 def test_the_header_tells_what_was_measured() -> None:
     """The metadata holds version, tolerance, both losses, ranks, fp32 bytes, the true ratio and the caller's text."""
     (length,) = struct.unpack("<Q", BLOB[:8])
     head = json.loads(json.loads(BLOB[8 : 8 + length])["__metadata__"]["evo"])
-    assert (head["format"], head["version"], head["tolerance"]) == ("evo-snapshot", 2, 0.01)
+    assert (head["format"], head["version"], head["tolerance"]) == ("evo-snapshot", 3, 0.01)
     assert (head["loss_trained"], head["loss_restored"]) == (1.0, SNAPSHOT.loss_restored)
     assert float(head["compression"]) == pytest.approx(SNAPSHOT.fp32_bytes / len(BLOB), abs=0.01)
     assert head["metadata"] == {"parent": "gen_0001/variant_03", "spec": "ab12 é"}
@@ -123,8 +123,8 @@ def test_foreign_files_are_told_apart() -> None:
         from_bytes(b"\x80\x04\x95 pickled things")
     with pytest.raises(SnapshotError, match="another kind"):
         from_bytes(safetensors.torch.save({}, metadata={"evo": "{}"}))
-    newer = json.dumps({"format": "evo-snapshot", "version": 3})
-    with pytest.raises(SnapshotError, match="version 3"):
+    newer = json.dumps({"format": "evo-snapshot", "version": 4})
+    with pytest.raises(SnapshotError, match="version 4"):
         from_bytes(safetensors.torch.save({}, metadata={"evo": newer}))
     nested = "[" * 100_000
     with pytest.raises(SnapshotError, match="no header"):

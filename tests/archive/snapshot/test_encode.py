@@ -29,7 +29,7 @@ def test_the_measured_loss_is_within_the_tolerance(
     base, trained = made_up(seed, rank, noise, size)
     evaluate = distance(trained)
     snapshot = encode(base, trained, {}, evaluate, tolerance)
-    assert evaluate(restore(base, snapshot)) == snapshot.loss_restored
+    assert evaluate(restore(base, snapshot)) == [snapshot.loss_restored]
     assert snapshot.increase <= tolerance
     assert snapshot.loss_trained == 1.0
 
@@ -70,12 +70,12 @@ def test_few_measurements() -> None:
     base, trained = made_up(rank=5, noise=0.2, size=0.05)
     calls = []
 
-    def counted(weights: dict[str, torch.Tensor]) -> float:
+    def counted(weights: dict[str, torch.Tensor]) -> list[float]:
         calls.append(1)
         return distance(trained)(weights)
 
     snapshot = encode(base, trained, {}, counted)
-    assert len(calls) == snapshot.evaluations <= 10
+    assert len(calls) == 1 + snapshot.evaluations <= 10
 
 
 def test_same_inputs_same_bytes() -> None:
@@ -94,9 +94,9 @@ def test_moments_decide_what_is_kept() -> None:
     base, trained = made_up(rank=0, noise=1.0)
     trained["a.weight"][:, 24:] += 0.03 * torch.outer(torch.arange(64.0), torch.ones(24))
 
-    def evaluate(weights: dict[str, torch.Tensor]) -> float:
+    def evaluate(weights: dict[str, torch.Tensor]) -> list[float]:
         difference = weights["a.weight"][:, 24:] - trained["a.weight"][:, 24:]
-        return 1.0 + float(difference.square().sum())
+        return [1.0 + float(difference.square().sum())]
 
     moment = torch.diag((torch.arange(48) >= 24).double())
     blind = encode(base, trained, {}, evaluate)
@@ -117,8 +117,8 @@ def test_half_precision_weights() -> None:
 def test_nothing_to_keep() -> None:
     """Unchanged weights, or none at all, make a snapshot of no bytes."""
     base, _ = made_up()
-    assert encode(base, base, {}, lambda weights: 2.0).payload_bytes == 0
-    assert encode({}, {}, {}, lambda weights: 2.0).pieces == ()
+    assert encode(base, base, {}, lambda weights: [2.0]).payload_bytes == 0
+    assert encode({}, {}, {}, lambda weights: [2.0]).pieces == ()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_weights_that_do_not_fit_are_named(change: dict[str, torch.Tensor], text
     """Other names, shapes, dtypes, and numbers that are not finite raise SnapshotError with the tensor's name."""
     base, trained = made_up()
     with pytest.raises(SnapshotError, match=text):
-        encode(base, trained | change, {}, lambda weights: 1.0)
+        encode(base, trained | change, {}, lambda weights: [1.0])
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, math.nan, math.inf])
@@ -142,14 +142,14 @@ def test_tolerances_without_meaning_are_refused(tolerance: float) -> None:
     """A negative or non-finite tolerance raises SnapshotError."""
     base, trained = made_up()
     with pytest.raises(SnapshotError, match="tolerance"):
-        encode(base, trained, {}, lambda weights: 1.0, tolerance)
+        encode(base, trained, {}, lambda weights: [1.0], tolerance)
 
 
 def test_a_diverged_model_is_refused() -> None:
     """Without a finite loss of the trained weights there is nothing to hold to, and that is said."""
     base, trained = made_up()
     with pytest.raises(SnapshotError, match="held-out loss"):
-        encode(base, trained, {}, lambda weights: math.nan)
+        encode(base, trained, {}, lambda weights: [math.nan])
 
 
 def test_relative_increase() -> None:

@@ -20,13 +20,13 @@ def test_twenty_times_smaller_at_one_percent(tied: bool) -> None:
         torch.manual_seed(0)
         model = tiny_gpt.TinyGPT(tied=tied)
     base = tiny_gpt.weights(model)
-    before = tiny_gpt.evaluator(model, unseen)(base)
+    (before,) = tiny_gpt.evaluator(model, unseen)(base)
     tiny_gpt.train(model, training, steps=60, lr=1e-3)
     trained, moments = tiny_gpt.weights(model), tiny_gpt.moments(model, training)
 
     blob = to_bytes(encode(base, trained, moments, tiny_gpt.evaluator(model, held_out)))
     summary, restored = summarise(from_bytes(blob)), restore(base, from_bytes(blob))
-    after = [tiny_gpt.evaluator(model, unseen)(weights) for weights in (trained, restored)]
+    after = [tiny_gpt.evaluator(model, unseen)(weights)[0] for weights in (trained, restored)]
     print(
         f"tied {tied}: {summary.compression:.1f}x, {summary.nbytes} bytes, {summary.evaluations} evaluations; held out "
         f"{summary.loss_trained:.4f} -> {summary.loss_restored:.4f} ({summary.increase:+.2%}); unseen {before:.4f} -> "

@@ -94,14 +94,14 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def evaluator(model: nn.Module, data: Tensor) -> Callable[[dict[str, Tensor]], float]:
+def evaluator(model: nn.Module, data: Tensor) -> Callable[[dict[str, Tensor]], list[float]]:
     """Held-out bits per byte as a function of weights; the model's own are overwritten."""
     held_out = batches(data, 1, 64, seed=1)[0]
 
     @torch.no_grad()
-    def evaluate(given: dict[str, Tensor]) -> float:
+    def evaluate(given: dict[str, Tensor]) -> list[float]:
         model.load_state_dict(given, strict=False)
-        return float(loss(model, held_out))
+        return [float(loss(model, held_out))]
 
     return evaluate
 

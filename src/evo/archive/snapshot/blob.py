@@ -27,7 +27,7 @@ from evo.archive.snapshot.record import EncodedTensor, Snapshot, SnapshotError
 from evo.base.digest import digest_bytes, digest_data
 
 FORMAT = "evo-snapshot"
-VERSION = 2
+VERSION = 3
 LONGEST_HEADER = 10**8
 """Bytes; safetensors' own limit."""
 CODED = "coded"

@@ -5,6 +5,8 @@ power, seen in the layer's outputs, and what is weaker than that is dropped. Str
 weak ones short integers by themselves; the entropy coder makes that bytes. Scales are rounded before integers are
 taken against them, so their own rounding costs nothing. Bfloat16, because changes after brief training reach below
 fp16's range.
+
+All functions take stacks of G matrices, on any device.
 """
 
 from __future__ import annotations
@@ -14,20 +16,22 @@ from torch import Tensor
 
 TOP = 127
 _LEAST = 1e-30
+_BLOCK = 32
+"""Columns that are rounded one by one before their errors reach the others, all at once."""
 
 
-def round_left(left_MR: Tensor, step_R: Tensor) -> tuple[Tensor, Tensor]:
+def round_left(left_GMR: Tensor, step_GR: Tensor) -> tuple[Tensor, Tensor]:
     """Columns as integers, and the steps they took, which are wider than those wished for where int8 would not reach.
 
     Args:
-        left_MR: (M, R) float64.
-        step_R: (R,) float64.
+        left_GMR: (G, M, R) float64.
+        step_GR: (G, R) float64.
 
     Returns:
-        int8 (R, M), a column a row; float64 (R,).
+        int8 (G, R, M), a column a row; float64 (G, R).
     """
-    step_R = torch.maximum(step_R, left_MR.abs().amax(0) / TOP).clamp_min(_LEAST)
-    return _integers(left_MR / step_R).T.contiguous(), step_R
+    step_GR = torch.maximum(step_GR, left_GMR.abs().amax(-2) / TOP).clamp_min(_LEAST)
+    return _integers((left_GMR / step_GR[:, None]).mT), step_GR
 
 
 def multiply_factors(left_RM: Tensor, right_RN: Tensor, scale_R: Tensor) -> Tensor:
@@ -35,7 +39,7 @@ def multiply_factors(left_RM: Tensor, right_RN: Tensor, scale_R: Tensor) -> Tens
     return (left_RM.double().T * scale_R.double()) @ right_RN.double()
 
 
-def round_rows(values_RN: Tensor, step_R: Tensor, columns_NN: Tensor | None) -> tuple[Tensor, Tensor]:
+def round_rows(values_GRN: Tensor, step_GR: Tensor, columns_GNN: Tensor | None) -> tuple[Tensor, Tensor]:
     """Rows as integers times a step each, with a small error E in the norm |E L|.
 
     Where L is a Cholesky factor, its columns are gone through from the last to the first, and each number is rounded
@@ -43,23 +47,37 @@ def round_rows(values_RN: Tensor, step_R: Tensor, columns_NN: Tensor | None) -> 
     https://arxiv.org/abs/2210.17323). Inputs of a layer are so correlated that this saves a sixth of the bytes.
 
     Args:
-        values_RN: (R, N) float64.
-        step_R: (R,) the steps wished for; larger where int8 would not reach.
-        columns_NN: lower triangular L, or None for the identity.
+        values_GRN: (G, R, N) float64.
+        step_GR: (G, R) the steps wished for; larger where int8 would not reach.
+        columns_GNN: lower triangular L, or None for the identity.
 
     Returns:
-        int8 (R, N), bfloat16 (R,).
+        int8 (G, R, N), bfloat16 (G, R).
     """
-    scale_R = _scale(torch.maximum(step_R, values_RN.abs().amax(1) / TOP))
-    wanted_NR = (values_RN / scale_R.double()[:, None]).T.contiguous()
-    if columns_NN is None:
-        return _integers(wanted_NR.T), scale_R
-    spill_NN = (columns_NN / columns_NN.diagonal()).T.contiguous()
-    error_NR = torch.zeros_like(wanted_NR)
-    for column in reversed(range(len(wanted_NR))):
-        target_R = wanted_NR[column] + spill_NN[column, column + 1 :] @ error_NR[column + 1 :]
-        error_NR[column] = wanted_NR[column] - target_R.round()
-    return _integers((wanted_NR - error_NR).T), scale_R
+    scale_GR = _scale(torch.maximum(step_GR, values_GRN.abs().amax(-1) / TOP))
+    wanted_GNR = (values_GRN / scale_GR.double()[..., None]).mT.contiguous()
+    if columns_GNN is None:
+        return _integers(wanted_GNR.mT), scale_GR
+    spill_GNN = columns_GNN / columns_GNN.diagonal(dim1=-2, dim2=-1)[:, None]
+    target_GNR = wanted_GNR.clone()
+    for end in range(wanted_GNR.shape[1], 0, -_BLOCK):
+        block = slice(max(0, end - _BLOCK), end)
+        error_GBR = _round_block(wanted_GNR[:, block], target_GNR[:, block], spill_GNN[:, block, block])
+        target_GNR[:, : block.start].baddbmm_(spill_GNN[:, block, : block.start].mT, error_GBR)
+    return _integers(target_GNR.mT), scale_GR
+
+
+def _round_block(wanted_GBR: Tensor, target_GBR: Tensor, spill_GBB: Tensor) -> Tensor:
+    """The errors (G, B, R) of a block whose columns are rounded from the last to the first.
+
+    target_GBR: what each column is rounded from, changed in place: an error of column c adds spill[c, b] of itself to
+    each column b before it.
+    """
+    error_GBR = torch.empty_like(wanted_GBR)
+    for column in reversed(range(wanted_GBR.shape[1])):
+        error_GR = torch.sub(wanted_GBR[:, column], target_GBR[:, column].round(), out=error_GBR[:, column])
+        target_GBR[:, :column].addcmul_(spill_GBB[:, column, :column, None], error_GR[:, None])
+    return error_GBR
 
 
 def _scale(values: Tensor) -> Tensor:

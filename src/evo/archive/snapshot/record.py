@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class EncodedTensor:
     method: str
     rank: int
     arrays: tuple[Tensor, ...]
+
+    def on_host(self) -> EncodedTensor:
+        """The same with its arrays on the CPU."""
+        return replace(self, arrays=tuple(array.cpu() for array in self.arrays))
 
     @property
     def nbytes(self) -> int:

@@ -50,8 +50,11 @@ def digest_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def _restore_one(base: Tensor, piece: EncodedTensor) -> Tensor:
+    """The tensor, computed where the arrays are."""
+    if not piece.arrays:
+        return base.detach().clone()
     method = METHODS[piece.method]
     value = method.decode(piece.arrays, piece.shape, piece.rank).reshape(piece.shape)
     if not method.is_whole:
-        value = base.detach().to("cpu", torch.float32) + value.float()
+        value = base.detach().to(value.device, torch.float32) + value.float()
     return value.to(base.device, base.dtype, copy=True)
