@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.stages.layers.sublayers import place_problems
 from evo.dsl.genes import Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
@@ -45,7 +44,10 @@ class SelectiveScanSpec(Spec):
     """A norm of the narrow step, of B and of C, each (Jamba)."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        yield from place_problems(self.inner_norm, ("inner_norm",))
+        if isinstance(self.inner_norm, NormSpec):
+            rank = self.rank or -(-scope.width // 16)
+            for size in (rank, self.state):
+                yield from self.inner_norm.slot_problems(size, ("inner_norm",))
         if not self.conv and "conv_bias" in self.model_fields_set:
             yield Fault("EVO330", ("conv_bias",), "there is no convolution", "remove it", "warning")
 
