@@ -44,7 +44,7 @@ from evo.training.captured import DeviceStep
 from evo.training.causality import find_leak
 from evo.training.loop import Progress, Trainer
 from evo.training.run import TrainingRun
-from strangers.search import Afresh, Backwards, Halving, HyperbolicCooling
+from strangers.search import Afresh, Backwards, Eldest, Halving, HyperbolicCooling
 
 pytestmark = pytest.mark.usefixtures("strangers")
 
@@ -55,6 +55,7 @@ SEARCHED: dict[str, Spec] = {
     "emitter": Afresh(),
     "engine": Backwards(),
     "cooling": HyperbolicCooling(),
+    "selection": Eldest(),
 }
 """The roles of a search, which stand in no document."""
 

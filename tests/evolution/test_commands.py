@@ -15,6 +15,7 @@ from evo.dsl.canonical import content_hash
 from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
 from evo.dsl.evolve import EvolveSpec, FitnessSpec
+from evo.dsl.selections import TournamentSelection
 from evo.dsl.spec import spec_fields
 from evo.engines.pool import ProcessSpec
 from evo.evolution import run
@@ -94,7 +95,8 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     given = {
         "generations": 3, "population": 2, "cells": 5, "crossover": 0.5, "mutations": 4, "growth": 3.0,
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
-        "fidelity": "single", "emitters": "{kind: variation, tournament: 3}", "engine": "process",
+        "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
+        "engine": "process",
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -104,7 +106,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     assert settings.evolve == EvolveSpec(
         generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=True,
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
-        emitters=(VariationSpec(tournament=3),), engine=ProcessSpec(),
+        emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 

@@ -36,6 +36,7 @@ POINTS = {
     "fidelity.halving": "strangers.search:Halving",
     "engine.backwards": "strangers.search:Backwards",
     "emitter.afresh": "strangers.search:Afresh",
+    "selection.eldest": "strangers.search:Eldest",
 }
 """The package's entry points in `evo.kinds`."""
 

@@ -14,6 +14,7 @@ from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
+from evo.dsl.selections import Breeders, SelectionSpec
 from evo.dsl.task import Score
 from evo.engines.jobs import Job, Limits, Outcome, find_function, run_job
 from evo.evolution.emitters.base import Offspring, Situation
@@ -55,6 +56,16 @@ class HyperbolicCooling(StartedCooling):
     def temperature(self, generation: int, generations: int, improved: Sequence[bool] = ()) -> float:
         """See `CoolingSpec.temperature`."""
         return self.start / (1 + generation)
+
+
+class Eldest(SelectionSpec):
+    """The elite of the lowest cell, every time."""
+
+    kind: ClassVar[str | None] = "eldest"
+
+    def pick(self, breeders: Breeders, stream: Stream) -> int:
+        """See `SelectionSpec.pick`."""
+        return 0
 
 
 class Afresh(EmitterSpec):

@@ -109,7 +109,22 @@ KINDS: dict[str, dict[str, str]] = {
         "reheating": "evo.dsl.coolings:ReheatingCooling",
     },
     "emitter": {
+        "aging": "evo.evolution.emitters.aging.spec:AgingSpec",
+        "archive_improvement": "evo.evolution.emitters.variation.spec:ArchiveImprovementSpec",
+        "crossover": "evo.evolution.emitters.variation.spec:CrossoverSpec",
+        "immigrants": "evo.evolution.emitters.immigrants.spec:ImmigrantsSpec",
+        "mutation": "evo.evolution.emitters.variation.spec:MutationSpec",
+        "novelty": "evo.evolution.emitters.variation.spec:NoveltySpec",
+        "random": "evo.evolution.emitters.random.spec:RandomSpec",
         "variation": "evo.evolution.emitters.variation.spec:VariationSpec",
+    },
+    "selection": {
+        "curiosity": "evo.dsl.selections:CuriositySelection",
+        "improvement": "evo.dsl.selections:ImprovementSelection",
+        "lexicase": "evo.dsl.selections:LexicaseSelection",
+        "novelty": "evo.dsl.selections:NoveltySelection",
+        "tournament": "evo.dsl.selections:TournamentSelection",
+        "uniform": "evo.dsl.selections:UniformSelection",
     },
     "engine": {
         "inline": "evo.engines.inline:InlineSpec",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from evo.archive.cvt import CVTArchive
 from evo.base.streams import Stream
 from evo.compiler.plan import Plan
+from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.evolve import EvolveSpec
+from evo.evolution.breeders import ArchiveBreeders
+from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
-from evo.evolution.mutate import Child
+from evo.evolution.mutate import Child, NoChildError, mutate
+from evo.evolution.trial import WeightsRef
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,23 @@ class Situation:
         """Whether a child is new and cheap enough."""
         return plan.flops_per_token <= self.max_flops and child.hash not in self.known
 
+    @cached_property
+    def breeders(self) -> ArchiveBreeders:
+        """The elites of the working archive."""
+        return ArchiveBreeders(self.archive, self.journal)
+
+    @cached_property
+    def scored(self) -> list[tuple[str, float]]:
+        """Every candidate that has an objective, and it, in the order in which they were made."""
+        refs = ((id, self.journal.rung(id)) for id in (candidate.id for candidate in self.journal.candidates()))
+        found = ((id, self.journal.terms(WeightsRef(id, rung))) for id, rung in refs if rung is not None)
+        return [(id, terms.objective) for id, terms in found if terms is not None]
+
+    def seed(self, stream: Stream) -> Candidate:
+        """One of the seeds, drawn uniformly."""
+        seeds = self.journal.candidates(0)
+        return seeds[int(stream.child("seed").numpy().integers(len(seeds)))]
+
 
 @dataclass(frozen=True)
 class Offspring:
@@ -50,6 +72,17 @@ class Emitter(Protocol):
     def emit(self, situation: Situation, stream: Stream) -> Offspring | None:
         """An acceptable child, or None if none was found: a pure function of its arguments."""
         ...
+
+
+def mutant(situation: Situation, parent: Candidate, most: int, stream: Stream) -> Offspring | None:
+    """A child of 1 to `most` mutations of full size, or None if none was found."""
+    count = 1 + int(stream.child("count").numpy().integers(most))
+    document = parse(parent.document).document
+    try:
+        child = mutate(document, stream.child("mutate"), mutations=count, accept=situation.accepts)
+    except NoChildError:
+        return None
+    return Offspring(child, (parent.id,))
 
 
 def make_emitter(spec: EmitterSpec) -> Emitter:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evo.archive.store import Elite
 from evo.base.streams import Stream
 from evo.dsl.document import parse
 from evo.evolution.candidate import Candidate
 from evo.evolution.crossover import cross
 from evo.evolution.emitters.base import Offspring, Situation
-from evo.evolution.emitters.variation.spec import VariationSpec
+from evo.evolution.emitters.variation.spec import BreedingSpec
 from evo.evolution.mutate import Child, NoChildError, mutate
 
 
 @dataclass(frozen=True)
 class Variation:
-    """Makes children of elites: of two with the share of crossover that the search asks for, otherwise of one."""
+    """Makes children of elites: of two with the share of crossover that its spec says, otherwise of one."""
 
-    spec: VariationSpec
+    spec: BreedingSpec
 
     def emit(self, situation: Situation, stream: Stream) -> Offspring | None:
         """See `Emitter.emit`."""
@@ -26,7 +25,7 @@ class Variation:
             draw = stream.child("attempt", attempt)
             parents = [self._parent(situation, draw.child("parent", side)) for side in range(2)]
             share = draw.child("cross").numpy().random()
-            crosses = parents[0].id != parents[1].id and share < situation.evolve.crossover
+            crosses = parents[0].id != parents[1].id and share < self.spec.share(situation.evolve)
             chosen = parents if crosses else parents[:1]
             try:
                 child = _child(situation, chosen, draw)
@@ -36,9 +35,8 @@ class Variation:
         return None
 
     def _parent(self, situation: Situation, stream: Stream) -> Candidate:
-        drawn = situation.archive.select(self.spec.tournament, stream)
-        best: Elite = max(drawn, key=lambda elite: elite.objective)
-        return situation.journal.candidate(str(best.id))
+        index = self.spec.selection.pick(situation.breeders, stream)
+        return situation.journal.candidate(situation.breeders.id(index))
 
 
 def _child(situation: Situation, parents: list[Candidate], stream: Stream) -> Child:

@@ -1,19 +1,76 @@
 """Mutation and crossover of elites: the settings."""
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.dsl.emitter import EmitterSpec
+from evo.dsl.evolve import EvolveSpec
+from evo.dsl.selections import SelectionSpec
+from evo.dsl.spec import DEFAULT, RoleOf
 
 
-class VariationSpec(EmitterSpec):
-    """Mutates or crosses elites that were drawn from the working archive by tournament."""
+class BreedingSpec(EmitterSpec):
+    """The base of emitters whose children come of elites of the working archive."""
 
-    kind: ClassVar[str | None] = "variation"
     builder: ClassVar[str] = "evo.evolution.emitters.variation.emitter:Variation"
 
-    tournament: Annotated[int, Field(ge=1, le=1_000)] = 2
-    """Each parent is the best of this many elites drawn uniformly over the occupied cells."""
+    selection: Annotated[SelectionSpec, RoleOf("selection", default="tournament")] = DEFAULT
+    """Which elites breed."""
     attempts: Annotated[int, Field(ge=1, le=1_000)] = 20
     """How many parents, or pairs of them, are tried before a slot stays empty."""
+
+    @abstractmethod
+    def share(self, evolve: EvolveSpec) -> float:
+        """The share of children with two parents."""
+
+
+class VariationSpec(BreedingSpec):
+    """Mutates or crosses elites, crossing with the search's share of crossover."""
+
+    kind: ClassVar[str | None] = "variation"
+
+    def share(self, evolve: EvolveSpec) -> float:
+        """As the search says."""
+        return evolve.crossover
+
+
+class MutationSpec(BreedingSpec):
+    """Mutates elites and never crosses them."""
+
+    kind: ClassVar[str | None] = "mutation"
+
+    def share(self, evolve: EvolveSpec) -> float:
+        """None."""
+        del evolve
+        return 0.0
+
+
+class CrossoverSpec(BreedingSpec):
+    """Crosses elites, and mutates one where the same is picked twice."""
+
+    kind: ClassVar[str | None] = "crossover"
+
+    def share(self, evolve: EvolveSpec) -> float:
+        """All."""
+        del evolve
+        return 1.0
+
+
+class ArchiveImprovementSpec(VariationSpec):
+    """Mutates or crosses the elites whose children improve the archive most."""
+
+    kind: ClassVar[str | None] = "archive_improvement"
+
+    selection: Annotated[SelectionSpec, RoleOf("selection", default="improvement")] = DEFAULT
+    """Which elites breed."""
+
+
+class NoveltySpec(VariationSpec):
+    """Mutates or crosses the elites that stand farthest from the others."""
+
+    kind: ClassVar[str | None] = "novelty"
+
+    selection: Annotated[SelectionSpec, RoleOf("selection", default="novelty")] = DEFAULT
+    """Which elites breed."""

@@ -1,0 +1,56 @@
+"""The elites of the working archive with what the journal knows of their terms and their children."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from evo.archive.cvt import CVTArchive
+from evo.evolution.journal import Journal
+from evo.evolution.trial import WeightsRef
+
+
+class ArchiveBreeders:
+    """See `evo.dsl.selections.Breeders`. What a selection does not ask for is not read."""
+
+    def __init__(self, archive: CVTArchive, journal: Journal) -> None:
+        self._journal, self._elites = journal, archive.elites()
+        self.objectives = [elite.objective for elite in self._elites]
+        self.measures = [elite.measures for elite in self._elites]
+
+    def id(self, index: int) -> str:
+        """The candidate that an elite is."""
+        return str(self._elites[index].id)
+
+    @property
+    def terms(self) -> list[tuple[float, ...]]:
+        """See `Breeders`."""
+        return self._all_terms
+
+    @property
+    def gains(self) -> list[tuple[float, ...]]:
+        """See `Breeders`."""
+        return self._all_gains
+
+    @cached_property
+    def _all_terms(self) -> list[tuple[float, ...]]:
+        return [self._terms(self.id(index)) for index in range(len(self._elites))]
+
+    @cached_property
+    def _all_gains(self) -> list[tuple[float, ...]]:
+        gained = {
+            placed.trial.candidate: placed.value
+            for placed in self._journal.placements()
+            if placed.archive == "result" and placed.status in ("new", "improved")
+        }
+        children: dict[str, list[float]] = {}
+        for candidate in self._journal.candidates():
+            for parent in candidate.parents:
+                children.setdefault(parent, []).append(max(0.0, gained.get(candidate.id, 0.0)))
+        return [tuple(children.get(self.id(index), ())) for index in range(len(self._elites))]
+
+    def _terms(self, id: str) -> tuple[float, ...]:
+        rung = self._journal.rung(id)
+        assert rung is not None, "elites have scores"
+        found = self._journal.terms(WeightsRef(id, rung))
+        assert found is not None, "elites have objectives"
+        return found.task, found.efficiency, found.gradient

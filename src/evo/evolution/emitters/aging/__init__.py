@@ -1,0 +1,1 @@
+"""Regularised evolution: the young breed and the oldest die."""

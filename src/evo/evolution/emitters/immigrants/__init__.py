@@ -1,0 +1,1 @@
+"""Fresh draws: organisms that descend from nobody."""

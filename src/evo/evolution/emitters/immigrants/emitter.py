@@ -1,0 +1,60 @@
+"""Fresh draws: organisms that descend from nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evo.base.streams import Stream
+from evo.compiler.resolve import resolve, stages_of
+from evo.dsl.document import Document, parse
+from evo.dsl.organism import StageSpec
+from evo.dsl.patch import diff, rewrite
+from evo.dsl.tree import replaced
+from evo.evolution.emitters.base import Offspring, Situation
+from evo.evolution.emitters.immigrants.spec import ImmigrantsSpec
+from evo.evolution.mutate import NoChildError, mutate, validated
+from evo.evolution.operators.base import Proposal
+from evo.evolution.operators.layers import draw_mixer
+from evo.evolution.sample import draw_spec
+from evo.evolution.sites import entries
+
+
+@dataclass(frozen=True)
+class Immigrants:
+    """Draws them. Lineage counts them as children of the seed whose task, context and vocabulary they have."""
+
+    spec: ImmigrantsSpec
+
+    def emit(self, situation: Situation, stream: Stream) -> Offspring | None:
+        """See `Emitter.emit`."""
+        for attempt in range(self.spec.attempts):
+            draw = stream.child("attempt", attempt)
+            seed = situation.seed(draw)
+            document = parse(seed.document).document
+            fresh = self._drawn(document, draw.child("fresh").numpy())
+            if fresh is None or resolve(fresh.organism).flops_per_token > situation.max_flops:
+                continue
+            count = 1 + int(draw.child("count").numpy().integers(self.spec.mutations))
+            try:
+                child = mutate(fresh, draw.child("mutate"), mutations=count, accept=situation.accepts)
+            except NoChildError:
+                continue
+            patch = diff(document, child.document)
+            return Offspring(replace(child, patch=patch, operators=("fresh", *child.operators)), (seed.id,))
+        return None
+
+    def _drawn(self, document: Document, rng: np.random.Generator) -> Document | None:
+        """The document with other stages; None where the draw led nowhere."""
+        stages = list[StageSpec]()
+        for index in range(1 + int(rng.integers(self.spec.stages))):
+            mixer = draw_mixer(document, rng)
+            singles = (model.single(f"fresh_{index}", mixer) for model in stages_of(document.organism) if mixer)
+            stage = next(filter(None, singles), None)
+            if stage is None:
+                return None
+            places = {place.path: draw_spec("ffn", rng) for place in entries(stage, "ffn")}
+            stages.append(replaced(stage, places))
+        loaded = validated(document, Proposal(rewrite(document, {("organism", "stages"): tuple(stages)})))
+        return None if loaded is None else loaded.document

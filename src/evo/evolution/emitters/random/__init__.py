@@ -1,0 +1,1 @@
+"""Random search: mutants of the seeds."""
