@@ -33,6 +33,7 @@ ROWS: dict[str, Row] = {
     "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
     "train": Row("evo.cli.train:command", "Train an organism on its task."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
+    "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's as a document."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),
     "resume": Row("evo.cli.resume:command", "Continue an interrupted run."),

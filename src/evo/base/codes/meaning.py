@@ -43,6 +43,12 @@ _DIMENSIONS = {
         _document(organism="  position: {kind: rope, dims: 33}\n"),
         _document(organism="  position: {kind: rope, dims: 16}\n"),
     ),
+    "EVO303": Code(
+        "A norm that does not fit where it stands",
+        "Groups of channels are equal, so their number divides the channels; gains by head need heads.",
+        _document(stage="norm: {kind: rms, groups: 3}\n"),
+        _document(stage="norm: {kind: rms, groups: 4}\n"),
+    ),
     "EVO304": Code(
         "A position encoding in the wrong place",
         "Learned positions are added to the embedding and so belong to the organism; a recurrence can be rotated and "
@@ -57,19 +63,6 @@ _DIMENSIONS = {
         _document("{kind: recurrence, heads: 2, feature: elu}"),
         _document("{kind: recurrence, heads: 2, feature: elu, update: outer}"),
     ),
-    "EVO303": Code(
-        "A norm that does not fit where it stands",
-        "Groups of channels are equal, so their number divides the channels; gains by head need heads.",
-        _document(stage="norm: {kind: rms, groups: 3}\n"),
-        _document(stage="norm: {kind: rms, groups: 4}\n"),
-    ),
-    "EVO308": Code(
-        "Parts of an attention that do not go together",
-        "A list of biases names projections that are there, differential heads come in pairs, and keys that are read "
-        "from elsewhere are not published again under the same name.",
-        _document("{kind: attention, heads: 2, bias: [q, gate]}"),
-        _document("{kind: attention, heads: 2, bias: [q, gate], gate: head}"),
-    ),
     "EVO306": Code(
         "A sublayer that is not one",
         "A sublayer has one `block`, or several under `parallel`; side by side, each branch has a gain and an output "
@@ -83,6 +76,13 @@ _DIMENSIONS = {
         "a share that is divided by itself teaches nothing, and a hash of the token looks at no score.",
         _document(stage="ffn: {kind: experts, count: 2, top: 4}\n"),
         _document(stage="ffn: {kind: experts, count: 4, top: 2}\n"),
+    ),
+    "EVO308": Code(
+        "Parts of an attention that do not go together",
+        "A list of biases names projections that are there, differential heads come in pairs, and keys that are read "
+        "from elsewhere are not published again under the same name.",
+        _document("{kind: attention, heads: 2, bias: [q, gate]}"),
+        _document("{kind: attention, heads: 2, bias: [q, gate], gate: head}"),
     ),
 }
 

@@ -138,4 +138,25 @@ RUNS = {
         "already. A small document has few neighbours.",
         source="command",
     ),
+    "EVO650": Code(
+        "Not a configuration",
+        "`evo import` reads a config.json as transformers writes it, or a folder that holds one.",
+        source="command",
+    ),
+    "EVO651": Code(
+        "A configuration without a key that it needs",
+        "The architecture is known, and this key of it is not there. Old files may lack what newer versions write.",
+        source="command",
+    ),
+    "EVO652": Code(
+        "An architecture, or a setting of one, that cannot be read",
+        "No family reads this type, or the configuration says something that the language has no words for. Nothing is "
+        "passed over, as the model would be another.",
+        source="command",
+    ),
+    "EVO653": Code(
+        "A checkpoint that does not fit",
+        "A tensor that a weight is taken from is not there or of another size.",
+        source="command",
+    ),
 }

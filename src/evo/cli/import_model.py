@@ -1,0 +1,62 @@
+"""`evo import PATH`: a model of another tool as a document, and its weights as a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evo.cli import view
+from evo.cli.documents import Json
+
+
+def command(
+    context: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="A folder with config.json and safetensors, or a config.json.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The document to write; printed if left out.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="The checkpoint to write.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the architectures that can be read.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Read a model of Hugging Face's as a document.
+
+    The document is the architecture; with --weights, the folder's safetensors become a checkpoint that `evo generate`
+    and `evo evolve` start from. Nothing is downloaded.
+    """
+    from evo.interop.families import FAMILIES, types
+
+    if listed:
+        return _list(sorted(types()), len(FAMILIES), as_json)
+    if path is None:
+        raise typer.BadParameter("a folder or a config.json is needed", context, param_hint="PATH")
+    from evo.base.files import write_atomic
+    from evo.dsl.canonical import to_yaml
+    from evo.interop.document import import_document
+
+    imported = import_document(path)
+    text = to_yaml(imported.document)
+    if weights is not None:
+        from evo.interop.checkpoint import import_weights
+
+        import_weights(imported, path if path.is_dir() else path.parent, weights)
+    if out is not None:
+        write_atomic(out, text)
+    if as_json:
+        written = {"document": str(out) if out else text, "weights": str(weights) if weights else None}
+        view.print_json("import", {"type": imported.type, **written})
+    elif out is None:
+        view.say(text.rstrip())
+    else:
+        view.say(f"wrote {out}{f' and {weights}' if weights else ''}: {imported.type}, {len(text.splitlines())} lines")
+    return 0
+
+
+def _list(names: list[str], families: int, as_json: bool) -> int:
+    if as_json:
+        view.print_json("import", {"types": names})
+    else:
+        view.say(f"{len(names)} architectures of {families} families: {', '.join(names)}")
+    return 0

@@ -1,0 +1,38 @@
+"""A configuration as a valid document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evo.compiler.check import require_valid
+from evo.dsl.document import LANGUAGE, Document, from_data
+from evo.interop.config import Config, read_config
+from evo.interop.families import read
+from evo.interop.parts import Weights
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A document, where each of its weights lies in the checkpoint, and the type that it was read from."""
+
+    document: Document
+    weights: Weights
+    type: str
+
+
+def import_document(path: Path) -> Imported:
+    """What a folder's configuration, or one file, describes.
+
+    Raises:
+        DiagnosticError: no configuration (EVO650), a key is missing (EVO651), what the language cannot say (EVO652), or
+            faults of the document.
+    """
+    return imported_from(read_config(path), path.resolve().parent.name if path.is_file() else path.resolve().name)
+
+
+def imported_from(config: Config, name: str) -> Imported:
+    """The same from a configuration. name: what the document is called."""
+    model = read(config)
+    data = {"evo": LANGUAGE, "name": name or config.type, "organism": model.organism}
+    return Imported(require_valid(from_data(data)), model.weights, config.type)

@@ -1,0 +1,73 @@
+"""Weights between a checkpoint and an organism, by the sources of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.compiler.plan import Plan
+from evo.interop.parts import Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def take(plan: Plan, sources: Weights, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an organism by path, in the dtype of the checkpoint's.
+
+    Raises:
+        DiagnosticError: the plan and the sources do not name the same weights, a tensor is not there, or its part is
+            not of the planned size (EVO653).
+    """
+    if unknown := plan.weights.keys() ^ sources.keys():
+        raise _failed(f"the family does not say where these weights lie: {', '.join(sorted(unknown)[:8])}")
+    found: dict[str, Tensor] = {}
+    for path, weight in plan.weights.items():
+        source = sources[path]
+        missing = [name for name in (source.name, *(name for name, _ in source.plus)) if name not in theirs]
+        if missing:
+            raise _failed(f"the checkpoint has no '{missing[0]}', which {path} is taken from")
+        part = source.view(theirs[source.name])
+        for name, view in source.plus:
+            part = part + view(theirs[name])
+        if part.numel() != weight.count:
+            raise _failed(f"'{source.name}' gives {tuple(part.shape)} for {path}, planned {weight.shape}")
+        found[path] = (part.reshape(weight.shape) * source.scale + source.add).contiguous()
+    return found
+
+
+def put(sources: Weights, ours: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint from an organism's weights: the way back of `take`.
+
+    shapes: of every tensor that the checkpoint is to hold. What no weight lies in is zero.
+    """
+    from torch import zeros
+
+    theirs = {name: zeros(shape) for name, shape in shapes.items()}
+    for path, source in sources.items():
+        part = source.view(theirs[source.name])
+        part.copy_(((ours[path] - source.add) / source.scale).reshape(part.shape))
+    return theirs
+
+
+def read_checkpoint(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the safetensors files in a folder, or of one file.
+
+    Raises:
+        DiagnosticError: there are none (EVO653).
+    """
+    from safetensors.torch import load_file
+
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise _failed(f"there is no safetensors file in {folder}")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= load_file(file)
+    return tensors
+
+
+def _failed(message: str) -> DiagnosticError:
+    return DiagnosticError([Diagnostic("EVO653", message)])

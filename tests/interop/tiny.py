@@ -1,0 +1,184 @@
+"""Tiny random models of transformers' types, with every weight and buffer large, and their organisms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from evo.compiler.build import build
+from evo.compiler.check import problems
+from evo.compiler.organism import Organism
+from evo.compiler.resolve import resolve
+from evo.dsl.document import Document, from_data
+from evo.interop.assemble import Model
+from evo.interop.config import Config
+from evo.interop.families import read
+from evo.interop.weights import take
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "sliding_window": 7,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 64,
+    "n_ctx": 64,
+    "d_model": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Settings that a tiny configuration has where the type knows them and its default is not null."""
+OWN: dict[str, dict[str, Any]] = {}
+"""Settings of single types."""
+
+
+def tiny_config(kind: str) -> Any:
+    """A tiny configuration of transformers."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    cls = CONFIG_MAPPING[kind]
+    default = cls()
+    known = default.to_dict()
+    settings = {key: value for key, value in COMMON.items() if known.get(key) is not None}
+    if known.get("num_key_value_heads") == known.get("num_attention_heads"):
+        settings.pop("num_key_value_heads", None)
+        if "num_key_value_heads" in known:
+            settings["num_key_value_heads"] = 4
+    for key in ("head_dim",):
+        if known.get(key) is None or (settings.get("num_attention_heads") and "head_dim" not in cls.__annotations__):
+            settings.pop(key, None) if known.get(key) is None else None
+    settings |= {key: None for key in ("layer_types", "mlp_layer_types", "no_rope_layers") if key in known}
+    settings |= OWN.get(kind, {})
+    return cls(**settings, attn_implementation="eager")
+
+
+def tiny_model(kind: str) -> nn.Module:
+    """A model of that type in float64 with every weight and buffer large."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    cls = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
+    torch.manual_seed(0)
+    model = cls(tiny_config(kind)).eval().double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *_buffers(model)]:
+            tensor.copy_(_large(name, tensor, generator))
+    return model
+
+
+def _buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Buffers that checkpoints hold."""
+    kept = model.state_dict().keys()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()]
+
+
+def _large(name: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+    if tensor.ndim >= 2 and "embed" not in name and "wte" not in name:
+        return noise * 1.5 / tensor.shape[-1] ** 0.5
+    return noise * 0.5 + (1.0 if "norm" in name.lower() and not name.endswith("bias") else 0.0)
+
+
+@dataclass
+class Twin:
+    """Both sides of one type."""
+
+    kind: str
+    theirs: nn.Module
+    model: Model
+    document: Document
+    ours: Organism
+
+    @property
+    def lines(self) -> int:
+        """Lines of the document."""
+        from evo.dsl.canonical import to_yaml
+
+        return len(to_yaml(self.document).splitlines())
+
+
+def twin(kind: str) -> Twin:
+    """A type's tiny model, and the organism that its configuration and checkpoint are imported as."""
+    theirs = tiny_model(kind)
+    config = Config(json.loads(theirs.config.to_json_string(use_diff=False)))
+    model = read(config)
+    document = from_data({"evo": 1, "organism": model.organism}).document
+    faults = [fault for fault in problems(document) if fault.severity == "error"]
+    assert not faults, faults
+    plan = resolve(document.organism)
+    weights = take(plan, model.weights, dict(theirs.state_dict()))
+    ours = build(plan, 0).double()
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(weights[name])
+    return Twin(kind, theirs, model, document, ours)
+
+
+def tokens(length: int = 25) -> torch.Tensor:
+    """Two rows of tokens without the padding token."""
+    return torch.randint(3, 300, (2, length), generator=torch.Generator().manual_seed(3))
+
+
+def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Their logits."""
+    return model(input_ids=x, attention_mask=torch.ones_like(x), use_cache=False).logits
+
+
+def stepwise(model: Organism, x: torch.Tensor) -> torch.Tensor:
+    """Our logits, a first chunk and then token by token."""
+    state, pieces = model.initial_state(), []
+    for chunk in x.split([9, *[1] * (x.shape[1] - 9)], dim=1):
+        logits, state = model.extend(chunk, state)
+        pieces.append(logits)
+    return torch.cat(pieces, dim=1)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences, as shares of the largest logit or gradient."""
+
+    prefill: float
+    steps: float
+    gradients: float
+
+
+def parity(pair: Twin) -> Parity:
+    """How far both sides are apart."""
+    x = tokens()
+    theirs, ours = logits_of(pair.theirs, x), pair.ours(x)
+    ours = ours[..., : theirs.shape[-1]]
+    scale = theirs.detach().abs().max()
+    with torch.no_grad():
+        steps = (stepwise(pair.ours, x) - theirs).abs().max() / scale
+    cotangent = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    (theirs * cotangent).sum().backward()
+    (ours * cotangent).sum().backward()
+    return Parity(float((ours - theirs).abs().max() / scale), float(steps), _gradients(pair))
+
+
+def _gradients(pair: Twin) -> float:
+    """The largest difference of gradients, as shares of the largest of each weight."""
+    named = dict(pair.theirs.named_parameters(remove_duplicate=False))
+    worst = 0.0
+    for path, parameter in pair.ours.named_parameters():
+        source = pair.model.weights[path]
+        holder = named.get(source.name)
+        if holder is None or holder.grad is None or parameter.grad is None or source.plus:
+            continue
+        theirs = source.view(holder.grad).reshape(parameter.shape) / source.scale
+        size = theirs.abs().max().clamp_min(1e-6)
+        worst = max(worst, float((parameter.grad - theirs).abs().max() / size))
+    return worst
