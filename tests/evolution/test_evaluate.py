@@ -58,7 +58,7 @@ def test_a_leaking_candidate_has_no_score() -> None:
 
 def test_divergence_has_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that overflow, and a score that is no number, are cause diverged."""
-    monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.scale", lambda *args: 1e30)
+    monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.rate", lambda *args: 1e30)
     assert evaluate(job()).cause == "diverged"
     monkeypatch.undo()
     plain, odd = BytesTask.score, {"bits_per_byte": math.inf}

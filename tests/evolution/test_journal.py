@@ -26,7 +26,7 @@ TWO = Candidate(
 )
 FIRST = Trial(ONE, 0, 30)
 SECOND = Trial(TWO, 0, 40, Start((WeightsRef("0000/00"), WeightsRef("0000/01", 1)), (("a.", 1, "b."),), 60))
-HIGHER = Trial(ONE, 1, 90, Start((FIRST.ref,), (), 30))
+HIGHER = Trial(ONE, 1, 90, Start((FIRST.ref,), (), 30, 1e12), (30, 90), 20)
 SCORED = Evaluation("", "", {"bits_per_byte": 2.5, "train_loss": 1.7, "loss.b": math.inf}, (0.1, 0.2), b"\x00bytes")
 TERMS = Terms(task=0.4, efficiency=0.3, gradient=0.2, objective=0.5)
 
@@ -109,9 +109,10 @@ def test_a_transaction_is_all_or_nothing(journal: Journal) -> None:
         journal.add_trials(0, [FIRST, FIRST])
     assert journal.trials() == []
     placed = Placed(FIRST.ref, "result", 3, "new", 0.5, True)
+    journal.add_generation(summary(1), {}, [])
     with pytest.raises(sqlite3.IntegrityError):
-        journal.add_generation(summary(0), {FIRST.ref: TERMS}, [placed, placed])
-    assert (journal.finished(), journal.terms(FIRST.ref)) == (0, None)
+        journal.add_generation(summary(1), {FIRST.ref: TERMS}, [placed])
+    assert (journal.finished(), journal.terms(FIRST.ref), list(journal.placements())) == (1, None, [])
     journal.add_candidates([TWO])
 
 
@@ -131,13 +132,15 @@ def test_time_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_placements_come_in_the_order_of_placing(journal: Journal) -> None:
-    """Slots past 99 come after the ones before, not between them by spelling."""
+    """As they were given, past slot 99 as well, and generation by generation: a candidate may be placed again."""
     rows = [Candidate(candidate_id(0, slot), 0, slot, "h", "d") for slot in range(120)]
     journal.add_candidates(rows)
     journal.add_trials(0, [Trial(row, 0, 1) for row in rows])
     placed = [Placed(WeightsRef(row.id), "result", 0, "rejected", 0.0, False) for row in reversed(rows)]
+    again = Placed(WeightsRef(rows[0].id), "result", 1, "new", 0.5, True)
     journal.add_generation(summary(0), {}, placed)
-    assert [row.trial.candidate for row in journal.placements()] == [row.id for row in rows]
+    journal.add_generation(summary(1), {}, [again])
+    assert list(journal.placements()) == [*placed, again]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, parse
 from evo.evolution import lineage as module
 from evo.evolution import run
+from evo.evolution.ancestry import ancestry
 from evo.evolution.candidate import Candidate
 from evo.evolution.evaluate import SAMPLE_PARTS, TrialJob, evaluate, pack_weights
 from evo.evolution.journal import Journal
@@ -146,7 +147,7 @@ def test_a_long_line_is_restored(journal: Journal, monkeypatch: pytest.MonkeyPat
     assert found == [row.id for row in rows]
     lineage.weights(WeightsRef(rows[-2].id))
     assert len(found) == len(rows)
-    assert len(lineage.line(rows[-1].id)) == len(lineage.ancestry(WeightsRef(rows[-1].id))) == len(rows)
+    assert len(lineage.line(rows[-1].id)) == len(ancestry(journal, [WeightsRef(rows[-1].id)])) == len(rows)
     assert lineage.steps(WeightsRef(rows[-1].id)) == 2 * len(rows)
 
 

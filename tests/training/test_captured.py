@@ -8,6 +8,7 @@ from tiny_models import MIXERS, document, model, task, text
 
 from evo.compiler.organism import Losses
 from evo.data.batches import training_batch
+from evo.dsl.schedules import Course
 from evo.training.behaviour import behaviour
 from evo.training.captured import DeviceStep
 from evo.training.checkpoint import restore_optimizer
@@ -68,7 +69,7 @@ def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> floa
 def test_the_body_takes_the_plain_loops_steps(kind: str) -> None:
     """Without a host in between, every optimizer ends at the plain loop's weights and losses, up to rounding."""
     plain, other = (trainer("eager", optimizer={"kind": kind}) for _ in range(2))
-    plain.steps = other.steps = 8
+    plain.course = other.course = Course.of(8)
     step = device_step(other, block=3)
     for index in range(8):
         loss = plain.run(index + 1)

@@ -96,10 +96,10 @@ class Search(search.Search):
 
     def best(self) -> Document:
         """The document of the highest objective so far. Raises ValueError before the first generation is placed."""
-        elite = self.archives.result.best
-        if elite is None:
+        best = self.archives.best()
+        if best is None:
             raise ValueError("nothing is placed yet: ask and tell until a generation is complete")
-        return parse(self.journal.candidate(str(elite.id)).document).document
+        return parse(self.journal.candidate(best.id).document).document
 
     def close(self) -> None:
         """Forget the search."""

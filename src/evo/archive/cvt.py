@@ -125,6 +125,10 @@ class CVTArchive:
             self._store.put(Elite(int(cells_B[i]), ids[i], float(scores_B[i]), tuple(points_BM[i].tolist())))
         return placements
 
+    def remove(self, identity: Identity) -> int | None:
+        """Empty the cell that a candidate holds, and return it; None where it holds none. `best` stays what it was."""
+        return self._store.remove(identity)
+
     def elite(self, cell: int) -> Elite | None:
         """The occupant of a cell, or None."""
         return self._store.elite(cell)

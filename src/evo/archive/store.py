@@ -66,6 +66,17 @@ class EliteStore:
         if self.best is None or elite.objective > self.best.objective:
             self.best = elite
 
+    def remove(self, identity: Identity) -> int | None:
+        """Empty the cell that an identity holds and return it, or None."""
+        if identity not in self.ids_C:
+            return None
+        cell = self.ids_C.index(identity)
+        self.occupied_C[cell] = False
+        self.objectives_C[cell] = -np.inf
+        self.measures_CM[cell] = np.nan
+        self.ids_C[cell] = None
+        return cell
+
     def elite(self, cell: int) -> Elite | None:
         """The occupant of a cell, or None."""
         identity = self.ids_C[cell]

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 SETTINGS, JOURNAL, LOCK = "run.yaml", "journal.sqlite", ".lock"
+STATES = ".states"
+"""The folder of trainings that may go on; see `evo.evolution.states`."""
 REPORTS = ("search_report.json", "report.html")
 JOURNAL_SIDES = tuple(JOURNAL + end for end in ("-journal", "-wal", "-shm"))
 """What SQLite keeps beside the journal while it writes."""

@@ -38,4 +38,9 @@ def steps_of(document: Document) -> int:
 
 def whole_steps(budget: BudgetSpec, document: Document, share: float = 1.0) -> int:
     """The number of a document's steps that comes closest to a share of a budget, one at least."""
-    return max(1, round(share * budget.amount / budget.of_step(step_flops(document), step_tokens(document))))
+    return max(1, round(share * budget.amount / used(budget, document, 1)))
+
+
+def used(budget: BudgetSpec, document: Document, steps: int) -> float:
+    """What some of a document's steps use of a budget, in its unit."""
+    return steps * budget.of_step(step_flops(document), step_tokens(document))

@@ -15,6 +15,11 @@ class FidelitySpec(Spec):
     def shares(self) -> tuple[float, ...]:
         """The share of the budget that a candidate has used at the end of each rung: they rise, and the last is 1."""
 
+    def entry(self, number: int) -> int:
+        """The rung at which the `number`th candidate of the search begins, from 0; the lowest unless a kind differs."""
+        del number
+        return 0
+
     @abstractmethod
     def promote(self, rungs: Sequence[Mapping[str, float]], population: Collection[str]) -> list[tuple[str, int]]:
         """The (candidate, rung) pairs to be run next, none twice; empty ends the generation.

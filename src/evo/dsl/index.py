@@ -131,6 +131,9 @@ KINDS: dict[str, dict[str, str]] = {
         "process": "evo.engines.pool:ProcessSpec",
     },
     "fidelity": {
+        "asha": "evo.dsl.rungs:AshaFidelity",
+        "hurdles": "evo.dsl.rungs:HurdlesFidelity",
+        "hyperband": "evo.dsl.rungs:HyperbandFidelity",
         "single": "evo.dsl.fidelity:SingleFidelity",
     },
 }

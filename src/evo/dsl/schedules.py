@@ -7,6 +7,7 @@ wasted on a scale of zero.
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -17,12 +18,37 @@ from evo.dsl.spec import Fault, Scope, Spec
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+@dataclass(frozen=True)
+class Course:
+    """The steps of a training that may be the beginning of a longer one.
+
+    steps: of this training. first, whole: of the shortest and of the longest training of the same rungs.
+    """
+
+    steps: int
+    first: int
+    whole: int
+
+    @classmethod
+    def of(cls, steps: int) -> "Course":
+        """A training without rungs."""
+        return cls(steps, steps, steps)
+
+
 class ScheduleSpec(Spec):
     """A learning rate over time."""
 
     @abstractmethod
     def scale(self, step: int, steps: int) -> float:
         """The share in (0, 1] of the peak learning rate at `step`, 0 <= step < steps; later steps count as the last."""
+
+    def rate(self, step: int, course: Course) -> float:
+        """The share at a step of a training with rungs: here that of the longest one, which all others begin."""
+        return self.scale(step, course.whole)
+
+    def shared(self, course: Course) -> int:
+        """How many steps of a training have the same rates in every longer one of its rungs, which goes on there."""
+        return course.steps
 
 
 class WarmedUpSchedule(ScheduleSpec):
@@ -33,7 +59,11 @@ class WarmedUpSchedule(ScheduleSpec):
 
     def scale(self, step: int, steps: int) -> float:
         """See `ScheduleSpec.scale`."""
-        step, warmup_steps = min(step, steps - 1), math.ceil(self.warmup * steps)
+        return self.scale_after(math.ceil(self.warmup * steps), step, steps)
+
+    def scale_after(self, warmup_steps: int, step: int, steps: int) -> float:
+        """The same with a warm-up of so many steps."""
+        step = min(step, steps - 1)
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         return self.after_warmup(step, steps, warmup_steps)
@@ -57,10 +87,23 @@ class WsdSchedule(WarmedUpSchedule):
         if self.warmup + self.decay > 1:
             yield Fault("EVO342", (), "warmup and decay together exceed the whole of training")
 
+    def rate(self, step: int, course: Course) -> float:
+        """Each training decays at its own end, after the warm-up of the shortest: a branch off the stable part."""
+        return self.scale_after(self._warmup_steps(course), step, course.steps)
+
+    def shared(self, course: Course) -> int:
+        """The stable part, which a longer training goes on with, undecayed."""
+        return course.steps - self._decay_steps(course.steps, self._warmup_steps(course))
+
     def after_warmup(self, step: int, steps: int, warmup_steps: int) -> float:
         """Stay, then decay linearly (MiniCPM, arXiv 2404.06395; linear as in Hägele et al., arXiv 2405.18392)."""
-        decay_steps = min(math.ceil(self.decay * steps), steps - warmup_steps)
-        return min(1.0, (steps - step) / (decay_steps + 1))
+        return min(1.0, (steps - step) / (self._decay_steps(steps, warmup_steps) + 1))
+
+    def _warmup_steps(self, course: Course) -> int:
+        return math.ceil(self.warmup * course.first)
+
+    def _decay_steps(self, steps: int, warmup_steps: int) -> int:
+        return min(math.ceil(self.decay * steps), steps - warmup_steps)
 
 
 class CosineSchedule(WarmedUpSchedule):

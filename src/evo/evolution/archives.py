@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from evo.archive.annealing import mutation_scale
 from evo.archive.centroids import centroids
-from evo.archive.cvt import CVTArchive, Placement
+from evo.archive.cvt import CVTArchive
 from evo.archive.rules import ELITIST, Annealed
 from evo.base.streams import Stream
 from evo.dsl.evolve import EvolveSpec
 from evo.evolution.journal import Journal, Placed
-from evo.evolution.trial import WeightsRef
+from evo.evolution.ranked import RankedArchive, Standing
 from evo.training.behaviour import MEASURES
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A scored trial as an archive sees it."""
-
-    trial: WeightsRef
-    objective: float
-    measures: tuple[float, ...]
-
-
 class Archives:
-    """`working` may accept the worse while it is hot, and breeds; `result` is strictly elitist, and is reported."""
+    """`working` may accept the worse while it is hot, and breeds; `result` is strictly elitist, and is reported.
+
+    standings: the latest of every candidate, in the order in which they were first placed.
+    """
 
     def __init__(self, evolve: EvolveSpec, journal: Journal) -> None:
         self.evolve = evolve
         cells = _centroids(evolve, journal)
         self.working, self.result = CVTArchive(cells), CVTArchive(cells)
+        self.standings: dict[str, Standing] = {}
         self.improved: list[bool] = []
 
     def temperature(self, generation: int) -> float:
@@ -42,19 +36,25 @@ class Archives:
         """How large the mutations of a generation are, as a factor on their full size."""
         return mutation_scale(self.temperature(generation), self.temperature(0))
 
+    def best(self) -> Standing | None:
+        """The best objective of the highest rung that any candidate reached, the eldest among equals."""
+        by_rung = lambda own: (own.trial.rung, own.objective)  # noqa: E731
+        return max(self.standings.values(), key=by_rung, default=None)
+
     def place(self, generation: int, standings: list[Standing]) -> list[Placed]:
         """Place a generation in both archives, in its order; the same numbers give the same placements."""
-        ids = [standing.trial.candidate for standing in standings]
-        objectives = [standing.objective for standing in standings]
-        measures = [standing.measures for standing in standings]
+        self.standings |= {own.id: own for own in standings}
         stream = Stream(self.evolve.seed).child("accept", generation)
-        annealed = Annealed.drawn(self.temperature(generation), len(ids), stream)
-        working = self.working.add(ids, objectives, measures, annealed)
-        result = self.result.add(ids, objectives, measures, ELITIST)
+        drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)
+
+        def annealed(places: list[int]) -> Annealed:
+            return Annealed(drawn.temperature, tuple(drawn.uniforms[n] for n in places))
+
+        working = RankedArchive("working", self.working).place(standings, self.standings, annealed)
+        result = RankedArchive("result", self.result).place(standings, self.standings, lambda _: ELITIST)
         if generation:
-            self.improved.append(any(placement.status in ("new", "improved") for placement in result))
-        refs = [standing.trial for standing in standings]
-        return _placed(refs, "working", working) + _placed(refs, "result", result)
+            self.improved.append(any(row.status in ("new", "improved") for row in result[: len(standings)]))
+        return working + result
 
 
 def _centroids(evolve: EvolveSpec, journal: Journal) -> Any:
@@ -64,8 +64,3 @@ def _centroids(evolve: EvolveSpec, journal: Journal) -> Any:
         saved = centroids(evolve.cells, [(0.0, 1.0)] * len(MEASURES), stream).tolist()
         journal.set_fact("centroids", saved)
     return saved
-
-
-def _placed(refs: list[WeightsRef], archive: str, placements: tuple[Placement, ...]) -> list[Placed]:
-    pairs = zip(refs, placements, strict=True)
-    return [Placed(ref, archive, p.cell, p.status, p.value, p.is_elite) for ref, p in pairs]

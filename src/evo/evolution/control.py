@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evo.dsl.schedules import Course
 from evo.engines.jobs import Engine, Job
 from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.journal import Journal
@@ -51,7 +52,7 @@ def control(settings: Settings, journal: Journal, engine: Engine, observer: Obse
         settings.device,
         settings.kernels,
         settings.task_digest,
-        steps=steps,
+        course=Course.of(steps),
         max_seconds=settings.max_seconds,
         tolerance=None,
         budget=settings.budget,

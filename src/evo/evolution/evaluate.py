@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,8 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import WeightTransfer, transplant
 from evo.dsl.document import Document, parse
+from evo.dsl.schedules import Course
+from evo.dsl.tree import replaced
 from evo.engines.jobs import Outcome, OutsideError
 from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
@@ -32,6 +35,7 @@ from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 from evo.training.moments import InputMoments
 from evo.training.sample import ScoredLogits, held_out_sample, sample_bits
 from evo.training.setup import LeakError, make_trainer, verified_scores
+from evo.training.state import pack_state, restore_state
 
 EVALUATE = "evo.evolution.evaluate:evaluate"
 """The name by which engines call `evaluate`."""
@@ -45,9 +49,11 @@ class TrialJob:
 
     document: canonical YAML. root: the folder that relative corpus paths start from. parents: weights of the trial's
     sources as safetensors, or nothing for a fresh start. kernels: the backend asked for; a candidate it cannot run
-    fails. task_digest: of the task that the run began with; empty for any. origins: see `Proposal`. steps: overrides
-    the document's. offset: steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes
-    none. metadata: written into the snapshot.
+    fails. task_digest: of the task that the run began with; empty for any. origins: see `Proposal`. course: the steps;
+    the document's by default. state: what a shorter trial of the course left after `done` steps; empty to take these
+    again, to the same bytes. is_kept: whether a longer trial may go on from this one. repeat: which further seed is
+    used. offset: steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes none.
+    metadata: written into the snapshot.
     """
 
     document: str
@@ -57,7 +63,11 @@ class TrialJob:
     task_digest: str = ""
     parents: tuple[bytes, ...] = ()
     origins: WeightSources = ()
-    steps: int | None = None
+    course: Course | None = None
+    state: bytes = b""
+    done: int = 0
+    is_kept: bool = False
+    repeat: int = 0
     offset: int = 0
     max_seconds: float | None = None
     tolerance: float | None = 0.01
@@ -73,7 +83,7 @@ def evaluate(job: TrialJob) -> Evaluation:
     Raises:
         OutsideError: the task cannot be opened, or is no longer what the run began with.
     """
-    document = parse(job.document).document
+    document = seeded(parse(job.document).document, job.repeat)
     plan = resolve(document.organism)
     task = _opened(job, document)
     task.require(document.context)
@@ -81,17 +91,35 @@ def evaluate(job: TrialJob) -> Evaluation:
     known, seen = {"inherited": inheritance.share}, deque[Progress](maxlen=1)
     try:
         trainer = make_trainer(
-            document, task, job.device, base, kernels=job.kernels, steps=job.steps, offset=job.offset
+            document, task, job.device, base, kernels=job.kernels, course=job.course, offset=job.offset
         )
-        loss = trainer.run(on_step=seen.append, max_seconds=job.max_seconds)
+        state = _train(job, trainer, seen.append)
     except LeakError as error:
         return _leaking(error, known)
     except DivergedError as error:
         return Evaluation("diverged", str(error), known)
     except BudgetError as error:
         return Evaluation("timeout", str(error), known)
-    known |= {"train_loss": loss, **{f"loss.{name}": value for name, value in seen[-1].auxiliary.items()}}
-    return _measured(job, document, trainer, task, base, known)
+    known |= {"train_loss": seen[-1].loss, **{f"loss.{name}": value for name, value in seen[-1].auxiliary.items()}}
+    return replace(_measured(job, document, trainer, task, base, known), state=state)
+
+
+def seeded(document: Document, repeat: int) -> Document:
+    """The document with the seed of a further trial of it: its own, counted on."""
+    return replaced(document, {("train", "seed"): (document.train.seed + repeat) % 2**63}) if repeat else document
+
+
+def _train(job: TrialJob, trainer: Trainer, on_step: Callable[[Progress], None]) -> bytes:
+    """Train to the end. Gives the state that a longer trial goes on from, where one may."""
+    began, state = time.perf_counter(), b""
+    if job.state:
+        restore_state(trainer, job.state)
+    if job.is_kept:
+        trainer.run(trainer.spec.schedule.shared(trainer.course), on_step, job.max_seconds)
+        state = pack_state(trainer)
+    spent = time.perf_counter() - began if state else 0.0
+    trainer.run(None, on_step, None if job.max_seconds is None else job.max_seconds - spent)
+    return state
 
 
 def _opened(job: TrialJob, document: Document) -> Task:

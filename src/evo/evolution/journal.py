@@ -1,7 +1,8 @@
 """The journal: the truth about a run, in SQLite. Candidates, trials, evaluations, placements, generations; a
 transaction each.
 
-Everything in it but `timings` is a pure function of the run's settings. A trial is known by its candidate and its rung.
+Everything in it but `timings` is a pure function of the run's settings. A trial is known by its candidate, its
+rung, and how often that was tried before.
 Every number is a row of `scores`: those of an evaluation under their own names, the objective as `objective` and its
 terms as `objective.NAME`. Snapshots live here as well, so every file of a run directory can be rebuilt.
 """
@@ -27,7 +28,7 @@ from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
-VERSION = 3
+VERSION = 4
 """Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
 CREATE TABLE candidates (
@@ -35,28 +36,36 @@ CREATE TABLE candidates (
   patch TEXT NOT NULL, operators TEXT NOT NULL, parents TEXT NOT NULL, origins TEXT NOT NULL
 ) STRICT;
 CREATE TABLE trials (
-  candidate TEXT NOT NULL REFERENCES candidates(id), rung INTEGER NOT NULL, generation INTEGER NOT NULL,
-  steps INTEGER NOT NULL, start TEXT NOT NULL, PRIMARY KEY (candidate, rung)
+  candidate TEXT NOT NULL REFERENCES candidates(id), rung INTEGER NOT NULL, repeat INTEGER NOT NULL,
+  generation INTEGER NOT NULL, steps INTEGER NOT NULL, start TEXT NOT NULL, rungs TEXT NOT NULL,
+  done INTEGER NOT NULL, PRIMARY KEY (candidate, rung, repeat)
 ) STRICT;
 CREATE TABLE evaluations (
-  candidate TEXT NOT NULL, rung INTEGER NOT NULL, cause TEXT NOT NULL, message TEXT NOT NULL, result TEXT NOT NULL,
-  snapshot BLOB NOT NULL, PRIMARY KEY (candidate, rung)
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, repeat INTEGER NOT NULL, cause TEXT NOT NULL, message TEXT NOT NULL,
+  result TEXT NOT NULL, snapshot BLOB NOT NULL, PRIMARY KEY (candidate, rung, repeat)
 ) STRICT;
 CREATE TABLE scores (
-  candidate TEXT NOT NULL, rung INTEGER NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (candidate, rung, name)
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, repeat INTEGER NOT NULL, name TEXT NOT NULL, value REAL,
+  PRIMARY KEY (candidate, rung, repeat, name)
 ) STRICT;
 CREATE TABLE placements (
-  candidate TEXT NOT NULL, rung INTEGER NOT NULL, archive TEXT NOT NULL, cell INTEGER NOT NULL, status TEXT NOT NULL,
-  value REAL NOT NULL, is_elite INTEGER NOT NULL, PRIMARY KEY (candidate, rung, archive)
+  generation INTEGER NOT NULL, place INTEGER NOT NULL, candidate TEXT NOT NULL, rung INTEGER NOT NULL,
+  archive TEXT NOT NULL, cell INTEGER NOT NULL, status TEXT NOT NULL, value REAL NOT NULL, is_elite INTEGER NOT NULL,
+  PRIMARY KEY (generation, place)
 ) STRICT;
 CREATE TABLE generations (generation INTEGER PRIMARY KEY, summary TEXT NOT NULL) STRICT;
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE timings (
-  candidate TEXT NOT NULL, rung INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (candidate, rung)
+  candidate TEXT NOT NULL, rung INTEGER NOT NULL, repeat INTEGER NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (candidate, rung, repeat)
 ) STRICT;
 CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
 OBJECTIVE = "objective"
+TRIAL = "candidate = ? AND rung = ? AND repeat = ?"
+"""The condition of a trial's rows."""
+IN_ORDER = "trials.generation, rung, repeat, candidates.generation, slot"
+"""The order in which trials are asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Journal:
             for ref, evaluation in found:
                 if evaluation is not None and evaluation.cause in causes:
                     for table in ("evaluations", "scores", "timings"):
-                        delete(self._db, table, ref.candidate, ref.rung)
+                        delete(self._db, table, *_key(ref))
 
     def _version(self) -> int:
         """The version of the schema, which is laid down first if the file is empty."""
@@ -147,6 +156,11 @@ class Journal:
         rows = self._db.execute(f"SELECT * FROM candidates {where} ORDER BY generation, slot", values)
         return [_candidate(row) for row in rows]
 
+    def candidates_before(self, generation: int) -> int:
+        """How many candidates the generations before one have."""
+        found = self._db.execute("SELECT COUNT(*) FROM candidates WHERE generation < ?", (generation,))
+        return found.fetchone()[0]
+
     def candidate(self, id: str) -> Candidate:
         """One candidate. Raises KeyError if there is none."""
         row = self._db.execute("SELECT * FROM candidates WHERE id = ?", (id,)).fetchone()
@@ -156,30 +170,32 @@ class Journal:
 
     def add_trials(self, generation: int, trials: Iterable[Trial]) -> None:
         """Record what a generation asks to have measured, all at once."""
-        rows = [(t.candidate.id, t.rung, generation, t.steps, _start_as_json(t.start)) for t in trials]
+        rows = [
+            (*_key(t.ref), generation, t.steps, _start_as_json(t.start), json.dumps(t.rungs), t.done) for t in trials
+        ]
         with self._transaction():
             insert(self._db, "trials", rows)
 
     def trials(self, generation: int | None = None) -> list[Trial]:
         """Trials that a generation asked for, or all, in order: rung by rung, each in the order of candidates."""
         where, values = ("", ()) if generation is None else ("WHERE trials.generation = ?", (generation,))
-        return self._trials(f"{where} ORDER BY trials.generation, rung, candidates.generation, slot", values)
+        return self._trials(f"{where} ORDER BY {IN_ORDER}", values)
 
     def trial(self, ref: WeightsRef) -> Trial:
         """One trial. Raises KeyError if there is none."""
-        found = self._trials("WHERE candidate = ? AND rung = ?", (ref.candidate, ref.rung))
+        found = self._trials(f"WHERE {TRIAL}", _key(ref))
         if not found:
             raise KeyError(ref)
         return found[0]
 
     def _trials(self, which: str, values: tuple[Any, ...]) -> list[Trial]:
-        columns = "candidates.*, rung, steps, start"
+        columns = "candidates.*, rung, steps, start, rungs, done, repeat"
         rows = self._db.execute(f"SELECT {columns} FROM trials JOIN candidates ON id = candidate {which}", values)
-        return [Trial(_candidate(row[:9]), row[9], row[10], _start(row[11])) for row in rows]
+        return [_trial(_candidate(row[:9]), *row[9:]) for row in rows]
 
     def add_evaluation(self, ref: WeightsRef, evaluation: Evaluation, seconds: float) -> None:
         """Record what came of one trial."""
-        key, result = (ref.candidate, ref.rung), json.dumps({"measures": evaluation.measures})
+        key, result = _key(ref), json.dumps({"measures": evaluation.measures})
         numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
         with self._transaction():
             row = (*key, evaluation.cause, evaluation.message, result, evaluation.snapshot)
@@ -189,9 +205,9 @@ class Journal:
 
     def evaluation(self, ref: WeightsRef, with_snapshot: bool = True) -> Evaluation | None:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
-        snapshot, key = "snapshot" if with_snapshot else "x''", (ref.candidate, ref.rung)
+        snapshot = "snapshot" if with_snapshot else "x''"
         columns = f"cause, message, result, {snapshot}"
-        row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE candidate = ? AND rung = ?", key).fetchone()
+        row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE {TRIAL}", _key(ref)).fetchone()
         if row is None:
             return None
         cause, message, result, blob = row
@@ -200,44 +216,47 @@ class Journal:
 
     def is_evaluated(self, ref: WeightsRef) -> bool:
         """Whether a trial was carried out."""
-        which = "WHERE candidate = ? AND rung = ?"
-        return self._db.execute(f"SELECT 1 FROM evaluations {which}", (ref.candidate, ref.rung)).fetchone() is not None
+        return self._db.execute(f"SELECT 1 FROM evaluations WHERE {TRIAL}", _key(ref)).fetchone() is not None
 
     def costs(self, primary: Score) -> list[dict[str, float]]:
         """For each rung, the cost of every evaluated trial by candidate, in the order in which they were asked for.
 
-        Less is better, and a failure is infinite.
+        Less is better, and a failure is infinite. Of a candidate's trials at one rung it is the mean.
         """
         rows = self._db.execute(
-            "SELECT trials.candidate, trials.rung, CASE cause WHEN '' THEN scores.value END "
-            "FROM trials JOIN evaluations USING (candidate, rung) JOIN candidates ON id = trials.candidate "
-            "LEFT JOIN scores ON scores.candidate = trials.candidate AND scores.rung = trials.rung AND name = ? "
-            "ORDER BY trials.generation, trials.rung, candidates.generation, slot",
+            "SELECT trials.candidate, trials.rung, CASE cause WHEN '' THEN value END "
+            "FROM trials JOIN evaluations USING (candidate, rung, repeat) JOIN candidates ON id = trials.candidate "
+            "LEFT JOIN (SELECT * FROM scores WHERE name = ?) USING (candidate, rung, repeat) "
+            f"ORDER BY {IN_ORDER}",
             (primary.name,),
         )
-        found: dict[int, dict[str, float]] = {}
+        found: dict[int, dict[str, list[float]]] = {}
         for candidate, rung, value in rows:
-            found.setdefault(rung, {})[candidate] = math.inf if value is None else primary.cost(value)
-        return [found.get(rung, {}) for rung in range(max(found, default=-1) + 1)]
+            cost = math.inf if value is None else primary.cost(value)
+            found.setdefault(rung, {}).setdefault(candidate, []).append(cost)
+        means = {rung: {id: sum(costs) / len(costs) for id, costs in own.items()} for rung, own in found.items()}
+        return [means.get(rung, {}) for rung in range(max(found, default=-1) + 1)]
+
+    def rungs(self, candidate: str) -> list[int]:
+        """The rungs at which a candidate gave scores, the lowest first."""
+        which = "candidate = ? AND cause = '' AND repeat = 0 ORDER BY rung"
+        return [rung for (rung,) in self._db.execute(f"SELECT rung FROM evaluations WHERE {which}", (candidate,))]
 
     def rung(self, candidate: str) -> int | None:
         """The highest rung at which a candidate gave scores, or None."""
-        found = self._db.execute("SELECT MAX(rung) FROM evaluations WHERE candidate = ? AND cause = ''", (candidate,))
-        return found.fetchone()[0]
+        return max(self.rungs(candidate), default=None)
 
     def _numbers(self, ref: WeightsRef) -> dict[str, float]:
         """Every number of a trial by name, in the order in which they were written."""
-        which = "WHERE candidate = ? AND rung = ? ORDER BY rowid"
-        rows = self._db.execute(f"SELECT name, value FROM scores {which}", (ref.candidate, ref.rung))
+        rows = self._db.execute(f"SELECT name, value FROM scores WHERE {TRIAL} ORDER BY rowid", _key(ref))
         return {name: math.nan if value is None else value for name, value in rows}
 
     def add_generation(self, summary: Summary, terms: dict[WeightsRef, Terms], placements: Iterable[Placed]) -> None:
         """Record the end of a generation: objectives with their terms, placements, and the summary."""
-        numbers = [
-            (ref.candidate, ref.rung, name, value) for ref, own in terms.items() for name, value in _rows(own).items()
-        ]
+        numbers = [(*_key(ref), name, value) for ref, own in terms.items() for name, value in _rows(own).items()]
         placed = [
-            (p.trial.candidate, p.trial.rung, p.archive, p.cell, p.status, p.value, p.is_elite) for p in placements
+            (summary.generation, n, p.trial.candidate, p.trial.rung, p.archive, p.cell, p.status, p.value, p.is_elite)
+            for n, p in enumerate(placements)
         ]
         with self._transaction():
             insert(self._db, "scores", numbers)
@@ -263,17 +282,15 @@ class Journal:
 
     def placements(self) -> Iterator[Placed]:
         """Placements, archive by archive, in the order of placing."""
-        rows = self._db.execute(
-            "SELECT placements.* FROM placements JOIN trials USING (candidate, rung) JOIN candidates ON id = candidate "
-            "ORDER BY archive, trials.generation, candidates.generation, slot"
-        )
+        columns = "candidate, rung, archive, cell, status, value, is_elite"
+        rows = self._db.execute(f"SELECT {columns} FROM placements ORDER BY archive, generation, place")
         for candidate, rung, archive, cell, status, value, is_elite in rows:
             yield Placed(WeightsRef(candidate, rung), archive, cell, status, value, bool(is_elite))
 
     def timings(self) -> dict[WeightsRef, float]:
         """Wall seconds by trial; the only thing here that differs between two equal runs."""
-        rows = self._db.execute("SELECT candidate, rung, seconds FROM timings")
-        return {WeightsRef(candidate, rung): seconds for candidate, rung, seconds in rows}
+        rows = self._db.execute("SELECT candidate, rung, repeat, seconds FROM timings")
+        return {WeightsRef(candidate, rung, repeat): seconds for candidate, rung, repeat, seconds in rows}
 
     def set_fact(self, key: str, value: Any) -> None:
         """Record one named fact of the run, replacing an earlier one."""
@@ -287,9 +304,9 @@ class Journal:
 
     def dump(self) -> dict[str, list[Any]]:
         """Every table but the timings, in a fixed order: equal for equal runs."""
-        trial = "candidate, rung"
+        trial = "candidate, rung, repeat"
         tables = {"candidates": "id", "trials": trial, "evaluations": trial, "scores": f"{trial}, name"}
-        tables |= {"placements": f"archive, {trial}", "generations": "generation", "facts": "key"}
+        tables |= {"placements": "generation, place", "generations": "generation", "facts": "key"}
         return {t: self._db.execute(f"SELECT * FROM {t} ORDER BY {order}").fetchall() for t, order in tables.items()}
 
     def _transaction(self) -> _Transaction:
@@ -349,15 +366,24 @@ def _origins(rows: list[list[Any]]) -> WeightSources:
     return tuple((child, index, source) for child, index, source in rows)
 
 
+def _trial(candidate: Candidate, rung: int, steps: int, start: str, rungs: str, done: int, repeat: int) -> Trial:
+    return Trial(candidate, rung, steps, _start(start), tuple(json.loads(rungs)), done, repeat)
+
+
+def _key(ref: WeightsRef) -> tuple[str, int, int]:
+    return ref.candidate, ref.rung, ref.repeat
+
+
 def _start_as_json(start: Start) -> str:
-    sources = [[source.candidate, source.rung] for source in start.sources]
-    return json.dumps({"sources": sources, "origins": start.origins, "offset": start.offset})
+    sources = [_key(source) for source in start.sources]
+    data = {"sources": sources, "origins": start.origins, "offset": start.offset, "charge": start.charge}
+    return json.dumps(data)
 
 
 def _start(text: str) -> Start:
     data = json.loads(text)
-    sources = tuple(WeightsRef(candidate, rung) for candidate, rung in data["sources"])
-    return Start(sources, _origins(data["origins"]), data["offset"])
+    sources = tuple(WeightsRef(*source) for source in data["sources"])
+    return Start(sources, _origins(data["origins"]), data["offset"], data["charge"])
 
 
 def _rows(terms: Terms) -> dict[str, float]:

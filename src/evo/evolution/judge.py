@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evo.evolution.archives import Archives, Standing
+from evo.evolution.archives import Archives
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Placed
+from evo.evolution.ranked import Standing
 from evo.evolution.scoring import Scoring, no_seed
 from evo.evolution.summary import Summary
-from evo.evolution.trial import Evaluation, Result, Trial, WeightsRef, latest
+from evo.evolution.trial import Evaluation, Result, Trial, WeightsRef, by_rung, latest
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Judge:
         if generation == 0:
             if not scored:
                 raise no_seed(evaluations)
-            self.scoring.set_reference(scored)
+            self.scoring.set_references([result for result in by_rung(evaluations) if not result.evaluation.cause])
         terms = {row.trial.ref: self.scoring.terms(row) for row in scored}
         temperature = self.archives.temperature(generation)
         standings = [Standing(r.trial.ref, terms[r.trial.ref].objective, r.evaluation.measures) for r in scored]
@@ -52,7 +53,7 @@ class Judge:
 
     def _summary(self, generation: int, temperature: float, tried: int, scored: int, placed: list[Placed]) -> Summary:
         statistics = self.archives.result.statistics()
-        best = self.scoring.best
+        best, scored_best = self.archives.best(), self.scoring.best
         return Summary(
             generation=generation,
             temperature=temperature,
@@ -60,10 +61,10 @@ class Judge:
             failures=tried - scored,
             coverage=statistics.coverage,
             qd_score=statistics.qd_score,
-            best_objective=statistics.objective_max,
-            best=None if statistics.objective_argmax is None else str(statistics.objective_argmax),
-            best_score=best[0] if best else None,
-            best_scored=best[1] if best else None,
+            best_objective=best and best.objective,
+            best=best and best.id,
+            best_score=scored_best and scored_best[0],
+            best_scored=scored_best and scored_best[1],
             improved=sum(p.archive == "result" and p.status in ("new", "improved") for p in placed),
             annealed=sum(p.archive == "working" and p.status == "accepted" for p in placed),
         )

@@ -10,6 +10,7 @@ from evo.archive.snapshot.blob import from_bytes
 from evo.archive.snapshot.restore import restore
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
+from evo.evolution.ancestry import ancestry
 from evo.evolution.candidate import Candidate
 from evo.evolution.evaluate import starting_weights
 from evo.evolution.journal import Journal
@@ -85,20 +86,9 @@ class Lineage:
             found.append(self.journal.candidate(found[-1].parents[0]))
         return found
 
-    def ancestry(self, ref: WeightsRef) -> dict[WeightsRef, Trial]:
-        """The trial and all whose training is in its weights, both parents' sides, each once."""
-        found: dict[WeightsRef, Trial] = {}
-        waiting = [ref]
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found[name] = self.journal.trial(name)
-                waiting += found[name].start.sources
-        return found
-
     def steps(self, ref: WeightsRef) -> int:
         """Training steps spent on the weights of a trial, its ancestors' included where they were inherited."""
-        return sum(trial.steps for trial in self.ancestry(ref).values())
+        return sum(trial.steps for trial in ancestry(self.journal, [ref]).values())
 
 
 def _size(weights: dict[str, Tensor]) -> int:

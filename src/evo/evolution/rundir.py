@@ -23,6 +23,7 @@ from evo.base.rundirs import (
 )  # fmt: skip
 from evo.evolution.candidate import Candidate
 from evo.evolution.settings import RunFile, Settings, read_run_file, run_file_text
+from evo.evolution.states import States
 
 try:
     import fcntl
@@ -90,6 +91,7 @@ class RunDirectory:
         if not is_run(self.path):
             return
         self.sweep()
+        States(self.path).clear()
         for file in list(self.own_files()):
             file.unlink(missing_ok=True)
         for folder in self.folders():

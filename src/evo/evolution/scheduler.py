@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from math import isfinite
 
 from evo.compiler.compute import whole_steps
 from evo.dsl.document import parse
+from evo.dsl.schedules import Course
+from evo.evolution.ancestry import charge_of
 from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
 from evo.evolution.settings import Settings
 from evo.evolution.trial import FRESH, Start, Trial, WeightsRef
+
+NEARLY = 1 - 1e-9
+"""Of what is left of a budget: sums round."""
 
 
 class Scheduler:
@@ -17,44 +23,83 @@ class Scheduler:
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self.evolve, self.primary, self.budget = settings.evolve, settings.primary, settings.train_budget
+        self.shares = self.evolve.fidelity.shares
         self.journal = journal
 
+    @property
+    def top(self) -> int:
+        """The last rung."""
+        return len(self.shares) - 1
+
     def begin(self, generation: int, candidates: list[Candidate]) -> None:
-        """Ask for the first rung of those candidates of a generation that have no trial yet."""
+        """Ask for the first trial of those candidates of a generation that have none yet."""
         asked = {trial.candidate.id for trial in self.journal.trials(generation)}
-        trials = [self._first(candidate) for candidate in candidates if candidate.id not in asked]
-        if trials:
-            self.journal.add_trials(generation, trials)
+        before = self.journal.candidates_before(generation)
+        numbered = [(before + n, candidate) for n, candidate in enumerate(candidates) if candidate.id not in asked]
+        if numbered:
+            self.journal.add_trials(generation, [self._first(candidate, number) for number, candidate in numbered])
 
     def waiting(self, generation: int) -> list[Trial]:
         """The trials of a generation that were not evaluated yet."""
         return [t for t in self.journal.trials(generation) if not self.journal.is_evaluated(t.ref)]
 
     def promoted(self, generation: int, population: Collection[str]) -> list[Trial]:
-        """The trials at higher rungs that the fidelity wants next; they belong to the generation that asks.
+        """The trials at higher rungs that are wanted next; they belong to the generation that asks.
 
+        Seeds climb all rungs, as every rung needs something to compare with; of others the fidelity decides.
         population: the elites of the working archive as the generation found it.
         """
-        pairs = self.evolve.fidelity.promote(self.journal.costs(self.primary), population)
+        if generation == 0:
+            pairs = list(self._climbing_seeds())
+        else:
+            pairs = self.evolve.fidelity.promote(self.journal.costs(self.primary), population)
         trials = [self._higher(candidate, rung) for candidate, rung in pairs]
         if trials:
             self.journal.add_trials(generation, trials)
         return trials
 
-    def _first(self, candidate: Candidate) -> Trial:
-        """The trial at rung 0: from the parents' latest weights if they are inherited, otherwise from fresh ones."""
-        return Trial(candidate, 0, self._steps(candidate, 0), self._start(candidate))
+    def repeated(self, generation: int, refs: Collection[WeightsRef]) -> list[Trial]:
+        """One more trial, with a seed of its own, of those that are named; they belong to the generation that asks."""
+        trials = [self._again(ref) for ref in refs]
+        if trials:
+            self.journal.add_trials(generation, trials)
+        return trials
 
-    def _start(self, candidate: Candidate) -> Start:
+    def _climbing_seeds(self) -> Iterator[tuple[str, int]]:
+        costs = self.journal.costs(self.primary)
+        for seed in self.journal.candidates(0):
+            rung = 1 + next((rung for rung, own in reversed([*enumerate(costs)]) if seed.id in own), self.top)
+            if rung <= self.top and isfinite(costs[rung - 1][seed.id]):
+                yield seed.id, rung
+
+    def _first(self, candidate: Candidate, number: int) -> Trial:
+        """The first trial of the candidate that is made as the `number`th."""
+        entry = self.evolve.fidelity.entry(number) if candidate.parents else 0
+        start, rung = self._start(candidate, entry)
+        return self._trial(candidate, start, rung, rung)
+
+    def _start(self, candidate: Candidate, entry: int) -> tuple[Start, int]:
+        """What a candidate begins from, and the rung at which it does.
+
+        Inherited weights are charged with the training behind them: the candidate begins at the rung whose budget
+        leaves it as much as the first rung has. Where none does, the parents' lower rungs are tried, then fresh draws.
+        """
         if not candidate.parents or not self.evolve.inherit:
-            return FRESH
-        rungs = [(parent, self.journal.rung(parent)) for parent in candidate.parents]
-        sources = tuple(WeightsRef(parent, rung) for parent, rung in rungs if rung is not None)
-        assert len(sources) == len(rungs), "parents come from the archive, so they have scores"
-        return Start(sources, candidate.origins, self._trained(sources[0]))
+            return FRESH, entry
+        reached = {parent: self.journal.rungs(parent) for parent in candidate.parents}
+        for highest in range(self.top, -1, -1):
+            below = {parent: [rung for rung in rungs if rung <= highest] for parent, rungs in reached.items()}
+            if not all(below.values()):
+                break
+            sources = tuple(WeightsRef(parent, rungs[-1]) for parent, rungs in below.items())
+            charge = charge_of(self.journal, sources, self.budget)
+            for rung in range(entry, self.top + 1):
+                if self.shares[rung] - charge / self.budget.amount >= self.shares[0] * NEARLY:
+                    return Start(sources, candidate.origins, self._trained(sources[0]), charge), rung
+        return FRESH, entry
 
     def _higher(self, id: str, rung: int) -> Trial:
-        """The trial at a rung above the first: the candidate's own weights, trained for the steps that are missing.
+        """The trial at a rung above the one that a candidate reached.
 
         Raises:
             ValueError: the rung is not the one above the highest with scores.
@@ -62,14 +107,34 @@ class Scheduler:
         reached = self.journal.rung(id)
         if reached is None or rung != reached + 1:
             raise ValueError(f"candidate {id} reached rung {reached} and cannot be promoted to rung {rung}")
-        candidate, below = self.journal.candidate(id), WeightsRef(id, reached)
-        steps = self._steps(candidate, rung) - self._steps(candidate, reached)
-        return Trial(candidate, rung, steps, Start((below,), (), self._trained(below)))
+        below = self.journal.trial(WeightsRef(id, reached))
+        return self._trial(below.candidate, below.start, rung, below.entry)
 
-    def _steps(self, candidate: Candidate, rung: int) -> int:
-        """Steps up to the end of a rung: every candidate gets the same compute, so a cheaper one takes more of them."""
-        share = self.evolve.fidelity.shares[rung]
-        return whole_steps(self.budget, parse(candidate.document).document, share)
+    def _again(self, ref: WeightsRef) -> Trial:
+        """The same trial as one, but for its seed; it is trained from its start, alone."""
+        found = self.journal.trial(ref)
+        return Trial(found.candidate, found.rung, found.steps, found.start, found.rungs, repeat=ref.repeat + 1)
+
+    def _trial(self, candidate: Candidate, start: Start, rung: int, entry: int) -> Trial:
+        """The trial at a rung of a candidate that begins at rung `entry`."""
+        rungs = self._rungs(candidate, start, entry)
+        done = 0
+        if rung > entry:
+            document = parse(candidate.document).document
+            below = Course(rungs[rung - 1 - entry], rungs[0], rungs[-1])
+            done = document.train.schedule.shared(below)
+        return Trial(candidate, rung, rungs[rung - entry], start, rungs, done)
+
+    def _rungs(self, candidate: Candidate, start: Start, entry: int) -> tuple[int, ...]:
+        """Steps up to the end of each rung from the first on: all candidates get the same compute, so a cheaper one
+        takes more of them; what it inherits is paid for."""
+        document = parse(candidate.document).document
+        paid = start.charge / self.budget.amount
+        found: list[int] = []
+        for share in self.shares[entry:]:
+            least = found[-1] + 1 if found else 1
+            found.append(max(least, whole_steps(self.budget, document, share - paid)))
+        return tuple(found)
 
     def _trained(self, ref: WeightsRef) -> int:
         """Training steps along the line of first sources, the trial's own included."""

@@ -15,29 +15,41 @@ from evo.evolution.trial import Evaluation, Result, Trial
 
 
 class Scoring:
-    """Objectives against the best seed, which is known once the seeds are evaluated; and the best primary score."""
+    """Objectives against the best seed of each rung, known once the seeds are evaluated; and the best primary score.
+
+    What is compared has had equal compute: a score is held against the best seed's at the same rung.
+    """
 
     def __init__(self, primary: Score, weights: FitnessSpec) -> None:
         self.primary, self.weights = primary, weights
-        self.reference: Reference | None = None
-        self.best: tuple[float, str] | None = None
+        self.references: dict[int, Reference] = {}
+        self.known: dict[str, tuple[int, float]] = {}
 
-    def set_reference(self, seeds: list[Result]) -> None:
-        """Take the best seed as the reference, the first among equals."""
-        best = min(seeds, key=lambda scored: self.primary.cost(self._value(scored)))
-        self.reference = Reference(self.primary, self._value(best), cost_of(plan_of(best.trial.candidate.document)))
+    def set_references(self, seeds: list[Result]) -> None:
+        """Take the best seed of each rung as the reference there, the first among equals."""
+        for rung in {scored.trial.rung for scored in seeds}:
+            found = [scored for scored in seeds if scored.trial.rung == rung]
+            best = min(found, key=lambda scored: self.primary.cost(self._value(scored)))
+            cost = cost_of(plan_of(best.trial.candidate.document))
+            self.references[rung] = Reference(self.primary, self._value(best), cost)
 
     def terms(self, scored: Result) -> Terms:
-        """The objective of a trial."""
-        assert self.reference is not None, "the seeds come first"
+        """The objective of a trial; against a lower rung's seed where no seed came as far."""
+        rung = max((rung for rung in self.references if rung <= scored.trial.rung), default=min(self.references))
         plan = plan_of(scored.trial.candidate.document)
-        return fitness(scored.evaluation.scores, plan, self.reference, self.weights)
+        return fitness(scored.evaluation.scores, plan, self.references[rung], self.weights)
 
     def note(self, scored: Result) -> None:
-        """Remember the best primary score; a tie keeps the elder."""
-        value = self._value(scored)
-        if self.best is None or self.primary.cost(value) < self.primary.cost(self.best[0]):
-            self.best = value, scored.trial.candidate.id
+        """Remember a candidate's primary score, in place of an earlier one."""
+        self.known[scored.trial.candidate.id] = scored.trial.rung, self._value(scored)
+
+    @property
+    def best(self) -> tuple[float, str] | None:
+        """The best primary score of the highest rung that any candidate reached, and whose it is; the eldest's among
+        equals."""
+        key = lambda id: (-self.known[id][0], self.primary.cost(self.known[id][1]))  # noqa: E731
+        id = min(self.known, key=key, default=None)
+        return None if id is None else (self.known[id][1], id)
 
     def _value(self, scored: Result) -> float:
         return scored.evaluation.scores[self.primary.name]

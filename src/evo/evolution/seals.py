@@ -10,8 +10,8 @@ from typing import Any
 Row = tuple[Any, ...]
 
 KEYS = {
-    "candidates": 1, "trials": 2, "evaluations": 2, "scores": 3, "placements": 3, "generations": 1, "facts": 1,
-    "timings": 2,
+    "candidates": 1, "trials": 3, "evaluations": 3, "scores": 4, "placements": 2, "generations": 1, "facts": 1,
+    "timings": 3,
 }  # fmt: skip
 """The tables, with how many of their first columns name a row."""
 

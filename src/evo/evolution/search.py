@@ -28,6 +28,7 @@ from evo.evolution.rundir import RunDirectory
 from evo.evolution.scheduler import Scheduler
 from evo.evolution.scoring import Scoring, plan_of
 from evo.evolution.settings import Settings
+from evo.evolution.states import States
 from evo.evolution.trial import Evaluation, Trial
 from evo.evolution.variants import write_variants
 
@@ -52,6 +53,7 @@ class Search:
         self.directory, self.observer = directory, observer or Silent()
         self.evolve = settings.evolve
         self.lineage = Lineage(journal)
+        self.states = States(directory and directory.path)
         self.scheduler = Scheduler(settings, journal)
         self.archives = Archives(self.evolve, journal)
         self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives)
@@ -79,8 +81,11 @@ class Search:
     def tell(self, results: Mapping[Trial, Evaluation], seconds: Mapping[Trial, float] | None = None) -> None:
         """Record what came of some of the trials that were asked for; `seconds` is the wall time of each."""
         for trial, evaluation in results.items():
+            if evaluation.state:
+                self.states.put(trial.ref, evaluation.state)
             took = (seconds or {}).get(trial, 0.0)
             self.journal.add_evaluation(trial.ref, evaluation, took)
+            self.states.drop(trial.below)
             self.observer.evaluated(trial, evaluation, took)
 
     def run(self, engine: Engine) -> None:
@@ -91,6 +96,7 @@ class Search:
             for outcome in engine.map(jobs):
                 trial = by_id[outcome.id]
                 self.tell({trial: outcome_of(outcome)}, {trial: outcome.seconds})
+        self.states.clear()
 
     def job(self, trial: Trial) -> TrialJob:
         """What `evaluate` is called with: the trial with the weights that it starts from."""
@@ -103,7 +109,11 @@ class Search:
             task_digest=self.settings.task_digest,
             parents=tuple(pack_weights(self.lineage.weights(source)) for source in start.sources),
             origins=start.origins,
-            steps=trial.steps,
+            course=trial.course,
+            state=self.states.get(trial.below) if trial.done else b"",
+            done=trial.done,
+            is_kept=trial.climbs,
+            repeat=trial.repeat,
             offset=start.offset,
             max_seconds=self.settings.max_seconds,
             tolerance=self.evolve.tolerance,

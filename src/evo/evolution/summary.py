@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Summary:
     """A generation in numbers.
 
-    failures: candidates of it without a score. coverage, qd_score, best_objective, best (an id): of the result archive.
-    best_score, best_scored (an id): the best primary score so far. improved: of the generation's trials, those that are
-    new or better in their cell of the result archive. annealed: those that entered the working archive though worse.
+    failures: candidates of it without a score. coverage, qd_score: of the result archive. best_objective, best (an id),
+    best_score, best_scored (an id): the best objective and primary score so far, at the highest rung reached by then.
+    improved: of the generation's trials, those that are new or better in their cell of the result archive. annealed:
+    those that entered the working archive though worse.
     """
 
     generation: int

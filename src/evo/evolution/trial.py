@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
+from evo.dsl.schedules import Course
 from evo.evolution.candidate import Candidate
 from evo.evolution.operators.base import WeightSources
 
@@ -25,25 +27,31 @@ class Budget:
 FULL_BUDGET = Budget()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class WeightsRef:
-    """The weights that a candidate had after its trial at a rung, named instead of carried."""
+    """The weights that a candidate had after its trial at a rung, named instead of carried.
+
+    repeat: how many trials of the candidate at that rung were asked for before it, each with a seed of its own.
+    """
 
     candidate: str
     rung: int = 0
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a trial begins from.
+    """The weights that a candidate begins from, at every rung.
 
     sources: the trials whose weights it inherits, first parent first; empty for fresh draws. origins: which paths moved
     on the way, see `Proposal`. offset: training steps along the line of first sources, so that training reads on.
+    charge: what training the sources took, in the unit of the budget, which the candidate has to pay for.
     """
 
     sources: tuple[WeightsRef, ...] = ()
     origins: WeightSources = ()
     offset: int = 0
+    charge: float = 0.0
 
 
 FRESH = Start()
@@ -52,22 +60,51 @@ FRESH = Start()
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate that is to be trained for so many `steps` from its `start`, and measured. `rung` 0 is the first."""
+    """One candidate that is to be trained from its `start` for so many `steps` in all, and measured. `rung` 0 is the
+    first.
+
+    rungs: the steps at the end of each rung of the candidate, from the one at which it begins on; empty for one rung
+    alone. done: how many of the steps the trial at the rung below took and left for this one. repeat: see `WeightsRef`.
+    """
 
     candidate: Candidate
     rung: int
     steps: int
     start: Start = FRESH
+    rungs: tuple[int, ...] = ()
+    done: int = 0
+    repeat: int = 0
 
     @property
     def ref(self) -> WeightsRef:
         """The name of the weights that it will leave."""
-        return WeightsRef(self.candidate.id, self.rung)
+        return WeightsRef(self.candidate.id, self.rung, self.repeat)
+
+    @property
+    def course(self) -> Course:
+        """The steps that it takes, as the beginning of a longer training where there are rungs above it."""
+        return Course(self.steps, self.rungs[0], self.rungs[-1]) if self.rungs else Course.of(self.steps)
+
+    @property
+    def entry(self) -> int:
+        """The rung at which the candidate begins."""
+        return self.rung - self.rungs.index(self.steps) if self.rungs else self.rung
+
+    @property
+    def below(self) -> WeightsRef:
+        """The trial at the rung below."""
+        return WeightsRef(self.candidate.id, self.rung - 1)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether a longer trial may go on from it."""
+        return not self.repeat and self.course.whole > self.steps
 
     @property
     def id(self) -> str:
-        """Its name: the candidate's, with the rung where that is not the first."""
-        return f"{self.candidate.id}@{self.rung}" if self.rung else self.candidate.id
+        """Its name: the candidate's, with the rung where that is not the first, and which repetition it is."""
+        rung, repeat = f"@{self.rung}" if self.rung else "", f"#{self.repeat}" if self.repeat else ""
+        return f"{self.candidate.id}{rung}{repeat}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +115,8 @@ class Evaluation:
     primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, gradient_evenness,
     inherited (the share of parameters that came from the start), snapshot_bytes, fp32_bytes and snapshot_increase (of
     the held-out loss by restoring, relative). A failure has those that were known by then.
-    measures: a point of the archive, in [0, 1] each.
+    measures: a point of the archive, in [0, 1] each. state: weights and optimizer where a longer trial goes on; kept
+    beside the journal, as it can be computed again.
     """
 
     cause: str = ""
@@ -86,18 +124,44 @@ class Evaluation:
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
     measures: tuple[float, ...] = ()
     snapshot: bytes = b""
+    state: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial and what came of it."""
+    """A trial and what came of it; of several trials of a candidate at one rung, the first and their means.
+
+    count: how many there are.
+    """
 
     trial: Trial
     evaluation: Evaluation
+    count: int = 1
+
+
+def by_rung(results: Mapping[Trial, Evaluation]) -> list[Result]:
+    """One result for each candidate and rung, in the order of the first trials; one that failed fails them all."""
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for trial, evaluation in results.items():
+        groups.setdefault((trial.candidate.id, trial.rung), []).append(Result(trial, evaluation))
+    return [_combined(group) for group in groups.values()]
 
 
 def latest(results: Mapping[Trial, Evaluation]) -> list[Result]:
     """One result a candidate, in their order: of the highest rung that gave scores, or of the highest there is."""
-    rows = [Result(trial, evaluation) for trial, evaluation in results.items()]
+    rows = by_rung(results)
     by_id = {r.trial.candidate.id: r for r in sorted(rows, key=lambda r: (not r.evaluation.cause, r.trial.rung))}
     return sorted(by_id.values(), key=lambda r: (r.trial.candidate.generation, r.trial.candidate.slot))
+
+
+def _combined(group: list[Result]) -> Result:
+    first = min(group, key=lambda result: result.trial.repeat)
+    failed = next((result for result in group if result.evaluation.cause), None)
+    if failed is not None:
+        return Result(first.trial, failed.evaluation, len(group))
+    if len(group) == 1:
+        return first
+    evaluations, own = [result.evaluation for result in group], first.evaluation
+    scores = {name: fmean(e.scores[name] for e in evaluations if name in e.scores) for name in own.scores}
+    measures = tuple(map(fmean, zip(*(e.measures for e in evaluations), strict=True)))
+    return Result(first.trial, replace(own, scores=scores, measures=measures), len(group))

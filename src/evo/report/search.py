@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evo.base.files import write_atomic
+from evo.compiler.compute import step_flops, step_tokens
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.dsl.patch import diff
@@ -99,9 +100,17 @@ def _variant(
 
 
 def elites(journal: Journal) -> dict[int, str]:
-    """Cell -> the id of its elite in the result archive: the last that the archive let hold the cell."""
-    entered = (p for p in journal.placements() if p.archive == "result" and p.is_elite)
-    held = {p.cell: p.trial.candidate for p in entered}
+    """Cell -> the id of its elite in the result archive: the last that the archive let hold the cell. Who is placed
+    again leaves the cell that it held."""
+    held: dict[int, str] = {}
+    cells: dict[str, int] = {}
+    for placed in journal.placements():
+        if placed.archive == "result":
+            id = placed.trial.candidate
+            if held.get(cells.get(id, -1)) == id:
+                del held[cells[id]]
+            if placed.is_elite:
+                held[placed.cell], cells[id] = id, placed.cell
     return dict(sorted(held.items()))
 
 
@@ -180,9 +189,9 @@ def trained_figures(trials: Mapping[Trial, Evaluation]) -> Trained:
         if evaluation.cause:
             continue
         document = parse(trial.candidate.document).document
-        own = trial.steps * document.train.batch * document.context
+        own = (trial.steps - trial.done) * step_tokens(document)
         tokens += own
-        flops += 3.0 * own * resolve(document.organism).flops_per_token
+        flops += (trial.steps - trial.done) * step_flops(document)
     return Trained(tokens, flops)
 
 

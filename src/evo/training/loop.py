@@ -12,6 +12,7 @@ import torch
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
+from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
 from evo.training.captured import CapturedStep, captured_step, recorded
@@ -57,8 +58,9 @@ class Trainer:
     """One training run that can stop and go on: model, optimizer, and the number of the next step.
 
     `offset` shifts which batches are drawn: a child that starts from its parent's weights goes on reading where its
-    ancestry stopped. `mode` is how steps are carried out: `captured` replays one CUDA graph, `eager` launches every
-    operation, `auto` captures where that works; `step_mode` and `step_reason` say what came of it.
+    ancestry stopped. `course` is for a training with rungs, in place of `steps`. `mode` is how steps are carried out:
+    `captured` replays one CUDA graph, `eager` launches every operation, `auto` captures where that works; `step_mode`
+    and `step_reason` say what came of it.
     The same seed gives the same bytes on the same hardware.
     """
 
@@ -69,13 +71,14 @@ class Trainer:
         spec: TrainSpec,
         *,
         steps: int | None = None,
+        course: Course | None = None,
         offset: int = 0,
         mode: str = "auto",
     ):
-        if steps is None and spec.budget is not None:
+        if steps is None and course is None and spec.budget is not None:
             raise ValueError("how many steps a budget is depends on the document: give them")
         self.model, self.task, self.spec = model, task, spec
-        self.steps = spec.steps if steps is None else steps
+        self.course = course or Course.of(spec.steps if steps is None else steps)
         self.context = spec.context or model.plan.context
         self.device = next(model.parameters()).device
         self.optimizer = Optimizer(dict(model.named_parameters()), model.plan.weights, spec.optimizer, spec.clip)
@@ -89,6 +92,15 @@ class Trainer:
         self._is_refused = False
         self.captured: CapturedStep | None = None
         """The steps that `run` replays; None before `prepare`, and where steps are eager."""
+
+    @property
+    def steps(self) -> int:
+        """How many there are in all."""
+        return self.course.steps
+
+    def rate(self, step: int) -> float:
+        """The share of the peak learning rate at a step; later steps count as the last."""
+        return self.spec.schedule.rate(min(step, self.steps - 1), self.course)
 
     @property
     def step_mode(self) -> str:
@@ -106,10 +118,9 @@ class Trainer:
             self.captured.begin()
             return
         self.model.train()
-        schedule, steps = self.spec.schedule, self.steps
         self.captured, self.step_reason = captured_step(
             self.model, self.task, self.spec, self.context, self.optimizer,
-            lambda step: schedule.scale(min(step, steps - 1), steps), self.offset, GUARD_EVERY,
+            self.rate, self.offset, GUARD_EVERY,
         )  # fmt: skip
         self._is_refused = self.captured is None
         if self._is_refused and self.mode == "captured":
@@ -172,7 +183,7 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         losses.total.backward()
         self.is_consistent = False
-        self.optimizer.step(self.spec.schedule.scale(self.step, self.steps))
+        self.optimizer.step(self.rate(self.step))
         self.step += 1
         self.is_consistent = True
         return recorded(losses, self.model.plan.losses)

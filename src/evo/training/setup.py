@@ -17,6 +17,7 @@ from evo.compiler.promises import require_promises
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import Document
+from evo.dsl.schedules import Course
 from evo.tasks.base import Task
 from evo.training.causality import Leak, find_leak
 from evo.training.loop import DivergedError, Trainer
@@ -39,6 +40,7 @@ def make_trainer(
     *,
     kernels: str = "auto",
     steps: int | None = None,
+    course: Course | None = None,
     offset: int = 0,
 ) -> Trainer:
     """A trainer of a document's organism at step 0.
@@ -46,7 +48,7 @@ def make_trainer(
     Args:
         weights: what the organism starts from, by path; the draws of the document's seed by default.
         kernels: the backend asked for.
-        steps, offset: see `Trainer`; the document's steps by default.
+        steps, course, offset: see `Trainer`; the document's steps by default.
 
     Raises:
         DiagnosticError: kernels that cannot run a layer (EVO511), a block that breaks its plan's promises (EVO512).
@@ -56,8 +58,8 @@ def make_trainer(
     model = build(resolve(document.organism), train.seed, device, weights)
     require_promises(model)
     use_kernels(model, kernels, batch=train.batch, tokens=document.context)
-    steps = steps_of(document) if steps is None else steps
-    trainer = Trainer(model, task, train, steps=steps, offset=offset)
+    course = course or Course.of(steps_of(document) if steps is None else steps)
+    trainer = Trainer(model, task, train, course=course, offset=offset)
     require_causal(trainer, document)
     return trainer
 

@@ -1,0 +1,35 @@
+"""The state of a training in bytes: weights, optimizer and step, from which it goes on as if it had not stopped."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from evo.training.loop import Trainer
+
+MODEL, OPTIMIZER, STEP = "model.", "optimizer.", "step"
+
+
+def pack_state(trainer: Trainer) -> bytes:
+    """All that the next step of a trainer depends on."""
+    tensors = {MODEL + path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
+    for path, state in trainer.optimizer.state_dict().items():
+        tensors |= {f"{OPTIMIZER}{path}.{name}": tensor for name, tensor in state.items()}
+    step = torch.tensor(trainer.step)
+    return save({STEP: step, **{name: tensor.cpu().contiguous() for name, tensor in tensors.items()}})
+
+
+@torch.no_grad()
+def restore_state(trainer: Trainer, packed: bytes) -> None:
+    """Put a state into a trainer of the same document. Raises KeyError or ValueError where it is of another one."""
+    tensors = load(packed)
+    for path, parameter in trainer.model.named_parameters():
+        parameter.copy_(tensors[MODEL + path])
+    saved: dict[str, dict[str, Tensor]] = {path: {} for path in trainer.optimizer.state_dict()}
+    for key, tensor in tensors.items():
+        if key.startswith(OPTIMIZER):
+            path, _, name = key.removeprefix(OPTIMIZER).rpartition(".")
+            saved[path][name] = tensor
+    trainer.optimizer.load_state_dict(saved)
+    trainer.step = int(tensors[STEP])
