@@ -17,49 +17,34 @@ def _fold(
     acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, g, n, edge, at_m, origin, alibi_biases,
     ids_m, ids_ptr, places_ptr, bias_ptr, bias_t, bias_s, start, queries, keys, size, sinks, dilation, period,
     scale, cap, slope,
-    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, ALIBI_IN_LSE: tl.constexpr,
-    SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr,
-    NO_MASK_TILES: tl.constexpr,
-    K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, TMA: tl.constexpr,
-    PRECISION: tl.constexpr,
+    FORM: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """Fold the key tile at n into the accumulator, the sum and the running maximum (log 2 units)."""
+    K: tl.constexpr = FORM.K
+    V: tl.constexpr = FORM.V
     rows = n + tl.arange(0, N)
     at_n = rows
     limit = keys
-    if PLACES:
+    if FORM.PLACES:
         at_n = tl.load(places_ptr + rows, mask=rows < keys, other=-1).to(tl.int32)
         limit = 2**31 - 1
-    k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, TMA)
-    alibi_bias = slope * (at_n - origin) if PLACES else alibi_biases + slope * (n - origin)
-    x, logit_scale, _ = logits(
-        q,
-        k,
-        at_m,
-        at_n[None, :],
-        alibi_bias[None, :] if ALIBI_IN_LSE else 0.0,
-        scale,
-        cap,
-        slope,
-        CAP,
-        ALIBI,
-        ALIBI_IN_LSE,
-        PRECISION,
-    )
-    if BIAS:
+    k = fetch(k_ptr, b, n, g, k_b, k_t, k_h, keys, N, K, FORM.TMA)
+    alibi_bias = slope * (at_n - origin) if FORM.PLACES else alibi_biases + slope * (n - origin)
+    tile_bias = alibi_bias[None, :] if FORM.ALIBI_IN_LSE else 0.0
+    x, logit_scale, _ = logits(q, k, at_m, at_n[None, :], tile_bias, scale, cap, slope, FORM)
+    if FORM.BIAS:
         far, near = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
         x = x * logit_scale + biases(bias_ptr, start, n, far, near, queries, keys, bias_t, bias_s)
         logit_scale = 1.0
-    if NO_MASK_TILES:
+    if FORM.NO_MASK_TILES:
         if edge:
-            x = tl.where(
-                seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL), x, float("-inf")
-            )
+            mask = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, FORM.KIND, FORM.CAUSAL)
+            x = tl.where(mask, x, float("-inf"))
     else:
-        mask = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, KIND, CAUSAL)
-        if PLACES:
+        mask = seen(at_m, at_n[None, :], limit, size, sinks, dilation, period, FORM.KIND, FORM.CAUSAL)
+        if FORM.PLACES:
             mask = mask & (at_n >= 0)[None, :]
-        if SEGMENTS:
+        if FORM.SEGMENTS:
             mask = mask & (ids_m[:, None] == tl.load(ids_ptr + rows, mask=rows < keys, other=-1)[None, :])
         x = tl.where(mask, x, float("-inf"))
     higher = tl.maximum(row_max, tl.max(x, 1) * logit_scale)
@@ -67,8 +52,8 @@ def _fold(
     p = tl.exp2(x * logit_scale - level[:, None])
     fade = tl.exp2(row_max - level)
     total = total * fade + tl.sum(p, 1)
-    v = fetch(v_ptr, b, n, g, v_b, v_t, v_h, keys, N, V, TMA)
-    acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
+    v = fetch(v_ptr, b, n, g, v_b, v_t, v_h, keys, N, V, FORM.TMA)
+    acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=FORM.PRECISION)
     return acc, total, higher
 
 
@@ -77,40 +62,39 @@ def forward(
     q_ptr, k_ptr, v_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr, o_ptr, lse_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, bias_b, bias_h, bias_t, bias_s,
     H, T, S, size, sinks, dilation, period, offset, scale, cap,
-    GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
-    ALIBI_IN_LSE: tl.constexpr, SEGMENTS: tl.constexpr, PLACES: tl.constexpr, BIAS: tl.constexpr,
-    NO_MASK_TILES: tl.constexpr,
-    SINK: tl.constexpr, K: tl.constexpr, V: tl.constexpr, M: tl.constexpr, N: tl.constexpr, TMA: tl.constexpr,
-    PRECISION: tl.constexpr,
+    FORM: tl.constexpr, SINK: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """o (B, T, H, V) and lse (B, H, T), natural log, the learned sink included; +inf where a query sees nothing."""
+    K: tl.constexpr = FORM.K
+    V: tl.constexpr = FORM.V
     b, h, start, rows, first, last = query_tile(H, T, offset, M)
     at_m = (first + tl.arange(0, M))[:, None]
-    q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, TMA)
-    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
-    ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
-    ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if SEGMENTS else 0
-    bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if BIAS else 0
+    q = fetch(q_ptr, b, start, h, q_b, q_t, q_h, T, M, K, FORM.TMA)
+    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if FORM.ALIBI else 0.0
+    ids_m = tl.load(ids_q_ptr + tl.cast(b, tl.int64) * T + rows, mask=rows < T, other=-2) if FORM.SEGMENTS else rows
+    ids_base = ids_k_ptr + tl.cast(b, tl.int64) * S if FORM.SEGMENTS else 0
+    bias_base = head_of(bias_ptr, b, h, bias_b, bias_h) if FORM.BIAS else 0
     alibi_biases = slope * tl.arange(0, N)
     acc = tl.zeros([M, V], tl.float32)
     total = tl.zeros([M], tl.float32)
     row_max = tl.full([M], float("-inf"), tl.float32)
-    stop, low, core, end, high = key_ranges(first, last, S, size, sinks, dilation, KIND, CAUSAL, NO_MASK_TILES, N)
-    if PLACES:
+    stop, low, core, end, high = key_ranges(
+        first, last, S, size, sinks, dilation, FORM.KIND, FORM.CAUSAL, FORM.NO_MASK_TILES, N
+    )
+    if FORM.PLACES:
         stop, low, high = 0, 0, S
     for i in tl.range(0, stop + high - low, N):
         n = tl.where(i < stop, i, i - stop + low)
         go = True
-        if KIND == RING and not PLACES:
-            go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, CAUSAL)
+        if FORM.KIND == RING and not FORM.PLACES:
+            go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, FORM.CAUSAL)
         if go:
             acc, total, row_max = _fold(
-                acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // GROUP, n,
+                acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // FORM.GROUP, n,
                 (n < core) | (n >= end), at_m, first, alibi_biases, ids_m, ids_base, places_ptr, bias_base, bias_t,
-                bias_s, start, T, S, size, sinks, dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI,
-                ALIBI_IN_LSE, SEGMENTS, PLACES, BIAS, NO_MASK_TILES, K, V, M, N, TMA, PRECISION,
+                bias_s, start, T, S, size, sinks, dilation, period, scale, cap, slope, FORM, M, N,
             )  # fmt: skip
-    shift = slope * tl.arange(0, M) if ALIBI_IN_LSE else tl.zeros([M], tl.float32)
+    shift = slope * tl.arange(0, M) if FORM.ALIBI_IN_LSE else tl.zeros([M], tl.float32)
     fade = tl.full([M], 1.0, tl.float32)
     if SINK:
         sink = tl.load(sink_ptr + h).to(tl.float32) * LOG2E + shift

@@ -15,6 +15,7 @@ from evo.kernels.attention.stencil import Stencil
 from evo.kernels.attention.triton import backward, forward
 from evo.kernels.attention.triton.launch_cache import Launch, LaunchCache, Source, specialization_key
 from evo.kernels.attention.triton.stencil_tiles import KIND_CODES
+from evo.kernels.attention.triton.tile_ops import Form
 from evo.kernels.attention.triton.tiles import Tiles, preferred
 from evo.kernels.triton_support import aligned
 
@@ -50,23 +51,30 @@ class Call:
         sizes = {"size": s.size or 0, "sinks": s.sinks, "dilation": s.dilation, "period": s.period or 1}
         return sizes | {"offset": self.offset, "scale": self.scale, "cap": abs(self.cap) or 1.0}
 
-    def parts(self, q: Tensor, k: Tensor, v: Tensor, extras: Extras) -> dict:
-        """The constants that are compiled in, by name."""
-        s, alibi, packed = self.stencil, extras.slopes is not None, extras.ids_q is not None
-        return {
-            "GROUP": q.shape[2] // k.shape[2],
-            "KIND": KIND_CODES[s.kind],
-            "CAUSAL": s.causal,
-            "CAP": bool(self.cap),
-            "ALIBI": alibi,
-            "ALIBI_IN_LSE": alibi and s.causal and s.kind != "prefix",
-            "SEGMENTS": packed,
-            "BIAS": extras.bias is not None,
-            "NO_MASK_TILES": not (packed or extras.places is not None or s.kind in ("dilated", "ring")),
-            "K": q.shape[3],
-            "V": v.shape[3],
-            "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
-        }
+    def form(self, q: Tensor, k: Tensor, v: Tensor, extras: Extras, tma: bool) -> Form:
+        """What is compiled in."""
+        s, alibi, packed, placed = (
+            self.stencil,
+            extras.slopes is not None,
+            extras.ids_q is not None,
+            extras.places is not None,
+        )
+        return Form(
+            GROUP=q.shape[2] // k.shape[2],
+            KIND=KIND_CODES[s.kind],
+            CAUSAL=s.causal,
+            CAP=bool(self.cap),
+            ALIBI=alibi,
+            ALIBI_IN_LSE=alibi and s.causal and s.kind != "prefix",
+            SEGMENTS=packed,
+            PLACES=placed,
+            BIAS=extras.bias is not None,
+            NO_MASK_TILES=not (packed or placed or s.kind in ("dilated", "ring")),
+            K=q.shape[3],
+            V=v.shape[3],
+            TMA=tma,
+            PRECISION="ieee" if q.dtype == torch.float32 else "tf32",
+        )
 
 
 def align16(x: Tensor) -> Tensor:
@@ -148,7 +156,7 @@ def launch(
     """Launch `kernel`, by `name` in the table of tiles, in as many `programs` as its tiles need.
 
     Its arguments are `loaded`, that is q, k, v and in the backward the output's gradient; what it reads besides, the
-    bias last; what it writes; strides, numbers and constants that all kernels take; and `more` by name.
+    bias last; what it writes; strides, numbers and the form that all kernels take; and `more` by name.
     """
 
     def tensors(rows: tuple[int, ...], source: Source) -> list:
@@ -161,8 +169,8 @@ def launch(
         return
     q, k, v, *_ = loaded
     source = tma_rows if uses_tma(*loaded) else pointer
-    parts = key.call.parts(q, k, v, key.extras) | {"TMA": source is tma_rows} | more
-    rest = strides(*loaded) | bias_strides(given[-1]) | key.call.numbers() | parts
+    form = key.call.form(q, k, v, key.extras, source is tma_rows)
+    rest = strides(*loaded) | bias_strides(given[-1]) | key.call.numbers() | more | {"FORM": form}
     rest |= {"H": q.shape[2], "T": q.shape[1], "S": k.shape[1]}
 
     def begin(tiles: Tiles) -> Launch:
@@ -170,7 +178,7 @@ def launch(
         begun(*tensors(rows_of(tiles), source))
         return begun
 
-    tiles = preferred(name, q, parts, begin)
+    tiles = preferred(name, q, form, tuple(more.items()), begin)
     known.rows, known.source = rows_of(tiles), source
     known.launch = begin(tiles)
 
@@ -193,7 +201,7 @@ def launch_forward(q: Tensor, k: Tensor, v: Tensor, extras: Extras, call: Call) 
     key = LaunchKey(call, extras, (call, specialization_key(q, k, v, *given)))
     launch(
         "forward", forward.forward, key, (q, k, v), given, (o, lse), lambda tiles: -(-T // tiles.M) * B * H,
-        SINK=extras.sink is not None, PLACES=extras.places is not None,
+        SINK=extras.sink is not None,
     )  # fmt: skip
     return o, lse
 

@@ -26,17 +26,17 @@ CLOSED = tl.constexpr(-1e38)
 @triton.jit
 def _tile(
     q, k_base, k_stride, n, edge, at_m, ids_m, ids_base, keys, size, sinks, dilation, period, scale, cap, slope,
-    KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, SEGMENTS: tl.constexpr,
-    K: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    FORM: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """Logits of one key tile, in log 2 units, (M, N / PARTS, PARTS). Only tiles on an `edge` have closed keys."""
+    K: tl.constexpr = FORM.K
     rows = n + tl.arange(0, N)
     k = load_rows(k_base, n, k_stride, keys, N, K, K, True)
-    x, logit_scale, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, CAP, ALIBI, False, PRECISION)
+    x, logit_scale, _ = logits(q, k, at_m, rows[None, :], 0, scale, cap, slope, FORM)
     x = x * logit_scale
     if edge:
-        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, KIND, CAUSAL), x, CLOSED)
-    if SEGMENTS:
+        x = tl.where(seen(at_m, rows[None, :], keys, size, sinks, dilation, period, FORM.KIND, FORM.CAUSAL), x, CLOSED)
+    if FORM.SEGMENTS:
         same = ids_m[:, None] == tl.load(ids_base + rows, mask=rows < keys, other=-1)[None, :]
         x = tl.where(same, x, CLOSED)
     return tl.reshape(x, [x.shape[0], N // PARTS, PARTS])
@@ -46,9 +46,8 @@ def _tile(
 def probe(
     q_ptr, k_ptr, lse_ptr, sink_ptr, slope_ptr, ids_ptr, out_ptr, q_b, q_t, q_h, k_b, k_t, k_h,
     H, T, S, R, rows_in_all, start, stride, threshold, size, sinks, dilation, period, offset, scale, cap,
-    GROUP: tl.constexpr, KIND: tl.constexpr, CAUSAL: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
-    ALIBI: tl.constexpr, SEGMENTS: tl.constexpr, LSE: tl.constexpr, K: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    FORM: tl.constexpr, SINK: tl.constexpr,
+    LSE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """out (5, B, H, R) float32, rows of probe.STATISTICS.
 
@@ -56,6 +55,7 @@ def probe(
     keys are kept in PARTS columns and added up behind the loops: threads need not wait for each other inside.
     Later rows come first: under a causal mask they see the most keys.
     """
+    K: tl.constexpr = FORM.K
     heads = tl.num_programs(0) // tl.cdiv(R, M)
     head = tl.program_id(0) % heads
     tile = tl.cdiv(R, M) - 1 - tl.program_id(0) // heads
@@ -66,18 +66,18 @@ def probe(
     at_m = offset + rows[:, None]
     first = offset + start + tile * M * stride
     last = tl.minimum(first + (M - 1) * stride, offset + T - 1)
-    low, high = key_band(first, last, S, size, dilation, KIND, CAUSAL)
-    core_low, core_high = key_core(first, last, S, size, KIND, CAUSAL)
+    low, high = key_band(first, last, S, size, dilation, FORM.KIND, FORM.CAUSAL)
+    core_low, core_high = key_core(first, last, S, size, FORM.KIND, FORM.CAUSAL)
     far_back = sinks
-    if KIND == PREFIX:
+    if FORM.KIND == PREFIX:
         far_back = tl.maximum(size, sinks)
         high = tl.maximum(high, tl.minimum(size, S))
     low = tl.where(far_back > 0, 0, (low // N) * N)
     q = load_rows(q_ptr + b * q_b + h * q_h + start * q_t, tile * M, stride * q_t, R, M, K, K, True)
-    k_base = k_ptr + b * k_b + (h // GROUP) * k_h
-    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if ALIBI else 0.0
-    ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if SEGMENTS else rows
-    ids_base = ids_ptr + b * S if SEGMENTS else 0
+    k_base = k_ptr + b * k_b + (h // FORM.GROUP) * k_h
+    slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if FORM.ALIBI else 0.0
+    ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if FORM.SEGMENTS else rows
+    ids_base = ids_ptr + b * S if FORM.SEGMENTS else 0
     steps = tl.arange(0, N // PARTS)[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
     steps = steps.to(tl.float32)[None, :, :]
 
@@ -90,7 +90,7 @@ def probe(
     for n in tl.range(low, high, N):
         x = _tile(
             q, k_base, k_t, n, (n < core_low) | (n + N > core_high), at_m, ids_m, ids_base, S, size, sinks,
-            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PARTS, PRECISION,
+            dilation, period, scale, cap, slope, FORM, N, PARTS,
         )  # fmt: skip
         if not LSE:
             higher = tl.maximum(row_max, tl.max(x, 1))
@@ -126,20 +126,20 @@ def probe(
         edge = (n < core_low) | (n + N > core_high)
         x = _tile(
             q, k_base, k_t, n, edge, at_m, ids_m, ids_base, S, size, sinks,
-            dilation, period, scale, cap, slope, KIND, CAUSAL, CAP, ALIBI, SEGMENTS, K, N, PARTS, PRECISION,
+            dilation, period, scale, cap, slope, FORM, N, PARTS,
         )  # fmt: skip
-        if edge or SEGMENTS:
+        if edge or FORM.SEGMENTS:
             closed += tl.sum(tl.where(x == CLOSED, 1.0, 0.0), 1)
         rarity = level[:, None, None] - x
         p = tl.exp2(-rarity)
         entropy += tl.sum(p * rarity, 1)
         square += tl.sum(p * p, 1)
         below += tl.sum(tl.where(p < threshold, 1.0, 0.0), 1)
-        if not (CAUSAL and KIND != PREFIX):
+        if not (FORM.CAUSAL and FORM.KIND != PREFIX):
             span += tl.sum(p * tl.abs((at_m - n).to(tl.float32)[:, :, None] - steps), 1)
         gap = ((at_m - n).to(tl.float32) - centre[:, None])[:, :, None] - steps
         spread += tl.sum(p * gap * gap, 1)
-    if not (CAUSAL and KIND != PREFIX):
+    if not (FORM.CAUSAL and FORM.KIND != PREFIX):
         span_M = tl.sum(span, 1)
     closed_M = tl.sum(closed, 1)
     open_M = tl.cdiv(tl.maximum(high - low, 0), N) * N - closed_M
@@ -179,8 +179,8 @@ def probe_rows(
     known = LAUNCHES.of("probe", (call, threshold, stride, specialization_key(*given)))
     if known.launch is None:
         tiles = tiles_for(K, q.dtype)
-        parts = call.parts(q, k, k, Extras(slopes=slopes, ids_q=segments))
-        rest = {name: x for name, x in parts.items() if name in probe.arg_names} | call.numbers() | strides(q, k)
+        form = call.form(q, k, k, Extras(slopes=slopes, ids_q=segments), tma=False)._replace(ALIBI_IN_LSE=False)
+        rest = call.numbers() | strides(q, k) | {"FORM": form}
         rest |= {"H": H, "T": T, "S": k.shape[1], "R": count, "rows_in_all": B * H * count, "start": start}
         rest |= {"stride": stride, "threshold": threshold, "SINK": sink is not None, "LSE": lse is not None}
         rest |= tiles.options() | {"PARTS": parts_of(tiles)}

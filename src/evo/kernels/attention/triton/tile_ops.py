@@ -1,9 +1,35 @@
 """Tiles as the attention kernels share them: which a program has, how they are loaded, their logits."""
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
+
+
+class Form(NamedTuple):
+    """What of a call is compiled into all its kernels, which take it as the constant FORM.
+
+    GROUP: query heads a key head. KIND: the stencil's code. CAP: a soft cap. ALIBI_IN_LSE: see `logits`. SEGMENTS:
+    packed documents. PLACES: positions of keys. NO_MASK_TILES: tiles inside the stencil need no mask. K, V: head dims.
+    TMA: rows come through the tensor copy engine. PRECISION: of products.
+    """
+
+    GROUP: int
+    KIND: int
+    CAUSAL: bool
+    CAP: bool
+    ALIBI: bool
+    ALIBI_IN_LSE: bool
+    SEGMENTS: bool
+    PLACES: bool
+    BIAS: bool
+    NO_MASK_TILES: bool
+    K: int
+    V: int
+    TMA: bool
+    PRECISION: str
 
 
 @triton.jit
@@ -62,7 +88,7 @@ def biases(ptr, m, n, rows_m, rows_n, queries, keys, t_stride, s_stride):
 @triton.jit
 def logits(
     a, b, at_m, at_n, alibi_bias, scale, cap, slope,
-    CAP: tl.constexpr, ALIBI: tl.constexpr, ALIBI_IN_LSE: tl.constexpr, PRECISION: tl.constexpr,
+    FORM: tl.constexpr,
 ):  # fmt: skip
     """Logits a b^T as x and the factor that brings x to units of log 2, and the soft cap's slope (1 without a cap).
 
@@ -72,15 +98,15 @@ def logits(
     key n lies at or before its query, the slopes then add `alibi_bias` = slope (n - origin), which depends on the key
     alone. A loop keeps it, since turning integers into floats takes as long as exponentials do.
     """
-    x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    x = tl.dot(a, tl.trans(b), input_precision=FORM.PRECISION)
     cap_grad = 1.0
     logit_scale = scale * LOG2E
-    if CAP:
+    if FORM.CAP:
         tanh = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2E * scale / cap)) + 1.0)
         cap_grad = 1.0 - tanh * tanh
         x = tanh
         logit_scale = cap * LOG2E
-    if ALIBI:
-        x = x * logit_scale + (alibi_bias if ALIBI_IN_LSE else -slope * tl.abs(at_m - at_n).to(tl.float32))
+    if FORM.ALIBI:
+        x = x * logit_scale + (alibi_bias if FORM.ALIBI_IN_LSE else -slope * tl.abs(at_m - at_n).to(tl.float32))
         logit_scale = 1.0
     return x, logit_scale, cap_grad

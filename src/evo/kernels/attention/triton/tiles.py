@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from evo.kernels.attention.triton.tile_ops import Form
 from evo.kernels.triton_support import is_interpreting
 from evo.kernels.tuning import TileChoices
 
@@ -64,11 +65,10 @@ def candidates(kernel: str, dim: int, dtype: torch.dtype) -> tuple[Tiles, ...]:
     return next(table[size] for size in sorted(table) if dim <= size)
 
 
-def preferred(kernel: str, q: torch.Tensor, parts: dict[str, Any], run: Callable[[Tiles], Any]) -> Tiles:
-    """The tiles with which this GPU runs `kernel` for q's dtype, rows (by powers of two) and compiled-in `parts`."""
-    found = candidates(kernel, max(parts["K"], parts["V"]), q.dtype)
+def preferred(kernel: str, q: torch.Tensor, form: Form, more: tuple, run: Callable[[Tiles], Any]) -> Tiles:
+    """The tiles with which this GPU runs `kernel` for q's dtype, rows (by powers of two), form and what `more` is
+    compiled in."""
+    found = candidates(kernel, max(form.K, form.V), q.dtype)
     if len(found) == 1 or q.device.type != "cuda":
         return found[0]
-    return CHOICES.tuned(
-        f"attention {kernel}", (str(q.dtype), q.shape[1].bit_length(), tuple(parts.items())), found, run
-    )
+    return CHOICES.tuned(f"attention {kernel}", (str(q.dtype), q.shape[1].bit_length(), form, more), found, run)
