@@ -149,6 +149,15 @@ HOSTS: dict[str, dict[str, Any]] = {
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
+    "wkv6": {"width": 80, "stages": [stage("body", {"kind": "wkv6", "heads": 2}, ffn={"kind": "none"})]},
+    "wkv7": {
+        "width": 80,
+        "stages": [
+            stage("a", {"kind": "wkv7", "heads": 2, "first_values": "give"}, ffn={"kind": "none"}),
+            stage("b", {"kind": "wkv7", "heads": 2, "first_values": "take"}, ffn={"kind": "none"}),
+        ],
+    },
+    "mlstm": {"width": 32, "stages": [stage("body", {"kind": "mlstm", "heads": 2})]},
     "hyena": {"stages": [stage("body", {"kind": "hyena", "shift": 0.05, "hidden": 8}, ffn={"kind": "none"})]},
     "experts": {"stages": [stage("body", CONVOLUTION, ffn=ROUTED)]},
     "experts, grouped": {

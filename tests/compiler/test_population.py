@@ -36,6 +36,9 @@ MIXERS: dict[str, Any] = {
     "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
     "rg_lru": {"kind": "rg_lru", "heads": 2},
     "wkv": {"kind": "wkv"},
+    "wkv6": {"kind": "wkv6", "heads": 2},
+    "wkv7": {"kind": "wkv7", "heads": 2},
+    "mlstm": {"kind": "mlstm", "heads": 2},
     "hyena": {"kind": "hyena", "hidden": 8},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
 }
