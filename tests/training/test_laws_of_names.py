@@ -23,6 +23,7 @@ from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
 from evo.dsl.index import kinds
 from evo.evolution.evaluate import input_moments, load_into
+from evo.kernels.fused import ACTS
 from evo.training.behaviour import behaviour
 from evo.training.loop import Trainer
 from evo.training.sample import held_out_sample, sample_bits
@@ -142,7 +143,8 @@ def test_a_bias_inside_project_or_after_it_is_measured_alike(has_bias: bool, mon
         def added(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             return flow.project(x, weight) if bias is None else flow.project(x, weight) + bias
 
-        return added(self.act(added(x_BTD, self.up, self.up_bias)), self.down, self.down_bias)
+        hidden_BTF = ACTS[self.word](added(x_BTD, self.up, self.up_bias))
+        return added(hidden_BTF, self.down, self.down_bias)
 
     def seen(model: Organism) -> tuple[Tensor, tuple[float, ...], dict[str, Tensor]]:
         measures = behaviour(model, task(), CONTEXT, 0).measures.vector()
