@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-kernels test-gpu clean
+.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-kernels test-ray test-gpu clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,7 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-check: format-check types floors schema-check test-slow test-kernels ## What `make test` leaves out: format, types, floors, schemas, slow tests, kernels
+check: format-check types floors schema-check test-slow test-kernels test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, kernels, Ray
 
 format-check: setup
 	$(BIN)/ruff format --check .
@@ -63,6 +63,15 @@ test-slow: setup
 
 test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
 	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels
+
+# Ray has no wheels for every Python and machine: where it cannot be installed, the tests of its engine are left out, and that is said.
+$(VENV)/.ray: $(VENV)/.installed
+	@echo "Installing Ray for the tests of its engine."
+	@$(PIP) -c constraints.txt -e '.[ray]' || echo "Ray cannot be installed here; the tests of its engine are skipped."
+	@touch $@
+
+test-ray: setup $(VENV)/.ray ## The engine on a local Ray cluster, one of whose nodes is killed (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m ray tests/engines
 
 test-gpu: setup ## The proofs that need a CUDA device
 	$(BIN)/pytest -q -n 8 -m gpu

@@ -9,13 +9,19 @@ from evo.dsl.engine import EngineSpec
 from evo.engines.inline import InlineEngine
 from evo.engines.jobs import Engine, Job, Limits, Outcome, make_engine
 
+MARKS = {"ray": [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]}
+"""By kind: what a machine needs for it; Ray's own warnings are not ours."""
 ENGINES = {f"{kind}, {workers}": (kind, workers) for kind in index.KINDS["engine"] for workers in (1, 2)}
 
 
-@pytest.fixture(params=list(ENGINES), scope="module")
+@pytest.fixture(
+    params=[pytest.param(name, marks=MARKS.get(kind, [])) for name, (kind, _) in ENGINES.items()], scope="module"
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, shared by the tests of this file: what a job does must not outlive its outcome."""
     kind, workers = ENGINES[request.param]
+    if kind in MARKS:
+        pytest.importorskip(kind)
     spec = index.kind_class("engine", kind)()
     assert isinstance(spec, EngineSpec)
     with make_engine(spec, Limits(workers)) as engine:

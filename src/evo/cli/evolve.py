@@ -38,6 +38,9 @@ def command(
         float | None,
         typer.Option(min=0.1, max=MOST_GIB, callback=finite, help="The most memory of one worker, in GiB."),
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the cluster that --engine ray runs on; auto: this machine's.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
     as_json: Json = False,
     **fields: Any,
@@ -54,6 +57,10 @@ def command(
     from evo.evolution.settings import Settings
     from evo.training.device import choose_device
 
+    if address is not None:
+        if not isinstance(fields["engine"], dict):
+            raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")
+        fields["engine"] = {**fields["engine"], "address": address}
     loaded = read_valid(*cfgs)
     chosen = str(choose_device(device))
     root = root_of(cfgs[0])

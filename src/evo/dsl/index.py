@@ -132,6 +132,7 @@ KINDS: dict[str, dict[str, str]] = {
     "engine": {
         "inline": "evo.engines.inline:InlineSpec",
         "process": "evo.engines.pool:ProcessSpec",
+        "ray": "evo.engines.cluster:RaySpec",
     },
     "fidelity": {
         "asha": "evo.dsl.rungs:AshaFidelity",

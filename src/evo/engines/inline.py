@@ -20,7 +20,7 @@ class InlineEngine:
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Run each job when its outcome is asked for; outcomes come in the order of the jobs."""
-        return (_run(job) for job in jobs)
+        return (run_here(job) for job in jobs)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -40,7 +40,8 @@ def begin(spec: InlineSpec, limits: Limits) -> InlineEngine:
     return InlineEngine()
 
 
-def _run(job: Job) -> Outcome:
+def run_here(job: Job) -> Outcome:
+    """Run one job in this process, on one torch thread."""
     try:
         function = find_function(job.function)
     except Exception as error:

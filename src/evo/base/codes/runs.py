@@ -120,6 +120,14 @@ RUNS = {
         "says nothing about the candidates, so none was recorded as failed. `evo resume` tries them again.",
         source="command",
     ),
+    "EVO607": Code(
+        "No cluster to run on",
+        "The engine `ray` runs trials on a Ray cluster. Ray is not installed, there is no cluster at the address, or "
+        "none of its nodes has what a worker is declared to need. Nothing was recorded of any candidate.",
+        "evo evolve examples/first.yaml --engine ray --address nowhere",
+        "evo evolve examples/first.yaml --engine ray",
+        "command",
+    ),
     "EVO620": Code(
         "No seed could be evaluated",
         "Every document that the search was to begin with failed to train; the causes are named. A search needs one "

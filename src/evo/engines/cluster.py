@@ -1,0 +1,279 @@
+"""The engine that runs jobs on a Ray cluster: one actor a worker, placed by what it declares that it needs.
+
+A job and its weights travel through Ray's object store, once however often the job is tried. An actor that runs past
+`max_seconds` is killed and replaced; one that dies with its node has its job tried elsewhere, because a lost node says
+nothing about the job; one that dies alone is the job's doing. Ray is optional: `pip install ray`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import Field
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.dsl.engine import EngineSpec
+from evo.engines.inline import run_here
+from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+ATTEMPTS = 5
+"""Nodes that a job may lose."""
+POLL_SECONDS = 1.0
+START_SECONDS = 300.0
+GONE_SECONDS = 15.0
+"""How long the cluster may take to notice that a node is gone."""
+GIB = 2**30
+
+
+class RaySpec(EngineSpec):
+    """Actors of a Ray cluster, on as many machines as it has. `workers` says how many run at once."""
+
+    kind: ClassVar[str | None] = "ray"
+    builder: ClassVar[str] = "evo.engines.cluster:begin"
+
+    address: str | None = None
+    """Of the cluster, `auto` for the one of this machine; one of its own is started if left out."""
+    gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """GPUs of each worker: 1 has one to itself, 0.25 shares it with three others."""
+    cpus: Annotated[float, Field(ge=0, le=1024)] = 1.0
+    """Cores of each worker."""
+    memory_gib: Annotated[float, Field(ge=0, le=1_048_576)] = 0.0
+    """Memory of each worker, by which it is placed; 0 declares the run's limit, or nothing where it has none."""
+
+
+class Worker:
+    """What runs in an actor. path: the search path of the run's own process, of which folders that are here are added:
+    evo itself must be installed on every node."""
+
+    def __init__(self, preload: tuple[str, ...], path: tuple[str, ...]) -> None:
+        sys.path += [folder for folder in path if folder not in sys.path and Path(folder).exists()]
+        for module in preload:
+            importlib.import_module(module)
+
+    def node(self) -> str:
+        """Where the actor is."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+    def run(self, job: Job) -> bytes:
+        """The outcome, pickled here, so that a value that cannot be is a failure like any other."""
+        outcome = run_here(job)
+        try:
+            return pickle.dumps(outcome)
+        except Exception as error:
+            failure = Failure("error", f"the job's value cannot be pickled: {explain(error).message}")
+            return pickle.dumps(Outcome(job.id, None, failure, outcome.seconds))
+
+
+@dataclass
+class Lane:
+    """One worker. node: where it is, empty until it has told; result: what it was asked for last, at `since`."""
+
+    actor: Any
+    job: Job | None = None
+    payload: ObjectRef | None = None
+    node: str = ""
+    result: ObjectRef | None = None
+    attempt: int = 1
+    since: float = field(default_factory=time.monotonic)
+
+
+class RayEngine:
+    """Runs jobs on `limits.workers` actors of a cluster. Use as a context manager, or `close`.
+
+    `limits.max_seconds` counts from when an actor is ready. `limits.max_memory_bytes` is what an actor declares; Ray
+    itself ends what takes more than its node has.
+    """
+
+    def __init__(self, spec: RaySpec, limits: Limits) -> None:
+        self.spec, self.limits = spec, limits
+        self.ray = _ray()
+        self._began = not self.ray.is_initialized()
+        if self._began:
+            self._connect()
+        self._lanes: list[Lane] = []
+
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run the jobs, taken as actors are free, and yield outcomes as they come."""
+        source = iter(jobs)
+        try:
+            while True:
+                yield from self._hand_out(source)
+                if not self._busy():
+                    return
+                yield from self._collect()
+        finally:
+            for lane in self._busy():
+                self._drop(lane)
+
+    def close(self) -> None:
+        """End all actors, and the cluster if it is this engine's own."""
+        for lane in list(self._lanes):
+            self._drop(lane)
+        if self._began and self.ray.is_initialized():
+            self.ray.shutdown()
+            self._began = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> None:
+        own = {} if self.spec.address else {"num_cpus": max(1, round(self.spec.cpus * self.limits.workers))}
+        try:
+            self.ray.init(address=self.spec.address, log_to_driver=False, include_dashboard=None, **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            message = f"no Ray cluster at {self.spec.address!r}: {' '.join(str(error).split())[:300]}"
+            raise DiagnosticError([Diagnostic("EVO607", message, None, "`ray start --head` starts one")]) from None
+
+    def _busy(self) -> list[Lane]:
+        return [lane for lane in self._lanes if lane.job is not None]
+
+    def _hand_out(self, source: Iterator[Job]) -> Iterator[Outcome]:
+        while len(self._busy()) < self.limits.workers:
+            job = next(source, None)
+            if job is None:
+                return
+            try:
+                payload = self.ray.put(job)
+            except Exception as error:  # whatever a payload's own pickling raises
+                message = f"the job cannot be pickled: {explain(error).message}"
+                yield Outcome(job.id, None, Failure("error", message), 0.0)
+                continue
+            self._take(self._free_lane(), job, payload, 1)
+
+    def _free_lane(self) -> Lane:
+        for lane in self._lanes:
+            if lane.job is None:
+                return lane
+        spec, memory = self.spec, self.limits.max_memory_bytes
+        declared = int(spec.memory_gib * GIB) or memory
+        options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0}
+        if declared:
+            options["memory"] = declared
+        self._lanes.append(
+            Lane(self.ray.remote(Worker).options(**options).remote(self.limits.preload, tuple(sys.path)))
+        )
+        return self._lanes[-1]
+
+    def _take(self, lane: Lane, job: Job, payload: ObjectRef, attempt: int) -> None:
+        """Ask where the actor is; the job follows when it has answered, and only then its time runs."""
+        lane.job, lane.payload, lane.attempt, lane.since = job, payload, attempt, time.monotonic()
+        lane.result = lane.actor.run.remote(payload) if lane.node else lane.actor.node.remote()
+
+    def _collect(self) -> list[Outcome]:
+        """Wait until something happens, and give the outcomes that came of it."""
+        busy = self._busy()
+        waited = [lane.result for lane in busy if lane.result is not None]
+        ready, _ = self.ray.wait(waited, num_returns=1, timeout=POLL_SECONDS)
+        if ready:  # all that is there by now
+            ready, _ = self.ray.wait(waited, num_returns=len(waited), timeout=0)
+        found = (self._look_at(lane, lane.result in ready) for lane in busy)
+        return [outcome for outcome in found if outcome is not None]
+
+    def _look_at(self, lane: Lane, is_ready: bool) -> Outcome | None:
+        job = lane.job
+        assert job is not None
+        assert lane.result is not None
+        if not is_ready:
+            return self._overrun(lane, job)
+        try:
+            value = self.ray.get(lane.result)
+        except self.ray.exceptions.RayError as error:
+            return self._on_death(lane, job, error)
+        if not lane.node:
+            lane.node, lane.since = value, time.monotonic()
+            lane.result = lane.actor.run.remote(lane.payload)
+            return None
+        lane.job = lane.payload = lane.result = None
+        try:
+            return pickle.loads(value)
+        except Exception as error:
+            message = f"the job's value cannot be read: {explain(error).message}"
+            return Outcome(job.id, None, Failure("error", message), 0.0)
+
+    def _overrun(self, lane: Lane, job: Job) -> Outcome | None:
+        seconds, limit = time.monotonic() - lane.since, self.limits.max_seconds
+        if not lane.node:
+            if seconds <= START_SECONDS:
+                return None
+            self._drop(lane)
+            need = f"{self.spec.cpus:g} cores, {self.spec.gpus:g} GPUs"
+            message = f"no node of the cluster had room for a worker ({need}) for {START_SECONDS:g} s"
+            return Outcome(job.id, None, _outside("EVO607", message, "`ray status` tells what the nodes have"), 0.0)
+        if limit is None or seconds <= limit:
+            return None
+        self._drop(lane)
+        return Outcome(job.id, None, Failure("timeout", f"ran longer than {limit:g} s"), seconds)
+
+    def _on_death(self, lane: Lane, job: Job, error: Exception) -> Outcome | None:
+        """An actor died: with its node, of memory, or by what its job did."""
+        payload, attempt, seconds = lane.payload, lane.attempt, time.monotonic() - lane.since
+        assert payload is not None
+        is_lost = not lane.node or isinstance(error, self.ray.exceptions.ObjectLostError) or self._is_gone(lane.node)
+        self._drop(lane)
+        if is_lost and attempt < ATTEMPTS:
+            self._take(self._free_lane(), job, self.ray.put(job), attempt + 1)
+            return None
+        if is_lost:
+            message = f"nodes of the cluster are lost, {ATTEMPTS} times in a row"
+            return Outcome(
+                job.id, None, _outside("EVO606", message, "nothing is lost; resume when it is well"), seconds
+            )
+        if isinstance(error, self.ray.exceptions.OutOfMemoryError):
+            return Outcome(job.id, None, Failure("memory", "took more memory than its node has"), seconds)
+        return Outcome(job.id, None, Failure("crash", "the worker ended by itself"), seconds)
+
+    def _is_gone(self, node: str) -> bool:
+        """Whether a node has left the cluster, which takes a while to be noticed."""
+        end = time.monotonic() + GONE_SECONDS
+        while time.monotonic() < end:
+            if node not in {row["NodeID"] for row in self.ray.nodes() if row["Alive"]}:
+                return True
+            if len(self.ray.nodes()) == 1:
+                return False
+            time.sleep(POLL_SECONDS / 2)
+        return False
+
+    def _drop(self, lane: Lane) -> None:
+        self._lanes.remove(lane)
+        self.ray.kill(lane.actor, no_restart=True)
+
+
+def _outside(code: str, message: str, help: str) -> Failure:
+    return Failure("outside", message, (Diagnostic(code, message, None, help),))
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        message, help = "the engine `ray` needs the package ray", "`pip install 'evo-pseudopod[ray]'`"
+        raise DiagnosticError([Diagnostic("EVO607", message, None, help)]) from None
+    return ray
+
+
+def begin(spec: RaySpec, limits: Limits) -> RayEngine:
+    """The engine of a spec.
+
+    Raises:
+        DiagnosticError: Ray is not installed, or there is no cluster at the address (EVO607).
+    """
+    return RayEngine(spec, limits)
