@@ -9,6 +9,7 @@ from typing import Any
 from parents import document, stage
 
 from evo.dsl.canonical import to_yaml
+from evo.dsl.centroids import UniformCentroids
 from evo.dsl.evolve import EvolveSpec
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
@@ -25,7 +26,8 @@ def seed_document(**train: Any) -> str:
 
 def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
     """A search of two generations of three, unless told otherwise."""
-    spec = EvolveSpec(**{"generations": 2, "population": 3, "cells": 8, "crossover": 0.4, **evolve})
+    usual = {"generations": 2, "population": 3, "cells": 8, "centroids": UniformCentroids(), "crossover": 0.4}
+    spec = EvolveSpec(**{**usual, **evolve})
     seeds = seeds or (seed_document(),)
     return Settings(seeds, "/nowhere", spec, workers=workers, max_seconds=max_seconds, budget=LITTLE)
 

@@ -30,6 +30,8 @@ from evo.tasks.bytes.spec import BytesSpec
 
 BITS = {"0000/00": 4.0, "0001/00": 3.5, "0001/01": 4.2, "0002/00": 3.0}
 
+SPACE = {"measures": list(EvolveSpec().measures), "low": [0.0] * 4, "high": [1.0] * 4, "centroids": [[0.5] * 4] * 4}
+
 
 def document(width: int) -> Document:
     """An organism of some width."""
@@ -71,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
         archives = ("working", "result")
         placements = [Placed(r, archive, 3, "new", terms[r].objective, True) for r in rows for archive in archives]
         journal.add_generation(summary(generation, "0002/00" if generation == 2 else "x"), terms, placements)
-    journal.set_fact("centroids", [[0.5] * 5] * 4)
+    journal.set_fact("centroids", SPACE)
     record_control(journal, CONTROL)
     journal.close()
     return directory.path

@@ -35,6 +35,7 @@ POINTS = {
     "cooling.hyperbolic": "strangers.search:HyperbolicCooling",
     "fidelity.halving": "strangers.search:Halving",
     "engine.backwards": "strangers.search:Backwards",
+    "centroids.diagonal": "strangers.search:Diagonal",
     "emitter.afresh": "strangers.search:Afresh",
     "selection.eldest": "strangers.search:Eldest",
 }

@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
+from evo.archive.space import Space
 from evo.base.streams import Stream
+from evo.dsl.centroids import CentroidsSpec
 from evo.dsl.coolings import StartedCooling
 from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
@@ -56,6 +58,20 @@ class HyperbolicCooling(StartedCooling):
     def temperature(self, generation: int, generations: int, improved: Sequence[bool] = ()) -> float:
         """See `CoolingSpec.temperature`."""
         return self.start / (1 + generation)
+
+
+class Diagonal(CentroidsSpec):
+    """Cells along the diagonal of the unit box."""
+
+    kind: ClassVar[str | None] = "diagonal"
+    builder: ClassVar[str] = "strangers.search:diagonal"
+
+
+def diagonal(spec: Diagonal, measures: tuple[str, ...], cells: int, sample_NM: object, stream: Stream) -> Space:
+    """See `make_space`."""
+    count = len(measures)
+    points = tuple(((place + 0.5) / cells,) * count for place in range(cells))
+    return Space(measures, (0.0,) * count, (1.0,) * count, points)
 
 
 class Eldest(SelectionSpec):

@@ -35,6 +35,7 @@ ROWS: dict[str, Row] = {
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
     "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's as a document."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
+    "measures": Row("evo.cli.measures:command", "Say which behaviour measures tell the same."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),
     "resume": Row("evo.cli.resume:command", "Continue an interrupted run."),
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),

@@ -1,9 +1,10 @@
 """How a search runs. Every setting has an option of the same name on `evo evolve`, which wins."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evo.dsl.centroids import CentroidsSpec
 from evo.dsl.coolings import CoolingSpec
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
@@ -11,6 +12,9 @@ from evo.dsl.fidelity import FidelitySpec
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, RoleOf, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Measure = Literal[
+    "attention_span", "activation_sparsity", "gradient_flow", "memory_locality", "computational_intensity"
+]
 TermWeight = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
@@ -32,8 +36,17 @@ class EvolveSpec(Spec):
     """Generations after the seeds."""
     population: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Children a generation."""
-    cells: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Cells of the archive."""
+    cells: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Cells of the archive; if left out, one for four candidates, and at least 8."""
+    centroids: Annotated[CentroidsSpec, RoleOf("centroids", default="fitted")] = DEFAULT
+    """Where the cells lie."""
+    measures: Annotated[tuple[Measure, ...], AsTuple, ListOf(bare=True), Field(min_length=1, max_length=5)] = (
+        "attention_span",
+        "activation_sparsity",
+        "gradient_flow",
+        "computational_intensity",
+    )
+    """What spans the archive. `evo measures` says which of them tell the same."""
     crossover: Fraction = 0.25
     """Share of the children with two parents."""
     mutations: Annotated[int, Field(ge=1, le=100)] = 2
@@ -58,3 +71,8 @@ class EvolveSpec(Spec):
     """The weights of the objective."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seeds every random choice of the search."""
+
+    @property
+    def archive_cells(self) -> int:
+        """The number of cells."""
+        return self.cells or max(8, self.generations * self.population // 4)

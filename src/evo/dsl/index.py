@@ -111,6 +111,10 @@ KINDS: dict[str, dict[str, str]] = {
         "linear": "evo.dsl.coolings:LinearCooling",
         "reheating": "evo.dsl.coolings:ReheatingCooling",
     },
+    "centroids": {
+        "fitted": "evo.dsl.centroids:FittedCentroids",
+        "uniform": "evo.dsl.centroids:UniformCentroids",
+    },
     "emitter": {
         "aging": "evo.evolution.emitters.aging.spec:AgingSpec",
         "archive_improvement": "evo.evolution.emitters.variation.spec:ArchiveImprovementSpec",

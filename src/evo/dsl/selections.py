@@ -6,12 +6,14 @@ A selection is a pure function of the elites as they stand and of a stream, so a
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import Field
 
-from evo.base.streams import Stream
 from evo.dsl.spec import Spec
+
+if TYPE_CHECKING:
+    from evo.base.streams import Stream  # loads numpy
 
 
 class Breeders(Protocol):
@@ -38,7 +40,7 @@ class SelectionSpec(Spec):
     """A choice of parents among the elites of the working archive."""
 
     @abstractmethod
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """The index of the elite that breeds."""
 
 
@@ -47,7 +49,7 @@ class UniformSelection(SelectionSpec):
 
     kind: ClassVar[str | None] = "uniform"
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`."""
         return int(stream.numpy().integers(len(breeders.objectives)))
 
@@ -60,7 +62,7 @@ class TournamentSelection(SelectionSpec):
     size: Annotated[int, Field(ge=1, le=1_000)] = 2
     """How many are drawn."""
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`."""
         drawn = stream.numpy().integers(len(breeders.objectives), size=self.size).tolist()
         return max(drawn, key=lambda index: breeders.objectives[index])
@@ -76,7 +78,7 @@ class CuriositySelection(SelectionSpec):
     penalty: Annotated[float, Field(ge=0, le=100)] = 0.5
     """What one that did not takes away; curiosity stays above 0."""
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`."""
         weights = list[float]()
         for gains in breeders.gains:
@@ -96,7 +98,7 @@ class LexicaseSelection(SelectionSpec):
 
     kind: ClassVar[str | None] = "lexicase"
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`."""
         rng = stream.numpy()
         left = list(range(len(breeders.terms)))
@@ -116,7 +118,7 @@ class NoveltySelection(SelectionSpec):
     neighbours: Annotated[int, Field(ge=1, le=1_000)] = 15
     """How many of the nearest count."""
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`."""
         points = breeders.measures
         away = (sorted(math.dist(one, two) for two in points)[1 : self.neighbours + 1] for one in points)
@@ -131,7 +133,7 @@ class ImprovementSelection(SelectionSpec):
     exploration: Annotated[float, Field(ge=0, le=100)] = 0.5
     """How much the bound lies above the mean gain of an elite with few children, in units of the objective."""
 
-    def pick(self, breeders: Breeders, stream: Stream) -> int:
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
         """See `SelectionSpec.pick`; elites without children come first, and ties are drawn."""
         total = sum(map(len, breeders.gains))
         bounds = [self._bound(gains, total) for gains in breeders.gains]
@@ -144,7 +146,7 @@ class ImprovementSelection(SelectionSpec):
         return sum(gains) / len(gains) + self.exploration * math.sqrt(2 * math.log(total) / len(gains))
 
 
-def _weighted(weights: Sequence[float], stream: Stream) -> int:
+def _weighted(weights: Sequence[float], stream: "Stream") -> int:
     """An index drawn in proportion to weights; uniformly where all are 0."""
     total = sum(weights)
     rng = stream.numpy()

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from evo.archive.annealing import mutation_scale
-from evo.archive.centroids import centroids
 from evo.archive.cvt import CVTArchive
 from evo.archive.rules import ELITIST, Annealed
+from evo.archive.space import Space, make_space
 from evo.base.streams import Stream
 from evo.dsl.evolve import EvolveSpec
 from evo.evolution.journal import Journal, Placed
+from evo.evolution.probing import Sample
 from evo.evolution.ranked import RankedArchive, Standing
 from evo.training.behaviour import MEASURES
+
+SAMPLE = "sample"
+"""The fact in the journal: what untrained mutants show."""
+SPACE = "centroids"
+"""The fact in the journal: the archives' measures, scales and cells."""
 
 
 class Archives:
     """`working` may accept the worse while it is hot, and breeds; `result` is strictly elitist, and is reported.
 
-    standings: the latest of every candidate, in the order in which they were first placed.
+    Where cells lie depends on how the seeds turn out, so until they are placed both are empty archives of one cell.
+    standings: the latest of every candidate, in the order in which they were first placed; their measures are those of
+    the space, scaled.
     """
 
     def __init__(self, evolve: EvolveSpec, journal: Journal) -> None:
-        self.evolve = evolve
-        cells = _centroids(evolve, journal)
-        self.working, self.result = CVTArchive(cells), CVTArchive(cells)
+        self.evolve, self.journal = evolve, journal
+        self.columns = [MEASURES.index(name) for name in evolve.measures]
+        nowhere = [[0.0] * len(self.columns)]
+        self.working, self.result = CVTArchive(nowhere), CVTArchive(nowhere)
+        self.space: Space | None = None
         self.standings: dict[str, Standing] = {}
         self.improved: list[bool] = []
 
@@ -43,6 +53,9 @@ class Archives:
 
     def place(self, generation: int, standings: list[Standing]) -> list[Placed]:
         """Place a generation in both archives, in its order; the same numbers give the same placements."""
+        space = self.space or self._open(standings)
+        points = space.scaled([[own.measures[column] for column in self.columns] for own in standings]).tolist()
+        standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
         self.standings |= {own.id: own for own in standings}
         stream = Stream(self.evolve.seed).child("accept", generation)
         drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)
@@ -56,11 +69,19 @@ class Archives:
             self.improved.append(any(row.status in ("new", "improved") for row in result[: len(standings)]))
         return working + result
 
+    def _open(self, seeds: list[Standing]) -> Space:
+        """The space as the journal has it, or as it follows from the sample and the seeds, and empty archives in it."""
+        saved = self.journal.fact(SPACE)
+        self.space = self._made(seeds) if saved is None else Space.from_data(saved)
+        if saved is None:
+            self.journal.set_fact(SPACE, self.space.to_data())
+        cells = self.space.scaled(self.space.centroids)
+        self.working, self.result = CVTArchive(cells), CVTArchive(cells)
+        return self.space
 
-def _centroids(evolve: EvolveSpec, journal: Journal) -> Any:
-    saved = journal.fact("centroids")
-    if saved is None:
-        stream = Stream(evolve.seed).child("centroids")
-        saved = centroids(evolve.cells, [(0.0, 1.0)] * len(MEASURES), stream).tolist()
-        journal.set_fact("centroids", saved)
-    return saved
+    def _made(self, seeds: list[Standing]) -> Space:
+        data = self.journal.fact(SAMPLE)
+        expected = None if data is None else Sample.from_data(data).expected({own.id: own.measures for own in seeds})
+        sample = None if expected is None else expected[:, self.columns]
+        evolve, stream = self.evolve, Stream(self.evolve.seed).child("centroids")
+        return make_space(evolve.centroids, evolve.measures, evolve.archive_cells, sample, stream)

@@ -28,7 +28,7 @@ from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
-VERSION = 4
+VERSION = 5
 """Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
 CREATE TABLE candidates (

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from evo.dsl.canonical import content_hash
 from evo.dsl.document import parse
 from evo.engines.jobs import Engine, Job
-from evo.evolution.archives import Archives
+from evo.evolution.archives import SAMPLE, Archives
 from evo.evolution.candidate import Candidate, candidate_id
 from evo.evolution.emission import emit
 from evo.evolution.emitters.base import Situation
@@ -24,6 +24,7 @@ from evo.evolution.journal import Journal
 from evo.evolution.judge import Judge
 from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer, Silent
+from evo.evolution.probing import sample
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.scheduler import Scheduler
 from evo.evolution.scoring import Scoring, plan_of
@@ -90,6 +91,7 @@ class Search:
 
     def run(self, engine: Engine) -> None:
         """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` and `outcome_of` raise."""
+        self._probe(engine)
         while trials := self.ask():
             by_id = {trial.id: trial for trial in trials}
             jobs = (Job(trial.id, self.evaluate, self.job(trial)) for trial in trials)
@@ -97,6 +99,16 @@ class Search:
                 trial = by_id[outcome.id]
                 self.tell({trial: outcome_of(outcome)}, {trial: outcome.seconds})
         self.states.clear()
+
+    def _probe(self, engine: Engine) -> None:
+        """Sample what organisms can show, where the cells are to be fitted to it and trials are measured by evo."""
+        mutants, most = self.evolve.centroids.sampling()
+        is_ours = self.evaluate == EVALUATE
+        if not (is_ours and mutants) or self.journal.finished() or self.journal.fact(SAMPLE) is not None:
+            return
+        seeds = {candidate.id: candidate.document for candidate in self._seeds()}
+        found = sample(self.settings, engine, seeds, mutants, most)
+        self.journal.set_fact(SAMPLE, found.to_data())
 
     def job(self, trial: Trial) -> TrialJob:
         """What `evaluate` is called with: the trial with the weights that it starts from."""

@@ -14,6 +14,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.dsl.patch import diff
 from evo.dsl.task import Score
+from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
 from evo.evolution.control import Control, recorded_control
 from evo.evolution.fitness import Terms
@@ -49,18 +50,18 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     results = {result.trial.candidate.id: result for result in latest(trials)}
     evaluations = {id: result.evaluation for id, result in results.items()}
     terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
-    generations = journal.generations()
+    generations, space = journal.generations(), journal.fact(SPACE)
     best = generations[-1].best if generations else None
     return Report(
         run=str(directory.path),
         device=settings.device,
         evolve=settings.evolve,
         primary=primary,
-        measures=MEASURES,
-        centroids=journal.fact("centroids") or [],
+        measures=settings.evolve.measures,
+        centroids=space["centroids"] if space else [],
         generations=tuple(generations),
         variants=tuple(
-            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), primary) for c in candidates.values()
+            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), settings) for c in candidates.values()
         ),
         elites=elites(journal),
         best=best,
@@ -78,7 +79,11 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
 
 
 def _variant(
-    directory: RunDirectory, candidate: Candidate, evaluation: Evaluation | None, terms: Terms | None, primary: Score
+    directory: RunDirectory,
+    candidate: Candidate,
+    evaluation: Evaluation | None,
+    terms: Terms | None,
+    settings: Settings,
 ) -> Variant:
     plan = resolve(parse(candidate.document).document.organism)
     found = Evaluation("not evaluated") if evaluation is None else evaluation
@@ -92,10 +97,10 @@ def _variant(
         flops_per_token=plan.flops_per_token,
         cause=found.cause,
         message=found.message,
-        score=None if found.cause else found.scores[primary.name],
+        score=None if found.cause else found.scores[settings.primary.name],
         scores=found.scores,
         terms=terms,
-        measures=found.measures,
+        measures=tuple(found.measures[MEASURES.index(name)] for name in settings.evolve.measures if found.measures),
     )
 
 

@@ -146,6 +146,12 @@ RUNS = {
         "already. A small document has few neighbours.",
         source="command",
     ),
+    "EVO623": Code(
+        "Too few mutants to judge measures by",
+        "Correlations of measures need more mutants than measures, and two measures that vary over them. Most mutants "
+        "of this document could not be built or probed, or all of them behave alike.",
+        source="command",
+    ),
     "EVO650": Code(
         "Not a configuration",
         "`evo import` reads a config.json as transformers writes it, or a folder that holds one.",
