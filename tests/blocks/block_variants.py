@@ -76,6 +76,20 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention partial rope": {**ATTENTION, "position": {"kind": "rope", "dims": 2, "theta": 100.0}},
     "attention linear": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "linear", "factor": 2.0}}},
     "attention ntk": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "ntk", "factor": 2.0}}},
+    "attention neighbouring pairs": {**ATTENTION, "position": {"kind": "rope", "pairs": "neighbours", "dims": 2}},
+    "attention last pairs": {**ATTENTION, "position": {"kind": "rope", "at": "last", "dims": 2, "backwards": True}},
+    "attention llama3": {
+        **ATTENTION,
+        "position": {"kind": "rope", "scaling": {"kind": "llama3", "factor": 4.0, "original": 9}},
+    },
+    "attention longrope": {
+        **ATTENTION,
+        "position": {"kind": "rope", "scaling": {"kind": "longrope", "factors": [1.0, 3.0], "warmth": 1.2}},
+    },
+    "attention proportional": {
+        **ATTENTION,
+        "position": {"kind": "rope", "scaling": {"kind": "proportional", "share": 0.5}},
+    },
     "attention yarn": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "yarn", "factor": 4.0}}},
     "recurrence": RECURRENCE,
     "recurrence no decay": {**RECURRENCE, "decay": "none", "conv": 0, "gate": "none"},

@@ -75,6 +75,8 @@ def _stands_for(place: Place, document: Document) -> Iterator[Any]:
     organism, key = document.organism, place.field.key
     if key in ("norm", "position"):
         yield getattr(organism, key)
+    if key == "scale":
+        yield 1.0
     if key == "groups":
         yield 1  # of the stream
     if key == "from":

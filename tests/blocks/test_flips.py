@@ -11,11 +11,13 @@ from flips import Verdicts, judge
 from evo.blocks.experts.router import RouterSpec
 from evo.blocks.experts.spec import SharedSpec
 from evo.dsl import index
-from evo.dsl.organism import OrganismSpec, ReadoutSpec
+from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, TransformSpec
 from evo.dsl.spec import Spec, spec_fields
 
 ATTENTION = {"kind": "attention", "heads": 2}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
+LLAMA3 = {"kind": "llama3", "factor": 3.0, "original": 20, "low": 1.0, "high": 6.0}
+LONGROPE = {"kind": "longrope", "factors": [1.0, 2.0, 3.0, 4.0]}
 YARN = {"kind": "yarn", "factor": 4.0, "original": 700}
 
 
@@ -98,6 +100,26 @@ HOSTS: dict[str, dict[str, Any]] = {
     "learned": {
         "position": {"kind": "learned"},
         "stages": [stage("body", ATTENTION, norm={"kind": "layer", "bias": False})],
+    },
+    "ends": {
+        "embedding": {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER},
+        "position": {"kind": "sinusoid", "offset": 1},
+        "readout": {"bias": True, "scale": 0.5, "transform": {"act": "gelu", "norm": LAYER}},
+        "stages": [stage("body", ATTENTION)],
+    },
+    "other ends": {
+        "embedding": {"norm": RMS, "norm_first": True},
+        "position": {"kind": "learned"},
+        "readout": {"tie": False, "transform": {"act": "relu"}},
+        "stages": [stage("body", ATTENTION)],
+    },
+    "turns": {
+        "stages": [
+            stage("a", {**ATTENTION, "position": {"kind": "rope", "dims": 4, "at": "last", "scaling": LLAMA3}}),
+            stage("b", {**ATTENTION, "position": {"kind": "rope", "scaling": LONGROPE, "pairs": "neighbours"}}),
+            stage("c", {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "proportional", "share": 0.6}}}),
+            stage("d", {"kind": "attention", "heads": 3, "head_dim": 4, "position": {"kind": "alibi"}}),
+        ],
     },
     "no position": {"position": {"kind": "none"}, "stages": [stage("body", ATTENTION)]},
     "delta": {"stages": [stage("body", RECURRENCE)]},
@@ -207,6 +229,7 @@ ELSEWHERE = {
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
     "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
     "AttentionSpec.clip": "a bound that what is bounded may never reach",
+    "Llama3Scaling.original": "may move no wave of the few pairs here from one part to another",
     "ClippedSpec.limit": "a bound that what is bounded may never reach",
 }
 """Fields whose flips may leave one organism's function as it is: they also act where this suite does not look."""
@@ -218,7 +241,10 @@ NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "kv_to"),
     ("LayersSpec", "layers"),
     ("OrganismSpec", "layers"),
+    ("LongRopeScaling", "factors"),
+    ("OrganismSpec", "embedding"),
     ("OrganismSpec", "pseudopods"),
+    ("ReadoutSpec", "transform"),
     ("OrganismSpec", "readout"),
     ("RouterSpec", "causal"),
 }
@@ -246,7 +272,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
-    found: list[type[Spec]] = [OrganismSpec, ReadoutSpec, RouterSpec, SharedSpec]
+    found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
     for role in ("mixer", "ffn", "act", "norm", "position", "scaling", "stencil", "stage"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return found

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
+from evo.blocks.base import Position
 from evo.blocks.position.module import Rope, turn
 from evo.blocks.position.scaling import YarnScaling
-from evo.blocks.position.spec import RopePlan
+from evo.blocks.position.spec import RopePlan, RopeSpec, slopes_of
+from evo.compiler.build import make
+from evo.dsl.spec import Scope
 
 FREQUENCIES = (1.0, 0.1, 0.01)
 
@@ -73,3 +77,23 @@ def test_yarn_is_finite_for_a_base_next_to_one():
     frequencies = YarnScaling(factor=4.0).frequencies(1.0 + 2**-52, 16, 64)
     assert len(frequencies) == 8
     assert all(math.isfinite(frequency) for frequency in frequencies)
+
+
+def test_published_slopes_of_twelve_heads():
+    """Those of eight heads, then every other one of sixteen (Press et al.'s code, BLOOM, MPT)."""
+    finer = [2.0 ** (-0.5 * h) for h in range(1, 17)]
+    assert slopes_of(12) == pytest.approx([*(2.0**-h for h in range(1, 9)), *finer[0:8:2]])
+    assert slopes_of(8) == [2.0**-h for h in range(1, 9)]
+
+
+def test_neighbours_are_halves_in_another_order():
+    """Pairs side by side turn as pairs half the width apart do, the channels put in order."""
+    turned = {}
+    x = torch.randn(1, 5, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(8).view(4, 2).T.flatten()
+    for pairs in ("halves", "neighbours"):
+        rope = make(RopeSpec(pairs=pairs).for_heads(Scope(16, 32, 1, RopeSpec()), 2, 8))
+        assert isinstance(rope, Position)
+        given = x[..., order] if pairs == "halves" else x
+        turned[pairs] = rope.rotate(given, given, 3)[0]
+    torch.testing.assert_close(turned["neighbours"][..., order], turned["halves"])

@@ -58,6 +58,7 @@ def _meant(document: Document) -> Iterator[Fault]:
     yield from _wiring(organism)
     assert isinstance(organism.norm, NormSpec)
     yield from organism.norm.stream_problems(organism.width, ("organism", "norm"))
+    yield from _end_norms(organism)
     for index, stage in enumerate(organism.stages):
         for problem in stage.problems(stage_scope(organism, index)):
             where = (
@@ -71,6 +72,19 @@ def _meant(document: Document) -> Iterator[Fault]:
     if not fitness.task + fitness.efficiency + fitness.gradient:
         message = "every weight is 0, so all candidates would be equally good"
         yield Fault("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
+
+
+def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:
+    """The norms of embedding and readout."""
+    embedding, readout = organism.embedding, organism.readout
+    if isinstance(embedding.norm, NormSpec):
+        yield from embedding.norm.slot_problems(organism.width, ("organism", "embedding", "norm"))
+    if readout.transform is not None and isinstance(readout.transform.norm, NormSpec):
+        width = embedding.width or organism.width if readout.tie else organism.width
+        yield from readout.transform.norm.slot_problems(width, ("organism", "readout", "transform", "norm"))
+    if embedding.width == organism.width:
+        message = "the embedding is as wide as the stream anyway, and would be projected to the same width"
+        yield Fault("EVO330", ("organism", "embedding", "width"), message, "remove it", "warning")
 
 
 def _name(document: Document) -> Iterator[Fault]:
@@ -236,6 +250,7 @@ def _leaks(document: Document) -> Iterator[Fault]:
 
 def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:
     """Every spec of the organism's stages and of the pseudopods that they name."""
+    yield from specs(organism.embedding, ("organism", "embedding"))
     used = set(named(organism.stages, organism.parts))
     for key, table in (("pseudopods", organism.pseudopods), ("layers", organism.layers)):
         for name, spec in table.items():

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Norm, parameter
+from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
+from evo.compiler.ends import Embedding, Make, Readout
 from evo.compiler.plan import TOKENS, Plan
-from evo.dsl.plan import BlockPlan
 from evo.dsl.spec import INPUT
 from evo.kernels.dispatch import AUTO
 from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
-
-Make = Callable[[BlockPlan], Block]
 
 
 @dataclass(frozen=True)
@@ -43,29 +41,6 @@ class Losses:
         for value in self.auxiliary.values():
             total = total + value
         return total
-
-
-class Embedding(nn.Module):
-    """Vectors of tokens, and of positions if they are learned."""
-
-    weight: nn.Parameter
-    position: nn.Parameter | None
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.weight = parameter(plan.tokens)
-        self.position = None if plan.positions is None else parameter(plan.positions)
-
-
-class Readout(nn.Module):
-    """A readout with weights of its own."""
-
-    weight: nn.Parameter
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        assert plan.readout is not None
-        self.weight = parameter(plan.readout)
 
 
 class Stages(nn.Module):
@@ -102,10 +77,10 @@ class Organism(nn.Module):
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
         self.plan = plan
-        self.embedding = Embedding(plan)
+        self.embedding = Embedding(plan, make)
         self.stages = Stages({stage.name: _stage(make(stage)) for stage in plan.stages})
         self.final_norm = None if plan.final_norm is None else _norm(make(plan.final_norm))
-        self.readout = None if plan.readout is None else Readout(plan)
+        self.readout = Readout(plan, make)
         for path, block in self.named_blocks():
             block.path = path
 
@@ -129,14 +104,8 @@ class Organism(nn.Module):
         """What enters the first stage, (B, T) int64 -> (B, T, D). Raises ValueError beyond learned positions."""
         flow = Flow() if flow is None else flow
         flow.signals[TOKENS] = tokens_BT
-        x_BTD = embed(tokens_BT, self.embedding.weight, backend=self.backend)
-        table_TD = self.embedding.position
-        if table_TD is None:
-            return x_BTD
-        end = flow.position + tokens_BT.shape[1]
-        if end > table_TD.shape[0]:
-            raise ValueError(f"{end} tokens exceed the {table_TD.shape[0]} positions this organism has learned")
-        return x_BTD + table_TD[flow.position : end]
+        x_BTE = embed(tokens_BT, self.embedding.weight, backend=self.backend)
+        return self.embedding.placed(x_BTE, flow)
 
     def hidden(self, x_BTD: Tensor, flow: Flow | None = None) -> Tensor:
         """What the readout reads, (B, T, D) -> (B, T, D)."""
@@ -152,7 +121,8 @@ class Organism(nn.Module):
     def read(self, h_BTD: Tensor, flow: Flow | None = None) -> Tensor:
         """Logits, (..., D) -> (..., V), in the dtype of the readout's product."""
         flow = Flow() if flow is None else flow
-        return soft_capped(flow.project(h_BTD, self._readout_weight()), self.plan.soft_cap)
+        h_BTD, bias_V = self.readout.read(h_BTD, flow)
+        return soft_capped(flow.project(h_BTD, self._readout_weight(), bias_V), self.plan.soft_cap)
 
     def losses(
         self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None, flow: Flow | None = None
@@ -168,12 +138,14 @@ class Organism(nn.Module):
             Float32 scalars, with their graph.
         """
         flow = Flow() if flow is None else flow
-        h_ND = self.hidden(self.embed(tokens_BT, flow), flow).flatten(0, 1)
+        h_BTD, bias_V = self.readout.read(self.hidden(self.embed(tokens_BT, flow), flow), flow)
+        h_ND = h_BTD.flatten(0, 1)
         task = linear_cross_entropy(
             h_ND,
             self._readout_weight(),
             targets_BT.flatten(),
             self.plan.soft_cap,
+            bias_V=bias_V,
             weights_N=None if weights_BT is None else weights_BT.flatten(),
             project=flow.project,
             backend=self.backend,
@@ -199,7 +171,7 @@ class Organism(nn.Module):
         return stage.run(inputs, flow)
 
     def _readout_weight(self) -> nn.Parameter:
-        return self.embedding.weight if self.readout is None else self.readout.weight
+        return self.embedding.weight if self.readout.weight is None else self.readout.weight
 
 
 def _stage(block: Block) -> Stage:

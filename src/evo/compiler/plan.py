@@ -8,7 +8,7 @@ from functools import cached_property
 
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import stage_path
-from evo.dsl.plan import BlockPlan, Weight
+from evo.dsl.plan import BlockPlan, Weight, matmul_flops
 from evo.dsl.spec import INPUT
 
 TOKENS = "tokens"
@@ -17,7 +17,12 @@ TOKENS = "tokens"
 
 @dataclass(frozen=True)
 class Plan:
-    """One organism with every dimension a concrete number."""
+    """One organism with every dimension a concrete number.
+
+    embedding_maps: from narrower vectors of tokens to the stream, with its bias. norms_tokens: whether the embedding's
+    norm stands before positions are added. order: a block of fixed positions.
+    readout_maps: what stands before and beside the readout: the transform with its bias, and a bias of logits.
+    """
 
     width: int
     vocab: int
@@ -28,6 +33,15 @@ class Plan:
     final_norm: BlockPlan | None
     readout: Weight | None
     soft_cap: float | None
+    embedding_maps: tuple[Weight, ...] = ()
+    embedding_scale: float | None = None
+    embedding_norm: BlockPlan | None = None
+    norms_tokens: bool = False
+    order: BlockPlan | None = None
+    readout_maps: tuple[Weight, ...] = ()
+    readout_act: str = ""
+    readout_scale: float | None = None
+    readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
 
     @property
     def embedding(self) -> tuple[Weight, ...]:
@@ -37,12 +51,12 @@ class Plan:
     @cached_property
     def weights(self) -> dict[str, Weight]:
         """Every distinct parameter tensor by dotted path: the keys of the built module's state dict."""
-        named = {f"embedding.{weight.name}": weight for weight in self.embedding}
+        named = {f"embedding.{weight.name}": weight for weight in (*self.embedding, *self.embedding_maps)}
         for path, block in self._top():
             named.update(block.named_weights(path))
         if self.readout is not None:
             named["readout.weight"] = self.readout
-        return named
+        return {**named, **{f"readout.{weight.name}": weight for weight in self.readout_maps}}
 
     @cached_property
     def layers(self) -> dict[str, BlockPlan]:
@@ -81,7 +95,8 @@ class Plan:
     @property
     def flops_per_token(self) -> float:
         """Forward floating-point operations per token over a full context, readout included."""
-        return sum(block.flops for _, block in self._top()) + 2.0 * self.width * self.vocab
+        ends = matmul_flops((*self.embedding_maps, *self.readout_maps))
+        return sum(block.flops for _, block in self._top()) + ends + 2.0 * self._read_width * self.vocab
 
     @property
     def cache_per_token(self) -> int:
@@ -109,11 +124,21 @@ class Plan:
         layers = sum(block.is_layer for block in running)
         return sum(block.cost.activations for block in running) + self.width * (2 + layers) + self.vocab
 
+    @property
+    def _read_width(self) -> int:
+        """The width of what meets the readout's weights."""
+        return self.tokens.shape[1] if self.readout is None else self.readout.shape[1]
+
     def _top(self) -> Iterator[tuple[str, BlockPlan]]:
+        if self.order is not None:
+            yield "embedding.order", self.order
+        if self.embedding_norm is not None:
+            yield "embedding.norm", self.embedding_norm
         for stage in self.stages:
             yield stage_path(stage.name), stage
         if self.final_norm is not None:
             yield "final_norm", self.final_norm
+        yield from ((f"readout.{name}", block) for name, block in self.readout_blocks)
 
     def _running(self) -> Iterator[BlockPlan]:
         """Every block inside the stages, as often as it runs on a token."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.compiler.plan import Plan
 from evo.dsl.layers import Reads
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.plan import Init, Weight, table
+from evo.dsl.plan import ZEROS, BlockPlan, Init, Weight, linear, table, vector
 from evo.dsl.spec import INPUT, Scope
 
 EMBEDDING_STD = 0.02
@@ -25,13 +27,55 @@ def resolve(organism: OrganismSpec) -> Plan:
         width=organism.width,
         vocab=organism.vocab,
         context=organism.context,
-        tokens=table("weight", organism.vocab, organism.width, EMBEDDING_STD),
+        tokens=table("weight", organism.vocab, organism.embedding.width or organism.width, EMBEDDING_STD),
         positions=organism.position.table(scope),
         stages=stages,
         final_norm=None if stages[-1].ends_normed else organism.norm.plan(scope),
         readout=None if organism.readout.tie else _readout(organism),
         soft_cap=organism.readout.soft_cap,
+        **_embedding(organism, scope),
+        **_transform(organism, scope),
     )
+
+
+def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
+    """What else stands between tokens and the first stage."""
+    spec, width = organism.embedding, organism.width
+    maps: list[Weight] = []
+    if spec.width is not None:
+        maps.append(linear("project", width, spec.width))
+        maps += [vector("project_bias", width, ZEROS)] if spec.bias else []
+    assert isinstance(organism.position, PositionSpec)
+    return {
+        "embedding_maps": tuple(maps),
+        "embedding_scale": spec.scale,
+        "embedding_norm": spec.norm.plan(scope) if isinstance(spec.norm, NormSpec) else None,
+        "norms_tokens": spec.norm_first,
+        "order": organism.position.order(scope),
+    }
+
+
+def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
+    """What else stands between the last stage and logits."""
+    spec, readout = organism.readout.transform, organism.readout
+    inner = organism.embedding.width or organism.width if readout.tie else organism.width
+    maps: list[Weight] = []
+    blocks: list[tuple[str, BlockPlan]] = []
+    if spec is not None or inner != organism.width:
+        maps.append(linear("transform", inner, organism.width))
+    if spec is not None:
+        maps += [vector("transform_bias", inner, ZEROS)] if spec.bias else []
+        blocks += act_child(spec.act, inner)
+        if isinstance(spec.norm, NormSpec):
+            blocks.append(("norm", spec.norm.plan(replace(scope, width=inner))))
+    if readout.bias:
+        maps.append(vector("bias", organism.vocab, ZEROS))
+    return {
+        "readout_maps": tuple(maps),
+        "readout_act": act_word(spec.act) if spec is not None else "",
+        "readout_scale": readout.scale,
+        "readout_blocks": tuple(blocks),
+    }
 
 
 def stages_of(organism: OrganismSpec) -> list[StageSpec]:

@@ -55,10 +55,14 @@ KINDS: dict[str, dict[str, str]] = {
         "learned": "evo.blocks.position.spec:LearnedSpec",
         "none": "evo.blocks.position.spec:NoPositionSpec",
         "rope": "evo.blocks.position.spec:RopeSpec",
+        "sinusoid": "evo.blocks.position.spec:SinusoidSpec",
     },
     "scaling": {
         "linear": "evo.blocks.position.scaling:LinearScaling",
+        "llama3": "evo.blocks.position.scaling:Llama3Scaling",
+        "longrope": "evo.blocks.position.scaling:LongRopeScaling",
         "ntk": "evo.blocks.position.scaling:NtkScaling",
+        "proportional": "evo.blocks.position.scaling:ProportionalScaling",
         "yarn": "evo.blocks.position.scaling:YarnScaling",
     },
     "stencil": {

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.dsl.acts import Act
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import Reads, StagePlan
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, MapOf, RoleOf, Scope, Sources, Spec, SpecField, spec_fields
@@ -98,6 +99,37 @@ class StageSpec(Spec):
         raise NotImplementedError
 
 
+class EmbeddingSpec(Spec):
+    """From tokens to the first stage: norm(project(scale * table[token]) + positions)."""
+
+    width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8)] = None
+    """Width of the vectors of tokens, projected to that of the stream; the stream's if left out (ELECTRA)."""
+    bias: Annotated[bool, FIXED] = False
+    """Whether that projection has a bias."""
+    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What the vectors of tokens are multiplied by (Gemma: the root of the width)."""
+    norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of the sum, after positions are added (BERT)."""
+    norm_first: Annotated[bool, FIXED] = False
+    """Whether the norm stands before positions are added."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        found = (("bias", self.width is None), ("norm_first", self.norm is None))
+        return frozenset(name for name, is_unread in found if is_unread)
+
+
+class TransformSpec(Spec):
+    """What the readout reads through: norm(act(W h + b)) (BERT)."""
+
+    act: Act = "gelu"
+    """The activation."""
+    bias: bool = True
+    """Whether the map has a bias."""
+    norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of what is activated."""
+
+
 class ReadoutSpec(Spec):
     """From the last stage to logits."""
 
@@ -105,6 +137,13 @@ class ReadoutSpec(Spec):
     """Whether the readout uses the embedding's weights."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(5, 50, "scale", optional=True)] = None
     """Bounds logits to ±cap by `cap * tanh(logits / cap)` (Gemma 2)."""
+    bias: Annotated[bool, FIXED] = False
+    """Whether every symbol has a bias (GPT-J)."""
+    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What logits are multiplied by before they are bounded (Cohere)."""
+    transform: Annotated[TransformSpec | None, FIXED] = None
+    """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
+    linear and without a bias (OPT)."""
 
 
 class OrganismSpec(Spec):
@@ -118,6 +157,8 @@ class OrganismSpec(Spec):
     """The longest sequence the model is made for, in tokens."""
     position: Annotated[Spec, RoleOf("position", default="rope")] = DEFAULT
     """How order enters; a stage or an attention may override it."""
+    embedding: EmbeddingSpec = Field(default_factory=EmbeddingSpec)
+    """From tokens to the first stage."""
     norm: Annotated[Spec, RoleOf("norm", default="rms")] = DEFAULT
     """The normalisation of every block and before the readout; a stage may override it."""
     pseudopods: Annotated[dict[Name, Spec], MapOf(), RoleOf("mixer")] = Field(default_factory=dict[str, Spec])

@@ -88,7 +88,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
     kinds = [sub.block.data["kind"] for sub in subs]
     if any(sub.gain != 1.0 or sub.skip != 1.0 for sub in subs) or kinds[0] in FFN_KINDS or kinds[1:2] == ["attention"]:
         return None, {}
-    shapes = {tuple(part is not None for part in (sub.pre, sub.out, sub.after)) for sub in subs}
+    shapes = {(sub.pre is not None, sub.out is not None, sub.after is not None) for sub in subs}
     place = {(True, False, False): "pre", (False, False, True): "post", (True, True, False): "sandwich"}
     if len(shapes) != 1 or next(iter(shapes)) not in place:
         return None, {}

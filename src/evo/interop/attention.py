@@ -22,7 +22,7 @@ def rope(config: Config, head_dim: int, parameters: Any = None, *, pairs: str = 
         data["pairs"] = pairs
     if kind != "proportional" and int(head_dim * share) != head_dim:
         data["dims"] = int(head_dim * share)
-    if kind != "default":
+    if kind not in ("default", "dynamic"):  # the dynamic one is none within the context that was trained on
         data["scaling"] = _scaling(config, kind, said)
     return data
 
@@ -41,8 +41,6 @@ def _scaling(config: Config, kind: str, said: Data) -> Data:
         return {"kind": "proportional", "share": float(said.get("partial_rotary_factor", 1.0)), "factor": factor}
     if kind == "longrope":
         return _longrope(config, said, original)
-    if kind == "dynamic":
-        return {"kind": "dynamic", "factor": factor, "original": original or config.max_position_embeddings}
     raise refuse(config, f"rope scaling '{kind}'")
 
 
@@ -57,7 +55,7 @@ def _yarn(config: Config, said: Data, factor: float, original: Any) -> Data:
     if amplitude is None and said.get("mscale") and said.get("mscale_all_dim"):
         amplitude = mscale(factor, said["mscale"]) / mscale(factor, said["mscale_all_dim"])
     if amplitude is not None:
-        data["amplitude"] = float(amplitude)
+        data["warmth"] = float(amplitude)
     return data
 
 
@@ -77,13 +75,8 @@ def _longrope(config: Config, said: Data, original: Any) -> Data:
     amplitude = said.get("attention_factor")
     if amplitude is None:
         amplitude = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    return {
-        "kind": "longrope",
-        "short": [float(x) for x in said["short_factor"]],
-        "long": [float(x) for x in said["long_factor"]],
-        "original": original,
-        "amplitude": float(amplitude),
-    }
+    which = "long_factor" if length > original else "short_factor"
+    return {"kind": "longrope", "factors": [float(x) for x in said[which]], "warmth": float(amplitude)}
 
 
 def attention(
@@ -94,7 +87,7 @@ def attention(
     width: int,
     window: int | None = None,
     norm: Part | None = None,
-    norms: tuple[Part, Part] | None = None,
+    norms: tuple[Part, ...] | None = None,
     weights: Weights,
     **options: Any,
 ) -> Part:

@@ -28,7 +28,8 @@ def transposed(tensor: Any) -> Any:
 class Source:
     """Where one weight lies: ours = view(theirs) * scale + add, in our shape.
 
-    name: the tensor in the checkpoint; `{i}` stands for the layer's number. view: the part of it that is meant. plus:
+    name: the tensor in the checkpoint, or several that it may be called, `|` between them; `{i}` stands for the layer's
+    number. view: the part of it that is meant. plus:
     further tensors that are added, with the part of each; on the way back they are zeros.
     """
 

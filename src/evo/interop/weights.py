@@ -26,12 +26,9 @@ def take(plan: Plan, sources: Weights, theirs: Mapping[str, Tensor]) -> dict[str
     found: dict[str, Tensor] = {}
     for path, weight in plan.weights.items():
         source = sources[path]
-        missing = [name for name in (source.name, *(name for name, _ in source.plus)) if name not in theirs]
-        if missing:
-            raise _failed(f"the checkpoint has no '{missing[0]}', which {path} is taken from")
-        part = source.view(theirs[source.name])
+        part = source.view(theirs[_name(source.name, theirs, path)])
         for name, view in source.plus:
-            part = part + view(theirs[name])
+            part = part + view(theirs[_name(name, theirs, path)])
         if part.numel() != weight.count:
             raise _failed(f"'{source.name}' gives {tuple(part.shape)} for {path}, planned {weight.shape}")
         found[path] = (part.reshape(weight.shape) * source.scale + source.add).contiguous()
@@ -47,9 +44,17 @@ def put(sources: Weights, ours: Mapping[str, Tensor], shapes: Mapping[str, tuple
 
     theirs = {name: zeros(shape) for name, shape in shapes.items()}
     for path, source in sources.items():
-        part = source.view(theirs[source.name])
+        part = source.view(theirs[_name(source.name, theirs, path)])
         part.copy_(((ours[path] - source.add) / source.scale).reshape(part.shape))
     return theirs
+
+
+def _name(names: str, theirs: Mapping[str, Tensor], path: str) -> str:
+    """The one of several names, `|` between them, that a checkpoint has."""
+    for name in names.split("|"):
+        if name in theirs:
+            return name
+    raise _failed(f"the checkpoint has no '{names}', which {path} is taken from")
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:

@@ -2,20 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.dsl.acts import Word
 from evo.dsl.genes import Gene
 from evo.dsl.plan import BlockPlan, Cost, Init, vector
-from evo.dsl.spec import RoleOf, Spec
-
-Word = Literal[
-    "relu", "relu2", "gelu", "silu", "gelu_tanh", "gelu_quick", "sigmoid", "tanh", "softplus", "identity"
-]  # fmt: skip
-Act = Annotated[Word | Spec, RoleOf("act")]
-"""relu, relu squared (So et al. 2021), exact gelu, silu, gelu's tanh form (GPT-2) and x sigmoid(1.702 x), sigmoid,
-tanh, softplus, or nothing; or a spec."""
+from evo.dsl.spec import Spec
 
 Limit = Annotated[float, Field(gt=0, le=1e6), Gene(1, 50, "scale")]
 

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.blocks.activation.spec import Word
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
 from evo.blocks.attention.temperature import TemperatureSpec
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.blocks.activation.spec import Act, act_child, act_word
+from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
+from evo.dsl.acts import Act
 from evo.dsl.genes import Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
-from evo.blocks.position.spec import AlibiPlan, RopePlan
+from evo.blocks.position.spec import AlibiPlan, RopePlan, SinusoidPlan
 from evo.kernels.fused import FUSED, rotate, rotate_qkv, takes_triton
 from evo.kernels.operators import lasting_tensors
 
@@ -19,9 +20,10 @@ class NoPosition(Position):
 
 
 class Rope(Position):
-    """Turns pairs (i, i + dims / 2) of the first `dims` dimensions by position times frequency i (Su et al. 2021).
+    """Turns pairs of dimensions by position times frequency i (Su et al. 2021).
 
-    The pairing is that of Hugging Face's `rotate_half`. Angles are computed in float64 and kept per device and dtype.
+    Pairs are (i, i + dims / 2), as Hugging Face's `rotate_half` has them, or (2 i, 2 i + 1), of the first dimensions or
+    of the last. Angles are computed in float64 and kept per device and dtype.
     """
 
     fused = (FUSED,)
@@ -30,10 +32,35 @@ class Rope(Position):
         super().__init__(plan, children)
         self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
         self.amplitude = plan.amplitude
+        self.neighbours, self.last = plan.neighbours, plan.last
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both turned as if the first of them stood at position `offset`."""
+        if not (self.neighbours or self.last):
+            return self._rotated(q_BTHK, k_BTGK, offset)
+        turned = self._rotated(self._arranged(q_BTHK), self._arranged(k_BTGK), offset)
+        return self._restored(turned[0]), self._restored(turned[1])
+
+    def _arranged(self, x_BTHK: Tensor) -> Tensor:
+        """The rotated dimensions first, partners half of them apart."""
+        dims = 2 * len(self.frequencies)
+        rest = x_BTHK.shape[-1] - dims
+        turning, other = (x_BTHK[..., rest:], x_BTHK[..., :rest]) if self.last else x_BTHK.split((dims, rest), dim=-1)
+        if self.neighbours:
+            turning = turning.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+        return torch.cat((turning, other), dim=-1)
+
+    def _restored(self, x_BTHK: Tensor) -> Tensor:
+        """The way back from `_arranged`."""
+        dims = 2 * len(self.frequencies)
+        turning, other = x_BTHK.split((dims, x_BTHK.shape[-1] - dims), dim=-1)
+        if self.neighbours:
+            turning = turning.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+        return torch.cat((other, turning) if self.last else (turning, other), dim=-1)
+
+    def _rotated(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Both, the first dimensions turned and partners half of them apart."""
         if takes_triton(q_BTHK, self.backend) and k_BTGK.dtype == q_BTHK.dtype:
             cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
             return rotate(q_BTHK, k_BTGK, cos_T1R[:, 0], sin_T1R[:, 0])
@@ -44,7 +71,12 @@ class Rope(Position):
         self, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGV: Tensor, offset: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`rotate`; on CUDA the gradients of all three come back as the columns of one tensor."""
-        if not takes_triton(q_BTHK, self.backend) or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype:
+        if (
+            self.neighbours
+            or self.last
+            or not takes_triton(q_BTHK, self.backend)
+            or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype
+        ):
             return super().rotate_beside(q_BTHK, k_BTGK, v_BTGV, offset)
         cos_T1R, sin_T1R = self._angles(offset, q_BTHK.shape[1], q_BTHK.device, torch.float32)
         return rotate_qkv(q_BTHK, k_BTGK, v_BTGV, cos_T1R[:, 0], sin_T1R[:, 0])
@@ -98,6 +130,31 @@ class _Turn(torch.autograd.Function):
         assert at is not None
         assert in_dims[1:] == (None, None)
         return turn(x.movedim(at, 0), cos_T1R, sin_T1R), 0
+
+
+class Order(Block):
+    """Fixed vectors of positions, added to the embedding."""
+
+    def vectors(self, start: int, end: int, like: Tensor) -> Tensor:
+        """Those of positions start, ..., end - 1: (T, D) in the dtype and on the device of `like`."""
+        raise NotImplementedError
+
+
+class Sinusoids(Order):
+    """Sines and cosines of positions times frequencies (Vaswani et al. 2017)."""
+
+    def __init__(self, plan: SinusoidPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
+        self.offset, self.alternating, self.width = plan.offset, plan.alternating, plan.width
+
+    def vectors(self, start: int, end: int, like: Tensor) -> Tensor:
+        frequencies = self.frequencies.to(like.device)
+        positions_T = torch.arange(start, end, device=like.device, dtype=torch.float64) + self.offset
+        angles = torch.outer(positions_T, frequencies)
+        sines = (angles.sin(), angles.cos())
+        table_TD = torch.stack(sines, -1).flatten(-2) if self.alternating else torch.cat(sines, -1)
+        return F.pad(table_TD, (0, self.width - table_TD.shape[1])).to(like.dtype)
 
 
 class Alibi(Position):

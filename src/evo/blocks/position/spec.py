@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.blocks.position.scaling import ScalingSpec, plain_frequencies
-from evo.dsl.genes import DRAWN, Gene
-from evo.dsl.plan import BlockPlan, Weight, table
+from evo.dsl.genes import DRAWN, FIXED, Gene
+from evo.dsl.plan import BlockPlan, Cost, Weight, table
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
@@ -21,11 +21,27 @@ class NoPositionPlan(BlockPlan):
 
 @dataclass(frozen=True, kw_only=True)
 class RopePlan(BlockPlan):
-    """Rotation of pairs by `frequencies` in radians per token; cosine and sine are multiplied by `amplitude`."""
+    """Rotation of pairs by `frequencies` in radians per token; cosine and sine are multiplied by `amplitude`.
+
+    neighbours: whether a pair is two channels side by side. last: whether the last channels turn and not the first.
+    """
 
     builder: ClassVar[str] = "evo.blocks.position.module:Rope"
     frequencies: tuple[float, ...]
     amplitude: float
+    neighbours: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinusoidPlan(BlockPlan):
+    """Sines and cosines of positions times `frequencies`, the first of them at position `offset`."""
+
+    builder: ClassVar[str] = "evo.blocks.position.module:Sinusoids"
+    frequencies: tuple[float, ...]
+    offset: int
+    alternating: bool
+    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +73,12 @@ class PositionSpec(Spec):
         raise NotImplementedError
 
     def table(self, scope: Scope) -> Weight | None:
-        """The vectors that are added to the embedding, (context, width), if there are any."""
+        """The learned vectors that are added to the embedding, (context, width), if there are any."""
+        del scope
+        return None
+
+    def order(self, scope: Scope) -> BlockPlan | None:
+        """The plan of an `Order`, fixed vectors that are added to the embedding, if there are any."""
         del scope
         return None
 
@@ -68,7 +89,7 @@ def acts_on_heads(position: Spec) -> bool:
 
 
 class RopeSpec(PositionSpec):
-    """Rotary position embedding: pairs (i, i + dims / 2) of q and k turn with position (Su et al. 2021)."""
+    """Rotary position embedding: pairs of channels of q and k turn with position (Su et al. 2021)."""
 
     kind: ClassVar[str | None] = "rope"
     acts_on: ClassVar[ActsOn] = "queries and keys"
@@ -79,6 +100,16 @@ class RopeSpec(PositionSpec):
     """Rotated dimensions of each head, an even number; all if left out."""
     scaling: Annotated[Spec | None, RoleOf("scaling"), DRAWN] = None
     """A change of the frequencies for long contexts."""
+    pairs: Annotated[Literal["halves", "neighbours"], FIXED] = "halves"
+    """Whether channel i is paired with i + dims / 2 (Llama), or with the one beside it (GPT-J)."""
+    at: Annotated[Literal["first", "last"], FIXED] = "first"
+    """Which channels of a head are rotated, where not all are."""
+    backwards: Annotated[bool, FIXED] = False
+    """Whether pairs turn the other way (nanochat)."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset({"at"}) if self.dims is None else frozenset()
 
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         dims = self.dims or head_dim
@@ -89,10 +120,18 @@ class RopeSpec(PositionSpec):
         if isinstance(self.scaling, ScalingSpec) and dims < self.scaling.least_dims:
             message = f"{self.scaling.kind} scaling needs more than {dims} rotated dimensions"
             yield Fault("EVO302", ("scaling",), message)
+        elif isinstance(self.scaling, ScalingSpec) and (fault := self.scaling.faults(dims)):
+            yield Fault("EVO302", ("scaling",), fault)
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         frequencies, amplitude = self.frequencies(head_dim, scope.context)
-        return RopePlan(kind=self.label, frequencies=tuple(frequencies), amplitude=amplitude)
+        return RopePlan(
+            kind=self.label,
+            frequencies=tuple(-frequency if self.backwards else frequency for frequency in frequencies),
+            amplitude=amplitude,
+            neighbours=self.pairs == "neighbours",
+            last=self.at == "last",
+        )
 
     def frequencies(self, head_dim: int, context: int) -> tuple[list[float], float]:
         """The frequency of each rotated pair, and the amplitude of cosine and sine."""
@@ -104,14 +143,26 @@ class RopeSpec(PositionSpec):
 
 
 class AlibiSpec(PositionSpec):
-    """ALiBi: scores fall linearly with distance, by slopes 2^(-8 (h + 1) / heads) (Press et al. 2021)."""
+    """ALiBi: scores fall linearly with distance, by a slope for each head (Press et al. 2021)."""
 
     kind: ClassVar[str | None] = "alibi"
     acts_on: ClassVar[ActsOn] = "scores"
 
+    scale: Annotated[float, Field(gt=0, le=1e6), FIXED] = 1.0
+    """What slopes are multiplied by."""
+
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
-        slopes = tuple(2.0 ** (-8 * (head + 1) / heads) for head in range(heads))
-        return AlibiPlan(kind=self.label, slopes=slopes)
+        return AlibiPlan(kind=self.label, slopes=tuple(slope * self.scale for slope in slopes_of(heads)))
+
+
+def slopes_of(heads: int) -> list[float]:
+    """2^(-8 (h + 1) / heads) for a power of two; else those of the power below, then every other one of twice as many.
+
+    So in Press et al.'s own code and in BLOOM; MPT says the same in other words.
+    """
+    below = 1 << (heads.bit_length() - 1)
+    own, finer = ([2.0 ** (-8 * (head + 1) / count) for head in range(count)] for count in (below, 2 * below))
+    return [*own, *finer[0::2]][:heads]
 
 
 class LearnedSpec(PositionSpec):
@@ -125,6 +176,38 @@ class LearnedSpec(PositionSpec):
 
     def table(self, scope: Scope) -> Weight:
         return table("position", scope.context, scope.width, 0.02)
+
+
+class SinusoidSpec(PositionSpec):
+    """Sines and cosines of the position in geometric frequencies, added to the embedding (Vaswani et al. 2017)."""
+
+    kind: ClassVar[str | None] = "sinusoid"
+    acts_on: ClassVar[ActsOn] = "embedding"
+
+    theta: Annotated[float, Field(gt=1), Gene(100, 1e6, "scale")] = 10000.0
+    """Base of the wavelengths."""
+    layout: Annotated[Literal["halves", "alternating"], FIXED] = "alternating"
+    """Whether all sines come before all cosines, or each sine before its cosine."""
+    steps: Annotated[Literal["width", "ends"], FIXED] = "width"
+    """Whether frequency i of R is theta^(-i / R), or theta^(-i / (R - 1)), which reaches the end (fairseq)."""
+    offset: Annotated[int, Field(ge=0, le=1000), FIXED] = 0
+    """Which position the first token has."""
+
+    def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
+        return NO_POSITION
+
+    def order(self, scope: Scope) -> BlockPlan:
+        pairs = scope.width // 2
+        last = pairs if self.steps == "width" else max(pairs - 1, 1)
+        frequencies = tuple(self.theta ** (-i / last) for i in range(pairs))
+        return SinusoidPlan(
+            kind=self.label,
+            cost=Cost(flops=float(scope.width)),
+            frequencies=frequencies,
+            offset=self.offset,
+            alternating=self.layout == "alternating",
+            width=scope.width,
+        )
 
 
 class NoPositionSpec(PositionSpec):

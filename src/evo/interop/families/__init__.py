@@ -10,9 +10,47 @@ from evo.interop.assemble import Model
 from evo.interop.config import Config
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "llama:llama": ("llama", "mistral", "qwen2", "qwen3", "arcee", "internlm3", "iquestcoder"),
-    "gpt:gpt2": ("gpt2", "gpt-sw3"),
-}
+    "llama:llama": (
+        "llama", "mistral", "qwen2", "internlm3", "iquestcoder", "ministral", "smollm3", "cwm", "emu3", "got_ocr2",
+    ),
+    "llama:qwen3": ("qwen3",),
+    "llama:arcee": ("arcee",),
+    "llama:ministral3": ("ministral3",),
+    "llama:seed_oss": ("seed_oss",),
+    "llama:granite": ("granite", "granite_swa"),
+    "llama:hyperclovax": ("hyperclovax",),
+    "llama:exaone4": ("exaone4",),
+    "llama:olmo": ("olmo",),
+    "llama:olmo2": ("olmo2", "olmo3"),
+    "llama:apertus": ("apertus",),
+    "llama:nanochat": ("nanochat",),
+    "llama:hunyuan": ("hunyuan_v1_dense",),
+    "llama:bitnet": ("bitnet",),
+    "llama:phi3": ("phi3",),
+    "llama:glm": ("glm",),
+    "llama:glm4": ("glm4",),
+    "llama:neighbours": ("helium", "ernie4_5"),
+    "gemma:gemma": ("gemma", "gemma2", "gemma3_text", "vaultgemma"),
+    "cohere:cohere": ("cohere", "cohere2"),
+    "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
+    "gpt:bigcode": ("gpt_bigcode",),
+    "gpt:gpt_neo": ("gpt_neo",),
+    "gpt:gptj": ("gptj", "codegen"),
+    "gpt:neox": ("gpt_neox", "gpt_neox_japanese"),
+    "gpt:bloom": ("bloom",),
+    "gpt:mpt": ("mpt",),
+    "gpt:falcon": ("falcon",),
+    "gpt:layered": ("phi", "stablelm", "starcoder2", "nemotron", "jais2"),
+    "gpt:persimmon": ("persimmon",),
+    "seq2seq:seq2seq": (
+        "bart", "mvp", "plbart", "trocr", "blenderbot-small", "mbart", "blenderbot", "pegasus", "bigbird_pegasus",
+        "whisper", "marian", "xglm", "biogpt", "opt",
+    ),
+    "bert:bert": (
+        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+        "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl",
+    ),
+}  # fmt: skip
 """The file and function of each line of architectures, and the types that it reads."""
 
 

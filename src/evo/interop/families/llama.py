@@ -1,47 +1,105 @@
-"""Llama and those that differ from it by a setting or two."""
+"""Llama and those that differ by a setting or two: RMS norms, rotation, grouped attention, gated feed-forwards."""
 
-from evo.interop.assemble import Model, Sub
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import NO_POSITION, attention, biases, projections, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
-from evo.interop.parts import dense, gated, rms
+from evo.interop.parts import Data, Part, Source, Weights, dense, gated, gated_fused, layer, rms
 
-QKV_BIASED = {"qwen2"}
-NORMED = {"qwen3"}
+AT = "model.layers.{i}"
+Norm = Callable[[str], Part]
 
 
-def llama(c: Config) -> Model:
-    """Pre-norm RMS, rotated grouped attention, a gated feed-forward."""
-    head_dim = c.get("head_dim", c.hidden_size // c.num_attention_heads)
-    letters = "qkv" if c.type in QKV_BIASED else "qkvo" if c.get("attention_bias", False) else ""
-    layers = []
-    for i in range(c.num_hidden_layers):
-        at = "model.layers.{i}"
-        norms = None
-        if c.type in NORMED:
-            norms = tuple(rms(f"{at}.self_attn.{k}_norm", c.rms_norm_eps) for k in "qk")
-        mixer = attention(
+@dataclass(frozen=True)
+class Llama:
+    """What a line of architectures changes of Llama; each field is a function of the configuration or a word.
+
+    biased: projections with a bias, as letters. norm: of a name, the norm. qk: of a name, the norm of q or k. slots:
+    the names of the norms before and after attention, and before and after the feed-forward; None for none. ffn: of a
+    layer's number, the feed-forward. weights: of attention. options: of attention, by layer. gain: of every branch.
+    """
+
+    c: Config
+    biased: str = ""
+    norm: Norm | None = None
+    qk: Norm | None = None
+    slots: tuple[str | None, str | None, str | None, str | None] = (
+        "input_layernorm",
+        None,
+        "post_attention_layernorm",
+        None,
+    )
+    ffn: Callable[[int], Part] | None = None
+    weights: Weights | None = None
+    options: Callable[[int], Data] | None = None
+    position: Data | None = None
+    parallel: bool = False
+    gain: float = 1.0
+    pairs: str = "halves"
+    scale: float | None = None
+    embedding: Part | None = None
+    readout: Part | None = None
+    final: str = "model.norm"
+    head_dim: int | None = None
+    at: str = AT
+
+    def normed(self, name: str) -> Part:
+        """The norm of a name."""
+        return self.norm(name) if self.norm else rms(name, self.c.rms_norm_eps)
+
+    def model(self) -> Model:
+        """The whole model."""
+        c = self.c
+        layers = [self._layer(i) for i in range(c.num_hidden_layers)]
+        return decoder(
+            c,
+            layers,
+            final=self.normed(self.final),
+            position=self.position or rope(c, self.width_of_head, pairs=self.pairs),
+            embedding=self.embedding,
+            readout=self.readout,
+        )
+
+    @property
+    def width_of_head(self) -> int:
+        """The width of a head."""
+        return self.head_dim or self.c.get("head_dim") or self.c.hidden_size // self.c.num_attention_heads
+
+    def mixer(self, index: int) -> Part:
+        """The attention of a layer."""
+        c = self.c
+        norms = None if self.qk is None else tuple(self.qk(f"{self.at}.self_attn.{k}") for k in ("q", "k"))
+        options: Data = {
+            "bias": biases(self.biased),
+            "window": window_of(c, index),
+            "position": position_of(c, index, self.width_of_head, self.pairs),
+            "scale": self.scale,
+        }
+        return attention(
             c.num_attention_heads,
             kv_heads=c.get("num_key_value_heads"),
-            head_dim=head_dim,
+            head_dim=self.width_of_head,
             width=c.hidden_size,
-            window=window_of(c, i),
             norms=norms,
-            bias=biases(letters),
-            position=position_of(c, i, head_dim),
-            weights=projections(f"{at}.self_attn", biased=letters),
+            weights=self.weights or projections(f"{self.at}.self_attn", biased=self.biased),
+            **{**options, **(self.options(index) if self.options else {})},
         )
-        has_gate = c.type != "arcee"
-        make = gated if has_gate else dense
-        names = {} if has_gate else {"up": "up_proj", "down": "down_proj"}
-        ffn = make(f"{at}.mlp", c.intermediate_size, c.hidden_act, bias=c.get("mlp_bias", False), **names)
-        layers.append(
-            [
-                Sub(mixer, pre=rms(f"{at}.input_layernorm", c.rms_norm_eps)),
-                Sub(ffn, pre=rms(f"{at}.post_attention_layernorm", c.rms_norm_eps)),
-            ]
-        )
-    return decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=rope(c, head_dim))
+
+    def _layer(self, index: int) -> Layer:
+        c = self.c
+        ffn = self.ffn(index) if self.ffn else gated(f"{self.at}.mlp", c.intermediate_size, c.hidden_act)
+        slots = [self.normed(f"{self.at}.{name}") if name else None for name in self.slots]
+        first = Sub(self.mixer(index), pre=slots[0], out=slots[1], gain=self.gain)
+        second = Sub(ffn, pre=slots[2], out=slots[3], gain=self.gain)
+        if not self.parallel:
+            return [first, second]
+        if slots[2] is not None:
+            return [Beside((first, second))]
+        return [Beside((Sub(first.block), Sub(ffn)), pre=slots[0])]
 
 
 def window_of(c: Config, index: int) -> int | None:
@@ -52,7 +110,264 @@ def window_of(c: Config, index: int) -> int | None:
     return c.get("sliding_window") if c.get("use_sliding_window", True) else None
 
 
-def position_of(c: Config, index: int, head_dim: int) -> dict | None:
+def position_of(c: Config, index: int, head_dim: int, pairs: str = "halves") -> Data | None:
     """The position encoding of a layer where it is not that of the organism."""
     kept = c.get("no_rope_layers")
-    return NO_POSITION if kept is not None and not kept[index] else None
+    if kept is not None and not kept[index]:
+        return NO_POSITION
+    said: Any = c.get("rope_parameters") or {}
+    if isinstance(said, dict) and c.get("layer_types") and c.layer_types[0] in said:
+        own = said[c.layer_types[index]]
+        return NO_POSITION if own is None else rope(c, head_dim, own, pairs=pairs)
+    return None
+
+
+def llama(c: Config) -> Model:
+    """Llama, Mistral, Qwen and those that are the same."""
+    biased = "qkv" if c.type == "qwen2" else "qkvo" if c.get("attention_bias", False) else ""
+    bias = c.get("mlp_bias", False)
+    return Llama(
+        c, biased=biased, ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias)
+    ).model()
+
+
+def qwen3(c: Config) -> Model:
+    """A norm of each head's q and k."""
+    return Llama(
+        c, biased="qkvo" if c.get("attention_bias", False) else "", qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps)
+    ).model()
+
+
+def arcee(c: Config) -> Model:
+    """A dense feed-forward."""
+    biased = "qkvo" if c.get("attention_bias", False) else ""
+    return Llama(c, biased=biased, ffn=lambda i: up_down(c)).model()
+
+
+def up_down(c: Config, bias: bool | None = None) -> Part:
+    """down_proj(act(up_proj x))."""
+    has = c.get("mlp_bias", False) if bias is None else bias
+    return dense(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=has, up="up_proj", down="down_proj")
+
+
+def ministral3(c: Config) -> Model:
+    """Scores that grow with the position."""
+    said: Data = c.get("rope_parameters") or {}
+    slope, period = said.get("llama_4_scaling_beta"), said.get("original_max_position_embeddings", 0)
+    heat = None if not slope else {"temperature": {"slope": float(slope), "period": int(period)}}
+    return Llama(c, options=lambda i: heat or {}).model()
+
+
+def seed_oss(c: Config) -> Model:
+    """Biases on q, k, v, and perhaps o."""
+    biased = ("qkv" if c.attention_bias else "") + ("o" if c.get("attention_out_bias", False) else "")
+    bias = c.get("mlp_bias", False)
+    return Llama(
+        c, biased=biased, ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias)
+    ).model()
+
+
+def granite(c: Config) -> Model:
+    """Multipliers of the embedding, of branches, scores and logits (muP)."""
+    bias = c.get("mlp_bias", False)
+    biased = "qkvo" if c.get("attention_bias", False) else ""
+    own = {"sink_logit": Source(f"{AT}.self_attn.sinks")} if c.type == "granite_swa" else {}
+    return Llama(
+        c,
+        biased=biased,
+        ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias),
+        gain=float(c.residual_multiplier),
+        scale=float(c.attention_multiplier),
+        options=lambda i: sinks(c, i),
+        weights={**projections(f"{AT}.self_attn", biased=biased), **own},
+        embedding=scaled(float(c.embedding_multiplier)),
+        readout=scaled(1.0 / float(c.logits_scaling)),
+    ).model()
+
+
+def sinks(c: Config, index: int) -> Data:
+    """A learned sink a head, and a base of the rotation for each layer."""
+    if c.type != "granite_swa":
+        return {}
+    theta = (c.get("layer_rope_theta") or [None] * (index + 1))[index]
+    head_dim = c.get("head_dim") or c.hidden_size // c.num_attention_heads
+    said = {**(c.get("rope_parameters") or {}), "rope_theta": theta}
+    own = NO_POSITION if not theta else rope(c, head_dim, said)
+    return {"sink_logit": True, "position": None if own == rope(c, head_dim) else own}
+
+
+def hyperclovax(c: Config) -> Model:
+    """Granite's multipliers, and perhaps norms behind the branches too."""
+    after = c.get("use_post_norm", True)
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        slots=(
+            "input_layernorm",
+            "post_norm1" if after else None,
+            "post_attention_layernorm",
+            "post_norm2" if after else None,
+        ),
+        ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=c.get("mlp_bias", False)),
+        gain=float(c.residual_multiplier),
+        scale=float(c.attention_multiplier),
+        embedding=scaled(float(c.embedding_multiplier)),
+        readout=scaled(float(c.logits_scaling)),
+    ).model()
+
+
+def scaled(scale: float) -> Part:
+    """An end that multiplies."""
+    return Part({} if scale == 1.0 else {"scale": scale})
+
+
+def exaone4(c: Config) -> Model:
+    """Norms behind branches only; rotation only in windows, where there are windows."""
+
+    def options(i: int) -> Data:
+        is_global = c.get("sliding_window") is not None and window_of(c, i) is None
+        return {"position": NO_POSITION} if is_global else {}
+
+    return Llama(
+        c,
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        slots=(None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+        options=options,
+    ).model()
+
+
+def olmo(c: Config) -> Model:
+    """Layer norms without gain and bias; q, k, v within bounds."""
+    clip = c.get("clip_qkv")
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        norm=lambda name: layer(name, 1e-5, bias=False, gain=False),
+        options=lambda i: {"clip": clip},
+    ).model()
+
+
+def olmo2(c: Config) -> Model:
+    """Norms behind branches only, and of all of q and of k."""
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps, groups=1),
+        slots=(None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+    ).model()
+
+
+def apertus(c: Config) -> Model:
+    """Norms of q and k, a dense feed-forward with a learned activation, other names of norms."""
+
+    def ffn(i: int) -> Part:
+        weights = {
+            "up": Source(f"{AT}.mlp.up_proj.weight"),
+            "down": Source(f"{AT}.mlp.down_proj.weight"),
+            "act.positive": Source(f"{AT}.mlp.act_fn.alpha_p"),
+            "act.negative": Source(f"{AT}.mlp.act_fn.alpha_n"),
+        }
+        return Part({"kind": "dense", "hidden": c.intermediate_size, "act": {"kind": "xielu"}}, weights)
+
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        slots=("attention_layernorm", None, "feedforward_layernorm", None),
+        ffn=ffn,
+    ).model()
+
+
+def nanochat(c: Config) -> Model:
+    """No gains anywhere; q and k are normed after they turn, backwards."""
+    bare = lambda name: rms(name, c.rms_norm_eps, gain=False)  # noqa: E731
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        norm=bare,
+        qk=bare,
+        ffn=lambda i: dense(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=False),
+        options=lambda i: {"qk_norm_at": "position"},
+        position={**rope(c, c.get("head_dim", c.hidden_size // c.num_attention_heads)), "backwards": True},
+        embedding=Part({"norm": bare("").data}),
+        readout=capped(c),
+    ).model()
+
+
+def capped(c: Config, key: str = "final_logit_softcapping") -> Part:
+    """Bounded logits."""
+    cap = c.get(key)
+    return Part({} if cap is None else {"soft_cap": float(cap)})
+
+
+def hunyuan(c: Config) -> Model:
+    """q and k are normed, with gains, after they turn."""
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        qk=lambda name: rms(
+            f"{name.rpartition('.')[0]}.{'query' if name.endswith('q') else 'key'}_layernorm", c.rms_norm_eps
+        ),
+        options=lambda i: {"qk_norm_at": "position"},
+    ).model()
+
+
+def bitnet(c: Config) -> Model:
+    """Norms before the output projections of attention and feed-forward."""
+
+    def ffn(i: int) -> Part:
+        inner = rms(f"{AT}.mlp.ffn_sub_norm", c.rms_norm_eps)
+        part = gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act)
+        weights = {**part.weights, "inner_norm.gain": inner.weights["gain"]}
+        return Part({**part.data, "inner_norm": inner.data}, weights)
+
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        ffn=ffn,
+        options=lambda i: {"inner_norm": rms(f"{AT}.self_attn.attn_sub_norm", c.rms_norm_eps, groups=1)},
+    ).model()
+
+
+def phi3(c: Config) -> Model:
+    """q, k, v in one matrix, gate and up in another."""
+    from evo.interop.attention import fused
+
+    head_dim = c.get("head_dim", c.hidden_size // c.num_attention_heads)
+    queries, keys = c.num_attention_heads * head_dim, c.num_key_value_heads * head_dim
+    weights = fused(f"{AT}.self_attn.qkv_proj", {"q": queries, "k": keys, "v": keys})
+    weights["o"] = Source(f"{AT}.self_attn.o_proj.weight")
+    return Llama(c, weights=weights, ffn=lambda i: gated_fused(f"{AT}.mlp", c.intermediate_size, c.hidden_act)).model()
+
+
+def glm(c: Config) -> Model:
+    """Neighbouring pairs turn, in half of each head."""
+    return Llama(
+        c,
+        biased="qkv" if c.get("attention_bias", False) else "",
+        pairs="neighbours",
+        ffn=lambda i: gated_fused(f"{AT}.mlp", c.intermediate_size, c.hidden_act),
+    ).model()
+
+
+def glm4(c: Config) -> Model:
+    """GLM's rotation, and norms before and behind each branch."""
+    return Llama(
+        c,
+        biased="qkv" if c.get("attention_bias", False) else "",
+        pairs="neighbours",
+        slots=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
+        ffn=lambda i: gated_fused(f"{AT}.mlp", c.intermediate_size, c.hidden_act),
+    ).model()
+
+
+def neighbours(c: Config) -> Model:
+    """Neighbouring pairs turn (Helium, ERNIE 4.5)."""
+    key = "use_bias" if c.type == "ernie4_5" else "attention_bias"
+    bias = c.get("use_bias", c.get("mlp_bias", False)) or False
+    return Llama(
+        c,
+        biased="qkvo" if c.get(key, False) else "",
+        pairs="neighbours",
+        ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias),
+    ).model()

@@ -54,19 +54,23 @@ def linear_cross_entropy(
     targets_N: Tensor,
     soft_cap: float | None = None,
     *,
+    bias_V: Tensor | None = None,
     weights_N: Tensor | None = None,
-    project: Callable[[Tensor, Tensor], Tensor] = F.linear,
+    project: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear,
     backend: str = AUTO,
 ) -> Tensor:
-    """`cross_entropy` of the logits h W^T. Where there are more than `SLICE` of them, they never exist together.
+    """`cross_entropy` of the logits h W^T + b. Where there are more than `SLICE` of them, they never exist together.
 
     project: makes them, where they do.
     """
     _check(soft_cap, targets_N, weights_N)
     is_large = h_ND.shape[0] * weight_VD.shape[0] > SLICE
     if not is_large or chosen(CROSS_ENTROPY, h_ND, backend, _only(h_ND, targets_N)) is not _fused:
-        logits_NV = project(h_ND, weight_VD)
+        logits_NV = project(h_ND, weight_VD, bias_V)
         return cross_entropy(logits_NV, targets_N, soft_cap, weights_N=weights_N, backend=backend)
+    if bias_V is not None:  # one more channel, which is always one
+        h_ND = torch.cat((h_ND, torch.ones_like(h_ND[:, :1])), dim=1)
+        weight_VD = torch.cat((weight_VD, bias_V[:, None].to(weight_VD.dtype)), dim=1)
     dtype, rows, keep = product_dtype(h_ND), SLICE // weight_VD.shape[0], needs_grad(h_ND, weight_VD)
     shares_N = None if weights_N is None else _shares(weights_N)
     return _sliced(h_ND, weight_VD, targets_N, shares_N, soft_cap or 0.0, dtype, rows, keep)[0]

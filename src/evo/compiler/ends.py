@@ -1,0 +1,93 @@
+"""The ends of an organism: from tokens to the first stage, and from the last stage to what meets the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from evo.blocks.activation.module import Activation
+from evo.blocks.base import Block, Norm, parameter
+from evo.blocks.flow import Flow
+from evo.blocks.position.module import Order
+from evo.compiler.plan import Plan
+from evo.dsl.plan import BlockPlan
+from evo.kernels.fused import ACTS
+
+Make = Callable[[BlockPlan], Block]
+
+
+class Embedding(nn.Module):
+    """norm(project(scale * table[token]) + positions): what there is of it."""
+
+    weight: nn.Parameter
+    position: nn.Parameter | None
+    project: nn.Parameter | None
+    project_bias: nn.Parameter | None
+
+    def __init__(self, plan: Plan, make: Make) -> None:
+        super().__init__()
+        self.scale, self.norms_tokens = plan.embedding_scale, plan.norms_tokens
+        for name in ("position", "project", "project_bias"):
+            self.register_parameter(name, None)
+        for weight in (*plan.embedding, *plan.embedding_maps):
+            self.register_parameter(weight.name, parameter(weight))
+        self.norm = None if plan.embedding_norm is None else make(plan.embedding_norm)
+        self.order = None if plan.order is None else make(plan.order)
+
+    def placed(self, x_BTE: Tensor, flow: Flow) -> Tensor:
+        """The vectors of tokens as they enter the first stage, (B, T, E) -> (B, T, D).
+
+        Raises:
+            ValueError: there are more tokens than learned positions.
+        """
+        x_BTD = x_BTE if self.scale is None else x_BTE * self.scale
+        if self.project is not None:
+            x_BTD = flow.project(x_BTD, self.project, self.project_bias)
+        if self.norms_tokens and isinstance(self.norm, Norm):
+            x_BTD = self.norm(x_BTD, flow)
+        end = flow.position + x_BTE.shape[1]
+        if self.position is not None:
+            if end > self.position.shape[0]:
+                raise ValueError(
+                    f"{end} tokens exceed the {self.position.shape[0]} positions this organism has learned"
+                )
+            x_BTD = x_BTD + self.position[flow.position : end]
+        if isinstance(self.order, Order):
+            x_BTD = x_BTD + self.order.vectors(flow.position, end, x_BTD)
+        return self.norm(x_BTD, flow) if isinstance(self.norm, Norm) and not self.norms_tokens else x_BTD
+
+
+class Readout(nn.Module):
+    """norm(act(W h + b)), the scale and bias of logits, and a table of its own: what there is of it."""
+
+    weight: nn.Parameter | None
+    transform: nn.Parameter | None
+    transform_bias: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, plan: Plan, make: Make) -> None:
+        super().__init__()
+        for name in ("weight", "transform", "transform_bias", "bias"):
+            self.register_parameter(name, None)
+        for weight in (*((plan.readout,) if plan.readout is not None else ()), *plan.readout_maps):
+            self.register_parameter(weight.name, parameter(weight))
+        self.scale, self.word = plan.readout_scale, plan.readout_act
+        for name, block in plan.readout_blocks:
+            self.add_module(name, make(block))
+
+    def read(self, h_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor | None]:
+        """What meets the readout's weights, (B, T, D) -> (B, T, E), and the bias of logits, (V,)."""
+        if self.transform is not None:
+            h_BTD = self._activated(flow.project(h_BTD, self.transform, self.transform_bias), flow)
+            norm = self._modules.get("norm")
+            h_BTD = norm(h_BTD, flow) if isinstance(norm, Norm) else h_BTD
+        if self.scale is None:
+            return h_BTD, self.bias
+        return h_BTD * self.scale, None if self.bias is None else self.bias * self.scale
+
+    def _activated(self, h_BTD: Tensor, flow: Flow) -> Tensor:
+        act = self._modules.get("act")
+        if isinstance(act, Activation):
+            return act(h_BTD, flow)
+        return ACTS[self.word](h_BTD) if self.word else h_BTD

@@ -1,0 +1,137 @@
+"""BERT and its line run as decoders: norms behind, types folded into positions, a transform before the readout."""
+
+from evo.interop.assemble import Model
+from evo.interop.attention import attention, projections
+from evo.interop.config import Config, refuse
+from evo.interop.decoder import decoder
+from evo.interop.families.gpt import two
+from evo.interop.parts import ACTS, Data, Part, Source, Weights, dense, layer, linear, under
+
+ROOTS = {
+    "camembert": "roberta",
+    "xlm-roberta": "roberta",
+    "xlm-roberta-xl": "roberta",
+    "data2vec-text": "data2vec_text",
+    "bert-generation": "bert",
+    "big_bird": "bert",
+    "megatron-bert": "bert",
+    "roberta-prelayernorm": "roberta_prelayernorm",
+}
+ROBERTA = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl", "data2vec-text", "roberta-prelayernorm", "xmod")
+PRE = ("megatron-bert", "roberta-prelayernorm", "xlm-roberta-xl")
+
+
+def bert(c: Config) -> Model:
+    """The layers are those of BERT; RoBERTa's line begins its table of positions behind the padding token."""
+    if c.get("position_embedding_type", "absolute") != "absolute":
+        raise refuse(c, "relative positions")
+    root, pre = ROOTS.get(c.type, c.type), c.type in PRE
+    eps, heads = c.layer_norm_eps, c.num_attention_heads
+    layers = []
+    for _ in range(c.num_hidden_layers):
+        at = f"{root}.encoder.layer.{{i}}"
+        weights = projections(
+            f"{at}.attention.self", ("query", "key", "value", ""), biased="qkvo", out=f"{at}.attention.output.dense"
+        )
+        bias = c.get("use_bias", True)
+        if not bias:
+            weights = {name: source for name, source in weights.items() if name in ("q", "k", "v", "o", "o_bias")}
+        mixer = attention(
+            heads, head_dim=c.hidden_size // heads, width=c.hidden_size, bias=True if bias else ["o"], weights=weights
+        )
+        ffn = dense(at, c.intermediate_size, c.hidden_act, up="intermediate.dense", down="output.dense")
+        names = ("attention.output.LayerNorm", "output.LayerNorm")
+        if pre:
+            names = _pre_names(c)
+        layers.append(two(mixer, ffn, *(layer(f"{at}.{name}", eps) for name in names), post=not pre))
+    final = _final(c, root, eps)
+    return decoder(
+        c,
+        layers,
+        final=final,
+        position={"kind": "learned"} if c.type != "roformer" else {"kind": "rope", "pairs": "neighbours"},
+        tokens=f"{root}.embeddings.word_embeddings.weight",
+        head=None,
+        context=c.max_position_embeddings - (_offset(c) if c.type in ROBERTA else 0),
+        embedding=_embedding(c, root, eps),
+        readout=_readout(c, root, eps),
+        tables=_tables(c, root),
+    )
+
+
+def _pre_names(c: Config) -> tuple[str, str]:
+    if c.type == "megatron-bert":
+        return "attention.ln", "ln"
+    return (
+        ("attention.LayerNorm", "intermediate.LayerNorm")
+        if c.type == "roberta-prelayernorm"
+        else (
+            "attention.self_attn_layer_norm",
+            "LayerNorm",
+        )
+    )
+
+
+def _final(c: Config, root: str, eps: float) -> Part | None:
+    if c.type not in PRE:
+        return None
+    names = {"megatron-bert": "encoder.ln", "roberta-prelayernorm": "LayerNorm", "xlm-roberta-xl": "encoder.LayerNorm"}
+    return layer(f"{root}.{names[c.type]}", eps)
+
+
+def _offset(c: Config) -> int:
+    return c.get("pad_token_id", 1) + 1
+
+
+def _tables(c: Config, root: str) -> Weights:
+    """Positions, and the vector of the first type, which every token has."""
+    if c.type == "roformer":
+        return {}
+    start = _offset(c) if c.type in ROBERTA else 0
+    has_types = c.type != "bert-generation"
+    plus = ((f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[:1]),) if has_types else ()
+    return {
+        "position": Source(f"{root}.embeddings.position_embeddings.weight", lambda tensor: tensor[start:], plus=plus)
+    }
+
+
+def _embedding(c: Config, root: str, eps: float) -> Part:
+    data: Data = {}
+    weights: Weights = {}
+    inner = c.get("embedding_size") or c.get("input_embedding_size") or c.hidden_size
+    if inner != c.hidden_size:
+        raise refuse(c, "a norm of the embedding before it is projected")
+    if c.get("rescale_embeddings", False):
+        data["scale"] = c.hidden_size**0.5
+    if c.type not in ("megatron-bert", "xlm-roberta-xl"):
+        norm = layer(f"{root}.embeddings.LayerNorm", eps)
+        data["norm"] = norm.data
+        weights |= under("norm", norm.weights)
+    return Part(data, weights)
+
+
+def _readout(c: Config, root: str, eps: float) -> Part:
+    if c.type == "bert-generation":
+        return Part({"bias": True}, {"bias": Source("lm_head.bias")})
+    data: Data = {"bias": True}
+    if c.type in ROBERTA:
+        head, names, own = "lm_head", ("dense", "layer_norm"), "lm_head.bias"
+        act = "gelu"
+    elif c.type == "electra":
+        head, names, own = "generator_predictions", ("dense", "LayerNorm"), "generator_lm_head.bias"
+        act = "gelu"
+    else:
+        head, names, own = "cls.predictions.transform", ("dense", "LayerNorm"), "cls.predictions.bias"
+        act = ACTS.get(c.hidden_act, c.hidden_act)
+    norm = layer(f"{head}.{names[1]}", eps)
+    data["transform"] = {"act": act, "norm": norm.data}
+    weights = {
+        **{
+            name.replace("t_", "transform_"): source
+            for name, source in linear("t", f"{head}.{names[0]}", bias=True).items()
+        },
+        **under("norm", norm.weights),
+        "bias": Source(own),
+    }
+    weights["transform"] = weights.pop("t")
+    return Part(data, weights)

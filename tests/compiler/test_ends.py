@@ -1,0 +1,91 @@
+"""Embedding and readout with all that they may have: against the equations, in logits and in losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evo.blocks.flow import Flow
+from evo.compiler.build import build
+from evo.compiler.organism import Organism
+
+ATTENTION = {"kind": "attention", "heads": 2}
+LAYER = {"kind": "layer"}
+
+
+def large(model: Organism) -> Organism:
+    """Every weight moved, gains and biases too."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.5)
+    return model
+
+
+def tokens(time: int = 9) -> Tensor:
+    return torch.randint(0, 256, (2, time), generator=torch.Generator().manual_seed(0))
+
+
+def normed(x: Tensor, weights: dict[str, Tensor], at: str) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weights[f"{at}.gain"], weights[f"{at}.bias"], 1e-5)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_the_whole_embedding(planned, first: bool):
+    """norm(project(scale * table[token]) + positions), or the norm before positions."""
+    embedding = {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER, "norm_first": first}
+    model = large(build(planned({"name": "s", "mix": ATTENTION}, embedding=embedding, position={"kind": "learned"}), 0))
+    w, x = dict(model.named_parameters()), tokens()
+    made = F.linear(3.0 * w["embedding.weight"][x], w["embedding.project"], w["embedding.project_bias"])
+    rows = w["embedding.position"][: x.shape[1]]
+    after = normed(made, w, "embedding.norm") + rows if first else normed(made + rows, w, "embedding.norm")
+    torch.testing.assert_close(model.embed(x), after)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_the_whole_readout(planned, tie: bool):
+    """cap tanh(scale (W norm(act(T h + t)) + b) / cap), in losses as in logits."""
+    readout = {
+        "tie": tie,
+        "bias": True,
+        "scale": 0.5,
+        "soft_cap": 4.0,
+        "transform": {"act": "gelu_tanh", "norm": LAYER},
+    }
+    model = large(build(planned({"name": "s", "mix": ATTENTION}, readout=readout), 0).double())
+    w, x = dict(model.named_parameters()), tokens()
+    h = model.hidden(model.embed(x))
+    inner = F.gelu(F.linear(h, w["readout.transform"], w["readout.transform_bias"]), approximate="tanh")
+    table = w["embedding.weight"] if tie else w["readout.weight"]
+    raw = F.linear(normed(inner, w, "readout.norm"), table, w["readout.bias"]) * 0.5
+    torch.testing.assert_close(model(x), 4.0 * torch.tanh(raw / 4.0))
+    expected = F.cross_entropy(model(x).flatten(0, 1), x.flatten())
+    torch.testing.assert_close(model.loss(x, x).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_narrow_tied_embedding_is_read_through_a_map(planned):
+    """Without a transform, a linear map goes to the embedding's width (OPT)."""
+    model = build(planned({"name": "s", "mix": ATTENTION}, embedding={"width": 8}), 0)
+    assert model.get_parameter("readout.transform").shape == (8, 16)
+    assert model(tokens()).shape == (2, 9, 256)
+
+
+@pytest.mark.parametrize("layout", ["halves", "alternating"])
+@pytest.mark.parametrize("steps", ["width", "ends"])
+def test_sinusoids(planned, layout: str, steps: str):
+    """sin and cos of position times theta^(-i / R), or the last frequency 1 / theta, continued as at once."""
+    position = {"kind": "sinusoid", "layout": layout, "steps": steps, "offset": 2}
+    model = build(planned({"name": "s", "mix": ATTENTION}, position=position), 0).double()
+    x = tokens()
+    table = model.embed(x).detach() - model.get_parameter("embedding.weight")[x].detach()
+    last = 8 if steps == "width" else 7
+    for t, i in ((0, 0), (3, 5), (8, 7)):
+        angle = (t + 2) * 10000 ** (-i / last)
+        places = (i, i + 8) if layout == "halves" else (2 * i, 2 * i + 1)
+        found = [float(table[0, t, place]) for place in places]
+        assert found == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-9)
+    torch.testing.assert_close(model.embed(x[:, 5:], Flow(position=5)), model.embed(x)[:, 5:])
