@@ -172,6 +172,19 @@ def test_a_wide_stream_takes_narrow_branches():
     assert torch.equal(dx.bfloat16(), dy)
 
 
+@pytest.mark.parametrize("act", ["tanh", "sigmoid", "softplus"])
+def test_saturated_activations_keep_their_digits(act):
+    """Value and slope of each element, near 0 and far out, where a difference of nearly equal numbers has none left."""
+    x = torch.cat([torch.linspace(-18, 18, 73), torch.linspace(-0.3, 0.3, 30)]).reshape(1, -1).to(DEVICE)
+    one = torch.ones_like(x)
+    y, slope, _ = answer(functools.partial(gated, act=act, backend="triton"), [x, one], [one])
+    exact = {"tanh": torch.cosh(x.double()) ** -2, "softplus": torch.sigmoid(x.double())}
+    share = torch.sigmoid(x.double().abs())
+    exact["sigmoid"] = torch.exp(-x.double().abs()) * share**2
+    torch.testing.assert_close(y.double(), ACTS[act](x.double()), rtol=2e-6, atol=0)
+    torch.testing.assert_close(slope.double(), exact[act], rtol=3e-6, atol=0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("shape", WIDTHS, ids=str)

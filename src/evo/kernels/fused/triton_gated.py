@@ -5,6 +5,12 @@ import triton.language as tl
 
 
 @triton.jit
+def gelu_share(x):
+    """sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), the share of x that gelu_tanh lets through; 0 without an overflow."""
+    return 1.0 / (1.0 + tl.exp(tl.minimum(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x), 80.0)))
+
+
+@triton.jit
 def activate(x, ACT: tl.constexpr):
     """act(x), float32; see ACTS. silu and the two approximations of gelu are x * sigmoid(...)."""
     if ACT == "relu":
@@ -16,13 +22,16 @@ def activate(x, ACT: tl.constexpr):
     if ACT == "identity":
         return x
     if ACT == "softplus":
-        return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
+        far = tl.exp(-tl.abs(x))  # log(1 + far) keeps no digits of a small far
+        return tl.maximum(x, 0.0) + tl.where(far < 0.01, far * (1.0 - far * (0.5 - far / 3.0)), tl.log(1.0 + far))
     if ACT == "tanh":
-        return 2.0 / (1.0 + tl.exp(-2.0 * x)) - 1.0
+        far, square = tl.exp(-2.0 * tl.abs(x)), x * x  # 1 - far keeps few digits near 0: there the series
+        near = x * (1.0 - square * (0.3333333333333333 - square * (0.13333333333333333 - square * 0.05396825396825397)))
+        return tl.where(tl.abs(x) < 0.2, near, tl.where(x < 0, -1.0, 1.0) * (1.0 - far) / (1.0 + far))
     if ACT == "sigmoid":
         return 1.0 / (1.0 + tl.exp(-x))
     if ACT == "gelu_tanh":
-        return x / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
+        return x * gelu_share(x)
     if ACT == "gelu_quick":
         return x / (1.0 + tl.exp(-1.702 * x))
     return x / (1.0 + tl.exp(-x))
@@ -42,17 +51,17 @@ def slope(x, ACT: tl.constexpr):
     if ACT == "softplus":
         return 1.0 / (1.0 + tl.exp(-x))
     if ACT == "tanh":
-        tanh = 2.0 / (1.0 + tl.exp(-2.0 * x)) - 1.0
-        return 1.0 - tanh * tanh
+        far = tl.exp(-2.0 * tl.abs(x))  # not 1 - tanh * tanh, of which little is left where tanh is near 1
+        return 4.0 * far / ((1.0 + far) * (1.0 + far))
     if ACT == "gelu_tanh":
-        share = 1.0 / (1.0 + tl.exp(-1.5957691216057308 * x * (1.0 + 0.044715 * x * x)))
+        share = gelu_share(x)
         return share * (1.0 + x * (1.0 - share) * 1.5957691216057308 * (1.0 + 0.134145 * x * x))
     if ACT == "gelu_quick":
         share = 1.0 / (1.0 + tl.exp(-1.702 * x))
         return share * (1.0 + 1.702 * x * (1.0 - share))
     if ACT == "sigmoid":
-        share = 1.0 / (1.0 + tl.exp(-x))
-        return share * (1.0 - share)
+        far = tl.exp(-tl.abs(x))
+        return far / ((1.0 + far) * (1.0 + far))
     sigmoid = 1.0 / (1.0 + tl.exp(-x))
     return sigmoid * (1.0 + x * (1.0 - sigmoid))
 
