@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo.cli.documents import Json
-from evo.cli.options import MOST_THREADS
+from evo.cli.options import MOST_SECONDS, MOST_THREADS, finite
 
 
 def command(
@@ -16,16 +16,30 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=0, max=MOST_THREADS, help="Processes; as before if left out.")
     ] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Extend the run to so many generations in all.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=1, max=MOST_SECONDS, callback=finite, help="The longest one candidate may train from now on."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.
 
     The result is that of an uninterrupted run, byte for byte on the same hardware. A finished run's files are written
-    again from its journal.
+    again from its journal. With --generations it goes on: the schedule is recomputed, and the control is redone.
     """
     from evo.cli.evolve import carry_out
     from evo.evolution.run import resume
     from evo.evolution.rundir import RunDirectory
 
     settings = RunDirectory(directory).load()
-    carry_out(directory, settings, as_json, lambda observer: resume(directory, observer, workers))
+    if generations is not None:
+        settings = settings.of_generations(max(generations, settings.evolve.generations))
+    carry_out(
+        directory,
+        settings,
+        as_json,
+        lambda observer: resume(directory, observer, workers, generations=generations, max_seconds=max_seconds),
+    )

@@ -10,6 +10,7 @@ from evo.archive.rules import ELITIST, Annealed
 from evo.archive.space import Space, make_space
 from evo.base.streams import Stream
 from evo.dsl.evolve import EvolveSpec
+from evo.evolution.extension import generations_at
 from evo.evolution.journal import Journal, Placed
 from evo.evolution.probing import Sample
 from evo.evolution.ranked import RankedArchive, Standing
@@ -40,7 +41,8 @@ class Archives:
 
     def temperature(self, generation: int) -> float:
         """The temperature at which a generation is made and placed; the seeds and the first children have the start."""
-        return self.evolve.cooling.temperature(max(0, generation - 1), self.evolve.generations, self.improved)
+        meant_for = generations_at(self.journal, generation, self.evolve.generations)
+        return self.evolve.cooling.temperature(max(0, generation - 1), meant_for, self.improved)
 
     def mutation_scale(self, generation: int) -> float:
         """How large the mutations of a generation are, as a factor on their full size."""

@@ -12,8 +12,9 @@ from evo.dsl.document import parse
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
 from evo.engines.pool import ProcessSpec
-from evo.evolution.control import control, control_steps, record_control, recorded_control
+from evo.evolution.control import CONTROL, control, control_steps, record_control, recorded_control
 from evo.evolution.evaluate import EVALUATE
+from evo.evolution.extension import extend, spans
 from evo.evolution.journal import Journal
 from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
@@ -26,6 +27,8 @@ RETRIED = ("crash", "timeout", "memory")
 """Causes of failure that another limit or a quieter machine may cure."""
 WARNINGS = "warnings"
 """The fact in the journal: sentences for the user."""
+ENDINGS = (CONTROL,)
+"""Facts that hold of the end of a run; an extension makes them anew."""
 SETTINGS = "settings"
 """The fact in the journal: the digest of what results depend on."""
 
@@ -65,10 +68,26 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
         _carry_out(directory, settings, observer, evaluate)
 
 
-def resume(path: Path, observer: Observer, workers: int | None = None, *, evaluate: str = EVALUATE) -> None:
-    """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again."""
+def resume(
+    path: Path,
+    observer: Observer,
+    workers: int | None = None,
+    *,
+    generations: int | None = None,
+    max_seconds: float | None = None,
+    evaluate: str = EVALUATE,
+) -> None:
+    """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again.
+
+    generations: how many it shall have in all, as many as before or more. max_seconds: another limit from now on.
+
+    Raises:
+        DiagnosticError: what `start` raises, and EVO603 for other settings, another text, or fewer generations.
+    """
     directory = RunDirectory(path)
     settings = directory.load(workers)
+    if max_seconds is not None:
+        settings = replace(settings, max_seconds=max_seconds)
     choose_device(settings.device)
     for name, digest in corpora_of(settings).items():
         if digest != settings.task_digest:
@@ -76,14 +95,17 @@ def resume(path: Path, observer: Observer, workers: int | None = None, *, evalua
             help = f"put the old text back into {settings.root}, or say in run.yaml under `root` where it is"
             raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
     with directory.held():
-        _carry_out(directory, settings, observer, evaluate)
+        _carry_out(directory, settings, observer, evaluate, generations)
 
 
-def _carry_out(directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str) -> None:
+def _carry_out(
+    directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str, generations: int | None = None
+) -> None:
     directory.sweep()
     journal = Journal(directory.journal_file)
     try:
-        _require_same(journal, settings)
+        settings = _extended(journal, settings, generations)
+        directory.change(settings)
         observer.warned(_warnings(journal, settings))
         if journal.finished() == 0:  # with no seed a run cannot begin: whatever stood in its way may be gone by now
             journal.forget_failures(0, RETRIED)
@@ -109,6 +131,21 @@ def _warnings(journal: Journal, settings: Settings) -> tuple[str, ...]:
     return tuple(journal.fact(WARNINGS))
 
 
+def _extended(journal: Journal, settings: Settings, generations: int | None) -> Settings:
+    """The settings for as many generations as the run has by now. Raises DiagnosticError (EVO603)."""
+    known = [span.generations for span in spans(journal, settings.evolve.generations)]
+    # An extension is recorded before run.yaml is changed, which may hold an earlier number after a kill, and no other.
+    is_known = settings.evolve.generations in known
+    _require_same(journal, settings.of_generations(known[0]) if is_known else settings)
+    settings = settings.of_generations(known[-1])
+    if generations is None:
+        return settings
+    said = extend(journal, settings, generations, ENDINGS)
+    if said is not None:
+        journal.set_fact(WARNINGS, [*_warnings(journal, settings), said])
+    return settings.of_generations(generations)
+
+
 def _require_same(journal: Journal, settings: Settings) -> None:
     """Raise DiagnosticError unless these are the settings that the journal was begun with (EVO603)."""
     before = journal.fact(SETTINGS)
@@ -116,7 +153,9 @@ def _require_same(journal: Journal, settings: Settings) -> None:
         journal.set_fact(SETTINGS, settings.digest)
     elif before != settings.digest:
         message = "run.yaml holds other settings than this run began with"
-        help = "put them back, or start a new run; root, engine, workers and limits may change"
+        help = (
+            "put them back, or start a new run; root, engine, workers and limits may change, and --generations extends"
+        )
         raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
 
 

@@ -21,8 +21,9 @@ from evo.base.rundirs import (
     is_run,
     run_of,
 )  # fmt: skip
+from evo.dsl.yaml import write
 from evo.evolution.candidate import Candidate
-from evo.evolution.settings import RunFile, Settings, read_run_file, run_file_text
+from evo.evolution.settings import RunFile, Settings, changed, read_run_file, run_file_text
 from evo.evolution.states import States
 
 try:
@@ -139,6 +140,13 @@ class RunDirectory:
         """
         settings = self._run_file().settings(self.path)
         return settings if workers is None else replace(settings, workers=workers)
+
+    def change(self, settings: Settings) -> None:
+        """Write generations and the limit of time into `run.yaml`, where it holds other ones."""
+        before = self._run_file()
+        after = changed(before, settings)
+        if after != before:
+            write_atomic(self.settings_file, write(after.model_dump()))
 
     def _run_file(self) -> RunFile:
         if not self.settings_file.is_file():

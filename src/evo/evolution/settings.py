@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ class Settings:
     def train_budget(self) -> BudgetSpec:
         """What each candidate is trained for by the end of the last rung: as much as the first seed."""
         return budget_of(parse(self.seeds[0]).document)
+
+    def of_generations(self, generations: int) -> Settings:
+        """The same settings for another number of generations."""
+        if generations == self.evolve.generations:
+            return self
+        evolve = {**to_data(self.evolve), "generations": generations}
+        document = parse(write({**to_data(parse(self.seeds[0]).document), "evolve": evolve})).document
+        return replace(self, evolve=document.evolve)
 
     @property
     def digest(self) -> str:
@@ -142,6 +150,14 @@ def read_run_file(path: Path) -> RunFile:
         message = f"{path} is damaged: {type(error).__name__}: {error}"
         raise DiagnosticError([Diagnostic("EVO600", message)]) from None
     return run_file
+
+
+def changed(run_file: RunFile, settings: Settings) -> RunFile:
+    """Of a run that goes on with other generations or another limit; all else stays as it is written."""
+    data = run_file.model_dump()
+    data["evolve"] = to_data(settings.evolve)
+    data["execution"]["max_seconds"] = settings.max_seconds
+    return RunFile.model_validate(data)
 
 
 def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> str:

@@ -99,7 +99,7 @@ RUNS = {
         "others. The same holds for the text that it learns from, known by its digest: nothing is recorded of a "
         "candidate that would have seen another text. Leave them out, put them back, or begin a new run. The root "
         "folder (where the text is looked for, from the run directory), the engine, the number of workers and the "
-        "limits may change: no result depends on them.",
+        "limits may change: no result depends on them. More generations are asked for by `evo resume --generations`.",
         source="command",
     ),
     "EVO604": Code(
