@@ -38,6 +38,8 @@ ROWS: dict[str, Row] = {
     "measures": Row("evo.cli.measures:command", "Say which behaviour measures tell the same."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),
     "resume": Row("evo.cli.resume:command", "Continue an interrupted run."),
+    "status": Row("evo.cli.status:command", "Say where a run stands."),
+    "watch": Row("evo.cli.watch:command", "Follow a run that another process carries out."),
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
     "bench": Row("evo.cli.bench:command", "Measure speed side by side."),
 }

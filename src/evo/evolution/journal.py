@@ -83,8 +83,11 @@ class Placed:
 class Journal:
     """An open journal. Reading and writing are safe against a kill at any moment."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, only_read: bool = False) -> None:
         """Open or make a journal; ":memory:" makes one that ends with the process.
+
+        only_read: see it as it is at this moment, while another process may write it; that one waits until this is
+        closed. It is not made, and its rows are not held against their seals.
 
         Raises:
             DiagnosticError: a file that is none, or one of another version (EVO600); another program holds it
@@ -92,15 +95,21 @@ class Journal:
         """
         self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
+            where = f"{Path(path).resolve().as_uri()}?mode=rw" if only_read else path
+            self._db = sqlite3.connect(where, isolation_level=None, uri=only_read)
         except sqlite3.Error as error:
             raise journal_fault(path, error) from None
         try:
-            self._db.execute("PRAGMA synchronous=FULL")
-            found = self._version()
+            if only_read:
+                self._db.execute("BEGIN")
+                found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            else:
+                self._db.execute("PRAGMA synchronous=FULL")
+                found = self._version()
             if found != VERSION:
                 raise sqlite3.DatabaseError(f"its version is {found}, and this evo reads version {VERSION}")
-            self._require_sound()
+            if not only_read:
+                self._require_sound()
         except sqlite3.Error as error:
             self._db.close()
             raise journal_fault(path, error) from None

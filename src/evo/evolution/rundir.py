@@ -125,6 +125,17 @@ class RunDirectory:
                 raise DiagnosticError([Diagnostic("EVO604", message, None, help)]) from None
             yield
 
+    def is_held(self) -> bool:
+        """Whether a process carries the run out at this moment; false where that cannot be known."""
+        if fcntl is None or not self.lock_file.exists():
+            return False
+        with self.lock_file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     def sweep(self) -> None:
         """Remove what a kill left of files that were being written."""
         for folder in (self.path, *self.folders()):
