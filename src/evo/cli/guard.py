@@ -52,7 +52,7 @@ def _of_sqlite(error: Exception) -> DiagnosticError | None:
         return None
     import sqlite3
 
-    from evo.evolution.journal import journal_fault
+    from evo.evolution.transaction import journal_fault
 
     return journal_fault("the journal", error) if isinstance(error, sqlite3.Error) else None
 

@@ -11,7 +11,6 @@ from evo.evolution.control import recorded_control
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
-from evo.evolution.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
     return Status(
         generation=generation,
         generations=settings.evolve.generations,
-        evaluated=sum(_is_there(found, trial) for trial in trials),
+        evaluated=sum(found[trial] is not None for trial in trials),
         trials=len(trials),
         candidates=len(journal.candidates()),
         failures=dict(sorted(causes.items())),
@@ -71,7 +70,3 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
         is_going_on=is_going_on,
         is_finished=finished > settings.evolve.generations and recorded_control(journal) is not None,
     )
-
-
-def _is_there(found: dict[Trial, object], trial: Trial) -> bool:
-    return found.get(trial) is not None
