@@ -81,7 +81,7 @@ def _stands_for(place: Place, document: Document) -> Iterator[Any]:
         yield 1  # of the stream
     if key == "from":
         yield sources(organism, int(place.path[2]))
-    if key == "kv_heads":
+    if key in ("kv_heads", "key_heads"):
         yield place.owner.model_dump(include={"heads"})["heads"]
 
 

@@ -79,7 +79,7 @@ def test_experts_choose_in_the_published_form():
     is_taken_BTE = taken(scores_BTE, scores_BTE[:, :0], 0.25, None, False)
     best_BPE = scores_BTE.topk(CONTEXT // 4, dim=1).indices
     assert torch.equal(is_taken_BTE, torch.zeros_like(is_taken_BTE).scatter(1, best_BPE, True))
-    data = {"kind": "experts", "router": {"choose": "expert", "causal": False}}
+    data = {"kind": "experts", "router": {"choose": "each_expert", "causal": False}}
     with pytest.raises(AssertionError, match="EVO343"):
         document([stage("s", {"kind": "convolution"}, ffn=data)])
 

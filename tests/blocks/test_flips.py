@@ -171,6 +171,53 @@ HOSTS: dict[str, dict[str, Any]] = {
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
+    "mamba2": {
+        "stages": [
+            stage(
+                "body",
+                {
+                    **OUTER,
+                    "decay": {"kind": "token", "least": 0.002, "most": 0.01},
+                    "feature": "identity",
+                    "key_heads": 1,
+                    "write": "step",
+                    "skip": True,
+                    "conv_bias": True,
+                    "scale": 1.0,
+                    "gate_at": "before",
+                    "normalizer": {"kind": "rms", "groups": 1},
+                },
+            )
+        ]
+    },
+    "lightning": {
+        "stages": [
+            stage(
+                "body",
+                {
+                    **OUTER,
+                    "decay": {"kind": "head", "rates": "alibi", "scale": 0.5},
+                    "feature": "identity",
+                    "conv": 0,
+                    "act": "silu",
+                    "gate_rank": 2,
+                    "normalizer": {"kind": "rms", "groups": 1},
+                },
+            )
+        ]
+    },
+    "kda": {
+        "stages": [
+            stage("body", {**RECURRENCE, "decay": {"kind": "channel", "form": "softplus"}, "beta_range": 2.0}),
+            stage("more", {**OUTER, "decay": {"kind": "channel", "form": "bounded", "bound": 1.0}}),
+        ]
+    },
+    "gla": {
+        "stages": [
+            stage("body", {**OUTER, "conv": 0, "decay": {"kind": "channel", "rank": 2}}),
+            stage("more", {**OUTER, "conv": 0, "decay": {"kind": "token", "form": "logsigmoid"}}),
+        ]
+    },
     "wkv6": {"width": 80, "stages": [stage("body", {"kind": "wkv6", "heads": 2}, ffn={"kind": "none"})]},
     "wkv7": {
         "width": 80,
@@ -211,7 +258,7 @@ HOSTS: dict[str, dict[str, Any]] = {
             )
         ]
     },
-    "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "expert"}})]},
+    "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "each_expert"}})]},
     "written layers": {
         "stages": [
             {"name": "a", "repeat": 2, "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]}},
@@ -273,7 +320,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
-    for role in ("mixer", "ffn", "act", "norm", "position", "scaling", "stencil", "stage"):
+    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "stage"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return found
 

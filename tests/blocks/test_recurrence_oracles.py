@@ -186,6 +186,149 @@ def test_qwen3_next_block(monkeypatch: pytest.MonkeyPatch):
     torch.testing.assert_close(mine_x.grad, their_x.grad, rtol=2e-3, atol=2e-3 * their_x.grad.abs().max().item())
 
 
+def transformers(name: str, config: str, **settings: Any) -> tuple[Any, Any]:
+    """A family's modeling module and a small configuration."""
+    pytest.importorskip("transformers", reason="the oracle transformers is not installed")
+    made = getattr(importlib.import_module("transformers"), config)(hidden_size=WIDTH, **settings)
+    return importlib.import_module(f"transformers.models.{name}.modeling_{name}"), made
+
+
+def plain_functions(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a family run its functions of plain torch, without the kernels of other packages."""
+    pytest.importorskip("transformers", reason="the oracle transformers is not installed")
+    module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+    for attribute, value in list(vars(module).items()):
+        plain = None if isinstance(value, type) else getattr(value, "__wrapped__", None)
+        if plain is not None:
+            monkeypatch.setattr(module, attribute, plain)
+
+
+def call(module: torch.nn.Module, state: Weights, *inputs: Any, **named: Any) -> Any:
+    """A module of theirs with our weights under their names; no parameter may be left as it was."""
+    assert set(state) == {name for name, _ in module.named_parameters()}
+    return torch.func.functional_call(module.train(False), state, inputs, named)
+
+
+def large(block: Block, scale: float = 0.8) -> Block:
+    """The block with every weight drawn anew, and large."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return block
+
+
+MAMBA2 = {
+    "update": "outer", "feature": "identity", "write": "step", "skip": True, "conv_bias": True, "scale": 1.0,
+    "gate_at": "before",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_mamba2(groups: int):
+    """Mamba-2's mixer whole: groups of keys, writes by the step, D, biased taps, gate and then norm by groups."""
+    theirs_of, made = transformers(
+        "mamba2", "Mamba2Config", num_heads=2 * HEADS, head_dim=VALUE - 2, state_size=KEY, n_groups=groups, expand=2,
+        conv_kernel=4, use_bias=False, use_conv_bias=True, num_hidden_layers=1, layer_norm_epsilon=1e-5, chunk_size=16,
+    )  # fmt: skip
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        state = {
+            "in_proj.weight": torch.cat([w[n] for n in ("gate", "v", "k", "q", "decay")]),
+            "conv1d.weight": torch.cat([w[f"{n}_taps"] for n in "vkq"])[:, None],
+            "conv1d.bias": torch.cat([w[f"{n}_taps_bias"] for n in "vkq"]),
+            "dt_bias": w["decay_bias"],
+            "A_log": w["decay_rate"],
+            "D": w["skip"],
+            "norm.weight": w["head_norm.gain"],
+            "out_proj.weight": w["o"],
+        }
+        return call(theirs_of.Mamba2Mixer(made, 0), state, x)
+
+    norm = {"kind": "rms", "groups": groups, "eps": 1e-5}
+    settings = {**MAMBA2, "heads": 2 * HEADS, "value_dim": VALUE - 2, "key_heads": groups, "normalizer": norm}
+    compare(large(our(**settings)), theirs)
+
+
+def test_lightning_attention():
+    """MiniMax's lightning attention: fixed decays that fall with depth, silu on q, k and v, a norm of all channels."""
+    theirs_of, made = transformers(
+        "minimax", "MiniMaxConfig", num_attention_heads=HEADS, head_dim=KEY, num_hidden_layers=4, block_size=16,
+        layer_types=["linear_attention"] * 4,
+    )  # fmt: skip
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        fused = torch.cat([w[n].view(HEADS, KEY, WIDTH) for n in "qkv"], 1).flatten(0, 1)
+        state = {
+            "qkv_proj.weight": fused,
+            "out_proj.weight": w["o"],
+            "output_gate.weight": w["gate"],
+            "norm.weight": w["head_norm.gain"],
+        }
+        return call(theirs_of.MiniMaxLightningAttention(made, 1), state, x, None, None)[0]
+
+    scale = 1 - 1 / (3 + 1e-5) + 1e-5
+    settings = {
+        "decay": {"kind": "head", "rates": "alibi", "scale": scale}, "update": "outer", "feature": "identity",
+        "conv": 0, "act": "silu", "scale": 1.0, "gate": "sigmoid", "value_dim": KEY,
+        "normalizer": {"kind": "rms", "groups": 1},
+    }  # fmt: skip
+    compare(large(our(**settings), 0.4), theirs)
+
+
+def test_kimi_delta_attention(monkeypatch: pytest.MonkeyPatch):
+    """Kimi Linear's KDA: the delta rule with a decay of each key channel; decay and gate pass narrow projections."""
+    plain_functions(monkeypatch, "kimi_linear")
+    theirs_of, made = transformers(
+        "kimi_linear", "KimiLinearConfig", linear_num_heads=HEADS, linear_head_dim=KEY, linear_conv_kernel_dim=4,
+        num_hidden_layers=1, layer_types=["linear_attention"], rms_norm_eps=1e-6, hidden_act="silu",
+    )  # fmt: skip
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        state = {
+            **{f"{n}_proj.weight": w[n] for n in "qkvo"},
+            "conv1d.weight": torch.cat([w[f"{n}_taps"] for n in "qkv"])[:, None],
+            "forget_gate.f_a_proj.weight": w["decay_down"],
+            "forget_gate.f_b_proj.weight": w["decay_up"],
+            "forget_gate.dt_bias": w["decay_bias"],
+            "forget_gate.A_log": w["decay_rate"].view(1, 1, -1, 1),
+            "b_proj.weight": w["beta"],
+            "g_a_proj.weight": w["gate_down"],
+            "g_b_proj.weight": w["gate_up"],
+            "o_norm.weight": w["out_norm"],
+        }
+        return call(theirs_of.KimiLinearDeltaAttention(made, 0), state, x)
+
+    decay = {"kind": "channel", "form": "softplus", "rank": KEY}
+    compare(large(our(decay=decay, gate="sigmoid", gate_rank=KEY, value_dim=KEY)), theirs)
+
+
+def test_qwen3_next_with_fewer_key_heads(monkeypatch: pytest.MonkeyPatch):
+    """Gated DeltaNet where each head of keys serves several of values."""
+    plain_functions(monkeypatch, "qwen3_next")
+    theirs_of, made = transformers(
+        "qwen3_next", "Qwen3NextConfig", linear_num_value_heads=2 * HEADS, linear_num_key_heads=HEADS,
+        linear_key_head_dim=KEY, linear_value_head_dim=VALUE, linear_conv_kernel_dim=4, rms_norm_eps=1e-6,
+        num_hidden_layers=1, layer_types=["linear_attention"],
+    )  # fmt: skip
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        sizes = {"q": KEY, "k": KEY, "v": 2 * VALUE, "gate": 2 * VALUE}
+        fused = torch.cat([w[name].view(HEADS, size, WIDTH) for name, size in sizes.items()], dim=1).flatten(0, 1)
+        state = {
+            "in_proj_qkvz.weight": fused,
+            "in_proj_ba.weight": torch.cat([w[n].view(HEADS, 2, WIDTH) for n in ("beta", "decay")], 1).flatten(0, 1),
+            "conv1d.weight": torch.cat([w[f"{name}_taps"] for name in "qkv"])[:, None],
+            "dt_bias": w["decay_bias"],
+            "A_log": w["decay_rate"],
+            "norm.weight": w["out_norm"],
+            "out_proj.weight": w["o"],
+        }
+        return call(theirs_of.Qwen3NextGatedDeltaNet(made, 0), state, x)
+
+    compare(large(our(heads=2 * HEADS, key_heads=HEADS)), theirs)
+
+
 def _copy(block: Block, oracle: torch.nn.Module) -> None:
     """Our weights into the oracle's fused layout: q, k, v, z by head; beta and decay by head; taps of q, k, v."""
     w = {name: p.detach() for name, p in block.named_parameters()}

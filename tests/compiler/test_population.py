@@ -32,6 +32,18 @@ MIXERS: dict[str, Any] = {
     "retention": {**OUTER, "decay": "head", "feature": "identity", "conv": 0, "position": {"kind": "rope"}},
     "gated linear attention": {**OUTER, "decay": "channel", "conv": 0},
     "linear attention": {**OUTER, "decay": "none", "feature": "elu", "normalizer": "sum"},
+    "Mamba-2": {
+        **OUTER,
+        "key_heads": 1,
+        "write": "step",
+        "skip": True,
+        "conv_bias": True,
+        "gate_at": "before",
+        "scale": 1.0,
+        "normalizer": {"kind": "rms", "groups": 1},
+        "feature": "identity",
+    },
+    "KDA": {**RECURRENCE, "decay": {"kind": "channel", "form": "softplus"}, "gate_rank": 4, "beta_range": 2.0},
     "with a bonus": {**OUTER, "decay": "channel", "bonus": True, "conv": 0},
     "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
     "rg_lru": {"kind": "rg_lru", "heads": 2},
@@ -45,7 +57,7 @@ MIXERS: dict[str, Any] = {
 EXPERTS: dict[str, Any] = {
     "experts": {"kind": "experts", "count": 4, "router": {"choice_bias": True, "balance": 0.01}},
     "experts, biased, idle": {"kind": "experts", "count": 3, "of": {"kind": "dense", "bias": True}, "identity": 1},
-    "experts choose": {"kind": "experts", "count": 4, "router": {"choose": "expert"}},
+    "experts choose": {"kind": "experts", "count": 4, "router": {"choose": "each_expert"}},
     "experts by hash": {"kind": "experts", "count": 4, "router": {"choose": "hash"}, "shared": [{"gate": "sigmoid"}]},
 }
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)

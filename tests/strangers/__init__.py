@@ -17,6 +17,7 @@ POINTS = {
     "mixer.pair": "strangers.mixers:PairSpec",
     "mixer.route": "strangers.route:RouteSpec",
     "ffn.crowd": "strangers.experts:CrowdSpec",
+    "decay.fading": "strangers.decays:FadingSpec",
     "act.bump": "strangers.acts:BumpSpec",
     "norm.peak": "strangers.surroundings:PeakSpec",
     "position.spin": "strangers.surroundings:SpinSpec",
@@ -43,7 +44,7 @@ POINTS = {
 
 NEAR = {"kind": "attention", "heads": 2, "stencil": {"kind": "strided", "stride": 2, "count": 3}}
 ROUTED = {
-    "route": ["near", {"kind": "leaky"}, {"kind": "convolution"}],
+    "route": ["near", {"kind": "leaky"}, {"kind": "recurrence", "heads": 2, "decay": {"kind": "fading"}}],
     "top_k": 2,
     "temperature": 0.7,
     "balance": 0.01,

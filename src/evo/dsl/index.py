@@ -65,6 +65,11 @@ KINDS: dict[str, dict[str, str]] = {
         "proportional": "evo.blocks.position.scaling:ProportionalScaling",
         "yarn": "evo.blocks.position.scaling:YarnScaling",
     },
+    "decay": {
+        "channel": "evo.blocks.recurrence.decays:ChannelDecay",
+        "head": "evo.blocks.recurrence.decays:HeadDecay",
+        "token": "evo.blocks.recurrence.decays:TokenDecay",
+    },
     "stencil": {
         "full": "evo.blocks.attention.stencils:FullStencil",
         "window": "evo.blocks.attention.stencils:WindowStencil",

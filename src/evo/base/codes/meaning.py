@@ -59,7 +59,7 @@ _DIMENSIONS = {
     "EVO305": Code(
         "Parts of a recurrence that do not go together",
         "The delta rule is stable only with keys of unit length, division by a sum needs features that are positive, "
-        "and a bonus belongs to outer products.",
+        "a bonus and writes by the step belong to outer products, and the step is that of a decay by token.",
         _document("{kind: recurrence, heads: 2, feature: elu}"),
         _document("{kind: recurrence, heads: 2, feature: elu, update: outer}"),
     ),

@@ -98,7 +98,7 @@ class Experts(Block):
         logits_BTE = self._logits(x_BTD, flow)
         scores_BTE = None if logits_BTE is None else scores_of(logits_BTE, spec)
         granted_BTE = None
-        if spec.choose == "expert":
+        if spec.choose == "each_expert":
             assert scores_BTE is not None
             own_BTE = scores_BTE[..., : plan.count]
             granted_BTE = taken(own_BTE, state.scores_BSE, self.fraction, flow.segments_BT, spec.causal)

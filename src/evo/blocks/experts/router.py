@@ -18,9 +18,9 @@ class RouterSpec(Spec):
 
     called: ClassVar[str | None] = "this router"
 
-    choose: Literal["token", "expert", "hash"] = "token"
-    """token: each takes its `top` best experts. expert: each takes the best of the tokens so far (Zhou et al. 2022),
-    and a token meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021)."""
+    choose: Literal["each_token", "each_expert", "hash"] = "each_token"
+    """each_token: its `top` best experts. each_expert: the best of the tokens so far (Zhou et al. 2022), and a token
+    meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021)."""
     score: Literal["softmax", "sigmoid", "sqrt_softplus", "alike"] = "softmax"
     """What makes scores of logits; alike: every choice counts alike, and there are no logits."""
     choice_bias: bool = False
@@ -56,14 +56,14 @@ class RouterSpec(Spec):
 
     @property
     def is_causal(self) -> bool:
-        return self.causal or self.choose != "expert"
+        return self.causal or self.choose != "each_expert"
 
     @property
     def balance_weight(self) -> float:
         """The weight of the balance loss."""
         if self.balance is not None:
             return self.balance
-        return BALANCE if self.choose == "token" and not self.choice_bias else 0.0
+        return BALANCE if self.choose == "each_token" and not self.choice_bias else 0.0
 
     @property
     def has_logits(self) -> bool:
@@ -73,7 +73,7 @@ class RouterSpec(Spec):
     @property
     def has_state(self) -> bool:
         """Whether what it does with a token depends on those before it."""
-        return self.choose == "expert" or self.capacity is not None
+        return self.choose == "each_expert" or self.capacity is not None
 
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""
@@ -82,7 +82,7 @@ class RouterSpec(Spec):
 
     def limit(self, top: int, count: int, context: int) -> int | None:
         """The most tokens of a context that an expert takes where tokens choose; None for no limit."""
-        if self.capacity is None or self.choose == "expert":
+        if self.capacity is None or self.choose == "each_expert":
             return None
         return max(1, math.ceil(self.capacity * top / count * context - 1e-9))
 
@@ -100,7 +100,7 @@ class RouterSpec(Spec):
         yield from self._unread(top, count, context)
         yield from self._hash_faults(idle)
         is_constant = self.renormalise and top == 1 and not self.eps
-        if is_constant and self.has_logits and self.choose != "expert":
+        if is_constant and self.has_logits and self.choose != "each_expert":
             message = "a single share divided by itself is always 1, so the task teaches the router nothing"
             yield Fault("EVO307", ("router", "renormalise"), message, "write renormalise: false, or raise top")
 
@@ -121,20 +121,20 @@ class RouterSpec(Spec):
             yield _unread("group_score", "there is one group")
 
     def _unread(self, top: int, count: int, context: int) -> Iterator[Fault]:
-        if not self.causal and self.choose != "expert":
+        if not self.causal and self.choose != "each_expert":
             yield _unread("causal", "only where experts choose does the choice look at other tokens")
         if self.eps and not self.renormalise:
             yield _unread("eps", "nothing is divided")
         limit = self.limit(top, count, context)
         if limit is not None and limit >= context:
             yield _unread("capacity", f"no expert can get more than the {context} tokens of a context")
-        if self.choose == "expert" and self.fraction(top, count) >= 1.0:
+        if self.choose == "each_expert" and self.fraction(top, count) >= 1.0:
             yield _unread("capacity", "every expert takes every token")
-        elif self.choose == "expert" and self.capacity == 1.0:
+        elif self.choose == "each_expert" and self.capacity == 1.0:
             yield _unread("capacity", "experts that choose take their fair share anyway")
 
     def _hash_faults(self, idle: int) -> Iterator[Fault]:
-        if self.choose == "expert" and self.choice_bias:
+        if self.choose == "each_expert" and self.choice_bias:
             message = "experts that choose are equally busy without a bias"
             yield Fault("EVO307", ("router", "choice_bias"), message, "remove it")
         if self.choose != "hash":

@@ -70,7 +70,7 @@ def weighed(scores_BTP: Tensor, granted_BTP: Tensor, router: RouterSpec) -> Tens
     Where experts choose, the sum that shares are divided by is over the granted ones; a token that comes too late for
     an expert's capacity loses that share instead.
     """
-    if router.choose == "expert":
+    if router.choose == "each_expert":
         scores_BTP = scores_BTP * granted_BTP
     if router.renormalise:
         total_BT1 = scores_BTP.sum(-1, keepdim=True) + router.eps

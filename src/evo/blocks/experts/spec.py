@@ -121,7 +121,7 @@ class ExpertsSpec(Spec):
         return tuple(weights)
 
     def _cost(self, scope: Scope, inside: Scope, weights: tuple[Weight, ...]) -> Cost:
-        chooses = self.router.choose == "expert"
+        chooses = self.router.choose == "each_expert"
         return Cost(
             flops=matmul_flops(weights),
             cache_per_token=self.count if chooses else 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Constant, Position, compute_dtype
+from evo.blocks.base import Block, Constant, Position
 from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
+from evo.blocks.recurrence.decays import DecaySpec
+from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.spec import RecurrencePlan
+from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import KernelCall
@@ -23,9 +26,6 @@ from evo.kernels.recurrence import recur
 
 NORM_EPS = 1e-6
 SUM_EPS = 1e-6
-TAPS_ACT = "silu"
-CHANNEL_TEMPERATURE = 16.0
-"""What GLA divides the log of its per-channel decay by (Yang et al. 2312.06635)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ class Recurrence(Block):
     decay_up: nn.Parameter | None
     decay_bias: nn.Parameter | None
     decay_rate: nn.Parameter | None
+    q_taps_bias: nn.Parameter | None
+    k_taps_bias: nn.Parameter | None
+    v_taps_bias: nn.Parameter | None
+    gate_down: nn.Parameter | None
+    gate_up: nn.Parameter | None
+    skip: nn.Parameter | None
     position: Position
 
     def __init__(self, plan: RecurrencePlan, children: Mapping[str, Block]) -> None:
@@ -87,8 +93,22 @@ class Recurrence(Block):
         self.divides = plan.normalizer == "sum"
         self.feature = FEATURES[plan.feature]
         self.gate_act = GATES.get(plan.gate, identity)
-        self.log_decay = DECAYS[plan.decay]
-        self.head_decay = Constant(head_log_decay(self.heads))
+        self.repeats = plan.heads // plan.key_heads
+        self.act = None if plan.act == "none" else plan.act
+        self.writes_step, self.scale, self.beta_range = plan.write == "step", plan.scale, plan.beta_range
+        self.gates_first = plan.gate_at == "before"
+        self.head_norm = children.get("head_norm")
+        self.rule = plan.rule
+        self.decay_of = None if plan.rule is None else decay_function(plan.rule)
+        log_decays = () if plan.rule is None else plan.rule.log_decays(self.heads)
+        self.head_decay = Constant(torch.tensor(log_decays, dtype=torch.float64))
+
+    @classmethod
+    def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
+        """Those of its decay, which may be of a kind that this class knows nothing of."""
+        assert isinstance(plan, RecurrencePlan)
+        weights = () if plan.rule is None else plan.rule.weights(1, plan.heads, plan.key_dim)
+        return frozenset(weight.name for weight in weights)
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -98,16 +118,17 @@ class Recurrence(Block):
         """The short convolutions of q, k and v, and the recurrence of a parallel pass."""
         projected = self._projected(x_BTD, flow)
         convolutions: list[KernelCall] = [
-            plan_convolution(x, weight, activation=TAPS_ACT)
-            for x, weight in zip(projected, self._taps(), strict=True)
+            plan_convolution(x, weight, activation=self.act, bias_D=bias)
+            for x, (weight, bias) in zip(projected, self._taps(), strict=True)
             if weight is not None
         ]
-        return [*convolutions, plan_recurrence(*self._heads(projected, flow), **self._parts(x_BTD, flow))]
+        parts, step_BTH = self._parts(x_BTD, flow)
+        return [*convolutions, plan_recurrence(*self._heads(projected, step_BTH, flow), **parts)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
         memory = (batch, self.heads, self.key_dim, self.value_dim + self.divides)
-        keys, values = self.heads * self.key_dim, self.heads * self.value_dim
+        keys, values = self.heads // self.repeats * self.key_dim, self.heads * self.value_dim
         sizes = (keys, keys, values) if self.taps else ()
         return RecurrenceState(
             torch.zeros(memory, device=device, dtype=torch.promote_types(dtype, torch.float32)),
@@ -120,30 +141,41 @@ class Recurrence(Block):
 
     def _mix(self, x_BTD: Tensor, state: RecurrenceState | None, flow: Flow) -> tuple[Tensor, RecurrenceState]:
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
+        parts, step_BTH = self._parts(x_BTD, flow)
         o_BTHV, memory_BHKV = recur(
-            *self._heads(streams, flow),
-            **self._parts(x_BTD, flow),
+            *self._heads(streams, step_BTH, flow),
+            **parts,
+            scale=self.scale,
             initial_state_BHKV=None if state is None else state.memory_BHKV,
             segments_BT=flow.segments_BT,
             backend=self.backend,
         )
+        if self.skip is not None:
+            o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[2].unflatten(-1, (self.heads, -1))
         return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past)
 
-    def _heads(self, streams: list[Tensor], flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, streams: list[Tensor], step_BTH: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v by head, turned and through the feature map; v with a column of ones if outputs are divided."""
-        q_BTHK, k_BTHK, v_BTHV = (x.unflatten(-1, (self.heads, -1)) for x in streams)
+        q, k, v = streams
+        q_BTHK, k_BTHK = (x.unflatten(-1, (-1, self.key_dim)) for x in (q, k))
+        v_BTHV = v.unflatten(-1, (self.heads, -1))
         q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
+        q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
+        if self.repeats > 1:
+            q_BTHK, k_BTHK = (x.repeat_interleave(self.repeats, dim=2) for x in (q_BTHK, k_BTHK))
         if self.divides:
             v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
-        return self.feature(q_BTHK), self.feature(k_BTHK), v_BTHV
+        if self.writes_step and step_BTH is not None:
+            v_BTHV = v_BTHV * step_BTH[..., None].to(v_BTHV.dtype)
+        return q_BTHK, k_BTHK, v_BTHV
 
-    def _parts(self, x_BTD: Tensor, flow: Flow) -> dict[str, Any]:
-        """What the recurrence has besides q, k and v."""
-        return {
-            "log_decay": self.log_decay(self, x_BTD, flow),
-            "beta_BTH": None if self.beta is None else torch.sigmoid(flow.project(x_BTD, self.beta)),
-            "bonus_HK": self.bonus,
-        }
+    def _parts(self, x_BTD: Tensor, flow: Flow) -> tuple[dict[str, Any], Tensor | None]:
+        """What the recurrence has besides q, k and v, and the step that sets the decay."""
+        log_decay, step_BTH = (None, None) if self.decay_of is None else self.decay_of(self, self.rule, x_BTD, flow)
+        beta_BTH = None if self.beta is None else torch.sigmoid(flow.project(x_BTD, self.beta))
+        if beta_BTH is not None and self.beta_range != 1:
+            beta_BTH = beta_BTH * self.beta_range
+        return {"log_decay": log_decay, "beta_BTH": beta_BTH, "bonus_HK": self.bonus}, step_BTH
 
     def _streams(
         self, x_BTD: Tensor, past: tuple[Tensor, ...] | None, flow: Flow
@@ -151,17 +183,18 @@ class Recurrence(Block):
         """q, k and v before they are cut into heads, and the new past of their convolutions."""
         projected = self._projected(x_BTD, flow)
         if not self.taps:
-            return projected, ()
+            return [F.silu(x) if self.act == "silu" else x for x in projected], ()
         steps = [
             short_convolution(
                 stream,
                 taps,
-                activation=TAPS_ACT,
+                bias_D=bias,
+                activation=self.act,
                 state_BWD=before,
                 segments_BT=flow.segments_BT,
                 backend=self.backend,
             )
-            for taps, stream, before in zip(self._taps(), projected, past or (None,) * 3, strict=True)
+            for (taps, bias), stream, before in zip(self._taps(), projected, past or (None,) * 3, strict=True)
             if taps is not None
         ]
         return [y for y, _ in steps], tuple(after for _, after in steps)
@@ -169,57 +202,34 @@ class Recurrence(Block):
     def _projected(self, x_BTD: Tensor, flow: Flow) -> list[Tensor]:
         return [flow.project(x_BTD, weight) for weight in (self.q, self.k, self.v)]
 
-    def _taps(self) -> tuple[Tensor | None, ...]:
-        return self.q_taps, self.k_taps, self.v_taps
+    def _taps(self) -> tuple[tuple[Tensor | None, Tensor | None], ...]:
+        """The taps of q, k and v, and their biases."""
+        return (self.q_taps, self.q_taps_bias), (self.k_taps, self.k_taps_bias), (self.v_taps, self.v_taps_bias)
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.divides:
             o_BTHV = o_BTHV[..., :-1] / (o_BTHV[..., -1:] + SUM_EPS)
+        gate_BTX = self._gate(x_BTD, flow)
+        if gate_BTX is not None and self.gates_first:
+            o_BTHV, gate_BTX = o_BTHV * gate_BTX.unflatten(-1, (self.heads, -1)), None
         if self.out_norm is not None:
             o_BTHV = rms_norm(o_BTHV, self.out_norm, NORM_EPS)
-        inner_BTD = o_BTHV.flatten(-2)
+        elif self.head_norm is not None:
+            o_BTHV = self.head_norm(o_BTHV, flow)
+        inner_BTX = o_BTHV.flatten(-2)
+        if gate_BTX is not None:
+            inner_BTX = inner_BTX * gate_BTX
+        return flow.project(inner_BTX, self.o)
+
+    def _gate(self, x_BTD: Tensor, flow: Flow) -> Tensor | None:
         if self.gate is not None:
-            inner_BTD = inner_BTD * self.gate_act(flow.project(x_BTD, self.gate))
-        return flow.project(inner_BTD, self.o)
+            return self.gate_act(flow.project(x_BTD, self.gate))
+        if self.gate_down is None or self.gate_up is None:
+            return None
+        return self.gate_act(flow.project(flow.project(x_BTD, self.gate_down), self.gate_up))
 
 
-def head_log_decay(heads: int) -> Tensor:
-    """log(1 - 2^(-5 - h)) for head h, (H,) float64 (RetNet, Sun et al. 2307.08621)."""
-    return torch.tensor([math.log1p(-(2.0 ** (-5 - head))) for head in range(heads)], dtype=torch.float64)
-
-
-def no_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> None:
-    """Nothing is forgotten."""
-
-
-def constant_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
-    """The same at every token, (H,)."""
-    return block.head_decay.like(x_BTD, compute_dtype(x_BTD))
-
-
-def token_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
-    """-exp(rate) softplus(x W + bias), (B, T, H) (Dao & Gu 2405.21060; Yang et al. 2412.06464)."""
-    assert block.decay is not None
-    assert block.decay_rate is not None
-    assert block.decay_bias is not None
-    step_BTH = flow.project(x_BTD, block.decay).to(compute_dtype(x_BTD))
-    return -block.decay_rate.exp() * F.softplus(step_BTH + block.decay_bias)
-
-
-def channel_decay(block: Recurrence, x_BTD: Tensor, flow: Flow) -> Tensor:
-    """logsigmoid(up(down(x)) + bias) / 16, (B, T, H, K) (GLA, Yang et al. 2312.06635)."""
-    assert block.decay_down is not None
-    assert block.decay_up is not None
-    assert block.decay_bias is not None
-    inner_BTR = flow.project(x_BTD, block.decay_down)
-    logit_BTX = flow.project(inner_BTR, block.decay_up).to(compute_dtype(x_BTD))
-    decay_BTX = F.logsigmoid(logit_BTX + block.decay_bias) / CHANNEL_TEMPERATURE
-    return decay_BTX.unflatten(-1, (block.heads, -1))
-
-
-DECAYS: dict[str, Callable[[Recurrence, Tensor, Flow], Tensor | None]] = {
-    "none": no_decay,
-    "head": constant_decay,
-    "token": token_decay,
-    "channel": channel_decay,
-}
+def decay_function(rule: DecaySpec) -> Callable[[Recurrence, Any, Tensor, Flow], Decay]:
+    """What computes a decay, as its spec names it."""
+    module, _, name = rule.rule.partition(":")
+    return getattr(importlib.import_module(module), name)

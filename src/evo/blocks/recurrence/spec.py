@@ -1,20 +1,21 @@
 """The language and the plan of the recurrence family."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
-from evo.dsl.genes import Gene
+from evo.blocks.recurrence.decays import DecaySpec
+from evo.dsl.genes import FIXED, Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
-GATE_RANK = 16
-"""Inner width of the per-channel decay's projection (Yang et al. 2023)."""
+WORDS = ("head", "token", "channel")
+"""Kinds of decay that a word stands for."""
 TURNS = ("queries and keys", "nothing")
 """What a position encoding may act on here: a recurrence has no scores."""
 
@@ -26,10 +27,11 @@ def _turns(kind: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrencePlan(BlockPlan):
-    """A recurrence of `heads` states of (key_dim, value_dim)."""
+    """A recurrence of `heads` states of (key_dim, value_dim). rule: its decay in full, None for none."""
 
     builder: ClassVar[str] = "evo.blocks.recurrence.module:Recurrence"
     heads: int
+    key_heads: int
     key_dim: int
     value_dim: int
     decay: str
@@ -39,13 +41,20 @@ class RecurrencePlan(BlockPlan):
     gate: str
     normalizer: str
     bonus: bool
+    rule: DecaySpec | None
+    act: str | None
+    write: str
+    scale: float | None
+    beta_range: float
+    gate_at: str
 
 
 class RecurrenceSpec(Spec):
     """S_t = A_t S_{t-1} + update(k_t, v_t), y_t = S_t^T q_t, with one matrix state S (key_dim, value_dim) a head.
 
     Points in it: decay none and feature elu with normalizer sum is linear attention (Katharopoulos et al. 2020); decay
-    head is RetNet; decay channel is GLA; decay token is Mamba-2's form; update delta is DeltaNet, gated if it decays.
+    head is RetNet; decay channel is GLA, and KDA with update delta; decay token, write step and skip are Mamba-2's;
+    update delta is DeltaNet, gated if it decays. README.md has the equations.
     """
 
     kind: ClassVar[str | None] = "recurrence"
@@ -56,22 +65,67 @@ class RecurrenceSpec(Spec):
     """Width of a head's queries and keys; width / heads if left out."""
     value_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
     """Width of a head's values; width / heads if left out."""
-    decay: Literal["none", "head", "token", "channel"] = "token"
-    """none; head: the constant 1 - 2^(-5-h); token: one learned gate a head and token; channel: one a key channel."""
+    decay: Annotated[Literal["none", "head", "token", "channel"] | Spec, RoleOf("decay")] = "token"
+    """none; head: the constant 1 - 2^(-5-h); token: one learned gate a head and token; channel: one a key channel. A
+    mapping has further forms."""
     update: Literal["outer", "delta"] = "delta"
     """outer adds k v^T; delta first takes out what k already holds, by a learned share."""
     feature: Literal["identity", "l2", "elu"] = "l2"
     """What is done to q and k: nothing, unit length, or elu + 1."""
     conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
-    """Taps of a causal short convolution with silu on q, k and v; 0 for none."""
+    """Taps of a causal short convolution on q, k and v; 0 for none."""
     gate: Literal["none", "silu", "sigmoid"] = "silu"
     """Output gate, a projection of the input."""
-    normalizer: Literal["none", "rms", "sum"] = "rms"
-    """rms: RMS norm of each head's output. sum: division by the sum of decayed q.k, as in softmax."""
+    normalizer: Annotated[Literal["none", "rms", "sum"] | Spec, RoleOf("norm")] = "rms"
+    """rms: RMS norm of each head's output with one set of gains. sum: division by the sum of decayed q.k, as in
+    softmax. Or any norm, over heads, groups or all channels."""
     bonus: bool = False
     """A learned extra weight of the current token, which then enters the state only afterwards (RWKV-6)."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
+    key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True)] = None
+    """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
+    write: Literal["plain", "step"] = "plain"
+    """step: values are multiplied by the step that sets the decay (Mamba-2)."""
+    skip: bool = False
+    """Whether each head's values are added to its output, by a learned weight (Mamba-2's D)."""
+    conv_bias: bool = False
+    """Whether the convolution has a bias."""
+    act: Literal["none", "silu"] | None = None
+    """What q, k and v pass before they are features; silu behind a convolution, and nothing without, if left out."""
+    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What queries are multiplied by; key_dim ** -0.5 if left out."""
+    beta_range: Annotated[float, Field(gt=0, le=2), FIXED] = 1.0
+    """The largest share that the delta rule takes out; above 1, states may change sign (Grazzi et al. 2411.12537)."""
+    gate_at: Literal["after", "before"] = "after"
+    """Whether the output is gated after it is normalised, or before (Mamba-2)."""
+    gate_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 128, "x2", optional=True)] = None
+    """Width that the gate's projection passes; it is one matrix if left out."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        found = [
+            ("conv_bias", not self.conv),
+            ("beta_range", self.update != "delta"),
+            ("gate_rank", self.gate == "none"),
+            ("gate_at", self.gate == "none" or self.normalizer == "none"),
+        ]
+        return frozenset(name for name, is_unread in found if is_unread)
+
+    @property
+    def _rule(self) -> DecaySpec | None:
+        """Its decay in full; None for none."""
+        if isinstance(self.decay, DecaySpec):
+            return self.decay
+        if self.decay == "none":
+            return None
+        found = kind_class("decay", str(self.decay))()
+        assert isinstance(found, DecaySpec)
+        return found
+
+    @property
+    def _key_heads(self) -> int:
+        return self.key_heads or self.heads
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         free = self.key_dim is None or self.value_dim is None
@@ -90,7 +144,27 @@ class RecurrenceSpec(Spec):
         if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
             message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
             yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
+        yield from self._option_problems(scope)
         yield from self._position_problems(scope)
+
+    def _option_problems(self, scope: Scope) -> Iterator[Fault]:
+        if self.heads % self._key_heads:
+            yield Fault("EVO301", ("key_heads",), f"{self._key_heads} key_heads do not divide {self.heads} heads")
+        if self.write == "step" and (self._rule is None or not self._rule.has_step):
+            message = "no step sets this decay, so nothing can be written by it"
+            yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
+        elif self.write == "step" and self.update == "delta":
+            message = "the delta rule writes by a share of its own, not by the step"
+            yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
+        if isinstance(self.decay, DecaySpec) and self.decay.label in WORDS and self.decay == type(self.decay)():
+            message = f"the word {self.decay.label} says the same"
+            yield Fault("EVO330", ("decay",), message, f"write decay: {self.decay.label}", "warning")
+        if self.act == ("silu" if self.conv else "none"):
+            yield Fault("EVO330", ("act",), f"{self.act} is what it means to leave it out", "remove it", "warning")
+        if isinstance(self.normalizer, NormSpec):
+            yield from self.normalizer.head_problems(self.heads, self._dims(scope)[1], ("normalizer",))
+        if self.normalizer == "sum" and self.skip:
+            yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
 
     def _position_problems(self, scope: Scope) -> Iterator[Fault]:
         if self.position is None:
@@ -117,8 +191,11 @@ class RecurrenceSpec(Spec):
         position: BlockPlan = NO_POSITION
         if isinstance(self.position, PositionSpec):
             position = self.position.for_heads(scope, self.heads, key_dim)
+        children: list[tuple[str, BlockPlan]] = [("position", position)]
+        if isinstance(self.normalizer, NormSpec):
+            children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
         state = self.heads * key_dim * (value_dim + (self.normalizer == "sum"))
-        streams = self.heads * (2 * key_dim + value_dim)
+        streams = 2 * self._key_heads * key_dim + self.heads * value_dim
         cost = Cost(
             flops=matmul_flops(weights) + self._mixing_flops(key_dim, value_dim),
             state=state + max(self.conv - 1, 0) * streams,
@@ -128,18 +205,25 @@ class RecurrenceSpec(Spec):
             kind=self.label,
             weights=weights,
             cost=cost,
-            children=(("position", position),),
+            children=tuple(children),
             has_state=True,
             heads=self.heads,
+            key_heads=self._key_heads,
             key_dim=key_dim,
             value_dim=value_dim,
-            decay=self.decay,
+            decay=self.decay if isinstance(self.decay, str) else self.decay.label,
             update=self.update,
             feature=self.feature,
             conv=self.conv,
             gate=self.gate,
-            normalizer=self.normalizer,
+            normalizer=self.normalizer if isinstance(self.normalizer, str) else self.normalizer.label,
             bonus=self.bonus,
+            rule=self._rule,
+            act=self.act or ("silu" if self.conv else None),
+            write=self.write,
+            scale=self.scale,
+            beta_range=self.beta_range,
+            gate_at=self.gate_at,
         )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
@@ -148,33 +232,25 @@ class RecurrenceSpec(Spec):
         return float(self.heads * key_dim * value_dim * touches)
 
     def _weights(self, scope: Scope, key_dim: int, value_dim: int) -> tuple[Weight, ...]:
-        width, keys, values = scope.width, self.heads * key_dim, self.heads * value_dim
+        width, keys, values = scope.width, self._key_heads * key_dim, self.heads * value_dim
         weights = [linear("q", keys, width), linear("k", keys, width), linear("v", values, width)]
         weights.append(linear("o", width, values, scope.residual_gain, writes_residual=True))
         if self.conv:
             sizes = (("q", keys), ("k", keys), ("v", values))
             weights += [taps(f"{name}_taps", size, self.conv) for name, size in sizes]
-        if self.gate != "none":
+            if self.conv_bias:
+                weights += [vector(f"{name}_taps_bias", size, ZEROS) for name, size in sizes]
+        if self.gate != "none" and self.gate_rank is None:
             weights.append(linear("gate", values, width))
+        elif self.gate != "none":
+            assert self.gate_rank is not None
+            weights += [linear("gate_down", self.gate_rank, width), linear("gate_up", values, self.gate_rank)]
+        if self.skip:
+            weights.append(vector("skip", self.heads, ONES))
         if self.update == "delta":
             weights.append(linear("beta", self.heads, width))
         if self.normalizer == "rms":
             weights.append(vector("out_norm", value_dim, ONES))
         if self.bonus:
             weights.append(Weight("bonus", (self.heads, key_dim), Init("normal", 0.5), ("channel", "channel")))
-        return (*weights, *self._decay_weights(width, keys))
-
-    def _decay_weights(self, width: int, keys: int) -> tuple[Weight, ...]:
-        if self.decay == "token":
-            return (
-                linear("decay", self.heads, width),
-                vector("decay_bias", self.heads, Init("timestep", 1e-3, 1e-1)),
-                vector("decay_rate", self.heads, Init("uniform", 0.0, math.log(16.0))),
-            )
-        if self.decay == "channel":
-            return (
-                linear("decay_down", GATE_RANK, width),
-                linear("decay_up", keys, GATE_RANK),
-                vector("decay_bias", keys, ZEROS),
-            )
-        return ()
+        return (*weights, *(self._rule.weights(width, self.heads, key_dim) if self._rule is not None else ()))

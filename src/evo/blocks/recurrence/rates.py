@@ -1,0 +1,61 @@
+"""What the kinds of decay compute: the log of the decay, and the step that sets it if there is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evo.blocks.base import Constant, compute_dtype
+from evo.blocks.flow import Flow
+from evo.blocks.recurrence.decays import ChannelDecay, HeadDecay, TokenDecay
+
+
+class Learned(Protocol):
+    """What a recurrence has learned of its decay: the weights that its `DecaySpec` plans."""
+
+    heads: int
+    head_decay: Constant
+    decay: nn.Parameter | None
+    decay_down: nn.Parameter | None
+    decay_up: nn.Parameter | None
+    decay_bias: nn.Parameter | None
+    decay_rate: nn.Parameter | None
+
+
+Decay = tuple[Tensor | None, Tensor | None]
+"""The log decay, (H,), (B, T, H) or (B, T, H, K), None for nothing forgotten; and the step (B, T, H)."""
+
+
+def constant(block: Learned, decay: HeadDecay, x_BTD: Tensor, flow: Flow) -> Decay:
+    """The same at every token, (H,)."""
+    return block.head_decay.like(x_BTD, compute_dtype(x_BTD)), None
+
+
+def by_token(block: Learned, decay: TokenDecay, x_BTD: Tensor, flow: Flow) -> Decay:
+    """-exp(rate) softplus(x W + bias), (B, T, H) (Dao & Gu 2405.21060; Yang et al. 2412.06464), or its other form."""
+    assert block.decay is not None
+    assert block.decay_bias is not None
+    logit_BTH = flow.project(x_BTD, block.decay).to(compute_dtype(x_BTD)) + block.decay_bias
+    if block.decay_rate is None:
+        return F.logsigmoid(logit_BTH), None
+    step_BTH = F.softplus(logit_BTH)
+    if decay.least or decay.most is not None:
+        step_BTH = step_BTH.clamp(decay.least, decay.most)
+    return -block.decay_rate.exp() * step_BTH, step_BTH
+
+
+def by_channel(block: Learned, decay: ChannelDecay, x_BTD: Tensor, flow: Flow) -> Decay:
+    """logsigmoid(up(down(x)) + bias) / 16, (B, T, H, K) (GLA, Yang et al. 2312.06635), or its other forms."""
+    assert block.decay_down is not None
+    assert block.decay_up is not None
+    assert block.decay_bias is not None
+    inner_BTR = flow.project(x_BTD, block.decay_down)
+    logit_BTX = flow.project(inner_BTR, block.decay_up).to(compute_dtype(x_BTD)) + block.decay_bias
+    if block.decay_rate is None:
+        return (F.logsigmoid(logit_BTX) / decay.temperature).unflatten(-1, (block.heads, -1)), None
+    logit_BTHK, rate_H1 = logit_BTX.unflatten(-1, (block.heads, -1)), block.decay_rate.exp()[:, None]
+    if decay.form == "softplus":
+        return -rate_H1 * F.softplus(logit_BTHK), None
+    return -decay.bound * (rate_H1 * logit_BTHK).sigmoid(), None
