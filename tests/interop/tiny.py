@@ -40,6 +40,23 @@ COMMON: dict[str, Any] = {
     "eos_token_id": 2,
 }
 """Settings that a tiny configuration has where the type knows them and its default is not null."""
+SPARSE: dict[str, Any] = {
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 6),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 12,
+    "shared_intermediate_size": 12,
+    "n_group": 3,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+    "num_dense_layers": 1,
+    "kv_lora_rank": 12,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 6,
+}
+"""The same for experts and latents."""
 BERT = {"is_decoder": True, "max_position_embeddings": 40}
 BART = {
     "is_decoder": True, "is_encoder_decoder": False, "decoder_layers": 3, "decoder_attention_heads": 4,
@@ -53,6 +70,11 @@ OWN: dict[str, dict[str, Any]] = {
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "gpt_neo": {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 7},
     "gptj": {"rotary_dim": 4},
+    **{key: {"num_hidden_layers": 5} for key in ("afmoe", "exaone_moe", "mellum")},
+    "granitemoeshared": {"shared_intermediate_size": 12},
+    "hunyuan_v1_moe": {"head_dim": 8, "moe_intermediate_size": 20, "moe_topk": 2},
+    "dots1": {"n_routed_experts": 6, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "solar_open": {"n_group": 1, "topk_group": 1},
     "codegen": {"rotary_dim": 4},
     "mpt": {"n_heads": 12, "d_model": 48, "n_layers": 3, "max_seq_len": 64},
     "bloom": {"n_head": 12, "hidden_size": 48},
@@ -100,6 +122,7 @@ def tiny_config(kind: str) -> Any:
         if known.get(key) is None or (settings.get("num_attention_heads") and "head_dim" not in cls.__annotations__):
             settings.pop(key, None) if known.get(key) is None else None
     settings |= {key: None for key in ("layer_types", "mlp_layer_types", "no_rope_layers") if key in known}
+    settings |= {key: value for key, value in SPARSE.items() if known.get(key) is not None}
     settings |= OWN.get(kind, {})
     return cls(**settings, attn_implementation="eager")
 
@@ -111,7 +134,9 @@ def tiny_model(kind: str) -> Any:
 
     cls = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
     torch.manual_seed(0)
-    model = cls(tiny_config(kind)).eval()
+    config = tiny_config(kind)
+    config._experts_implementation = "eager"
+    model = cls(config).eval()
     model = model if kind in SINGLE else model.double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
