@@ -23,6 +23,7 @@ ATTENTION = {"kind": "attention", "heads": 4}
 RECURRENCE = {"kind": "recurrence", "heads": 2}
 OUTER = {**RECURRENCE, "update": "outer"}
 CONVOLUTION = {"kind": "convolution"}
+LATENT = {"kind": "latent", "heads": 2, "kv_rank": 6, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
 
 
 def window(size: int, sinks: int = 0) -> dict[str, Any]:
@@ -151,6 +152,9 @@ MIXERS: dict[str, dict[str, Any]] = {
         "decay": {"kind": "token", "form": "logsigmoid"},
         "normalizer": {"kind": "layer", "gain": "heads"},
     },
+    "latent": LATENT,
+    "latent whole": {**LATENT, "q_rank": 10, "bias": True, "scale": 0.4},
+    "latent window": {**LATENT, "stencil": {"kind": "window", "size": 5, "sinks": 2}, "position": {"kind": "alibi"}},
     "convolution": CONVOLUTION,
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
     "convolution 1": {**CONVOLUTION, "size": 1},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from block_variants import CONVOLUTION, OUTER, RECURRENCE, ROUTED, document, stage
+from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, ROUTED, document, stage
 from flips import Verdicts, judge
 
 from evo.blocks.experts.router import RouterSpec
@@ -100,6 +100,12 @@ HOSTS: dict[str, dict[str, Any]] = {
     "learned": {
         "position": {"kind": "learned"},
         "stages": [stage("body", ATTENTION, norm={"kind": "layer", "bias": False})],
+    },
+    "latent": {
+        "stages": [
+            stage("a", {**LATENT, "q_rank": 6, "bias": True, "scale": 0.4, "position": {"kind": "none"}}),
+            stage("b", {**LATENT, "norm": {"kind": "l2"}}),
+        ]
     },
     "ends": {
         "embedding": {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER},

@@ -40,7 +40,7 @@ def test_the_whole_embedding(planned, first: bool):
     embedding = {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER, "norm_first": first}
     model = large(build(planned({"name": "s", "mix": ATTENTION}, embedding=embedding, position={"kind": "learned"}), 0))
     w, x = dict(model.named_parameters()), tokens()
-    made = F.linear(3.0 * w["embedding.weight"][x], w["embedding.project"], w["embedding.project_bias"])
+    made = F.linear(3.0 * w["embedding.weight"][x], w["embedding.project"], w["embedding.bias"])
     rows = w["embedding.position"][: x.shape[1]]
     after = normed(made, w, "embedding.norm") + rows if first else normed(made + rows, w, "embedding.norm")
     torch.testing.assert_close(model.embed(x), after)

@@ -16,6 +16,7 @@ ATTENTION = {"kind": "attention", "heads": 2}
 RECURRENCE = {"kind": "recurrence", "heads": 2}
 OUTER = {**RECURRENCE, "update": "outer"}
 MIXERS: dict[str, Any] = {
+    "latent": {"kind": "latent", "heads": 2, "kv_rank": 6, "nope_dim": 4, "rope_dim": 2, "value_dim": 5},
     "attention": ATTENTION,
     "attention, grouped, normed, with a sink": {**ATTENTION, "kv_heads": 1, "qk_norm": "rms", "sink_logit": True},
     "attention in a window, capped, biased": {

@@ -70,6 +70,13 @@ OWN: dict[str, dict[str, Any]] = {
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "gpt_neo": {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 7},
     "gptj": {"rotary_dim": 4},
+    **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu")},
+    "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "head_dim": 4},
+    "moshi": {"sliding_window": 3000, "ffn_dim": 44},
+    "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
+    "modernbert-decoder": {"local_attention": 14},
+    "laguna": {"num_attention_heads_per_layer": None},
+    "diffllama": {"head_dim": 8},
     **{key: {"num_hidden_layers": 5} for key in ("afmoe", "exaone_moe", "mellum")},
     "granitemoeshared": {"shared_intermediate_size": 12},
     "hunyuan_v1_moe": {"head_dim": 8, "moe_intermediate_size": 20, "moe_topk": 2},
@@ -85,7 +92,7 @@ OWN: dict[str, dict[str, Any]] = {
     "whisper": {**BART, "max_target_positions": 64},
     "marian": {**BART, "decoder_vocab_size": 300},
     **dict.fromkeys(("bart", "mvp", "plbart", "trocr", "blenderbot-small"), BART),
-    **dict.fromkeys(("mbart", "blenderbot", "pegasus", "bigbird_pegasus"), BART),
+    **dict.fromkeys(("mbart", "blenderbot", "pegasus"), BART),
     **dict.fromkeys(
         (
             "bert", "bert-generation", "camembert", "data2vec-text", "ernie", "megatron-bert", "roberta",
@@ -187,6 +194,8 @@ def twin(kind: str) -> Twin:
     document = from_data({"evo": 1, "organism": model.organism}).document
     faults = [fault for fault in problems(document) if fault.severity == "error"]
     assert not faults, faults
+    unused = unused_tensors(theirs, model)
+    assert not unused, f"unused: {unused[:6]}"
     plan = resolve(document.organism)
     weights = take(plan, model.weights, dict(theirs.state_dict()))
     ours = build(plan, 0).double()
@@ -194,6 +203,29 @@ def twin(kind: str) -> Twin:
         for name, parameter in ours.named_parameters():
             parameter.copy_(weights[name])
     return Twin(kind, theirs, model, document, ours)
+
+
+IDLE = (
+    "pooler",
+    "encoder_attn",
+    "token_type_embeddings",
+    "embed_positions",
+    "rotary_emb",
+    "sinusoidal",
+    "embed_out",
+    "lm_head",
+)
+"""Parts of names that a decoder alone, with tied weights, has no use for."""
+
+
+def unused_tensors(theirs: Any, model: Model) -> list[str]:
+    """Tensors of a model that no weight of the organism is taken from."""
+    used = {name for source in model.weights.values() for name in source.name.split("|")}
+    used |= {name for source in model.weights.values() for name, _ in source.plus}
+    shared = {tensor.data_ptr() for name, tensor in theirs.state_dict().items() if name in used}
+    rest = ((name, tensor) for name, tensor in theirs.state_dict().items() if name not in used and tensor.ndim)
+    rest = ((name, tensor) for name, tensor in rest if tensor.data_ptr() not in shared)
+    return [name for name, _ in rest if not any(part in name for part in IDLE)]
 
 
 def tokens(length: int = 25) -> torch.Tensor:

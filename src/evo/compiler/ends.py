@@ -18,17 +18,17 @@ Make = Callable[[BlockPlan], Block]
 
 
 class Embedding(nn.Module):
-    """norm(project(scale * table[token]) + positions): what there is of it."""
+    """norm(project(scale * table[token]) + bias + positions): what there is of it."""
 
     weight: nn.Parameter
     position: nn.Parameter | None
     project: nn.Parameter | None
-    project_bias: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
         self.scale, self.norms_tokens = plan.embedding_scale, plan.norms_tokens
-        for name in ("position", "project", "project_bias"):
+        for name in ("position", "project", "bias"):
             self.register_parameter(name, None)
         for weight in (*plan.embedding, *plan.embedding_maps):
             self.register_parameter(weight.name, parameter(weight))
@@ -43,7 +43,9 @@ class Embedding(nn.Module):
         """
         x_BTD = x_BTE if self.scale is None else x_BTE * self.scale
         if self.project is not None:
-            x_BTD = flow.project(x_BTD, self.project, self.project_bias)
+            x_BTD = flow.project(x_BTD, self.project, self.bias)
+        elif self.bias is not None:
+            x_BTD = x_BTD + self.bias
         if self.norms_tokens and isinstance(self.norm, Norm):
             x_BTD = self.norm(x_BTD, flow)
         end = flow.position + x_BTE.shape[1]

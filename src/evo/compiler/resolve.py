@@ -44,7 +44,8 @@ def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
     maps: list[Weight] = []
     if spec.width is not None:
         maps.append(linear("project", width, spec.width))
-        maps += [vector("project_bias", width, ZEROS)] if spec.bias else []
+    if spec.bias:
+        maps.append(vector("bias", width, ZEROS))
     assert isinstance(organism.position, PositionSpec)
     return {
         "embedding_maps": tuple(maps),

@@ -24,6 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
+        "latent": "evo.blocks.latent.spec:LatentSpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",

@@ -100,12 +100,12 @@ class StageSpec(Spec):
 
 
 class EmbeddingSpec(Spec):
-    """From tokens to the first stage: norm(project(scale * table[token]) + positions)."""
+    """From tokens to the first stage: norm(project(scale * table[token]) + bias + positions)."""
 
     width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8)] = None
     """Width of the vectors of tokens, projected to that of the stream; the stream's if left out (ELECTRA)."""
     bias: Annotated[bool, FIXED] = False
-    """Whether that projection has a bias."""
+    """Whether one learned vector is added to every token."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What the vectors of tokens are multiplied by (Gemma: the root of the width)."""
     norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
@@ -115,8 +115,7 @@ class EmbeddingSpec(Spec):
 
     @property
     def unread(self) -> frozenset[str]:
-        found = (("bias", self.width is None), ("norm_first", self.norm is None))
-        return frozenset(name for name, is_unread in found if is_unread)
+        return frozenset({"norm_first"}) if self.norm is None else frozenset()
 
 
 class TransformSpec(Spec):

@@ -11,7 +11,7 @@ from evo.interop.config import Config
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:llama": (
-        "llama", "mistral", "qwen2", "internlm3", "iquestcoder", "ministral", "smollm3", "cwm", "emu3", "got_ocr2",
+        "llama", "mistral", "qwen2", "internlm3", "iquestcoder", "ministral", "smollm3", "cwm",
     ),
     "llama:qwen3": ("qwen3",),
     "llama:arcee": ("arcee",),
@@ -40,6 +40,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "experts:afmoe": ("afmoe",),
     "experts:aria": ("aria_text",),
     "experts:hunyuan": ("hunyuan_v1_moe",),
+    "latent:deepseek": ("deepseek_v2", "deepseek_v3", "youtu", "minicpm3", "glm4_moe_lite"),
+    "odd:diffllama": ("diffllama",),
+    "odd:modernbert": ("modernbert-decoder",),
+    "odd:laguna": ("laguna",),
+    "odd:flint": ("flint",),
+    "odd:moshi": ("moshi",),
+    "odd:lfm2": ("lfm2",),
     "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
     "gpt:bigcode": ("gpt_bigcode",),
     "gpt:gpt_neo": ("gpt_neo",),
@@ -51,7 +58,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "gpt:layered": ("phi", "stablelm", "starcoder2", "nemotron", "jais2"),
     "gpt:persimmon": ("persimmon",),
     "seq2seq:seq2seq": (
-        "bart", "mvp", "plbart", "trocr", "blenderbot-small", "mbart", "blenderbot", "pegasus", "bigbird_pegasus",
+        "bart", "mvp", "plbart", "trocr", "blenderbot-small", "mbart", "blenderbot", "pegasus",
         "whisper", "marian", "xglm", "biogpt", "opt",
     ),
     "bert:bert": (

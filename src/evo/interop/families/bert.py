@@ -103,6 +103,9 @@ def _embedding(c: Config, root: str, eps: float) -> Part:
         raise refuse(c, "a norm of the embedding before it is projected")
     if c.get("rescale_embeddings", False):
         data["scale"] = c.hidden_size**0.5
+    if c.type == "roformer":
+        data["bias"] = True
+        weights["bias"] = Source(f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[0])
     if c.type not in ("megatron-bert", "xlm-roberta-xl"):
         norm = layer(f"{root}.embeddings.LayerNorm", eps)
         data["norm"] = norm.data

@@ -57,8 +57,8 @@ def biased(c: Config, *, scale: float | None = None, renormalise: bool = True) -
         data["eps"] = 1e-20
     if groups > 1 and groups != top:
         data |= {"groups": groups, "top_groups": top}
-    scale = c.get("routed_scaling_factor", 1.0) if scale is None else scale
-    return {**data, **({"scale": float(scale)} if scale != 1.0 else {})}
+    factor = float(c.get("routed_scaling_factor", 1.0) if scale is None else scale)
+    return {**data, **({"scale": factor} if factor != 1.0 else {})}
 
 
 def moe(c: Config) -> Model:
@@ -70,7 +70,7 @@ def moe(c: Config) -> Model:
     if c.type == "qwen2_moe":
         shared, gate = shared_of(c, c.shared_expert_intermediate_size, "shared_expert"), "shared_expert_gate.weight"
         biased_maps = "qkv" if c.get("qkv_bias", True) else ""
-    groups = {"groups": 1} if c.type in ("olmoe", "flex_olmo") else {}
+    groups: Data = {"groups": 1} if c.type in ("olmoe", "flex_olmo") else {}
     has_norms = c.type in ("qwen3_moe", "olmoe", "flex_olmo", "mellum")
     slots = ("input_layernorm", None, "post_attention_layernorm", None)
     if c.type == "flex_olmo":
@@ -110,7 +110,7 @@ def glm4_moe(c: Config) -> Model:
         choice, qk = "e_score_correction_bias", lambda name: rms(f"{name}_norm", c.rms_norm_eps, groups=1)
     if c.type == "hy_v3":
         choice, qk, scale = "e_score_correction_bias", named, float(c.router_scaling_factor)
-    if c.type in ("dots1", "exaone_moe") or c.get("use_qk_norm", False) and c.type == "glm4_moe":
+    if c.type in ("dots1", "exaone_moe") or (c.get("use_qk_norm", False) and c.type == "glm4_moe"):
         qk = named
     router = biased(c, scale=scale, renormalise=bool(c.get("norm_topk_prob", c.get("route_norm", True))))
     letters = "qkvo" if c.get("attention_bias", False) else ""
@@ -202,7 +202,14 @@ def granitemoe(c: Config) -> Model:
             },
         )
     part = experts(
-        at, count=count_of(c), top=top_of(c), hidden=hidden, act=c.hidden_act, router={}, gate="router.weight", shared=shared
+        at,
+        count=count_of(c),
+        top=top_of(c),
+        hidden=hidden,
+        act=c.hidden_act,
+        router={},
+        gate="router.weight",
+        shared=shared,
     )
     return Llama(
         c,
@@ -271,7 +278,6 @@ def aria(c: Config) -> Model:
 
 def hunyuan(c: Config) -> Model:
     """q and k are normed after they turn; a shared feed-forward."""
-    hidden = c.get("moe_intermediate_size") or c.intermediate_size
     part = experts(
         MLP,
         count=count_of(c),

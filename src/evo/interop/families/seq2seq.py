@@ -41,7 +41,6 @@ SETTINGS = {
     "mbart": Settings(post=False, last="layer_norm"),
     "blenderbot": PRE,
     "pegasus": PRE,
-    "bigbird_pegasus": Settings(post=False, offset=0, last=None, biased=""),
     "whisper": Settings(post=False, first=None, last="layer_norm", offset=0, biased="qvo", head="proj_out.weight"),
     "marian": Settings(first=None, offset=0),
     "xglm": Settings(
@@ -79,8 +78,6 @@ def seq2seq(c: Config) -> Model:
         norms = (layer(f"{at}.{name}", eps) for name in ("self_attn_layer_norm", "final_layer_norm"))
         layers.append(two(mixer, ffn, *norms, post=s.post))
     final = s.last and layer(f"{s.root}.{s.last}", eps)
-    if c.type == "bigbird_pegasus":
-        final = layer(f"{s.root}.layernorm_embedding", eps)
     return decoder(
         c,
         layers,
@@ -104,7 +101,7 @@ def _embedding(c: Config, s: Settings, width: int, eps: float) -> Part:
     weights: Weights = {}
     if c.get("scale_embedding", False):
         data["scale"] = width**0.5
-    if s.first and c.type != "bigbird_pegasus":
+    if s.first:
         norm = layer(f"{s.root}.{s.first}", eps)
         data["norm"] = norm.data
         if c.type == "blenderbot-small":

@@ -1,0 +1,136 @@
+"""Latent attention: keys and values made whole in parallel, absorbed into queries and outputs while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, Norm, Position
+from evo.blocks.flow import Flow, State
+from evo.blocks.latent.spec import LatentPlan
+from evo.kernels.attention import Stencil, attend
+from evo.kernels.attention import plan as plan_attention
+from evo.kernels.dispatch import KernelCall
+
+
+@dataclass(frozen=True)
+class LatentState(State):
+    """Narrow vectors and turned shared keys side by side, (B, S, 1, R + K), of what later queries may see."""
+
+    kept_BS1C: Tensor
+
+
+class Latent(Block):
+    """softmax(scale q k^T) v with k = [W_uk c | r] and v = W_uv c (DeepSeek-V2, eq. 9 to 19)."""
+
+    q_down: nn.Parameter | None
+    q: nn.Parameter
+    kv_down: nn.Parameter
+    k: nn.Parameter
+    v: nn.Parameter
+    o: nn.Parameter
+    q_down_bias: nn.Parameter | None
+    kv_down_bias: nn.Parameter | None
+    o_bias: nn.Parameter | None
+    position: Position
+    kv_norm: Norm
+
+    def __init__(self, plan: LatentPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.heads, self.nope_dim, self.rope_dim = plan.heads, plan.nope_dim, plan.rope_dim
+        self.kv_rank, self.value_dim, self.scale = plan.kv_rank, plan.value_dim, plan.scale
+        self.stencil = Stencil(**plan.stencil)
+        self.kept = plan.cost.cache_limit
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        parts = self._parts(q_BTHK)
+        o_BTHV = attend(
+            q_BTHK,
+            k_BTHK,
+            v_BTHV,
+            stencil=self.stencil,
+            scale=self.scale,
+            segments_BT=flow.segments_BT,
+            backend=self.backend,
+            **parts,
+        )
+        return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
+
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
+        """The one attention problem of a parallel pass."""
+        q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        return [plan_attention(q_BTHK, k_BTHK, v_BTHV, self.stencil, **self._parts(q_BTHK))]
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> LatentState:
+        """Nothing kept."""
+        return LatentState(torch.empty(batch, 0, 1, self.kv_rank + self.rope_dim, device=device, dtype=dtype))
+
+    def extend(self, x_BTD: Tensor, state: LatentState, flow: Flow) -> tuple[Tensor, LatentState]:
+        """The next T positions, without making keys or values of any."""
+        nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+        new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
+        kept_BS1C = torch.cat((state.kept_BS1C, new_BT1C), dim=1)
+        up_HRK = self.k.unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
+        q_BTHR = flow.project(nope_BTHK.movedim(2, 0), up_HRK).movedim(0, 2)
+        o_BTHR = attend(
+            torch.cat((q_BTHR, rope_BTHK), dim=-1),
+            kept_BS1C,
+            kept_BS1C[..., : self.kv_rank],
+            stencil=self.stencil,
+            scale=self.scale,
+            query_offset=flow.position,
+            key_positions_S=self._slots(flow.position, kept_BS1C),
+            backend=self.backend,
+            **self._parts(rope_BTHK),
+        )
+        down_HVR = self.v.unflatten(0, (self.heads, self.value_dim))
+        o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
+        y_BTD = flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
+        return y_BTD, LatentState(self._keep(kept_BS1C, flow.position + x_BTD.shape[1]))
+
+    def _narrow(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries without and with position, narrow vectors, and the shared keys with it."""
+        inner = x_BTD
+        if self.q_down is not None:
+            norm = self.child("q_norm")
+            inner = norm(flow.project(x_BTD, self.q_down, self.q_down_bias), flow)
+        q_BTHK = flow.project(inner, self.q).unflatten(-1, (self.heads, -1))
+        nope_BTHK, rope_BTHK = q_BTHK.split((self.nope_dim, self.rope_dim), dim=-1)
+        both = flow.project(x_BTD, self.kv_down, self.kv_down_bias)
+        c_BTR, r_BTK = both.split((self.kv_rank, self.rope_dim), dim=-1)
+        rope_BTHK, r_BT1K = self.position.rotate(rope_BTHK, r_BTK[:, :, None], flow.position)
+        return nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
+
+    def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every head."""
+        nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+        k_BTHK = flow.project(c_BTR, self.k).unflatten(-1, (self.heads, -1))
+        v_BTHV = flow.project(c_BTR, self.v).unflatten(-1, (self.heads, -1))
+        shared_BTHK = r_BT1K.expand(-1, -1, self.heads, -1).to(k_BTHK.dtype)
+        q_BTHK = torch.cat((nope_BTHK, rope_BTHK), dim=-1)
+        return q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
+
+    def _parts(self, like: Tensor) -> dict[str, Any]:
+        return {"repeatable": True, "alibi_slopes_H": self.position.slopes_H(like)}
+
+    def _slots(self, seen: int, kept_BS1C: Tensor) -> Tensor | None:
+        """The position of each kept vector, or None where s stands at s: sinks, a gap, the latest."""
+        if self.kept is None or seen <= self.kept:
+            return None
+        sinks = torch.arange(self.stencil.sinks, device=kept_BS1C.device)
+        start = seen - (self.kept - self.stencil.sinks)
+        latest = torch.arange(start, start + kept_BS1C.shape[1] - self.stencil.sinks, device=kept_BS1C.device)
+        return torch.cat((sinks, latest))
+
+    def _keep(self, x_BS1C: Tensor, seen: int) -> Tensor:
+        """What later queries may see after `seen` tokens."""
+        if self.kept is None or seen <= self.kept:
+            return x_BS1C
+        latest = x_BS1C.shape[1] - (self.kept - self.stencil.sinks)
+        return torch.cat((x_BS1C[:, : self.stencil.sinks], x_BS1C[:, latest:]), dim=1)

@@ -1,0 +1,139 @@
+"""The language and the plan of latent attention."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
+from evo.blocks.norm.spec import NormSpec
+from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.dsl.genes import DRAWN, FIXED, Gene
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
+from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentPlan(BlockPlan):
+    """Attention of `heads` over keys and values made of `kv_rank` channels a token.
+
+    Keys have `nope_dim` channels of their own and `rope_dim` that all heads share.
+    """
+
+    builder: ClassVar[str] = "evo.blocks.latent.module:Latent"
+    heads: int
+    q_rank: int | None
+    kv_rank: int
+    nope_dim: int
+    rope_dim: int
+    value_dim: int
+    scale: float
+    stencil: KernelStencil
+    bias: bool
+
+
+class LatentSpec(Spec):
+    """Attention whose keys and values are maps of one narrow vector a token (MLA, DeepSeek-V2 2405.04434)."""
+
+    kind: ClassVar[str | None] = "latent"
+
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    """Heads of queries, keys and values."""
+    kv_rank: Annotated[int, Field(ge=1, le=65536), Gene(8, 512, "x2")] = 64
+    """Width of what keys and values are made of; a cache keeps it."""
+    q_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 1024, "x2", optional=True)] = None
+    """Width that queries pass; they are made of x itself if left out."""
+    nope_dim: Annotated[int, Field(ge=1, le=4096), Gene(8, 128, "x2")] = 32
+    """Channels of a head's query and key that no position changes."""
+    rope_dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), Gene(8, 64, "x2")] = 16
+    """Channels of a head's query that positions change, and of the one key that all heads share."""
+    value_dim: Annotated[int, Field(ge=1, le=4096), Gene(8, 128, "x2")] = 32
+    """Width of a head's values."""
+    norm: Annotated[Spec, RoleOf("norm", default="rms"), FIXED] = DEFAULT
+    """The norm of the narrow vectors."""
+    stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
+    """Which positions a query may see."""
+    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What scores are multiplied by; (nope_dim + rope_dim) ** -0.5 if left out."""
+    bias: bool = False
+    """Biases of the maps to the narrow vectors and of the output."""
+    position: Annotated[Spec | None, RoleOf("position")] = None
+    """Overrides the position encoding of the stage."""
+
+    @property
+    def reads_position(self) -> bool:
+        return self.position is None
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
+            message = "learned positions are added to the embedding: they belong to the organism"
+            yield Fault("EVO304", ("position",), message, "write them under organism.position")
+        if self.position is not None and not acts_on_heads(self.position) and not acts_on_heads(scope.position):
+            message = "no position encoding acts on these heads anyway"
+            yield Fault("EVO330", ("position",), message, "remove it", "warning")
+        if self.stencil.masks and self.stencil.visible(scope.context, True) >= FullStencil().visible(
+            scope.context, True
+        ):
+            message = f"this stencil hides nothing within the context of {scope.context}"
+            yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
+        for problem in self._position(scope).attention_problems(self.rope_dim):
+            where = ("position", *problem.path) if self.position else ("rope_dim",)
+            yield Fault(problem.code, where, problem.message, problem.help)
+        assert isinstance(self.norm, NormSpec)
+        for rank in filter(None, (self.kv_rank, self.q_rank)):
+            yield from self.norm.slot_problems(rank, ("norm",))
+
+    def _position(self, scope: Scope) -> PositionSpec:
+        position = self.position or scope.position
+        assert isinstance(position, PositionSpec)
+        return position
+
+    def plan(self, scope: Scope) -> LatentPlan:
+        weights, key_dim = self._weights(scope), self.nope_dim + self.rope_dim
+        pairs = self.stencil.visible(scope.context, True) / scope.context
+        made = self.heads * (2 * self.nope_dim + self.rope_dim + self.value_dim)
+        return LatentPlan(
+            kind=self.label,
+            weights=weights,
+            cost=Cost(
+                flops=matmul_flops(weights) + 2.0 * self.heads * (key_dim + self.value_dim) * pairs,
+                cache_per_token=self.kv_rank + self.rope_dim,
+                cache_limit=self.stencil.kept(),
+                activations=scope.width + made + self.kv_rank + (self.q_rank or 0),
+            ),
+            children=self._children(scope),
+            has_state=True,
+            heads=self.heads,
+            q_rank=self.q_rank,
+            kv_rank=self.kv_rank,
+            nope_dim=self.nope_dim,
+            rope_dim=self.rope_dim,
+            value_dim=self.value_dim,
+            scale=key_dim**-0.5 if self.scale is None else self.scale,
+            stencil=self.stencil.kernel(),
+            bias=self.bias,
+        )
+
+    def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
+        assert isinstance(self.norm, NormSpec)
+        found = [("position", self._position(scope).for_heads(scope, self.heads, self.rope_dim))]
+        found.append(("kv_norm", self.norm.plan(replace(scope, width=self.kv_rank))))
+        if self.q_rank is not None:
+            found.append(("q_norm", self.norm.plan(replace(scope, width=self.q_rank))))
+        return tuple(found)
+
+    def _weights(self, scope: Scope) -> tuple[Weight, ...]:
+        width, queries = scope.width, self.heads * (self.nope_dim + self.rope_dim)
+        weights = [] if self.q_rank is None else [linear("q_down", self.q_rank, width)]
+        weights += [
+            linear("q", queries, self.q_rank or width),
+            linear("kv_down", self.kv_rank + self.rope_dim, width),
+            linear("k", self.heads * self.nope_dim, self.kv_rank),
+            linear("v", self.heads * self.value_dim, self.kv_rank),
+            linear("o", width, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
+        ]
+        if self.bias:
+            sizes = (("q_down_bias", self.q_rank), ("kv_down_bias", self.kv_rank + self.rope_dim), ("o_bias", width))
+            weights += [vector(name, size, ZEROS) for name, size in sizes if size is not None]
+        return tuple(weights)

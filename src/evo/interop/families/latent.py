@@ -1,0 +1,106 @@
+"""Latent attention in Llama's layout: DeepSeek-V2 and V3, Youtu, MiniCPM 3, GLM-4.7-Flash."""
+
+from typing import Any
+
+from evo.interop.assemble import Model, Sub
+from evo.interop.attention import mscale, rope
+from evo.interop.config import Config
+from evo.interop.decoder import decoder
+from evo.interop.experts import experts
+from evo.interop.families.experts import MLP, biased, count_of, is_sparse, shared_of, top_of
+from evo.interop.families.llama import AT
+from evo.interop.parts import Data, Part, Source, gated, rms
+
+
+def latent(c: Config) -> Part:
+    """The attention of a layer."""
+    at, heads = f"{AT}.self_attn", c.num_attention_heads
+    nope, turned, value, rank = c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim, c.kv_lora_rank
+    data: Data = {
+        "kind": "latent",
+        "heads": heads,
+        "kv_rank": rank,
+        "nope_dim": nope,
+        "rope_dim": turned,
+        "value_dim": value,
+    }
+    weights = {
+        "kv_down": Source(f"{at}.kv_a_proj_with_mqa.weight"),
+        "kv_norm.gain": Source(f"{at}.kv_a_layernorm.weight"),
+        "k": Source(f"{at}.kv_b_proj.weight", lambda tensor: tensor.unflatten(0, (heads, -1))[:, :nope]),
+        "v": Source(f"{at}.kv_b_proj.weight", lambda tensor: tensor.unflatten(0, (heads, -1))[:, nope:]),
+        "o": Source(f"{at}.o_proj.weight"),
+    }
+    if c.get("q_lora_rank") is not None:
+        data["q_rank"] = c.q_lora_rank
+        weights |= {
+            "q_down": Source(f"{at}.q_a_proj.weight"),
+            "q_norm.gain": Source(f"{at}.q_a_layernorm.weight"),
+            "q": Source(f"{at}.q_b_proj.weight"),
+        }
+    else:
+        weights["q"] = Source(f"{at}.q_proj.weight")
+    if c.get("attention_bias", False):
+        data["bias"] = True
+        weights |= {"kv_down_bias": Source(f"{at}.kv_a_proj_with_mqa.bias"), "o_bias": Source(f"{at}.o_proj.bias")}
+        if c.get("q_lora_rank") is not None:
+            weights["q_down_bias"] = Source(f"{at}.q_a_proj.bias")
+    scale = _scale(c, nope + turned)
+    return Part({**data, **({"scale": scale} if scale is not None else {})}, weights)
+
+
+def _scale(c: Config, width: int) -> float | None:
+    """YaRN's change of the scores, where it is asked for."""
+    said: Data = c.get("rope_parameters") or {}
+    every = said.get("mscale_all_dim")
+    if said.get("rope_type", "default") == "default" or not every or c.type == "deepseek_v2":
+        return None
+    return width**-0.5 * mscale(float(said["factor"]), float(every)) ** 2
+
+
+def router(c: Config) -> Data:
+    """DeepSeek-V2's softmax, perhaps by groups; V3's sigmoid with a bias."""
+    if c.type != "deepseek_v2":
+        return biased(c, renormalise=bool(c.get("norm_topk_prob", True)))
+    data: Data = {"renormalise": False}
+    if c.get("topk_method") == "group_limited_greedy":
+        data |= {"groups": c.n_group, "top_groups": c.topk_group, "group_score": "max"}
+    scale = float(c.get("routed_scaling_factor", 1.0))
+    return {**data, **({"scale": scale} if scale != 1.0 else {})}
+
+
+def deepseek(c: Config) -> Model:
+    """Dense layers first, then experts, if there are any."""
+    sparse = c.get("n_routed_experts") is not None or c.get("mlp_layer_types") is not None
+    bias = bool(c.get("mlp_bias", False))
+    gain: Any = c.scale_depth / c.num_hidden_layers**0.5 if c.type == "minicpm3" else 1.0
+
+    def ffn(i: int) -> Part:
+        if not sparse or not is_sparse(c, i):
+            return gated(MLP, c.intermediate_size, c.hidden_act, bias=bias)
+        hidden = c.moe_intermediate_size
+        return experts(
+            MLP,
+            count=count_of(c),
+            top=top_of(c),
+            hidden=hidden,
+            act=c.hidden_act,
+            router=router(c),
+            shared=shared_of(c, hidden * (c.get("n_shared_experts") or 0)),
+        )
+
+    layers = []
+    for i in range(c.num_hidden_layers):
+        one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
+        layers.append([Sub(latent(c), pre=one, gain=gain), Sub(ffn(i), pre=other, gain=gain)])
+    is_small = c.type == "minicpm3"
+    pairs = "halves" if is_small or not c.get("rope_interleave", True) else "neighbours"
+    readout = Part({"scale": c.dim_model_base / c.hidden_size} if is_small else {})
+    return decoder(
+        c,
+        layers,
+        final=rms("model.norm", c.rms_norm_eps),
+        position=rope(c, c.qk_rope_head_dim, pairs=pairs),
+        embedding=Part({"scale": float(c.scale_emb)} if is_small else {}),
+        readout=readout,
+    )

@@ -1,0 +1,184 @@
+"""Llama's layout with an attention or a mixer of its own: differential, gated, with sinks, beside convolutions."""
+
+import math
+
+from evo.interop.assemble import Model, Sub
+from evo.interop.attention import NO_POSITION, attention, projections, rope
+from evo.interop.config import Config
+from evo.interop.decoder import decoder
+from evo.interop.experts import experts
+from evo.interop.families.experts import MLP, count_of, is_sparse, shared_of, top_of
+from evo.interop.families.llama import AT, Llama, position_of, window_of
+from evo.interop.parts import Data, Part, Source, gated, gated_fused, layer, rms, under
+
+
+def diffllama(c: Config) -> Model:
+    """Differential heads, whose share begins with the layer's number."""
+    own = projections(f"{AT}.self_attn", biased="qkvo" if c.get("attention_bias", False) else "")
+    own |= {f"lambda_{k}": Source(f"{AT}.self_attn.lambda_{k}") for k in ("q1", "k1", "q2", "k2")}
+    inner = rms("", c.rms_norm_eps, gain=False)
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        weights=own,
+        options=lambda i: {"differ": 0.8 - 0.6 * math.exp(-0.3 * i), "inner_norm": inner},
+    ).model()
+
+
+def modernbert(c: Config) -> Model:
+    """No norm before the first attention; a transform before the readout."""
+    norm = lambda name: layer(name, c.norm_eps, bias=c.norm_bias)  # noqa: E731
+    layers = []
+    head_dim = c.hidden_size // c.num_attention_heads
+    for i in range(c.num_hidden_layers):
+        at = "model.layers.{i}"
+        biased = "qkvo" if c.attention_bias else ""
+        mixer = attention(
+            c.num_attention_heads,
+            head_dim=head_dim,
+            width=c.hidden_size,
+            bias=bool(biased),
+            window=window_of(c, i),
+            position=position_of(c, i, head_dim),
+            weights=projections(f"{at}.attn", ("q_proj", "k_proj", "v_proj", "Wo"), biased=biased),
+        )
+        ffn = gated_fused(f"{at}.mlp", c.intermediate_size, c.hidden_activation, fused="Wi", down="Wo")
+        first = None if i == 0 else norm(f"{at}.attn_norm")
+        layers.append([Sub(mixer, pre=first), Sub(ffn, pre=norm(f"{at}.mlp_norm"))])
+    start, head = norm("model.embeddings.norm"), norm("lm_head.norm")
+    transform = {"act": c.classifier_activation, "bias": c.classifier_bias, "norm": head.data}
+    weights = {"transform": Source("lm_head.dense.weight"), **under("norm", head.weights)}
+    if c.classifier_bias:
+        weights["transform_bias"] = Source("lm_head.dense.bias")
+    if c.decoder_bias:
+        weights["bias"] = Source("decoder.bias")
+    return decoder(
+        c,
+        layers,
+        final=norm("model.final_norm"),
+        position=rope(c, head_dim, c.rope_parameters["full_attention"]),
+        tokens="model.embeddings.tok_embeddings.weight",
+        head="decoder.weight",
+        embedding=Part({"norm": start.data}, under("norm", start.weights)),
+        readout=Part({"transform": transform, **({"bias": True} if c.decoder_bias else {})}, weights),
+    )
+
+
+def laguna(c: Config) -> Model:
+    """Heads gated by softplus, sigmoid scores of bounded logits with a bias of the choice."""
+    per_head = c.gating is True or c.gating == "per-head"
+    router: Data = {"score": "sigmoid", "choice_bias": True}
+    if c.get("moe_router_logit_softcapping", 0.0):
+        router["soft_cap"] = float(c.moe_router_logit_softcapping)
+    if c.get("moe_routed_scaling_factor", 1.0) != 1.0:
+        router["scale"] = float(c.moe_routed_scaling_factor)
+    own = {**projections(f"{AT}.self_attn"), "gate": Source(f"{AT}.self_attn.g_proj.weight")}
+
+    def ffn(i: int) -> Part:
+        if not is_sparse(c, i):
+            return gated(MLP, c.intermediate_size, c.hidden_act)
+        return experts(
+            MLP,
+            count=count_of(c),
+            top=top_of(c),
+            hidden=c.moe_intermediate_size,
+            act=c.hidden_act,
+            router=router,
+            shared=shared_of(c, c.shared_expert_intermediate_size),
+        )
+
+    options: Data = {"gate": "head" if per_head else "channel", "gate_act": "softplus"}
+    said = c.rope_parameters
+    first = said.get("full_attention", said) if isinstance(said, dict) else said
+    return Llama(
+        c,
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        weights=own,
+        ffn=ffn,
+        options=lambda i: options,
+        position=rope(c, c.head_dim, first),
+    ).model()
+
+
+def flint(c: Config) -> Model:
+    """Sinks in every head, and a shared expert that nothing gates."""
+
+    def ffn(i: int) -> Part:
+        if not is_sparse(c, i):
+            return gated(MLP, c.intermediate_size, c.hidden_act)
+        return experts(
+            MLP,
+            count=count_of(c),
+            top=top_of(c),
+            hidden=c.moe_intermediate_size,
+            act=c.hidden_act,
+            router={"score": "sigmoid", "renormalise": bool(c.norm_topk_prob)},
+            shared=shared_of(c, c.shared_expert_intermediate_size, "shared_expert"),
+        )
+
+    own = {**projections(f"{AT}.self_attn"), "sink_logit": Source(f"{AT}.self_attn.sinks")}
+    return Llama(
+        c,
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        weights=own,
+        ffn=ffn,
+        options=lambda i: {"sink_logit": True, **({"position": NO_POSITION} if window_of(c, i) is None else {})},
+    ).model()
+
+
+def moshi(c: Config) -> Model:
+    """The text half by itself; one row of the table more than there are symbols."""
+    hidden = c.ffn_dim // 2
+    layers = []
+    for _ in range(c.num_hidden_layers):
+        names = tuple(f"{k}_proj.linear" for k in "qkvo")
+        mixer = attention(
+            c.num_attention_heads,
+            kv_heads=c.num_key_value_heads,
+            head_dim=c.head_dim,
+            width=c.hidden_size,
+            weights=projections(f"{AT}.self_attn", names),  # type: ignore[arg-type]
+        )
+        ffn = gated_fused(MLP, hidden, c.hidden_act, fused="fc1", down="fc2")
+        one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
+        layers.append([Sub(mixer, pre=one), Sub(ffn, pre=other)])
+    model = decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=rope(c, c.head_dim))
+    table = Source("model.embed_tokens.weight", lambda tensor: tensor[: c.vocab_size])
+    return Model(model.organism, {**model.weights, "embedding.weight": table})
+
+
+def lfm2(c: Config) -> Model:
+    """Gated short convolutions, attention now and then."""
+    hidden = c.get("block_ff_dim") or c.intermediate_size
+    if c.get("block_auto_adjust_ff_dim", True):
+        hidden = int(2 * hidden / 3)
+        if c.get("block_ffn_dim_multiplier") is not None:
+            hidden = int(c.block_ffn_dim_multiplier * hidden)
+            hidden = c.block_multiple_of * -(-hidden // c.block_multiple_of)
+    width = c.hidden_size
+    head_dim = width // c.num_attention_heads
+    layers = []
+    for i in range(c.num_hidden_layers):
+        if c.layer_types[i] == "full_attention":
+            at = f"{AT}.self_attn"
+            norms = tuple(rms(f"{at}.{k}_layernorm", c.norm_eps) for k in "qk")
+            mixer = attention(
+                c.num_attention_heads,
+                kv_heads=c.num_key_value_heads,
+                head_dim=head_dim,
+                width=width,
+                norms=norms,
+                weights=projections(at, ("q_proj", "k_proj", "v_proj", "out_proj")),
+            )
+        else:
+            at = f"{AT}.conv"
+            weights = {
+                name: Source(f"{at}.in_proj.weight", lambda tensor, k=k: tensor[k * width : (k + 1) * width])
+                for k, name in enumerate("bcx")
+            }
+            weights |= {"taps": Source(f"{at}.conv.weight"), "o": Source(f"{at}.out_proj.weight")}
+            mixer = Part({"kind": "convolution", "size": c.conv_L_cache}, weights)
+        ffn = gated(f"{AT}.feed_forward", hidden, "silu", names=("w1", "w3", "w2"))
+        one, other = (rms(f"{AT}.{name}", c.norm_eps) for name in ("operator_norm", "ffn_norm"))
+        layers.append([Sub(mixer, pre=one), Sub(ffn, pre=other)])
+    return decoder(c, layers, final=rms("model.embedding_norm", c.norm_eps), position=rope(c, head_dim))
