@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.structure import nearest_plane
+
 TOP = 127
 _LEAST = 1e-30
-_BLOCK = 32
-"""Columns that are rounded one by one before their errors reach the others, all at once."""
 
 
 def round_left(left_GMR: Tensor, step_GR: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,26 +58,7 @@ def round_rows(values_GRN: Tensor, step_GR: Tensor, columns_GNN: Tensor | None) 
     wanted_GNR = (values_GRN / scale_GR.double()[..., None]).mT.contiguous()
     if columns_GNN is None:
         return _integers(wanted_GNR.mT), scale_GR
-    spill_GNN = columns_GNN / columns_GNN.diagonal(dim1=-2, dim2=-1)[:, None]
-    target_GNR = wanted_GNR.clone()
-    for end in range(wanted_GNR.shape[1], 0, -_BLOCK):
-        block = slice(max(0, end - _BLOCK), end)
-        error_GBR = _round_block(wanted_GNR[:, block], target_GNR[:, block], spill_GNN[:, block, block])
-        target_GNR[:, : block.start].baddbmm_(spill_GNN[:, block, : block.start].mT, error_GBR)
-    return _integers(target_GNR.mT), scale_GR
-
-
-def _round_block(wanted_GBR: Tensor, target_GBR: Tensor, spill_GBB: Tensor) -> Tensor:
-    """The errors (G, B, R) of a block whose columns are rounded from the last to the first.
-
-    target_GBR: what each column is rounded from, changed in place: an error of column c adds spill[c, b] of itself to
-    each column b before it.
-    """
-    error_GBR = torch.empty_like(wanted_GBR)
-    for column in reversed(range(wanted_GBR.shape[1])):
-        error_GR = torch.sub(wanted_GBR[:, column], target_GBR[:, column].round(), out=error_GBR[:, column])
-        target_GBR[:, :column].addcmul_(spill_GBB[:, column, :column, None], error_GR[:, None])
-    return error_GBR
+    return _integers(nearest_plane(wanted_GNR, columns_GNN).mT), scale_GR
 
 
 def _scale(values: Tensor) -> Tensor:

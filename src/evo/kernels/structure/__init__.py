@@ -1,6 +1,10 @@
-"""The structure of matrices: statistics of features, and batched factors of low rank. May import: torch."""
+"""The structure of matrices: statistics of features, batched factors of low rank, and rounding in a metric.
+
+May import: torch, triton inside functions, `evo.kernels.triton_support`.
+"""
 
 from evo.kernels.structure.low_rank import low_rank_factors, principal
+from evo.kernels.structure.nearest_plane import nearest_plane
 from evo.kernels.structure.statistics import coherence, correlation, effective_rank
 
-__all__ = ["coherence", "correlation", "effective_rank", "low_rank_factors", "principal"]
+__all__ = ["coherence", "correlation", "effective_rank", "low_rank_factors", "nearest_plane", "principal"]
