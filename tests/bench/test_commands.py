@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_cases import case
 
+from commands import Evo
 from evo.bench import kernels, kernels_timing, probe, step, training
 from evo.bench.kernels_timing import Timing
 from evo.bench.step import StepReport, StepRow
@@ -143,3 +144,14 @@ def test_bench_kernels_refuses_cases_that_are_not_there(evo, tmp_path: Path):
     assert "Usage: evo bench kernels" in outcome.err
     assert "no case begins with 'prodct'; cases: product (1), product (2)" in " ".join(outcome.err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_archive_is_filled_as_ribs_fills_it(monkeypatch: pytest.MonkeyPatch, evo: Evo, tmp_path: Path) -> None:
+    """Both archives end with the same elites, in small; the table says what each call took."""
+    monkeypatch.setattr("evo.bench.archive.CELLS", (20, 20_000))
+    monkeypatch.setattr("evo.bench.archive.BATCHES", {"single": (1, 5), "batch": (1_000, 2)})
+    monkeypatch.setattr("evo.bench.archive.centroids", lambda cells, bounds, stream: [[0.5] * 5])
+    outcome = evo("bench", "archive", "--rounds", 1, "--out", tmp_path / "table.md")
+    assert outcome.code == 0
+    assert "times as fast" in (tmp_path / "table.md").read_text()
+    assert evo("bench", "archive", "--rounds", 1, "--json").json["rows"][0]["what"] == "single"

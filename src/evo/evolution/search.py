@@ -33,6 +33,9 @@ from evo.evolution.states import States
 from evo.evolution.trial import Evaluation, Trial
 from evo.evolution.variants import write_variants
 
+SAMPLE_LEAST = 16
+"""Mutants that are probed for the shortest search; no search probes more than it has candidates."""
+
 
 class Search:
     """One search over an open journal.
@@ -107,6 +110,7 @@ class Search:
         if not (is_ours and mutants) or self.journal.finished() or self.journal.fact(SAMPLE) is not None:
             return
         seeds = {candidate.id: candidate.document for candidate in self._seeds()}
+        mutants = min(mutants, max(SAMPLE_LEAST, self.evolve.generations * self.evolve.population))
         found = sample(self.settings, engine, seeds, mutants, most)
         self.journal.set_fact(SAMPLE, found.to_data())
 
