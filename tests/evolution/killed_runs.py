@@ -25,6 +25,7 @@ import strangers
 from evo.compiler.check import require_valid
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import from_data
+from evo.dsl.evolve import VerifySpec
 from evo.evolution import journal as journal_module
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
@@ -33,7 +34,7 @@ from evo.evolution.trial import Evaluation
 from strangers.search import Afresh, Backwards, Halving, HyperbolicCooling
 
 EVALUATE = "killed_runs:remembered_evaluate"
-SETTINGS = searches.settings()
+SETTINGS = searches.settings(verify=VerifySpec(seeds=1))
 REMEMBERED: dict[bytes, Evaluation] = {}
 
 
@@ -71,7 +72,7 @@ def lay(fuse: Fuse) -> searches.Quiet:
     for name in ("replace", "fsync"):
         setattr(os, name, _before(getattr(os, name), fuse.event))
     observer = searches.Quiet()
-    for name in ("generation_began", "promoted", "evaluated", "generation_ended", "control_began"):
+    for name in ("generation_began", "promoted", "evaluated", "generation_ended", "verdict_began"):
         setattr(observer, name, fuse.event)
     return observer
 
@@ -141,5 +142,6 @@ if __name__ == "__main__":
             emitters=(VariationSpec(), Afresh()),
             engine=Backwards(),
             cooling=HyperbolicCooling(),
+            verify=VerifySpec(seeds=1),
         )
     killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

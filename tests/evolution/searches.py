@@ -10,7 +10,7 @@ from parents import document, stage
 
 from evo.dsl.canonical import to_yaml
 from evo.dsl.centroids import UniformCentroids
-from evo.dsl.evolve import EvolveSpec
+from evo.dsl.evolve import EvolveSpec, VerifySpec
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
@@ -25,9 +25,9 @@ def seed_document(**train: Any) -> str:
 
 
 def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
-    """A search of two generations of three, unless told otherwise."""
+    """A search of two generations of three without a verdict, unless told otherwise."""
     usual = {"generations": 2, "population": 3, "cells": 8, "centroids": UniformCentroids(), "crossover": 0.4}
-    spec = EvolveSpec(**{**usual, **evolve})
+    spec = EvolveSpec(**{**usual, "verify": VerifySpec(seeds=0), **evolve})
     seeds = seeds or (seed_document(),)
     return Settings(seeds, "/nowhere", spec, workers=workers, max_seconds=max_seconds, budget=LITTLE)
 
@@ -53,8 +53,8 @@ class Quiet:
     def generation_ended(self, summary: Any) -> None:
         self.events.append(("ended", summary.generation))
 
-    def control_began(self, steps: int) -> None:
-        self.events.append(("control", steps))
+    def verdict_began(self, trainings: int) -> None:
+        self.events.append(("verdict", trainings))
 
 
 def variants(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from evo.dsl.canonical import content_hash
 from evo.dsl.centroids import UniformCentroids
 from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
-from evo.dsl.evolve import EvolveSpec, FitnessSpec
+from evo.dsl.evolve import EvolveSpec, FitnessSpec, VerifySpec
 from evo.dsl.selections import TournamentSelection
 from evo.dsl.spec import spec_fields
 from evo.engines.pool import ProcessSpec
@@ -28,7 +28,7 @@ from evo.evolution.settings import Settings
 def cfg(tmp_path: Path) -> Path:
     """A seed in a file."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(searches.seed_document())
+    path.write_text(searches.seed_document() + "evolve: {verify: {seeds: 1}}\n")
     return path
 
 
@@ -56,7 +56,7 @@ def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     assert code == 0
     assert out.splitlines()[0].split()[0] == "generation"
     assert "best variant: " in out
-    assert "control: seed 0000/00" in out
+    assert "verdict: " in out
     assert {path.name for path in out_dir.iterdir()} == {
         ".lock", "run.yaml", "journal.sqlite", "search_report.json", "report.html", "gen_0000", "gen_0001"
     }  # fmt: skip
@@ -98,7 +98,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "centroids": "uniform", "measures": "[attention_span, gradient_flow]",
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
-        "engine": "process",
+        "engine": "process", "verify": "{seeds: 2}",
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -110,6 +110,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
         centroids=UniformCentroids(), measures=("attention_span", "gradient_flow"),
+        verify=VerifySpec(seeds=2),
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 

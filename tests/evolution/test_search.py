@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,18 +19,21 @@ from searches import Quiet, dump, seed_document, settings, variants
 
 import strangers
 from evo.base.diagnostics import DiagnosticError
+from evo.compiler.compute import step_flops
 from evo.data.corpus import load_corpus
+from evo.dsl.budget import FlopsBudget
 from evo.dsl.coolings import ReheatingCooling
-from evo.dsl.evolve import FitnessSpec
+from evo.dsl.document import parse
+from evo.dsl.evolve import FitnessSpec, VerifySpec
 from evo.dsl.schedules import WsdSchedule
 from evo.dsl.yaml import read, write
 from evo.evolution import run
-from evo.evolution.control import recorded_control
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import RUN_VERSION
 from evo.evolution.trial import Evaluation
+from evo.evolution.verdict import verdict
 
 FOLDER = Path(__file__).parent
 
@@ -64,11 +68,11 @@ def test_what_a_run_holds(whole: Path) -> None:
     """One seed and three children a generation, each evaluated, scored and placed in both archives, once."""
     tables = dump(whole)
     assert len(tables["candidates"]) == len(tables["trials"]) == len(tables["evaluations"]) == 7
-    assert [row[2] for row in tables["scores"]].count("objective") == 7
+    assert [row[3] for row in tables["scores"]].count("objective") == 7
     assert len({row[3] for row in tables["candidates"]}) == 7
     assert len(tables["placements"]) == 14
     assert len(tables["generations"]) == 3
-    assert {fact[0] for fact in tables["facts"]} == {"centroids", "control", "settings", "warnings"}
+    assert {fact[0] for fact in tables["facts"]} == {"centroids", "settings", "warnings"}
     assert len(variants(whole)) == 14
 
 
@@ -157,10 +161,10 @@ def test_failures_are_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
     sys.modules.setdefault("test_search", sys.modules[__name__])
     run.start(tmp_path / "run", settings(), Quiet(), evaluate="test_search:hostile")
     tables = dump(tmp_path / "run")
-    causes = {row[0]: row[2] for row in tables["evaluations"] if row[2]}
+    causes = {row[0]: row[3] for row in tables["evaluations"] if row[3]}
     assert causes == {"0001/00": "error", "0001/01": "memory", "0002/00": "leak"}
-    assert not {row[0] for row in tables["scores"] if row[2] != "inherited"} & set(causes)
-    assert not {row[0] for row in tables["placements"]} & set(causes)
+    assert not {row[0] for row in tables["scores"] if row[3] != "inherited"} & set(causes)
+    assert not {row[2] for row in tables["placements"]} & set(causes)
     assert not {parent for row in tables["candidates"] for parent in json.loads(row[7])} & set(causes)
     assert json.loads(tables["generations"][1][1])["failures"] == 2
     header = (tmp_path / "run" / "gen_0001" / "variant_00.yaml").read_text().splitlines()
@@ -183,7 +187,7 @@ def test_no_seed_is_a_diagnostic(tmp_path: Path, cause: str) -> None:
 def diverging(job: TrialJob) -> Evaluation:
     """A training whose loss breaks at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WsdSchedule, "scale", lambda *args: float("inf"))
+        patch.setattr(WsdSchedule, "rate", lambda *args: float("inf"))
         return evaluate(job)
 
 
@@ -324,14 +328,34 @@ def test_settings_come_back(whole: Path) -> None:
     assert RunDirectory(whole.parent / "odd").load() == odd
 
 
-def test_the_control_is_the_seed_trained_as_long(whole: Path) -> None:
-    """The control names the winner, its seed, and the steps of the winner's whole ancestry, and is recorded once."""
-    journal = Journal(RunDirectory(whole).journal_file)
-    found, last = recorded_control(journal), journal.generations()[-1]
+def judged(job: TrialJob) -> Evaluation:
+    """Search: the document decides. Verdict: the seed does as well, and everybody is trained afresh and alone."""
+    score = 2.0 + int(hashlib.sha256(job.document.encode()).hexdigest()[:4], 16) / 0xFFFF
+    if job.is_verdict:
+        assert (job.parents, job.tolerance, job.course) != ((), 0.01, None)
+        score += job.repeat / 1000
+    return Evaluation(scores={"bits_per_byte": score, "gradient_evenness": 0.5}, measures=(score % 1,) * 5)
+
+
+def test_the_verdict_trains_from_scratch(tmp_path: Path) -> None:
+    """Winner, leader and seeds are each trained over the seeds at equal compute, once; what is missing is made up for,
+    and a run without it has none."""
+    asked, seen = settings(verify=VerifySpec(seeds=3, budget=FlopsBudget(flops=1e8))), Quiet()
+    run.start(tmp_path / "run", asked, seen, evaluate="test_search:judged")
+    journal = Journal(RunDirectory(tmp_path / "run").journal_file)
+    found = verdict(asked, journal)
     journal.close()
     assert found is not None
-    assert found.winner == last.best
-    assert found.seed == "0000/00"
-    assert found.steps >= 2
-    assert found.control_score is not None
-    assert found.winner_beats_control == (found.winner_score < found.control_score)
+    assert seen.events[-1] == ("verdict", 3 * len(found.contestants))
+    for contestant in found.contestants:
+        assert contestant.scores == pytest.approx([contestant.scores[0] + n / 1000 for n in range(3)])
+        document = parse(
+            next(row[4] for row in dump(tmp_path / "run")["candidates"] if row[0] == contestant.id)
+        ).document
+        assert abs(contestant.steps * step_flops(document) - 1e8) <= step_flops(document) / 2
+    assert found.against_best.outcome == ("unknown" if found.winner == found.best_seed else "better")
+    again = Quiet()
+    run.resume(tmp_path / "run", again, evaluate="test_search:judged")
+    assert not [event for event in again.events if event[0] == "verdict"]
+    run.start(tmp_path / "none", settings(generations=1, population=1), again, evaluate="test_search:judged")
+    assert not [event for event in again.events if event[0] == "verdict"]

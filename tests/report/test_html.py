@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from verdicts import Scores, judged
 
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.task import Score
-from evo.evolution.control import Control
 from evo.evolution.fitness import Terms
 from evo.evolution.summary import Summary
+from evo.evolution.verdict import Verdict
 from evo.report.html import page
 from evo.report.page.archive import MAX_CENTROIDS
 from evo.report.page.glossary import MEASURES
@@ -81,7 +82,7 @@ def sample(**changes: Any) -> Report:
         "best_scored": "0001/00",
         "lineage": (Step("0000/00", (), 7.7), Step("0001/00", ("number",), 7.1, PATCH)),
         "diff_from_seed": PATCH,
-        "control": control(6.9, False),
+        "verdict": verdict((7.1, 7.12, 7.11), (6.9, 6.92, 6.91)),
         "operators": (Credit("number", 2, 1, 1, -0.6), Credit("split", 1, 1, 0, None)),
         "failures": {"timeout": 1},
         "snapshots": SnapshotFigures(34.4, 0.0084, 0.0097),
@@ -91,9 +92,9 @@ def sample(**changes: Any) -> Report:
     return Report(**{**plain, **changes})
 
 
-def control(score: float | None, wins: bool, cause: str = "") -> Control:
-    """The seed trained for as long as the winner's ancestry."""
-    return Control("0001/00", 7.1, "0000/00", 8, score, cause, wins)
+def verdict(winner: Scores, seed: Scores, primary: Score = BytesSpec.primary) -> Verdict:
+    """The winner 0001/00 against the seed 0000/00, trained from scratch; text is the cause of a failure."""
+    return judged({"0001/00": winner, "0000/00": seed}, "0001/00", "0001/00", "0000/00", "0000/00", primary)
 
 
 class Outline(HTMLParser):
@@ -142,7 +143,7 @@ NOTHING: dict[str, Any] = {
     "lineage": (),
     "diff_from_seed": "",
     "operators": (),
-    "control": None,
+    "verdict": None,
     "snapshots": None,
 }
 """Of a run that has not placed a generation."""
@@ -161,7 +162,7 @@ ACCURACY: dict[str, Any] = {
     "elites": {0: "0000/00", 3: "0001/00"},
     "generations": (generation(0, best_score=0.4), generation(1, best_score=0.6)),
     "lineage": (Step("0000/00", (), 0.4), Step("0001/00", ("number",), 0.6, PATCH)),
-    "control": Control("0001/00", 0.6, "0000/00", 8, 0.5, "", True),
+    "verdict": verdict((0.6, 0.61), (0.5, 0.51), Score("accuracy", False, 0.1)),
     "operators": (Credit("split", 1, 0, 0, -0.1), Credit("number", 1, 0, 1, 0.2)),
     "failures": {},
 }
@@ -169,7 +170,8 @@ DEGENERATE = {
     "nothing at all": sample(**NOTHING, variants=(), centroids=[], failures={}, trained=Trained(0, 0.0), seconds=0.0),
     "one seed": sample(**ONE_SEED),
     "all failed": sample(**NOTHING, variants=sample().variants[3:]),
-    "control failed": sample(control=control(None, False, "memory")),
+    "all trainings failed": sample(verdict=verdict("memory", "memory")),
+    "one training each": sample(verdict=verdict((7.1,), (7.2,))),
     "no failures": sample(failures={}),
     "a single measure": sample(measures=("attention_span",), centroids=[[0.5]]),
     "measures of another length": sample(measures=("a", "b")),
@@ -238,28 +240,13 @@ def test_text_of_the_run_is_escaped() -> None:
         measures=(HOSTILE, *list(MEASURES)[1:]),
         operators=(Credit(HOSTILE, 1, 0, 0, 0.0),),
         failures={HOSTILE: 1},
-        control=control(None, False, HOSTILE),
+        verdict=verdict(HOSTILE, (7.0, 7.1)),
     )
     outline = Outline(page(report))
     tags = {tag for tag, _ in outline.elements}
     assert "script" not in tags
     assert outline.said().count("alert('1')") > 20
     assert all(":" not in href and '"' not in href for href in outline.values("href"))
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (control(6.9, False), "The winner does NOT beat the control"),
-        (control(7.4, True), "The winner beats the control"),
-        (control(None, False, "memory"), "The control gave no score"),
-        (None, "No control"),
-    ],
-)
-def test_the_control_is_said_in_plain_words(given: Control | None, said: str) -> None:
-    """Whether the winner beats the seed trained as long is a heading at the top."""
-    outline = Outline(page(sample(control=given)))
-    assert said in outline.said().split("Progress")[0]
 
 
 def test_the_headline_gives_the_gain_over_the_seed() -> None:
@@ -299,7 +286,7 @@ def test_a_score_to_be_raised_is_said_so() -> None:
     outline = Outline(page(sample(**ACCURACY)))
     said = outline.said()
     for part in (
-        "Accuracy higher than the best seed's",
+        "Better than the best seed by 0.1000",
         "0.6000 accuracy",
         "Highest accuracy",
         "highest so far",
@@ -317,11 +304,13 @@ def test_the_data_is_plain_json() -> None:
     assert data["variants"][1]["bits_per_byte"] == 7.1
     assert data["variants"][1]["snapshot_bytes"] == 3354
     assert data["generations"][1]["best_bits_per_byte"] == 7.1
-    assert data["control"]["control_bits_per_byte"] == 6.9
+    assert data["verdict"]["against_best"]["outcome"] == "worse"
+    assert data["verdict"]["contestants"][0]["scores"] == [7.1, 7.12, 7.11]
+    assert data["conclusion"]["mood"] == "no"
     assert data["lineage"][0] == {"id": "0000/00", "operators": [], "bits_per_byte": 7.7, "patch": ""}
     other = sample(**ACCURACY).to_data()
     assert other["variants"][1]["accuracy"] == other["generations"][1]["best_accuracy"] == 0.6
-    assert other["control"]["control_accuracy"] == 0.5
+    assert other["conclusion"]["mood"] == "yes"
 
 
 def test_commands_are_quoted_for_a_shell() -> None:

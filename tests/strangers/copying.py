@@ -1,5 +1,6 @@
 """A task that shares nothing with bytes: repeat a sequence of symbols after a mark; scored by accuracy."""
 
+from copy import copy
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class CopyTask:
 
     token_bytes, start = None, 0
     name, digest, warnings = "copies", "1", ()
+    side = 1
 
     def __init__(self, spec: CopySpec, root: object) -> None:
         del root
@@ -63,8 +65,13 @@ class CopyTask:
         return CopySource(self)
 
     def held_out(self, context: int, tokens: int, rows: int) -> Any:
-        stream = Stream(1).child("held out")
+        stream = Stream(self.side).child("held out")
         return (self.batch(step, rows, context, stream) for step in range(max(1, tokens // context // rows)))
+
+    def sides(self) -> "tuple[CopyTask, CopyTask]":
+        one, two = copy(self), copy(self)
+        one.side, two.side = 2, 3
+        return one, two
 
     def score(self, predict: Any, context: int, tokens: int) -> dict[str, float]:
         hits, count = 0.0, 0.0

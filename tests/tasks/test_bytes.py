@@ -89,3 +89,15 @@ def test_it_is_the_default_and_says_how_it_is_scored() -> None:
     score = spec.primary
     assert (score.name, score.label, score.uniform) == ("bits_per_byte", "bits per byte", 8.0)
     assert score.cost(2.0) < score.cost(3.0)
+
+
+def test_the_text_of_a_verdict_is_no_searchs() -> None:
+    """The two sides hold out disjoint halves of the text, which together are what the task holds out."""
+    from evo.tasks.bytes.spec import BytesSpec
+
+    task = open_task(BytesSpec(), Path())
+    searched, judged = (side.corpora[0] for side in task.sides())  # type: ignore[attr-defined]
+    whole = task.corpora[0]  # type: ignore[attr-defined]
+    assert searched.held_out.tobytes() + judged.held_out.tobytes() == whole.held_out.tobytes()
+    assert abs(len(searched.held_out) - len(judged.held_out)) <= 1
+    assert searched.train is judged.train is whole.train

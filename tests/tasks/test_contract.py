@@ -128,3 +128,20 @@ def test_text_comes_back(kind: str) -> None:
     assert text == b"".join(task.decode([token]) for token in ids)
     assert task.decode(task.encode(text)) == text != b""
     assert 0 <= task.start < task.vocab
+
+
+def test_sides_hold_out_parts_of_it(kind: str) -> None:
+    """Both sides train on the same and say so by their digest; what one holds out repeats, and is not the other's."""
+    task, tokens = opened(kind), context(kind)
+    sides = task.sides()
+    assert {side.digest for side in sides} == {task.digest}
+    for side in sides:
+        side.require(tokens)
+        assert equal(side.batch(0, ROWS, tokens, STREAM), task.batch(0, ROWS, tokens, STREAM))
+    searched, judged = (
+        [row.numpy().tobytes() for batch in side.held_out(tokens, 10**6, ROWS) for row in batch.inputs_BT]
+        for side in sides
+    )
+    assert searched
+    assert judged
+    assert searched != judged

@@ -28,7 +28,7 @@ def command(
     """Continue an interrupted run.
 
     The result is that of an uninterrupted run, byte for byte on the same hardware. A finished run's files are written
-    again from its journal. With --generations it goes on: the schedule is recomputed, and the control is redone.
+    again from its journal. With --generations it goes on: the schedule is recomputed, and so is the verdict.
     """
     from evo.cli.evolve import carry_out
     from evo.evolution.run import resume

@@ -129,8 +129,8 @@ class SearchTable:
             )
         self._refresh()
 
-    def control_began(self, steps: int) -> None:
-        self._say(f"control: training the winner's seed for {steps} steps, as many as its whole ancestry")
+    def verdict_began(self, trainings: int) -> None:
+        self._say(f"verdict: training the best and the seeds from scratch, {trainings} times in all")
 
     def _left(self) -> str:
         remaining = self.pending + (self.generations - self.generation) * self.population

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evo.dsl.budget import BudgetSpec
 from evo.dsl.centroids import CentroidsSpec
 from evo.dsl.coolings import CoolingSpec
 from evo.dsl.emitter import EmitterSpec
@@ -27,6 +28,15 @@ class FitnessSpec(Spec):
     """Weight of low cost by the plan."""
     gradient: TermWeight = 0.1
     """Weight of gradient evenness."""
+
+
+class VerifySpec(Spec):
+    """How a finished search is judged: what it found and its seeds, trained from scratch on equal terms."""
+
+    seeds: Annotated[int, Field(ge=0, le=100)] = 3
+    """Trainings of each, with seeds of their own; 0 leaves the verdict out, 1 cannot tell a difference from noise."""
+    budget: Annotated[BudgetSpec | None, RoleOf("budget")] = None
+    """What each is trained for; the search's own budget if left out."""
 
 
 class EvolveSpec(Spec):
@@ -69,6 +79,8 @@ class EvolveSpec(Spec):
     """Where trials run, which changes no result; processes if left out, or this one where there are no workers."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)
     """The weights of the objective."""
+    verify: VerifySpec = Field(default_factory=VerifySpec)
+    """The verdict at the end."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seeds every random choice of the search."""
 

@@ -53,7 +53,8 @@ class TrialJob:
     the document's by default. state: what a shorter trial of the course left after `done` steps; empty to take these
     again, to the same bytes. is_kept: whether a longer trial may go on from this one. repeat: which further seed is
     used. offset: steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes none.
-    metadata: written into the snapshot.
+    is_verdict: whether it is scored on the text of the verdict instead of that of searches. metadata: written into the
+    snapshot.
     """
 
     document: str
@@ -72,6 +73,7 @@ class TrialJob:
     max_seconds: float | None = None
     tolerance: float | None = 0.01
     budget: Budget = FULL_BUDGET
+    is_verdict: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
 
 
@@ -131,7 +133,7 @@ def _opened(job: TrialJob, document: Document) -> Task:
     if job.task_digest and found != job.task_digest:
         message = f"'{task.name}' is no longer what the run began with"
         raise OutsideError([Diagnostic("EVO603", message, None, "put the old text back, then `evo resume` the run")])
-    return task
+    return task.sides()[job.is_verdict]
 
 
 def outcome_of(outcome: Outcome) -> Evaluation:

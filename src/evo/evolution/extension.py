@@ -36,10 +36,8 @@ def generations_at(journal: Journal, generation: int, generations: int) -> int:
     return next(s.generations for s in reversed(spans(journal, generations)) if s.first <= generation)
 
 
-def extend(journal: Journal, settings: Settings, generations: int, endings: tuple[str, ...]) -> str | None:
+def extend(journal: Journal, settings: Settings, generations: int) -> str | None:
     """Record that a run goes on to so many generations, and say what that means; None where that is nothing new.
-
-    endings: facts that hold of the end of a run alone; they are forgotten.
 
     Raises:
         DiagnosticError: it was begun for more (EVO603).
@@ -53,7 +51,7 @@ def extend(journal: Journal, settings: Settings, generations: int, endings: tupl
         raise DiagnosticError([Diagnostic("EVO603", message, None, "a run can be extended, not cut")])
     first = max((c.generation for c in journal.candidates()), default=-1) + 1
     rows: list[Any] = [[s.first, s.generations] for s in known if s.first < first]
-    journal.set_fact(EXTENSIONS, [*rows, [first, generations]], forgetting=endings)
+    journal.set_fact(EXTENSIONS, [*rows, [first, generations]])
     step, cooling = max(0, first - 1), settings.evolve.cooling
     was, now = (cooling.temperature(min(step, number), number, []) for number in (before, generations))
     return (

@@ -301,11 +301,9 @@ class Journal:
         rows = self._db.execute("SELECT candidate, rung, repeat, seconds FROM timings")
         return {WeightsRef(candidate, rung, repeat): seconds for candidate, rung, repeat, seconds in rows}
 
-    def set_fact(self, key: str, value: Any, *, forgetting: Iterable[str] = ()) -> None:
-        """Record one named fact of the run, replacing an earlier one, and forget others with it."""
+    def set_fact(self, key: str, value: Any) -> None:
+        """Record one named fact of the run, replacing an earlier one."""
         with self._transaction():
-            for other in forgetting:
-                delete(self._db, "facts", other)
             insert(self._db, "facts", [(key, json.dumps(value))], replace=True)
 
     def fact(self, key: str) -> Any:

@@ -32,8 +32,8 @@ class Observer(Protocol):
         """A generation was placed; `summary` is its row of the journal."""
         ...
 
-    def control_began(self, steps: int) -> None:
-        """The seed is being trained for as long as the winner's ancestry was."""
+    def verdict_began(self, trainings: int) -> None:
+        """What was found is being trained from scratch, beside the seeds: so many trainings."""
         ...
 
 
@@ -50,4 +50,4 @@ class Silent:
 
     def generation_ended(self, summary: Summary) -> None: ...
 
-    def control_began(self, steps: int) -> None: ...
+    def verdict_began(self, trainings: int) -> None: ...

@@ -69,5 +69,7 @@ def restored(path: Path, id: str, out: Path, snapshot: bytes | None = None) -> R
     steps = trial.steps
     save_checkpoint(out, Checkpoint(document, weights, steps, steps, task.digest, None, settings.root))
     tokens, precision = settings.budget.held_out_tokens, document.train.precision
-    score = held_out_scores(model, task, document.context, tokens=tokens, precision=precision)[task.primary.name]
+    score = held_out_scores(model, task.sides()[0], document.context, tokens=tokens, precision=precision)[
+        task.primary.name
+    ]
     return Restored(out, id, task.primary, score, evaluation.scores[task.primary.name])

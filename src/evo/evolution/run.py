@@ -9,17 +9,18 @@ from pathlib import Path
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.compute import step_tokens
 from evo.dsl.document import parse
+from evo.dsl.schedules import Course
 from evo.engines.inline import InlineSpec
-from evo.engines.jobs import Engine, Limits, make_engine
+from evo.engines.jobs import Engine, Job, Limits, make_engine
 from evo.engines.pool import ProcessSpec
-from evo.evolution.control import CONTROL, control, control_steps, record_control, recorded_control
-from evo.evolution.evaluate import EVALUATE
+from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of
 from evo.evolution.extension import extend, spans
 from evo.evolution.journal import Journal
 from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
 from evo.evolution.settings import Settings, primary_of
+from evo.evolution.verdict import Training, missing
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
 
@@ -27,8 +28,6 @@ RETRIED = ("crash", "timeout", "memory")
 """Causes of failure that another limit or a quieter machine may cure."""
 WARNINGS = "warnings"
 """The fact in the journal: sentences for the user."""
-ENDINGS = (CONTROL,)
-"""Facts that hold of the end of a run; an extension makes them anew."""
 SETTINGS = "settings"
 """The fact in the journal: the digest of what results depend on."""
 
@@ -112,7 +111,7 @@ def _carry_out(
         search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
         with _engine(settings) as engine:
             search.run(engine)
-        run_control(settings, journal, observer, evaluate)
+        verify(settings, journal, observer, evaluate)
     finally:
         journal.close()
 
@@ -140,7 +139,7 @@ def _extended(journal: Journal, settings: Settings, generations: int | None) -> 
     settings = settings.of_generations(known[-1])
     if generations is None:
         return settings
-    said = extend(journal, settings, generations, ENDINGS)
+    said = extend(journal, settings, generations)
     if said is not None:
         journal.set_fact(WARNINGS, [*_warnings(journal, settings), said])
     return settings.of_generations(generations)
@@ -159,16 +158,36 @@ def _require_same(journal: Journal, settings: Settings) -> None:
         raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
 
 
-def run_control(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
-    """Train the winner's seed for as many steps as the winner's whole ancestry. It may take longer than a candidate, in
-    proportion to the steps."""
-    if recorded_control(journal) is not None:
+def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
+    """Carry out the trainings of the verdict that are missing. They may take longer than a candidate, in proportion to
+    the steps."""
+    wanted = {training.key: training for training in missing(settings, journal)}
+    if not wanted:
         return
-    share = control_steps(journal) / min(trial.steps for trial in journal.trials())
+    observer.verdict_began(len(wanted))
+    share = max(row.steps for row in wanted.values()) / min(trial.steps for trial in journal.trials())
     seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
-    own = replace(settings, workers=min(settings.workers, 1), max_seconds=seconds)
+    own = replace(settings, workers=min(settings.workers, len(wanted)), max_seconds=seconds)
     with _engine(own) as engine:
-        record_control(journal, control(own, journal, engine, observer, evaluate))
+        for outcome in engine.map([Job(key, evaluate, _verdict_job(own, row)) for key, row in wanted.items()]):
+            found = outcome_of(outcome)
+            journal.set_fact(outcome.id, {"score": found.scores.get(own.primary.name), "cause": found.cause})
+
+
+def _verdict_job(settings: Settings, training: Training) -> TrialJob:
+    return TrialJob(
+        training.document,
+        settings.root,
+        settings.device,
+        settings.kernels,
+        settings.task_digest,
+        course=Course.of(training.steps),
+        repeat=training.seed,
+        max_seconds=settings.max_seconds,
+        tolerance=None,
+        budget=settings.budget,
+        is_verdict=True,
+    )
 
 
 def _engine(settings: Settings) -> Engine:
@@ -190,7 +209,8 @@ def corpora_of(settings: Settings) -> dict[str, str]:
     for seed in settings.seeds:
         document = parse(seed).document
         task = open_task(document.train.task, Path(settings.root))
-        task.require(document.context)
+        for side in task.sides():
+            side.require(document.context)
         found[task.name] = task.digest
     if len(set(found.values())) > 1:
         message = f"the seeds learn from different texts: {', '.join(found)}"

@@ -68,6 +68,11 @@ class Settings:
         return replace(self, evolve=document.evolve)
 
     @property
+    def verify_budget(self) -> BudgetSpec:
+        """What the contestants of the verdict are trained for."""
+        return self.evolve.verify.budget or self.train_budget
+
+    @property
     def digest(self) -> str:
         """A name of all that results depend on: everything but root, engine, workers and limits.
 

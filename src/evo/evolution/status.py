@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from evo.evolution.control import recorded_control
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
+from evo.evolution.verdict import missing
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
         best_score=last[0].best_score if last else None,
         busy_s=sum(journal.timings().values()),
         is_going_on=is_going_on,
-        is_finished=finished > settings.evolve.generations and recorded_control(journal) is not None,
+        is_finished=finished > settings.evolve.generations and not missing(settings, journal),
     )

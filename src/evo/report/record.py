@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.task import Score
 from evo.evolution.fitness import Terms
 from evo.evolution.summary import Summary
+from evo.report.conclusion import Conclusion, conclusion
 
 if TYPE_CHECKING:
-    from evo.evolution.control import Control  # loads torch
+    from evo.evolution.verdict import Verdict
 
 REPORT_VERSION = 1
 
@@ -131,7 +132,7 @@ class Report:
     best_scored: str | None
     lineage: tuple[Step, ...]
     diff_from_seed: str
-    control: Control | None
+    verdict: Verdict | None
     operators: tuple[Credit, ...]
     failures: dict[str, int]
     snapshots: SnapshotFigures | None
@@ -148,6 +149,11 @@ class Report:
     def by_id(self) -> dict[str, Variant]:
         """The variants by their ids."""
         return {variant.id: variant for variant in self.variants}
+
+    @cached_property
+    def conclusion(self) -> Conclusion:
+        """What the verdict says, for every reader alike."""
+        return conclusion(self.verdict, self.primary)
 
     @property
     def best_variant(self) -> Variant | None:
@@ -206,13 +212,21 @@ class Report:
             "best_scored": self.best_scored,
             "lineage": [_step(step, self.primary) for step in self.lineage],
             "diff_from_seed": self.diff_from_seed,
-            "control": self.control and _renamed(asdict(self.control), self.primary, "winner", "control"),
+            "verdict": self.verdict and _listed({**asdict(self.verdict), "found": self.verdict.found}),
+            "conclusion": _listed(asdict(self.conclusion)),
             "operators": [asdict(credit) for credit in self.operators],
             "failures": self.failures,
             "snapshots": self.snapshots and asdict(self.snapshots),
             "trained": asdict(self.trained),
             "seconds": self.seconds,
         }
+
+
+def _listed(value: Any) -> Any:
+    """The data with lists for tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _listed(own) for key, own in cast(dict[str, Any], value).items()}
+    return [_listed(own) for own in cast(list[Any], value)] if isinstance(value, list | tuple) else value
 
 
 def _step(step: Step, primary: Score) -> dict[str, Any]:

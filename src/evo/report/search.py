@@ -16,12 +16,12 @@ from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
-from evo.evolution.control import Control, recorded_control
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
 from evo.evolution.trial import Evaluation, Trial, latest
+from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
@@ -68,7 +68,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         best_scored=generations[-1].best_scored if generations else None,
         lineage=lineage(best, candidates, evaluations, primary) if best else (),
         diff_from_seed=diff_from_seed(best, candidates) if best else "",
-        control=recorded_control(journal),
+        verdict=verdict(settings, journal),
         operators=operator_credit(candidates, evaluations, primary),
         failures=dict(Counter(e.cause for e in evaluations.values() if e.cause)),
         snapshots=snapshot_figures(evaluations.values()),
@@ -217,8 +217,8 @@ def summary_lines(report: Report) -> list[str]:
                 f"suspicious: variant {variant} scores better than is plausible for this text, "
                 "although no leak was found at any position"
             )
-    if report.control:
-        lines.append(_control_line(report.control))
+    said = report.conclusion
+    lines += [f"verdict: {said.title}", *(f"  {sentence}" for sentence in said.sentences)]
     if report.snapshots:
         lines.append(
             f"snapshots: {report.snapshots.median_ratio:.0f}x smaller than fp32 (median), loss after restoring "
@@ -226,13 +226,3 @@ def summary_lines(report: Report) -> list[str]:
         )
     lines.append(f"report: {report.run}/report.html")
     return lines
-
-
-def _control_line(control: Control) -> str:
-    if control.control_score is None:
-        return f"control: the seed trained for {control.steps} steps gave no score ({control.cause})"
-    verdict = "the winner beats it" if control.winner_beats_control else "the winner does NOT beat it"
-    return (
-        f"control: seed {control.seed} trained for {control.steps} steps, as many as the winner's ancestry: "
-        f"{control.control_score:.4f} against {control.winner_score:.4f}; {verdict}"
-    )

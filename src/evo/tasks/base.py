@@ -112,6 +112,10 @@ class Task(Protocol):
         """A fixed cover of what no training step sees: about `tokens` targets, at most `rows` windows at a time."""
         ...
 
+    def sides(self) -> tuple[Task, Task]:
+        """Two of the same that hold out disjoint parts of what this one does: for a search, and for its verdict."""
+        ...
+
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:
         """Scores on about `tokens` held-out targets by name, `primary` first; NaN where the model's logits are not
         finite."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ class SyntheticTask(ABC):
     token_bytes: Tensor | None = None
     start = 0
     warnings: tuple[str, ...] = ()
+    held = range(HELD_OUT_EXAMPLES)
+    """Which of the held-out sequences this one has."""
 
     def __init__(self, spec: Any, root: Path) -> None:
         del root
@@ -101,8 +104,18 @@ class SyntheticTask(ABC):
     def held_out(self, context: int, tokens: int, rows: int) -> Iterator[Batch]:
         """The first of the held-out sequences."""
         drawn = self._drawn(context, False)
-        count = min(max(1, tokens // context), HELD_OUT_EXAMPLES)
-        return (_batch(drawn, torch.arange(at, min(at + rows, count))) for at in range(0, count, rows))
+        taken = self.held[: max(1, tokens // context)]
+        batches = (taken[at : at + rows] for at in range(0, len(taken), rows))
+        return (_batch(drawn, torch.arange(own.start, own.stop)) for own in batches)
+
+    def sides(self) -> tuple[Self, Self]:
+        """One with the first half of the held-out sequences, one with the second."""
+        return self._with(self.held[: len(self.held) // 2]), self._with(self.held[len(self.held) // 2 :])
+
+    def _with(self, held: range) -> Self:
+        other = copy(self)
+        other.held = held
+        return other
 
     @torch.no_grad()
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:

@@ -102,9 +102,8 @@ def _percent(value: float) -> str:
 
 
 def _scores(report: Report) -> Panel:
-    primary, control = report.primary, report.control
-    named = [("best seed", report.best_seed and report.best_seed.score), ("control", control and control.control_score)]
-    levels = [(name, value) for name, value in named if value is not None]
+    primary, seed = report.primary, report.best_seed
+    levels = [("best seed", seed.score)] if seed is not None and seed.score is not None else []
     points = _followed(report, lambda s: s.best_score)
     bounds = [value for _, value in points] + [value for _, value in levels]
     worst = max(bounds, key=primary.cost, default=0.0)
@@ -162,7 +161,7 @@ def _axes(across: Scale, up: Scale, first: int, last: int, is_count: bool) -> li
 
 
 def _levels(levels: list[tuple[str, float]], up: Scale) -> list[Html]:
-    """Horizontal lines: the seed's is named at its right end, where scores are below it, the control's at its left."""
+    """Horizontal lines: the first is named at its right end, where scores are below it, others at their left."""
     found: list[Html] = []
     for index, (name, value) in enumerate(levels):
         y, other = up(value), "" if index == 0 else "2"

@@ -10,7 +10,7 @@ from evo.report.record import Report, SnapshotFigures, Variant
 
 
 def headline(report: Report) -> Html:
-    """The name of the run, the two verdicts, and the figures."""
+    """The name of the run, the verdict, what the search saw, and the figures."""
     last = len(report.generations) - 1
     about = [
         counted(max(0, last), "generation") + " after the seeds",
@@ -23,7 +23,7 @@ def headline(report: Report) -> Html:
         tag("h1", report.name),
         tag("p", "evo search: " + ", ".join(about), class_="sub soft"),
         *(tag("p", f"Warning: {warning}", class_="sub") for warning in report.warnings),
-        tag("div", _against_seed(report), _against_control(report), class_="verdict"),
+        tag("div", _concluded(report), _in_the_search(report), class_="verdict"),
         tag("dl", *_facts(report), class_="facts"),
     )
 
@@ -32,58 +32,33 @@ def _verdict(mood: str, title: str, *paragraphs: Html | str) -> Html:
     return tag("section", tag("h2", title), *(tag("p", text) for text in paragraphs), class_=mood)
 
 
-def _against_seed(report: Report) -> Html:
+def _concluded(report: Report) -> Html:
+    """The verdict, in the colour of its outcome."""
+    said = report.conclusion
+    return _verdict(said.mood, said.title, *said.sentences, joined([_cost(report)]))
+
+
+def _in_the_search(report: Report) -> Html:
+    """What the search saw, which decides nothing: it chose by these numbers."""
     best, seed = report.best_variant, report.best_seed
     if best is None:
-        return _verdict("no", "No best variant", "No candidate reached the archive.")
+        return _verdict("", "No best variant", "No candidate reached the archive.")
     primary, own = report.primary, best.score
-    objective = f", objective {decimals(best.objective)}"
-    shown = joined(["Best variant ", link(best), f": {decimals(own)} held-out {primary.label}{objective}. "])
+    shown = joined(
+        [
+            *("Best variant ", link(best), f": {decimals(own)} held-out {primary.label}, "),
+            f"objective {decimals(best.objective)}. ",
+        ]
+    )
     if seed is None or seed.score is None or own is None:
-        return _verdict("", "Best variant", shown, "No seed has a score to compare it with.")
+        return _verdict("", "In the search", shown, "No seed has a score to compare it with.")
     before = seed.score
     if seed.id == best.id:
-        return _verdict(
-            "no", "No variant has a higher objective than the seed", shown, "The best variant is the seed itself."
-        )
-    is_better = primary.is_better(own, before)
-    word = primary.comparative if is_better else f"not {primary.comparative}"
+        return _verdict("", "In the search", shown, "The best variant is the seed itself.")
     change = f"{signed(own - before)}, {signed_percent((own - before) / before)}" if before else signed(own - before)
-    compared = joined(
-        ["The best seed, ", link(seed), f", has {decimals(before)} with the same budget per candidate ({change})."]
-    )
-    warning = (
-        "Children go on from their parents' trained weights, so a late child has seen more text than the seed: "
-        "the control is the fair comparison."
-    )
-    paragraphs = [shown, compared, *([warning] if report.inherits else [])]
-    title = f"{primary.label.capitalize()} {word} than the best seed's"
-    return _verdict("yes" if is_better else "no", title, *paragraphs)
-
-
-def _against_control(report: Report) -> Html:
-    control, primary = report.control, report.primary
-    if control is None:
-        return _verdict("", "No control", "The seed was not trained for as long as the winner's ancestry.")
-    steps = counted(control.steps, "step")
-    who = joined(["Seed ", link(report.by_id[control.seed]), f" trained for {steps}"])
-    score, own = control.control_score, control.winner_score
-    if score is None:
-        return _verdict("", "The control gave no score", joined([who, f" failed: {control.cause}."]))
-    wins = control.winner_beats_control
-    title = "The winner beats the control" if wins else "The winner does NOT beat the control"
-    change = f" ({signed_percent((own - score) / score)})" if score else ""
-    meaning = (
-        "The gain over the seed is more than longer training of the seed gives."
-        if wins
-        else f"Longer training of the seed gives as much or more: in {primary.label} the search found nothing better."
-    )
-    text = f", as long as the winner and all its ancestors together: {decimals(score)}. The winner: "
-    scores = f"{decimals(own)}{change}."
-    caution = "Each is one run: a small difference may be chance."
-    return _verdict(
-        "yes" if wins else "no", title, joined([who, text, scores]), joined([meaning, _cost(report), caution], " ")
-    )
+    compared = joined(["The best seed, ", link(seed), f", has {decimals(before)} at equal compute ({change})."])
+    caution = "The best of many single trials is lucky, and the search chose by these scores: the verdict is fair."
+    return _verdict("", "In the search", shown, compared, caution)
 
 
 def _cost(report: Report) -> str | None:
@@ -113,7 +88,7 @@ def _facts(report: Report) -> list[Html]:
         ("Variants tried", f"{len(report.variants):,}", f"{len(report.seeds):,} of them seeds"),
         ("Failures", f"{failed:,}", causes or "none"),
         ("Snapshots", _snapshot_ratio(report.snapshots), _snapshot_loss(report.snapshots)),
-        ("Tokens trained on", short(report.trained.tokens), "all variants, control left out"),
+        ("Tokens trained on", short(report.trained.tokens), "all trials, the verdict left out"),
         ("Training FLOPs", short(report.trained.flops), "by the plans, 3 x forward"),
         ("Evaluation time", figures.duration(report.seconds), "summed over workers"),
     ]

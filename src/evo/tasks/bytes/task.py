@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -99,6 +100,10 @@ class BytesTask:
         for corpus in self.corpora:
             yield from self._held_out(corpus, context, tokens, rows)
 
+    def sides(self) -> tuple[BytesTask, BytesTask]:
+        """One with the first half of each held-out text, one with the second."""
+        return self._with_half(0), self._with_half(1)
+
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:
         """Bits per byte, the mean over the texts; of several texts also that of each, as `bits_per_byte.TEXT`.
 
@@ -117,6 +122,10 @@ class BytesTask:
         """Whether a model may need so few bits per byte of these texts."""
         held_out = b"".join(corpus.held_out.tobytes() for corpus in self.corpora)
         return is_plausible(value, self.train.tobytes(), held_out)
+
+    def _with_half(self, side: int) -> BytesTask:
+        half = [partial(_half, self, index, side) for index in range(len(self._reads))]
+        return BytesTask(*half)
 
     def _held_out(self, corpus: Corpus, context: int, tokens: int, rows: int) -> Iterator[Batch]:
         for inputs, targets in held_out_batches(corpus, context, max(1, tokens // len(self.corpora)), rows):
@@ -145,6 +154,13 @@ class DeviceText:
     def batch(self, drawn_S: Tensor, row_1: Tensor, context: int) -> Batch:
         """The windows from the starts drawn_S[row_1] on, drawn_S (S, B) int64."""
         return Batch(*gather_sequences(self.text, drawn_S, row_1, context))
+
+
+def _half(task: BytesTask, index: int, side: int) -> Corpus:
+    """A text of a task with a half of what it holds out."""
+    corpus = task.corpora[index]
+    middle = len(corpus.held_out) // 2
+    return replace(corpus, held_out=corpus.held_out[middle:] if side else corpus.held_out[:middle])
 
 
 def _read(corpus: str, root: Path) -> Corpus:

@@ -86,6 +86,11 @@ class CombinedTask:
             for batch in task.held_out(context, max(1, tokens // len(self.tasks)), rows):
                 yield self._placed(index, batch)
 
+    def sides(self) -> tuple[CombinedTask, CombinedTask]:
+        """The first side of every task, and the second."""
+        searched, judged = zip(*(task.sides() for task in self.tasks), strict=True)
+        return CombinedTask(searched), CombinedTask(judged)
+
     def score(self, predict: Predict, context: int, tokens: int) -> dict[str, float]:
         """The mean of what remains to a perfect score, then each task's scores as `INDEX.NAME`.
 
