@@ -23,11 +23,19 @@ from block_variants import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from evo.blocks.attention.spec import AttentionPlan
-from evo.blocks.attention.stencils import FullStencil, StencilSpec, WindowStencil
+from evo.blocks.attention.stencils import (
+    BlockStencil,
+    DilatedStencil,
+    FullStencil,
+    RingStencil,
+    StencilSpec,
+    WindowStencil,
+)
 from evo.blocks.base import state_size
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
 from evo.compiler.plan import TOKENS
+from evo.dsl.index import kind_class
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.kernels.attention import Stencil
 from evo.kernels.fused.project import project
@@ -126,6 +134,17 @@ def test_visible_pairs(size: int, sinks: int, context: int, causal: bool):
     assert full.visible(context, causal) == brute_force_pairs(full, context, causal)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("context", [1, 2, 7, 24])
+@pytest.mark.parametrize("size", [1, 2, 5, 30])
+@pytest.mark.parametrize("step", [1, 3, 8])
+def test_visible_pairs_of_blocks_and_steps(step: int, size: int, context: int, causal: bool):
+    """So do those of blocks, of steps, and of rings."""
+    ring, dilated = RingStencil(size=size, period=step), DilatedStencil(size=size, dilation=step)
+    for stencil in (BlockStencil(size=size), ring, dilated):
+        assert stencil.visible(context, causal) == brute_force_pairs(stencil, context, causal)
+
+
 def test_visible_pairs_of_a_huge_context_are_immediate():
     """Ten million positions are counted without walking over them."""
     assert WindowStencil(size=4, sinks=2).visible(10_000_000, True) == 6 * 10_000_000 - 6 - 3 - 6
@@ -136,9 +155,8 @@ def test_attention_pairs_cost_two_products(name: str):
     """Besides its matrices, attention costs 2 operations a channel of each key, and of each value, it sees."""
     block = mixer_plan(name)
     data = MIXERS[name].get("stencil", {"kind": "full"})
-    stencil = (
-        WindowStencil(**{k: v for k, v in data.items() if k != "kind"}) if data["kind"] == "window" else FullStencil()
-    )
+    stencil = kind_class("stencil", data["kind"]).model_validate({k: v for k, v in data.items() if k != "kind"})
+    assert isinstance(stencil, StencilSpec)
     assert isinstance(block, AttentionPlan)
     values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
     inner = block.heads * (block.head_dim + values)

@@ -177,6 +177,13 @@ HOSTS: dict[str, dict[str, Any]] = {
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
+    "block, dilated": {
+        "stages": [
+            stage("a", {**ATTENTION, "stencil": {"kind": "block", "size": 5}}),
+            stage("b", {**ATTENTION, "stencil": {"kind": "dilated", "size": 3, "dilation": 3}}),
+        ]
+    },
+    "ring": {"stages": [stage("a", {**ATTENTION, "stencil": {"kind": "ring", "size": 2, "period": 6}})]},
     "mamba2": {
         "stages": [
             stage(

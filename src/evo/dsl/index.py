@@ -72,7 +72,10 @@ KINDS: dict[str, dict[str, str]] = {
         "token": "evo.blocks.recurrence.decays:TokenDecay",
     },
     "stencil": {
+        "block": "evo.blocks.attention.stencils:BlockStencil",
+        "dilated": "evo.blocks.attention.stencils:DilatedStencil",
         "full": "evo.blocks.attention.stencils:FullStencil",
+        "ring": "evo.blocks.attention.stencils:RingStencil",
         "window": "evo.blocks.attention.stencils:WindowStencil",
     },
     "stage": {

@@ -85,6 +85,81 @@ class WindowStencil(StencilSpec):
         return self.size - 1
 
 
+class BlockStencil(StencilSpec):
+    """The query's own block of `size` positions, up to itself if causal (chunked attention, Llama 4)."""
+
+    kind: ClassVar[str | None] = "block"
+
+    size: Annotated[int, Field(ge=1), Gene(8, 1024, "x2")]
+    """Positions of a block; the first begins with the sequence."""
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "block", "size": self.size}
+
+    def visible(self, context: int, causal: bool) -> int:
+        blocks, rest = divmod(context, self.size)
+        if causal:
+            return (blocks * self.size * (self.size + 1) + rest * (rest + 1)) // 2
+        return blocks * self.size**2 + rest**2
+
+    def window(self) -> int | None:
+        return self.size - 1
+
+
+class DilatedStencil(StencilSpec):
+    """Every `dilation`-th position, `size` of them, itself included: t, t - dilation, ... (LongNet, 2307.02486)."""
+
+    kind: ClassVar[str | None] = "dilated"
+
+    size: Annotated[int, Field(ge=1), Gene(4, 256, "x2")]
+    """How many positions are seen, the query's own included."""
+    dilation: Annotated[int, Field(ge=1), Gene(2, 16, "x2")] = 2
+    """Their distance."""
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "dilated", "size": self.size, "dilation": self.dilation}
+
+    def visible(self, context: int, causal: bool) -> int:
+        steps, rest = divmod(context, self.dilation)
+        past = self.dilation * _staircase(steps, self.size) + rest * min(self.size, steps + 1)
+        return past if causal else 2 * past - context
+
+    def window(self) -> int | None:
+        return (self.size - 1) * self.dilation
+
+
+class RingStencil(StencilSpec):
+    """Positions at a distance below `size`, modulo `period`: near ones, and those whole periods away."""
+
+    kind: ClassVar[str | None] = "ring"
+
+    size: Annotated[int, Field(ge=1), Gene(1, 64, "x2")]
+    """How many of each period are seen; if not causal, on either side."""
+    period: Annotated[int, Field(ge=1), Gene(4, 256, "x2")] = 16
+    """After how many positions they come again."""
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "ring", "size": self.size, "period": self.period}
+
+    def visible(self, context: int, causal: bool) -> int:
+        seen = set(range(min(self.size, self.period)))
+        if not causal:
+            seen |= {(self.period - step) % self.period for step in seen}
+        past = sum(self._pairs(context, residue) for residue in seen)
+        return past if causal else 2 * past - context
+
+    def _pairs(self, context: int, residue: int) -> int:
+        """Pairs whose distance, not negative, is the residue modulo the period."""
+        most = context - 1 - residue
+        if most < 0:
+            return 0
+        turns = most // self.period
+        return (turns + 1) * (most + 1) - self.period * turns * (turns + 1) // 2
+
+    def window(self) -> int | None:
+        return None
+
+
 def _staircase(steps: int, height: int) -> int:
     """1 + 2 + ... over so many steps, each at most `height`: sinks that leave the window one query after another."""
     if steps <= 0:
