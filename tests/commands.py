@@ -12,7 +12,7 @@ from evo.cli.app import main
 
 
 class Outcome(NamedTuple):
-    """A command's exit code, and what it printed."""
+    """A command's exit code, and what it printed; bytes that are no text as lone surrogates."""
 
     code: int
     out: str
@@ -27,12 +27,12 @@ class Outcome(NamedTuple):
 class Evo:
     """The program."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[bytes]) -> None:
         self._capsys = capsys
 
     def __call__(self, *arguments: str | Path | int | float) -> Outcome:
         with pytest.raises(SystemExit) as caught:
             main([str(argument) for argument in arguments])
         code = caught.value.code
-        printed = self._capsys.readouterr()
-        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
+        out, err = (printed.decode(errors="surrogateescape") for printed in self._capsys.readouterr())
+        return Outcome(code if isinstance(code, int) else 0, out, err)

@@ -22,11 +22,11 @@ settings.load_profile("evo")
 
 
 @pytest.fixture
-def evo(capsys: pytest.CaptureFixture[str]):
+def evo(capsysbinary: pytest.CaptureFixture[bytes]):
     """The program: call it with arguments."""
     from commands import Evo
 
-    return Evo(capsys)
+    return Evo(capsysbinary)
 
 
 @pytest.fixture

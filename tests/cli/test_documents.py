@@ -1,5 +1,6 @@
 """validate, fmt, diff, apply, explain and schema, each as its user sees it."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,60 @@ def test_a_printed_patch_applies_and_reverses(evo, good: Path, wider: Path, tmp_
     assert evo("apply", patch, good, "--out", out).out == ""
     assert evo("apply", "--reverse", patch, out).out == GOOD
     assert good.read_text() == GOOD
+
+
+def test_a_document_and_its_patch_the_other_way_round(evo, good: Path, wider: Path, tmp_path: Path):
+    """One sentence says so, with the command as it was meant."""
+    patch = tmp_path / "wider.patch.yaml"
+    patch.write_text(evo("diff", good, wider, "--patch").out)
+    outcome = evo("apply", good, patch)
+    assert outcome.code == 1
+    assert outcome.err.count("EVO") == 1
+    assert f"{patch} is the patch" in outcome.err
+    assert f"evo apply {patch} {good}" in outcome.err
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch):
+    """Lets a text or bytes stand on standard input."""
+
+    def pipe(content: str | bytes) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return pipe
+
+
+def test_standard_input_is_read_for_a_dash(evo, good: Path, wider: Path, piped):
+    """As editors and hooks want it: validate, explain and diff read it, fmt writes the canonical form out."""
+    piped(good.read_text())
+    assert evo("validate", "-").code == 0
+    piped("evo: 1\n")
+    outcome = evo("validate", "-")
+    assert (outcome.code, "-:1:1: EVO201" in outcome.err) == (1, True)
+    piped(b"\xff" * 10)
+    assert "EVO003" in evo("validate", "-").err
+    piped("x" * 2_000_000)
+    assert "EVO002" in evo("validate", "-").err
+    piped(good.read_text())
+    assert "width" in evo("explain", "-").out
+    piped(wider.read_text())
+    assert "organism.width" in evo("diff", good, "-").out
+
+
+def test_fmt_of_standard_input_goes_to_standard_output(evo, good: Path, piped):
+    """The canonical form once, whatever stood there; --check prints nothing of it; faults are told."""
+    text = good.read_text()
+    piped(text.replace("evo: 1\n", "evo:   1\n"))
+    found = evo("fmt", "-")
+    assert found.code == 0
+    piped(found.out)
+    assert evo("fmt", "-").out == found.out
+    piped(text.replace("evo: 1\n", "evo:   1\n"))
+    checked = evo("fmt", "--check", "-")
+    assert (checked.code, checked.out) == (1, "would rewrite -\n")
+    piped("evo: 1\n")
+    assert (evo("fmt", "-").code, evo("fmt", "-").out) == (1, "")
 
 
 def test_a_patch_that_does_not_fit_or_breaks_is_refused(evo, good: Path, tmp_path: Path):

@@ -63,6 +63,15 @@ WRONG = {
     "swish": stage("ffn: {kind: gated, act: swish}"),
     "haeds": START.replace("heads", "haeds"),
     "no_evo": START.replace("evo: 1\n", ""),
+    "no_colon": START.replace("width: 64", "width 64"),
+    "no_colon_at_last": organism("context 128"),
+    "two_colons": START.replace("width: 64", "width: 64: 128"),
+    "one_column_off": START.replace("      mix:", "     mix:"),
+    "brace_not_closed": START.replace("2}", "2") + "train: {steps: 3}\n",
+    "bracket_not_closed": stage("from: [input"),
+    "kv_heads": START.replace("heads: 2}", "heads: 4, kv_heads: 3}"),
+    "rope_dims_of_the_organism": organism("position: {kind: rope, dims: 48}"),
+    "vocab_of_another_tokenizer": organism("vocab: 50257"),
     "no_heads": START.replace(", heads: 2", ""),
 }
 

@@ -57,8 +57,11 @@ def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
         ("sleep", 60, Failure("timeout", "ran longer than 1.5 s")),
     ],
 )
-def test_a_lost_worker_is_replaced(name: str, payload: object, failure: Failure) -> None:
+def test_a_lost_worker_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, name: str, payload: object, failure: Failure
+) -> None:
     """A job that ends or hangs its worker carries the cause; the jobs beside and behind it have their values."""
+    monkeypatch.setattr("evo.engines.process.times_out_of_memory", lambda: None)
     jobs = [job("double", 1, "before"), job(name, payload, "bad"), *(job("double", n, f"after {n}") for n in range(4))]
     with PoolEngine(2, max_seconds=1.5, preload=BARE) as pool:
         got = by_id(list(pool.map(jobs)))
@@ -209,16 +212,24 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
     wait_until_gone(pids)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_a_job_whose_worker_is_killed_from_outside_is_tried_again(tmp_path: Path, number: signal.Signals) -> None:
-    """Twice; a third death by a batch system's signal is no verdict on the job, and EVO606."""
+@pytest.mark.parametrize(
+    ("number", "shortages"),
+    [(signal.SIGTERM, [0]), (signal.SIGHUP, [None]), (signal.SIGKILL, [7]), (signal.SIGKILL, [None])],
+)
+def test_a_job_whose_worker_is_killed_from_outside_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, shortages: list[int | None]
+) -> None:
+    """Twice; a third death by somebody's signal is no verdict on the job, and EVO606. By SIGKILL it is one where the
+    system does not say that it had memory enough."""
+    monkeypatch.setattr("evo.engines.process.times_out_of_memory", lambda: shortages[0])
     with PoolEngine(1, preload=BARE) as pool:
         (outcome,) = pool.map([job("killed_for_a_while", (str(tmp_path / "few"), 2, int(number)))])
         assert (outcome.value, outcome.failure) == (3, None)
         (outcome,) = pool.map([job("killed_for_a_while", (str(tmp_path / "many"), 9, int(number)))])
     assert outcome.failure is not None
-    assert outcome.failure.cause == ("crash" if number is signal.SIGKILL else "outside")
-    expected = [] if number is signal.SIGKILL else ["EVO606"]
+    is_hungry = number is signal.SIGKILL and shortages == [None]
+    assert outcome.failure.cause == ("crash" if is_hungry else "outside")
+    expected = [] if is_hungry else ["EVO606"]
     assert [found.code for found in outcome.failure.diagnostics] == expected
 
 
@@ -226,3 +237,23 @@ def test_a_full_disk_is_no_verdict() -> None:
     """OSErrors of the system are failures from outside, with a diagnostic."""
     failure = explain(OSError(errno.ENOSPC, "No space left on device"))
     assert (failure.cause, failure.diagnostics[0].code) == ("outside", "EVO004")
+
+
+FIRST_WORKER = """
+from pathlib import Path
+from evo.engines.process import WorkerProcess
+
+if __name__ == "__main__":
+    worker = WorkerProcess(())
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")))
+    worker.process.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_first_worker_of_a_process_never_sees_an_interrupt(tmp_path: Path) -> None:
+    """Not even while it starts: Python's resource tracker, which starts before the first one, lets interrupts in."""
+    (tmp_path / "script.py").write_text(FIRST_WORKER)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, check=True)
+    assert int(done.stdout, 16) & 1 << (signal.SIGINT - 1)

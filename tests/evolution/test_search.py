@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,13 +28,15 @@ from evo.dsl.document import parse
 from evo.dsl.evolve import FitnessSpec, VerifySpec
 from evo.dsl.schedules import WsdSchedule
 from evo.dsl.yaml import read, write
+from evo.engines.inline import InlineEngine
+from evo.engines.jobs import Limits
 from evo.evolution import run
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import RUN_VERSION
 from evo.evolution.trial import Evaluation
-from evo.evolution.verdict import verdict
+from evo.evolution.verdict import trainings, verdict
 
 FOLDER = Path(__file__).parent
 
@@ -126,6 +129,21 @@ def test_a_command_killed_at_any_time_ends_the_same(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
     assert variants(tmp_path / "killed") == variants(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_commands_stopped_in_every_way_end_the_same(tmp_path: Path) -> None:
+    """SIGKILL of the command or a worker, SIGTERM, Ctrl-C once and twice, with 0 to 3 workers, at random moments."""
+    path = os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, str(FOLDER / "killed_commands.py"), str(tmp_path), "8"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=FOLDER, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [found["failed"], found["unequal"], found["tracebacks"]] == [[], [], []]
+    assert found["kills"] == 8
+    assert found["whole runs equal"]
 
 
 def test_resuming_a_finished_run_restores_its_files(whole: Path) -> None:
@@ -223,6 +241,31 @@ def test_what_stands_in_the_way(whole: Path, tmp_path: Path) -> None:
     assert code(caught) == "EVO600"
 
 
+def test_no_run_begins_inside_another(whole: Path, tmp_path: Path) -> None:
+    """EVO601 below a run and below its generations, with the run's name; nothing is written. Beside it is fine."""
+    before = sorted(whole.rglob("*"))
+    for inner in (whole / "inner", whole / "gen_0001", whole / "gen_0001" / "deep" / "er"):
+        with pytest.raises(DiagnosticError, match=f"EVO601 .* lies inside the run {whole}"):
+            run.start(inner, settings(), Quiet(), force=True)
+    assert sorted(whole.rglob("*")) == before
+
+
+def test_the_verdict_is_held_to_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B19: its trainings too, in proportion to their steps, by themselves and by the engine."""
+    limits: list[Limits] = []
+
+    def noted(spec: Any, held: Limits) -> InlineEngine:
+        limits.append(held)
+        return InlineEngine()
+
+    monkeypatch.setattr(run, "make_engine", noted)
+    made = settings(generations=1, max_seconds=50.0, workers=2, verify=VerifySpec(seeds=1))
+    run.start(tmp_path / "run", made, Quiet())
+    found = Journal(tmp_path / "run" / "journal.sqlite")
+    share = max(row.steps for row in trainings(made, found)) / min(trial.steps for trial in found.trials())
+    assert [held.max_seconds for held in limits] == [2 * 50.0 + 60, 2 * 50.0 * max(1.0, share) + 60]
+
+
 def test_one_process_at_a_time(whole: Path) -> None:
     """A run that another process carries out is EVO604, for resuming and for starting anew, and stays as it is."""
     script = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print('held', flush=True); input()"
@@ -283,7 +326,19 @@ def test_a_text_that_changed_stops_a_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("device", 5), ("workers", "x"), ("max_seconds", "x"), ("max_memory", 0.5), ("more", 1)]
+    ("key", "value"),
+    [
+        ("device", 5),
+        ("workers", "x"),
+        ("workers", -1),
+        ("workers", 10**6),
+        ("max_seconds", "x"),
+        ("max_seconds", -1),
+        ("max_seconds", math.inf),
+        ("max_memory", 0.5),
+        ("max_memory", -1),
+        ("more", 1),
+    ],
 )
 def test_values_of_another_type_are_refused(whole: Path, tmp_path: Path, key: str, value: Any) -> None:
     """A run.yaml that holds what it cannot hold is EVO600 and names the key."""

@@ -122,6 +122,22 @@ def test_a_project_may_be_moved(tmp_path: Path, evo: Evo) -> None:
     assert evo("train", yaml, "--out", tmp_path / "t", "--device", "cpu", "--resume", "--threads", 1).code == 0
 
 
+def test_a_run_without_its_text_is_told_where_that_lies_now(tmp_path: Path, evo: Evo) -> None:
+    """F22: --root says so once, and the run keeps it; another text there is refused."""
+    cfg = project(tmp_path / "p")
+    assert evo("evolve", cfg, *OPTIONS, "--out", tmp_path / "r").code == 0
+    (tmp_path / "p").rename(tmp_path / "q")
+    assert "EVO500" in evo("resume", tmp_path / "r").err
+    project(tmp_path / "other", seed=2)
+    before = (tmp_path / "r" / "run.yaml").read_text()
+    refused = evo("resume", tmp_path / "r", "--root", tmp_path / "other")
+    assert (refused.code, "EVO603" in refused.err) == (1, True)
+    assert (tmp_path / "r" / "run.yaml").read_text() == before
+    assert evo("resume", tmp_path / "r", "--root", tmp_path / "q").code == 0
+    assert evo("resume", tmp_path / "r").code == 0
+    assert (tmp_path / "r" / "run.yaml").read_text() == before.replace("root: ../p", "root: ../q")
+
+
 def test_variants_children_and_changed_documents_find_their_text(tmp_path: Path, evo: Evo) -> None:
     """F17: what a run, `mutate --out` and `apply --out` wrote trains from where it lies, and searches on."""
     cfg = project(tmp_path / "p")

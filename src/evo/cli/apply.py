@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evo.base.diagnostics import DiagnosticError
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, is_patch, read_valid
 
 
 def command(
@@ -30,6 +31,7 @@ def command(
     from evo.dsl.patch import apply_data, patch_from_node
     from evo.dsl.yaml import read_file, write
 
+    _require_order(patch, config)
     [loaded] = read_valid(config)
     node, text = read_file(patch)
     wanted = patch_from_node(node, text)
@@ -51,3 +53,13 @@ def command(
     elif out is None:
         view.say(to_yaml(document), end="")
     return 0
+
+
+def _require_order(patch: Path, config: Path) -> None:
+    """Raise DiagnosticError if the document stands where the patch belongs, and the patch where the document does."""
+    from evo.dsl.yaml import STDIN, read_text
+
+    if STDIN in (str(patch), str(config)) or is_patch(read_text(patch)) or not is_patch(read_text(config)):
+        return
+    help = f"the patch comes first: evo apply {shlex.quote(str(config))} {shlex.quote(str(patch))}"
+    raise DiagnosticError([Diagnostic("EVO401", f"{config} is the patch, and {patch} is none", None, help)])

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".yaml", ".yml")
 
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Files, or folders that are searched for *.yaml and *.yml.")
+    list[Path],
+    typer.Argument(
+        metavar="PATH...", help="Files, folders that are searched for *.yaml and *.yml, or - for standard input."
+    ),
 ]
 Kernels = Annotated[
     str,

@@ -25,7 +25,7 @@ def command(
 
     Defaults and unused pseudopods are left out, keys are put in order, numbers are spelled one way. Comments at the top
     of a file stay; a file with comments elsewhere is left alone unless it is in form already, or --force drops them.
-    Patches are left as they are.
+    Patches are left as they are. `-` is standard input, whose canonical form goes to standard output.
     """
     changed: list[str] = []
     errors: list[DiagnosticError] = []
@@ -54,18 +54,28 @@ def _format(path: Path, check: bool, force: bool) -> bool:
     from evo.compiler.check import check as faults
     from evo.dsl.document import parse
     from evo.dsl.format import formatted, is_formatted, lost_comments
-    from evo.dsl.yaml import read_text
+    from evo.dsl.yaml import STDIN, read_text
 
     text = read_text(path)
+    is_piped = str(path) == STDIN
     if is_patch(text):
-        return False
+        return _given(text, is_piped and not check)
     loaded = parse(text, str(path))
     view.show([fault for fault in faults(loaded) if fault.code == "EVO321"], loaded.text, sys.stderr)
     if is_formatted(loaded):
-        return False
+        return _given(text, is_piped and not check)
     lost = None if force else lost_comments(loaded)
     if lost:
         raise DiagnosticError([lost], loaded.text)
+    if is_piped and not check:
+        return _given(formatted(loaded), True)
     if not check:
         write_atomic(path, formatted(loaded))
     return True
+
+
+def _given(text: str, is_wanted: bool) -> bool:
+    """Print a document of standard input, if that is wanted; no file was rewritten."""
+    if is_wanted:
+        view.say(text, end="")
+    return False

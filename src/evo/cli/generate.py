@@ -67,16 +67,17 @@ def command(
 
 
 def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:
-    """The prompt as it came, then text as it is sampled; on a terminal control characters are escaped."""
+    """The prompt, then text as it is sampled: byte for byte, or on a terminal with control characters escaped."""
     out, decoder = sys.stdout, codecs.getincrementaldecoder("utf-8")(errors="replace")
-    if not out.isatty():
-        out.flush()
-        out.buffer.write(prompt)
-        out.buffer.flush()
-    for piece in chain([prompt] if out.isatty() else [], pieces, [b""]):
-        text = decoder.decode(piece, final=not piece)  # a character may take several bytes
-        out.write("\n".join(map(printable, text.split("\n"))) if out.isatty() else text)
-        out.flush()
+    out.flush()
+    for piece in chain([prompt], pieces, [b""]):
+        if out.isatty():
+            text = decoder.decode(piece, final=not piece)  # a character may take several bytes
+            out.write("\n".join(map(printable, text.split("\n"))))
+            out.flush()
+        else:
+            out.buffer.write(piece)
+            out.buffer.flush()
     out.write("\n")
 
 

@@ -23,12 +23,16 @@ def command(
         float | None,
         typer.Option(min=1, max=MOST_SECONDS, callback=finite, help="The longest one candidate may train from now on."),
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The folder that relative corpus paths start from, where that was moved.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.
 
     The result is that of an uninterrupted run, byte for byte on the same hardware. A finished run's files are written
-    again from its journal. With --generations it goes on: the schedule is recomputed, and so is the verdict.
+    again from its journal. With --generations it goes on: the schedule is recomputed, and so is the verdict. A run that
+    was moved without its text is told by --root where that lies now.
     """
     from evo.cli.evolve import carry_out
     from evo.evolution.run import resume
@@ -41,5 +45,7 @@ def command(
         directory,
         settings,
         as_json,
-        lambda observer: resume(directory, observer, workers, generations=generations, max_seconds=max_seconds),
+        lambda observer: resume(
+            directory, observer, workers, root=root, generations=generations, max_seconds=max_seconds
+        ),
     )

@@ -103,7 +103,18 @@ def _name(document: Document) -> Iterator[Fault]:
 
 def _diagnostic(problem: Fault, loaded: Loaded) -> Diagnostic:
     severity = "warning" if problem.severity == "warning" else "error"
-    return Diagnostic(problem.code, problem.message, loaded.node.at(problem.path), problem.help, severity)
+    path = _inherited(problem, loaded.document.organism) or problem.path
+    return Diagnostic(problem.code, problem.message, loaded.node.at(path), problem.help, severity)
+
+
+def _inherited(problem: Fault, organism: OrganismSpec) -> Path | None:
+    """Where the field at fault is written, if it belongs to a spec that was written elsewhere."""
+    if problem.inherited is None:
+        return None
+    spec, field = problem.inherited
+    if field not in spec.model_fields_set:
+        return None
+    return next(((*path, field) for path, found in specs(organism, ("organism",)) if found is spec), None)
 
 
 def _too_many_mixers(organism: OrganismSpec) -> Iterator[Fault]:

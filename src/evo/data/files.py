@@ -103,7 +103,8 @@ def _left_out(kinds: list[str], links: int, runs: set[str]) -> Iterator[str]:
 
 def _copies(texts: list[bytes]) -> tuple[str, ...]:
     copies = len(texts) - len({digest_bytes(text) for text in texts})
-    return (f"{copies} files are copies of others",) if copies else ()
+    said = "1 file is a copy of another" if copies == 1 else f"{copies} files are copies of others"
+    return (said,) if copies else ()
 
 
 def _visible(folder: Path) -> Iterator[Path]:

@@ -83,13 +83,17 @@ AsTuple = BeforeValidator(_as_tuple)
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of meaning inside one spec, before it is known where the spec stands in a file."""
+    """A fault of meaning inside one spec, before it is known where the spec stands in a file.
+
+    inherited: a spec that was written elsewhere, and its field that is at fault: that place is shown instead.
+    """
 
     code: str
     path: tuple[str | int, ...]
     message: str
     help: str | None = None
     severity: str = "error"
+    inherited: tuple[Spec, str] | None = None
 
 
 class Spec(BaseModel):

@@ -52,6 +52,10 @@ class Score:
         return (value - self.perfect) / (self.uniform - self.perfect)
 
 
+SPARE, FEW = 8, 4096
+"""A vocabulary of so many times what a task needs, or of so few tokens, is still taken for one that is meant."""
+
+
 class TaskSpec(Spec):
     """The base of every task's spec. The task itself is made by `evo.tasks.base.open_task`."""
 
@@ -90,3 +94,6 @@ class TaskSpec(Spec):
         if organism.vocab < needed:
             message = f"{self.tokens_are} need a vocabulary of {needed}, this organism has {organism.vocab}"
             yield Fault("EVO341", ("organism", "vocab"), message)
+        elif organism.vocab > max(SPARE * needed, FEW):
+            message = f"{self.tokens_are} need a vocabulary of {needed}: most of {organism.vocab:,} rows are never used"
+            yield Fault("EVO347", ("organism", "vocab"), message, f"write {needed}, or choose another task", "warning")

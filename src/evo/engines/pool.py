@@ -24,7 +24,7 @@ LONGEST_WAIT_SECONDS = 60.0
 START_SECONDS = 300.0
 ATTEMPTS = 3
 """Workers that a job gets where they die of no doing of its own. One that is running and killed by SIGKILL each time
-takes more memory than there is."""
+takes more memory than there is, unless the system says that it had enough."""
 
 
 class ProcessSpec(EngineSpec):
@@ -142,11 +142,12 @@ class PoolEngine:
         is_running = worker.phase is Phase.RUNNING
         seconds = time.monotonic() - worker.since if is_running else 0.0
         killer, failure, attempt = worker.was_killed(), worker.death(), worker.attempt
+        is_hungry = killer is signal.SIGKILL and is_running and worker.is_out_of_memory()
         self._dismiss([worker])
         if attempt < ATTEMPTS and (killer is not None or not is_running):
             self._free_worker().take(job, attempt + 1)
             return None
-        if killer is not None and (killer is not signal.SIGKILL or not is_running):
+        if killer is not None and not is_hungry:
             failure = _killed(killer)
         return Outcome(job.id, None, failure, seconds)
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from typing import Any
 
 from evo.engines.jobs import Failure, Job, Outcome, explain
+from evo.engines.memory import times_out_of_memory
 from evo.engines.worker import serve
 
 CLOSE_SECONDS = 2.0
@@ -31,7 +32,11 @@ class Phase(Enum):
 
 
 class WorkerProcess:
-    """One spawned process. `since` is when its phase began, on the clock of `time.monotonic`."""
+    """One spawned process.
+
+    since: when its phase began, on the clock of `time.monotonic`. shortages: how often the system had run out of memory
+    when it started.
+    """
 
     def __init__(self, preload: tuple[str, ...]) -> None:
         context = get_context("spawn")
@@ -42,6 +47,7 @@ class WorkerProcess:
         theirs.close()
         self.job: Job | None = None
         self.attempt = 1
+        self.shortages = times_out_of_memory()
         self._message = b""
         self._enter(Phase.STARTING)
 
@@ -71,6 +77,11 @@ class WorkerProcess:
         self.process.join(CLOSE_SECONDS)
         code = self.process.exitcode
         return signal.Signals(-code) if code is not None and -code in FOREIGN else None
+
+    def is_out_of_memory(self) -> bool:
+        """Whether the system may have killed the process for want of memory."""
+        now = times_out_of_memory()
+        return now is None or now != self.shortages
 
     def death(self) -> Failure:
         """Why the process ended by itself."""
@@ -125,6 +136,7 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # starting it would let interrupts in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

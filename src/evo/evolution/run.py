@@ -50,8 +50,9 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     evaluate: what measures a trial, see `Search`.
 
     Raises:
-        DiagnosticError: a run is there already (EVO601) or going on (EVO604), a corpus cannot be read (EVO500,
-            EVO501), every weight is 0 (EVO345), no seed trains (EVO620), or seeds have different scores (EVO621).
+        DiagnosticError: a run is there already, or around it (EVO601), or going on (EVO604), a corpus cannot be read
+            (EVO500, EVO501), every weight is 0 (EVO345), no seed trains (EVO620), or seeds have different scores
+            (EVO621).
     """
     primary_of(settings.seeds)
     fitness = settings.evolve.fitness
@@ -60,6 +61,7 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     corpora = corpora_of(settings)
     settings = replace(settings, task_digest=next(iter(corpora.values())))
     directory = RunDirectory(path)
+    directory.require_outside()
     with directory.held():
         if force:
             directory.remove()
@@ -72,13 +74,15 @@ def resume(
     observer: Observer,
     workers: int | None = None,
     *,
+    root: Path | None = None,
     generations: int | None = None,
     max_seconds: float | None = None,
     evaluate: str = EVALUATE,
 ) -> None:
     """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again.
 
-    generations: how many it shall have in all, as many as before or more. max_seconds: another limit from now on.
+    root: where relative corpus paths start from now. generations: how many it shall have in all, as many as before or
+    more. max_seconds: another limit from now on.
 
     Raises:
         DiagnosticError: what `start` raises, and EVO603 for other settings, another text, or fewer generations.
@@ -88,10 +92,12 @@ def resume(
     if max_seconds is not None:
         settings = replace(settings, max_seconds=max_seconds)
     choose_device(settings.device)
+    if root is not None:
+        settings = replace(settings, root=str(root.resolve()))
     for name, digest in corpora_of(settings).items():
         if digest != settings.task_digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
-            help = f"put the old text back into {settings.root}, or say in run.yaml under `root` where it is"
+            help = f"put the old text back into {settings.root}, or say by --root where it is"
             raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
     with directory.held():
         _carry_out(directory, settings, observer, evaluate, generations)

@@ -74,6 +74,13 @@ class RunDirectory:
             raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
         write_atomic(self.settings_file, run_file_text(settings, corpora, self.path))
 
+    def require_outside(self) -> None:
+        """Raise DiagnosticError where a run is around this folder (EVO601): neither would leave the other alone."""
+        around = next((folder for folder in self.path.resolve().parents if is_run(folder)), None)
+        if around is not None:
+            message, help = f"{self.path} lies inside the run {around}", "--out names a folder beside it"
+            raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
+
     @property
     def reports(self) -> tuple[Path, Path]:
         """What is written after the search: for programs, and for people."""
@@ -153,9 +160,9 @@ class RunDirectory:
         return settings if workers is None else replace(settings, workers=workers)
 
     def change(self, settings: Settings) -> None:
-        """Write generations and the limit of time into `run.yaml`, where it holds other ones."""
+        """Write generations, the limit of time and the root into `run.yaml`, where it holds other ones."""
         before = self._run_file()
-        after = changed(before, settings)
+        after = changed(before, settings, self.path)
         if after != before:
             write_atomic(self.settings_file, write(after.model_dump()))
 

@@ -9,9 +9,9 @@ import platform
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evo import __version__
 from evo.base.diagnostics import Diagnostic, DiagnosticError
@@ -27,6 +27,8 @@ from evo.evolution.trial import FULL_BUDGET, Budget
 
 RUN_VERSION = 4
 """Of run.yaml. A run of another version is refused, never migrated."""
+MOST_WORKERS = 1024
+"""Processes of one run."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ class _Execution(_Part):
 
     device: str
     kernels: str
-    workers: int
-    max_seconds: float | None
-    max_memory: int | None
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS)]
+    max_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    max_memory: Annotated[int, Field(gt=0)] | None
 
 
 class RunFile(_Part):
@@ -152,16 +154,27 @@ def read_run_file(path: Path) -> RunFile:
         run_file = RunFile.model_validate(data)
         run_file.settings(path.parent)
     except (TypeError, ValueError, IndexError, ValidationError, DiagnosticError) as error:
-        message = f"{path} is damaged: {type(error).__name__}: {error}"
-        raise DiagnosticError([Diagnostic("EVO600", message)]) from None
+        help = "put back what stood there; root, engine, workers and limits may be changed by hand"
+        raise DiagnosticError([Diagnostic("EVO600", f"{path} is damaged: {_reason(error)}", None, help)]) from None
     return run_file
 
 
-def changed(run_file: RunFile, settings: Settings) -> RunFile:
-    """Of a run that goes on with other generations or another limit; all else stays as it is written."""
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, on one line."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    first = error.errors(include_url=False, include_context=False)[0]
+    where, found = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, found {found}"
+
+
+def changed(run_file: RunFile, settings: Settings, folder: Path) -> RunFile:
+    """Of a run that goes on with other generations, another limit or root; all else stays as it is written."""
     data = run_file.model_dump()
     data["evolve"] = to_data(settings.evolve)
     data["execution"]["max_seconds"] = settings.max_seconds
+    if str((folder / run_file.root).resolve()) != settings.root:
+        data["root"] = moved(".", Path(settings.root), folder)
     return RunFile.model_validate(data)
 
 

@@ -28,7 +28,10 @@ from evo.training.stepwise import Call, mismatch, noted_calls
 TOLERANCE = 1e-4
 """Relative to the largest value: above the rounding of sums taken in another order, far below any real influence."""
 HALF_TOLERANCE = 4e-3
-"""The same in bfloat16: one rounding. What hides below it shows in the pass in float32. Honest models measure 0."""
+"""The same in bfloat16: one rounding. What hides below it shows in the pass in float32."""
+HALF_ROUNDING = 3e-2
+"""What roundings in bfloat16 may come to where all outputs are computed together, as by Fourier transforms. An
+influence between the two, in values alone, is one if the same rows show it in float32 too."""
 STEPWISE_TOLERANCE = 1e-2
 """Between two algorithms for one block in float32, whose products may keep ten bits on a GPU."""
 STEPWISE_ROWS = 2
@@ -218,12 +221,21 @@ class _Probe:
         in_values_B, in_gradients_B = self._influences(run, case)
         limit = run.tolerance(self.device)
         is_leak_B = ~((in_values_B <= limit) & (in_gradients_B <= limit))
-        if not bool(is_leak_B.any()):
+        if not bool(is_leak_B.any()) or self._is_rounding(run, case, in_values_B, in_gradients_B):
             return None
         row = int(torch.where(is_leak_B, in_values_B.nan_to_num(math.inf) + in_gradients_B.nan_to_num(), -1.0).argmax())
         in_values, in_gradients = float(in_values_B[row]), float(in_gradients_B[row])
         is_across = in_values > limit and self._own_influence(run, case, row) <= limit
         return Leak(case.cuts[row], in_values, in_gradients, run.name, is_across)
+
+    def _is_rounding(self, run: Pass, case: _Case, in_values_B: Tensor, in_gradients_B: Tensor) -> bool:
+        """Whether small influences in bfloat16 are gone in float32."""
+        limit = run.tolerance(self.device)
+        if limit == TOLERANCE or not bool(((in_values_B <= HALF_ROUNDING) & (in_gradients_B <= limit)).all()):
+            return False
+        exact = Pass("float32", run.is_training, "fp32")
+        logits_BTV, changed_BTV = (self._logits(exact, rows_BT) for rows_BT in (case.tokens_BT, case.changed_BT))
+        return bool((_in_values(logits_BTV, changed_BTV, case.is_early_BT) <= TOLERANCE).all())
 
     def _influences(self, run: Pass, case: _Case) -> tuple[Tensor, Tensor]:
         """(B,) and (B,) on the CPU: of later inputs and of other rows, in values and in gradients."""

@@ -225,6 +225,13 @@ _TRAINING = {
         _document(rest="train: {steps: 80, budget: {flops: 1e12}}\n"),
         _document(rest="train: {budget: {flops: 1e12}}\n"),
     ),
+    "EVO347": Code(
+        "A vocabulary far larger than the task's",
+        "Rows of the embedding and of the readout for tokens that the task does not have are parameters that nothing "
+        "trains. Where they are meant, for another task, the warning may stand.",
+        _document(organism="  vocab: 50257\n"),
+        _DOCUMENT,
+    ),
 }
 
 MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}

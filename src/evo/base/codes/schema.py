@@ -36,7 +36,7 @@ SCHEMA = {
     "EVO210": Code(
         "Unknown kind",
         "`kind` chooses the block, norm, position encoding, optimizer and so on. Names of published models are not "
-        "kinds: they are documents in `examples/zoo/`.",
+        "kinds: they are documents in `examples/`.",
         *broken("kind: attention", "kind: atention"),
     ),
     "EVO211": Code(

@@ -1,7 +1,7 @@
 """The language and the plan of attention."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -140,7 +140,9 @@ class AttentionSpec(Spec):
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
         if self.heads % self._groups:
-            yield Fault("EVO301", ("kv_heads",), f"{self._groups} kv_heads do not divide {self.heads} heads")
+            divisors = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
+            message = f"{self._groups} kv_heads do not divide {self.heads} heads"
+            yield Fault("EVO301", ("kv_heads",), message, f"these do: {divisors}")
         full = FullStencil().visible(scope.context, self.causal)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
@@ -151,9 +153,12 @@ class AttentionSpec(Spec):
         if self.stencil.masks and self.stencil.visible(scope.context, self.causal) >= full:
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
-        for problem in self._position(scope).attention_problems(self._head_dim(scope)):
-            where = ("position", *problem.path) if self.position else ("heads",)
-            yield Fault(problem.code, where, problem.message, problem.help)
+        position = self._position(scope)
+        for problem in position.attention_problems(self._head_dim(scope)):
+            if self.position:
+                yield replace(problem, path=("position", *problem.path))
+            else:
+                yield replace(problem, path=("heads",), inherited=(position, str(problem.path[0])))
         yield from self._option_problems(scope)
 
     def _option_problems(self, scope: Scope) -> Iterator[Fault]:

@@ -116,7 +116,8 @@ class RopeSpec(PositionSpec):
         if dims % 2:
             yield Fault("EVO302", ("dims",), f"rope turns pairs: {dims} dimensions of a head are odd")
         if dims > head_dim:
-            yield Fault("EVO302", ("dims",), f"rope cannot turn {dims} dimensions of heads of width {head_dim}")
+            message = f"rope cannot turn {dims} dimensions of heads of width {head_dim}"
+            yield Fault("EVO302", ("dims",), message, f"{head_dim} at most, or fewer heads")
         if isinstance(self.scaling, ScalingSpec) and dims < self.scaling.least_dims:
             message = f"{self.scaling.kind} scaling needs more than {dims} rotated dimensions"
             yield Fault("EVO302", ("scaling",), message)

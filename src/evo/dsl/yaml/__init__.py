@@ -4,6 +4,7 @@ from evo.dsl.yaml.nodes import Data as Data
 from evo.dsl.yaml.nodes import Node as Node
 from evo.dsl.yaml.nodes import node_of as node_of
 from evo.dsl.yaml.reader import MAX_BYTES as MAX_BYTES
+from evo.dsl.yaml.reader import STDIN as STDIN
 from evo.dsl.yaml.reader import read as read
 from evo.dsl.yaml.reader import read_all as read_all
 from evo.dsl.yaml.reader import read_file as read_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,9 @@ import yaml
 from evo.base.diagnostics import Diagnostic, DiagnosticError, Span
 from evo.dsl.yaml.nodes import Entry, Node
 from evo.dsl.yaml.scalars import resolve_scalar
+from evo.dsl.yaml.syntax import explained
 
+STDIN = "-"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 20_000
@@ -26,10 +29,13 @@ def read_file(path: Path) -> tuple[Node, str]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises DiagnosticError where there is none, too much of it, or something else than UTF-8."""
+    """The text of a file, or for `-` of standard input.
+
+    Raises DiagnosticError where there is none, too much of it, or something else than UTF-8.
+    """
     name = str(path)
     try:
-        with path.open("rb") as file:
+        with sys.stdin.buffer if name == STDIN else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise _fault("EVO001", f"no such file: {name}", Span(name, 1, 1)) from None
@@ -186,15 +192,13 @@ class _Reader:
         return Span(self.file, start.line + 1, start.column + 1, max(1, length))
 
     def _syntax(self, error: yaml.YAMLError) -> DiagnosticError:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        if mark is None:
+        found = explained(error, self.text)
+        if found is None:
             return self._control_character(getattr(error, "position", 0))
-        span = Span(self.file, mark.line + 1, mark.column + 1)
+        span = Span(self.file, found.line + 1, found.column + 1)
         if "'\\t'" in str(error):
             return self._fault("EVO102", "a tab cannot indent YAML", span, "use spaces")
-        problem = getattr(error, "problem", None) or "not YAML"
-        context = getattr(error, "context", None)
-        return self._fault("EVO100", f"{problem} ({context})" if context else problem, span)
+        return self._fault("EVO100", found.message, span, found.help)
 
     def _control_character(self, position: int) -> DiagnosticError:
         before = self.text[:position]
