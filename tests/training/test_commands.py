@@ -90,11 +90,11 @@ def test_mistakes_have_codes(tmp_path: Path, evo: Evo) -> None:
 
 
 def test_divergence_is_a_diagnostic(tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose loss breaks ends in EVO521 and leaves no checkpoint behind."""
+    """A run whose loss breaks ends in EVO521 and leaves no checkpoint behind, only its metrics."""
     monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.rate", lambda *args: 1e38)
     code, _, err = evo("train", written(tmp_path), "--out", tmp_path / "out", "--device", "cpu")
     assert (code, err[:6]) == (1, "EVO521")
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.jsonl"]
 
 
 def test_a_persons_own_text(tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:

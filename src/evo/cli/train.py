@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Train an organism on its task.
 
-    Prints the held-out score at the end and leaves checkpoint.safetensors in --out. An interrupted run goes on
-    with --resume, to the same weights as an uninterrupted one.
+    Prints the held-out score at the end and leaves checkpoint.safetensors and metrics.jsonl in --out. An interrupted
+    run goes on with --resume, to the same weights as an uninterrupted one.
     """
     from evo.cli.watching import training_bar
     from evo.evolution.rundir import root_of

@@ -70,6 +70,10 @@ class FusedStep(Protocol):
         """One step at a learning rate a group, float32."""
         ...
 
+    def gradient_norm(self) -> Tensor | None:
+        """Of all gradients at the last step, before they were clipped; None where nothing is clipped."""
+        ...
+
 
 def zeros(parameter: Tensor) -> Tensor:
     """Zeros laid out like a parameter."""

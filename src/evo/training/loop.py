@@ -38,7 +38,8 @@ class Progress:
     """Where a run stands after a step.
 
     loss: the task's, in nats per target. seconds: since the loop began. auxiliary: by name what blocks add to the loss,
-    already weighed.
+    already weighed. rate: of the step, as a share of the peak learning rate. gradient_norm: of the whole gradient
+    before clipping; None where nothing is clipped.
     """
 
     step: int
@@ -47,6 +48,8 @@ class Progress:
     tokens: int
     seconds: float
     auxiliary: Mapping[str, float] = field(default_factory=dict[str, float])
+    rate: float = math.nan
+    gradient_norm: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -154,7 +157,8 @@ class Trainer:
                 loss, auxiliary = self._guard(losses)
                 seconds = time.perf_counter() - started
                 if on_step is not None:
-                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary))
+                    rate, norm = self.rate(self.step - 1), self._gradient_norm()
+                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm))
                 if max_seconds is not None and seconds > max_seconds:
                     raise BudgetError(f"training took more than {max_seconds:g} s")
         self.model.eval()
@@ -187,6 +191,12 @@ class Trainer:
         self.step += 1
         self.is_consistent = True
         return recorded(losses, self.model.plan.losses)
+
+    def _gradient_norm(self) -> float | None:
+        """That of the last step. It waits for the device."""
+        fused = None if self.captured is None else self.captured.update.fused
+        norm = self.optimizer.gradient_norm if fused is None else fused.gradient_norm()
+        return None if norm is None else float(norm)
 
     def _guard(self, losses: torch.Tensor) -> tuple[float, dict[str, float]]:
         """The task's loss and the auxiliary ones, all of them finite."""

@@ -35,6 +35,8 @@ class Optimizer:
     ) -> None:
         rules = assigned(spec, weights, parameters)
         self.parameters, self.clip = dict(parameters), clip
+        self.gradient_norm: Tensor | None = None
+        """Of the whole gradient at the last step, before it was clipped; None where nothing is clipped."""
         self.states = {path: rules[path].init(parameter.detach()) for path, parameter in self.parameters.items()}
         by_rule: dict[Rule, list[str]] = {}
         for path in self.parameters:
@@ -54,7 +56,7 @@ class Optimizer:
         place where they are clipped.
         """
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
+            self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
         for group, lr in zip(self.groups, self._rates(scale), strict=True):
             held = [(p, p.grad, state) for p, state in zip(group.parameters, group.states, strict=True)]
             moved = [row for row in held if row[1] is not None]

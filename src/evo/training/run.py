@@ -22,10 +22,14 @@ from evo.tasks.base import Task, open_task
 from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
-from evo.training.score import HELD_OUT_TOKENS
+from evo.training.metrics import FILE as METRICS
+from evo.training.metrics import Metrics
+from evo.training.score import HELD_OUT_TOKENS, held_out_scores
 from evo.training.setup import LeakError, make_trainer, verified_scores
 
 FILE = "checkpoint.safetensors"
+GLANCE_TOKENS = 8_192
+"""Held-out targets of a score that is taken while training goes on."""
 SUSPICIOUS = "the score is better than is plausible for this text, although no leak was found at any position"
 MOST_SHOWN = 5
 """Differences between documents in a message."""
@@ -147,10 +151,13 @@ class TrainingRun:
         """
         trainer, last = self.trainer, Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
         tokens, seconds = 0, 0.0
+        metrics = Metrics(self.file.with_name(METRICS), trainer.steps)
+        metrics.begin(trainer.step)
 
         def note(progress: Progress) -> None:
             nonlocal last
             last = replace(progress, tokens=tokens + progress.tokens, seconds=seconds + progress.seconds)
+            metrics.note(last)
             if on_step is not None:
                 on_step(last)
 
@@ -160,13 +167,21 @@ class TrainingRun:
                     trainer.run(until=trainer.step + save_every - trainer.step % save_every, on_step=note)
                     tokens, seconds = last.tokens, last.seconds
                     self.save()
+                    if trainer.step < trainer.steps:
+                        metrics.score(trainer.step, self._scores_so_far())
         except DivergedError as error:
             raise _training_failed(str(error)) from None
         except KeyboardInterrupt:
             if trainer.is_consistent:
                 self.save()
             raise
-        return self._result(last)
+        result = self._result(last)
+        metrics.score(result.step, result.scores)
+        return result
+
+    def _scores_so_far(self) -> dict[str, float]:
+        precision, context = self.document.train.precision, self.document.context
+        return held_out_scores(self.trainer.model, self.task, context, tokens=GLANCE_TOKENS, precision=precision)
 
     def save(self) -> None:
         """Write the checkpoint as of now."""

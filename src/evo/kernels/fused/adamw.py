@@ -70,6 +70,10 @@ class AdamWTable:
             rows.append(_rows(tensors[0], tensors[1], *tensors[2], tensors[3], self.copies.get(tensors[0])))
         self.table.copy_(torch.from_numpy(np.concatenate(rows)))
 
+    def gradient_norm(self) -> Tensor | None:
+        """Of all gradients at the last step, before they were clipped; None where nothing is clipped."""
+        return None if self.rates.clip is None else self.sums.sum().sqrt()
+
     def launch(self, lr_G: Tensor) -> None:
         """One step; lr_G float32. Nothing here depends on where the gradients lie."""
         from evo.kernels.fused import triton_adamw as kernels

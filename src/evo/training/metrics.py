@@ -1,0 +1,73 @@
+"""`metrics.jsonl`: what a training run measured, a line a look, for plots and for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evo.base.files import write_atomic
+from evo.training.loop import Progress
+
+FILE = "metrics.jsonl"
+MOST_LINES = 2000
+"""Of training steps, evenly spread over a run; each held-out score has one more."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A file of JSON objects, one a line, each with its `step`.
+
+    Lines of training have `loss` (the task's, nats per target), `rate` (share of the peak learning rate),
+    `gradient_norm` (before clipping; null where nothing is clipped), `tokens_per_second`, `tokens` and, by name,
+    `auxiliary` losses. Lines of scores have `held_out`, by name. What is not finite is null.
+    """
+
+    file: Path
+    steps: int
+
+    def begin(self, step: int) -> None:
+        """Keep what was measured up to a step, from which the run goes on; of a new run, nothing."""
+        lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+        write_atomic(self.file, "".join(kept) if step else "")
+
+    def note(self, progress: Progress) -> None:
+        """Write a line, unless there are enough."""
+        if progress.step % max(1, self.steps // MOST_LINES) and progress.step != self.steps:
+            return
+        row: dict[str, Any] = {
+            "step": progress.step,
+            "loss": progress.loss,
+            "rate": progress.rate,
+            "gradient_norm": progress.gradient_norm,
+            "tokens": progress.tokens,
+            "tokens_per_second": round(progress.tokens_per_second, 1),
+        }
+        if progress.auxiliary:
+            row["auxiliary"] = dict(progress.auxiliary)
+        self._append(row)
+
+    def score(self, step: int, scores: Mapping[str, float]) -> None:
+        """Write held-out scores."""
+        self._append({"step": step, "held_out": dict(scores)})
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with self.file.open("a") as file:
+            file.write(json.dumps(_finite(row)) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
