@@ -49,7 +49,8 @@ def stage_of(layers: Sequence[Layer], name: str = "body") -> tuple[Data, Data, W
     """The stage of some layers, what the organism must say for it, and its weights by path."""
     written = [_short(layer) for layer in layers]
     places = {data["norm_place"] for data, _ in written if data is not None}
-    is_short = all(data is not None for data, _ in written) and len({str(data["norm"]) for data, _ in written}) == 1  # type: ignore[index]
+    norms = {str(data["norm"]) for data, _ in written if data is not None}
+    is_short = all(data is not None for data, _ in written) and len(norms) == 1
     if not is_short or len(places) != 1:
         return _general(layers, name)
     weights: Weights = {}
@@ -86,7 +87,11 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
         return None, {}
     subs = [sub for sub in layer if isinstance(sub, Sub)]
     kinds = [sub.block.data["kind"] for sub in subs]
-    if any(sub.gain != 1.0 or sub.skip != 1.0 for sub in subs) or kinds[0] in FFN_KINDS or kinds[1:2] == ["attention"]:
+    if (
+        any(sub.gain != 1.0 or sub.skip != 1.0 for sub in subs)
+        or kinds[0] in FFN_KINDS
+        or any(kind not in FFN_KINDS for kind in kinds[1:])
+    ):
         return None, {}
     shapes = {(sub.pre is not None, sub.out is not None, sub.after is not None) for sub in subs}
     place = {(True, False, False): "pre", (False, False, True): "post", (True, True, False): "sandwich"}
@@ -106,7 +111,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
     return {"mix": subs[0].block.data, "ffn": feed, "norm": norm, "norm_place": where}, weights
 
 
-FFN_KINDS = ("dense", "gated", "experts", "none")
+FFN_KINDS = ("dense", "gated", "experts", "channel_mix", "none")
 
 
 def _general(layers: Sequence[Layer], name: str) -> tuple[Data, Data, Weights]:
