@@ -73,7 +73,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu")},
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "head_dim": 4},
-    **dict.fromkeys(("mamba", "falcon_mamba"), {"state_size": 4, "intermediate_size": 64, "expand": 2}),
+    **{key: {"state_size": 4, "intermediate_size": 64, "expand": 2} for key in ("mamba", "falcon_mamba")},
     "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 6, "n_groups": 2, "chunk_size": 8},
     "rwkv": {"attention_hidden_size": 32},
     "recurrent_gemma": {"lru_width": 32, "attention_window_size": 7, "num_hidden_layers": 4},
@@ -84,13 +84,7 @@ OWN: dict[str, dict[str, Any]] = {
         "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 8,
         "attn_layer_indices": [1],
     },
-    **dict.fromkeys(
-        ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-        {
-            "num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6,
-            "linear_value_head_dim": 8,
-        },
-    ),
+    **{key: {"num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6, "linear_value_head_dim": 8} for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "modernbert-decoder": {"local_attention": 14},
