@@ -8,16 +8,18 @@ from typing import Annotated
 
 import typer
 
+from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, overridden, read_valid
 from evo.cli.options import MOST_STEPS, MOST_THREADS
 
+WEIGHTS = ".safetensors"
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
 def command(
-    cfg: Annotated[Path, typer.Argument(help="The organism.")],
+    cfg: Annotated[Path, typer.Argument(help="The organism; or a checkpoint or a variant's snapshot to go on from.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the document's if left out.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")
@@ -32,18 +34,28 @@ def command(
     """Train an organism on its task.
 
     Prints the held-out score at the end and leaves checkpoint.safetensors and metrics.jsonl in --out. An interrupted
-    run goes on with --resume, to the same weights as an uninterrupted one.
+    run goes on with --resume, to the same weights as an uninterrupted one. A checkpoint, or the snapshot of a run's
+    variant, in place of the document is gone on from: --steps says to which step in all.
     """
     from evo.cli.watching import training_bar
+    from evo.evolution.onward import begun
     from evo.evolution.rundir import root_of
     from evo.training.run import TrainingRun
 
-    (loaded,) = read_valid(cfg)
-    overridden(loaded.document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
-    folder = out or Path("results") / (loaded.document.name or cfg.stem)
+    if cfg.suffix == WEIGHTS:
+        folder = out or cfg.parent
+        if out is None and run_of(cfg.resolve()) is not None:
+            raise typer.BadParameter("a variant's training goes on in a folder of its own", param_hint="--out")
+        document, root = begun(cfg, folder)
+        resume = True
+    else:
+        (loaded,) = read_valid(cfg)
+        document, root = loaded.document, root_of(cfg)
+        folder = out or Path("results") / (document.name or cfg.stem)
+    overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
     run = TrainingRun.open(
-        loaded.document,
-        root_of(cfg),
+        document,
+        root,
         folder,
         device,
         kernels=kernels,
