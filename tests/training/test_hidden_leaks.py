@@ -105,14 +105,15 @@ HIDDEN: dict[str, See] = {
 ACROSS = [name for name in HIDDEN if name.startswith(("the next row", "the row", "the mean"))]
 
 
+@pytest.mark.parametrize("batch", [4, 16])
 @pytest.mark.parametrize("name", HIDDEN)
-def test_hidden_leaks_are_found(name: str) -> None:
+def test_hidden_leaks_are_found(name: str, batch: int) -> None:
     """Whatever a leak hides behind, it is found, and the record says where; the honest model is not accused."""
-    leak = find_leak(plant(model(context=LONG), HIDDEN[name]))
+    leak = find_leak(plant(model(context=LONG), HIDDEN[name]), batch=batch)
     assert leak is not None
     assert 0 < leak.cut <= LONG
     assert leak.across_rows == (name in ACROSS)
-    assert find_leak(plant(model(context=LONG), torch.zeros_like)) is None
+    assert find_leak(plant(model(context=LONG), torch.zeros_like), batch=batch) is None
 
 
 def test_two_rows_show_both_directions() -> None:

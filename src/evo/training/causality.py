@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ STEPWISE_TOLERANCE = 1e-2
 STEPWISE_ROWS = 2
 MOST_LOGITS = 2**28
 """Rows of a pass are left out, down to two, where there would be more values; training never holds its logits."""
+FEWEST_PAIRED = 8
+"""Rows of a batch of which each pair of a training pass may have one cut: enough of them to see one another."""
 FEWEST_SCORED_CUTS = 3
 """Of the rows that were scored: where fewer are scored at once, they are probed several times."""
 
@@ -77,7 +79,8 @@ class Pass:
     """How the model is run: as what, in which mode and precision.
 
     has_gradients: gradients are asked for. is_paired: each row stands beside itself with other later inputs, so that
-    one pass does for two. That shows what one row sees of its own later inputs, not what all rows see alike.
+    one pass does for two. Values then show what a row sees of its own later inputs, not what all rows see alike, which
+    gradients do.
     """
 
     name: str
@@ -161,14 +164,18 @@ class _Probe:
         return self.model.embedding.weight.device
 
     def passes(self) -> list[Pass]:
-        """The last one of a model that was not scored is in float32 and not in training."""
-        training = Pass("training", True, self.precision, has_gradients=True)
+        """As training runs, and as scoring does. What is said of a score is asked of what was scored; a model that was
+        not is run in float32 last, where no rounding hides anything, and with few rows in more passes."""
+        is_paired, is_large = not self.every_cut, self.batch >= FEWEST_PAIRED
+        has_gradients = self.scored is None or self.every_cut
+        training = Pass("training", True, self.precision, has_gradients, is_paired and is_large)
         if self.scored is not None:
             return [training, Pass("scoring", False, self.scored.precision)]
-        found = [training, Pass("scoring", False, self.precision, is_paired=not self.every_cut)]
-        if training.tolerance(self.device) > TOLERANCE:
-            found.append(Pass("float32", False, "fp32", is_paired=not self.every_cut))
-        return found
+        is_half = training.tolerance(self.device) > TOLERANCE
+        last = Pass("float32" if is_half else "scoring", False, "fp32", is_paired=is_paired)
+        is_left_out = not is_half or (is_large and is_paired)
+        middle = [] if is_left_out else [replace(last, name="scoring", precision=self.precision)]
+        return [training, *middle, last]
 
     def first_leak(self) -> Leak | None:
         passes, calls = self.passes(), dict[Block, Call]()
@@ -225,7 +232,7 @@ class _Probe:
             return None
         row = int(torch.where(is_leak_B, in_values_B.nan_to_num(math.inf) + in_gradients_B.nan_to_num(), -1.0).argmax())
         in_values, in_gradients = float(in_values_B[row]), float(in_gradients_B[row])
-        is_across = in_values > limit and self._own_influence(run, case, row) <= limit
+        is_across = self._is_across(run, case, row, in_values)
         return Leak(case.cuts[row], in_values, in_gradients, run.name, is_across)
 
     def _is_rounding(self, run: Pass, case: _Case, in_values_B: Tensor, in_gradients_B: Tensor) -> bool:
@@ -239,26 +246,26 @@ class _Probe:
 
     def _influences(self, run: Pass, case: _Case) -> tuple[Tensor, Tensor]:
         """(B,) and (B,) on the CPU: of later inputs and of other rows, in values and in gradients."""
-        nothing_B = torch.zeros(len(case.cuts))
         if run.is_paired:
             pairs_BT = torch.stack((case.tokens_BT, case.changed_BT), 1).flatten(0, 1)
-            one_BTV, other_BTV = self._logits(run, pairs_BT).unflatten(0, (-1, 2)).unbind(1)
-            return _in_values(one_BTV, other_BTV, case.is_early_BT), nothing_B
-        logits_BTV = self._first_logits(run, case)
-        in_gradients_B = self._in_gradients(run, case, logits_BTV) if run.has_gradients else nothing_B
-        changed_BTV = self._logits(run, case.changed_BT).detach()
-        return _in_values(logits_BTV.detach(), changed_BTV, case.is_early_BT), in_gradients_B
+            logits_BTV, changed_BTV = self._logits(run, pairs_BT).unflatten(0, (-1, 2)).unbind(1)
+        else:
+            logits_BTV = self._first_logits(run, case)
+            changed_BTV = self._logits(run, case.changed_BT)
+        in_values_B = _in_values(logits_BTV.detach(), changed_BTV.detach(), case.is_early_BT)
+        if not run.has_gradients:
+            return in_values_B, torch.zeros(len(case.cuts))
+        return in_values_B, self._in_gradients(run, case, logits_BTV)
 
-    def _own_influence(self, run: Pass, case: _Case, row: int) -> float:
-        """What changes in the early outputs of a row if its own later inputs change and no other row does."""
+    def _is_across(self, run: Pass, case: _Case, row: int, in_values: float) -> bool:
+        """Whether the early outputs of a row change, and do not if only its own later inputs do."""
         own_BT = case.tokens_BT.clone()
         own_BT[row] = case.changed_BT[row]
-        times = 2 if run.is_paired else 1
-        logits_BTV, own_BTV = (
-            self._logits(run, rows_BT.repeat_interleave(times, 0))[::times].detach()
-            for rows_BT in (case.tokens_BT, own_BT)
+        logits_BTV, all_BTV, own_BTV = (
+            self._logits(run, rows_BT).detach() for rows_BT in (case.tokens_BT, case.changed_BT, own_BT)
         )
-        return float(_in_values(logits_BTV, own_BTV, case.is_early_BT)[row])
+        of_all, of_own = (float(_in_values(logits_BTV, x, case.is_early_BT)[row]) for x in (all_BTV, own_BTV))
+        return max(in_values, of_all) > run.tolerance(self.device) >= of_own
 
     def _first_logits(self, run: Pass, case: _Case) -> Tensor:
         scored = self._scored_in(run)
@@ -272,7 +279,7 @@ class _Probe:
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(0)
         flow = self.flow() if run.is_training else Flow()
-        with torch.set_grad_enabled(run.has_gradients), autocast(self.device, run.precision):
+        with torch.set_grad_enabled(run.is_training), autocast(self.device, run.precision):
             return _exact(self.model(tokens_BT.to(self.device), flow))
 
     def _in_gradients(self, run: Pass, case: _Case, logits_BTV: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """A model with every weight moved for a while, and a model that is put back as it was."""
 
+# pyright: reportPrivateImportUsage=false, reportPrivateUsage=false
+# torch exports its foreach functions under a leading underscore only.
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -34,30 +37,42 @@ def moved(model: Organism, stream: Stream) -> Iterator[None]:
 
     The draws are made on the model's own device.
     """
-    before = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    device = model.embedding.weight.device
-    generator = torch.Generator(device).manual_seed(stream.integer())
+    parameters = list(model.parameters())
+    sizes, shapes = [parameter.numel() for parameter in parameters], [parameter.shape for parameter in parameters]
+    before_N = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    generator = torch.Generator(before_N.device).manual_seed(stream.integer())
+    draws_N = torch.randn(before_N.shape, generator=generator, device=before_N.device).to(before_N.dtype)
+    moved_N = before_N + draws_N * _move_sizes(before_N, parameters)
     try:
-        with torch.no_grad():
-            for parameter, _ in before:
-                draws = torch.randn(parameter.shape, generator=generator, device=device)
-                parameter.add_(draws.to(parameter.dtype) * _move_sizes(parameter))
+        _put_back(_pairs(parameters, moved_N, sizes, shapes))
         yield
     finally:
-        _put_back(before)
+        _put_back(_pairs(parameters, before_N, sizes, shapes))
 
 
-def _move_sizes(weight: Tensor) -> Tensor:
-    """By how much each number moves. A tensor of nothing but zeros gets what a linear map or a gain starts with."""
-    is_zero = weight == 0
-    count = (~is_zero).sum()
-    fallback = weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.5
-    rms = (weight.square().sum() / count.clamp_min(1)).sqrt()
-    size = torch.where(count == 0, torch.full_like(rms, fallback), rms)
-    return torch.where(is_zero, size, MOVE * size)
+def _move_sizes(before_N: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """By how much each number moves. A tensor of nothing but zeros gets what a linear map or a gain starts with.
+
+    before_N: the numbers of all parameters in one row, which a GPU goes through in a few launches.
+    """
+    with torch.no_grad():
+        norms = torch.stack(torch._foreach_norm(list(parameters)))
+    counts = norms.new_tensor([float(max(1, parameter.numel())) for parameter in parameters])
+    starts = norms.new_tensor([p.shape[-1] ** -0.5 if p.ndim > 1 else 0.5 for p in parameters])
+    rms = torch.where(norms == 0, starts, norms * counts.rsqrt())
+    repeats = torch.tensor([parameter.numel() for parameter in parameters], device=before_N.device)
+    size_N = rms.to(before_N.dtype).repeat_interleave(repeats, output_size=len(before_N))
+    return torch.where(before_N == 0, size_N, MOVE * size_N)
+
+
+def _pairs(
+    parameters: Sequence[Tensor], values_N: Tensor, sizes: list[int], shapes: list[torch.Size]
+) -> list[tuple[Tensor, Tensor]]:
+    rows = values_N.split(sizes)
+    return [(p.detach(), row.view(shape)) for p, row, shape in zip(parameters, rows, shapes, strict=True)]
 
 
 @torch.no_grad()
 def _put_back(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
-    for tensor, value in saved:
-        tensor.copy_(value)
+    if saved:
+        torch._foreach_copy_([tensor for tensor, _ in saved], [value for _, value in saved])
