@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from searches import seed_document, settings
 
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import parse
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.selections import UniformSelection
+from evo.dsl.tree import found_at
 from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
 from evo.evolution.scoring import plan_of
@@ -100,6 +103,24 @@ def test_immigrants_descend_from_nobody() -> None:
     assert {child.parents[0] for child in found} <= {"0000/00", "0000/01"}
     assert len({child.document.partition("stages:")[2].partition("train:")[0] for child in found}) > len(found) / 2
     assert all("name: body" not in child.document for child in found)
+
+
+@pytest.mark.parametrize("kind", ["variation", "random", "immigrants"])
+def test_what_is_frozen_keeps_still(kind: str) -> None:
+    """No child has another training or another mixer in its first stage than a seed; other parts move."""
+    spec = kind_class("emitter", kind)()
+    paths = ("train", "organism.width") if kind == "immigrants" else ("train", "organism.stages.body.mix")
+    own = settings(*SEEDS, generations=2, population=3, cells=16, emitters=(spec,), freeze=paths)
+    journal = Journal(":memory:")
+    search = Search(own, journal)
+    while trials := search.ask():
+        search.tell({trial: made_up(trial) for trial in trials})
+    documents = [parse(candidate.document).document for candidate in journal.candidates()]
+    assert len(documents) > 4
+    for path in paths:
+        steps = tuple(path.split("."))
+        assert all(found_at(d, steps) in [found_at(seed, steps) for seed in documents[:2]] for d in documents)
+    assert len({to_yaml(d) for d in documents}) > 3
 
 
 def test_what_breeds_depends_on_the_selection() -> None:

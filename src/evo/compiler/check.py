@@ -14,7 +14,7 @@ from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
 from evo.dsl.spec import INPUT, Fault, Spec, spec_fields
-from evo.dsl.tree import Path, specs
+from evo.dsl.tree import Path, found_at, specs
 
 MAX_MIXERS = 10_000
 MAX_NAME_BYTES = 200
@@ -72,6 +72,7 @@ def _meant(document: Document) -> Iterator[Fault]:
     if not fitness.task + fitness.efficiency + fitness.gradient:
         message = "every weight is 0, so all candidates would be equally good"
         yield Fault("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
+    yield from _frozen(document)
 
 
 def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:
@@ -85,6 +86,17 @@ def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:
     if embedding.width == organism.width:
         message = "the embedding is as wide as the stream anyway, and would be projected to the same width"
         yield Fault("EVO330", ("organism", "embedding", "width"), message, "remove it", "warning")
+
+
+def _frozen(document: Document) -> Iterator[Fault]:
+    """A path to be kept still at which nothing stands."""
+    for index, path in enumerate(document.evolve.freeze):
+        try:
+            found_at(document, tuple(path.split(".")))
+        except KeyError as error:
+            message = f"nothing stands at '{path}': there is no '{error.args[0]}'"
+            help = "keys and names of stages joined by dots, from `organism` or `train` on"
+            yield Fault("EVO348", ("evolve", "freeze", index), message, help)
 
 
 def _name(document: Document) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal[
     "attention_span", "activation_sparsity", "gradient_flow", "memory_locality", "computational_intensity"
 ]
+Frozen = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=1_000)]
 TermWeight = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
@@ -65,6 +66,8 @@ class EvolveSpec(Spec):
     """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
     inherit: bool = False
     """Whether a child starts from its parent's trained weights where shapes allow."""
+    freeze: Annotated[tuple[Frozen, ...], AsTuple, ListOf(bare=True)] = ()
+    """Parts of the seeds that no child changes, by their paths, such as `organism.stages.body.mix` or `train`."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""
     cooling: Annotated[CoolingSpec, RoleOf("cooling", default="linear")] = DEFAULT

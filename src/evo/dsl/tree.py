@@ -84,6 +84,35 @@ def names(spec: Spec) -> Iterator[tuple[Path, str]]:
             yield from ((where, item) for where, item in place.entries() if isinstance(item, str))
 
 
+def found_at(spec: Spec, path: tuple[str, ...]) -> Any:
+    """The value at a path as people write it: keys, names of entries in lists of named specs or in tables, indices.
+
+    A list where a step fits no entry but its only one is meant stands for that one. Raises KeyError where nothing is.
+    """
+    value: Any = spec
+    for step in path:
+        value = _inner(value, step)
+    return value
+
+
+def _inner(value: Any, step: str) -> Any:
+    if isinstance(value, Spec):
+        return getattr(value, spec_fields(type(value))[step].name)
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value)[step]
+    if not isinstance(value, tuple):
+        raise KeyError(step)
+    items = cast(tuple[Any, ...], value)
+    named = next((item for item in items if getattr(item, "name", None) == step), None)
+    if named is not None:
+        return named
+    if step.isdecimal() and int(step) < len(items):
+        return items[int(step)]
+    if len(items) == 1:
+        return _inner(items[0], step)
+    raise KeyError(step)
+
+
 def replaced(spec: S, changes: Mapping[Path, Any]) -> S:
     """A copy with other values at some paths, made in that order. Not validated: only a patch makes it a document."""
     for path, new in changes.items():

@@ -16,6 +16,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Engine, Job
+from evo.evolution.frozen import Frozen
 from evo.evolution.mutate import NoChildError, mutate
 from evo.evolution.settings import Settings
 from evo.tasks.base import open_task
@@ -94,13 +95,14 @@ def sample(settings: Settings, engine: Engine, seeds: dict[str, str], mutants: i
 
 def _mutants(settings: Settings, seeds: Sequence[str], count: int, most: int) -> Iterator[str]:
     documents = [parse(seed).document for seed in seeds]
+    frozen = Frozen(settings.evolve.freeze, documents)
     limit = settings.evolve.growth * max(resolve(document.organism).flops_per_token for document in documents)
     for index in range(count):
         stream = Stream(settings.evolve.seed).child("sample", index)
         document: Document = documents[index % len(documents)]
         number = 1 + int(stream.child("count").numpy().integers(most))
         try:
-            accept = lambda child, plan: plan.flops_per_token <= limit  # noqa: E731
+            accept = lambda child, plan: plan.flops_per_token <= limit and frozen.allows(child.document)  # noqa: E731
             yield to_yaml(mutate(document, stream.child("mutate"), mutations=number, accept=accept).document)
         except NoChildError:
             continue

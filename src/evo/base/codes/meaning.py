@@ -232,6 +232,13 @@ _TRAINING = {
         _document(organism="  vocab: 50257\n"),
         _DOCUMENT,
     ),
+    "EVO348": Code(
+        "Nothing to keep still",
+        "`evolve.freeze` lists parts of the document that a search leaves as they are, by the keys and names that lead "
+        "there from its root.",
+        _document(rest="evolve: {freeze: organism.stages.boddy.mix}\n"),
+        _document(rest="evolve: {freeze: organism.stages.body.mix}\n"),
+    ),
 }
 
 MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}

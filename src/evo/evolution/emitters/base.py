@@ -15,6 +15,7 @@ from evo.dsl.emitter import EmitterSpec
 from evo.dsl.evolve import EvolveSpec
 from evo.evolution.breeders import ArchiveBreeders
 from evo.evolution.candidate import Candidate
+from evo.evolution.frozen import Frozen
 from evo.evolution.journal import Journal
 from evo.evolution.mutate import Child, NoChildError, mutate
 from evo.evolution.trial import WeightsRef
@@ -37,8 +38,14 @@ class Situation:
     known: set[str]
 
     def accepts(self, child: Child, plan: Plan) -> bool:
-        """Whether a child is new and cheap enough."""
-        return plan.flops_per_token <= self.max_flops and child.hash not in self.known
+        """Whether a child is new, cheap enough, and as a seed is where the search keeps still."""
+        if plan.flops_per_token > self.max_flops or child.hash in self.known:
+            return False
+        return self._frozen.allows(child.document)
+
+    @cached_property
+    def _frozen(self) -> Frozen:
+        return Frozen(self.evolve.freeze, [parse(seed.document).document for seed in self.journal.candidates(0)])
 
     @cached_property
     def breeders(self) -> ArchiveBreeders:

@@ -1,0 +1,28 @@
+"""The parts of the seeds that a search keeps as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evo.dsl.document import Document
+from evo.dsl.tree import found_at
+
+
+class Frozen:
+    """Paths, as `evolve.freeze` lists them, and what each seed has there."""
+
+    def __init__(self, paths: Sequence[str], seeds: Sequence[Document]) -> None:
+        self._kept = {path: [_at(seed, path) for seed in seeds] for path in paths}
+
+    def allows(self, document: Document) -> bool:
+        """Whether a document has at each path what one of the seeds has there."""
+        return all(_at(document, path) in kept for path, kept in self._kept.items())
+
+
+def _at(document: Document, path: str) -> Any:
+    """The value at a path; the path itself where there is none."""
+    try:
+        return found_at(document, tuple(path.split(".")))
+    except KeyError:
+        return path
