@@ -20,6 +20,7 @@ import random
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
     "random": {"emitters": {"kind": "random"}},
-    "aging": {"emitters": {"kind": "aging", "size": 10, "sample": 4}},
+    "aging": {"emitters": {"kind": "aging", "size": 6, "sample": 3}},
 }
 GRID, SEED = "tuned", "seed document"
 POPULATION = 6
@@ -70,7 +71,7 @@ class Found:
     document: str
     score: float
     trained: int
-    failed: int
+    failed: dict[str, int]
     flops: float
     seconds: float
     is_complete: bool
@@ -93,7 +94,7 @@ def search(setting: Setting, arm: str, corpus: str, seed: int) -> Found:
     file.write_text(document)
     options = {"generations": 1000, "population": POPULATION, "cells": 64, "seed": seed, **ARMS[arm]}
     budget = step_flops(parse(document).document) * setting.steps * setting.candidates
-    failed, trained, flops = 0, 0, 0.0
+    failed, trained, flops = Counter[str](), 0, 0.0
     with (
         Search(file, root=setting.root, device=setting.device, **options) as own,
         make_engine(InlineSpec(), Limits()) as engine,
@@ -104,7 +105,8 @@ def search(setting: Setting, arm: str, corpus: str, seed: int) -> Found:
             for outcome in engine.map(jobs):
                 trial, evaluation = by_id[outcome.id], outcome_of(outcome)
                 own.tell({trial: evaluation})
-                trained, failed = trained + 1, failed + bool(evaluation.cause)
+                trained += 1
+                failed.update([f"{evaluation.cause}: {evaluation.message[:80]}"] if evaluation.cause else [])
                 flops += (trial.steps - trial.done) * step_flops(own.document(trial))
         own.ask()  # the last generation is placed
         best = own.archives.best()
@@ -132,13 +134,14 @@ def _tuned(setting: Setting, document: str, corpus: str, seed: int, began: float
     budget = budget_of(parse(document).document)
     grid = list(_grid(document))
     random.Random(seed).shuffle(grid)
-    best, failed, flops = (math.inf, document), 0, 0.0
+    best, failed, flops = (math.inf, document), Counter[str](), 0.0
     for text in grid[: setting.candidates]:
         made = parse(text).document
         course = Course.of(whole_steps(budget, made))
         job = TrialJob(text, setting.root, setting.device, course=course, tolerance=None)
         found = evaluate(job)
-        failed, flops = failed + bool(found.cause), flops + course.steps * step_flops(made)
+        failed.update([found.cause] if found.cause else [])
+        flops += course.steps * step_flops(made)
         best = min(best, (math.inf if found.cause else found.scores["bits_per_byte"], text))
     score, text = best
     took = time.monotonic() - began
@@ -211,7 +214,7 @@ def table(found: list[Found], checks: list[dict[str, Any]]) -> list[dict[str, An
         rows.append({
             "arm": arm, "searches": len(own), "by_search": changes, "mean": interval and interval.mean,
             "half_width": interval and interval.half_width, "better": sum(change < 0 for change in known),
-            "trained": sum(f.trained for f in own) / len(own), "failed": sum(f.failed for f in own),
+            "trained": sum(f.trained for f in own) / len(own), "failed": sum(sum(f.failed.values()) for f in own),
             "seconds": sum(f.seconds for f in own) / len(own), "flops": sum(f.flops for f in own) / len(own),
             "complete": sum(f.is_complete for f in own),
         })  # fmt: skip

@@ -34,7 +34,7 @@ from evo.evolution.trial import Evaluation
 from strangers.search import Afresh, Backwards, Halving, HyperbolicCooling
 
 EVALUATE = "killed_runs:remembered_evaluate"
-SETTINGS = searches.settings(verify=VerifySpec(seeds=1))
+SETTINGS = searches.settings(verify=VerifySpec(seeds=1), repeats=2)
 REMEMBERED: dict[bytes, Evaluation] = {}
 
 
@@ -72,7 +72,7 @@ def lay(fuse: Fuse) -> searches.Quiet:
     for name in ("replace", "fsync"):
         setattr(os, name, _before(getattr(os, name), fuse.event))
     observer = searches.Quiet()
-    for name in ("generation_began", "promoted", "evaluated", "generation_ended", "verdict_began"):
+    for name in ("generation_began", "promoted", "repeated", "evaluated", "generation_ended", "verdict_began"):
         setattr(observer, name, fuse.event)
     return observer
 
@@ -143,5 +143,6 @@ if __name__ == "__main__":
             engine=Backwards(),
             cooling=HyperbolicCooling(),
             verify=VerifySpec(seeds=1),
+            repeats=2,
         )
     killed_runs.main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

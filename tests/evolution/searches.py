@@ -25,9 +25,9 @@ def seed_document(**train: Any) -> str:
 
 
 def settings(*seeds: str, workers: int = 0, max_seconds: float | None = None, **evolve: Any) -> Settings:
-    """A search of two generations of three without a verdict, unless told otherwise."""
+    """A search of two generations of three without a verdict or repetitions, unless told otherwise."""
     usual = {"generations": 2, "population": 3, "cells": 8, "centroids": UniformCentroids(), "crossover": 0.4}
-    spec = EvolveSpec(**{**usual, "verify": VerifySpec(seeds=0), **evolve})
+    spec = EvolveSpec(**{**usual, "verify": VerifySpec(seeds=0), "repeats": 1, **evolve})
     seeds = seeds or (seed_document(),)
     return Settings(seeds, "/nowhere", spec, workers=workers, max_seconds=max_seconds, budget=LITTLE)
 
@@ -46,6 +46,9 @@ class Quiet:
 
     def promoted(self, trials: Any) -> None:
         self.events.append(("promoted", [trial.id for trial in trials]))
+
+    def repeated(self, trials: Any) -> None:
+        self.events.append(("repeated", [trial.id for trial in trials]))
 
     def evaluated(self, trial: Any, evaluation: Any, seconds: float) -> None:
         self.events.append(("evaluated", trial.id, evaluation.cause))

@@ -28,7 +28,7 @@ from evo.evolution.settings import Settings
 def cfg(tmp_path: Path) -> Path:
     """A seed in a file."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(searches.seed_document() + "evolve: {verify: {seeds: 1}}\n")
+    path.write_text(searches.seed_document() + "evolve: {verify: {seeds: 1}, repeats: 1}\n")
     return path
 
 
@@ -98,7 +98,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "freeze": "[train, organism.width]", "centroids": "uniform", "measures": "[attention_span, gradient_flow]",
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
-        "engine": "process", "verify": "{seeds: 2}",
+        "engine": "process", "verify": "{seeds: 2}", "repeats": 4,
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -110,7 +110,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
         freeze=("train", "organism.width"), centroids=UniformCentroids(), measures=("attention_span", "gradient_flow"),
-        verify=VerifySpec(seeds=2),
+        verify=VerifySpec(seeds=2), repeats=4,
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 

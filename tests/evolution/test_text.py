@@ -19,7 +19,20 @@ from evo.evolution.rundir import RunDirectory
 from evo.evolution.trial import Evaluation
 
 OWN = {"kind": "bytes", "corpus": "text.txt"}
-OPTIONS = ("--verify", "{seeds: 0}", "--generations", 1, "--population", 2, "--workers", 0, "--device", "cpu")
+OPTIONS = (
+    "--verify",
+    "{seeds: 0}",
+    "--repeats",
+    1,
+    "--generations",
+    1,
+    "--population",
+    2,
+    "--workers",
+    0,
+    "--device",
+    "cpu",
+)
 
 
 def text(seed: int) -> bytes:

@@ -113,6 +113,10 @@ class SearchTable:
         self.pending += len(trials)
         self._say(f"generation {self.generation}: {len(trials)} candidates climb a rung")
 
+    def repeated(self, trials: list[Trial]) -> None:
+        self.pending += len(trials)
+        self._say(f"generation {self.generation}: {len(trials)} candidates are tried again with another seed")
+
     def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
         self.done += 1
         self.pending -= 1

@@ -78,6 +78,8 @@ class EvolveSpec(Spec):
         tuple[EmitterSpec, ...], AsTuple, ListOf(bare=True), RoleOf("emitter", default="variation"), Field(min_length=1)
     ] = DEFAULT
     """What makes the children, or a list whose entries take turns."""
+    repeats: Annotated[int, Field(ge=1, le=1_000)] = 3
+    """The most trials of a candidate, with seeds of their own, where one would win by less than the noise."""
     engine: Annotated[EngineSpec | None, RoleOf("engine")] = None
     """Where trials run, which changes no result; processes if left out, or this one where there are no workers."""
     fitness: FitnessSpec = Field(default_factory=FitnessSpec)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evo.archive.annealing import mutation_scale
 from evo.archive.cvt import CVTArchive
 from evo.archive.rules import ELITIST, Annealed
@@ -53,10 +56,19 @@ class Archives:
         by_rung = lambda own: (own.trial.rung, own.objective)  # noqa: E731
         return max(self.standings.values(), key=by_rung, default=None)
 
+    def rivals(self, own: Standing) -> list[Standing]:
+        """Whom a candidate would overtake as the best or in its cell, where they were judged at the same rung."""
+        if self.space is None:
+            return []
+        (cell,) = self.result.cell_of(self._points([own])).tolist()
+        elite, best = self.result.elite(cell), self.best()
+        found = [best, None if elite is None else self.standings[str(elite.id)]]
+        return [r for r in found if r is not None and r.id != own.id and r.trial.rung == own.trial.rung]
+
     def place(self, generation: int, standings: list[Standing]) -> list[Placed]:
         """Place a generation in both archives, in its order; the same numbers give the same placements."""
-        space = self.space or self._open(standings)
-        points = space.scaled([[own.measures[column] for column in self.columns] for own in standings]).tolist()
+        self.space = self.space or self._open(standings)
+        points = self._points(standings).tolist()
         standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
         self.standings |= {own.id: own for own in standings}
         stream = Stream(self.evolve.seed).child("accept", generation)
@@ -70,6 +82,11 @@ class Archives:
         if generation:
             self.improved.append(any(row.status in ("new", "improved") for row in result[: len(standings)]))
         return working + result
+
+    def _points(self, standings: list[Standing]) -> NDArray[np.float64]:
+        """Where standings as they were measured lie in the space."""
+        assert self.space is not None
+        return self.space.scaled([[own.measures[column] for column in self.columns] for own in standings])
 
     def _open(self, seeds: list[Standing]) -> Space:
         """The space as the journal has it, or as it follows from the sample and the seeds, and empty archives in it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from evo.evolution.archives import Archives
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Placed
+from evo.evolution.noise import Contests
 from evo.evolution.ranked import Standing
 from evo.evolution.scoring import Scoring, no_seed
 from evo.evolution.summary import Summary
@@ -27,8 +28,9 @@ class Judgement:
 class Judge:
     """Judges generation after generation. The same evaluations give the same judgements, so a resumed run replays."""
 
-    def __init__(self, scoring: Scoring, archives: Archives) -> None:
+    def __init__(self, scoring: Scoring, archives: Archives, repeats: int) -> None:
         self.scoring, self.archives = scoring, archives
+        self.contests = Contests(repeats, scoring, archives)
 
     def judge(self, generation: int, evaluations: Mapping[Trial, Evaluation]) -> Judgement:
         """Score and place the trials of a generation; each candidate counts with the highest rung that gave scores.
@@ -44,7 +46,10 @@ class Judge:
             self.scoring.set_references([result for result in by_rung(evaluations) if not result.evaluation.cause])
         terms = {row.trial.ref: self.scoring.terms(row) for row in scored}
         temperature = self.archives.temperature(generation)
-        standings = [Standing(r.trial.ref, terms[r.trial.ref].objective, r.evaluation.measures) for r in scored]
+        self.contests.note(evaluations)
+        standings = [
+            Standing(r.trial.ref, terms[r.trial.ref].objective, r.evaluation.measures, r.count) for r in scored
+        ]
         placed = self.archives.place(generation, standings)
         for row in scored:
             self.scoring.note(row)

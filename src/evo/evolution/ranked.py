@@ -13,11 +13,12 @@ from evo.evolution.trial import WeightsRef
 
 @dataclass(frozen=True)
 class Standing:
-    """A scored trial as an archive sees it."""
+    """A scored trial as an archive sees it; of several with seeds of their own, their means. count: how many."""
 
     trial: WeightsRef
     objective: float
     measures: tuple[float, ...]
+    count: int = 1
 
     @property
     def id(self) -> str:

@@ -39,6 +39,10 @@ class Scoring:
         plan = plan_of(scored.trial.candidate.document)
         return fitness(scored.evaluation.scores, plan, self.references[rung], self.weights)
 
+    def cost(self, scored: Result) -> float:
+        """The primary score with its sign such that less is better."""
+        return self.primary.cost(self._value(scored))
+
     def note(self, scored: Result) -> None:
         """Remember a candidate's primary score, in place of an earlier one."""
         self.known[scored.trial.candidate.id] = scored.trial.rung, self._value(scored)

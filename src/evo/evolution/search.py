@@ -60,7 +60,7 @@ class Search:
         self.states = States(directory and directory.path)
         self.scheduler = Scheduler(settings, journal)
         self.archives = Archives(self.evolve, journal)
-        self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives)
+        self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives, self.evolve.repeats)
         self.known: set[str] = set()
         self.generation = 0
         self.is_open = False
@@ -143,7 +143,16 @@ class Search:
         population = frozenset(str(elite.id) for elite in self.archives.working.elites())
         if trials := self.scheduler.promoted(self.generation, population):
             self.observer.promoted(trials)
+            return trials
+        contested = self.judge.contests.contested(self.generation, self._evaluated(with_snapshot=False))
+        if trials := self.scheduler.repeated(self.generation, contested):
+            self.observer.repeated(trials)
         return trials
+
+    def _evaluated(self, with_snapshot: bool = True) -> dict[Trial, Evaluation]:
+        """What came of the trials of the present generation, as far as it is known."""
+        found = {t: self.journal.evaluation(t.ref, with_snapshot) for t in self.journal.trials(self.generation)}
+        return {trial: evaluation for trial, evaluation in found.items() if evaluation is not None}
 
     def _open(self, is_done: bool) -> None:
         """Know the candidates of the present generation, making them where they are new, and ask for their trials."""
@@ -176,9 +185,7 @@ class Search:
 
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""
-        trials = self.journal.trials(self.generation)
-        evaluations = {trial: found for trial in trials if (found := self.journal.evaluation(trial.ref)) is not None}
-        judgement = self.judge.judge(self.generation, evaluations)
+        judgement = self.judge.judge(self.generation, self._evaluated())
         if not is_done:
             self.journal.add_generation(judgement.summary, judgement.terms, judgement.placed)
         if self.directory is not None:

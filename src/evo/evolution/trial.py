@@ -156,12 +156,15 @@ def latest(results: Mapping[Trial, Evaluation]) -> list[Result]:
 
 def _combined(group: list[Result]) -> Result:
     first = min(group, key=lambda result: result.trial.repeat)
+    count, is_seed = len(group), not first.trial.candidate.parents
+    if is_seed and not first.evaluation.cause:  # the run is founded on it: what fails again is left out
+        group = [result for result in group if not result.evaluation.cause]
     failed = next((result for result in group if result.evaluation.cause), None)
     if failed is not None:
-        return Result(first.trial, failed.evaluation, len(group))
+        return Result(first.trial, failed.evaluation, count)
     if len(group) == 1:
-        return first
+        return Result(first.trial, first.evaluation, count)
     evaluations, own = [result.evaluation for result in group], first.evaluation
     scores = {name: fmean(e.scores[name] for e in evaluations if name in e.scores) for name in own.scores}
     measures = tuple(map(fmean, zip(*(e.measures for e in evaluations), strict=True)))
-    return Result(first.trial, replace(own, scores=scores, measures=measures), len(group))
+    return Result(first.trial, replace(own, scores=scores, measures=measures), count)

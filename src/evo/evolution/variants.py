@@ -31,7 +31,7 @@ def header(result: Result, terms: Terms | None) -> str:
     if evaluation.cause:
         lines.append(f"no score: {evaluation.cause}: {evaluation.message}")
     else:
-        lines += [_score(candidate.document, evaluation, terms), *_snapshot(evaluation)]
+        lines += [_score(candidate.document, evaluation, terms) + _times(result), *_snapshot(evaluation)]
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -39,6 +39,12 @@ def _score(document: str, evaluation: Evaluation, terms: Terms | None) -> str:
     primary = parse(document).document.train.task.primary
     objective = f", objective {terms.objective:.4f}" if terms else ""
     return f"held-out {evaluation.scores[primary.name]:.4f} {primary.label}{objective}"
+
+
+def _times(result: Result) -> str:
+    trial = result.trial
+    repeated = f", mean of {result.count} trials" if result.count > 1 else ""
+    return f", after {trial.steps:,} steps{repeated}"
 
 
 def _snapshot(evaluation: Evaluation) -> list[str]:
