@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 
-from evo.cli.watching import SearchTable, fitting, headings
+from evo.cli.watching import SearchTable, bar_columns, fitting, headings
 from evo.tasks.bytes.spec import BytesSpec
 
 ROW = ("12", "100.0%", "123.456", "0.8980", "2.9183", "0.1000", "17", "3")
@@ -33,3 +34,18 @@ def test_all_columns_are_shown_where_there_is_room():
     widths = [width for _, width in headings(BytesSpec.primary)]
     assert fitting(widths, 200) == list(range(len(ROW)))
     assert fitting(widths, 1) == [4]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 120])
+def test_the_bar_of_a_training_cuts_no_number(width: int):
+    """B18: steps and loss are whole on every terminal from 30 columns on; the rest comes where there is room."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, color_system=None)
+    with Progress(*bar_columns(width), console=console) as bar:
+        bar.add_task("train", total=10_000, completed=1250, loss="12.345", speed=123_456.0)
+    printed = out.getvalue()
+    if width >= 30:
+        assert "…" not in printed
+        assert "step 1250/10000" in printed
+        assert "loss 12.345" in printed
+    assert ("123,456 tokens/s" in printed) == (width >= 80)

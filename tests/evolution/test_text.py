@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_a_project_may_be_moved(tmp_path: Path, evo: Evo) -> None:
     assert evo("snapshot", "restore", variant, "--out", tmp_path / "t" / "checkpoint.safetensors").code == 0
     yaml = variant.with_suffix(".yaml")
     assert evo("train", yaml, "--out", tmp_path / "t", "--device", "cpu", "--resume", "--threads", 1).code == 0
+
+
+def test_a_text_that_a_seed_learns_perfectly(tmp_path: Path, evo: Evo) -> None:
+    """F18: a score of 0 has an objective, is said to be suspicious, and resumes."""
+    (tmp_path / "text.txt").write_bytes(b"a" * 20_000)
+    learned = {"steps": 60, "optimizer": {"kind": "adamw", "lr": 0.1}}
+    (tmp_path / "seed.yaml").write_text(seed_document(task=OWN, **learned))
+    outcome = evo("evolve", tmp_path / "seed.yaml", *OPTIONS, "--out", tmp_path / "r")
+    assert outcome.code == 0, outcome.err
+    assert "suspicious: " in outcome.out
+    variants = json.loads((tmp_path / "r" / "search_report.json").read_text())["variants"]
+    assert all(math.isfinite(row["objective"]) for row in variants if not row["cause"])
+    assert variants[0]["bits_per_byte"] < 0.01
+    assert evo("resume", tmp_path / "r").code == 0
 
 
 def test_a_run_without_its_text_is_told_where_that_lies_now(tmp_path: Path, evo: Evo) -> None:

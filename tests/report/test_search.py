@@ -130,7 +130,7 @@ def test_variants_and_failures(report: dict[str, Any]) -> None:
     assert report["failures"] == {"diverged": 1}
     assert report["snapshots"] == {"median_ratio": 40.0, "median_increase": 0.01, "worst_increase": 0.01}
     assert report["trained"]["tokens"] == 4 * 2 * 2 * 16
-    assert report["seconds"] == 7.5
+    assert "seconds" not in report, "equal runs leave equal files"
 
 
 def test_the_line_of_the_best(report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from evo.training import loop
 
 PLAIN_EVERY = 50
+NARROW, WIDE = 45, 80
+"""Columns of a terminal below which the bar of a training leaves parts out."""
 DISPENSABLE = (6, 2, 5, 1, 7, 3, 0)
 """Columns of the table of a search, the first to be left out on a narrow terminal first."""
 GAP = 2
@@ -37,19 +39,24 @@ def training_bar(steps: int, *, quiet: bool) -> Iterator[Callable[[loop.Progress
     if quiet or not console.is_terminal:
         yield (lambda progress: None) if quiet else _plain_line
         return
-    columns = (
-        TextColumn("step {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]}  {task.fields[speed]:,.0f} tokens/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*bar_columns(console.width), console=console) as bar:
         task = bar.add_task("train", total=steps, loss="nan", speed=0.0)
 
         def note(progress: loop.Progress) -> None:
             bar.update(task, completed=progress.step, loss=_losses(progress), speed=progress.tokens_per_second)
 
         yield note
+
+
+def bar_columns(width: int) -> list[ProgressColumn]:
+    """What a terminal of so many columns has room for, each whole: steps and loss, then time, speed, bar."""
+    steps, loss = TextColumn("step {task.completed}/{task.total}"), TextColumn("loss {task.fields[loss]}")
+    speed = TextColumn("{task.fields[speed]:,.0f} tokens/s")
+    if width < NARROW:
+        return [steps, loss]
+    if width < WIDE:
+        return [steps, loss, TimeRemainingColumn()]
+    return [steps, BarColumn(), loss, speed, TimeRemainingColumn()]
 
 
 def _losses(progress: loop.Progress) -> str:

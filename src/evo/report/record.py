@@ -116,7 +116,8 @@ class Report:
 
     run: the directory as it was given. variants: in the order of the journal. elites: cell -> id, of the result
     archive. best: the id of the highest objective. best_scored: of the best primary score. lineage: the seed first.
-    failures: cause -> how many candidates. seconds: wall time of evaluations, summed over workers.
+    failures: cause -> how many candidates. seconds: wall time of evaluations, summed over workers; in
+    no file, since equal runs leave equal files.
     """
 
     run: str
@@ -218,7 +219,6 @@ class Report:
             "failures": self.failures,
             "snapshots": self.snapshots and asdict(self.snapshots),
             "trained": asdict(self.trained),
-            "seconds": self.seconds,
         }
 
 

@@ -23,6 +23,7 @@ from evo.evolution.settings import Settings
 from evo.evolution.trial import Evaluation, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
+from evo.report.page.figures import duration
 from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 
@@ -224,5 +225,6 @@ def summary_lines(report: Report) -> list[str]:
             f"snapshots: {report.snapshots.median_ratio:.0f}x smaller than fp32 (median), loss after restoring "
             f"{report.snapshots.median_increase:+.2%} (median), {report.snapshots.worst_increase:+.2%} (worst)"
         )
+    lines.append(f"evaluations took {duration(report.seconds)}, summed over workers")
     lines.append(f"report: {report.run}/report.html")
     return lines

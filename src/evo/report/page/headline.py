@@ -90,7 +90,6 @@ def _facts(report: Report) -> list[Html]:
         ("Snapshots", _snapshot_ratio(report.snapshots), _snapshot_loss(report.snapshots)),
         ("Tokens trained on", short(report.trained.tokens), "all trials, the verdict left out"),
         ("Training FLOPs", short(report.trained.flops), "by the plans, 3 x forward"),
-        ("Evaluation time", figures.duration(report.seconds), "summed over workers"),
     ]
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in rows]
 
