@@ -85,6 +85,11 @@ OWN: dict[str, dict[str, Any]] = {
         "attn_layer_indices": [1],
     },
     **{key: {"num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6, "linear_value_head_dim": 8} for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
+    "olmo_hybrid": {"num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10},
+    "nemotron_h": {
+        "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "use_mamba_kernels": False,
+        "moe_shared_expert_intermediate_size": 12,
+    },
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "modernbert-decoder": {"local_attention": 14},

@@ -54,6 +54,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "scans:jamba": ("jamba",),
     "scans:bamba": ("bamba",),
     "scans:qwen_next": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    "hybrids:olmo_hybrid": ("olmo_hybrid",),
+    "hybrids:nemotron_h": ("nemotron_h",),
     "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
     "gpt:bigcode": ("gpt_bigcode",),
     "gpt:gpt_neo": ("gpt_neo",),
