@@ -164,6 +164,26 @@ def test_identity_experts():
     compare(ours(top=3, identity=4, router=router), family("longcat_flash").LongcatFlashMoE(made), to_theirs)
 
 
+def test_biased_router_and_clipped_experts():
+    """GPT-OSS: softmax over the chosen logits, biases on router and experts, a clipped gate beside up + 1."""
+    made = config("GptOssConfig", intermediate_size=HIDDEN)
+    of = {"kind": "gated", "hidden": HIDDEN, "bias": True, "act": {"kind": "clipped", "limit": 7.0}}
+
+    def to_theirs(w: Weights) -> Weights:
+        fused = torch.stack((w["routed.gate"], w["routed.up"]), 2).flatten(1, 2)  # gate and up take turns
+        biases = torch.stack((w["routed.gate_bias"], w["routed.up_bias"]), 2).flatten(1)
+        return {
+            "router.weight": w["router"],
+            "router.bias": w["router_bias"],
+            "experts.gate_up_proj": fused.mT,
+            "experts.gate_up_proj_bias": biases,
+            "experts.down_proj": w["routed.down"].mT,
+            "experts.down_proj_bias": w["routed.down_bias"],
+        }
+
+    compare(ours(of=of, router={"bias": True}), family("gpt_oss").GptOssMLP(made), to_theirs)
+
+
 def test_the_balance_loss():
     """Mixtral's loss over all layers is ours times the number of choices."""
     router = {"renormalise": False, "balance": 0.5}

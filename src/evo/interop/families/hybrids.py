@@ -10,7 +10,6 @@ from evo.interop.families.llama import AT
 from evo.interop.families.scans import limits_of, ssd
 from evo.interop.parts import ACTS, Data, Part, Source, Weights, dense, gated, rms, rows
 
-
 BIASES = ("attention_bias", "mlp_bias", "mamba_proj_bias", "use_bias")
 """Settings of biases that these have never been published with."""
 
