@@ -63,7 +63,20 @@ BART = {
     "is_decoder": True, "is_encoder_decoder": False, "decoder_layers": 3, "decoder_attention_heads": 4,
     "decoder_ffn_dim": 44, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 44,
 }  # fmt: skip
+DELTA = {
+    "num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6,
+    "linear_value_head_dim": 8,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
+    "llama4_text": {
+        "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "moe_layers": [1, 3], "head_dim": 8,
+        "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
+    },
+    "granitemoe_swa": {"num_hidden_layers": 4},
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1,
+        "mamba_d_state": 6, "mamba_expand": 2,
+    },
     **{key: {"num_hidden_layers": 5} for key in ("smollm3", "cohere2", "exaone4", "olmo3", "cwm", "granite_swa")},
     "gemma3_text": {"num_hidden_layers": 7},
     "ministral": {"head_dim": 8},
@@ -84,12 +97,12 @@ OWN: dict[str, dict[str, Any]] = {
         "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 8,
         "attn_layer_indices": [1],
     },
-    **{key: {"num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6, "linear_value_head_dim": 8} for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
     "olmo_hybrid": {"num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10},
     "nemotron_h": {
         "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "use_mamba_kernels": False,
         "moe_shared_expert_intermediate_size": 12,
     },
+    **{key: DELTA for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "modernbert-decoder": {"local_attention": 14},

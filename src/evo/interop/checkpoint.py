@@ -1,4 +1,4 @@
-"""The tensors beside a configuration as a checkpoint of an organism."""
+"""The tensors beside a configuration as a checkpoint of an organism, and back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from pathlib import Path
 
 import torch
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.files import write_atomic
 from evo.compiler.resolve import resolve
-from evo.interop.document import Imported
-from evo.interop.weights import read_checkpoint, take
-from evo.training.checkpoint import Checkpoint, save_checkpoint
+from evo.dsl.canonical import to_data
+from evo.interop.config import read_config
+from evo.interop.document import Imported, imported_from
+from evo.interop.weights import put, read_checkpoint, take
+from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def import_weights(imported: Imported, folder: Path, out: Path) -> None:
@@ -21,3 +25,27 @@ def import_weights(imported: Imported, folder: Path, out: Path) -> None:
     found = take(resolve(imported.document.organism), imported.weights, read_checkpoint(folder))
     weights = {path: tensor.to(torch.float32) for path, tensor in found.items()}
     save_checkpoint(out, Checkpoint(imported.document, weights, 0, imported.document.train.steps, ""))
+
+
+def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
+    """Write a folder like another one, config.json and model.safetensors, with a checkpoint's weights in its tensors.
+
+    Tensors keep their dtypes, and those that no weight lies in their values. Gives how many there are.
+
+    Raises:
+        DiagnosticError: the organism is not that of the folder's configuration (EVO654), or as `import_weights`.
+    """
+    from safetensors.torch import save
+
+    loaded, config = load_checkpoint(checkpoint), read_config(like)
+    imported = imported_from(config, loaded.document.name or "")
+    if to_data(imported.document.organism) != to_data(loaded.document.organism):
+        help = f"`evo import {like}` shows that architecture, and `evo diff` what differs"
+        message = f"{checkpoint} is another architecture than the '{config.type}' in {like}"
+        raise DiagnosticError([Diagnostic("EVO654", message, None, help)])
+    theirs = put(imported.weights, loaded.weights, read_checkpoint(like))
+    out.mkdir(parents=True, exist_ok=True)
+    source = like / "config.json" if like.is_dir() else like
+    write_atomic(out / "config.json", source.read_text(encoding="utf-8"))
+    write_atomic(out / "model.safetensors", save(theirs, {"format": "pt"}))
+    return len(theirs)

@@ -35,18 +35,19 @@ def take(plan: Plan, sources: Weights, theirs: Mapping[str, Tensor]) -> dict[str
     return found
 
 
-def put(sources: Weights, ours: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint from an organism's weights: the way back of `take`.
+def put(sources: Weights, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint with an organism's weights where `take` found them: the way back.
 
-    shapes: of every tensor that the checkpoint is to hold. What no weight lies in is zero.
+    theirs: the checkpoint that they were taken from, whose other tensors and dtypes stay.
     """
-    from torch import zeros
-
-    theirs = {name: zeros(shape) for name, shape in shapes.items()}
+    found = {name: tensor.clone() for name, tensor in theirs.items()}
     for path, source in sources.items():
-        part = source.view(theirs[_name(source.name, theirs, path)])
-        part.copy_(((ours[path] - source.add) / source.scale).reshape(part.shape))
-    return theirs
+        part = source.view(found[_name(source.name, found, path)])
+        value = ((ours[path] - source.add) / source.scale).reshape(part.shape)
+        for name, view in source.plus:
+            value = value - view(found[_name(name, found, path)])
+        part.copy_(value)
+    return found
 
 
 def _name(names: str, theirs: Mapping[str, Tensor], path: str) -> str:

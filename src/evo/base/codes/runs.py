@@ -173,4 +173,10 @@ RUNS = {
         "A tensor that a weight is taken from is not there or of another size.",
         source="command",
     ),
+    "EVO654": Code(
+        "A model that is not like the one to export to",
+        "`evo export` writes weights into the tensors of a folder of the same architecture; a mutated organism is "
+        "another one.",
+        source="command",
+    ),
 }

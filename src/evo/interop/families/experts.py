@@ -6,7 +6,7 @@ from evo.interop.assemble import Model
 from evo.interop.attention import NO_POSITION, projections, rope
 from evo.interop.config import Config
 from evo.interop.experts import experts, stacks
-from evo.interop.families.llama import AT, Llama, scaled, window_of
+from evo.interop.families.llama import AT, Llama, scaled, sinks, window_of
 from evo.interop.parts import Data, Part, Source, gated, rms
 
 MLP = f"{AT}.mlp"
@@ -187,8 +187,8 @@ def gpt_oss(c: Config) -> Model:
     return Llama(c, biased="qkvo", ffn=lambda i: part, weights=own, options=lambda i: {"sink_logit": True}).model()
 
 
-def granitemoe(c: Config) -> Model:
-    """Granite's multipliers; perhaps a shared feed-forward."""
+def granite_experts(c: Config) -> Part:
+    """Granite's experts, perhaps with a shared feed-forward."""
     at, hidden = f"{AT}.block_sparse_moe", c.intermediate_size
     shared = None
     if c.get("shared_intermediate_size", 0):
@@ -201,7 +201,7 @@ def granitemoe(c: Config) -> Model:
                 "down": Source(f"{where}.output_linear.weight"),
             },
         )
-    part = experts(
+    return experts(
         at,
         count=count_of(c),
         top=top_of(c),
@@ -211,10 +211,19 @@ def granitemoe(c: Config) -> Model:
         gate="router.weight",
         shared=shared,
     )
+
+
+def granitemoe(c: Config) -> Model:
+    """Granite's multipliers; perhaps sinks and windows."""
+    part = granite_experts(c)
+    letters = "qkvo" if c.get("attention_bias", False) else ""
+    own = {"sink_logit": Source(f"{AT}.self_attn.sinks")} if c.type.endswith("_swa") else {}
     return Llama(
         c,
-        biased="qkvo" if c.get("attention_bias", False) else "",
+        biased=letters,
         ffn=lambda i: part,
+        options=lambda i: sinks(c, i),
+        weights={**projections(f"{AT}.self_attn", biased=letters), **own},
         gain=float(c.residual_multiplier),
         scale=float(c.attention_multiplier),
         embedding=scaled(float(c.embedding_multiplier)),
@@ -295,4 +304,39 @@ def hunyuan(c: Config) -> Model:
         qk=lambda name: rms(f"{name[:-1]}{names[name[-1]]}", c.rms_norm_eps),
         ffn=lambda i: part,
         options=lambda i: {"qk_norm_at": "position"},
+    ).model()
+
+
+def llama4(c: Config) -> Model:
+    """Chunks and rotation in three layers of four, warmer scores in the fourth; experts that get weighed inputs."""
+    at = f"{AT}.feed_forward"
+    hidden = c.intermediate_size
+    sparse = experts(
+        at,
+        count=count_of(c),
+        top=top_of(c),
+        hidden=hidden,
+        act=c.hidden_act,
+        router={"score": "sigmoid", "renormalise": False},
+        gate="router.weight",
+        weights=stacks(f"{at}.experts", hidden, is_transposed=True),
+        shared=gated(f"{at}.shared_expert", hidden, c.hidden_act),
+        on="input",
+    )
+    plain = gated(at, c.intermediate_size_mlp, c.hidden_act)
+    norm = rms("", c.rms_norm_eps, gain=False)
+
+    def options(i: int) -> Data:
+        if c.no_rope_layers[i]:
+            chunks = {"stencil": {"kind": "block", "size": c.attention_chunk_size}}
+            return {**chunks, **({"qk_norm": norm.data, "qk_norm_at": "position"} if c.use_qk_norm else {})}
+        warm = {"slope": float(c.attn_scale), "period": int(c.floor_scale), "first": 1}
+        return {"position": NO_POSITION, **({"temperature": warm} if c.attn_temperature_tuning else {})}
+
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        pairs="neighbours",
+        ffn=lambda i: sparse if i in c.moe_layers else plain,
+        options=options,
     ).model()

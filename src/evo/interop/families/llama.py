@@ -187,7 +187,7 @@ def granite(c: Config) -> Model:
 
 def sinks(c: Config, index: int) -> Data:
     """A learned sink a head, and a base of the rotation for each layer."""
-    if c.type != "granite_swa":
+    if not c.type.endswith("_swa"):
         return {}
     theta = (c.get("layer_rope_theta") or [None] * (index + 1))[index]
     head_dim = c.get("head_dim") or c.hidden_size // c.num_attention_heads

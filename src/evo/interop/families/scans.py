@@ -8,7 +8,7 @@ from evo.interop.attention import attention, projections, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
 from evo.interop.experts import experts
-from evo.interop.families.experts import MLP, count_of, shared_of, top_of
+from evo.interop.families.experts import MLP, count_of, granite_experts, shared_of, top_of
 from evo.interop.families.llama import AT
 from evo.interop.parts import Data, Part, Source, gated, layer, linear, rms, rows, under
 
@@ -357,3 +357,24 @@ def qwen_next(c: Config) -> Model:
     mixers = [full if kind == "full_attention" else linear_part for kind in c.layer_types]
     layers: list[Layer] = [[Sub(mixer, pre=one), Sub(ffn, pre=other)] for mixer in mixers]
     return decoder(c, layers, final=normed("model.norm"), position=rope(c, head_dim))
+
+
+def granite_hybrid(c: Config) -> Model:
+    """Mamba-2 layers, attention at some, Granite's experts and multipliers."""
+    head_dim, gain = c.hidden_size // c.num_attention_heads, float(c.residual_multiplier)
+    shape = (c.mamba_n_heads, c.mamba_d_head, c.mamba_n_groups, c.mamba_d_state, c.mamba_d_conv)
+    scan = ssd(f"{AT}.mamba", *shape, c.rms_norm_eps, limits_of(c))
+    full = _attention(c)
+    full = Part({**full.data, "scale": float(c.attention_multiplier)}, full.weights)
+    ffn = granite_experts(c)
+    one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
+    mixers = [full if kind.endswith("attention") and not kind.startswith("linear") else scan for kind in c.layer_types]
+    layers: list[Layer] = [[Sub(mixer, pre=one, gain=gain), Sub(ffn, pre=other, gain=gain)] for mixer in mixers]
+    return decoder(
+        c,
+        layers,
+        final=rms("model.norm", c.rms_norm_eps),
+        position=rope(c, head_dim) if c.get("position_embedding_type") == "rope" else NONE,
+        embedding=Part({"scale": float(c.embedding_multiplier)}),
+        readout=Part({"scale": 1.0 / float(c.logits_scaling)}),
+    )

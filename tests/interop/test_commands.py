@@ -1,0 +1,66 @@
+"""`evo import` and `evo export`: there and back, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from evo.interop.checkpoint import export_weights, import_weights
+from evo.interop.document import import_document
+from evo.interop.weights import read_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _oracle() -> None:
+    pytest.importorskip("transformers", reason="the oracle transformers is not installed")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A saved tiny Qwen3."""
+    model = tiny_model("qwen3").float()
+    model.save_pretrained(tmp_path / "qwen")
+    return tmp_path / "qwen"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_there_and_back(folder: Path, tmp_path: Path) -> None:
+    """What is imported, and exported to a folder like it, has the same tensors."""
+    imported = import_document(folder)
+    import_weights(imported, folder, tmp_path / "a.safetensors")
+    export_weights(tmp_path / "a.safetensors", folder, tmp_path / "back")
+    before, after = read_checkpoint(folder), read_checkpoint(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:
+    """A folder whose configuration says another model is EVO654."""
+    imported = import_document(folder)
+    import_weights(imported, folder, tmp_path / "a.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    with pytest.raises(Exception, match="EVO654"):
+        export_weights(tmp_path / "a.safetensors", folder, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{", "EVO650"),
+        ('{"vocab_size": 3}', "EVO650"),
+        ('{"model_type": "llama"}', "EVO651"),
+        ('{"model_type": "lama"}', "EVO652"),
+        ('{"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true, "n_embd": 8, "n_head": 2}', "EVO652"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, text: str, code: str) -> None:
+    """Files that are no configuration, lack a key, or say what the language cannot are diagnostics."""
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(Exception, match=code):
+        import_document(tmp_path)
