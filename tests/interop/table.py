@@ -1,6 +1,6 @@
 """What can be imported, and how near it comes: `python tests/interop/table.py [TYPE ...]` prints the table.
 
-With `--write`, it goes to `examples/zoo/README.md`. It takes a few minutes for all.
+With `--write`, it goes to `examples/zoo/README.md`, and the documents of `ZOO` beside it; minutes for all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,57 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+
+ZOO = {
+    "gpt2": "GPT-2 (Radford et al. 2019)",
+    "llama": "Llama (Touvron et al. 2023)",
+    "mistral": "Mistral (Jiang et al. 2023): a window in every layer",
+    "qwen3": "Qwen 3: norms of q and k",
+    "qwen3_moe": "Qwen 3 with experts",
+    "gemma2": "Gemma 2: sandwich norms, caps, windows in every other layer",
+    "gemma3_text": "Gemma 3: five local layers, then a global one",
+    "olmo2": "OLMo 2: norms behind branches only, and of all of q and k",
+    "mixtral": "Mixtral: experts",
+    "gpt_oss": "gpt-oss: sinks, clipped experts with biases",
+    "deepseek_v3": "DeepSeek-V3: latent attention, experts chosen by groups with a bias",
+    "phi3": "Phi-3",
+    "cohere": "Command R: attention and feed-forward beside each other",
+    "falcon": "Falcon: one key head",
+    "bloom": "BLOOM: ALiBi",
+    "gptj": "GPT-J: neighbouring pairs turn",
+    "modernbert-decoder": "ModernBERT's decoder",
+    "afmoe": "AFMoE: gated attention",
+    "llama4_text": "Llama 4: chunks, scores that grow warmer, experts with weighed inputs",
+    "diffllama": "Differential Transformer (Ye et al. 2024) in Llama's layout",
+    "mamba": "Mamba (Gu & Dao 2023)",
+    "mamba2": "Mamba-2 (Dao & Gu 2024)",
+    "jamba": "Jamba: scans, attention now and then, experts",
+    "bamba": "Bamba: Mamba-2 and attention",
+    "recurrent_gemma": "RecurrentGemma (Griffin)",
+    "rwkv": "RWKV-4",
+    "qwen3_next": "Qwen3-Next: gated DeltaNet, gated attention, experts",
+    "lfm2": "LFM2: gated short convolutions",
+}
+"""The documents of the zoo, and their first lines."""
+
+
+def write_zoo(folder: Path) -> None:
+    """Each architecture with the sizes of a toy, as its tiny configuration is imported."""
+    import json
+
+    from tiny import tiny_config
+
+    from evo.dsl.canonical import to_yaml
+    from evo.interop.config import Config
+    from evo.interop.document import imported_from
+
+    for kind, title in ZOO.items():
+        config = Config(json.loads(tiny_config(kind).to_json_string(use_diff=False)))
+        text = to_yaml(imported_from(config, kind).document)
+        schema = "# yaml-language-server: $schema=../../dsl_schemas/organism.schema.json"
+        head = f"{schema}\n# {title}, with the sizes of a toy.\n"
+        (folder / f"{kind}.yaml").write_text(head + text, encoding="utf-8")
 
 
 def rows(kinds: list[str]) -> list[list[str]]:
@@ -38,6 +89,9 @@ def main(arguments: list[str]) -> None:
 
     named = [word for word in arguments if not word.startswith("-")]
     kinds = named or [kind for kind in ALL if kind in types()]
+    if "--write" in arguments:  # before any model is built: some change what their configurations hold
+        (ROOT / "examples" / "zoo").mkdir(exist_ok=True)
+        write_zoo(ROOT / "examples" / "zoo")
     found = rows(kinds)
     head = ["type", "lines", "prefill", "steps", "gradients", "fault"]
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * 6, *found)]
@@ -50,7 +104,6 @@ def main(arguments: list[str]) -> None:
     print(text)
     if "--write" in arguments:
         page = ROOT / "examples" / "zoo" / "README.md"
-        page.parent.mkdir(exist_ok=True)
         intro = (
             "# Imported architectures\n\nWritten by `python tests/interop/table.py --write`: tiny models with large "
             "random weights, in float64;\ndifferences are shares of the largest logit or gradient.\n\n"

@@ -48,13 +48,13 @@ def selective(at: str, width: int, inner: int, state: int, rank: int, conv: int,
 
 def mamba(c: Config) -> Model:
     """A scan a layer and no feed-forward; Falcon's has norms without gains inside."""
-    at = "backbone.layers.{i}"
+    at, rank = "backbone.layers.{i}", c.get("time_step_rank", "auto")
     part = selective(
         f"{at}.mixer",
         c.hidden_size,
-        c.intermediate_size,
+        c.get("intermediate_size") or c.expand * c.hidden_size,
         c.state_size,
-        int(c.time_step_rank),
+        -(-c.hidden_size // 16) if rank == "auto" else int(rank),
         c.conv_kernel,
         conv_bias=c.use_conv_bias,
         bias=c.use_bias,
@@ -233,7 +233,8 @@ def jamba(c: Config) -> Model:
         if i % c.attn_layer_period == c.attn_layer_offset:
             mixer = _attention(c)
         else:
-            inner, rank = c.mamba_expand * width, int(c.mamba_dt_rank)
+            rank = -(-width // 16) if c.mamba_dt_rank == "auto" else int(c.mamba_dt_rank)
+            inner = c.mamba_expand * width
             shape = (width, inner, c.mamba_d_state, rank, c.mamba_d_conv)
             part = selective(f"{AT}.mamba", *shape, conv_bias=c.mamba_conv_bias, bias=c.mamba_proj_bias)
             norms = {
