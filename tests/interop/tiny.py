@@ -102,7 +102,7 @@ OWN: dict[str, dict[str, Any]] = {
         "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "use_mamba_kernels": False,
         "moe_shared_expert_intermediate_size": 12,
     },
-    **{key: DELTA for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), DELTA),
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "modernbert-decoder": {"local_attention": 14},
