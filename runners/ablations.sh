@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does the search earn its keep? The same budget with and without inherited weights, and with plain elitism (cold from the start).
+# Does the search earn its keep? The same budget with rungs, with and without inherited weights, and with plain elitism (cold from the start).
 set -euo pipefail
 base=examples/first.yaml
 for name in inherit fresh cold; do

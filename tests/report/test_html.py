@@ -41,6 +41,8 @@ def variant(id: str, score: float, objective: float, inherited: float = 0.0, **m
         "operators": (),
         "parameters": 28832,
         "flops_per_token": 62208.0,
+        "held_values": 29000,
+        "steps": 100,
         "score": score,
         "scores": {"gradient_evenness": 0.5, "inherited": inherited, **sizes},
         "terms": Terms(0.5, 0.5, 0.5, objective),
@@ -270,6 +272,17 @@ def test_lineage_shows_each_step_with_its_signed_patch() -> None:
     classes, said = outline.classes(), outline.said()
     assert classes["add"] == classes["del"] == classes["chg"] == 2
     assert "7.1000 bits per byte\N{MINUS SIGN}0.6000 against its parent" in said
+
+
+def test_why_it_won_is_shown_beside_parent_and_seed() -> None:
+    """Terms and the parts of the cost, of the seed, the parent where it is another, and the best."""
+    said = Outline(page(sample())).said()
+    for part in ("task term", "cached values, full context168168", "steps trained1001001.000"):
+        assert part in said
+    late = variant("0002/00", 6.9, 0.7, parents=("0001/00",), operators=("number",))
+    lines = (*sample().lineage, Step("0002/00", ("number",), 6.9, PATCH))
+    report = sample(variants=(*sample().variants, late), best="0002/00", lineage=lines)
+    assert "cached values, full context168168168" in Outline(page(report)).said()
 
 
 def test_long_snapshot_tables_fold() -> None:

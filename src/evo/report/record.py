@@ -24,7 +24,8 @@ REPORT_VERSION = 1
 class Variant:
     """One candidate: its file beside the report, its cost by the plan, and what was measured or why nothing was.
 
-    score: the primary one, among `scores`; None where it failed. terms: its objective, once it was placed.
+    held_values: parameters and what is cached after a full context. steps: of training. score: the primary one, among
+    `scores`; None where it failed. terms: its objective, once it was placed.
     """
 
     id: str
@@ -34,6 +35,8 @@ class Variant:
     operators: tuple[str, ...]
     parameters: int
     flops_per_token: float
+    held_values: int = 0
+    steps: int = 0
     cause: str = ""
     message: str = ""
     score: float | None = None
@@ -59,7 +62,18 @@ class Variant:
 
     def to_data(self, primary: Score) -> dict[str, Any]:
         """Its row of search_report.json: every score and every term of the objective under its own name."""
-        names = ("id", "file", "hash", "parents", "operators", "parameters", "flops_per_token", "cause")
+        names = (
+            "id",
+            "file",
+            "hash",
+            "parents",
+            "operators",
+            "parameters",
+            "flops_per_token",
+            "held_values",
+            "steps",
+            "cause",
+        )
         data: dict[str, Any] = {name: getattr(self, name) for name in names}
         data |= {"parents": list(self.parents), "operators": list(self.operators)}
         if self.score is None:

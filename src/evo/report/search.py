@@ -16,7 +16,7 @@ from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
-from evo.evolution.fitness import Terms
+from evo.evolution.fitness import Terms, held_values
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
@@ -51,6 +51,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     results = {result.trial.candidate.id: result for result in latest(trials)}
     evaluations = {id: result.evaluation for id, result in results.items()}
     terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
+    steps = {id: result.trial.steps for id, result in results.items()}
     generations, space = journal.generations(), journal.fact(SPACE)
     best = generations[-1].best if generations else None
     return Report(
@@ -62,7 +63,8 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         centroids=space["centroids"] if space else [],
         generations=tuple(generations),
         variants=tuple(
-            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), settings) for c in candidates.values()
+            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), steps.get(c.id, 0), settings)
+            for c in candidates.values()
         ),
         elites=elites(journal),
         best=best,
@@ -84,6 +86,7 @@ def _variant(
     candidate: Candidate,
     evaluation: Evaluation | None,
     terms: Terms | None,
+    steps: int,
     settings: Settings,
 ) -> Variant:
     plan = resolve(parse(candidate.document).document.organism)
@@ -96,6 +99,8 @@ def _variant(
         operators=candidate.operators,
         parameters=plan.parameters,
         flops_per_token=plan.flops_per_token,
+        held_values=held_values(plan),
+        steps=steps,
         cause=found.cause,
         message=found.message,
         score=None if found.cause else found.scores[settings.primary.name],

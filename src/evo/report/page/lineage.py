@@ -67,21 +67,28 @@ def against_seed(report: Report) -> Html:
         return tag("section", heading, tag("p", "The best variant is a seed.", class_="soft"))
     text = report.diff_from_seed
     shown = patch(text) if text else tag("p", "No difference.", class_="soft")
-    return tag("section", heading, shown, _compared(seed, best, report.primary))
+    parent = report.by_id[best.parents[0]]
+    return tag("section", heading, shown, _compared(seed, parent, best, report.primary))
 
 
-def _compared(seed: Variant, best: Variant, primary: Score) -> Html:
+def _compared(seed: Variant, parent: Variant, best: Variant, primary: Score) -> Html:
+    """Why it won: the terms of its objective and the parts of its cost, beside its parent's and its seed's."""
     figures: list[tuple[str, Callable[[Variant], float | None], Callable[[float | None], str]]] = [
         (f"held-out {primary.label}", lambda v: v.score, decimals),
         ("objective", lambda v: v.objective, decimals),
         ("task term", lambda v: v.terms and v.terms.task, decimals),
         ("efficiency term", lambda v: v.terms and v.terms.efficiency, decimals),
         ("gradient term", lambda v: v.terms and v.terms.gradient, decimals),
-        ("parameters", lambda v: v.parameters, short),
         ("FLOPs/token", lambda v: v.flops_per_token, short),
+        ("parameters", lambda v: v.parameters, short),
+        ("cached values, full context", lambda v: v.held_values - v.parameters, short),
+        ("steps trained", lambda v: v.steps, short),
     ]
-    rows = [[name, spell(of(seed)), spell(of(best)), _ratio(of(seed), of(best))] for name, of, spell in figures]
-    return table("Both with the budget of one candidate.", ("", seed.id, best.id, "ratio"), rows)
+    shown = list(dict.fromkeys((seed.id, parent.id, best.id)))
+    by_id = {variant.id: variant for variant in (seed, parent, best)}
+    rows = [[name, *(spell(of(by_id[id])) for id in shown), _ratio(of(seed), of(best))] for name, of, spell in figures]
+    note = "At equal compute: the seed, the parent, and the best; the ratio is of best to seed."
+    return table(note, ("", *shown, "ratio"), rows)
 
 
 def _ratio(before: float | None, after: float | None) -> str:

@@ -28,7 +28,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     if seed is not None and seed.id != best.id:
         found.append(("What the search changed, and what that costs:", _command("diff", run / seed.file, file)))
     found.append(("The best variant, layer by layer:", _command("explain", file)))
-    found.append(("Train it from scratch, without what it inherited:", _command("train", file, "--out", "best_afresh")))
+    afresh = _command("train", file, "--steps", best.steps, "--out", "best_afresh")
+    found.append(("Train it from scratch, for as many steps as in the search:", afresh))
     if best.snapshot_ratio is not None:
         found += _weights(file)
     return [*found, _again(report, run)]
