@@ -23,11 +23,13 @@ from block_variants import (
     organism,
     plan,
     stage,
+    token_ids,
 )
 
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
+from evo.compiler.plan import TOKENS
 from evo.dsl.index import kinds
 
 EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
@@ -107,6 +109,22 @@ def test_continuing_carries_gradients(name: str):
     total = (torch.cat((first, second), dim=1) * cotangent).sum()
     parts = torch.autograd.grad(total, list(module.parameters()), allow_unused=True)
     torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
+
+
+FORGETTING = ("experts", "channel mix", "selective", "rg_lru", "wkv", "hyena", "mlstm", "recurrence", "convolution")
+
+
+@pytest.mark.parametrize("name", [n for n in [*MIXERS, *STATEFUL_FFNS] if n.startswith(FORGETTING)])
+def test_packed_documents_do_not_meet(name: str):
+    """A row of several documents gives what each gives by itself; an id that comes again is another document."""
+    if "position" in MIXERS.get(name, {}):
+        pytest.skip("positions run on through a row")
+    module, x = mixer(name), inputs(batch=1)
+    lengths, ids = (7, 1, 10, 6), (4, 2, 4, 9)
+    segments = torch.repeat_interleave(torch.tensor(ids), torch.tensor(lengths))[None]
+    flow = Flow(signals={TOKENS: token_ids(x)}, segments_BT=segments)
+    alone = torch.cat([module(part) for part in x.split(list(lengths), dim=1)], dim=1)
+    torch.testing.assert_close(flow.run(module.block, x), alone, rtol=1e-7, atol=1e-9)
 
 
 @EVERY_MIXER

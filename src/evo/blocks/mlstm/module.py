@@ -113,9 +113,11 @@ class MLSTM(Block):
         log_forget_BTH = F.logsigmoid(forget_BTH)
         starts_BT1 = None if flow.segments_BT is None else document_starts(flow.segments_BT)[..., None]
         fallen_BTH = log_forget_BTH.cumsum(1)
-        if starts_BT1 is not None:
+        rivals_BTH = input_BTH
+        if starts_BT1 is not None:  # m is 0 before each document
             fallen_BTH = fallen_BTH + BORDER * starts_BT1.to(compute).cumsum(1)
-        risen_BTH = torch.cat((before_BH[:, None].to(compute), input_BTH - fallen_BTH), dim=1).cummax(1).values
+            rivals_BTH = torch.where(starts_BT1, torch.maximum(input_BTH, log_forget_BTH), input_BTH)
+        risen_BTH = torch.cat((before_BH[:, None].to(compute), rivals_BTH - fallen_BTH), dim=1).cummax(1).values
         largest_BTH = risen_BTH[:, 1:] + fallen_BTH
         previous_BTH = torch.cat((before_BH[:, None].to(compute), largest_BTH[:, :-1]), dim=1)
         log_decay_BTH = log_forget_BTH + previous_BTH - largest_BTH
