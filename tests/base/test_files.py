@@ -30,6 +30,15 @@ def test_a_read_only_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "old"
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """It is named as it was given, and nothing is left in it or beside it."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "folder", "text")
+    assert caught.value.filename == str(tmp_path / "folder")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
 def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
     """Folders made for the trial go again, what a kill left half goes too, and a place below a file is refused."""
     require_writable(tmp_path / "a" / "b" / "x")

@@ -2,6 +2,8 @@
 
 import ast
 import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,15 @@ def test_names_cannot_drive_the_terminal(evo, tmp_path: Path):
         outcome = evo(*command, path)
         assert "\x1b" not in outcome.out + outcome.err
     assert r"f\x1b[31m: width 64" in evo("explain", path).out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_json_holds_no_half_characters(evo, tmp_path: Path):
+    """A folder whose name is not UTF-8 has one in no key; whole characters and backslashes stay."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \\udce9 " + "\U0001f4a5".encode()))
+    folder.mkdir()
+    (folder / "x.yaml").write_text("evo: 1\n")
+    found = evo("validate", folder, "--json").json
+    name = Path(found["files"][0]["file"]).parent.name
+    assert name == "caf\ufffd \\udce9 \U0001f4a5"
+    assert found["errors"] == 1

@@ -51,7 +51,9 @@ def project(folder: Path, name: str = "seed.yaml", seed: int = 1, **train: objec
 
 def scores(folder: Path) -> list[tuple[str, float]]:
     """Every bits per byte of a run."""
-    return [(row[0], row[3]) for row in dump(folder)["scores"] if row[2] == "bits_per_byte"]
+    found = [(row[0], row[4]) for row in dump(folder)["scores"] if row[3] == "bits_per_byte"]
+    assert found
+    return found
 
 
 def changing(job: object) -> Evaluation:

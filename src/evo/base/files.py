@@ -18,8 +18,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     refused (PermissionError), whoever asks.
     """
     path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     data = content.encode() if isinstance(content, str) else content
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.exists() and not path.is_file():
         path.write_bytes(data)  # a device or a pipe, never replaced
         return
     mode = _mode(path)

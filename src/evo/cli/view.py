@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,6 +16,8 @@ FORMAT = 1
 """The version of every JSON output; it grows when a key changes its meaning or goes."""
 MAX_SHOWN = 50
 """Faults of one file that are printed as text; `--json` has them all."""
+_ESCAPES = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<half>\\ud[89a-f][0-9a-f]{2})")
+"""In JSON: an escaped backslash, a character beyond 16 bits, half of one."""
 _COLOURS: dict[Role, str] = {"place": "1", "error": "1;31", "warning": "1;33", "caret": "1;32", "help": "36"}
 
 
@@ -32,8 +35,12 @@ def say(text: object = "", *, file: IO[str] | None = None, end: str = "\n", flus
 
 
 def print_json(command: str, data: dict[str, Any]) -> None:
-    """One JSON object on stdout: `command`, `format`, and the command's own keys."""
-    print(json.dumps({"command": command, "format": FORMAT, **data}, indent=2))
+    """One JSON object on stdout: `command`, `format`, and the command's own keys.
+
+    Half characters, as of names that are not UTF-8, become U+FFFD: most readers of JSON refuse them.
+    """
+    text = json.dumps({"command": command, "format": FORMAT, **data}, indent=2)
+    print(_ESCAPES.sub(lambda found: "\\ufffd" if found["half"] else found[0], text))
 
 
 def show(diagnostics: Sequence[Diagnostic], source: str = "", stream: IO[str] | None = None) -> None:
