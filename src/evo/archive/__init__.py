@@ -2,7 +2,10 @@
 
 | file | holds |
 | --- | --- |
-| `centroids.py` | where the cells lie: Lloyd iterations on a KD-tree |
+| `centroids.py` | cells of equal volume: Lloyd iterations on a KD-tree |
+| `fitted.py` | cells where a sample lies: the same under annealing |
+| `space.py` | which measures span an archive, their scale, and its cells |
+| `factorability.py` | which measures tell the same: correlations, Bartlett's sphericity, Kaiser-Meyer-Olkin |
 | `store.py` | the data of an archive: one elite a cell, statistics, plain-data round trip |
 | `rules.py` | who may enter an occupied cell: the better one, or by annealing a worse one |
 | `cvt.py` | the archive: nearest centroid, batches, ties, placements |
