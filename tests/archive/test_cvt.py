@@ -215,6 +215,29 @@ def test_a_rule_needs_a_number_for_each() -> None:
     assert len(archive) == 0
 
 
+@settings(max_examples=100, deadline=None)
+@given(BATCHES, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_thresholds_are_those_of_ribs(batches: list, rate: float) -> None:
+    """With a learning rate, elites and thresholds are those of ribs' archive with that rate, which begins at 0."""
+    ours = CVTArchive(GRID, learning_rate=rate)
+    theirs = RibsArchive(solution_dim=1, centroids=GRID, ranges=[(0, 1), (0, 1)], learning_rate=rate, threshold_min=0.0)
+    count = 0
+    for batch in batches:
+        ids = list(range(count, count + len(batch)))
+        scores, points = [score for score, _ in batch], [point for _, point in batch]
+        theirs.add(np.array(ids)[:, None], scores, points)
+        ours.add(ids, scores, points)
+        count += len(batch)
+    data = theirs.data()
+    assert [elite.cell for elite in ours.elites()] == sorted(data["index"].tolist())
+    held = {elite.cell: elite.id for elite in ours.elites()}
+    assert held == {int(cell): int(name) for cell, name in zip(data["index"], data["solution"][:, 0], strict=True)}
+    for cell, threshold in zip(data["index"].tolist(), data["threshold"].tolist(), strict=True):
+        assert ours.threshold(cell) == pytest.approx(threshold, rel=1e-9, abs=1e-9)
+    again = CVTArchive.from_data(json.loads(json.dumps(ours.to_data(), allow_nan=False)))
+    assert again.to_data() == ours.to_data()
+
+
 @settings(deadline=None)
 @given(BATCHES)
 def test_plain_data_round_trip(batches: list) -> None:
@@ -238,6 +261,7 @@ def test_plain_data_round_trip(batches: list) -> None:
         {"elites": [[0]]},
         {"elites": 5},
         {"centroids": "none"},
+        {"thresholds": [0.0]},
     ],
 )
 def test_foreign_data_is_refused(change: dict) -> None:

@@ -95,7 +95,8 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     monkeypatch.setattr("evo.cli.evolve.carry_out", lambda folder, settings, *rest: started.append(settings))
     given = {
         "generations": 3, "population": 2, "cells": 5, "crossover": 0.5, "mutations": 4, "growth": 3.0,
-        "freeze": "[train, organism.width]", "centroids": "uniform", "measures": "[attention_span, gradient_flow]",
+        "freeze": "[train, organism.width]", "centroids": "uniform", "thresholds": 0.5,
+        "measures": "[attention_span, gradient_flow]",
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
         "engine": "process", "verify": "{seeds: 2}", "repeats": 4,
@@ -109,7 +110,8 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, tolerance=0.5, inherit=True,
         cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
-        freeze=("train", "organism.width"), centroids=UniformCentroids(), measures=("attention_span", "gradient_flow"),
+        freeze=("train", "organism.width"), thresholds=0.5, centroids=UniformCentroids(),
+        measures=("attention_span", "gradient_flow"),
         verify=VerifySpec(seeds=2), repeats=4,
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())

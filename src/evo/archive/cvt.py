@@ -18,7 +18,7 @@ from evo.archive.rules import ELITIST, Rule
 from evo.archive.store import Elite, EliteStore, Identity, Statistics
 from evo.base.streams import Stream
 
-VERSION = 1
+VERSION = 2
 
 LEAF = 32
 """Points of a leaf of the tree: with five measures, queries are a fifth faster than with scipy's 10."""
@@ -58,12 +58,15 @@ class CVTArchive:
         centroids: (cells, measures), finite; see `evo.archive.centroids`.
         offset: subtracted from each objective in the QD score, so that filling a cell never lowers it: the lowest
             objective there can be.
+        learning_rate: how fast a cell's threshold follows what it accepts, in [0, 1]; None accepts by the incumbent.
+            Thresholds begin at the offset (CMA-MAE, Fontaine and Nikolaidis 2023, https://arxiv.org/abs/2205.10752): at
+            0 they stay there, so that anything replaces anything, at 1 they are the last accepted objectives.
 
     Raises:
         ValueError: centroids that are not a finite matrix with a row and a column, or an offset that is not finite.
     """
 
-    def __init__(self, centroids: ArrayLike, offset: float = 0.0) -> None:
+    def __init__(self, centroids: ArrayLike, offset: float = 0.0, learning_rate: float | None = None) -> None:
         self.centroids_CM: NDArray[np.float64] = np.array(centroids, dtype=np.float64)
         if self.centroids_CM.ndim != 2 or 0 in self.centroids_CM.shape or not np.isfinite(self.centroids_CM).all():
             raise ValueError(f"centroids must be finite, (cells, measures), not of shape {self.centroids_CM.shape}")
@@ -73,7 +76,10 @@ class CVTArchive:
         self.offset = float(offset)
         self._tree = cKDTree(self.centroids_CM, leafsize=LEAF)
         self._pitch_M = np.maximum(np.ptp(self.centroids_CM, axis=0), 1e-300) / SLABS
-        self._store = EliteStore(*self.centroids_CM.shape)
+        if learning_rate is not None and not 0.0 <= learning_rate <= 1.0:
+            raise ValueError(f"a learning rate lies in [0, 1], not {learning_rate}")
+        self.learning_rate = learning_rate
+        self._store = EliteStore(self.cells, self.centroids_CM.shape[1], self.offset)
 
     def __len__(self) -> int:
         """The number of occupied cells."""
@@ -126,12 +132,26 @@ class CVTArchive:
         scores_B, points_BM = self._batch(len(ids), objectives_B, measures_BM)
         cells_B = self.cell_of(points_BM)
         incumbents_B = self._store.objectives_C[cells_B]
-        accepted_B = rule.accepts(scores_B, incumbents_B)
+        learns = self.learning_rate is not None
+        accepted_B = rule.accepts(scores_B, self._store.thresholds_C[cells_B] if learns else incumbents_B)
         winners_W = _winners(cells_B, scores_B, accepted_B)
         placements = Placements(ids, cells_B, scores_B, accepted_B, winners_W, incumbents_B, self._store.ids_C[cells_B])
+        if self.learning_rate is not None:
+            self._raise_thresholds(cells_B[accepted_B], scores_B[accepted_B], self.learning_rate)
         entering = [ids[i] for i in winners_W.tolist()]
         self._store.put_all(cells_B[winners_W], entering, scores_B[winners_W], points_BM[winners_W])
         return placements
+
+    def _raise_thresholds(self, cells_A: NDArray[np.int64], scores_A: NDArray[np.float64], rate: float) -> None:
+        """Move each cell's threshold towards the mean of the k that it accepted, by 1 - (1 - rate)^k of the way."""
+        cells_W, inverse_A, counts_W = np.unique(cells_A, return_inverse=True, return_counts=True)
+        means_W = np.bincount(inverse_A, scores_A, minlength=len(cells_W)) / counts_W
+        kept_W = (1.0 - rate) ** counts_W
+        self._store.thresholds_C[cells_W] = kept_W * self._store.thresholds_C[cells_W] + (1.0 - kept_W) * means_W
+
+    def threshold(self, cell: int) -> float:
+        """What a candidate must exceed to enter a cell by an elitist rule, where thresholds are learned."""
+        return float(self._store.thresholds_C[cell])
 
     def remove(self, identity: Identity) -> int | None:
         """Empty the cell that a candidate holds, and return it; None where it holds none. `best` stays what it was."""
@@ -165,6 +185,7 @@ class CVTArchive:
         return {
             "version": VERSION,
             "offset": self.offset,
+            "learning_rate": self.learning_rate,
             "centroids": self.centroids_CM.tolist(),
             **self._store.to_data(),
         }
@@ -179,7 +200,7 @@ class CVTArchive:
         try:
             if data["version"] != VERSION:
                 raise ValueError(f"archive data of version {data['version']!r}; this program reads {VERSION}")
-            archive = cls(data["centroids"], data["offset"])
+            archive = cls(data["centroids"], data["offset"], data["learning_rate"])
             archive._store = EliteStore.from_data(data, *archive.centroids_CM.shape)
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"not the data of an archive: {type(error).__name__} {error}") from error

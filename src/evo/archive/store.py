@@ -47,10 +47,12 @@ class EliteStore:
         objectives_C: (cells,) float64, -inf where empty.
         measures_CM: (cells, measures) float64, NaN where empty.
         ids_C: the identity by cell, None where empty.
+        thresholds_C: (cells,) float64, what a candidate must exceed where thresholds are learned.
         best: the first of the highest objective that ever entered, or None.
     """
 
-    def __init__(self, cells: int, measures: int) -> None:
+    def __init__(self, cells: int, measures: int, threshold: float = 0.0) -> None:
+        self.thresholds_C: NDArray[np.float64] = np.full(cells, threshold)
         self.occupied_C: NDArray[np.bool_] = np.zeros(cells, dtype=np.bool_)
         self.objectives_C: NDArray[np.float64] = np.full(cells, -np.inf)
         self.measures_CM: NDArray[np.float64] = np.full((cells, measures), np.nan)
@@ -126,6 +128,7 @@ class EliteStore:
         return {
             "elites": [_elite_to_data(elite) for elite in self.elites()],
             "best": _elite_to_data(self.best) if self.best else None,
+            "thresholds": self.thresholds_C.tolist(),
         }
 
     @classmethod
@@ -134,6 +137,10 @@ class EliteStore:
         store = cls(cells, measures)
         for row in data["elites"]:
             store.put(_elite_from_data(row, cells, measures))
+        thresholds = np.array(data["thresholds"], dtype=np.float64)
+        if thresholds.shape != (cells,) or not np.isfinite(thresholds).all():
+            raise ValueError(f"{cells} cells have as many thresholds, not {thresholds.shape}")
+        store.thresholds_C = thresholds
         store.best = _elite_from_data(data["best"], cells, measures) if data["best"] is not None else None
         return store
 

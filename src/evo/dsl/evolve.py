@@ -72,6 +72,9 @@ class EvolveSpec(Spec):
     """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""
     cooling: Annotated[CoolingSpec, RoleOf("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
+    thresholds: Annotated[float | None, Field(ge=0, le=1)] = None
+    """How fast a cell's threshold for entering the working archive follows what it accepts (CMA-MAE): 0 lets anything
+    in, 1 what is better than the last. If left out, who beats the elite enters. The temperature applies to both."""
     fidelity: Annotated[FidelitySpec, RoleOf("fidelity", default="single")] = DEFAULT
     """How long candidates are trained, and which of them longer than others."""
     emitters: Annotated[

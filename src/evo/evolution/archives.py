@@ -95,7 +95,8 @@ class Archives:
         if saved is None:
             self.journal.set_fact(SPACE, self.space.to_data())
         cells = self.space.scaled(self.space.centroids)
-        self.working, self.result = CVTArchive(cells), CVTArchive(cells)
+        self.working = CVTArchive(cells, learning_rate=self.evolve.thresholds)
+        self.result = CVTArchive(cells)
         return self.space
 
     def _made(self, seeds: list[Standing]) -> Space:
