@@ -83,8 +83,13 @@ class Search:
         return []
 
     def tell(self, results: Mapping[Trial, Evaluation], seconds: Mapping[Trial, float] | None = None) -> None:
-        """Record what came of some of the trials that were asked for; `seconds` is the wall time of each."""
+        """Record what came of some of the trials that were asked for; `seconds` is the wall time of each.
+
+        What is told of a trial again does not count.
+        """
         for trial, evaluation in results.items():
+            if self.journal.is_evaluated(trial.ref):
+                continue
             if evaluation.state:
                 self.states.put(trial.ref, evaluation.state)
             took = (seconds or {}).get(trial, 0.0)
