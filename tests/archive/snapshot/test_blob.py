@@ -72,8 +72,8 @@ def test_the_header_tells_what_was_measured() -> None:
     assert (head["loss_trained"], head["loss_restored"]) == (1.0, SNAPSHOT.loss_restored)
     assert float(head["compression"]) == pytest.approx(SNAPSHOT.fp32_bytes / len(BLOB), abs=0.01)
     assert head["metadata"] == {"parent": "gen_0001/variant_03", "spec": "ab12 é"}
-    piece = next(piece for piece in SNAPSHOT.pieces if piece.name == "b.weight")
-    assert f"factors {piece.rank} 33x65 b.weight" in head["tensors"].splitlines()
+    piece = next(piece for piece in SNAPSHOT.pieces if piece.name == "a.weight")
+    assert f"factors {piece.rank} 64x48 a.weight" in head["tensors"].splitlines()
 
 
 def test_the_summary_adds_up() -> None:

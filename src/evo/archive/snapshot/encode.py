@@ -29,7 +29,7 @@ PER_DECADE = 16  # finer steps change the loss by less than the noise of measuri
 LEVELS = [10.0 ** (-2 - rung / PER_DECADE) for rung in range(11 * PER_DECADE + 1)]
 USUAL = 1.5e-5  # level by tolerance in the middle of a score of small models: where to begin
 GUESSES, TRIES = 5, 8  # after so many guesses the levels are bisected, after so many tries the best found is taken
-AIM, NEAR = 0.85, 0.6  # of the tolerance: what a guess aims at, and from where on no smaller snapshot is looked for
+AIM, NEAR = 0.92, 0.7  # of the tolerance: what a guess aims at, and from where on no smaller snapshot is looked for
 HOPELESS = 1.3  # of the tolerance: more than that on the first part, and the others are not measured
 
 
