@@ -6,7 +6,7 @@ A new kind of block is covered the moment its class stands in the index.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -100,6 +100,9 @@ def _one(shape: SpecField, depth: int) -> st.SearchStrategy[Any]:
         return found | st.sampled_from(NAMES) if shape.names else found
     if shape.nested is not None:
         return specs(shape.nested, None, depth)
+    if get_origin(shape.info.annotation) is tuple and shape.many is None:
+        least = _meta(shape, "min_length", 0)
+        return st.lists(_element(get_args(shape.info.annotation)[0]), min_size=least, max_size=least + 2)
     members = [member for member in get_args(shape.info.annotation) if member is not type(None)]
     annotation = members[0] if members and get_origin(shape.info.annotation) is not Literal else shape.info.annotation
     if get_origin(annotation) is Literal:
@@ -107,12 +110,21 @@ def _one(shape: SpecField, depth: int) -> st.SearchStrategy[Any]:
     return _scalar(annotation, shape)
 
 
+def _element(annotation: Any) -> st.SearchStrategy[Any]:
+    """Values of a list of numbers or of words."""
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(plain) is Literal:
+        return st.sampled_from(get_args(plain))
+    return st.integers(1, 8) if plain is int else st.floats(0.5, 8)
+
+
 def _scalar(annotation: Any, shape: SpecField) -> st.SearchStrategy[Any]:
     if annotation is bool:
         return st.booleans()
     if annotation is int:
         low, high = _range(shape, 0, 2**40)
-        return st.integers(math.ceil(low), math.floor(high))
+        every = _meta(shape, "multiple_of", 1)
+        return st.integers(math.ceil(low / every), math.floor(high / every)).map(lambda count: count * every)
     if annotation is float:
         low, high = _range(shape, 0.0, 1e6)
         return st.floats(low, high, allow_nan=False, exclude_min=_meta(shape, "gt", None) == low, exclude_max=True)
