@@ -1,7 +1,7 @@
 """A kind of any role may come from another package: nothing in evo knows a stranger, and all of evo serves it.
 
 The package is `strangers`; the document is the example of the design page and more, with a stranger of every role.
-`evolution/test_search.py` kills a search of them at all of its events and resumes it.
+`evolution/test_killed.py` kills a search of them at all of its events and resumes it.
 """
 
 from __future__ import annotations

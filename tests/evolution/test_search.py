@@ -1,16 +1,13 @@
-"""The search: repeatable on any number of workers, killed anywhere, and undisturbed by candidates that fail."""
+"""The search: repeatable on any number of workers, and undisturbed by candidates that fail."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from typing import Any
 import pytest
 from searches import Quiet, dump, seed_document, settings, variants
 
-import strangers
 from evo.base.diagnostics import DiagnosticError
 from evo.compiler.compute import step_flops
 from evo.data.corpus import load_corpus
@@ -77,73 +73,6 @@ def test_what_a_run_holds(whole: Path) -> None:
     assert len(tables["generations"]) == 3
     assert {fact[0] for fact in tables["facts"]} == {"centroids", "settings", "warnings"}
     assert len(variants(whole)) == 14
-
-
-def killed(tmp_path: Path, stride: int, twice: int, *more: str) -> dict[str, Any]:
-    """What `killed_runs` printed."""
-    command = [sys.executable, str(FOLDER / "killed_runs.py"), str(tmp_path), str(stride), str(twice), *more]
-    strangers.install(tmp_path / "installed")
-    path = [str(tmp_path / "installed"), str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env=environ, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("stride", "twice"), [(5, 1_000_000), (7, 31)])
-def test_a_run_killed_anywhere_ends_the_same(tmp_path: Path, stride: int, twice: int) -> None:
-    """SIGKILL at events all over a run, and again while resuming: files, journal and settings equal the whole run's."""
-    found = killed(tmp_path, stride, twice)
-    assert found["unequal"] == []
-    assert found["events"] > 150
-    assert found["kills"] > 20
-
-
-@pytest.mark.slow
-def test_a_run_of_strangers_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
-    """The same with strangers of every role: no promotion is lost, repeated or decided otherwise."""
-    found = killed(tmp_path, 11, 53, "strangers")
-    assert found["unequal"] == []
-    assert found["events"] > 150
-
-
-@pytest.mark.slow
-def test_a_command_killed_at_any_time_ends_the_same(tmp_path: Path) -> None:
-    """`evo evolve` with workers, killed by the clock again and again and resumed, equals one that ran through."""
-    (tmp_path / "seed.yaml").write_text(seed_document())
-    options = ["--generations", "1", "--population", "2", "--workers", "1", "--seed", "3"]
-    evolve = [sys.executable, "-m", "evo", "evolve", str(tmp_path / "seed.yaml"), *options]
-    subprocess.run([*evolve, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
-    command = [*evolve, "--out", str(tmp_path / "killed")]
-    for seconds in (6, 9, 12, 15, 1000):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        if (tmp_path / "killed" / "run.yaml").exists():
-            command = [sys.executable, "-m", "evo", "resume", str(tmp_path / "killed")]
-    assert process.returncode == 0
-    assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
-    assert variants(tmp_path / "killed") == variants(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_commands_stopped_in_every_way_end_the_same(tmp_path: Path) -> None:
-    """SIGKILL of the command or a worker, SIGTERM, Ctrl-C once and twice, with 0 to 3 workers, at random moments."""
-    path = os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, str(FOLDER / "killed_commands.py"), str(tmp_path), "8"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=FOLDER, env={**os.environ, "PYTHONPATH": path}, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [found["failed"], found["unequal"], found["tracebacks"]] == [[], [], []]
-    assert found["kills"] == 8
-    assert found["whole runs equal"]
 
 
 def test_resuming_a_finished_run_restores_its_files(whole: Path) -> None:
