@@ -51,6 +51,6 @@ def difference(one: Sequence[float], two: Sequence[float]) -> Interval:
 
 
 def _quantile(freedom: float) -> float:
-    from scipy.special import stdtrit  # some tenths of a second to import
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs] - and here, as it takes tenths of a second
 
     return float(stdtrit(freedom, 0.5 + LEVEL / 2))

@@ -58,7 +58,8 @@ def _without_colon(lines: list[str], line: int) -> Explained | None:
 
 
 def _two_colons(lines: list[str], mark: Any) -> Explained | None:
-    line = lines[mark.line] if mark.line < len(lines) else ""
+    row: int = mark.line
+    line = lines[row] if row < len(lines) else ""
     if ": " not in line[: mark.column]:
         return None
     help = "one key a line; a text that holds a colon stands in quotes"
@@ -67,7 +68,8 @@ def _two_colons(lines: list[str], mark: Any) -> Explained | None:
 
 def _between_levels(lines: list[str], mark: Any) -> Explained | None:
     """A line that begins in no column in which a line above, whose block is open, begins."""
-    line = lines[mark.line] if mark.line < len(lines) else ""
+    row: int = mark.line
+    line = lines[row] if row < len(lines) else ""
     if line[: mark.column].strip():
         return None
     levels: list[int] = []
