@@ -193,6 +193,11 @@ def judge(document: Document) -> Verdicts:
 
 
 def _fate(flip: Flip, spoken: set[Fault], base: Behaviour) -> str:
-    if flip.document is None or set(problems(flip.document)) - spoken:
+    if flip.document is None:
         return "refused"
-    return "dead" if base.equals(Behaviour(flip.document)) else "changed"
+    new = set(problems(flip.document)) - spoken
+    if any(fault.severity == "error" for fault in new):
+        return "refused"
+    if not base.equals(Behaviour(flip.document)):
+        return "changed"
+    return "refused" if new else "dead"

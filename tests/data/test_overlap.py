@@ -43,5 +43,5 @@ def test_a_copy_in_a_folder_is_said_with_the_share(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path)
     said = " ".join(corpus.warnings)
     assert corpus.overlap > 0.9
-    assert "1 files are copies of others" in said
+    assert "1 file is a copy of another" in said
     assert f"{corpus.overlap:.1%} of its held-out text stands in its training text" in said

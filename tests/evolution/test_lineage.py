@@ -90,13 +90,13 @@ def evaluated(journal: Journal, trial: Trial) -> None:
 def score(made: Document, weights: dict[str, torch.Tensor], tokens: int) -> float:
     """Held-out bits per byte of a model with these weights."""
     model = build(resolve(made.organism), 0, weights=weights)
-    task = open_task(made.train.task, Path())
+    task = open_task(made.train.task, Path()).sides()[0]
     return held_out_scores(model, task, made.organism.context, tokens=tokens)["bits_per_byte"]
 
 
 def judged(made: Document, weights: dict[str, torch.Tensor]) -> float:
     """Held-out bits of a model with these weights on the windows that snapshots are judged by."""
-    model, task = build(resolve(made.organism), 0, weights=weights), open_task(made.train.task, Path())
+    model, task = build(resolve(made.organism), 0, weights=weights), open_task(made.train.task, Path()).sides()[0]
     tokens, cover = searches.LITTLE.snapshot_tokens, searches.LITTLE.held_out_tokens
     sample = held_out_sample(task, made.organism.context, tokens, cover=cover, parts=SAMPLE_PARTS)
     bits = list(sample_bits(model, sample))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from evo.compiler.check import require_valid
+from evo.compiler.check import problems, require_valid
 from evo.dsl.document import LANGUAGE, Document, from_data
 from evo.interop.config import Config, read_config
 from evo.interop.families import read
-from evo.interop.parts import Weights
+from evo.interop.parts import Data, Weights
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,14 @@ def import_document(path: Path) -> Imported:
 def imported_from(config: Config, name: str) -> Imported:
     """The same from a configuration. name: what the document is called."""
     model = read(config)
-    data = {"evo": LANGUAGE, "name": name or config.type, "organism": model.organism}
+    organism = model.organism
+    if _is_position_unread(organism):
+        organism = {key: value for key, value in organism.items() if key != "position"}
+    data = {"evo": LANGUAGE, "name": name or config.type, "organism": organism}
     return Imported(require_valid(from_data(data)), model.weights, config.type)
+
+
+def _is_position_unread(organism: Data) -> bool:
+    """Whether each mixer says its own, or has none: families set it without asking."""
+    found = problems(from_data({"evo": LANGUAGE, "organism": organism}).document)
+    return any((fault.code, fault.path) == ("EVO330", ("organism", "position")) for fault in found)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.blocks.feedforward.spec import Ratio, hidden_size
+from evo.blocks.feedforward.spec import Hidden, Ratio, hidden_size
 from evo.dsl.genes import Gene
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
@@ -63,7 +63,7 @@ class ChannelMixSpec(Spec):
 
     ratio: Ratio = 4.0
     """Hidden width over width; the product is rounded to a multiple of 8."""
-    hidden: Annotated[int | None, Field(ge=1, le=1_000_000), Gene(16, 16384, "scale", multiple=8, optional=True)] = None
+    hidden: Hidden = None
     """The exact hidden width, instead of `ratio`."""
     gate: bool = True
     """Whether the output is gated by sigmoid(r(x_r)) (RWKV-4 to 6; RWKV-7 has no gate)."""
