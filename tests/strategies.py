@@ -174,6 +174,8 @@ def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
         del data["train"]["task"]
     elif code == "EVO332":
         del holder[key:]
+    elif path[-2:-1] == ("stages",) and len(holder) == 1:
+        holder[key] = {"name": "only", "mix": {"kind": "convolution"}}
     elif "layers" in path[:-1] and "sublayers" not in path:
         holder[key] = {"sublayers": [{"block": {"kind": "convolution"}}]}
     elif code in ("EVO320", "EVO311", "EVO322") or key == "mix":

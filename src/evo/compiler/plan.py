@@ -96,7 +96,7 @@ class Plan:
     def flops_per_token(self) -> float:
         """Forward floating-point operations per token over a full context, readout included."""
         ends = matmul_flops((*self.embedding_maps, *self.readout_maps))
-        return sum(block.flops for _, block in self._top()) + ends + 2.0 * self._read_width * self.vocab
+        return sum(block.flops for _, block in self._top()) + ends + 2.0 * self.read_width * self.vocab
 
     @property
     def cache_per_token(self) -> int:
@@ -125,7 +125,7 @@ class Plan:
         return sum(block.cost.activations for block in running) + self.width * (2 + layers) + self.vocab
 
     @property
-    def _read_width(self) -> int:
+    def read_width(self) -> int:
         """The width of what meets the readout's weights."""
         return self.tokens.shape[1] if self.readout is None else self.readout.shape[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from evo.compiler.plan import Plan
 from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.paths import layer_path
-from evo.dsl.plan import BlockPlan
+from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.report.costs import BYTES, costs
 
 
@@ -36,7 +37,7 @@ class Row:
 
 def rows(plan: Plan) -> list[Row]:
     """The layer table. The equal layers of a stage share their rows."""
-    found = [_embedding(plan)]
+    found = [*_embedding(plan)]
     for stage in plan.stages:
         found += _stage(stage)
     return [*found, *_end(plan)]
@@ -131,19 +132,29 @@ def _row(role: str, block: BlockPlan) -> Row:
     return Row("", role, block.kind, _settings(block), _weights(block), *numbers)
 
 
-def _embedding(plan: Plan) -> Row:
-    weights = ", ".join(f"{weight.name} {_shape(weight.shape)}" for weight in plan.embedding)
-    return Row("embedding", "", "table", "", weights, sum(weight.count for weight in plan.embedding), 0.0)
+def _embedding(plan: Plan) -> Iterator[Row]:
+    """The tables, and what stands between them and the first stage."""
+    tables = (*plan.embedding, *plan.embedding_maps)
+    weights = ", ".join(f"{weight.name} {_shape(weight.shape)}" for weight in tables)
+    count = sum(weight.count for weight in tables)
+    yield Row("embedding", "", "table", "", weights, count, matmul_flops(plan.embedding_maps))
+    for role, block in (("order", plan.order), ("norm", plan.embedding_norm)):
+        if block is not None:
+            yield _row(role, block)
 
 
 def _end(plan: Plan) -> Iterator[Row]:
+    """The norm behind the stages, and the readout with what stands before and beside its matrix."""
     if plan.final_norm is not None:
         norm = plan.final_norm
         yield Row("final", "norm", norm.kind, "", _weights(norm), norm.parameters, norm.flops)
     kind = "tied" if plan.readout is None else "linear"
     cap = "" if plan.soft_cap is None else f"soft_cap {plan.soft_cap:g}"
-    count = 0 if plan.readout is None else plan.readout.count
-    yield Row("readout", "", kind, cap, _shape((plan.vocab, plan.width)), count, 2.0 * plan.width * plan.vocab)
+    shape = (plan.vocab, plan.read_width)
+    shapes = ", ".join([_shape(shape), *(f"{weight.name} {_shape(weight.shape)}" for weight in plan.readout_maps)])
+    count = sum(weight.count for weight in (plan.readout, *plan.readout_maps) if weight is not None)
+    yield Row("readout", "", kind, cap, shapes, count, matmul_flops(plan.readout_maps) + 2.0 * math.prod(shape))
+    yield from (_row(name, block) for name, block in plan.readout_blocks)
 
 
 def _ranges(indices: list[int]) -> str:
