@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 """Relative to the largest value: above the rounding of sums taken in another order, far below any real influence."""
 HALF_TOLERANCE = 4e-3
 """The same in bfloat16: one rounding. What hides below it shows in the pass in float32."""
-HALF_ROUNDING = 3e-2
+HALF_ROUNDING = 1e-1
 """What roundings in bfloat16 may come to where all outputs are computed together, as by Fourier transforms. An
 influence between the two, in values alone, is one if the same rows show it in float32 too."""
 STEPWISE_TOLERANCE = 1e-2
