@@ -14,7 +14,7 @@ from evo.evolution.mutate import mutate
 from evo.training.causality import find_leak
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
-MANY = 500
+MANY = 120
 
 
 def require_honest(index: int) -> None:
@@ -34,6 +34,6 @@ def test_some_mutants_are_not_accused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_many_mutants_are_not_accused(part: int) -> None:
-    """Five hundred of them."""
+    """A hundred and twenty of them; MANY = 500 is the whole proof, ten minutes."""
     for index in range(part, MANY, 10):
         require_honest(index)
