@@ -61,6 +61,11 @@ def biased(c: Config, *, scale: float | None = None, renormalise: bool = True) -
     return {**data, **({"scale": factor} if factor != 1.0 else {})}
 
 
+def routed(c: Config, hidden: int, **rest: Any) -> Part:
+    """Experts of so many units at the usual place, as many and as often as the configuration says."""
+    return experts(MLP, count=count_of(c), top=top_of(c), hidden=hidden, act=c.hidden_act, **rest)
+
+
 def moe(c: Config) -> Model:
     """Mixtral, Qwen, OLMoE and those that are the same but for a setting."""
     hidden = c.get("moe_intermediate_size") or c.intermediate_size
@@ -79,12 +84,9 @@ def moe(c: Config) -> Model:
     def ffn(i: int) -> Part:
         if not is_sparse(c, i):
             return gated(MLP, c.intermediate_size, c.hidden_act)
-        return experts(
-            MLP,
-            count=count_of(c),
-            top=top_of(c),
-            hidden=hidden,
-            act=c.hidden_act,
+        return routed(
+            c,
+            hidden,
             router=router,
             shared=shared,
             shared_gate=gate,
@@ -120,12 +122,9 @@ def glm4_moe(c: Config) -> Model:
     def ffn(i: int) -> Part:
         if not is_sparse(c, i):
             return gated(MLP, c.intermediate_size, c.hidden_act)
-        return experts(
-            MLP,
-            count=count_of(c),
-            top=top_of(c),
-            hidden=hidden,
-            act=c.hidden_act,
+        return routed(
+            c,
+            hidden,
             router=router,
             gate=gate,
             choice_bias=choice,
@@ -147,12 +146,9 @@ def ernie(c: Config) -> Model:
         if not is_sparse(c, i):
             return gated(MLP, c.intermediate_size, c.hidden_act, bias=bias)
         hidden = c.moe_intermediate_size
-        return experts(
-            MLP,
-            count=count_of(c),
-            top=top_of(c),
-            hidden=hidden,
-            act=c.hidden_act,
+        return routed(
+            c,
+            hidden,
             router={"choice_bias": True},
             choice_bias="gate.moe_statics.e_score_correction_bias",
             shared=shared_of(c, hidden * c.moe_num_shared_experts),
@@ -239,12 +235,9 @@ def afmoe(c: Config) -> Model:
     def ffn(i: int) -> Part:
         if not is_sparse(c, i):
             return gated(MLP, c.intermediate_size, c.hidden_act)
-        return experts(
-            MLP,
-            count=count_of(c),
-            top=top_of(c),
-            hidden=hidden,
-            act=c.hidden_act,
+        return routed(
+            c,
+            hidden,
             router=router,
             gate="router.gate.weight",
             choice_bias="expert_bias",
@@ -271,12 +264,9 @@ def aria(c: Config) -> Model:
     """Inputs come first in the stacks; a shared feed-forward."""
     hidden = c.intermediate_size
     bias = bool(c.get("mlp_bias", False))
-    part = experts(
-        MLP,
-        count=count_of(c),
-        top=top_of(c),
-        hidden=hidden,
-        act=c.hidden_act,
+    part = routed(
+        c,
+        hidden,
         router={},
         gate="router.weight",
         weights=stacks(f"{MLP}.experts", hidden, is_transposed=True),
