@@ -25,7 +25,7 @@ from evo.engines.inline import run_here
 from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
 
 if TYPE_CHECKING:
-    from ray import ObjectRef
+    from ray import ObjectRef  # pyright: ignore[reportMissingImports]
 
 ATTEMPTS = 5
 """Nodes that a job may lose."""
@@ -63,7 +63,7 @@ class Worker:
 
     def node(self) -> str:
         """Where the actor is."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         return ray.get_runtime_context().get_node_id()
 
@@ -262,8 +262,8 @@ def _outside(code: str, message: str, help: str) -> Failure:
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError:
         message, help = "the engine `ray` needs the package ray", "`pip install 'evo-pseudopod[ray]'`"
         raise DiagnosticError([Diagnostic("EVO607", message, None, help)]) from None
