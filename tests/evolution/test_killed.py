@@ -71,16 +71,38 @@ def test_a_command_killed_at_any_time_ends_the_same(tmp_path: Path) -> None:
     assert variants(tmp_path / "killed") == variants(tmp_path / "whole")
 
 
+def printed(script: str, *arguments: str) -> Any:
+    """What a script of this folder printed at its end."""
+    path = os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, str(FOLDER / script), *arguments]
+    environ = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env=environ, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 def test_commands_stopped_in_every_way_end_the_same(tmp_path: Path) -> None:
     """SIGKILL of the command or a worker, SIGTERM, Ctrl-C once and twice, with 0 to 3 workers, at random moments."""
-    path = os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, str(FOLDER / "killed_commands.py"), str(tmp_path), "8"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=FOLDER, env={**os.environ, "PYTHONPATH": path}, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = printed("killed_commands.py", str(tmp_path), "8")
     assert [found["failed"], found["unequal"], found["tracebacks"]] == [[], [], []]
     assert found["kills"] == 8
     assert found["whole runs equal"]
+
+
+def can_mount(place: Path) -> bool:
+    """Whether this process may make disks of its own."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    tried = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)], capture_output=True)
+    return tried.returncode == 0 and subprocess.run(["umount", str(place)], check=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_has_a_code_and_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """Disks full before anything, in the journal, in a variant's files: EVO007, then the same run after all."""
+    if not can_mount(tmp_path):
+        pytest.skip("making a small disk needs root on Linux")
+    for found in printed("full_disks.py", str(tmp_path), "4", "32", "96", "160"):
+        assert found["status"] not in (0, None), found
+        assert [found[key] for key in ("has code", "traceback", "resumed", "equal")] == [True, False, 0, True], found
