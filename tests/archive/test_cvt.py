@@ -283,3 +283,14 @@ def test_selection_is_uniform_and_repeats() -> None:
     assert chosen == reverse.select(6_000, Stream(2))
     shares = [sum(e.id == name for e in chosen) / 6_000 for name in "abc"]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+def test_a_cell_that_was_emptied_is_open_to_all_again() -> None:
+    """A score that was withdrawn (its candidate was judged again) bars nobody from the cell that it held."""
+    archive = CVTArchive(GRID, learning_rate=1.0)
+    archive.add(["lucky"], [5.0], [[0.1, 0.1]])
+    cell = archive.remove("lucky")
+    assert cell is not None
+    archive.add(["honest"], [2.0], [[0.1, 0.1]])
+    assert [elite.id for elite in archive.elites()] == ["honest"]
+    assert archive.threshold(cell) == 2.0

@@ -154,8 +154,14 @@ class CVTArchive:
         return float(self._store.thresholds_C[cell])
 
     def remove(self, identity: Identity) -> int | None:
-        """Empty the cell that a candidate holds, and return it; None where it holds none. `best` stays what it was."""
-        return self._store.remove(identity)
+        """Empty the cell that a candidate holds, and return it; None where it holds none. `best` stays what it was.
+
+        The cell's threshold begins again: what it had learned came from a score that no longer stands.
+        """
+        cell = self._store.remove(identity)
+        if cell is not None:
+            self._store.thresholds_C[cell] = self.offset
+        return cell
 
     def elite(self, cell: int) -> Elite | None:
         """The occupant of a cell, or None."""
