@@ -1,5 +1,7 @@
 """Diagnostics as people read them."""
 
+import pickle
+
 from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, in_order, render, suggestion
 
 SOURCE = "evo: 1\norganism:\n  widht: 64\n"
@@ -65,3 +67,9 @@ def test_an_error_finds_the_source_of_each_file():
     assert error.source_of(Diagnostic("EVO005", "x")) == ""
     assert DiagnosticError([FAULT], "t").source_of(FAULT) == "t"
     assert str(error) == "EVO200 unknown key 'widht'"
+
+
+def test_an_error_crosses_processes_whole():
+    """Workers send their errors pickled."""
+    error = pickle.loads(pickle.dumps(DiagnosticError([FAULT], {"a.yaml": SOURCE})))
+    assert (error.diagnostics, error.source, str(error)) == ((FAULT,), {"a.yaml": SOURCE}, f"EVO200 {FAULT.message}")

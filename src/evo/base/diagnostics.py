@@ -61,6 +61,10 @@ class DiagnosticError(Exception):
         self.source = source
         super().__init__("\n".join(f"{d.code} {d.message}" for d in self.diagnostics))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An exception is unpickled from its text unless it says otherwise; this one crosses processes whole."""
+        return type(self), (self.diagnostics, self.source)
+
     def source_of(self, diagnostic: Diagnostic) -> str:
         """The text that a diagnostic is about."""
         if isinstance(self.source, str):
