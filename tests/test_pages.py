@@ -52,5 +52,5 @@ def test_the_example_of_the_language_is_sound() -> None:
 
 def test_the_example_of_an_error_is_what_is_printed() -> None:
     """The diagnostic on the page is that of its document, to the character."""
-    _, (fault,) = examine(WRONG, "hybrid.yaml")
+    (fault,) = examine(WRONG, "hybrid.yaml").faults
     assert f"```\n{render(fault, WRONG)}\n```" in DESIGN

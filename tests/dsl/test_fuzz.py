@@ -23,7 +23,8 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
 def faults(text: str) -> tuple[Diagnostic, ...]:
     """What is wrong with a text; goes all the way to a plan where nothing is."""
-    part, all_faults = examine(text, "f.yaml")
+    found = examine(text, "f.yaml")
+    part, all_faults = found.loaded, found.faults
     if part is not None:
         all_faults += check(part)
     try:

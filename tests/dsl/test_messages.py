@@ -78,7 +78,8 @@ WRONG = {
 
 def told(name: str) -> str:
     """What evo prints of a wrong document."""
-    loaded, faults = examine(WRONG[name], "example.yaml")
+    found = examine(WRONG[name], "example.yaml")
+    loaded, faults = found.loaded, found.faults
     found = [*faults, *(check(loaded) if loaded else ())]
     return "".join(f"{render(fault, WRONG[name])}\n" for fault in found)
 
@@ -113,7 +114,7 @@ def test_another_function_is_not_suggested():
     """`gelu_new` is not `gelu`, however near the words are."""
     assert "did you mean" not in told("gelu_new")
     unknown = WRONG["gelu_new"].replace("gelu_new", "gelu_fitted")
-    [fault] = examine(unknown)[1]
+    [fault] = examine(unknown).faults
     assert fault.help
     assert fault.help.startswith("one of: relu, relu2, gelu, silu, gelu_tanh, ")
 

@@ -105,7 +105,18 @@ def test_genes_and_defaults_are_in_the_schema():
     assert stage["repeat"]["x-gene"] == {"low": 1, "high": 12, "step": "+1"}
     assert stage["name"]["x-gene"] is False
     assert stage["ffn"]["default"] == {"kind": "gated"}
-    assert SCHEMA["properties"]["train"]["properties"]["optimizer"]["default"] == {"kind": "adamw"}
+    train = SCHEMA["$defs"]["document"]["properties"]["train"]
+    assert train["properties"]["optimizer"]["default"] == {"kind": "adamw"}
+
+
+def test_what_is_composed_fits():
+    """A document that extends another may hold any part of one; a definition may stand wherever a kind does."""
+    whole = to_data(load(ROOT / "examples" / "first.yaml").document)
+    assert ORGANISM.is_valid({"extends": "first.yaml", "organism": {"stages": {"body": {"repeat": 2}}}})
+    assert not ORGANISM.is_valid({"extends": "first.yaml", "organisms": {}})
+    assert not ORGANISM.is_valid({"evo": 1, "organism": {}})
+    stage = {"name": "body", "mix": {"use": "near", "heads": 2}}
+    assert ORGANISM.is_valid({**whole, "define": {"near": 1}, "organism": {"width": 64, "stages": [stage]}})
 
 
 def _mappings(data: object) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from evo.base.diagnostics import DiagnosticError, render
+from evo.base.diagnostics import DiagnosticError, render, source_of
 from evo.compiler.check import require_valid
 from evo.compiler.examine import examine_file
 from evo.compiler.plan import Plan
@@ -42,9 +42,9 @@ def load(path: File) -> Document:
         return load_checkpoint(Path(path)).document
     examined = examine_file(Path(path))
     for warning in examined.warnings:
-        warnings.warn(render(warning, examined.text), stacklevel=2)
+        warnings.warn(render(warning, source_of(warning, examined.sources)), stacklevel=2)
     if examined.loaded is None:
-        raise DiagnosticError(examined.errors, examined.text)
+        raise DiagnosticError(examined.errors, examined.sources)
     return examined.loaded.document
 
 

@@ -67,14 +67,21 @@ class DiagnosticError(Exception):
 
     def source_of(self, diagnostic: Diagnostic) -> str:
         """The text that a diagnostic is about."""
-        if isinstance(self.source, str):
-            return self.source
-        return self.source.get(diagnostic.span.file, "") if diagnostic.span else ""
+        return source_of(diagnostic, self.source)
+
+
+def source_of(diagnostic: Diagnostic, source: str | Mapping[str, str]) -> str:
+    """The text that a diagnostic is about, of one text or of several by file."""
+    if isinstance(source, str):
+        return source
+    return source.get(diagnostic.span.file, "") if diagnostic.span else ""
 
 
 def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Each diagnostic once, in the order of the file."""
-    return sorted(dict.fromkeys(diagnostics), key=lambda d: (d.span.line, d.span.column) if d.span else (0, 0))
+    """Each diagnostic once, in the order of the files."""
+    return sorted(
+        dict.fromkeys(diagnostics), key=lambda d: (d.span.file, d.span.line, d.span.column) if d.span else ("", 0, 0)
+    )
 
 
 def plain(role: Role, text: str) -> str:

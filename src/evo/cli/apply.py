@@ -10,7 +10,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, is_patch, read_valid
+from evo.cli.documents import Json, Overrides, is_patch, read_valid
 
 
 def command(
@@ -18,6 +18,7 @@ def command(
     config: Annotated[Path, typer.Argument(metavar="CFG", help="The document it changes; the file stays as it is.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the result here instead of printing it.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-R", help="Undo the patch instead.")] = False,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> int:
     """Apply a patch to a document.
@@ -32,7 +33,7 @@ def command(
     from evo.dsl.yaml import read_file, write
 
     _require_order(patch, config)
-    [loaded] = read_valid(config)
+    [loaded] = read_valid(config, overrides=overrides)
     node, text = read_file(patch)
     wanted = patch_from_node(node, text)
     try:

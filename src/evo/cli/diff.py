@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Overrides, read_valid
 
 
 def command(
     before: Annotated[Path, typer.Argument(metavar="A", help="The document before.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="The document after.")],
+    overrides: Overrides = None,
     as_json: Json = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where the documents differ.")] = False,
     as_patch: Annotated[bool, typer.Option("--patch", help="Print only the patch, as `evo apply` reads it.")] = False,
@@ -27,7 +28,7 @@ def command(
     from evo.dsl.patch import diff
     from evo.report.costs import costs
 
-    documents = [loaded.document for loaded in read_valid(before, after)]
+    documents = [loaded.document for loaded in read_valid(before, after, overrides=overrides)]
     patch = diff(*documents)
     if as_patch and not as_json:
         view.say(patch.to_yaml(), end="")

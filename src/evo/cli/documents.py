@@ -27,6 +27,14 @@ Kernels = Annotated[
     str,
     typer.Option(help="auto; reference: plain torch in every layer; triton: our kernel in every mixer."),
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Put a value into the document, as if it stood there: train.steps=200. Repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
@@ -53,16 +61,19 @@ def is_patch(text: str) -> bool:
         return False
 
 
-def read_valid(*paths: Path) -> list[Loaded]:
-    """Documents without errors; their warnings are shown. Raises DiagnosticError with every error of all of them."""
+def read_valid(*paths: Path, overrides: Sequence[str] | None = ()) -> list[Loaded]:
+    """Documents without errors, each with the overrides; their warnings are shown.
+
+    Raises DiagnosticError with every error of all of them.
+    """
     from evo.compiler.examine import examine_file
 
-    examined = [examine_file(path) for path in paths]
+    examined = [examine_file(path, overrides or ()) for path in paths]
     for file in examined:
-        view.show(file.warnings, file.text)
+        view.show(file.warnings, file.sources)
     errors = [error for file in examined for error in file.errors]
     if errors:
-        raise DiagnosticError(errors, {str(file.path): file.text for file in examined})
+        raise DiagnosticError(errors, {name: text for file in examined for name, text in file.sources.items()})
     return [file.loaded for file in examined if file.loaded]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, overridden, read_valid
+from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
 from evo.dsl.evolve import EvolveSpec
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def command(
     cfgs: Annotated[list[Path], typer.Argument(metavar="CFG...", help="The seeds; the first one's settings hold.")],
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
+    overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     kernels: Kernels = "auto",
     workers: Annotated[
@@ -61,7 +62,7 @@ def command(
         if not isinstance(fields["engine"], dict):
             raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")
         fields["engine"] = {**fields["engine"], "address": address}
-    loaded = read_valid(*cfgs)
+    loaded = read_valid(*cfgs, overrides=overrides)
     chosen = str(choose_device(device))
     root = root_of(cfgs[0])
     settings = Settings(

@@ -11,7 +11,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Overrides, read_valid
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
 
@@ -22,6 +22,7 @@ def command(
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Show which kernels each layer trains on, and why.")
     ] = False,
+    overrides: Overrides = None,
     device: Annotated[
         str | None, typer.Option(help="With --kernels: cpu (if left out), cuda or mps; it need not be here.")
     ] = None,
@@ -36,16 +37,16 @@ def command(
     if re.fullmatch(r"EVO\d+", subject, re.IGNORECASE) and not Path(subject).exists():
         return _explain_code(subject.upper(), as_json)
     if kernels:
-        return _explain_kernels(Path(subject), device or "cpu", as_json)
-    return _explain_document(Path(subject), as_json)
+        return _explain_kernels(Path(subject), device or "cpu", overrides, as_json)
+    return _explain_document(Path(subject), overrides, as_json)
 
 
-def _explain_document(path: Path, as_json: bool) -> int:
+def _explain_document(path: Path, overrides: list[str] | None, as_json: bool) -> int:
     from evo.compiler.resolve import resolve
     from evo.dsl.canonical import content_hash
     from evo.report.explain import to_data
 
-    [loaded] = read_valid(path)
+    [loaded] = read_valid(path, overrides=overrides)
     document = loaded.document
     plan = resolve(document.organism)
     if as_json:
@@ -58,13 +59,13 @@ def _explain_document(path: Path, as_json: bool) -> int:
     return 0
 
 
-def _explain_kernels(path: Path, device: str, as_json: bool) -> int:
+def _explain_kernels(path: Path, device: str, overrides: list[str] | None, as_json: bool) -> int:
     from dataclasses import asdict
 
     from evo.compiler.kernels import dtypes_on, kernel_choices
     from evo.compiler.resolve import resolve
 
-    [loaded] = read_valid(path)
+    [loaded] = read_valid(path, overrides=overrides)
     document, train = loaded.document, loaded.document.train
     kind = _device_kind(device)
     choices = kernel_choices(

@@ -61,12 +61,12 @@ def _format(path: Path, check: bool, force: bool) -> bool:
     if is_patch(text):
         return _given(text, is_piped and not check)
     loaded = parse(text, str(path))
-    view.show([fault for fault in faults(loaded) if fault.code == "EVO321"], loaded.text, sys.stderr)
+    view.show([fault for fault in faults(loaded) if fault.code == "EVO321"], loaded.sources, sys.stderr)
     if is_formatted(loaded):
         return _given(text, is_piped and not check)
     lost = None if force else lost_comments(loaded)
     if lost:
-        raise DiagnosticError([lost], loaded.text)
+        raise DiagnosticError([lost], loaded.sources)
     if is_piped and not check:
         return _given(formatted(loaded), True)
     if not check:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Overrides, read_valid
 from evo.cli.options import MOST_SEED
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def command(
     mutations: Annotated[int, typer.Option(min=1, max=100, help="The most mutations of one.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Say which behaviour measures tell the same.
@@ -41,7 +42,7 @@ def command(
     from evo.training.behaviour import MEASURES
     from evo.training.device import choose_device
 
-    (loaded,) = read_valid(cfg)
+    (loaded,) = read_valid(cfg, overrides=overrides)
     evolve = replaced(loaded.document.evolve, {("seed",): seed})
     text, root = to_yaml(loaded.document), str(root_of(cfg))
     settings = Settings(seeds=(text,), root=root, evolve=evolve, device=str(choose_device(device)))

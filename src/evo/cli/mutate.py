@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, read_valid
+from evo.cli.documents import Json, Overrides, read_valid
 from evo.cli.options import MOST_SEED
 
 
@@ -18,6 +18,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write child_000.yaml, child_000.patch.yaml, ... here.")] = None,
     mutations: Annotated[int, typer.Option(min=1, max=100, help="The most mutations a child receives.")] = 2,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Write mutated children of a document.
@@ -30,7 +31,7 @@ def command(
     from evo.evolution.mutate import mutants
     from evo.evolution.rundir import root_of
 
-    (loaded,) = read_valid(cfg)
+    (loaded,) = read_valid(cfg, overrides=overrides)
     children = mutants(loaded.document, count, seed, mutations)
     rows: list[dict[str, object]] = []
     for index, child in enumerate(children):

@@ -11,7 +11,7 @@ import typer
 from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, overridden, read_valid
+from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_STEPS, MOST_THREADS
 
 WEIGHTS = ".safetensors"
@@ -24,6 +24,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")
     ] = None,
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
     kernels: Kernels = "auto",
@@ -43,13 +44,17 @@ def command(
     from evo.training.run import TrainingRun
 
     if cfg.suffix == WEIGHTS:
+        if overrides:
+            raise typer.BadParameter(
+                "a training goes on with its own settings; --steps alone may change", param_hint="--set"
+            )
         folder = out or cfg.parent
         if out is None and run_of(cfg.resolve()) is not None:
             raise typer.BadParameter("a variant's training goes on in a folder of its own", param_hint="--out")
         document, root = begun(cfg, folder)
         resume = True
     else:
-        (loaded,) = read_valid(cfg)
+        (loaded,) = read_valid(cfg, overrides=overrides)
         document, root = loaded.document, root_of(cfg)
         folder = out or Path("results") / (document.name or cfg.stem)
     overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from evo.base.diagnostics import DiagnosticError
 from evo.cli import view
-from evo.cli.documents import Json, Paths, found_in, is_patch
+from evo.cli.documents import Json, Overrides, Paths, found_in, is_patch
 
 if TYPE_CHECKING:
     from evo.compiler.examine import Examined
 
 
-def command(paths: Paths, as_json: Json = False) -> int:
+def command(paths: Paths, overrides: Overrides = None, as_json: Json = False) -> int:
     """Check documents and show every fault.
 
     Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not. Patches are
@@ -21,13 +21,13 @@ def command(paths: Paths, as_json: Json = False) -> int:
     """
     from evo.compiler.examine import examine_file
 
-    files = [_as_patch(examine_file(path)) for path in found_in(paths)]
+    files = [_as_patch(examine_file(path, overrides or ())) for path in found_in(paths)]
     errors, warnings = sum(len(file.errors) for file in files), sum(len(file.warnings) for file in files)
     if as_json:
         view.print_json("validate", {"files": [_to_data(f) for f in files], "errors": errors, "warnings": warnings})
         return 1 if errors else 0
     for file in files:
-        view.show(file.diagnostics, file.text)
+        view.show(file.diagnostics, file.sources)
     counted = f"{view.plural(errors, 'error')}, {view.plural(warnings, 'warning')}"
     summary = f"{view.plural(len(files), 'file')}: {counted if errors or warnings else 'valid'}"
     view.say(summary, file=sys.stderr if errors else sys.stdout)
@@ -45,7 +45,7 @@ def _as_patch(file: Examined) -> Examined:
     try:
         patch_from_node(read(file.text, str(file.path)), file.text)
     except DiagnosticError as error:
-        return Examined(file.path, file.text, error.diagnostics)
+        return Examined(file.path, file.text, error.diagnostics, None, {str(file.path): file.text})
     return Examined(file.path, file.text, ())
 
 

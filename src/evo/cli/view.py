@@ -6,11 +6,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import IO, Any
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, plain, printable, render
+from evo.base.diagnostics import Diagnostic, DiagnosticError, Paint, Role, plain, printable, render, source_of
 
 FORMAT = 1
 """The version of every JSON output; it grows when a key changes its meaning or goes."""
@@ -43,12 +43,14 @@ def print_json(command: str, data: dict[str, Any]) -> None:
     print(_ESCAPES.sub(lambda found: "\\ufffd" if found["half"] else found[0], text))
 
 
-def show(diagnostics: Sequence[Diagnostic], source: str = "", stream: IO[str] | None = None) -> None:
-    """Diagnostics of one file, as text on stderr unless told otherwise."""
+def show(
+    diagnostics: Sequence[Diagnostic], source: str | Mapping[str, str] = "", stream: IO[str] | None = None
+) -> None:
+    """Diagnostics of one document, as text on stderr unless told otherwise. source: its text, or those of its files."""
     out = stream or sys.stderr
     paint = paint_for(out)
     for diagnostic in diagnostics[:MAX_SHOWN]:
-        print(render(diagnostic, source, paint), file=out)
+        print(render(diagnostic, source_of(diagnostic, source), paint), file=out)
     if len(diagnostics) > MAX_SHOWN:
         print(f"... and {len(diagnostics) - MAX_SHOWN:,} more (--json shows all)", file=out)
 

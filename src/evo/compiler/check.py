@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError, printable, suggestion
+from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.compiler.resolve import organism_scope, reads, resolve, stage_scope, stages_of
@@ -27,15 +27,14 @@ RESERVED = frozenset(["CON", "PRN", "AUX", "NUL", *(f"{name}{i}" for name in ("C
 def check(loaded: Loaded) -> list[Diagnostic]:
     """Every fault of meaning, errors and warnings, in the order of the file."""
     found = [_diagnostic(problem, loaded) for problem in problems(loaded.document)]
-    unique = list(dict.fromkeys(found))
-    return sorted(unique, key=lambda d: (d.span.line, d.span.column) if d.span else (0, 0))
+    return in_order([*loaded.warnings, *found])
 
 
 def require_valid(loaded: Loaded) -> Document:
     """The document, if it has no error; raises DiagnosticError with all of them otherwise."""
     errors = [diagnostic for diagnostic in check(loaded) if diagnostic.severity == "error"]
     if errors:
-        raise DiagnosticError(errors, loaded.text)
+        raise DiagnosticError(errors, loaded.sources)
     return loaded.document
 
 

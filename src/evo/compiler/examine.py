@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order
@@ -13,12 +14,16 @@ from evo.dsl.yaml import read_text
 
 @dataclass(frozen=True)
 class Examined:
-    """One file with everything that is wrong with it; `loaded` is None where there is an error."""
+    """One file with everything that is wrong with it; `loaded` is None where there is an error.
+
+    sources: the text of every file that a diagnostic is in, by name: of this one, of what it extends, of overrides.
+    """
 
     path: Path
     text: str
     diagnostics: tuple[Diagnostic, ...]
     loaded: Loaded | None = None
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def errors(self) -> list[Diagnostic]:
@@ -31,13 +36,13 @@ class Examined:
         return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "warning"]
 
 
-def examine_file(path: Path) -> Examined:
-    """Syntax, schema and meaning of a document, all faults at once."""
+def examine_file(path: Path, overrides: Sequence[str] = ()) -> Examined:
+    """Syntax, schema and meaning of a document, all faults at once. overrides: values from outside, `KEY=VALUE`."""
     try:
         text = read_text(path)
     except DiagnosticError as error:
         return Examined(path, "", error.diagnostics)
-    loaded, faults = examine(text, str(path))
-    found = in_order([*faults, *(check(loaded) if loaded else ())])
+    read = examine(text, str(path), overrides)
+    found = in_order([*read.faults, *(check(read.loaded) if read.loaded else ())])
     is_valid = all(fault.severity == "warning" for fault in found)
-    return Examined(path, text, tuple(found), loaded if is_valid else None)
+    return Examined(path, text, tuple(found), read.loaded if is_valid else None, read.sources)

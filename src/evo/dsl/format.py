@@ -10,7 +10,10 @@ import yaml
 
 from evo.base.diagnostics import Diagnostic, Span
 from evo.dsl.canonical import to_yaml
-from evo.dsl.document import Loaded
+from evo.dsl.compose.place import Place
+from evo.dsl.compose.written import ordered
+from evo.dsl.document import Document, Loaded
+from evo.dsl.yaml import write
 
 _HEADER = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*")
 
@@ -20,7 +23,14 @@ def formatted(loaded: Loaded) -> str:
     header = _header(loaded.text).replace("\r", "")
     comments = header.strip("\n")
     gap = "\n\n" if header.endswith("\n\n") else "\n"
-    return (comments + gap if comments else "") + to_yaml(loaded.document)
+    return (comments + gap if comments else "") + _body(loaded)
+
+
+def _body(loaded: Loaded) -> str:
+    """The canonical text without comments; of a document that extends or defines something, its own text in order."""
+    if loaded.written is None:
+        return to_yaml(loaded.document)
+    return write(ordered(loaded.written, Place(Document)))
 
 
 def is_formatted(loaded: Loaded) -> bool:
@@ -35,7 +45,7 @@ def is_formatted(loaded: Loaded) -> bool:
     for start, end in reversed(inner):
         kept = kept[:start] + kept[end:]
     lines = [line.rstrip() for line in kept[len(_header(text)) :].split("\n")]
-    return [line for line in lines if line] == to_yaml(loaded.document).splitlines()
+    return [line for line in lines if line] == _body(loaded).splitlines()
 
 
 def lost_comments(loaded: Loaded) -> Diagnostic | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from evo.dsl.canonical import plain
+from evo.dsl.compose.composed import DEFINE, EXTENDS
+from evo.dsl.compose.merge import USE
 from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import LANGUAGE, Document
 from evo.dsl.genes import Fixed, Gene
@@ -28,9 +30,41 @@ def organism_schema() -> Json:
             definitions[f"{role}.{key}"] = _spec(kind_class(role, key), None)
     for role in UNIONS:
         definitions[role] = {"anyOf": [_ref(member) for member in members(role)]}
-    schema = _spec(Document, None)
-    schema["properties"]["evo"] = {**schema["properties"]["evo"], "const": LANGUAGE}
-    return {"$schema": DRAFT, "title": f"evo organism, language version {LANGUAGE}", **schema, "$defs": definitions}
+    definitions["use"] = _USE
+    whole = _spec(Document, None)
+    whole["properties"]["evo"] = {**whole["properties"]["evo"], "const": LANGUAGE}
+    whole["properties"][DEFINE] = _DEFINE
+    definitions["document"], definitions["extending"] = whole, _extending(whole)
+    return {
+        "$schema": DRAFT,
+        "title": f"evo organism, language version {LANGUAGE}",
+        "description": whole["description"],
+        "if": {"required": [EXTENDS]},
+        "then": _ref("extending"),
+        "else": _ref("document"),
+        "$defs": definitions,
+    }
+
+
+_USE: Json = {
+    "type": "object",
+    "description": "What stands in the table `define` under a name, with changes beside it.",
+    "properties": {USE: {"type": "string", "description": "A name of the table `define`."}},
+    "required": [USE],
+}
+_DEFINE: Json = {"type": "object", "description": "Values with a name, each of which `{use: NAME}` stands for."}
+
+
+def _extending(whole: Json) -> Json:
+    """The schema of a document that extends another: any part of one."""
+    parts: Json = {
+        key: {"description": value.get("description", "")} if "properties" in value else value
+        for key, value in whole["properties"].items()
+    }
+    path = {"type": "string", "description": "The document that this one changes, by a path that starts beside it."}
+    description = "A document that says what it changes of another one."
+    parts = {EXTENDS: path, **parts}
+    return {"type": "object", "description": description, "properties": parts, "additionalProperties": False}
 
 
 def patch_schema() -> Json:
@@ -66,7 +100,7 @@ SCHEMAS = {"organism.schema.json": organism_schema, "patch.schema.json": patch_s
 
 def _role(role: str) -> Json:
     """Any spec of a role: told apart by `kind`, or by the one key of its name."""
-    return {"anyOf": [_ref(f"{role}.{kind}") for kind in (*tagged(role), *keyed(role))]}
+    return {"anyOf": [*(_ref(f"{role}.{kind}") for kind in (*tagged(role), *keyed(role))), _ref("use")]}
 
 
 def _ref(name: str) -> Json:

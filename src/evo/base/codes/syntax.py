@@ -83,4 +83,64 @@ SYNTAX = {
         "evo schema",
         "command",
     ),
+    "EVO112": Code(
+        "An override that is not KEY=VALUE",
+        "`--set` takes a path of keys, names of stages and indices of lists, then `=`, then a value as the document "
+        "would have it. `null` stands for nothing.",
+        "evo train examples/first.yaml --set train.steps",
+        "evo train examples/first.yaml --set train.steps=200",
+        "command",
+    ),
+    "EVO113": Code(
+        "An override that leads nowhere",
+        "The path of `--set` goes into a value with nothing inside it, or names an entry that a list does not have.",
+        "evo train examples/first.yaml --set organism.stages.head.repeat=2",
+        "evo train examples/first.yaml --set organism.stages.body.repeat=2",
+        "command",
+    ),
+    "EVO114": Code(
+        "A document that cannot be extended",
+        "`extends` names another document, by a path that starts beside this one. It must be there, and no document "
+        "may extend itself, also not in a roundabout way.",
+        "extends: base.yaml\norganism: {width: 128}\n",
+        DOCUMENT,
+    ),
+    "EVO115": Code(
+        "No entry of that name to change",
+        "Where a list of named entries is changed, such as the stages of a document that is extended, a mapping says "
+        "by name what changes. A list in its place replaces all of them.",
+        """\
+evo: 1
+define:
+  trunk:
+    - {name: body, mix: {kind: attention, heads: 2}}
+organism:
+  width: 64
+  stages: {use: trunk, bodi: {repeat: 2}}
+""",
+        """\
+evo: 1
+define:
+  trunk:
+    - {name: body, mix: {kind: attention, heads: 2}}
+organism:
+  width: 64
+  stages: {use: trunk, body: {repeat: 2}}
+""",
+    ),
+    "EVO116": Code(
+        "A use of what is not defined",
+        "`{use: NAME}` stands for what the table `define` has under that name, with changes beside it if that is a "
+        "mapping. A definition cannot stand for itself.",
+        DOCUMENT.replace("{kind: attention, heads: 2}", "{use: near}"),
+        "define:\n  near: {kind: attention, heads: 2}\n"
+        + DOCUMENT.replace("{kind: attention, heads: 2}", "{use: near}"),
+    ),
+    "EVO117": Code(
+        "A definition that nothing uses",
+        "What stands under `define` does nothing until `{use: NAME}` names it.",
+        "define:\n  near: {kind: attention, heads: 2}\n" + DOCUMENT,
+        "define:\n  near: {kind: attention, heads: 2}\n"
+        + DOCUMENT.replace("{kind: attention, heads: 2}", "{use: near}"),
+    ),
 }
