@@ -43,7 +43,7 @@ def test_jobs_outlive_their_node(nodes: Any, monkeypatch: pytest.MonkeyPatch) ->
     victim, look, killed = nodes.list_all_nodes()[-1], RayEngine._look_at, list[str]()
 
     def watched(engine: RayEngine, lane: cluster.Lane, is_ready: bool) -> Outcome | None:
-        if not killed and all(lane.node for lane in engine._busy()):
+        if not killed and all(lane.node for lane in engine.busy()):
             killed.append(lane.node)
             nodes.remove_node(victim, allow_graceful=False)
             nodes.add_node(num_cpus=1)

@@ -11,16 +11,16 @@ import importlib
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.dsl.engine import EngineSpec
+from evo.engines.crew import Crew
 from evo.engines.inline import run_here
 from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
 
@@ -90,49 +90,27 @@ class Lane:
     since: float = field(default_factory=time.monotonic)
 
 
-class RayEngine:
-    """Runs jobs on `limits.workers` actors of a cluster. Use as a context manager, or `close`.
+class RayEngine(Crew[Lane]):
+    """Runs jobs on `limits.workers` actors of a cluster.
 
     `limits.max_seconds` counts from when an actor is ready. `limits.max_memory_bytes` is what an actor declares; Ray
     itself ends what takes more than its node has.
     """
 
     def __init__(self, spec: RaySpec, limits: Limits) -> None:
+        super().__init__(limits.workers)
         self.spec, self.limits = spec, limits
         self.ray = _ray()
         self._began = not self.ray.is_initialized()
         if self._began:
             self._connect()
-        self._lanes: list[Lane] = []
-
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Run the jobs, taken as actors are free, and yield outcomes as they come."""
-        source = iter(jobs)
-        try:
-            while True:
-                yield from self._hand_out(source)
-                if not self._busy():
-                    return
-                yield from self._collect()
-        finally:
-            for lane in self._busy():
-                self._drop(lane)
 
     def close(self) -> None:
         """End all actors, and the cluster if it is this engine's own."""
-        for lane in list(self._lanes):
-            self._drop(lane)
+        super().close()
         if self._began and self.ray.is_initialized():
             self.ray.shutdown()
             self._began = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _connect(self) -> None:
         own = {} if self.spec.address else {"num_cpus": max(1, round(self.spec.cpus * self.limits.workers))}
@@ -142,44 +120,27 @@ class RayEngine:
             message = f"no Ray cluster at {self.spec.address!r}: {' '.join(str(error).split())[:300]}"
             raise DiagnosticError([Diagnostic("EVO607", message, None, "`ray start --head` starts one")]) from None
 
-    def _busy(self) -> list[Lane]:
-        return [lane for lane in self._lanes if lane.job is not None]
-
-    def _hand_out(self, source: Iterator[Job]) -> Iterator[Outcome]:
-        while len(self._busy()) < self.limits.workers:
-            job = next(source, None)
-            if job is None:
-                return
-            try:
-                payload = self.ray.put(job)
-            except Exception as error:  # whatever a payload's own pickling raises
-                message = f"the job cannot be pickled: {explain(error).message}"
-                yield Outcome(job.id, None, Failure("error", message), 0.0)
-                continue
-            self._take(self._free_lane(), job, payload, 1)
-
-    def _free_lane(self) -> Lane:
-        for lane in self._lanes:
-            if lane.job is None:
-                return lane
+    def hire(self) -> Lane:
+        """A new actor, placed by what it declares."""
         spec, memory = self.spec, self.limits.max_memory_bytes
         declared = int(spec.memory_gib * GIB) or memory
         options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0}
         if declared:
             options["memory"] = declared
-        self._lanes.append(
-            Lane(self.ray.remote(Worker).options(**options).remote(self.limits.preload, tuple(sys.path)))
-        )
-        return self._lanes[-1]
+        return Lane(self.ray.remote(Worker).options(**options).remote(self.limits.preload, tuple(sys.path)))
+
+    def take(self, hand: Lane, job: Job) -> None:
+        """Store a job and give it to an actor."""
+        self._take(hand, job, self.ray.put(job), 1)
 
     def _take(self, lane: Lane, job: Job, payload: ObjectRef, attempt: int) -> None:
         """Ask where the actor is; the job follows when it has answered, and only then its time runs."""
         lane.job, lane.payload, lane.attempt, lane.since = job, payload, attempt, time.monotonic()
         lane.result = lane.actor.run.remote(payload) if lane.node else lane.actor.node.remote()
 
-    def _collect(self) -> list[Outcome]:
+    def collect(self) -> list[Outcome]:
         """Wait until something happens, and give the outcomes that came of it."""
-        busy = self._busy()
+        busy = self.busy()
         waited = [lane.result for lane in busy if lane.result is not None]
         ready, _ = self.ray.wait(waited, num_returns=1, timeout=POLL_SECONDS)
         if ready:  # all that is there by now
@@ -213,13 +174,13 @@ class RayEngine:
         if not lane.node:
             if seconds <= START_SECONDS:
                 return None
-            self._drop(lane)
+            self.dismiss([lane])
             need = f"{self.spec.cpus:g} cores, {self.spec.gpus:g} GPUs"
             message = f"no node of the cluster had room for a worker ({need}) for {START_SECONDS:g} s"
             return Outcome(job.id, None, _outside("EVO607", message, "`ray status` tells what the nodes have"), 0.0)
         if limit is None or seconds <= limit:
             return None
-        self._drop(lane)
+        self.dismiss([lane])
         return Outcome(job.id, None, Failure("timeout", f"ran longer than {limit:g} s"), seconds)
 
     def _on_death(self, lane: Lane, job: Job, error: Exception) -> Outcome | None:
@@ -227,9 +188,9 @@ class RayEngine:
         payload, attempt, seconds = lane.payload, lane.attempt, time.monotonic() - lane.since
         assert payload is not None
         is_lost = not lane.node or isinstance(error, self.ray.exceptions.ObjectLostError) or self._is_gone(lane.node)
-        self._drop(lane)
+        self.dismiss([lane])
         if is_lost and attempt < ATTEMPTS:
-            self._take(self._free_lane(), job, self.ray.put(job), attempt + 1)
+            self._take(self.free(), job, self.ray.put(job), attempt + 1)
             return None
         if is_lost:
             message = f"nodes of the cluster are lost, {ATTEMPTS} times in a row"
@@ -251,9 +212,11 @@ class RayEngine:
             time.sleep(POLL_SECONDS / 2)
         return False
 
-    def _drop(self, lane: Lane) -> None:
-        self._lanes.remove(lane)
-        self.ray.kill(lane.actor, no_restart=True)
+    def dismiss(self, hands: Sequence[Lane]) -> None:
+        """Kill actors."""
+        for lane in hands:
+            self.hands.remove(lane)
+            self.ray.kill(lane.actor, no_restart=True)
 
 
 def _outside(code: str, message: str, help: str) -> Failure:

@@ -8,14 +8,14 @@ that a value does not depend on their number. Limits are enforced while an outco
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from multiprocessing.connection import wait
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from evo.base.diagnostics import Diagnostic
 from evo.dsl.engine import EngineSpec
-from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
+from evo.engines.crew import Crew
+from evo.engines.jobs import Failure, Job, Limits, Outcome
 from evo.engines.memory import resident_bytes
 from evo.engines.process import Phase, WorkerProcess
 
@@ -34,12 +34,12 @@ class ProcessSpec(EngineSpec):
     builder: ClassVar[str] = "evo.engines.pool:begin"
 
 
-class PoolEngine:
-    """Runs jobs in `workers` processes, started when first needed and kept between calls of `map`.
+class PoolEngine(Crew[WorkerProcess]):
+    """Runs jobs in `workers` processes.
 
     `max_seconds` limits the wall time of a job's function, without the time its module takes to import;
     `max_memory_bytes` limits the resident memory of its process, libraries included; `preload` names the modules that a
-    worker imports before it counts as ready. Use as a context manager, or `close`.
+    worker imports before it counts as ready.
     """
 
     def __init__(
@@ -51,63 +51,22 @@ class PoolEngine:
     ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
-        self.workers = workers
+        super().__init__(workers)
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
         self.preload = preload
-        self._workers: list[WorkerProcess] = []
 
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Run the jobs and yield outcomes as they come. Leaving early, or an interrupt, kills the workers still busy.
+    def hire(self) -> WorkerProcess:
+        """A new process."""
+        return WorkerProcess(self.preload)
 
-        Jobs are taken from the iterable when a worker is free for them. One `map` runs at a time.
-        """
-        source = iter(jobs)
-        try:
-            while True:
-                yield from self._hand_out(source)
-                if not self._busy():
-                    return
-                yield from self._collect()
-        finally:
-            self._dismiss(self._busy())
+    def take(self, hand: WorkerProcess, job: Job) -> None:
+        """Send a job to a process."""
+        hand.take(job)
 
-    def close(self) -> None:
-        """End all workers and reap them."""
-        self._dismiss(list(self._workers))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _busy(self) -> list[WorkerProcess]:
-        return [worker for worker in self._workers if worker.job is not None]
-
-    def _hand_out(self, source: Iterator[Job]) -> Iterator[Outcome]:
-        while len(self._busy()) < self.workers:
-            job = next(source, None)
-            if job is None:
-                return
-            try:
-                self._free_worker().take(job)
-            except Exception as error:  # whatever a payload's own pickling raises
-                message = f"the job cannot be pickled: {explain(error).message}"
-                yield Outcome(job.id, None, Failure("error", message), 0.0)
-
-    def _free_worker(self) -> WorkerProcess:
-        for worker in self._workers:
-            if worker.job is None:
-                return worker
-        self._workers.append(WorkerProcess(self.preload))
-        return self._workers[-1]
-
-    def _collect(self) -> list[Outcome]:
+    def collect(self) -> list[Outcome]:
         """Wait until something happens to a busy worker, and give the outcomes that came of it."""
-        busy = self._busy()
+        busy = self.busy()
         wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout=self._timeout(busy))
         outcomes = (self._look_at(worker) for worker in busy)
         return [outcome for outcome in outcomes if outcome is not None]
@@ -133,7 +92,7 @@ class PoolEngine:
         if failure is None:
             return None
         seconds = time.monotonic() - worker.since
-        self._dismiss([worker])
+        self.dismiss([worker])
         return Outcome(job.id, None, failure, seconds)
 
     def _on_death(self, worker: WorkerProcess, job: Job) -> Outcome | None:
@@ -143,9 +102,9 @@ class PoolEngine:
         seconds = time.monotonic() - worker.since if is_running else 0.0
         killer, failure, attempt = worker.was_killed(), worker.death(), worker.attempt
         is_hungry = killer is signal.SIGKILL and is_running and worker.is_out_of_memory()
-        self._dismiss([worker])
+        self.dismiss([worker])
         if attempt < ATTEMPTS and (killer is not None or not is_running):
-            self._free_worker().take(job, attempt + 1)
+            self.free().take(job, attempt + 1)
             return None
         if killer is not None and not is_hungry:
             failure = _killed(killer)
@@ -169,15 +128,16 @@ class PoolEngine:
     def _retire_if_swollen(self, worker: WorkerProcess) -> None:
         """Memory that one job left behind must not count against the next one."""
         if self.max_memory_bytes is not None and (self._resident(worker) or 0) > self.max_memory_bytes / 2:
-            self._dismiss([worker])
+            self.dismiss([worker])
 
     def _resident(self, worker: WorkerProcess) -> int | None:
         pid = worker.process.pid
         return None if pid is None else resident_bytes(pid)
 
-    def _dismiss(self, workers: list[WorkerProcess]) -> None:
-        for worker in workers:
-            self._workers.remove(worker)
+    def dismiss(self, hands: Sequence[WorkerProcess]) -> None:
+        """End processes and reap them."""
+        for worker in hands:
+            self.hands.remove(worker)
             worker.close()
 
 
