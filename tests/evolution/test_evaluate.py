@@ -39,6 +39,8 @@ def test_equal_jobs_have_equal_evaluations() -> None:
     assert 0 < one.scores["bits_per_byte"] < 10
     assert len(one.measures) == 5
     assert all(0 <= value <= 1 for value in one.measures)
+    assert [step for step, _ in one.curve] == [1, 2]
+    assert one.curve[-1][1] == pytest.approx(one.scores["train_loss"], abs=1e-4)
     assert one.snapshot
     assert one.scores["snapshot_increase"] <= 0.01
     assert one.scores["fp32_bytes"] == 4 * resolve(parse(job().document).document.organism).parameters
@@ -59,7 +61,9 @@ def test_a_leaking_candidate_has_no_score() -> None:
 def test_divergence_has_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that overflow, and a score that is no number, are cause diverged."""
     monkeypatch.setattr("evo.dsl.schedules.WsdSchedule.rate", lambda *args: 1e30)
-    assert evaluate(job()).cause == "diverged"
+    overflowing = evaluate(job())
+    assert overflowing.cause == "diverged"
+    assert overflowing.curve, "how it went is kept"
     monkeypatch.undo()
     plain, odd = BytesTask.score, {"bits_per_byte": math.inf}
     monkeypatch.setattr(BytesTask, "score", lambda self, *args: {**plain(self, *args), **odd})
@@ -70,6 +74,7 @@ def test_time_has_a_cause_that_repeats() -> None:
     """A candidate over its seconds is cause timeout, in words that do not tell how far it came."""
     evaluation = evaluate(replace(job(), max_seconds=0.0))
     assert (evaluation.cause, evaluation.message) == ("timeout", "training took more than 0 s")
+    assert evaluation.curve == ()
 
 
 def test_parents_weights_are_the_start() -> None:

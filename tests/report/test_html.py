@@ -47,6 +47,8 @@ def variant(id: str, score: float, objective: float, inherited: float = 0.0, **m
         "scores": {"gradient_evenness": 0.5, "inherited": inherited, **sizes},
         "terms": Terms(0.5, 0.5, 0.5, objective),
         "measures": (0.1, 0.2, 0.3, 0.4, objective),
+        "curves": (((50, 5.0), (100, score)),),
+        "step_flops": 1e6,
     }
     return Variant(**{**plain, **more})
 
@@ -54,7 +56,7 @@ def variant(id: str, score: float, objective: float, inherited: float = 0.0, **m
 def failed(id: str, cause: str, message: str, **more: Any) -> Variant:
     """One that was not."""
     scored = variant(id, 0.0, 0.0, cause=cause, message=message, **more)
-    return replace(scored, score=None, scores={}, terms=None, measures=())
+    return replace(scored, score=None, scores={}, terms=None, measures=(), curves=())
 
 
 def generation(number: int, **more: Any) -> Summary:
@@ -178,6 +180,8 @@ DEGENERATE = {
     "a single measure": sample(measures=("attention_span",), centroids=[[0.5]]),
     "measures of another length": sample(measures=("a", "b")),
     "no generation": sample(generations=()),
+    "no curves": sample(variants=tuple(replace(v, curves=()) for v in sample().variants)),
+    "a flat curve": sample(variants=(variant("0000/00", 7.7, 0.5, curves=(((1, 5.0),),)), *sample().variants[1:])),
     "negative changes": sample(centroids=[[-1.0, 2.0, NAN, 0.5, 0.5]], seconds=-1.0),
     "an accuracy": sample(**ACCURACY),
 }
@@ -266,6 +270,23 @@ def test_the_headline_gives_the_gain_over_the_seed() -> None:
         assert part in said
 
 
+def test_learning_curves_set_off_the_chosen() -> None:
+    """Every candidate with a curve has one, by the compute spent; the best and the best seed are drawn last, coloured
+    and named; a rung's curve goes on from where it left the one below."""
+    report = sample()
+    outline = Outline(page(report))
+    runs = [value for value in outline.values("class") if value.split()[:1] == ["run"]]
+    assert runs == ["run", "run chosen2", "run chosen0"]
+    assert "0001/00 (best objective)0000/00 (best seed)" in outline.said()
+    rungs = (((10, 5.0), (20, 4.0), (30, 3.5)), ((25, 3.8), (60, 3.0)))
+    climbed = replace(report.variants[0], curves=rungs)
+    outline = Outline(page(sample(**{**ONE_SEED, "variants": (climbed,)})))
+    drawn = next(attributes["d"] for _, attributes in outline.elements if attributes.get("class") == "run chosen0")
+    places = [re.findall(r"[\d.]+ [\d.]+", part) for part in (drawn or "").split("M")[1:]]
+    assert [len(part) for part in places] == [3, 3]
+    assert places[1][0] == places[0][1], "step 20 is the last of the rung below that lies before step 25"
+
+
 def test_lineage_shows_each_step_with_its_signed_patch() -> None:
     """Operators, scores, changes and patches, the lines marked by their signs."""
     outline = Outline(page(sample()))
@@ -337,7 +358,7 @@ def test_pictures_are_described_and_headings_in_order() -> None:
     """Every drawing has a spoken label, one h1 comes first, every column of a table is named."""
     outline = Outline(page(sample()))
     drawings = [attributes for tag, attributes in outline.elements if tag == "svg"]
-    assert len(drawings) == 6 + 10 + 1
+    assert len(drawings) == 6 + 1 + 10 + 1
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     headings = [tag for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
     assert headings[0] == "h1"

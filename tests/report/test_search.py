@@ -96,7 +96,7 @@ def evaluation(id: str) -> Evaluation:
     snapshot = b"x" * 100
     sizes = {"snapshot_bytes": len(snapshot), "snapshot_increase": 0.01, "fp32_bytes": 4_000}
     scores = {"bits_per_byte": BITS[id], "train_loss": 2.0, "gradient_evenness": 0.5, "inherited": 1.0, **sizes}
-    return Evaluation("", "", scores, (0.5,) * 5, snapshot)
+    return Evaluation("", "", scores, (0.5,) * 5, snapshot, ((1, 5.0), (2, 4.5)))
 
 
 @pytest.fixture
@@ -125,6 +125,8 @@ def test_variants_and_failures(report: dict[str, Any]) -> None:
     assert list(by_id) == [row.id for row in CANDIDATES]
     assert by_id["0001/00"]["file"] == "gen_0001/variant_00.yaml"
     assert by_id["0001/00"]["snapshot_ratio"] == 40.0
+    assert by_id["0001/00"]["curves"] == [[[1, 5.0], [2, 4.5]]]
+    assert by_id["0001/02"]["curves"] == []
     assert by_id["0001/02"]["cause"] == "diverged"
     assert "bits_per_byte" not in by_id["0001/02"]
     assert report["failures"] == {"diverged": 1}

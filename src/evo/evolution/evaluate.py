@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
+from evo.training.curve import LossCurve
 from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 from evo.training.moments import InputMoments
 from evo.training.sample import ScoredLogits, held_out_sample, sample_bits
@@ -90,20 +90,22 @@ def evaluate(job: TrialJob) -> Evaluation:
     task = _opened(job, document)
     task.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
-    known, seen = {"inherited": inheritance.share}, deque[Progress](maxlen=1)
+    known, seen = {"inherited": inheritance.share}, LossCurve(job.done)
     try:
         trainer = make_trainer(
             document, task, job.device, base, kernels=job.kernels, course=job.course, offset=job.offset
         )
-        state = _train(job, trainer, seen.append)
+        state = _train(job, trainer, seen.note)
     except LeakError as error:
         return _leaking(error, known)
     except DivergedError as error:
-        return Evaluation("diverged", str(error), known)
-    except BudgetError as error:
+        return Evaluation("diverged", str(error), known, curve=seen.points)
+    except BudgetError as error:  # how far it came is a matter of the machine
         return Evaluation("timeout", str(error), known)
-    known |= {"train_loss": seen[-1].loss, **{f"loss.{name}": value for name, value in seen[-1].auxiliary.items()}}
-    return replace(_measured(job, document, trainer, task, base, known), state=state)
+    last = seen.last
+    assert last is not None, "a training has a step"
+    known |= {"train_loss": last.loss, **{f"loss.{name}": value for name, value in last.auxiliary.items()}}
+    return replace(_measured(job, document, trainer, task, base, known), curve=seen.points, state=state)
 
 
 def seeded(document: Document, repeat: int) -> Document:

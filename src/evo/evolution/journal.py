@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
 
-VERSION = 5
+VERSION = 6
 """Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
 CREATE TABLE candidates (
@@ -57,7 +58,7 @@ CREATE TABLE generations (generation INTEGER PRIMARY KEY, summary TEXT NOT NULL)
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE timings (
   candidate TEXT NOT NULL, rung INTEGER NOT NULL, repeat INTEGER NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (candidate, rung, repeat)
+  ended REAL NOT NULL, PRIMARY KEY (candidate, rung, repeat)
 ) STRICT;
 CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
@@ -78,6 +79,14 @@ class Placed:
     status: str
     value: float
     is_elite: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a trial took, in wall seconds, and when it was recorded, in seconds since 1970."""
+
+    seconds: float
+    ended: float
 
 
 class Journal:
@@ -204,13 +213,13 @@ class Journal:
 
     def add_evaluation(self, ref: WeightsRef, evaluation: Evaluation, seconds: float) -> None:
         """Record what came of one trial."""
-        key, result = _key(ref), json.dumps({"measures": evaluation.measures})
+        key, result = _key(ref), json.dumps({"measures": evaluation.measures, "curve": evaluation.curve})
         numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
         with self._transaction():
             row = (*key, evaluation.cause, evaluation.message, result, evaluation.snapshot)
             insert(self._db, "evaluations", [row])
             insert(self._db, "scores", numbers)
-            insert(self._db, "timings", [(*key, seconds)])
+            insert(self._db, "timings", [(*key, seconds, time.time())])
 
     def evaluation(self, ref: WeightsRef, with_snapshot: bool = True) -> Evaluation | None:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
@@ -221,7 +230,9 @@ class Journal:
             return None
         cause, message, result, blob = row
         numbers = {name: value for name, value in self._numbers(ref).items() if not _is_objective(name)}
-        return Evaluation(cause, message, numbers, tuple(json.loads(result)["measures"]), blob)
+        data = json.loads(result)
+        curve = tuple((step, loss) for step, loss in data["curve"])
+        return Evaluation(cause, message, numbers, tuple(data["measures"]), blob, curve)
 
     def is_evaluated(self, ref: WeightsRef) -> bool:
         """Whether a trial was carried out."""
@@ -296,10 +307,10 @@ class Journal:
         for candidate, rung, archive, cell, status, value, is_elite in rows:
             yield Placed(WeightsRef(candidate, rung), archive, cell, status, value, bool(is_elite))
 
-    def timings(self) -> dict[WeightsRef, float]:
-        """Wall seconds by trial; the only thing here that differs between two equal runs."""
-        rows = self._db.execute("SELECT candidate, rung, repeat, seconds FROM timings")
-        return {WeightsRef(candidate, rung, repeat): seconds for candidate, rung, repeat, seconds in rows}
+    def timings(self) -> dict[WeightsRef, Timing]:
+        """When trials were carried out; the only thing here that differs between two equal runs."""
+        rows = self._db.execute("SELECT candidate, rung, repeat, seconds, ended FROM timings")
+        return {WeightsRef(candidate, rung, repeat): Timing(*own) for candidate, rung, repeat, *own in rows}
 
     def set_fact(self, key: str, value: Any) -> None:
         """Record one named fact of the run, replacing an earlier one."""

@@ -66,7 +66,7 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
         score=settings.primary.name,
         best=last[0].best if last else None,
         best_score=last[0].best_score if last else None,
-        busy_s=sum(journal.timings().values()),
+        busy_s=sum(timing.seconds for timing in journal.timings().values()),
         is_going_on=is_going_on,
         is_finished=finished > settings.evolve.generations and not missing(settings, journal),
     )

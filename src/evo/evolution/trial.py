@@ -9,6 +9,7 @@ from statistics import fmean
 from evo.dsl.schedules import Course
 from evo.evolution.candidate import Candidate
 from evo.evolution.operators.base import WeightSources
+from evo.training.curve import Curve
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class Evaluation:
     primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, gradient_evenness,
     inherited (the share of parameters that came from the start), snapshot_bytes, fp32_bytes and snapshot_increase (of
     the held-out loss by restoring, relative). A failure has those that were known by then.
-    measures: a point of the archive, in [0, 1] each. state: weights and optimizer where a longer trial goes on; kept
+    measures: a point of the archive, in [0, 1] each. curve: (step, training loss), see `evo.training.curve`, of the
+    steps that were the trial's own. state: weights and optimizer where a longer trial goes on; kept
     beside the journal, as it can be computed again.
     """
 
@@ -124,6 +126,7 @@ class Evaluation:
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
     measures: tuple[float, ...] = ()
     snapshot: bytes = b""
+    curve: Curve = ()
     state: bytes = field(default=b"", compare=False, repr=False)
 
 

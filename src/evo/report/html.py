@@ -6,6 +6,7 @@ from evo.report.page.archive import archive
 from evo.report.page.curves import curves
 from evo.report.page.glossary import glossary
 from evo.report.page.headline import headline
+from evo.report.page.learning import learning
 from evo.report.page.lineage import against_seed, lineage
 from evo.report.page.markup import Html, tag
 from evo.report.page.next_commands import next_commands
@@ -14,7 +15,7 @@ from evo.report.page.tables import everything, operators, snapshots
 from evo.report.record import Report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-SECTIONS = (curves, archive, lineage, against_seed, operators, snapshots, everything, next_commands, glossary)
+SECTIONS = (curves, learning, archive, lineage, against_seed, operators, snapshots, everything, next_commands, glossary)
 
 
 def page(report: Report) -> str:

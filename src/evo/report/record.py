@@ -13,6 +13,7 @@ from evo.dsl.task import Score
 from evo.evolution.fitness import Terms
 from evo.evolution.summary import Summary
 from evo.report.conclusion import Conclusion, conclusion
+from evo.training.curve import Curve
 
 if TYPE_CHECKING:
     from evo.evolution.verdict import Verdict
@@ -25,7 +26,8 @@ class Variant:
     """One candidate: its file beside the report, its cost by the plan, and what was measured or why nothing was.
 
     held_values: parameters and what is cached after a full context. steps: of training. score: the primary one, among
-    `scores`; None where it failed. terms: its objective, once it was placed.
+    `scores`; None where it failed. terms: its objective, once it was placed. curves: of its trainings, the first at
+    each rung. step_flops: what a step of training takes.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Variant:
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
     terms: Terms | None = None
     measures: tuple[float, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    step_flops: float = 0.0
 
     @property
     def generation(self) -> int:
@@ -76,6 +80,7 @@ class Variant:
         )
         data: dict[str, Any] = {name: getattr(self, name) for name in names}
         data |= {"parents": list(self.parents), "operators": list(self.operators)}
+        data |= {"step_flops": self.step_flops, "curves": _listed(self.curves)}
         if self.score is None:
             return {**data, "message": self.message}
         scores = {primary.name: self.score, **self.scores}

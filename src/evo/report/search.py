@@ -20,12 +20,13 @@ from evo.evolution.fitness import Terms, held_values
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
-from evo.evolution.trial import Evaluation, Trial, latest
+from evo.evolution.trial import Evaluation, Result, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.page.figures import duration
 from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
+from evo.training.curve import Curve
 
 
 def write_reports(folder: Path) -> Report:
@@ -51,7 +52,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     results = {result.trial.candidate.id: result for result in latest(trials)}
     evaluations = {id: result.evaluation for id, result in results.items()}
     terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
-    steps = {id: result.trial.steps for id, result in results.items()}
+    curves = learning_curves(trials)
     generations, space = journal.generations(), journal.fact(SPACE)
     best = generations[-1].best if generations else None
     return Report(
@@ -63,7 +64,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         centroids=space["centroids"] if space else [],
         generations=tuple(generations),
         variants=tuple(
-            _variant(directory, c, evaluations.get(c.id), terms.get(c.id), steps.get(c.id, 0), settings)
+            _variant(directory, c, results.get(c.id), terms.get(c.id), curves.get(c.id, ()), settings)
             for c in candidates.values()
         ),
         elites=elites(journal),
@@ -76,7 +77,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         failures=dict(Counter(e.cause for e in evaluations.values() if e.cause)),
         snapshots=snapshot_figures(evaluations.values()),
         trained=trained_figures(trials),
-        seconds=sum(journal.timings().values()),
+        seconds=sum(timing.seconds for timing in journal.timings().values()),
         warnings=tuple(journal.fact("warnings") or ()),
     )
 
@@ -84,13 +85,14 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
 def _variant(
     directory: RunDirectory,
     candidate: Candidate,
-    evaluation: Evaluation | None,
+    result: Result | None,
     terms: Terms | None,
-    steps: int,
+    curves: tuple[Curve, ...],
     settings: Settings,
 ) -> Variant:
-    plan = resolve(parse(candidate.document).document.organism)
-    found = Evaluation("not evaluated") if evaluation is None else evaluation
+    document = parse(candidate.document).document
+    plan = resolve(document.organism)
+    found = Evaluation("not evaluated") if result is None else result.evaluation
     return Variant(
         id=candidate.id,
         file=str(directory.variant(candidate).relative_to(directory.path)),
@@ -100,14 +102,25 @@ def _variant(
         parameters=plan.parameters,
         flops_per_token=plan.flops_per_token,
         held_values=held_values(plan),
-        steps=steps,
+        steps=0 if result is None else result.trial.steps,
         cause=found.cause,
         message=found.message,
         score=None if found.cause else found.scores[settings.primary.name],
         scores=found.scores,
         terms=terms,
         measures=tuple(found.measures[MEASURES.index(name)] for name in settings.evolve.measures if found.measures),
+        curves=curves,
+        step_flops=step_flops(document),
     )
+
+
+def learning_curves(trials: Mapping[Trial, Evaluation]) -> dict[str, tuple[Curve, ...]]:
+    """By candidate, the curve of its first training at each rung, the lowest first."""
+    found: dict[str, tuple[Curve, ...]] = {}
+    for trial, evaluation in sorted(trials.items(), key=lambda item: item[0].rung):
+        if evaluation.curve and not trial.repeat:
+            found[trial.candidate.id] = (*found.get(trial.candidate.id, ()), evaluation.curve)
+    return found
 
 
 def elites(journal: Journal) -> dict[int, str]:

@@ -74,6 +74,12 @@ svg .name{fill:var(--ink)}
 .level{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:2 3}
 .level2{stroke:var(--second);stroke-width:1.5;stroke-dasharray:6 3}
 svg .say2{fill:var(--second)}
+.wide{max-width:60rem}
+.run{fill:none;stroke:var(--dots);stroke-width:1;stroke-opacity:.7;stroke-linejoin:round}
+.run.chosen0,.run.chosen1,.run.chosen2{stroke-width:2.4;stroke-opacity:1}
+.run.chosen0{stroke:var(--line)}.run.chosen1{stroke:var(--second)}.run.chosen2{stroke:var(--good);stroke-dasharray:6 3}
+.legend{display:flex;flex-wrap:wrap;gap:.1rem 1.2rem}
+.legend .chosen0{color:var(--line)}.legend .chosen1{color:var(--second)}.legend .chosen2{color:var(--good)}
 .key{max-width:26rem;margin:.2rem 0 .8rem}
 .matrix .key,.matrix .glossary{grid-area:1/2/2/-1;margin:0 0 0 1.5rem;align-content:start}
 .matrix .glossary{padding-top:4.4rem}
