@@ -186,6 +186,10 @@ MIXERS: dict[str, dict[str, Any]] = {
     "hyena of order 1": {"kind": "hyena", "order": 1, "conv": 1, "bands": 1, "depth": 1, "shift": 0.1, "hidden": 8},
     "hyena of order 3": {"kind": "hyena", "order": 3, "depth": 2, "hidden": 8},
     "parallel": {"parallel": [window(5, 1), RECURRENCE, CONVOLUTION]},
+    "pool": {"kind": "pool", "slots": 4},
+    "pool, half of it alive": {"kind": "pool", "slots": 4, "alive": 2, "of": {**window(5, 1), "head_dim": 4}},
+    "pool of recurrences": {"kind": "pool", "slots": 2, "of": RECURRENCE},
+    "pool of attention with a norm": {"kind": "pool", "slots": 2, "of": {**ATTENTION, "qk_norm": "rms"}},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
 }
 

@@ -241,6 +241,12 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "mlstm": {"width": 32, "stages": [stage("body", {"kind": "mlstm", "heads": 2})]},
     "hyena": {"stages": [stage("body", {"kind": "hyena", "shift": 0.05, "hidden": 8}, ffn={"kind": "none"})]},
+    "pools": {
+        "stages": [
+            stage("a", {"kind": "pool", "slots": 4, "alive": 2}, ffn={"kind": "none"}),
+            stage("b", {"kind": "pool", "slots": 2, "of": CONVOLUTION}, ffn={"kind": "none"}),
+        ]
+    },
     "experts": {"stages": [stage("body", CONVOLUTION, ffn=ROUTED)]},
     "experts, grouped": {
         "stages": [

@@ -53,6 +53,7 @@ MIXERS: dict[str, Any] = {
     "wkv7": {"kind": "wkv7", "heads": 2},
     "mlstm": {"kind": "mlstm", "heads": 2},
     "hyena": {"kind": "hyena", "hidden": 8},
+    "pool": {"kind": "pool", "slots": 4, "alive": 2},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
 }
 EXPERTS: dict[str, Any] = {

@@ -96,6 +96,11 @@ def _ramp(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Ten
     return torch.linspace(init.a, init.b, shape[-1]).expand(shape).clone()
 
 
+def _leading(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    del generator
+    return torch.where(torch.arange(shape[-1]) < init.a, init.b, 0.0).expand(shape).clone()
+
+
 LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "constant": _constant,
@@ -104,4 +109,5 @@ LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "log_count": _log_count,
     "ring": _ring,
     "ramp": _ramp,
+    "leading": _leading,
 }

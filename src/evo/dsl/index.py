@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, str]] = {
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
         "latent": "evo.blocks.latent.spec:LatentSpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
+        "pool": "evo.blocks.pool.spec:PoolSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
         "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",

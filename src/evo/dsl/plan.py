@@ -26,10 +26,10 @@ class Init:
 
     normal: N(0, a²). constant: a. uniform: U[a, b]. timestep: inverse softplus of a log-uniform draw from [a, b].
     log_count: log(a + i) at place i of the last axis. ring: x with exp(-2 softplus(x)) uniform in [a², b²]. ramp: from
-    a to b in equal steps along the last axis.
+    a to b in equal steps along the last axis. leading: b at the first a places of the last axis, 0 behind them.
     """
 
-    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp"]
+    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading"]
     a: float
     b: float = 0.0
 

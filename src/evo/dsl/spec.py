@@ -146,6 +146,14 @@ class Spec(BaseModel):
         del scope
         return iter(())
 
+    def beside(self, count: int, width: int) -> Spec | None:
+        """One mixer that is the sum of `count` of these, each with weights of its own, over a stream of `width`.
+
+        None where there is none. Whoever asks compares the plans: a weight or a part that the two share is not theirs.
+        """
+        del count, width
+        return None
+
     def plan(self, scope: Scope) -> BlockPlan | None:
         """The block with every dimension a concrete number, or None for no block at all.
 

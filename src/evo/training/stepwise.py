@@ -42,7 +42,7 @@ def noted_calls(model: Organism) -> Iterator[dict[Block, Call]]:
     def note(block: nn.Module, args: tuple[Any, ...], y_BTD: Any) -> None:
         assert isinstance(block, Block)
         x_BTD, flow = args
-        found.setdefault(block, Call(x_BTD, Flow(dict(flow.signals)), y_BTD))
+        found.setdefault(block, Call(x_BTD, Flow(dict(flow.signals), project=flow.project), y_BTD))
 
     with ExitStack() as stack:
         for _, block in model.named_blocks():
@@ -64,7 +64,7 @@ def mismatch(calls: Mapping[Block, Call], rows: int, cut: int, tolerance: float)
         pieces, states = [], {}
         for start, end in pairwise(sorted({0, min(cut, length), min(cut + 1, length), length})):
             signals = {name: signal[:rows, start:end] for name, signal in call.flow.signals.items()}
-            flow = Flow(signals, position=start, states=states)
+            flow = Flow(signals, position=start, states=states, project=call.flow.project)
             pieces.append(flow.run(block, x_BTD[:, start:end]))
             states = flow.next_states
         difference_T = (torch.cat(pieces, 1) - y_BTD).abs().amax((0, 2))

@@ -84,6 +84,12 @@ _DIMENSIONS = {
         _document("{kind: attention, heads: 2, bias: [q, gate]}"),
         _document("{kind: attention, heads: 2, bias: [q, gate], gate: head}"),
     ),
+    "EVO309": Code(
+        "More pseudopods are alive than there are slots",
+        "A pool has room for `slots` pseudopods, of which `alive` are there at the start.",
+        _document("{kind: pool, slots: 4, alive: 6}"),
+        _document("{kind: pool, slots: 8, alive: 6}"),
+    ),
 }
 
 _WIRING = {

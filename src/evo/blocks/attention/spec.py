@@ -15,6 +15,7 @@ from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, AsTuple, Fault, RoleOf, Scope, Spec
+from evo.dsl.tree import replaced
 
 Biased = Literal["q", "k", "v", "o", "gate"]
 
@@ -181,6 +182,17 @@ class AttentionSpec(Spec):
                     yield Fault("EVO308", ("bias", index), message, "remove it")
         if self.kv_from is not None and self.kv_from == self.kv_to:
             yield Fault("EVO308", ("kv_to",), "it would publish what it reads under the same name", "remove it")
+
+    def beside(self, count: int, width: int) -> Spec | None:
+        """So many times the heads; not where heads are told apart by their number, or others read them."""
+        if self.differ is not None or self.kv_to is not None or self.kv_from is not None:
+            return None
+        heads: dict[tuple[str | int, ...], int] = {
+            ("heads",): count * self.heads,
+            ("kv_heads",): count * self._groups,
+            ("head_dim",): self.head_dim or width // self.heads,
+        }
+        return replaced(self, heads)
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position

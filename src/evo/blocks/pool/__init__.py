@@ -1,0 +1,1 @@
+"""A pool of pseudopods: slots of one kind of mixer, of which some are alive."""

@@ -1,0 +1,114 @@
+"""A pool of pseudopods: all slots in one product where their mixer can stand side by side, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, sum_scaled
+from evo.blocks.flow import Flow, Project
+from evo.blocks.pool.spec import PoolPlan
+from evo.kernels.dispatch import KernelCall
+from evo.kernels.grouped import Groups
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Slot p alone, on row p. outputs_PTD: what it gives. hidden_PTC: what enters its projections to the stream."""
+
+    outputs_PTD: Tensor
+    hidden_PTC: Tensor
+
+
+class Pool(Block):
+    """sum_p gain_p f_p(x). Where slots stand side by side, the gains meet what enters their common output map."""
+
+    gain: nn.Parameter
+
+    def __init__(self, plan: PoolPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.plan, self.slots = plan, plan.slots
+        self.mixers = tuple(children.values())
+        self.writers = [
+            [path.lstrip(".") for path, weight in child.named_weights("") if weight.writes_residual]
+            for _, child in plan.children
+        ]
+
+    @property
+    def gains_P(self) -> Tensor:
+        """The gains; an exact zero learns nothing."""
+        return self.gain * (self.gain.detach() != 0)
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if self.plan.side_by_side:
+            factors_P = self.gains_P.to(x_BTD.dtype)
+            return replace(flow, project=self._scaled(flow.project, factors_P)).run(self.mixers[0], x_BTD)
+        return sum_scaled(self.gains_P.to(x_BTD.dtype), [flow.run(mixer, x_BTD) for mixer in self.mixers])
+
+    def apart(self, x_PTD: Tensor, flow: Flow) -> Apart:
+        """Each slot by itself on a row of its own, whatever its gain; (P, T, D)."""
+        seen: list[list[Tensor]] = [[] for _ in self.mixers]
+        flows = [replace(flow, project=self._noted(flow.project, index, seen[index])) for index in range(len(seen))]
+        if not self.plan.side_by_side:
+            outputs = [
+                f.run(mixer, x_PTD[p : p + 1]) for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
+            ]
+            return Apart(torch.cat(outputs), torch.cat([torch.cat(rows, dim=-1) for rows in seen]))
+        own_PP = torch.eye(self.slots, dtype=x_PTD.dtype, device=x_PTD.device)
+        outputs_PTD = replace(flow, project=self._scaled(flows[0].project, own_PP[:, None])).run(self.mixers[0], x_PTD)
+        hidden_PTPC = seen[0][0].unflatten(-1, (self.slots, -1))
+        return Apart(outputs_PTD, torch.stack([hidden_PTPC[p, :, p] for p in range(self.slots)]))
+
+    def slot_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """By slot, its own share of tensors that are shaped like this block's weights, by their paths in one slot.
+
+        Views: what is written into them is written into the tensors. The gains are not among them.
+        """
+        if not self.plan.side_by_side:
+            names = [name for name, _ in self.plan.children]
+            return [
+                {
+                    path.removeprefix(f"{name}."): tensor
+                    for path, tensor in tensors.items()
+                    if path.startswith(f"{name}.")
+                }
+                for name in names
+            ]
+        (name, _), axes = self.plan.children[0], self.plan.side_by_side
+        parts = {weight: tensors[f"{name}.{weight}"].chunk(self.slots, axis) for weight, axis in axes}
+        return [{weight: shares[slot] for weight, shares in parts.items()} for slot in range(self.slots)]
+
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
+        """Those of every mixer."""
+        return [problem for mixer in self.mixers for problem in mixer.problems(x_BTD, flow)]
+
+    def _writers(self, index: int) -> Iterator[Tensor]:
+        """The weights of a mixer that write to the stream."""
+        for path in self.writers[index]:
+            *inside, name = path.split(".")
+            yield getattr(self.mixers[index].get_submodule(".".join(inside)), name)
+
+    def _scaled(self, project: Project, factors_P: Tensor) -> Project:
+        """Projections in which each slot's share of what enters the output map is multiplied by its factor (..., P)."""
+        (writer,) = self._writers(0)
+        factors_C = factors_P.repeat_interleave(writer.shape[-1] // self.slots, dim=-1)
+
+        def scaled(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+            return project(x * factors_C if weight is writer else x, weight, bias, groups)
+
+        return scaled
+
+    def _noted(self, project: Project, index: int, seen: list[Tensor]) -> Project:
+        """Projections that note what enters those of one mixer that write to the stream."""
+        writers = {id(weight) for weight in self._writers(index)}
+
+        def noted(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+            if id(weight) in writers:
+                seen.append(x)
+            return project(x, weight, bias, groups)
+
+        return noted
