@@ -10,7 +10,7 @@ from commands import Evo
 from evo.cli.commands import ROWS
 from evo.dsl.document import load, parse
 
-READERS = ("validate", "diff", "apply", "explain", "train", "mutate", "measures", "evolve")
+READERS = ("validate", "render", "diff", "apply", "explain", "train", "mutate", "measures", "evolve")
 """Commands that read a document. (`fmt` writes a file's own text, so it has nothing to set.)"""
 
 

@@ -26,7 +26,9 @@ class Row:
 
 ROWS: dict[str, Row] = {
     "validate": Row("evo.cli.validate:command", "Check documents and show every fault."),
+    "new": Row("evo.cli.new:command", "Write a starter document."),
     "fmt": Row("evo.cli.fmt:command", "Rewrite documents in their canonical form."),
+    "render": Row("evo.cli.render:command", "Write a document with every default filled in."),
     "diff": Row("evo.cli.diff:command", "Show the patch between two documents and what it costs."),
     "apply": Row("evo.cli.apply:command", "Apply a patch to a document."),
     "explain": Row("evo.cli.explain:command", "Show what a document builds, or what a code means."),

@@ -16,7 +16,7 @@ from evo.dsl.yaml import write
 
 def to_data(spec: Spec, role: str | None = None) -> dict[str, Any]:
     """The canonical form of a spec as plain data; where it stands for a role, without the role's default kind."""
-    spec = _without_dead(spec)
+    spec = living(spec)
     is_told = spec.kind is not None and not spec.is_keyed and not (role and DEFAULT_KIND.get(role) == spec.kind)
     data: dict[str, Any] = {"kind": spec.kind} if is_told else {}
     for key, shape in spec_fields(type(spec)).items():
@@ -55,8 +55,8 @@ def plain(value: Any, shape: SpecField) -> Any:
     return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
 
 
-def _without_dead(spec: Spec) -> Spec:
-    """Pseudopods and layers that no stage names are dropped."""
+def living(spec: Spec) -> Spec:
+    """The spec without pseudopods and layers that no stage names."""
     if not isinstance(spec, OrganismSpec) or not spec.parts:
         return spec
     used = set(named(spec.stages, spec.parts))
