@@ -32,7 +32,8 @@ from evo.dsl.schema import organism_schema
 from evo.dsl.spec import Spec
 from evo.dsl.tree import specs
 from evo.evolution.crossover import cross
-from evo.evolution.evaluate import TrialJob, evaluate, pack_weights, starting_weights
+from evo.evolution.evaluate import TrialJob, evaluate, pack_weights
+from evo.evolution.inheritance import starting_weights
 from evo.evolution.mutate import mutate, validated
 from evo.evolution.operators import Operator
 from evo.evolution.operators.genes import Choice

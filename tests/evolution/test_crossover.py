@@ -16,7 +16,7 @@ from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, parse
 from evo.dsl.patch import apply
 from evo.evolution.crossover import align, cross
-from evo.evolution.evaluate import starting_weights
+from evo.evolution.inheritance import starting_weights
 from evo.evolution.mutate import NoChildError
 
 CONVOLUTION = {"kind": "convolution"}

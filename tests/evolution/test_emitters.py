@@ -15,6 +15,7 @@ from evo.dsl.selections import UniformSelection
 from evo.dsl.tree import found_at
 from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
+from evo.evolution.operators.growth import keeps
 from evo.evolution.scoring import plan_of
 from evo.evolution.search import Search
 from evo.evolution.trial import Evaluation, Trial
@@ -127,3 +128,11 @@ def test_what_breeds_depends_on_the_selection() -> None:
     """Emitters that differ in their selection only have other children."""
     documents = {kind: [c.document for c in children(kind)] for kind in ("variation", "novelty", "archive_improvement")}
     assert len({tuple(found) for found in documents.values()}) == 3
+
+
+def test_growth_keeps_what_parents_compute() -> None:
+    """Every child of the growth emitter computes what its parent does, so a search that inherits loses nothing."""
+    by_id = {candidate.id: plan_of(candidate.document) for candidate in searched("growth")[0]}
+    for child in children("growth"):
+        assert keeps(by_id[child.parents[0]], by_id[child.id])
+        assert by_id[child.id].parameters > by_id[child.parents[0]].parameters

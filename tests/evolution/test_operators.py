@@ -18,7 +18,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import Document, parse
 from evo.dsl.spec import Spec
-from evo.evolution.evaluate import starting_weights
+from evo.evolution.inheritance import starting_weights
 from evo.evolution.mutate import compose, validated
 from evo.evolution.operators import OPERATORS, Operator, Proposal, WeightSources
 from evo.evolution.operators.layers import ReplaceMixer

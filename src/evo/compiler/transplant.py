@@ -38,14 +38,17 @@ def transplant(plan: Plan, seed: int, parent: Mapping[str, Tensor]) -> tuple[dic
     A weight whose path the parent has in the same shape is copied. In another shape of the same rank, the overlap is
     copied. What is new in it keeps its initial draw of `seed`, but new inputs of a linear map (of each in a stack) and
     new (older) taps of a convolution start at zero, so that growth leaves what the parent computed as it was (Chen et
-    al. 2016, Net2Net); they learn from the first step on, as what they multiply is not zero. All other weights are
-    initial draws.
+    al. 2016, Net2Net); they learn from the first step on, as what they multiply is not zero. The last maps before the
+    stream of blocks that the parent has not start at zero too: a new branch adds nothing before it has learned. All
+    other weights are initial draws.
     """
     weights: dict[str, Tensor] = {}
     fates: dict[str, list[str]] = {"copied": [], "resized": [], "fresh": []}
-    values = 0
+    values, is_child = 0, any(path in parent for path in plan.weights)
     for path, weight in plan.weights.items():
         fate, tensor, count = _inherit(path, weight, seed, parent.get(path))
+        if weight.writes_residual and path not in parent and is_child:
+            tensor.zero_()
         weights[path] = tensor
         fates[fate].append(path)
         values += count

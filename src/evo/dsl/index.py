@@ -133,6 +133,7 @@ KINDS: dict[str, dict[str, str]] = {
         "aging": "evo.evolution.emitters.aging.spec:AgingSpec",
         "archive_improvement": "evo.evolution.emitters.variation.spec:ArchiveImprovementSpec",
         "crossover": "evo.evolution.emitters.variation.spec:CrossoverSpec",
+        "growth": "evo.evolution.emitters.growth.spec:GrowthSpec",
         "immigrants": "evo.evolution.emitters.immigrants.spec:ImmigrantsSpec",
         "mutation": "evo.evolution.emitters.variation.spec:MutationSpec",
         "novelty": "evo.evolution.emitters.variation.spec:NoveltySpec",

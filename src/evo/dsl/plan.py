@@ -136,6 +136,8 @@ class BlockPlan:
     """Whether it is one layer of a stage: what gradient flow is compared between."""
     runs_once: ClassVar[bool] = False
     """Whether it runs once a pass, for all rows of a batch together."""
+    summed_by: ClassVar[str] = ""
+    """The name of the weight whose entries scale its children in order, where it is their sum and nothing else."""
     kind: str
     weights: tuple[Weight, ...] = ()
     cost: Cost = Cost()
@@ -169,6 +171,11 @@ class BlockPlan:
         yield self
         for _, child in self.children:
             yield from child.blocks()
+
+    @property
+    def can_be_silent(self) -> bool:
+        """Whether its output is zero while the maps that write it are: then a new one adds nothing at first."""
+        return any(weight.writes_residual for _, weight in self.named_weights(""))
 
     @property
     def parameters(self) -> int:

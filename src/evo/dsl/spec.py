@@ -141,6 +141,12 @@ class Spec(BaseModel):
         """The names of fields that mean nothing beside what the others say: no gene, and a warning where written."""
         return frozenset()
 
+    @property
+    def grows(self) -> frozenset[str]:
+        """The names of numbers that, when raised, leave what a trained block computes as it was: new inputs of its maps
+        and new taps start at zero."""
+        return frozenset()
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         """Faults of meaning that need the surroundings (width, context, ...); paths are relative to this spec."""
         del scope

@@ -19,13 +19,12 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
-from evo.compiler.transplant import WeightTransfer, transplant
 from evo.dsl.document import Document, parse
 from evo.dsl.schedules import Course
 from evo.dsl.tree import replaced
 from evo.engines.jobs import Outcome, OutsideError
+from evo.evolution.inheritance import starting_weights
 from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
 from evo.tasks.base import Task, open_task
@@ -230,23 +229,6 @@ def input_moments(model: Organism, task: Task, context: int, tokens: int) -> dic
     moments = InputMoments(model)
     model(batch.inputs_BT, Flow(project=moments))
     return moments.means()
-
-
-def starting_weights(
-    plan: Plan, document: Document, parents: list[dict[str, Tensor]], origins: WeightSources
-) -> tuple[dict[str, Tensor], WeightTransfer]:
-    """What a candidate starts from: its parents' weights where paths and shapes allow, fresh draws elsewhere."""
-    named = {path: _origin(path, parents, origins) for path in plan.weights} if parents else {}
-    return transplant(plan, document.train.seed, {path: t for path, t in named.items() if t is not None})
-
-
-def _origin(path: str, parents: list[dict[str, Tensor]], origins: WeightSources) -> Tensor | None:
-    """The parents' tensor for a path: by the longest renamed prefix, or parent 0's own."""
-    renamed = [row for row in origins if path.startswith(row[0])]
-    if not renamed:
-        return parents[0].get(path)
-    prefix, parent, source = max(renamed, key=lambda row: len(row[0]))
-    return parents[parent].get(source + path.removeprefix(prefix))
 
 
 def load_into(model: Organism, weights: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.evolution.ancestry import ancestry
 from evo.evolution.candidate import Candidate
-from evo.evolution.evaluate import starting_weights
+from evo.evolution.inheritance import starting_weights
 from evo.evolution.journal import Journal
 from evo.evolution.trial import Trial, WeightsRef
 

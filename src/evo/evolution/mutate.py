@@ -19,8 +19,11 @@ from evo.dsl.patch import Patch, apply, diff
 from evo.dsl.spec import Fault
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import replaced
-from evo.evolution.operators import OPERATORS, Proposal, WeightSources
+from evo.evolution.operators import OPERATORS, Operator, Proposal, WeightSources
+from evo.evolution.operators.base import NOBODY
 
+Odds = tuple[tuple[Operator, float], ...]
+"""Operators, with how often each is tried first."""
 TRIES = 400
 SCHEDULE_SAMPLES = 512
 """Steps at which two schedules are compared; shorter runs are compared at every step."""
@@ -55,6 +58,7 @@ def mutate(
     mutations: int = 1,
     scale: float = 1.0,
     accept: Callable[[Child, Plan], bool] = lambda child, plan: True,
+    operators: Odds = OPERATORS,
 ) -> Child:
     """A child of `parent` after so many mutations.
 
@@ -66,7 +70,7 @@ def mutate(
     """
     rng = stream.numpy()
     for _ in range(TRIES):
-        child = _attempt(parent, mutations, scale, rng)
+        child = _attempt(parent, mutations, scale, rng, operators)
         if child is None:
             continue
         plan = resolve(child.document.organism)
@@ -117,11 +121,11 @@ def trains_otherwise(one: TrainSpec, two: TrainSpec, steps: int) -> bool:
     return not same or any(one.schedule.scale(s, steps) != two.schedule.scale(s, steps) for s in sampled)
 
 
-def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator) -> Child | None:
+def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator, operators: Odds) -> Child | None:
     document, names = parent, list[str]()
     origins: WeightSources = ()
     for _ in range(mutations):
-        step = _step(document, scale, rng)
+        step = _step(document, scale, rng, operators)
         if step is None:
             return None
         name, proposal, loaded = step
@@ -131,9 +135,11 @@ def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Gene
     return Child(document, diff(parent, document), tuple(names), origins)
 
 
-def _step(document: Document, scale: float, rng: np.random.Generator) -> tuple[str, Proposal, Loaded] | None:
-    operators, odds = zip(*OPERATORS, strict=True)
-    operator = operators[int(rng.choice(len(operators), p=np.array(odds) / sum(odds)))]
+def _step(
+    document: Document, scale: float, rng: np.random.Generator, operators: Odds
+) -> tuple[str, Proposal, Loaded] | None:
+    odds = np.array([share for _, share in operators])
+    operator, _ = operators[int(rng.choice(len(operators), p=odds / sum(odds)))]
     places = operator.sites(document)
     if not len(places):
         return None
@@ -171,6 +177,9 @@ def compose(first: WeightSources, second: WeightSources) -> WeightSources:
     """
     through: list[tuple[str, int, str]] = []
     for child, parent, source in second:
+        if parent == NOBODY:
+            through.append((child, parent, source))
+            continue
         around = [row for row in first if source.startswith(row[0])]
         new, origin, old = max(around, key=lambda row: len(row[0]), default=(source, parent, source))
         through.append((child, origin, old + source.removeprefix(new)))

@@ -13,9 +13,10 @@ from evo.dsl.schedules import Course
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Job, Limits, make_engine
 from evo.engines.pool import ProcessSpec
-from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of
+from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
 from evo.evolution.extension import extend, spans
 from evo.evolution.journal import Journal
+from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
@@ -173,20 +174,24 @@ def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: s
     observer.verdict_began(len(wanted))
     share = max(row.steps for row in wanted.values()) / min(trial.steps for trial in journal.trials())
     seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
+    lineage = Lineage(journal)
     own = replace(settings, workers=min(settings.workers, len(wanted)), max_seconds=seconds)
     with _engine(own) as engine:
-        for outcome in engine.map([Job(key, evaluate, _verdict_job(own, row)) for key, row in wanted.items()]):
+        for outcome in engine.map(Job(key, evaluate, _verdict_job(own, row, lineage)) for key, row in wanted.items()):
             found = outcome_of(outcome)
             journal.set_fact(outcome.id, {"score": found.scores.get(own.primary.name), "cause": found.cause})
 
 
-def _verdict_job(settings: Settings, training: Training) -> TrialJob:
+def _verdict_job(settings: Settings, training: Training, lineage: Lineage) -> TrialJob:
     return TrialJob(
         training.document,
         settings.root,
         settings.device,
         settings.kernels,
         settings.task_digest,
+        parents=tuple(pack_weights(lineage.weights(source)) for source in training.start.sources),
+        origins=training.start.origins,
+        offset=training.start.offset,
         course=Course.of(training.steps),
         repeat=training.seed,
         max_seconds=settings.max_seconds,

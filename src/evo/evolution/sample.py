@@ -69,6 +69,18 @@ def move_number(value: Any, gene: Gene, info: FieldInfo, scale: float, rng: np.r
     return fitted
 
 
+def raise_number(value: float, gene: Gene, info: FieldInfo, scale: float, rng: np.random.Generator) -> int | float:
+    """A higher neighbour of a gene's value, or the value itself where it is as high as the gene goes."""
+    steps = {"x2": value * 2.0, "+1": value + max(1, round(abs(rng.normal()) * 2 * scale))}
+    factor = math.exp(abs(rng.normal()) * 0.5 * scale + 0.05)
+    share = abs(rng.normal()) * 0.25 * scale + 0.01
+    steps |= {"scale": value * factor, "linear": value + share * (gene.high - gene.low)}
+    fitted = _fit(steps[gene.step], gene, info, value)
+    if fitted == value and is_integer(info):
+        fitted = _fit(value + gene.multiple, gene, info, value)
+    return fitted
+
+
 def _fit(value: float, gene: Gene, info: FieldInfo, before: float | None = None) -> int | float:
     """The value inside the gene's range: rounded to three digits, or to whole multiples for an int."""
     low = gene.low if before is None else min(gene.low, before)

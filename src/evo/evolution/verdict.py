@@ -8,7 +8,7 @@ that no search read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
@@ -18,9 +18,13 @@ from evo.dsl.document import parse
 from evo.dsl.task import Score
 from evo.evolution.journal import Journal
 from evo.evolution.settings import Settings
+from evo.evolution.trial import FRESH, Start, WeightsRef
 
 FACT = "verdict"
 """Under `verdict/CANDIDATE/SEED` the journal has what came of each training."""
+
+INHERITED, SCRATCH = "inherited", "scratch"
+"""The two trainings that tell what inheritance was worth."""
 
 Outcome = Literal["better", "worse", "within noise", "unknown"]
 
@@ -64,7 +68,9 @@ class Verdict:
 
     winner: of the best objective. leader: of the best primary score. best_seed: the seed with the best primary score.
     own_seed: that of the winner's line. against_best: winner and best seed. against_own: winner and own seed.
-    leader_against_best: leader and best seed. seeds: how many trainings each has. budget: of each.
+    leader_against_best: leader and best seed. seeds: how many trainings each has. budget: of each. inheritance: the
+    winner with the weights that it inherited, and trained from scratch for the compute of both trainings together; None
+    where it inherited none.
     """
 
     winner: str
@@ -77,6 +83,7 @@ class Verdict:
     against_best: Comparison
     against_own: Comparison
     leader_against_best: Comparison
+    inheritance: Comparison | None = None
 
     @property
     def by_id(self) -> dict[str, Contestant]:
@@ -93,17 +100,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Training:
-    """One training that a verdict needs. seed: counted from the document's own."""
+    """One training that a verdict needs. seed: counted from the document's own. start: what it begins from. arm: told
+    apart from the training that every contestant has."""
 
     candidate: str
     document: str
     steps: int
     seed: int
+    start: Start = FRESH
+    arm: str = ""
 
     @property
     def key(self) -> str:
         """Under which the journal has what came of it."""
-        return f"{FACT}/{self.candidate}/{self.seed}"
+        return "/".join(filter(None, (FACT, self.candidate, self.arm, str(self.seed))))
 
 
 def trainings(settings: Settings, journal: Journal) -> list[Training]:
@@ -111,7 +121,22 @@ def trainings(settings: Settings, journal: Journal) -> list[Training]:
     budget, seeds = settings.verify_budget, settings.evolve.verify.seeds
     documents = {id: journal.candidate(id).document for id in dict.fromkeys(_chosen(settings, journal))}
     steps = {id: whole_steps(budget, parse(text).document) for id, text in documents.items()}
-    return [Training(id, text, steps[id], seed) for seed in range(seeds) for id, text in documents.items()]
+    own = [Training(id, text, steps[id], seed) for seed in range(seeds) for id, text in documents.items()]
+    return own + inheritance_trainings(settings, journal, next(iter(documents)))
+
+
+def inheritance_trainings(settings: Settings, journal: Journal, winner: str) -> list[Training]:
+    """The winner again from the weights that it inherited, and from scratch at equal compute, ancestors' included;
+    none where it inherited nothing."""
+    rung = journal.rung(winner)
+    assert rung is not None, "winners have scores"
+    trial, text = journal.trial(WeightsRef(winner, rung)), journal.candidate(winner).document
+    if not trial.start.sources:
+        return []
+    total = whole_steps(settings.train_budget, parse(text).document, settings.evolve.fidelity.shares[rung])
+    arms = {INHERITED: (trial.steps, trial.start), SCRATCH: (total, FRESH)}
+    seeds = range(settings.evolve.verify.seeds)
+    return [Training(winner, text, steps, seed, start, arm) for seed in seeds for arm, (steps, start) in arms.items()]
 
 
 def missing(settings: Settings, journal: Journal) -> list[Training]:
@@ -127,7 +152,7 @@ def verdict(settings: Settings, journal: Journal) -> Verdict | None:
         return None
     winner, leader, best_seed, own_seed = _chosen(settings, journal)
     by_id = {
-        id: _contestant([training for training in wanted if training.candidate == id], found)
+        id: _contestant([row for row in wanted if row.candidate == id and not row.arm], found)
         for id in dict.fromkeys((winner, leader, best_seed, own_seed))
     }
     compared = {
@@ -145,7 +170,16 @@ def verdict(settings: Settings, journal: Journal) -> Verdict | None:
         against_best=compared[winner, best_seed],
         against_own=compared[winner, own_seed],
         leader_against_best=compared[leader, best_seed],
+        inheritance=_inheritance(wanted, found, settings.primary),
     )
+
+
+def _inheritance(wanted: list[Training], found: dict[str, Any], primary: Score) -> Comparison | None:
+    arms = {arm: [row for row in wanted if row.arm == arm] for arm in (INHERITED, SCRATCH)}
+    if not all(arms.values()):
+        return None
+    one, two = (replace(_contestant(rows, found), id=arm) for arm, rows in arms.items())
+    return compare(one, two, primary)
 
 
 def compare(one: Contestant, two: Contestant, primary: Score) -> Comparison:

@@ -28,7 +28,7 @@ def conclusion(verdict: Verdict | None, primary: Score) -> Conclusion:
         why = "Nothing was trained from scratch: `verify.seeds` is 0, or the run has not ended."
         return Conclusion("", "No verdict", (why,))
     mood, title = _heading(verdict, primary)
-    return Conclusion(mood, title, (_terms(verdict), *_standings(verdict, primary)))
+    return Conclusion(mood, title, (_terms(verdict), *_standings(verdict, primary), *_inheritance(verdict)))
 
 
 def _heading(verdict: Verdict, primary: Score) -> tuple[Mood, str]:
@@ -77,6 +77,18 @@ def _standings(verdict: Verdict, primary: Score) -> list[str]:
         known = compared if compared is not None and compared.one != compared.two else None
         lines.append(f"{id} ({', '.join(named)}): {_score(by_id[id])}{_against(who, known, id)}.")
     return lines
+
+
+def _inheritance(verdict: Verdict) -> list[str]:
+    """What the weights were worth that the winner inherited."""
+    compared = verdict.inheritance
+    if compared is None:
+        return []
+    told = "unknown, as a training failed"
+    if compared.difference is not None:
+        shown = f"{compared.difference:+.4f}" if compared.half_width is None else _by(compared)
+        told = shown if compared.half_width is None else f"{shown} ({compared.outcome})"
+    return [f"Inherited weights against a start from scratch, at equal compute with the ancestors' included: {told}."]
 
 
 def _score(contestant: Contestant) -> str:

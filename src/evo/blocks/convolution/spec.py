@@ -32,6 +32,10 @@ class ConvolutionSpec(Spec):
     act: Literal["none", "silu"] = "none"
     """What follows the convolution."""
 
+    @property
+    def grows(self) -> frozenset[str]:
+        return frozenset({"size"})
+
     def plan(self, scope: Scope) -> ConvolutionPlan:
         width = scope.width
         streams = ("x", "b", "c") if self.gate else ("x",)

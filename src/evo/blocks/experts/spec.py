@@ -35,6 +35,10 @@ class ExpertsPlan(BlockPlan):
         """How many choices the router has."""
         return self.count + self.identity + self.skip
 
+    @property
+    def can_be_silent(self) -> bool:
+        return not self.identity and super().can_be_silent
+
 
 class SharedSpec(Spec):
     """A feed-forward that every token meets beside its experts."""
@@ -82,6 +86,8 @@ class ExpertsSpec(Spec):
         inside, classes = self._inside(scope), self.count + self.identity + self.skip
         one = self.of.plan(inside)
         assert one is not None
+        if self.latent is not None:  # `latent_out` is what writes to the stream
+            one = replace(one, weights=tuple(replace(weight, writes_residual=False) for weight in one.weights))
         shared = [(f"shared{i}", plan) for i, spec in enumerate(self.shared) if (plan := spec.ffn.plan(scope))]
         weights = self._weights(scope, inside, classes)
         return ExpertsPlan(

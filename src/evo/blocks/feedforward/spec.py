@@ -60,6 +60,10 @@ class UnitsSpec(Spec):
     def unread(self) -> frozenset[str]:
         return frozenset() if self.hidden is None else frozenset({"ratio"})
 
+    @property
+    def grows(self) -> frozenset[str]:
+        return frozenset({"ratio", "hidden"} if self.inner_norm is None else ())
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if isinstance(self.act, Spec):
             yield from (replace(found, path=("act", *found.path)) for found in self.act.problems(scope))

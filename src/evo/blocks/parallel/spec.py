@@ -17,6 +17,7 @@ class ParallelPlan(BlockPlan):
     """Mixers side by side: its children, in order."""
 
     builder: ClassVar[str] = "evo.blocks.parallel.module:Parallel"
+    summed_by: ClassVar[str] = "gains"
 
 
 class ParallelSpec(Spec):

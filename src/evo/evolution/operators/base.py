@@ -13,7 +13,12 @@ from evo.dsl.document import Document
 from evo.dsl.patch import Patch
 
 WeightSources = tuple[tuple[str, int, str], ...]
-"""Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts."""
+"""Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts.
+
+A row between two `entry` names speaks for one entry of a stack of gains.
+"""
+NOBODY = -1
+"""The parent's index in the row of an entry that no parent has: it starts at zero."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Operator(Protocol):
 def moved(new: str, old: str, parent: int = 0) -> WeightSources:
     """The row of a parent's weights below one path that are below another in the child."""
     return ((f"{new}.", parent, f"{old}."),)
+
+
+def entry(path: str, index: int) -> str:
+    """The name of one entry of a stack in `WeightSources`."""
+    return f"{path}[{index}]"
 
 
 def fresh_name(document: Document, base: str) -> str:

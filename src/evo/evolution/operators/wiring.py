@@ -11,9 +11,10 @@ from evo.compiler.resolve import sources, stages_of
 from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
+from evo.dsl.paths import merge_path
 from evo.dsl.spec import INPUT
 from evo.dsl.tree import replaced
-from evo.evolution.operators.base import Proposal
+from evo.evolution.operators.base import NOBODY, Proposal, WeightSources, entry
 
 Edges = list[tuple[str, ...]]
 
@@ -54,5 +55,14 @@ class Rewire:
         name, adds = options[int(rng.integers(len(options)))]
         order = {known: index for index, known in enumerate(earlier)}
         changed = {*reads[site], name} if adds else {*reads[site]} - {name}
-        reads[site] = tuple(sorted(changed, key=order.__getitem__))
-        return Proposal(rewired(document, stages, reads))
+        before, reads[site] = reads[site], tuple(sorted(changed, key=order.__getitem__))
+        return Proposal(rewired(document, stages, reads), kept_gains(stages[site].name, before, reads[site]))
+
+
+def kept_gains(stage: str, before: tuple[str, ...], after: tuple[str, ...]) -> WeightSources:
+    """The rows that let sources of a stage keep their gains, and begin new ones at zero."""
+    path, place = merge_path(stage), {name: index for index, name in enumerate(before)}
+    return tuple(
+        (entry(path, index), 0, entry(path, place[name])) if name in place else (entry(path, index), NOBODY, "")
+        for index, name in enumerate(after)
+    )

@@ -1,0 +1,1 @@
+"""Growth: children that compute what their parents do, with room for more."""

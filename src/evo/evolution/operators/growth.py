@@ -1,0 +1,179 @@
+"""Operators that only add: what the parent computed, the child computes before it learns (Net2Net, Chen et al. 2016).
+
+`keeps` says whether a change does; these operators propose ones that mostly do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evo.base.diagnostics import DiagnosticError
+from evo.compiler.plan import Plan
+from evo.compiler.resolve import resolve, stages_of
+from evo.dsl.document import Document
+from evo.dsl.genes import Gene
+from evo.dsl.layers import LayerPlan
+from evo.dsl.patch import apply, rewrite
+from evo.dsl.plan import BlockPlan
+from evo.dsl.spec import INPUT
+from evo.dsl.tree import Place
+from evo.evolution.composites import around, composites, inside
+from evo.evolution.operators.base import Operator, Proposal, WeightSources, entry, moved
+from evo.evolution.operators.layers import Insert, draw_mixer, places
+from evo.evolution.operators.wiring import edges, kept_gains, rewired
+from evo.evolution.sample import raise_number
+from evo.evolution.sites import sites
+
+
+@dataclass(frozen=True)
+class Widen:
+    """Raises a number that leaves the function as it was: hidden units, taps."""
+
+    name: str = "widen"
+
+    def sites(self, document: Document) -> Sequence[Place]:
+        found = (site for site in sites(document) if site.field.name in site.owner.grows)
+        return [site for site in found if site.field.meta(Gene) is not None and site.value is not None]
+
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
+        gene = site.field.meta(Gene)
+        assert gene is not None
+        value = raise_number(site.value, gene, site.field.info, scale, rng)
+        return None if value == site.value else Proposal(rewrite(document, {site.path: value}))
+
+
+@dataclass(frozen=True)
+class Deepen:
+    """Lengthens a stage by a layer that adds nothing at first."""
+
+    name: str = "deepen"
+
+    def sites(self, document: Document) -> Sequence[int]:
+        return [i for i, stage in enumerate(stages_of(document.organism)) if stage.longer(1) is not None]
+
+    def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale, rng
+        stages = stages_of(document.organism)
+        longer = stages[site].longer(1)
+        assert longer is not None
+        stages[site] = longer
+        return Proposal(rewired(document, stages, edges(document)))
+
+
+@dataclass(frozen=True)
+class AddBranch:
+    """Sets a fresh mixer beside one that is there, its output zero at first."""
+
+    name: str = "add_branch"
+
+    def sites(self, document: Document) -> Sequence[Place]:
+        return [place for place in places(document, "mixer") if not inside(place.value)]
+
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale
+        kinds = composites()
+        if not kinds:
+            return None
+        kind = kinds[int(rng.integers(len(kinds)))]
+        mixers = around(kind, site.value, lambda: draw_mixer(document, rng), rng)
+        if mixers is None:
+            return None
+        patch = rewrite(document, {site.path: mixers})
+        try:
+            child = apply(patch, document).document
+            return Proposal(patch, inner_rows(resolve(document.organism), resolve(child.organism)))
+        except DiagnosticError:
+            return None
+
+
+@dataclass(frozen=True)
+class AddSource:
+    """Adds a skip connection from an earlier stage, with gains that start at zero."""
+
+    name: str = "add_source"
+
+    def sites(self, document: Document) -> Sequence[int]:
+        return range(1, len(document.organism.stages))
+
+    def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale
+        stages, reads = stages_of(document.organism), edges(document)
+        earlier = [INPUT, *(stage.name for stage in stages[:site])]
+        missing = [name for name in earlier if name not in reads[site]]
+        if not missing:
+            return None
+        added, before = missing[int(rng.integers(len(missing)))], reads[site]
+        reads[site] = tuple(name for name in earlier if name in before or name == added)
+        return Proposal(rewired(document, stages, reads), kept_gains(stages[site].name, before, reads[site]))
+
+
+GROWING: tuple[tuple[Operator, float], ...] = (
+    (Widen(), 0.3),
+    (Deepen(), 0.2),
+    (Insert(), 0.2),
+    (AddBranch(), 0.2),
+    (AddSource(), 0.1),
+)
+"""Every operator that adds, with how often it is tried first."""
+
+
+def inner_rows(parent: Plan, child: Plan) -> WeightSources:
+    """The rows of blocks of the parent that are the first summand of a sum in the child, with a gain of one."""
+    known = dict(parent.named_blocks())
+    found = dict(child.named_blocks())
+    sums = ((path, block) for path, block in found.items() if path in known and _became_sum(known[path], block))
+    return tuple(row for path, block in sums for row in _summand_rows(path, block))
+
+
+def _became_sum(old: BlockPlan, new: BlockPlan) -> bool:
+    return bool(new.summed_by) and not old.summed_by and new.children[0][1].kind == old.kind
+
+
+def _summand_rows(path: str, block: BlockPlan) -> WeightSources:
+    inner, gain = f"{path}.{block.children[0][0]}", entry(f"{path}.{block.summed_by}", 0)
+    return (*moved(inner, path), (gain, 0, gain))
+
+
+def keeps(parent: Plan, child: Plan) -> bool:
+    """Whether a child that only adds to its parent, and starts from its weights, computes what the parent does.
+
+    What is new must start as nothing: layers that pass the stream on, and blocks whose last maps, all zero, make their
+    outputs zero. What is old must not have other settings, because it stands elsewhere or the organism is deeper.
+    """
+    if (parent.width, parent.vocab) != (child.width, child.vocab):
+        return False
+    old, new = parent.layers, child.layers
+    return (
+        old.keys() <= new.keys()
+        and all(_is_open(new[path]) for path in new.keys() - old.keys())
+        and all(_same(old[path], new[path]) for path in old)
+        and [stage.ends_normed for stage in parent.stages[-1:]] == [stage.ends_normed for stage in child.stages[-1:]]
+    )
+
+
+def _is_open(layer: BlockPlan) -> bool:
+    """Whether a layer passes the stream on while its blocks are silent, as they are at first."""
+    if not isinstance(layer, LayerPlan):
+        return False
+    passes = all(part.skip == 1.0 and part.norm_after is None for part in layer.sublayers)
+    return passes and all(_is_silent(layer.child(name)) for name in layer.block_names())
+
+
+def _is_silent(block: BlockPlan) -> bool:
+    """Whether a new block adds nothing at first, and changes no block behind it."""
+    return block.can_be_silent and not any(inner.outputs for _, inner in block.named_blocks(""))
+
+
+def _same(old: BlockPlan, new: BlockPlan) -> bool:
+    """Whether a block that was there computes the same, but for what grew in it."""
+    if _became_sum(old, new):
+        (_, first), *others = new.children
+        return _same(old, first) and all(_is_silent(other) for _, other in others)
+    shapes = [(weight.name, weight.shape) for weight in old.weights] == [(w.name, w.shape) for w in new.weights]
+    if old.kind != new.kind or (shapes and old.settings != new.settings):
+        return False
+    pairs = zip(old.children, new.children, strict=False)
+    return len(old.children) == len(new.children) and all(_same(o, n) for (_, o), (_, n) in pairs)
