@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tiny_settings import AROUND, COMMON, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
 from torch import nn
 
 from evo.compiler.build import build
@@ -20,137 +22,18 @@ from evo.interop.config import Config
 from evo.interop.families import read
 from evo.interop.weights import take
 
-COMMON: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "intermediate_size": 44,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "sliding_window": 7,
-    "n_embd": 32,
-    "n_layer": 3,
-    "n_head": 4,
-    "n_positions": 64,
-    "n_ctx": 64,
-    "d_model": 32,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-"""Settings that a tiny configuration has where the type knows them and its default is not null."""
-SPARSE: dict[str, Any] = {
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 6),
-    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
-    "moe_intermediate_size": 20,
-    "shared_expert_intermediate_size": 12,
-    "shared_intermediate_size": 12,
-    "n_group": 3,
-    "topk_group": 2,
-    "first_k_dense_replace": 1,
-    "num_dense_layers": 1,
-    "kv_lora_rank": 12,
-    "q_lora_rank": 16,
-    "qk_rope_head_dim": 4,
-    "qk_nope_head_dim": 8,
-    "v_head_dim": 6,
-}
-"""The same for experts and latents."""
-BERT = {"is_decoder": True, "max_position_embeddings": 40}
-BART = {
-    "is_decoder": True, "is_encoder_decoder": False, "decoder_layers": 3, "decoder_attention_heads": 4,
-    "decoder_ffn_dim": 44, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 44,
-}  # fmt: skip
-DELTA = {
-    "num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6,
-    "linear_value_head_dim": 8,
-}  # fmt: skip
-OWN: dict[str, dict[str, Any]] = {
-    "llama4_text": {
-        "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "moe_layers": [1, 3], "head_dim": 8,
-        "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
-    },
-    "granitemoe_swa": {"num_hidden_layers": 4},
-    "granitemoehybrid": {
-        "layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1,
-        "mamba_d_state": 6, "mamba_expand": 2,
-    },
-    **{key: {"num_hidden_layers": 5} for key in ("smollm3", "cohere2", "exaone4", "olmo3", "cwm", "granite_swa")},
-    "gemma3_text": {"num_hidden_layers": 7},
-    "ministral": {"head_dim": 8},
-    "hunyuan_v1_dense": {"head_dim": 8},
-    "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
-    "gpt_neo": {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 7},
-    "gptj": {"rotary_dim": 4},
-    **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu")},
-    "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "head_dim": 4},
-    **{key: {"state_size": 4, "intermediate_size": 64, "expand": 2} for key in ("mamba", "falcon_mamba")},
-    "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 6, "n_groups": 2, "chunk_size": 8},
-    "rwkv": {"attention_hidden_size": 32},
-    "recurrent_gemma": {"lru_width": 32, "attention_window_size": 7, "num_hidden_layers": 4},
-    "jamba": {
-        "mamba_d_state": 4, "mamba_dt_rank": 5, "num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2,
-    },
-    "bamba": {
-        "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 8,
-        "attn_layer_indices": [1],
-    },
-    "olmo_hybrid": {"num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10},
-    "nemotron_h": {
-        "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "use_mamba_kernels": False,
-        "moe_shared_expert_intermediate_size": 12,
-    },
-    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), DELTA),
-    "moshi": {"sliding_window": 3000, "ffn_dim": 44},
-    "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
-    "modernbert-decoder": {"local_attention": 14},
-    "laguna": {"num_attention_heads_per_layer": None},
-    "diffllama": {"head_dim": 8},
-    **{key: {"num_hidden_layers": 5} for key in ("afmoe", "exaone_moe", "mellum")},
-    "granitemoeshared": {"shared_intermediate_size": 12},
-    "hunyuan_v1_moe": {"head_dim": 8, "moe_intermediate_size": 20, "moe_topk": 2},
-    "dots1": {"n_routed_experts": 6, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "solar_open": {"n_group": 1, "topk_group": 1},
-    "codegen": {"rotary_dim": 4},
-    "mpt": {"n_heads": 12, "d_model": 48, "n_layers": 3, "max_seq_len": 64},
-    "bloom": {"n_head": 12, "hidden_size": 48},
-    "falcon": {"ffn_hidden_size": 44, "bias": True},
-    "starcoder2": {"sliding_window": 7},
-    "opt": {"ffn_dim": 44, "word_embed_proj_dim": 32},
-    "xglm": {"num_layers": 3, "attention_heads": 4, "ffn_dim": 44},
-    "whisper": {**BART, "max_target_positions": 64},
-    "marian": {**BART, "decoder_vocab_size": 300},
-    **dict.fromkeys(("bart", "mvp", "plbart", "trocr", "blenderbot-small"), BART),
-    **dict.fromkeys(("mbart", "blenderbot", "pegasus"), BART),
-    **dict.fromkeys(
-        (
-            "bert", "bert-generation", "camembert", "data2vec-text", "ernie", "megatron-bert", "roberta",
-            "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl",
-        ),
-        BERT,
-    ),
-    "electra": {**BERT, "embedding_size": 32},
-    "big_bird": {**BERT, "attention_type": "original_full", "use_bias": True},
-    "roformer": {**BERT, "embedding_size": 32},
-}  # fmt: skip
-"""Settings of single types."""
-
-
-SHORT = {"qwen3_next": 14}
-"""Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
-SINGLE = ("xglm",)
-"""Types that fail in float64."""
-FORMULAS = {"roformer": "embed_positions"}
-"""Weights that follow from a formula."""
-
 
 def tiny_config(kind: str) -> Any:
-    """A tiny configuration of transformers."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    """A tiny configuration of transformers.
 
-    cls: Any = CONFIG_MAPPING[kind]
+    The class is taken by name: importing fla puts classes of its own, under the same types, into transformers' table.
+    """
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    cls: Any = getattr(transformers, CONFIG_MAPPING_NAMES.get(kind) or INNER[kind])
+    if kind in AROUND:
+        return _around(cls, tiny_config(AROUND[kind]))
     default = cls()
     known = default.to_dict()
     settings = {key: value for key, value in COMMON.items() if known.get(key) is not None}
@@ -167,6 +50,20 @@ def tiny_config(kind: str) -> Any:
     return cls(**settings, attn_implementation="eager")
 
 
+def _around(cls: Any, text: Any) -> Any:
+    """A configuration that holds that of a language model, and small towers."""
+    default = cls()
+    towers: dict[str, Any] = {}
+    for name in default.sub_configs:
+        tower = getattr(default, name, None)
+        if name != "text_config" and tower is not None:
+            known = tower.to_dict()
+            own = {key: value for key, value in TOWERS.items() if known.get(key) is not None}
+            towers[name] = type(tower)(**own)
+    more = {"pad_token_id": 0, "tie_word_embeddings": text.tie_word_embeddings}
+    return cls(text_config=text, **towers, **more)
+
+
 def tiny_model(kind: str) -> Any:
     """A model of that type in float64 with every weight and buffer large."""
     import transformers
@@ -176,13 +73,15 @@ def tiny_model(kind: str) -> Any:
     _without_kernels(sys.modules[cls.__module__])
     torch.manual_seed(0)
     config = tiny_config(kind)
+    if kind in AROUND and issubclass(type(config.text_config), cls.config_class):
+        config = config.text_config
     config._experts_implementation = "eager"
     model = cls(config).eval()
     model = model if kind in SINGLE else model.double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *_buffers(model)]:
-            if kind in FORMULAS and FORMULAS[kind] in name:
+            if any(part in name for part in FORMULAS.get(kind, ())):
                 continue
             tensor.copy_(_large(name, tensor, generator))
     return model
@@ -191,8 +90,9 @@ def tiny_model(kind: str) -> Any:
 def _without_kernels(module: Any) -> None:
     """Take the plain forms of what would run on an installed package's kernels."""
     for name, function in list(vars(module).items()):
-        if name.startswith(("torch_", "causal_conv1d")) and hasattr(function, "__wrapped__"):
-            setattr(module, name, function.__wrapped__)
+        is_own = inspect.isfunction(function) and getattr(function, "__module__", "") == module.__name__
+        if is_own and hasattr(function, "__wrapped__"):
+            setattr(module, name, inspect.unwrap(function))
 
 
 def _buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -230,7 +130,8 @@ class Twin:
 def twin(kind: str) -> Twin:
     """A type's tiny model, and the organism that its configuration and checkpoint are imported as."""
     theirs = tiny_model(kind)
-    config = Config(json.loads(theirs.config.to_json_string(use_diff=False)))
+    said = tiny_config(kind) if kind in AROUND else theirs.config
+    config = Config(json.loads(said.to_json_string(use_diff=False)))
     model = read(config)
     document = from_data({"evo": 1, "organism": model.organism}).document
     faults = [fault for fault in problems(document) if fault.severity == "error"]
@@ -255,8 +156,13 @@ IDLE = (
     "sinusoidal",
     "embed_out",
     "lm_head",
+    "vision",
+    "audio_",
+    "multi_modal_projector",
+    "embed_tokens_extend",
+    "mllama.layers.1.",
 )
-"""Parts of names that a decoder alone, with tied weights, has no use for."""
+"""Parts of names, behind that of the type, that a decoder alone, with tied weights, has no use for."""
 
 
 def unused_tensors(theirs: Any, model: Model) -> list[str]:
@@ -266,7 +172,9 @@ def unused_tensors(theirs: Any, model: Model) -> list[str]:
     shared = {tensor.data_ptr() for name, tensor in theirs.state_dict().items() if name in used}
     rest = ((name, tensor) for name, tensor in theirs.state_dict().items() if name not in used and tensor.ndim)
     rest = ((name, tensor) for name, tensor in rest if tensor.data_ptr() not in shared)
-    return [name for name, _ in rest if not any(part in name for part in IDLE)]
+    root = theirs.config.model_type.removesuffix("_text_model")
+    idle = (*IDLE, *FORMULAS.get(root, ()))
+    return [name for name, _ in rest if not any(part in f"{root}.{name.removeprefix('model.')}" for part in idle)]
 
 
 def tokens(length: int = 25) -> torch.Tensor:

@@ -45,17 +45,23 @@ class Model:
     weights: Weights = field(default_factory=dict)
 
 
-def stage_of(layers: Sequence[Layer], name: str = "body") -> tuple[Data, Data, Weights]:
-    """The stage of some layers, what the organism must say for it, and its weights by path."""
+def stage_of(
+    layers: Sequence[Layer], name: str = "body", numbers: Sequence[int] | None = None
+) -> tuple[Data, Data, Weights]:
+    """The stage of some layers, what the organism must say for it, and its weights by path.
+
+    numbers: those of the layers in the checkpoint, where some of its layers are left out.
+    """
+    numbers = numbers or range(len(layers))
     written = [_short(layer) for layer in layers]
     places = {data["norm_place"] for data, _ in written if data is not None}
     norms = {str(data["norm"]) for data, _ in written if data is not None}
     is_short = all(data is not None for data, _ in written) and len(norms) == 1
     if not is_short or len(places) != 1:
-        return _general(layers, name)
+        return _general(layers, name, numbers)
     weights: Weights = {}
     for index, (_, own) in enumerate(written):
-        weights |= under(f"stages.{name}.{index}", _numbered(own, index))
+        weights |= under(f"stages.{name}.{index}", _numbered(own, numbers[index]))
     data = [found for found, _ in written if found is not None]
     stage: Data = {"name": name, "repeat": len(layers)}
     stage["mix"] = _cycle([found["mix"] for found in data])
@@ -114,7 +120,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
 FFN_KINDS = ("dense", "gated", "experts", "channel_mix", "none")
 
 
-def _general(layers: Sequence[Layer], name: str) -> tuple[Data, Data, Weights]:
+def _general(layers: Sequence[Layer], name: str, numbers: Sequence[int]) -> tuple[Data, Data, Weights]:
     """The stage with its layers written out, each different one under a name."""
     kinds: list[Data] = []
     weights: Weights = {}
@@ -124,7 +130,7 @@ def _general(layers: Sequence[Layer], name: str) -> tuple[Data, Data, Weights]:
         if data not in kinds:
             kinds.append(data)
         order.append(kinds.index(data))
-        weights |= under(f"stages.{name}.{index}", _numbered(own, index))
+        weights |= under(f"stages.{name}.{index}", _numbered(own, numbers[index]))
     names = [chr(ord("a") + kind) if len(kinds) <= 26 else f"l{kind}" for kind in range(len(kinds))]
     if len(kinds) == 1:
         return {"name": name, "repeat": len(layers), "layers": kinds[0]}, {}, weights

@@ -39,6 +39,11 @@ class Config:
         """Which architecture it configures."""
         return str(self._data.get("model_type", ""))
 
+    def called(self, **names: str) -> Config:
+        """The same, with keys of other names under those that families know: `hidden_size="n_embd"`."""
+        found = {ours: self._data[theirs] for ours, theirs in names.items() if theirs in self._data}
+        return Config({**self._data, **found})
+
     @property
     def data(self) -> dict[str, Any]:
         """All of it."""

@@ -60,6 +60,12 @@ class Part:
     weights: Weights = field(default_factory=dict)
 
 
+def times(weights: Mapping[str, Source], factors: Mapping[str, float]) -> Weights:
+    """The same, some of them times a constant that the other model multiplies by as it runs."""
+    own = {name: replace(weights[name], scale=weights[name].scale * factor) for name, factor in factors.items()}
+    return {**weights, **own}
+
+
 def rows(start: int, count: int) -> View:
     """Some rows of a tensor."""
     return lambda tensor: tensor[start : start + count]

@@ -97,13 +97,14 @@ class Experts(Block):
         spec, plan = self.spec, self.plan
         logits_BTE = self._logits(x_BTD, flow)
         scores_BTE = None if logits_BTE is None else scores_of(logits_BTE, spec)
+        choice_BTE = scores_BTE if spec.choice_of == "score" else logits_BTE
         granted_BTE = None
         if spec.choose == "each_expert":
             assert scores_BTE is not None
             own_BTE = scores_BTE[..., : plan.count]
             granted_BTE = taken(own_BTE, state.scores_BSE, self.fraction, flow.segments_BT, spec.causal)
             state = ExpertsState(state.taken_BE, torch.cat((state.scores_BSE, own_BTE), dim=1))
-        chosen_BTP = self._chosen(scores_BTE, granted_BTE, flow)
+        chosen_BTP = self._chosen(choice_BTE, granted_BTE, flow)
         granted_BTP, state = self._granted(chosen_BTP, granted_BTE, state, flow)
         if scores_BTE is None:
             scores_BTP = granted_BTP.new_ones(granted_BTP.shape, dtype=compute_dtype(x_BTD))
@@ -122,11 +123,11 @@ class Experts(Block):
             return None
         return flow.project(x_BTD, self.router, self.router_bias).to(compute_dtype(x_BTD))
 
-    def _chosen(self, scores_BTE: Tensor | None, granted_BTE: Tensor | None, flow: Flow) -> Tensor:
+    def _chosen(self, choice_BTE: Tensor | None, granted_BTE: Tensor | None, flow: Flow) -> Tensor:
         if self.spec.choose == "hash":
             return hashed(flow.signals["tokens"], self.plan.top, self.plan.count)
-        assert scores_BTE is not None
-        choice_BTE = scores_BTE.detach()
+        assert choice_BTE is not None
+        choice_BTE = choice_BTE.detach()
         if self.choice_bias is not None:
             choice_BTE = choice_BTE + self.choice_bias.detach()
         if granted_BTE is not None:

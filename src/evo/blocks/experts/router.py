@@ -26,6 +26,9 @@ class RouterSpec(Spec):
     choice_bias: bool = False
     """A bias that is added to scores for the choice alone, and that each step moves against an expert's load: its
     gradient is the sign of the overload (DeepSeek-V3, 2412.19437)."""
+    choice_of: Annotated[Literal["score", "logit"], FIXED] = "score"
+    """What tokens choose by, and the bias is added to: a score, or the logit that it is made of (Kolibri). Without bias
+    and groups both choose alike, since every score grows with its logit."""
     groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2")] = 1
     """Equal groups that experts stand in; a token chooses among its `top_groups` best ones."""
     top_groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "+1")] = 1
@@ -53,6 +56,11 @@ class RouterSpec(Spec):
     left out, 0.01 where tokens choose without a choice bias, and else 0."""
     z_loss: Annotated[float, Field(ge=0), FIXED] = 0.0
     """Weight of the mean of logsumexp(logits)² (Zoph et al. 2022)."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        chooses_alike = self.choose != "each_token" or not (self.choice_bias or self.groups > 1)
+        return frozenset({"choice_of"}) if chooses_alike or not self.has_logits else frozenset()
 
     @property
     def is_causal(self) -> bool:

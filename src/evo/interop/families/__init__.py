@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.interop.assemble import Model
 from evo.interop.config import Config
+from evo.interop.parts import Source
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:llama": (
-        "llama", "mistral", "qwen2", "internlm3", "iquestcoder", "ministral", "smollm3", "cwm",
+        "llama", "mistral", "qwen2", "internlm3", "iquestcoder", "ministral", "smollm3", "cwm", "emu3_text_model",
     ),
+    "llama:mllama": ("mllama_text_model",),
     "llama:qwen3": ("qwen3",),
     "llama:arcee": ("arcee",),
     "llama:ministral3": ("ministral3",),
@@ -26,7 +29,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:nanochat": ("nanochat",),
     "llama:hunyuan": ("hunyuan_v1_dense",),
     "llama:bitnet": ("bitnet",),
-    "llama:phi3": ("phi3",),
+    "llama:phi3": ("phi3", "phi4_multimodal"),
     "llama:glm": ("glm",),
     "llama:glm4": ("glm4",),
     "llama:neighbours": ("helium", "ernie4_5"),
@@ -40,13 +43,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "experts:afmoe": ("afmoe",),
     "experts:aria": ("aria_text",),
     "experts:hunyuan": ("hunyuan_v1_moe",),
-    "latent:deepseek": ("deepseek_v2", "deepseek_v3", "youtu", "minicpm3", "glm4_moe_lite"),
+    "sparse:kolibri": ("kolibri1",),
+    "sparse:cohere_moe": ("cohere2_moe",),
+    "sparse:dbrx": ("dbrx",),
+    "sparse:mimo": ("mimo_v2_flash",),
+    "latent:deepseek": ("axk1", "deepseek_v2", "deepseek_v3", "youtu", "minicpm3", "glm4_moe_lite"),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),
     "odd:laguna": ("laguna",),
     "odd:flint": ("flint",),
     "odd:moshi": ("moshi",),
-    "odd:lfm2": ("lfm2",),
+    "liquid:lfm": ("lfm2", "lfm2_moe", "lfm3"),
     "scans:mamba": ("mamba", "falcon_mamba"),
     "experts:llama4": ("llama4_text",),
     "scans:granite_hybrid": ("granitemoehybrid",),
@@ -58,6 +65,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "scans:qwen_next": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     "hybrids:olmo_hybrid": ("olmo_hybrid",),
     "hybrids:nemotron_h": ("nemotron_h",),
+    "hybrids:falcon_h1": ("falcon_h1",),
+    "hybrids:minimax": ("minimax",),
+    "hybrids:kimi": ("kimi_linear",),
     "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
     "gpt:bigcode": ("gpt_bigcode",),
     "gpt:gpt_neo": ("gpt_neo",),
@@ -80,9 +90,34 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """The file and function of each line of architectures, and the types that it reads."""
 
 
+AROUND = (
+    "emu3", "fuyu", "gemma3", "got_ocr2", "llama4", "mllama", "moss_transcribe_diarize", "qwen3_5", "qwen3_5_moe",
+)  # fmt: skip
+"""Types that hold another one, their `text_config`, and towers for pictures or sounds, which are left out."""
+
+
 def types() -> dict[str, str]:
-    """Every type that can be read, and what reads it."""
-    return {kind: target for target, kinds in FAMILIES.items() for kind in kinds}
+    """Every type that can be read, and what reads it; for one that holds another, how it does."""
+    return {**{kind: target for target, kinds in FAMILIES.items() for kind in kinds}, **dict.fromkeys(AROUND, "inner")}
+
+
+def inner(config: Config) -> Model:
+    """The language model within one that has towers besides."""
+    text = {"tie_word_embeddings": config.get("tie_word_embeddings", True), **config.text_config}
+    model = read(Config(text))
+    return Model(model.organism, {ours: _within(source) for ours, source in model.weights.items()})
+
+
+def _within(source: Source) -> Source:
+    """Where a tensor lies in the whole, as models name it and as checkpoints do."""
+    names = [name for known in source.name.split("|") for name in _names_within(known)]
+    return replace(source, name="|".join(names))
+
+
+def _names_within(name: str) -> tuple[str, ...]:
+    rest = name.removeprefix("model.")
+    found = (f"model.language_model.{rest}", f"language_model.{name}")
+    return (name, *(found if rest != name else found[1:]), f"model.language_model.{name}")
 
 
 def read(config: Config) -> Model:
@@ -92,6 +127,8 @@ def read(config: Config) -> Model:
         DiagnosticError: no family reads it (EVO652), or it says what the language has no words for.
     """
     known = types()
+    if isinstance(config.get("text_config"), dict) and config.text_config.get("model_type") in known:
+        return inner(config)
     if config.type not in known:
         help = f"{suggestion(config.type, known)}see `evo import --list`"
         raise DiagnosticError([Diagnostic("EVO652", f"no family reads '{config.type}'", None, help)])

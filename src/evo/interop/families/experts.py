@@ -61,9 +61,9 @@ def biased(c: Config, *, scale: float | None = None, renormalise: bool = True) -
     return {**data, **({"scale": factor} if factor != 1.0 else {})}
 
 
-def routed(c: Config, hidden: int, **rest: Any) -> Part:
-    """Experts of so many units at the usual place, as many and as often as the configuration says."""
-    return experts(MLP, count=count_of(c), top=top_of(c), hidden=hidden, act=c.hidden_act, **rest)
+def routed(c: Config, hidden: int, *, at: str = MLP, act: Any = None, **rest: Any) -> Part:
+    """Experts of so many units, as many and as often as the configuration says."""
+    return experts(at, count=count_of(c), top=top_of(c), hidden=hidden, act=act or c.hidden_act, **rest)
 
 
 def moe(c: Config) -> Model:

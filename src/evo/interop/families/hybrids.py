@@ -1,14 +1,16 @@
-"""Hybrids with layouts of their own: OLMo Hybrid, and Nemotron-H, whose layers are single blocks."""
+"""Hybrids with layouts of their own: OLMo Hybrid, Nemotron-H, Falcon-H1, MiniMax, Kimi Linear."""
 
-from evo.interop.assemble import Layer, Model, Sub
+from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import NO_POSITION, attention, projections, rope
 from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
 from evo.interop.experts import experts
-from evo.interop.families.experts import biased
-from evo.interop.families.llama import AT
+from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
+from evo.interop.families.gpt import by_head
+from evo.interop.families.latent import latent
+from evo.interop.families.llama import AT, scaled
 from evo.interop.families.scans import limits_of, ssd
-from evo.interop.parts import ACTS, Data, Part, Source, Weights, dense, gated, rms, rows
+from evo.interop.parts import ACTS, Data, Part, Source, Weights, dense, gated, rms, rows, times, under
 
 BIASES = ("attention_bias", "mlp_bias", "mamba_proj_bias", "use_bias")
 """Settings of biases that these have never been published with."""
@@ -113,3 +115,165 @@ def nemotron_h(c: Config) -> Model:
         position=NO_POSITION,
         tokens="model.embeddings.weight",
     )
+
+
+def falcon_h1(c: Config) -> Model:
+    """Mamba-2 and attention side by side behind one norm; constants everywhere, which weights take in."""
+    if c.mamba_proj_bias or c.projectors_bias or c.mlp_bias or c.attention_bias:
+        raise refuse(c, "biases")
+    at, head_dim = f"{AT}.self_attn", c.get("head_dim") or c.hidden_size // c.num_attention_heads
+    into, key = float(c.attention_in_multiplier), float(c.key_multiplier)
+    maps = times(projections(at), {"q": into, "k": into * key, "v": into, "o": float(c.attention_out_multiplier)})
+    attend = attention(
+        c.num_attention_heads, kv_heads=c.num_key_value_heads, head_dim=head_dim, width=c.hidden_size, weights=maps
+    )
+    feed = gated(f"{AT}.feed_forward", c.intermediate_size, c.hidden_act)
+    feed = Part(feed.data, times(feed.weights, dict(zip(("gate", "down"), c.mlp_multipliers, strict=True))))
+    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    beside = Beside((Sub(_scaled_ssd(c)), Sub(attend)), pre=normed(f"{AT}.input_layernorm"))
+    layer: Layer = [beside, Sub(feed, pre=normed(f"{AT}.pre_ff_layernorm"))]
+    return decoder(
+        c,
+        [layer] * c.num_hidden_layers,
+        final=normed("model.final_layernorm"),
+        position=rope(c, head_dim),
+        embedding=scaled(float(c.embedding_multiplier)),
+        readout=scaled(float(c.lm_head_multiplier)),
+    )
+
+
+def _scaled_ssd(c: Config) -> Part:
+    """Falcon-H1's recurrence, whose parts are each multiplied by a constant."""
+    shape = (c.mamba_n_heads, c.mamba_d_head, c.mamba_n_groups, c.mamba_d_state, c.mamba_d_conv)
+    part = ssd(
+        f"{AT}.mamba",
+        *shape,
+        c.rms_norm_eps if c.mamba_rms_norm else None,
+        limits_of(c),
+        conv_bias=c.mamba_conv_bias,
+        gate_at="after" if c.mamba_norm_before_gate else "before",
+    )
+    factors = {
+        name: factor * c.ssm_in_multiplier
+        for name, factor in zip(("gate", "v", "k", "q", "decay"), c.ssm_multipliers, strict=True)
+    }
+    return Part(part.data, times(part.weights, {**factors, "o": float(c.ssm_out_multiplier)}))
+
+
+def minimax(c: Config) -> Model:
+    """Lightning attention between layers of attention, experts; what branches add to is behind each norm.
+
+    x <- a N(x) + b f(N(x)) is a norm behind the sublayer before: the first stands behind the embedding.
+    """
+    heads, head_dim = c.num_attention_heads, c.get("head_dim") or c.hidden_size // c.num_attention_heads
+    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    full = attention(
+        heads,
+        kv_heads=c.num_key_value_heads,
+        head_dim=head_dim,
+        width=c.hidden_size,
+        window=c.get("sliding_window"),
+        weights=projections(f"{AT}.self_attn"),
+    )
+    ffn = routed(c, c.intermediate_size, router={})
+    layers: list[Layer] = []
+    for i, kind in enumerate(c.layer_types):
+        is_linear, is_last = kind == "linear_attention", i == c.num_hidden_layers - 1
+        skip, gain = (c.linear_attn_alpha_factor, c.linear_attn_beta_factor) if is_linear else (
+            c.full_attn_alpha_factor, c.full_attn_beta_factor
+        )  # fmt: skip
+        mixer = _lightning(c, i, head_dim) if is_linear else full
+        after = None if is_last else normed(f"model.layers.{i + 1}.input_layernorm")
+        layers.append(
+            [
+                Sub(mixer, after=normed(f"{AT}.post_attention_layernorm"), skip=float(skip), gain=float(gain)),
+                Sub(ffn, after=after, skip=float(c.mlp_alpha_factor), gain=float(c.mlp_beta_factor)),
+            ]
+        )
+    first = normed("model.layers.0.input_layernorm")
+    return decoder(
+        c,
+        layers,
+        final=normed("model.norm"),
+        position=rope(c, head_dim),
+        embedding=Part({"norm": first.data}, under("norm", first.weights)),
+    )
+
+
+def _lightning(c: Config, index: int, head_dim: int) -> Part:
+    """Linear attention with a constant decay for each head, which falls with depth."""
+    at, heads = f"{AT}.self_attn", c.num_attention_heads
+    depth = 1 - index / (c.num_hidden_layers - 1 + 1e-5) + 1e-5
+    parts = {ours: Source(f"{at}.qkv_proj.weight", by_head(heads, 3, k)) for k, ours in enumerate("qkv")}
+    weights = {
+        **parts,
+        "gate": Source(f"{at}.output_gate.weight"),
+        "o": Source(f"{at}.out_proj.weight"),
+        "head_norm.gain": Source(f"{at}.norm.weight"),
+    }
+    data: Data = {
+        "kind": "recurrence",
+        "heads": heads,
+        "key_dim": head_dim,
+        "value_dim": head_dim,
+        "decay": {"kind": "head", "rates": "alibi", "scale": depth},
+        "update": "outer",
+        "feature": "identity",
+        "conv": 0,
+        "act": c.hidden_act,
+        "gate": "sigmoid",
+        "normalizer": {"kind": "rms", "eps": 1e-6, "groups": 1},
+        "scale": 1.0,
+    }
+    return Part(data, weights)
+
+
+def kimi(c: Config) -> Model:
+    """Kimi delta attention in three layers of four, latent attention without positions in the fourth, experts."""
+    c = c.called(
+        max_position_embeddings="model_max_length",
+        norm_topk_prob="moe_renormalize",
+        n_group="num_expert_group",
+        num_local_experts="num_experts",
+        num_experts_per_tok="num_experts_per_token",
+        n_shared_experts="num_shared_experts",
+    )
+    hidden = c.moe_intermediate_size
+    router = biased(c, renormalise=bool(c.norm_topk_prob))
+    sparse = routed(c, hidden, router=router, shared=shared_of(c, hidden * c.n_shared_experts))
+    plain = gated(MLP, c.intermediate_size, c.hidden_act)
+    blocks = {"linear_attention": _kimi_delta(c), "full_attention": latent(c)}
+    layers: list[Layer] = []
+    for i, kind in enumerate(c.layer_types):
+        one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
+        layers.append([Sub(blocks[kind], pre=one), Sub(sparse if is_sparse(c, i) else plain, pre=other)])
+    return decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=NO_POSITION)
+
+
+def _kimi_delta(c: Config) -> Part:
+    """The delta rule with a decay of each key channel, both gates through narrow maps."""
+    at, heads, head_dim = f"{AT}.self_attn", c.linear_num_heads, c.linear_head_dim
+    maps = {
+        "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "beta": "b_proj", "gate_down": "g_a_proj",
+        "gate_up": "g_b_proj", "decay_down": "forget_gate.f_a_proj", "decay_up": "forget_gate.f_b_proj",
+        "head_norm.gain": "o_norm",
+    }  # fmt: skip
+    weights = {ours: Source(f"{at}.{theirs}.weight") for ours, theirs in maps.items()}
+    weights |= {
+        "decay_bias": Source(f"{at}.forget_gate.dt_bias"),
+        "decay_rate": Source(f"{at}.forget_gate.A_log"),
+    }
+    size = heads * head_dim
+    weights |= {f"{name}_taps": Source(f"{at}.conv1d.weight", rows(k * size, size)) for k, name in enumerate("qkv")}
+    data: Data = {
+        "kind": "recurrence",
+        "heads": heads,
+        "key_dim": head_dim,
+        "value_dim": head_dim,
+        "decay": {"kind": "channel", "form": "softplus", "rank": head_dim},
+        "conv": c.linear_conv_kernel_dim,
+        "gate": "sigmoid",
+        "gate_rank": head_dim,
+        "normalizer": {"kind": "rms", "eps": c.rms_norm_eps},
+    }
+    return Part(data, weights)

@@ -92,7 +92,8 @@ def deepseek(c: Config) -> Model:
     layers = []
     for i in range(c.num_hidden_layers):
         one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
-        layers.append([Sub(latent(c), pre=one, gain=gain), Sub(ffn(i), pre=other, gain=gain)])
+        last = rms(f"{MLP}.post_mlp_layernorm", c.rms_norm_eps) if c.type == "axk1" and is_sparse(c, i) else None
+        layers.append([Sub(latent(c), pre=one, gain=gain), Sub(ffn(i), pre=other, out=last, gain=gain)])
     is_small = c.type == "minicpm3"
     pairs = "halves" if is_small or not c.get("rope_interleave", True) else "neighbours"
     readout = Part({"scale": c.dim_model_base / c.hidden_size} if is_small else {})

@@ -8,7 +8,7 @@ from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import NO_POSITION, attention, biases, projections, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
-from evo.interop.parts import Data, Part, Source, Weights, dense, gated, gated_fused, layer, rms
+from evo.interop.parts import Data, Part, Source, Weights, dense, gated, gated_fused, layer, rms, rows
 
 AT = "model.layers.{i}"
 Norm = Callable[[str], Part]
@@ -20,7 +20,9 @@ class Llama:
 
     biased: projections with a bias, as letters. norm: of a name, the norm. qk: of a name, the norm of q or k. slots:
     the names of the norms before and after attention, and before and after the feed-forward; None for none. ffn: of a
-    layer's number, the feed-forward. weights: of attention. options: of attention, by layer. gain: of every branch.
+    layer's number, the feed-forward. weights: of attention, weights_of: by layer. options: of attention,
+    by layer. gain: of every branch.
+    numbers: of the layers that are run, where some are not.
     """
 
     c: Config
@@ -35,6 +37,7 @@ class Llama:
     )
     ffn: Callable[[int], Part] | None = None
     weights: Weights | None = None
+    weights_of: Callable[[int], Weights] | None = None
     options: Callable[[int], Data] | None = None
     position: Data | None = None
     parallel: bool = False
@@ -46,6 +49,8 @@ class Llama:
     final: str = "model.norm"
     head_dim: int | None = None
     at: str = AT
+    tokens: str = "model.embed_tokens.weight"
+    numbers: tuple[int, ...] | None = None
 
     def normed(self, name: str) -> Part:
         """The norm of a name."""
@@ -54,7 +59,7 @@ class Llama:
     def model(self) -> Model:
         """The whole model."""
         c = self.c
-        layers = [self._layer(i) for i in range(c.num_hidden_layers)]
+        layers = [self._layer(i) for i in self.numbers or range(c.num_hidden_layers)]
         return decoder(
             c,
             layers,
@@ -62,6 +67,8 @@ class Llama:
             position=self.position or rope(c, self.width_of_head, pairs=self.pairs),
             embedding=self.embedding,
             readout=self.readout,
+            numbers=self.numbers,
+            tokens=self.tokens,
         )
 
     @property
@@ -78,14 +85,15 @@ class Llama:
             "window": window_of(c, index),
             "position": position_of(c, index, self.width_of_head, self.pairs),
             "scale": self.scale,
+            "kv_heads": c.get("num_key_value_heads"),
         }
+        own = self.weights_of(index) if self.weights_of else self.weights
         return attention(
             c.num_attention_heads,
-            kv_heads=c.get("num_key_value_heads"),
             head_dim=self.width_of_head,
             width=c.hidden_size,
             norms=norms,
-            weights=self.weights or projections(f"{self.at}.self_attn", biased=self.biased),
+            weights=own or projections(f"{self.at}.self_attn", biased=self.biased),
             **{**options, **(self.options(index) if self.options else {})},
         )
 
@@ -116,7 +124,7 @@ def position_of(c: Config, index: int, head_dim: int, pairs: str = "halves") -> 
     if kept is not None and not kept[index]:
         return NO_POSITION
     said: Any = c.get("rope_parameters") or {}
-    if isinstance(said, dict) and c.get("layer_types") and c.layer_types[0] in said:
+    if isinstance(said, dict) and c.get("layer_types") and set(c.layer_types) & said.keys():
         own = said[c.layer_types[index]]
         return NO_POSITION if own is None else rope(c, head_dim, own, pairs=pairs)
     return None
@@ -129,6 +137,14 @@ def llama(c: Config) -> Model:
     return Llama(
         c, biased=biased, ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias)
     ).model()
+
+
+def mllama(c: Config) -> Model:
+    """Llama without the layers that only look at pictures; the table has rows more than there are symbols."""
+    numbers = tuple(i for i in range(c.num_hidden_layers) if i not in c.cross_attention_layers)
+    model = Llama(c, numbers=numbers).model()
+    table = Source("model.embed_tokens.weight", rows(0, c.vocab_size))
+    return Model(model.organism, {**model.weights, "embedding.weight": table})
 
 
 def qwen3(c: Config) -> Model:

@@ -1,4 +1,4 @@
-"""Llama's layout with an attention or a mixer of its own: differential, gated, with sinks, beside convolutions."""
+"""Llama's layout with an attention or ends of its own: differential, gated, with sinks."""
 
 import math
 
@@ -145,40 +145,3 @@ def moshi(c: Config) -> Model:
     model = decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=rope(c, c.head_dim))
     table = Source("model.embed_tokens.weight", lambda tensor: tensor[: c.vocab_size])
     return Model(model.organism, {**model.weights, "embedding.weight": table})
-
-
-def lfm2(c: Config) -> Model:
-    """Gated short convolutions, attention now and then."""
-    hidden = c.get("block_ff_dim") or c.intermediate_size
-    if c.get("block_auto_adjust_ff_dim", True):
-        hidden = int(2 * hidden / 3)
-        if c.get("block_ffn_dim_multiplier") is not None:
-            hidden = int(c.block_ffn_dim_multiplier * hidden)
-            hidden = c.block_multiple_of * -(-hidden // c.block_multiple_of)
-    width = c.hidden_size
-    head_dim = width // c.num_attention_heads
-    layers = []
-    for i in range(c.num_hidden_layers):
-        if c.layer_types[i] == "full_attention":
-            at = f"{AT}.self_attn"
-            norms = tuple(rms(f"{at}.{k}_layernorm", c.norm_eps) for k in "qk")
-            mixer = attention(
-                c.num_attention_heads,
-                kv_heads=c.num_key_value_heads,
-                head_dim=head_dim,
-                width=width,
-                norms=norms,
-                weights=projections(at, ("q_proj", "k_proj", "v_proj", "out_proj")),
-            )
-        else:
-            at = f"{AT}.conv"
-            weights = {
-                name: Source(f"{at}.in_proj.weight", lambda tensor, k=k: tensor[k * width : (k + 1) * width])
-                for k, name in enumerate("bcx")
-            }
-            weights |= {"taps": Source(f"{at}.conv.weight"), "o": Source(f"{at}.out_proj.weight")}
-            mixer = Part({"kind": "convolution", "size": c.conv_L_cache}, weights)
-        ffn = gated(f"{AT}.feed_forward", hidden, "silu", names=("w1", "w3", "w2"))
-        one, other = (rms(f"{AT}.{name}", c.norm_eps) for name in ("operator_norm", "ffn_norm"))
-        layers.append([Sub(mixer, pre=one), Sub(ffn, pre=other)])
-    return decoder(c, layers, final=rms("model.embedding_norm", c.norm_eps), position=rope(c, head_dim))

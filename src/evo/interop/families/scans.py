@@ -72,8 +72,20 @@ def mamba(c: Config) -> Model:
     )
 
 
-def ssd(at: str, heads: int, dim: int, groups: int, state: int, conv: int, eps: float, limits: list[float]) -> Part:
-    """Mamba-2's recurrence: z, x, B, C and the step in one matrix."""
+def ssd(
+    at: str,
+    heads: int,
+    dim: int,
+    groups: int,
+    state: int,
+    conv: int,
+    eps: float | None,
+    limits: list[float],
+    *,
+    conv_bias: bool = True,
+    gate_at: str = "before",
+) -> Part:
+    """Mamba-2's recurrence: z, x, B, C and the step in one matrix. eps: of the norm of its output, if it has one."""
     inner, keys = heads * dim, groups * state
     into, taps = f"{at}.in_proj.weight", f"{at}.conv1d"
     weights = {
@@ -85,12 +97,14 @@ def ssd(at: str, heads: int, dim: int, groups: int, state: int, conv: int, eps: 
         "decay_bias": Source(f"{at}.dt_bias"),
         "decay_rate": Source(f"{at}.A_log"),
         "skip": Source(f"{at}.D"),
-        "head_norm.gain": Source(f"{at}.norm.weight"),
         "o": Source(f"{at}.out_proj.weight"),
     }
+    if eps is not None:
+        weights["head_norm.gain"] = Source(f"{at}.norm.weight")
     for ours, start, size in (("v", 0, inner), ("k", inner, keys), ("q", inner + keys, keys)):
         weights[f"{ours}_taps"] = Source(f"{taps}.weight", rows(start, size))
-        weights[f"{ours}_taps_bias"] = Source(f"{taps}.bias", rows(start, size))
+        if conv_bias:
+            weights[f"{ours}_taps_bias"] = Source(f"{taps}.bias", rows(start, size))
     least, most = limits
     steps = {**({"least": least} if least else {}), **({"most": most} if most != float("inf") else {})}
     data = {
@@ -103,13 +117,13 @@ def ssd(at: str, heads: int, dim: int, groups: int, state: int, conv: int, eps: 
         "feature": "identity",
         "conv": conv,
         "gate": "silu",
-        "normalizer": {"kind": "rms", "eps": eps, "groups": groups},
+        "normalizer": "none" if eps is None else {"kind": "rms", "eps": eps, "groups": groups},
         **({"key_heads": groups} if groups != heads else {}),
         "write": "step",
         "skip": True,
-        "conv_bias": True,
+        **({"conv_bias": True} if conv_bias else {}),
         "scale": 1.0,
-        "gate_at": "before",
+        **({"gate_at": gate_at} if eps is not None else {}),
     }
     return Part(data, weights)
 

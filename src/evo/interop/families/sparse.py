@@ -1,0 +1,125 @@
+"""Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2."""
+
+from evo.interop.assemble import Model
+from evo.interop.attention import NO_POSITION, fused, projections, rope
+from evo.interop.config import Config, refuse
+from evo.interop.experts import experts, stacks
+from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
+from evo.interop.families.llama import AT, Llama, scaled, window_of
+from evo.interop.parts import Data, Part, Source, gated, layer, rms, times
+
+
+def kolibri(c: Config) -> Model:
+    """GLM-4's norms, rotation in windows only, a choice by biased logits that are scored afterwards."""
+    part = routed(
+        c,
+        c.moe_intermediate_size,
+        router={"score": "sigmoid", "choice_bias": True, "choice_of": "logit", "renormalise": bool(c.norm_topk_prob)},
+        shared=shared_of(c, c.shared_expert_intermediate_size),
+    )
+    return Llama(
+        c,
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        slots=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
+        ffn=lambda i: part,
+        options=lambda i: {"position": NO_POSITION} if window_of(c, i) is None else {},
+    ).model()
+
+
+def cohere_moe(c: Config) -> Model:
+    """Cohere 2 with experts, whose shared one may be averaged with the sum of the others."""
+    hidden, count = c.intermediate_size, c.get("num_shared_experts", 0)
+    shared, weights = shared_of(c, hidden * count), stacks(f"{MLP}.experts", hidden)
+    if shared is not None and c.shared_expert_combination_strategy == "average":
+        shared = Part(shared.data, times(shared.weights, {"down": 0.5}))
+        weights = times(weights, {"routed.down": 0.5})
+    score = c.expert_selection_fn
+    router: Data = {"score": score, "renormalise": score == "softmax" or bool(c.norm_topk_prob)}
+    sparse = routed(c, hidden, router=router, shared=shared, weights=weights)
+    first = c.get("prefix_dense_intermediate_size") or hidden
+    dense = gated(MLP, first, c.hidden_act)
+
+    def options(i: int) -> Data:
+        turns = window_of(c, i) is not None or (not is_sparse(c, i) and c.prefix_dense_sliding_window_pattern == 1)
+        return {} if turns else {"position": NO_POSITION}
+
+    eps = c.get("rms_norm_eps")
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        norm=lambda name: layer(name, c.layer_norm_eps, bias=False) if eps is None else rms(name, eps),
+        slots=("input_layernorm", None, None, None),
+        parallel=True,
+        pairs="neighbours",
+        ffn=lambda i: sparse if is_sparse(c, i) else dense,
+        options=options,
+        readout=scaled(float(c.logit_scale)),
+    ).model()
+
+
+def dbrx(c: Config) -> Model:
+    """q, k and v in one matrix and within bounds; experts' matrices one below the other."""
+    own, feed = Config(c.attn_config), Config(c.ffn_config)
+    c = c.called(num_hidden_layers="n_layers", num_attention_heads="n_heads", hidden_size="d_model")
+    head_dim, hidden, count = c.hidden_size // c.n_heads, feed.ffn_hidden_size, feed.moe_num_experts
+    norm = feed.get("moe_normalize_expert_weights")
+    if norm not in (None, 1, 1.0):
+        raise refuse(c, f"shares divided by a norm of order {norm}")
+    at = "transformer.blocks.{i}"
+    stack = lambda tensor: tensor.unflatten(0, (count, hidden))  # noqa: E731
+    part = experts(
+        f"{at}.ffn",
+        count=count,
+        top=feed.moe_top_k,
+        hidden=hidden,
+        act=(feed.get("ffn_act_fn") or {}).get("name", "silu"),
+        router={"renormalise": norm is not None},
+        gate="router.layer.weight",
+        weights={
+            "routed.gate": Source(f"{at}.ffn.experts.mlp.w1", stack),
+            "routed.up": Source(f"{at}.ffn.experts.mlp.v1", stack),
+            "routed.down": Source(f"{at}.ffn.experts.mlp.w2", lambda tensor: stack(tensor).transpose(1, 2)),
+        },
+    )
+    attend = f"{at}.norm_attn_norm.attn"
+    keys = own.kv_n_heads * head_dim
+    weights = fused(f"{attend}.Wqkv", {"q": c.hidden_size, "k": keys, "v": keys})
+    return Llama(
+        Config({**c.data, "num_key_value_heads": own.kv_n_heads, "max_position_embeddings": c.max_seq_len}),
+        norm=lambda name: layer(name, 1e-5, bias=False),
+        slots=("norm_attn_norm.norm_1", None, "norm_attn_norm.norm_2", None),
+        ffn=lambda i: part,
+        weights={**weights, "o": Source(f"{attend}.out_proj.weight")},
+        options=lambda i: {"clip": own.get("clip_qkv")},
+        final="transformer.norm_f",
+        tokens="transformer.wte.weight",
+        at=at,
+    ).model()
+
+
+def mimo(c: Config) -> Model:
+    """Twice the key heads and a sink in windows, values narrower than keys, which are weighed."""
+    eps, at = c.rms_norm_eps, f"{AT}.self_attn"
+    letters = "qkv" if c.get("attention_bias", False) else ""
+    maps = projections(at, biased=letters)
+    maps = times(maps, dict.fromkeys(maps.keys() & {"v", "v_bias"}, float(c.get("attention_value_scale", 1.0))))
+    plain = gated(MLP, c.intermediate_size, c.hidden_act)
+    sparse = routed(c, c.moe_intermediate_size, router=biased(c, renormalise=bool(c.get("norm_topk_prob", True))))
+
+    def options(i: int) -> Data:
+        local = window_of(c, i) is not None
+        found: Data = {"value_dim": c.v_head_dim, "sink_logit": local}
+        return {**found, "kv_heads": c.num_key_value_heads * 2} if local else found
+
+    def weights(i: int) -> dict[str, Source]:
+        return {**maps, "sink_logit": Source(f"{at}.sinks")} if window_of(c, i) is not None else maps
+
+    return Llama(
+        c,
+        biased=letters,
+        norm=lambda name: rms(name, eps),
+        ffn=lambda i: sparse if is_sparse(c, i) else plain,
+        weights_of=weights,
+        options=options,
+        position=rope(c, c.head_dim, c.rope_parameters[c.layer_types[0]]),
+    ).model()

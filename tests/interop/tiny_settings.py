@@ -1,0 +1,177 @@
+"""The settings of tiny configurations of transformers' types, common ones and those of single types."""
+
+from typing import Any
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "sliding_window": 7,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 64,
+    "n_ctx": 64,
+    "d_model": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Settings that a tiny configuration has where the type knows them and its default is not null."""
+SPARSE: dict[str, Any] = {
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 6),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 12,
+    "shared_intermediate_size": 12,
+    "n_group": 3,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+    "num_dense_layers": 1,
+    "kv_lora_rank": 12,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 6,
+}
+"""The same for experts and latents."""
+BERT = {"is_decoder": True, "max_position_embeddings": 40}
+BART = {
+    "is_decoder": True, "is_encoder_decoder": False, "decoder_layers": 3, "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 44, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 44,
+}  # fmt: skip
+DELTA = {
+    "num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6,
+    "linear_value_head_dim": 8,
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "llama4_text": {
+        "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "moe_layers": [1, 3], "head_dim": 8,
+        "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
+    },
+    "granitemoe_swa": {"num_hidden_layers": 4},
+    "mllama_text_model": {"num_hidden_layers": 4, "cross_attention_layers": [1]},
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1,
+        "mamba_d_state": 6, "mamba_expand": 2,
+    },
+    **{key: {"num_hidden_layers": 5} for key in ("smollm3", "cohere2", "exaone4", "olmo3", "cwm", "granite_swa")},
+    "gemma3_text": {"num_hidden_layers": 7},
+    "ministral": {"head_dim": 8},
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
+    "gpt_neo": {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 7},
+    "gptj": {"rotary_dim": 4},
+    **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu", "axk1")},
+    "kolibri1": {"num_hidden_layers": 5},
+    "cohere2_moe": {
+        "num_hidden_layers": 5, "head_dim": 8, "num_shared_experts": 2, "expert_selection_fn": "sigmoid",
+        "mlp_layer_types": ["dense", *["sparse"] * 4], "prefix_dense_intermediate_size": 36,
+    },
+    "dbrx": {
+        "n_layers": 3, "n_heads": 4, "attn_config": {"clip_qkv": 1.5, "kv_n_heads": 2, "rope_theta": 10000.0},
+        "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 20, "moe_num_experts": 6, "moe_top_k": 2},
+    },
+    "mimo_v2_flash": {
+        "num_hidden_layers": 4, "layer_types": ["full_attention", *["sliding_attention"] * 2, "full_attention"],
+        "head_dim": 12,
+    },
+    "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "head_dim": 4},
+    **{key: {"state_size": 4, "intermediate_size": 64, "expand": 2} for key in ("mamba", "falcon_mamba")},
+    "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 6, "n_groups": 2, "chunk_size": 8},
+    "rwkv": {"attention_hidden_size": 32},
+    "recurrent_gemma": {"lru_width": 32, "attention_window_size": 7, "num_hidden_layers": 4},
+    "jamba": {
+        "mamba_d_state": 4, "mamba_dt_rank": 5, "num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2,
+    },
+    "bamba": {
+        "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 8,
+        "attn_layer_indices": [1],
+    },
+    "olmo_hybrid": {"num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10},
+    "nemotron_h": {
+        "mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "use_mamba_kernels": False,
+        "moe_shared_expert_intermediate_size": 12,
+    },
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), DELTA),
+    "moshi": {"sliding_window": 3000, "ffn_dim": 44},
+    "falcon_h1": {
+        "mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_n_groups": 2, "mamba_d_state": 6,
+        "mamba_rms_norm": True, "mlp_multipliers": [0.7, 1.3], "ssm_multipliers": [0.6, 0.8, 1.2, 1.4, 0.9],
+        "ssm_in_multiplier": 0.7, "ssm_out_multiplier": 1.2, "attention_in_multiplier": 0.8,
+        "attention_out_multiplier": 1.3, "key_multiplier": 0.6, "embedding_multiplier": 2.0, "lm_head_multiplier": 0.5,
+    },
+    "minimax": {
+        "num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2, "block_size": 8,
+        "full_attn_alpha_factor": 1.4, "linear_attn_beta_factor": 0.8, "mlp_alpha_factor": 1.2,
+    },
+    "kimi_linear": {
+        "n_group": 3, "topk_group": 2, "n_shared_experts": 2,
+        "num_hidden_layers": 4, "layer_types": [*["linear_attention"] * 3, "full_attention"], "linear_num_heads": 4,
+        "linear_head_dim": 8, "mlp_layer_types": ["dense", *["sparse"] * 3], "num_key_value_heads": 4,
+    },
+    "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
+    "lfm3": {"num_hidden_layers": 5},
+    "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
+    "modernbert-decoder": {"local_attention": 14},
+    "laguna": {"num_attention_heads_per_layer": None},
+    "diffllama": {"head_dim": 8},
+    **{key: {"num_hidden_layers": 5} for key in ("afmoe", "exaone_moe", "mellum")},
+    "granitemoeshared": {"shared_intermediate_size": 12},
+    "hunyuan_v1_moe": {"head_dim": 8, "moe_intermediate_size": 20, "moe_topk": 2},
+    "dots1": {"n_routed_experts": 6, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "solar_open": {"n_group": 1, "topk_group": 1},
+    "codegen": {"rotary_dim": 4},
+    "mpt": {"n_heads": 12, "d_model": 48, "n_layers": 3, "max_seq_len": 64},
+    "bloom": {"n_head": 12, "hidden_size": 48},
+    "falcon": {"ffn_hidden_size": 44, "bias": True},
+    "starcoder2": {"sliding_window": 7},
+    "opt": {"ffn_dim": 44, "word_embed_proj_dim": 32},
+    "xglm": {"num_layers": 3, "attention_heads": 4, "ffn_dim": 44},
+    "whisper": {**BART, "max_target_positions": 64},
+    "marian": {**BART, "decoder_vocab_size": 300},
+    **dict.fromkeys(("bart", "mvp", "plbart", "trocr", "blenderbot-small"), BART),
+    **dict.fromkeys(("mbart", "blenderbot", "pegasus"), BART),
+    **dict.fromkeys(
+        (
+            "bert", "bert-generation", "camembert", "data2vec-text", "ernie", "megatron-bert", "roberta",
+            "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl",
+        ),
+        BERT,
+    ),
+    "electra": {**BERT, "embedding_size": 32},
+    "big_bird": {**BERT, "attention_type": "original_full", "use_bias": True},
+    "roformer": {**BERT, "embedding_size": 32},
+}  # fmt: skip
+"""Settings of single types."""
+
+
+AROUND = {
+    "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text", "got_ocr2": "qwen2",
+    "llama4": "llama4_text", "mllama": "mllama_text_model", "moss_transcribe_diarize": "qwen3",
+    "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
+}  # fmt: skip
+"""The type within those that hold one."""
+INNER = {"emu3_text_model": "Emu3TextConfig", "mllama_text_model": "MllamaTextConfig"}
+"""Configurations within others alone."""
+TOWERS: dict[str, Any] = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "depth": 1,
+    "num_heads": 2, "d_model": 16, "encoder_layers": 1, "encoder_ffn_dim": 16, "encoder_attention_heads": 2,
+    "out_hidden_size": 32, "num_global_layers": 1, "output_channels": 16, "global_attn_indexes": [0],
+    "intermediate_layers_indices": [0], "image_size": 56, "patch_size": 14, "vision_output_dim": 32,
+    "base_channels": 32,
+}  # fmt: skip
+"""Settings of towers, which no test reads."""
+
+
+SHORT = {"qwen3_next": 14}
+"""Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
+SINGLE = ("xglm",)
+"""Types that fail in float64."""
+FORMULAS = {"roformer": ("embed_positions",), "minimax": ("slope_rate", "query_decay", "key_decay", "diagonal_decay")}
+"""Weights that follow from a formula."""
