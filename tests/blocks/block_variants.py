@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import torch
+from ffn_variants import STATEFUL_FFNS
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
@@ -72,6 +73,27 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention block": {**ATTENTION, "stencil": {"kind": "block", "size": 5}},
     "attention dilated": {**ATTENTION, "stencil": {"kind": "dilated", "size": 3, "dilation": 4}},
     "attention ring": {**ATTENTION, "stencil": {"kind": "ring", "size": 2, "period": 5}},
+    "attention tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}},
+    "attention tokens, dressed": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "soft_cap": 2.0,
+        "sink_logit": True,
+        "differ": 0.3,
+        "select": {"kind": "tokens", "top": 3, "heads": 2, "dim": 6, "q_norm": {"kind": "rms"}, "to": "seen"},
+    },
+    "attention blocks": {**ATTENTION, "kv_heads": 2, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
+    "attention compressed": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "select": {"kind": "compressed", "size": 3, "top": 4, "window": 2},
+    },
+    "attention compressed, alibi": {
+        **ATTENTION,
+        "position": {"kind": "alibi"},
+        "scale": 0.7,
+        "select": {"kind": "compressed", "size": 4, "top": 1, "window": 1},
+    },
     "attention soft cap": {**ATTENTION, "soft_cap": 1.5},
     "attention sink logit": {**ATTENTION, "sink_logit": True},
     "attention alibi": {**ATTENTION, "position": {"kind": "alibi"}},
@@ -157,6 +179,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     },
     "latent": LATENT,
     "latent whole": {**LATENT, "q_rank": 10, "bias": True, "scale": 0.4},
+    "latent tokens": {**LATENT, "q_rank": 10, "select": {"kind": "tokens", "top": 4, "heads": 2, "dim": 4}},
+    "latent blocks": {**LATENT, "select": {"kind": "blocks", "size": 4, "top": 3, "local": 2, "dim": 4}},
     "latent window": {**LATENT, "stencil": {"kind": "window", "size": 5, "sinks": 2}, "position": {"kind": "alibi"}},
     "convolution": CONVOLUTION,
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
@@ -192,79 +216,6 @@ MIXERS: dict[str, dict[str, Any]] = {
     "pool of attention with a norm": {"kind": "pool", "slots": 2, "of": {**ATTENTION, "qk_norm": "rms"}},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
 }
-
-ROUTED = {"kind": "experts", "count": 4, "of": {"kind": "gated", "ratio": 1.0}}
-"""Experts that are small."""
-ROOMY = {**ROUTED, "shared": [{"ffn": {"kind": "dense", "ratio": 0.5}}]}
-"""A token that finds no room still meets a shared one."""
-
-STATEFUL_FFNS: dict[str, dict[str, Any]] = {
-    "experts, capacity": {**ROOMY, "router": {"capacity": 0.5, "renormalise": False}},
-    "experts, capacity, input": {**ROOMY, "on": "input", "skip": 1, "router": {"capacity": 0.6, "score": "sigmoid"}},
-    "experts choose": {**ROOMY, "router": {"choose": "each_expert"}},
-    "channel mix": {"kind": "channel_mix", "ratio": 1.5},
-    "channel mix without a gate": {"kind": "channel_mix", "hidden": 20, "gate": False},
-    "experts choose less": {**ROOMY, "router": {"choose": "each_expert", "capacity": 0.5, "renormalise": False}},
-}
-"""Feed-forwards that look at earlier tokens: what holds for mixers holds for them."""
-
-FFNS: dict[str, dict[str, Any]] = (
-    {
-        "experts": ROUTED,
-        "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
-        "experts, grouped": {
-            **ROUTED,
-            "count": 8,
-            "router": {
-                "score": "sigmoid",
-                "choice_bias": True,
-                "groups": 4,
-                "top_groups": 2,
-                "scale": 2.5,
-                "eps": 1e-20,
-                "bias": True,
-                "z_loss": 0.1,
-            },
-        },
-        "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
-        "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
-        "experts on inputs": {
-            **ROUTED,
-            "on": "input",
-            "top": 1,
-            "router": {"score": "sqrt_softplus", "renormalise": False},
-        },
-        "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
-        "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
-    }
-    | {
-        f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
-        for kind in ("dense", "gated")
-        for act in ("relu", "relu2", "gelu", "silu")
-        for bias in (False, True)
-    }
-    | {
-        f"{kind} {act if isinstance(act, str) else act['kind']}": {
-            "kind": kind,
-            "act": act,
-            "hidden": 11,
-            "inner_norm": {"kind": "rms", "eps": 1e-3},
-        }
-        for kind in ("dense", "gated")
-        for act in (
-            "gelu_tanh",
-            "gelu_quick",
-            "sigmoid",
-            "tanh",
-            "softplus",
-            "identity",
-            {"kind": "clipped", "limit": 1.0, "slope": 1.7, "shift": 1.0},
-            {"kind": "soft_capped", "gate": 1.0, "up": 2.0},
-            {"kind": "top_gauss", "share": 0.3},
-            {"kind": "xielu"},
-        )
-    }
-)
 
 BY_FFT = frozenset(name for name in MIXERS if name.startswith("hyena"))
 """Rows whose outputs pass a Fourier transform of the whole, and so are causal up to its rounding."""

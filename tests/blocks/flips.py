@@ -43,9 +43,11 @@ class Flip:
         return f"{self.owner}.{self.field} -> {self.value}"
 
 
-def flips(document: Document) -> Iterator[Flip]:
-    """Every flip of every field below `organism`."""
+def flips(document: Document, below: str = "") -> Iterator[Flip]:
+    """Every flip of every field below `organism`, or of those at or under keys of a name."""
     for place in walk(document.organism, ("organism",)):
+        if below and below not in place.path:
+            continue
         for new in alternatives(place, document):
             yield Flip(type(place.owner).__name__, place.field.key, describe(new), _attempt(document, place, new))
 
@@ -153,20 +155,24 @@ class Behaviour:
         self.tokens_BT = torch.randint(0, 128, (1, context + 1), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             self.before = self.model(self.tokens_BT[:, :-1])
+        self.loss = self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:])
 
     @functools.cached_property
-    def after(self) -> torch.Tensor:
-        """Logits after the step, (1, T, V)."""
-        self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]).backward()
+    def after(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits after the step, (1, T, V), and what training minimises."""
+        self.loss.backward()
         with torch.no_grad():
             for parameter in self.model.parameters():
                 assert parameter.grad is not None
                 parameter.sub_(parameter.grad)
-            return self.model(self.tokens_BT[:, :-1])
+        loss = self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]).detach()
+        with torch.no_grad():
+            return self.model(self.tokens_BT[:, :-1]), loss
 
     def equals(self, other: Behaviour) -> bool:
-        """Whether both compute the same and learn the same."""
-        return _close(self.before, other.before) and _close(self.after, other.after)
+        """Whether both compute the same, minimise the same and learn the same."""
+        same = _close(self.before, other.before) and _close(self.loss, other.loss)
+        return same and all(map(_close, self.after, other.after))
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -182,12 +188,12 @@ class Verdicts:
     dead: tuple[Flip, ...]
 
 
-def judge(document: Document) -> Verdicts:
-    """Try every flip of a document."""
+def judge(document: Document, below: str = "") -> Verdicts:
+    """Try every flip of a document, or those at or under keys of a name."""
     spoken = set(problems(document))
     base = Behaviour(document)
     found: dict[str, list[Flip]] = {"changed": [], "refused": [], "dead": []}
-    for flip in flips(document):
+    for flip in flips(document, below):
         found[_fate(flip, spoken, base)].append(flip)
     return Verdicts(**{fate: tuple(rows) for fate, rows in found.items()})
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 from block_variants import (
     CONTEXT,
-    FFNS,
     MIXERS,
-    STATEFUL_FFNS,
     Whole,
     block_of,
     built,
@@ -20,6 +18,7 @@ from block_variants import (
     stage,
     token_ids,
 )
+from ffn_variants import FFNS, STATEFUL_FFNS
 from torch.utils.flop_counter import FlopCounterMode
 
 from evo.blocks.attention.spec import AttentionPlan
@@ -150,7 +149,11 @@ def test_visible_pairs_of_a_huge_context_are_immediate():
     assert WindowStencil(size=4, sinks=2).visible(10_000_000, True) == 6 * 10_000_000 - 6 - 3 - 6
 
 
-@pytest.mark.parametrize("name", [name for name, data in MIXERS.items() if data.get("kind") == "attention"])
+WHOLE = [name for name, data in MIXERS.items() if data.get("kind") == "attention" and "select" not in data]
+"""Attentions that meet all that their stencil shows."""
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_attention_pairs_cost_two_products(name: str):
     """Besides its matrices, attention costs 2 operations a channel of each key, and of each value, it sees."""
     block = mixer_plan(name)

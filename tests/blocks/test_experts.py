@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import CONTEXT, ROUTED, block_of, built, document, inputs, plan, stage
+from block_variants import CONTEXT, block_of, built, document, inputs, plan, stage
+from ffn_variants import ROUTED
 from torch import Tensor
 
 from evo.base.diagnostics import DiagnosticError

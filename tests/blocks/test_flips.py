@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, ROUTED, document, stage
+from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
+from ffn_variants import ROUTED
 from flips import Verdicts, judge
 
 from evo.blocks.experts.router import RouterSpec
@@ -15,6 +16,8 @@ from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, Transform
 from evo.dsl.spec import Spec, spec_fields
 
 ATTENTION = {"kind": "attention", "heads": 2}
+TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
+BLOCKS = {"kind": "blocks", "size": 3, "top": 4, "dim": 4, "q_norm": {"kind": "layer"}}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 LLAMA3 = {"kind": "llama3", "factor": 3.0, "original": 20, "low": 1.0, "high": 6.0}
 LONGROPE = {"kind": "longrope", "factors": [1.0, 2.0, 3.0, 4.0]}
@@ -184,6 +187,29 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "ring": {"stages": [stage("a", {**ATTENTION, "stencil": {"kind": "ring", "size": 2, "period": 6}})]},
+    "tokens": {
+        "stages": [
+            stage(
+                "a",
+                [
+                    {**ATTENTION, "select": {**TOKENS, "to": "seen", "q_norm": RMS, "position": {"kind": "none"}}},
+                    {**LATENT, "select": {"kind": "shared", "of": "seen"}},
+                ],
+                repeat=2,
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
+    "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
+    "compressed": {
+        "stages": [
+            stage(
+                "a",
+                {**ATTENTION, "select": {"kind": "compressed", "size": 4, "top": 2, "window": 3}},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "mamba2": {
         "stages": [
             stage(
@@ -291,6 +317,9 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
 }
 
+FOCUS = {"tokens": "select", "blocks": "select", "compressed": "select"}
+"""Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
+
 ELSEWHERE = {
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
     "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
@@ -305,6 +334,9 @@ NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "causal"),
     ("ExpertsSpec", "router"),
     ("AttentionSpec", "kv_to"),
+    ("TokensSelect", "to"),
+    ("SharedSelect", "of"),
+    ("PrefixStencil", "size"),
     ("LayersSpec", "layers"),
     ("OrganismSpec", "layers"),
     ("LongRopeScaling", "factors"),
@@ -325,7 +357,7 @@ def verdicts() -> dict[str, Verdicts]:
 
 def judged(verdicts: dict[str, Verdicts], host: str) -> Verdicts:
     if host not in verdicts:
-        verdicts[host] = judge(document(**HOSTS[host]))
+        verdicts[host] = judge(document(**HOSTS[host]), FOCUS.get(host, ""))
     return verdicts[host]
 
 
@@ -339,7 +371,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
-    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "stage"):
+    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select", "stage"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return found
 

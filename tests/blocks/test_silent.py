@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from block_variants import FFNS, MIXERS, block_of, inputs, plan, token_ids
+from block_variants import MIXERS, block_of, inputs, plan, token_ids
+from ffn_variants import FFNS
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow

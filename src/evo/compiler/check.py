@@ -267,7 +267,10 @@ def _leaks(document: Document) -> Iterator[Fault]:
     for path, spec in _living(document.organism):
         if not spec.is_causal:
             message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
-            yield Fault("EVO343", (*path, "causal"), message, "remove causal: false, or choose another task")
+            says_so = "causal" in spec_fields(type(spec))
+            where = (*path, "causal") if says_so else path
+            help = "remove causal: false" if says_so else f"choose another {path[-1]}"
+            yield Fault("EVO343", where, message, f"{help}, or choose another task")
 
 
 def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:

@@ -76,8 +76,15 @@ KINDS: dict[str, dict[str, str]] = {
         "block": "evo.blocks.attention.stencils:BlockStencil",
         "dilated": "evo.blocks.attention.stencils:DilatedStencil",
         "full": "evo.blocks.attention.stencils:FullStencil",
+        "prefix": "evo.blocks.attention.stencils:PrefixStencil",
         "ring": "evo.blocks.attention.stencils:RingStencil",
         "window": "evo.blocks.attention.stencils:WindowStencil",
+    },
+    "select": {
+        "blocks": "evo.blocks.select.spec:BlocksSelect",
+        "compressed": "evo.blocks.select.spec:CompressedSelect",
+        "shared": "evo.blocks.select.spec:SharedSelect",
+        "tokens": "evo.blocks.select.spec:TokensSelect",
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",

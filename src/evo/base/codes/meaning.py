@@ -247,4 +247,14 @@ _TRAINING = {
     ),
 }
 
-MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING}
+_MEMORY = {
+    "EVO360": Code(
+        "A selection that cannot choose here",
+        "A selection chooses among all earlier tokens, so no stencil hides some of them first; its local blocks are "
+        "among those that a query meets, and means of blocks need keys by head.",
+        _document("{kind: attention, heads: 2, select: {kind: tokens, top: 9}, stencil: {kind: window, size: 32}}"),
+        _document("{kind: attention, heads: 2, select: {kind: tokens, top: 9}}"),
+    ),
+}
+
+MEANING = {**_DIMENSIONS, **_WIRING, **_EFFECT, **_TRAINING, **_MEMORY}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Norm, Position
 from evo.blocks.flow import Flow, State
+from evo.blocks.select.module import Asked, Select
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
@@ -61,19 +63,11 @@ class Attention(Block):
         if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
             return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
         self._publish(flow, k_BTGK, v_BTGV)
-        o_BTHV = attend(
-            q_BTHK,
-            k_BTGK,
-            self._paired(v_BTGV),
-            stencil=self.stencil,
-            segments_BT=flow.segments_BT,
-            backend=self.backend,
-            **self._parts(q_BTHK),
-        )
-        return self._out(o_BTHV, x_BTD, flow)
+        run = partial(attend, segments_BT=flow.segments_BT, backend=self.backend, **self._parts(q_BTHK))
+        return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
-        """The one attention problem of a parallel pass."""
+        """The attention problem of a parallel pass, or those of the branches of a selection."""
         if self.plan.kv_from:
             shape = (*x_BTD.shape[:2], self.kv_heads)
             for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
@@ -81,7 +75,8 @@ class Attention(Block):
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
-        return [plan_attention(q_BTHK, k_BTGK, self._paired(v_BTGV), self.stencil, **parts)]
+        found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(plan_attention, **parts))
+        return found if isinstance(found, list) else [found]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
@@ -91,8 +86,7 @@ class Attention(Block):
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
-        if not self.stencil.causal:
-            raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
+        require_past(self.stencil, flow.position + x_BTD.shape[1])
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         keys, values = _append(state.keys_BSGK, k_BTGK), _append(state.values_BSGV, v_BTGV)
         self._publish(flow, keys, values)
@@ -102,17 +96,21 @@ class Attention(Block):
 
     def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """The output of queries that stand behind the keys that a cache has kept."""
-        o_BTHV = attend(
-            q_BTHK,
-            keys,
-            self._paired(values),
-            stencil=self.stencil,
-            query_offset=flow.position,
-            key_positions_S=self._slots(flow.position, keys),
-            backend=self.backend,
-            **self._parts(q_BTHK),
-        )
-        return self._out(o_BTHV, x_BTD, flow)
+        slots_S, parts = self._slots(flow.position, keys), self._parts(q_BTHK)
+        where: dict[str, Any] = {} if slots_S is None else {"key_positions_S": slots_S}
+        run = partial(attend, query_offset=flow.position, backend=self.backend, **where, **parts)
+        return self._out(self._attended(q_BTHK, keys, values, x_BTD, flow, run), x_BTD, flow)
+
+    def _attended(
+        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, run: Callable[..., Any]
+    ) -> Any:
+        """What `run` makes of all keys that the stencil shows, or of those that a selection leaves."""
+        select = self._modules.get("select")
+        if not isinstance(select, Select):
+            return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
+        scale = self.head_dim**-0.5 if self.plan.scale is None else self.plan.scale
+        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, scale)
+        return select.attended(asked, self.stencil, flow)
 
     def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:
         """Keys and values, those of a cache included, for whoever reads them in this pass."""
@@ -211,6 +209,14 @@ class Attention(Block):
         sinks = self.stencil.sinks
         latest = x_BSGX.shape[1] - (self.kept - sinks)
         return torch.cat((x_BSGX[:, :sinks], x_BSGX[:, latest:]), dim=1)
+
+
+def require_past(stencil: Stencil, end: int) -> None:
+    """Raise ValueError if queries before `end` see positions from there on."""
+    if not stencil.causal:
+        raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
+    if stencil.kind == "prefix" and stencil.size is not None and end < stencil.size:
+        raise ValueError(f"a prefix of {stencil.size} tokens is read in one piece: {end} are there so far")
 
 
 def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpe
 from evo.blocks.attention.temperature import TemperatureSpec
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.organism import NAME
@@ -69,6 +70,8 @@ class AttentionSpec(Spec):
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
     stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
+    select: Annotated[Spec | None, RoleOf("select")] = None
+    """Which of the earlier keys a query meets, chosen by what they hold; all that the stencil shows if left out."""
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
     bias: Annotated[bool | tuple[Biased, ...], AsTuple] = False
@@ -180,12 +183,14 @@ class AttentionSpec(Spec):
                 if name not in known or name in self.bias[:index]:
                     message = f"there is no projection '{name}' here" if name not in known else f"'{name}' stands above"
                     yield Fault("EVO308", ("bias", index), message, "remove it")
+        if isinstance(self.select, SelectSpec):
+            yield from self._select_problems(self.select, scope)
         if self.kv_from is not None and self.kv_from == self.kv_to:
             yield Fault("EVO308", ("kv_to",), "it would publish what it reads under the same name", "remove it")
 
     def beside(self, count: int, width: int) -> Spec | None:
-        """So many times the heads; not where heads are told apart by their number, or others read them."""
-        if self.differ is not None or self.kv_to is not None or self.kv_from is not None:
+        """So many times the heads; not where heads are told apart, chosen for, or read by others."""
+        if any(part is not None for part in (self.differ, self.kv_to, self.kv_from, self.select)):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -193,6 +198,26 @@ class AttentionSpec(Spec):
             ("head_dim",): self.head_dim or width // self.heads,
         }
         return replaced(self, heads)
+
+    def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
+        if self.stencil.masks or not (self.causal and self.stencil.is_causal):
+            message = "a selection chooses among all earlier tokens"
+            yield Fault("EVO360", ("select",), message, "leave out stencil and causal, or the selection")
+        elif hides_nothing(select.pairs(scope.context), scope.context):
+            message = f"this selection hides nothing within the context of {scope.context}"
+            yield Fault("EVO331", ("select",), message, "make it smaller, or leave it out", "warning")
+        yield from under(select.faults(scope, self._asker(scope)), "select")
+
+    def _asker(self, scope: Scope) -> Asker:
+        """What a selection must know of this attention."""
+        dim, values = self._head_dim(scope), self._value_dim(scope)
+        return Asker(self.heads, self._groups, dim, values, self._position(scope), scope.width)
+
+    def _pairs(self, scope: Scope) -> float:
+        """How many keys a query meets on average."""
+        chosen = self.select.pairs(scope.context) if isinstance(self.select, SelectSpec) else None
+        shown = self.stencil.visible(scope.context, self.causal)
+        return min(shown, shown if chosen is None else chosen) / scope.context
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position
@@ -227,11 +252,10 @@ class AttentionSpec(Spec):
     def plan(self, scope: Scope) -> AttentionPlan:
         dim, values, groups = self._head_dim(scope), self._value_dim(scope), self._groups
         weights = self._weights(scope)
-        pairs = self.stencil.visible(scope.context, self.causal) / scope.context
         is_own = self.kv_from is None
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         cost = Cost(
-            flops=matmul_flops(weights) + score_flops * pairs,
+            flops=matmul_flops(weights) + score_flops * self._pairs(scope),
             cache_per_token=groups * (dim + values) if is_own else 0,
             cache_limit=self.stencil.kept(),
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
@@ -286,6 +310,8 @@ class AttentionSpec(Spec):
             found.append(("v_norm", self.v_norm.over_heads(self._groups, values)))
         if isinstance(self.inner_norm, NormSpec):
             found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
+        if isinstance(self.select, SelectSpec):
+            found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)
 
     def _weights(self, scope: Scope) -> tuple[Weight, ...]:

@@ -160,6 +160,35 @@ class RingStencil(StencilSpec):
         return None
 
 
+class PrefixStencil(StencilSpec):
+    """The first `size` positions, seen by all, those before them too; and what causality allows (Raffel et al. 2020).
+
+    Not causal: it leaks the future in next-token tasks, which refuse it. A decoder reads the prefix in one piece.
+    """
+
+    kind: ClassVar[str | None] = "prefix"
+    masks: ClassVar[bool] = False
+
+    size: Annotated[int, Field(ge=2), Gene(4, 256, "x2")]
+    """Positions of the prefix."""
+
+    @property
+    def is_causal(self) -> bool:
+        return False
+
+    def kernel(self) -> KernelStencil:
+        return {"kind": "prefix", "size": self.size}
+
+    def visible(self, context: int, causal: bool) -> int:
+        if not causal:
+            return context * context
+        inside = min(self.size, context)
+        return context * (context + 1) // 2 + inside * (inside - 1) // 2
+
+    def window(self) -> int | None:
+        return None
+
+
 def _staircase(steps: int, height: int) -> int:
     """1 + 2 + ... over so many steps, each at most `height`: sinks that leave the window one query after another."""
     if steps <= 0:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.module import require_past
 from evo.blocks.base import Block, Norm, Position
 from evo.blocks.flow import Flow, State
 from evo.blocks.latent.spec import LatentPlan
+from evo.blocks.select.module import Asked, Select
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
@@ -48,54 +51,56 @@ class Latent(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
-        parts = self._parts(q_BTHK)
-        o_BTHV = attend(
-            q_BTHK,
-            k_BTHK,
-            v_BTHV,
-            stencil=self.stencil,
-            scale=self.scale,
-            segments_BT=flow.segments_BT,
-            backend=self.backend,
-            **parts,
-        )
+        made_of, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        parts = {**self._parts(q_BTHK), "scale": self.scale}
+        run = partial(attend, segments_BT=flow.segments_BT, backend=self.backend, **parts)
+        o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)
         return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
-        q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
-        return [plan_attention(q_BTHK, k_BTHK, v_BTHV, self.stencil, **self._parts(q_BTHK))]
+        made_of, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        run = partial(plan_attention, **self._parts(q_BTHK))
+        return [self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> LatentState:
         """Nothing kept."""
         return LatentState(torch.empty(batch, 0, 1, self.kv_rank + self.rope_dim, device=device, dtype=dtype))
 
     def extend(self, x_BTD: Tensor, state: LatentState, flow: Flow) -> tuple[Tensor, LatentState]:
-        """The next T positions, without making keys or values of any."""
-        nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+        """The next T positions, without making keys or values of any; raises ValueError inside a prefix."""
+        require_past(self.stencil, flow.position + x_BTD.shape[1])
+        made_of, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
         kept_BS1C = torch.cat((state.kept_BS1C, new_BT1C), dim=1)
         up_HRK = self.k.unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
         q_BTHR = flow.project(nope_BTHK.movedim(2, 0), up_HRK).movedim(0, 2)
-        o_BTHR = attend(
-            torch.cat((q_BTHR, rope_BTHK), dim=-1),
-            kept_BS1C,
-            kept_BS1C[..., : self.kv_rank],
-            stencil=self.stencil,
+        run = partial(
+            attend,
             scale=self.scale,
             query_offset=flow.position,
             key_positions_S=self._slots(flow.position, kept_BS1C),
             backend=self.backend,
             **self._parts(rope_BTHK),
         )
+        q_BTHC = torch.cat((q_BTHR, rope_BTHK), dim=-1)
+        o_BTHR = self._attended(x_BTD, made_of, q_BTHC, kept_BS1C, kept_BS1C[..., : self.kv_rank], flow, run)
         down_HVR = self.v.unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
         y_BTD = flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
         return y_BTD, LatentState(self._keep(kept_BS1C, flow.position + x_BTD.shape[1]))
 
-    def _narrow(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries without and with position, narrow vectors, and the shared keys with it."""
+    def _attended(
+        self, x_BTD: Tensor, made_of: Tensor, q: Tensor, k: Tensor, v: Tensor, flow: Flow, run: Callable[..., Any]
+    ) -> Any:
+        """What `run` makes of all keys that the stencil shows, or of those that a selection leaves."""
+        select = self._modules.get("select")
+        if not isinstance(select, Select):
+            return run(q, k, v, stencil=self.stencil)
+        return select.attended(Asked(x_BTD, made_of, q, k, v, run, self.scale), self.stencil, flow)
+
+    def _narrow(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What queries are made of, they without and with position, narrow vectors, and the shared keys with it."""
         inner = x_BTD
         if self.q_down is not None:
             norm = self.child("q_norm")
@@ -105,16 +110,16 @@ class Latent(Block):
         both = flow.project(x_BTD, self.kv_down, self.kv_down_bias)
         c_BTR, r_BTK = both.split((self.kv_rank, self.rope_dim), dim=-1)
         rope_BTHK, r_BT1K = self.position.rotate(rope_BTHK, r_BTK[:, :, None], flow.position)
-        return nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
+        return inner, nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
 
-    def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of every head."""
-        nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+    def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What queries are made of; queries, keys and values of every head."""
+        made_of, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         k_BTHK = flow.project(c_BTR, self.k).unflatten(-1, (self.heads, -1))
         v_BTHV = flow.project(c_BTR, self.v).unflatten(-1, (self.heads, -1))
         shared_BTHK = r_BT1K.expand(-1, -1, self.heads, -1).to(k_BTHK.dtype)
         q_BTHK = torch.cat((nope_BTHK, rope_BTHK), dim=-1)
-        return q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
+        return made_of, q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
 
     def _parts(self, like: Tensor) -> dict[str, Any]:
         return {"repeatable": True, "alibi_slopes_H": self.position.slopes_H(like)}

@@ -9,6 +9,7 @@ from pydantic import Field
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
@@ -54,6 +55,8 @@ class LatentSpec(Spec):
     """The norm of the narrow vectors."""
     stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
+    select: Annotated[Spec | None, RoleOf("select")] = None
+    """Which of the earlier keys a query meets, chosen by what they hold (DeepSeek-V3.2); all if left out."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What scores are multiplied by; (nope_dim + rope_dim) ** -0.5 if left out."""
     bias: bool = False
@@ -83,6 +86,28 @@ class LatentSpec(Spec):
         assert isinstance(self.norm, NormSpec)
         for rank in filter(None, (self.kv_rank, self.q_rank)):
             yield from self.norm.slot_problems(rank, ("norm",))
+        if isinstance(self.select, SelectSpec):
+            yield from self._select_problems(self.select, scope)
+
+    def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
+        if self.stencil.masks or not self.stencil.is_causal:
+            message = "a selection chooses among all earlier tokens"
+            yield Fault("EVO360", ("select",), message, "leave out the stencil, or the selection")
+        elif hides_nothing(select.pairs(scope.context), scope.context):
+            message = f"this selection hides nothing within the context of {scope.context}"
+            yield Fault("EVO331", ("select",), message, "make it smaller, or leave it out", "warning")
+        yield from under(select.faults(scope, self._asker(scope)), "select")
+
+    def _asker(self, scope: Scope) -> Asker:
+        """What a selection must know of this attention."""
+        key_dim, made_of = self.nope_dim + self.rope_dim, self.q_rank or scope.width
+        return Asker(self.heads, 1, key_dim, self.value_dim, self._position(scope), made_of, has_heads=False)
+
+    def _pairs(self, scope: Scope) -> float:
+        """How many keys a query meets on average."""
+        chosen = self.select.pairs(scope.context) if isinstance(self.select, SelectSpec) else None
+        shown = self.stencil.visible(scope.context, True)
+        return min(shown, shown if chosen is None else chosen) / scope.context
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position
@@ -91,8 +116,7 @@ class LatentSpec(Spec):
 
     def plan(self, scope: Scope) -> LatentPlan:
         weights, key_dim = self._weights(scope), self.nope_dim + self.rope_dim
-        pairs = self.stencil.visible(scope.context, True) / scope.context
-        made = self.heads * (2 * self.nope_dim + self.rope_dim + self.value_dim)
+        pairs, made = self._pairs(scope), self.heads * (2 * self.nope_dim + self.rope_dim + self.value_dim)
         return LatentPlan(
             kind=self.label,
             weights=weights,
@@ -121,6 +145,8 @@ class LatentSpec(Spec):
         found.append(("kv_norm", self.norm.plan(replace(scope, width=self.kv_rank))))
         if self.q_rank is not None:
             found.append(("q_norm", self.norm.plan(replace(scope, width=self.q_rank))))
+        if isinstance(self.select, SelectSpec):
+            found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)
 
     def _weights(self, scope: Scope) -> tuple[Weight, ...]:

@@ -1,0 +1,1 @@
+"""Selections: which of the earlier keys a query of an attention meets, chosen by what they hold."""

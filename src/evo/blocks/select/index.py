@@ -1,0 +1,79 @@
+"""A small attention without values: the scores of all earlier tokens, from which a selection chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, Norm, Position, compute_dtype
+from evo.blocks.flow import Flow, State
+from evo.blocks.select.spec import IndexPlan
+
+
+@dataclass(frozen=True)
+class IndexState(State):
+    """Normed and turned keys of all tokens so far, (B, S, K)."""
+
+    keys_BSK: Tensor
+
+
+class Index(Block):
+    """sum_h w_h relu(q_h k) / sqrt(H K) for all heads, or q_h k for each."""
+
+    q: nn.Parameter
+    k: nn.Parameter
+    weigh: nn.Parameter | None
+    position: Position
+    k_norm: Norm
+
+    def __init__(self, plan: IndexPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.heads, self.dim, self.narrow = plan.heads, plan.dim, plan.narrow
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """Scores in float32, or float64: (B, T, D + R) -> (B, H or 1, T, T), minus infinity where a query sees nothing.
+
+        x_BTD: the stream, and behind it what queries are made of if that is another vector.
+        """
+        return self._scores(x_BTD, self._keys(x_BTD, flow), flow)
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> IndexState:
+        """No keys."""
+        return IndexState(torch.empty(batch, 0, self.dim, device=device, dtype=dtype))
+
+    def extend(self, x_BTD: Tensor, state: IndexState, flow: Flow) -> tuple[Tensor, IndexState]:
+        """Scores of the next T positions, (B, H or 1, T, S + T), and all keys."""
+        keys_BSK = torch.cat((state.keys_BSK, self._keys(x_BTD, flow)), dim=1)
+        return self._scores(x_BTD, keys_BSK, flow), IndexState(keys_BSK)
+
+    def _keys(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        stream_BTD = x_BTD[..., : x_BTD.shape[-1] - self.narrow]
+        k_BT1K = self.k_norm(flow.project(stream_BTD, self.k), flow)[:, :, None]
+        return self.position.rotate(k_BT1K, k_BT1K, flow.position)[1][:, :, 0]
+
+    def _scores(self, x_BTD: Tensor, keys_BSK: Tensor, flow: Flow) -> Tensor:
+        width, compute = x_BTD.shape[-1] - self.narrow, compute_dtype(x_BTD)
+        made_of = x_BTD[..., width:] if self.narrow else x_BTD
+        q_BTHK = flow.project(made_of, self.q).unflatten(-1, (self.heads, self.dim))
+        norm = self._modules.get("q_norm")
+        q_BTHK = norm(q_BTHK, flow) if isinstance(norm, Norm) else q_BTHK
+        q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
+        scores_BHTS = q_BTHK.transpose(1, 2).to(compute) @ keys_BSK.to(compute).transpose(1, 2)[:, None]
+        if self.weigh is not None:
+            shares_BTH = flow.project(x_BTD[..., :width], self.weigh).to(compute)
+            factor = (self.heads * self.dim) ** -0.5
+            scores_BHTS = torch.einsum("bth,bhts->bts", shares_BTH * factor, scores_BHTS.relu())[:, None]
+        return scores_BHTS.masked_fill(~visible(scores_BHTS, flow), -torch.inf)
+
+
+def visible(scores_BHTS: Tensor, flow: Flow) -> Tensor:
+    """Which tokens stand before each query and in its document: (T, S), or (B, 1, T, S) if rows hold several."""
+    tokens, keys = scores_BHTS.shape[-2:]
+    places_S = torch.arange(keys, device=scores_BHTS.device)
+    seen = places_S <= places_S[keys - tokens :, None]
+    if flow.segments_BT is None:
+        return seen
+    return seen & (flow.segments_BT[:, None, :, None] == flow.segments_BT[:, None, None, :])

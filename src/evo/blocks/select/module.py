@@ -1,0 +1,137 @@
+"""Selections as attentions meet them: by an index, and by the choice of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow
+from evo.blocks.select.spec import ByIndexPlan, SharedPlan
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an attention is about to do.
+
+    made_of_BTR: what its queries are made of, x itself for most. attend: `evo.kernels.attention.attend` with all that
+    the attention says besides q, k, v and the stencil, `scale` among it. The same with `plan` describes the call
+    instead of running it.
+    """
+
+    x_BTD: Tensor
+    made_of_BTR: Tensor
+    q_BTHK: Tensor
+    keys_BSGK: Tensor
+    values_BSGV: Tensor
+    attend: Callable[..., Any]
+    scale: float
+
+    def within(self, stencil: Any, seen: Tensor | None) -> Any:
+        """The outputs, (B, T, H, V), over what a stencil shows and `seen`, (B, 1 or G, T, S), does not hide."""
+        if seen is None:
+            return self.attend(self.q_BTHK, self.keys_BSGK, self.values_BSGV, stencil=stencil)
+        bias = torch.zeros_like(seen, dtype=self.q_BTHK.dtype).masked_fill(~seen, -torch.inf)
+        if seen.shape[1] > 1:
+            bias = bias.repeat_interleave(self.q_BTHK.shape[2] // seen.shape[1], dim=1)
+        return self.attend(self.q_BTHK, self.keys_BSGK, self.values_BSGV, stencil=stencil, bias_HTS=bias)
+
+
+class Select(Block):
+    """Decides which earlier keys an attention meets."""
+
+    def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
+        """The outputs of the attention, (B, T, H, V); raises nothing that `attend` does not."""
+        raise NotImplementedError
+
+
+class ByIndex(Select):
+    """The best tokens or blocks by the scores of an index, the earlier one where scores are equal."""
+
+    def __init__(self, plan: ByIndexPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.plan = plan
+
+    def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
+        scores_BGTU = self._scores(asked, flow)
+        chosen_BGTU = self._chosen(scores_BGTU.detach())
+        keys = asked.keys_BSGK.shape[1]
+        seen_BGTS = chosen_BGTU.repeat_interleave(self.plan.size, dim=-1)[..., :keys]
+        if self.plan.to is not None:
+            flow.signals[self.plan.to] = seen_BGTS[:, 0]
+        if torch.is_grad_enabled() and flow.states is None and not asked.q_BTHK.is_meta:
+            self._teach(scores_BGTU, chosen_BGTU, seen_BGTS, asked, stencil, flow)
+        return asked.within(stencil, seen_BGTS)
+
+    def _scores(self, asked: Asked, flow: Flow) -> Tensor:
+        """Scores of tokens or blocks, (B, 1 or G, T, U). Of what the index reads, nothing learns from them."""
+        inputs = [asked.x_BTD] if asked.made_of_BTR is asked.x_BTD else [asked.x_BTD, asked.made_of_BTR]
+        scores_BGTS = flow.run(self.child("index"), torch.cat([part.detach() for part in inputs], dim=-1))
+        if self.plan.size == 1:
+            return scores_BGTS
+        missing = -scores_BGTS.shape[-1] % self.plan.size
+        return F.pad(scores_BGTS, (0, missing), value=-torch.inf).unflatten(-1, (-1, self.plan.size)).amax(-1)
+
+    def _chosen(self, scores_BGTU: Tensor) -> Tensor:
+        """Which units each query meets, (B, G, T, U) bool."""
+        is_visible = scores_BGTU > -torch.inf
+        if self.plan.local:
+            units = torch.arange(scores_BGTU.shape[-1], device=scores_BGTU.device)
+            own_BGT1 = torch.where(is_visible, units, 0).amax(-1, keepdim=True)
+            is_local = is_visible & (units > own_BGT1 - self.plan.local)
+            scores_BGTU = scores_BGTU.masked_fill(is_local, torch.inf)
+        return best(scores_BGTU, self.plan.top) & is_visible
+
+    def _teach(
+        self, scores_BGTU: Tensor, chosen_BGTU: Tensor, seen_BGTS: Tensor, asked: Asked, stencil: Any, flow: Flow
+    ) -> None:
+        """KL from the index's softmax over what was chosen to where attention went (DeepSeek-V3.2, eq. 4)."""
+        with torch.no_grad():
+            mass_BGTU = self._mass(asked, stencil, seen_BGTS, scores_BGTU)
+        logs = scores_BGTU.masked_fill(~chosen_BGTU, -torch.inf).log_softmax(-1).masked_fill(~chosen_BGTU, 0.0)
+        parted = torch.xlogy(mass_BGTU, mass_BGTU) - mass_BGTU * logs
+        flow.add_loss("align", parted.sum(-1).mean(), self.plan.align)
+
+    def _mass(self, asked: Asked, stencil: Any, seen_BGTS: Tensor, scores_BGTU: Tensor) -> Tensor:
+        """Where the heads that share a choice attend, (B, G, T, U), 1 in all: what attention makes of unit vectors."""
+        keys, groups = asked.keys_BSGK, scores_BGTU.shape[1]
+        units_S1S = torch.eye(keys.shape[1], device=keys.device, dtype=asked.q_BTHK.dtype)[:, None]
+        probes = Asked(
+            asked.x_BTD,
+            asked.made_of_BTR,
+            asked.q_BTHK.detach(),
+            keys.detach(),
+            units_S1S.expand(*keys.shape[:3], -1),
+            asked.attend,
+            asked.scale,
+        )
+        shares_BTHS = probes.within(stencil, seen_BGTS).to(scores_BGTU.dtype)
+        shares_BGTS = shares_BTHS.unflatten(2, (groups, -1)).mean(3).transpose(1, 2)
+        missing = scores_BGTU.shape[-1] * self.plan.size - keys.shape[1]
+        mass_BGTU = F.pad(shares_BGTS, (0, missing)).unflatten(-1, (-1, self.plan.size)).sum(-1)
+        return mass_BGTU / mass_BGTU.sum(-1, keepdim=True).clamp_min(torch.finfo(mass_BGTU.dtype).tiny)
+
+
+class Shared(Select):
+    """What an earlier attention chose in this pass."""
+
+    def __init__(self, plan: SharedPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        (self.name,) = plan.inputs
+
+    def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
+        if self.name not in flow.signals and asked.q_BTHK.is_meta:
+            batch, tokens, keys = *asked.q_BTHK.shape[:2], asked.keys_BSGK.shape[1]
+            flow.signals[self.name] = torch.ones(batch, tokens, keys, device="meta", dtype=torch.bool)
+        return asked.within(stencil, flow.signals[self.name][:, None])
+
+
+def best(scores_U: Tensor, top: int) -> Tensor:
+    """Which of the last axis are among the `top` largest, (..., U) bool; of equal ones, the earlier."""
+    order_U = scores_U.sort(dim=-1, descending=True, stable=True).indices[..., :top]
+    return torch.zeros_like(scores_U, dtype=torch.bool).scatter(-1, order_U, True)

@@ -1,0 +1,78 @@
+"""The feed-forwards that the contract suite runs over, with a set of options each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROUTED = {"kind": "experts", "count": 4, "of": {"kind": "gated", "ratio": 1.0}}
+"""Experts that are small."""
+ROOMY = {**ROUTED, "shared": [{"ffn": {"kind": "dense", "ratio": 0.5}}]}
+"""A token that finds no room still meets a shared one."""
+
+STATEFUL_FFNS: dict[str, dict[str, Any]] = {
+    "experts, capacity": {**ROOMY, "router": {"capacity": 0.5, "renormalise": False}},
+    "experts, capacity, input": {**ROOMY, "on": "input", "skip": 1, "router": {"capacity": 0.6, "score": "sigmoid"}},
+    "experts choose": {**ROOMY, "router": {"choose": "each_expert"}},
+    "channel mix": {"kind": "channel_mix", "ratio": 1.5},
+    "channel mix without a gate": {"kind": "channel_mix", "hidden": 20, "gate": False},
+    "experts choose less": {**ROOMY, "router": {"choose": "each_expert", "capacity": 0.5, "renormalise": False}},
+}
+"""Feed-forwards that look at earlier tokens: what holds for mixers holds for them."""
+
+FFNS: dict[str, dict[str, Any]] = (
+    {
+        "experts": ROUTED,
+        "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
+        "experts, grouped": {
+            **ROUTED,
+            "count": 8,
+            "router": {
+                "score": "sigmoid",
+                "choice_bias": True,
+                "groups": 4,
+                "top_groups": 2,
+                "scale": 2.5,
+                "eps": 1e-20,
+                "bias": True,
+                "z_loss": 0.1,
+            },
+        },
+        "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
+        "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
+        "experts on inputs": {
+            **ROUTED,
+            "on": "input",
+            "top": 1,
+            "router": {"score": "sqrt_softplus", "renormalise": False},
+        },
+        "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
+        "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
+    }
+    | {
+        f"{kind} {act}{' bias' * bias}": {"kind": kind, "act": act, "bias": bias, "ratio": 1.5}
+        for kind in ("dense", "gated")
+        for act in ("relu", "relu2", "gelu", "silu")
+        for bias in (False, True)
+    }
+    | {
+        f"{kind} {act if isinstance(act, str) else act['kind']}": {
+            "kind": kind,
+            "act": act,
+            "hidden": 11,
+            "inner_norm": {"kind": "rms", "eps": 1e-3},
+        }
+        for kind in ("dense", "gated")
+        for act in (
+            "gelu_tanh",
+            "gelu_quick",
+            "sigmoid",
+            "tanh",
+            "softplus",
+            "identity",
+            {"kind": "clipped", "limit": 1.0, "slope": 1.7, "shift": 1.0},
+            {"kind": "soft_capped", "gate": 1.0, "up": 2.0},
+            {"kind": "top_gauss", "share": 0.3},
+            {"kind": "xielu"},
+        )
+    }
+)
