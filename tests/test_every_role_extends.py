@@ -242,7 +242,7 @@ EXCHANGED = {
 def test_mutation_puts_it_in_and_takes_it_out(role: str) -> None:
     """From a document without it the role's operator reaches it, and from one with it another kind; both are built."""
     kind, operator = EXCHANGED[role], OPERATORS[role]
-    present = "lookup" if role == "mixer" else kind  # the other one stands inside a route, which gives way as a whole
+    present = "lookup" if role == "mixer" else kind  # the other one stands in a composite, which gives way as a whole
 
     def is_of_role(site: object) -> bool:
         field = site.field  # type: ignore[attr-defined]
@@ -256,10 +256,10 @@ def test_mutation_puts_it_in_and_takes_it_out(role: str) -> None:
 
 
 def test_composites_and_stages_come_and_go() -> None:
-    """A route is put around a mixer and gives way to one; a stage is removed with its layer and gain."""
+    """A composite is put around a mixer and gives way to one; a stage is removed with its layer and gain."""
     anywhere = lambda site: True  # noqa: E731
-    assert "route" in reached(ReplaceMixer(), plain(), anywhere, "route")
-    routed = lambda site: site.value.kind == "route" if isinstance(site.value, Spec) else False  # noqa: E731
+    assert "dispatch" in reached(ReplaceMixer(), plain(), anywhere, "dispatch")
+    routed = lambda site: site.value.kind == "dispatch" if isinstance(site.value, Spec) else False  # noqa: E731
     assert reached(ReplaceMixer(), strange(), routed, None)
     assert not {"lone", "half"} & reached(Remove(), strange(), lambda site: site == 3, None)
 
@@ -292,7 +292,7 @@ def test_crossing_is_whole() -> None:
             child = cross(one, two, Stream(seed)).document
             assert list(broken_promises(model(child))) == []
             crossed |= used(child) - used(one)
-    assert {"route", "attention"} & crossed
+    assert {"dispatch", "attention"} & crossed
 
 
 def test_a_second_input_keeps_its_home_when_stages_cross() -> None:

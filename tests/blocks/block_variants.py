@@ -215,7 +215,13 @@ MIXERS: dict[str, dict[str, Any]] = {
     "pool of recurrences": {"kind": "pool", "slots": 2, "of": RECURRENCE},
     "pool of attention with a norm": {"kind": "pool", "slots": 2, "of": {**ATTENTION, "qk_norm": "rms"}},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
+    "route": {"route": [window(5, 1), RECURRENCE, {"parallel": [ATTENTION, CONVOLUTION]}], "temperature": 0.5},
+    "route to two": {"route": [ATTENTION, OUTER, {**CONVOLUTION, "size": 3}], "top_k": 2, "balance": 0.0},
+    "route to all": {"route": [ATTENTION, RECURRENCE], "top_k": 2},
 }
+
+BY_CHOICE = frozenset(["route", "route to two"])
+"""Rows whose costs depend on the tokens: the plan counts what they are if each choice is as frequent as any other."""
 
 BY_FFT = frozenset(name for name in MIXERS if name.startswith("hyena"))
 """Rows whose outputs pass a Fourier transform of the whole, and so are causal up to its rounding."""

@@ -112,7 +112,18 @@ def test_continuing_carries_gradients(name: str):
     torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
 
 
-FORGETTING = ("experts", "channel mix", "selective", "rg_lru", "wkv", "hyena", "mlstm", "recurrence", "convolution")
+FORGETTING = (
+    "experts",
+    "channel mix",
+    "selective",
+    "rg_lru",
+    "wkv",
+    "hyena",
+    "mlstm",
+    "recurrence",
+    "convolution",
+    "route",
+)
 
 
 @pytest.mark.parametrize("name", [n for n in [*MIXERS, *STATEFUL_FFNS] if n.startswith(FORGETTING)])

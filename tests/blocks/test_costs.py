@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from block_variants import (
+    BY_CHOICE,
     CONTEXT,
     MIXERS,
     Whole,
@@ -41,6 +42,7 @@ from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups
 
 EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
+EVERY_FIXED = pytest.mark.parametrize("name", [name for name in [*MIXERS, *STATEFUL_FFNS] if name not in BY_CHOICE])
 
 
 class Stacked:
@@ -89,7 +91,7 @@ def test_planned_parameters_are_built(name: str):
     assert mixer_plan(name).parameters == sum(p.numel() for p in module.parameters())
 
 
-@EVERY_MIXER
+@EVERY_FIXED
 def test_planned_matrix_flops_are_spent(name: str):
     """Torch counts as many operations for matrices as the plan."""
     batch = 2
@@ -105,7 +107,7 @@ def test_feed_forward_flops(data: dict):
     assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == flops * CONTEXT * 2
 
 
-@EVERY_MIXER
+@EVERY_FIXED
 def test_taps_are_counted(name: str):
     """Depthwise taps cost two operations each a token, like matrices; nothing else is in the plan's matmul part."""
     for block in mixer_plan(name).blocks():
@@ -167,7 +169,7 @@ def test_attention_pairs_cost_two_products(name: str):
     assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * inner * pairs)
 
 
-@EVERY_MIXER
+@EVERY_FIXED
 def test_planned_cache_is_kept(name: str):
     """After any number of tokens, a state holds as many values as the plan says."""
     module, batch = mixer(name), 3
@@ -178,7 +180,7 @@ def test_planned_cache_is_kept(name: str):
         assert state_size(state) == whole.cache_values(seen) * batch
 
 
-@EVERY_MIXER
+@EVERY_FIXED
 def test_a_long_chunk_leaves_the_planned_cache(name: str):
     """The same after one chunk longer than any window."""
     module, batch = mixer(name), 2

@@ -155,6 +155,7 @@ HOSTS: dict[str, dict[str, Any]] = {
         "stages": [stage("body", {**OUTER, "decay": "channel", "feature": "identity", "bonus": True, "conv": 2})]
     },
     "convolution": {"stages": [stage("body", {**CONVOLUTION, "gate": False, "act": "silu"})]},
+    "route": {"stages": [stage("body", {"route": [ATTENTION, CONVOLUTION]}, ffn={"kind": "none"})]},
     "named": {
         "pseudopods": {"near": _window(5, 1), "fast": CONVOLUTION},
         "stages": [stage("body", ["near", {"parallel": ["near", "fast", RECURRENCE]}], repeat=3)],

@@ -58,6 +58,7 @@ MIXERS: dict[str, Any] = {
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
+    "route": {"route": [ATTENTION, RECURRENCE, {"kind": "convolution"}], "top_k": 2},
 }
 EXPERTS: dict[str, Any] = {
     "experts": {"kind": "experts", "count": 4, "router": {"choice_bias": True, "balance": 0.01}},

@@ -39,7 +39,7 @@ def test_every_kind_says_its_name(role: str) -> None:
 
 def test_ours_are_told_by_kind_but_for_composites() -> None:
     """`kinds` has both sorts, and each is in one of them."""
-    assert keyed("mixer") == ["parallel"]
+    assert keyed("mixer") == ["parallel", "route"]
     assert sorted([*tagged("mixer"), *keyed("mixer")]) == kinds("mixer")
 
 
@@ -53,8 +53,8 @@ def test_a_composite_has_no_kind_key() -> None:
 def test_kinds_of_another_package_are_read_and_written() -> None:
     """Kinds told by `kind` and composites told by their key come back from their canonical text."""
     near = {"kind": "inheriting"}
-    route = {"route": [near, {"kind": "convolution"}], "top_k": 2}
-    for mix in (route, {"kind": "pair", "first": near, "second": near}):
+    dispatch = {"dispatch": [near, {"kind": "convolution"}], "top_k": 2}
+    for mix in (dispatch, {"kind": "pair", "first": near, "second": near}):
         found = from_data(with_mixer(mix)).document
         assert to_data(found) == with_mixer(mix)
         assert parse(to_yaml(found)).document == found
@@ -72,13 +72,13 @@ def test_a_kind_called_as_another_roles_default_keeps_its_kind() -> None:
 def test_kinds_of_another_package_are_in_the_schema() -> None:
     """The schema that an installed evo prints has them, told apart as they are written."""
     definitions = organism_schema()["$defs"]
-    assert definitions["mixer.route"]["required"] == ["route"]
+    assert definitions["mixer.dispatch"]["required"] == ["dispatch"]
     assert definitions["mixer.pair"]["required"] == ["kind", "first", "second"]
 
 
 FAULTS = {
     "mixer.attention": "clashes with the mixer kind 'attention' of evo itself",
-    "mixerr.route": "names no role: there is no 'mixerr'",
+    "mixerr.dispatch": "names no role: there is no 'mixerr'",
     "mixer": "names no kind",
 }
 
@@ -86,27 +86,29 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_entry_point_that_is_no_kind_is_an_error(install: Install, name: str) -> None:
     """A clash, an unknown role and a missing kind are EVO212 as soon as somebody asks for what is not built in."""
-    install({name: "strangers.route:RouteSpec"})
+    install({name: "strangers.dispatch:DispatchSpec"})
     message = f"EVO212 the entry point '{name}' of an installed package {FAULTS[name]}"
     with pytest.raises(DiagnosticError) as caught:
         kinds("mixer")
     assert str(caught.value) == message
-    assert faults(with_mixer({"kind": "route"})) == [message]
+    assert faults(with_mixer({"kind": "dispatch"})) == [message]
 
 
-@pytest.mark.parametrize("value", ["strangers.mixers:PairSpec", "strangers.mixers:Nobody", "nowhere.at.all:RouteSpec"])
+@pytest.mark.parametrize(
+    "value", ["strangers.mixers:PairSpec", "strangers.mixers:Nobody", "nowhere.at.all:DispatchSpec"]
+)
 def test_an_entry_point_that_leads_nowhere_is_an_error(install: Install, value: str) -> None:
     """A class of another kind, none at all, and a module that cannot be imported are EVO212."""
-    install({"mixer.route": value})
-    (fault,) = faults(with_mixer({"route": []}))
-    assert fault.startswith("EVO212 the entry point 'mixer.route' of an installed package ")
+    install({"mixer.dispatch": value})
+    (fault,) = faults(with_mixer({"dispatch": []}))
+    assert fault.startswith("EVO212 the entry point 'mixer.dispatch' of an installed package ")
 
 
 def test_a_fault_names_the_package(monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
     """Where the distribution is known, the message says which one to look at."""
     install({})
     theirs = importlib.metadata.distribution("pytest")
-    point = importlib.metadata.EntryPoint("norms.mine", "strangers.route:RouteSpec", "evo.kinds")
+    point = importlib.metadata.EntryPoint("norms.mine", "strangers.dispatch:DispatchSpec", "evo.kinds")
     vars(point).update(dist=theirs)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with pytest.raises(DiagnosticError, match="of package 'pytest' names no role") as caught:

@@ -15,7 +15,7 @@ POINTS = {
     "mixer.lookup": "strangers.mixers:LookupSpec",
     "mixer.needy": "strangers.mixers:NeedySpec",
     "mixer.pair": "strangers.mixers:PairSpec",
-    "mixer.route": "strangers.route:RouteSpec",
+    "mixer.dispatch": "strangers.dispatch:DispatchSpec",
     "ffn.crowd": "strangers.experts:CrowdSpec",
     "decay.fading": "strangers.decays:FadingSpec",
     "act.bump": "strangers.acts:BumpSpec",
@@ -23,7 +23,7 @@ POINTS = {
     "position.spin": "strangers.surroundings:SpinSpec",
     "scaling.stretch": "strangers.surroundings:StretchSpec",
     "stencil.strided": "strangers.surroundings:StridedSpec",
-    "stage.latent": "strangers.stages:LatentSpec",
+    "stage.coder": "strangers.stages:CoderSpec",
     "stage.reading": "strangers.stages:ReadingSpec",
     "stage.twin": "strangers.stages:TwinSpec",
     "layer.lone": "strangers.stages:LoneSpec",
@@ -44,7 +44,7 @@ POINTS = {
 
 NEAR = {"kind": "attention", "heads": 2, "stencil": {"kind": "strided", "stride": 2, "count": 3}}
 ROUTED = {
-    "route": ["near", {"kind": "leaky"}, {"kind": "recurrence", "heads": 2, "decay": {"kind": "fading"}}],
+    "dispatch": ["near", {"kind": "leaky"}, {"kind": "recurrence", "heads": 2, "decay": {"kind": "fading"}}],
     "top_k": 2,
     "temperature": 0.7,
     "balance": 0.01,
@@ -61,7 +61,7 @@ def data(**train: Any) -> dict[str, Any]:
     """
     stages = [
         {"name": "lower", "repeat": 2, "mix": ROUTED, "ffn": BUMP},
-        {"name": "latent", "kind": "latent", "from": "lower", "bits": 4, "free_bits": 0.0},
+        {"name": "latent", "kind": "coder", "from": "lower", "bits": 4, "free_bits": 0.0},
         {
             "name": "upper", "kind": "reading", "from": "lower", "kv_from": "latent", "repeat": 2,
             "mix": ["near", {"kind": "lookup"}], "ffn": EXPERTS,

@@ -13,7 +13,7 @@ from evo.blocks.flow import Flow
 from evo.dsl.genes import Gene
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, linear, matmul_flops
 from evo.dsl.spec import Scope, Spec
-from strangers.route import routed
+from strangers.dispatch import routed
 
 
 @dataclass(frozen=True, kw_only=True)

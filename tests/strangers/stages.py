@@ -1,6 +1,6 @@
 """Stages of another package, a layer and a gain.
 
-`twin`: two layers with one mixer, which it can neither cut nor lengthen. `latent`: no layers, a loss. `reading`: a
+`twin`: two layers with one mixer, which it can neither cut nor lengthen. `coder`: no layers, a loss. `reading`: a
 second input by name.
 """
 
@@ -61,29 +61,29 @@ class TwinSpec(StageSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentPlan(StagePlan):
+class CoderPlan(StagePlan):
     """A code of `bits` numbers a token."""
 
-    builder: ClassVar[str] = "strangers.stages:Latent"
+    builder: ClassVar[str] = "strangers.stages:Coder"
     bits: int
     free: float
 
 
-class LatentSpec(StageSpec):
+class CoderSpec(StageSpec):
     """x' = decode(sigmoid(encode(x))), each number a chance, its distance from a fair coin a loss (Fleuret 2025)."""
 
-    kind: ClassVar[str | None] = "latent"
+    kind: ClassVar[str | None] = "coder"
 
     bits: Annotated[int, Field(ge=1, le=64), Gene(1, 16, "+1")] = 8
     """The numbers of a token's code."""
     free_bits: Annotated[float, Field(ge=0), Gene(0.0, 2.0, "linear")] = 0.5
     """What the code may say without a loss, in bits a token."""
 
-    def plan(self, scope: Scope) -> LatentPlan:
+    def plan(self, scope: Scope) -> CoderPlan:
         reads = self.reads(scope.before)
         sources = len(dict(reads)["x"])
         weights = (linear("encode", self.bits, scope.width), linear("decode", scope.width, self.bits))
-        return LatentPlan(
+        return CoderPlan(
             kind=self.label,
             name=self.name,
             reads=reads,
@@ -95,13 +95,13 @@ class LatentSpec(StageSpec):
         )
 
 
-class Latent(Stage):
+class Coder(Stage):
     """See the spec."""
 
     encode: nn.Parameter
     decode: nn.Parameter
 
-    def __init__(self, plan: LatentPlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: CoderPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.free = plan.free
 

@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, str]] = {
         "pool": "evo.blocks.pool.spec:PoolSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
+        "route": "evo.blocks.route.spec:RouteSpec",
         "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",
         "wkv": "evo.blocks.wkv.spec:WKVSpec",
         "wkv6": "evo.blocks.wkv6.spec:WKV6Spec",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from evo.base.codes.code import Code as Code
 from evo.base.codes.files import FILES
+from evo.base.codes.flow import FLOW
 from evo.base.codes.meaning import MEANING
 from evo.base.codes.patches import PATCHES
 from evo.base.codes.runs import RUNS
 from evo.base.codes.schema import SCHEMA
 from evo.base.codes.syntax import SYNTAX
 
-CODES: dict[str, Code] = {**FILES, **SYNTAX, **SCHEMA, **MEANING, **PATCHES, **RUNS}
+CODES: dict[str, Code] = {**FILES, **SYNTAX, **SCHEMA, **MEANING, **FLOW, **PATCHES, **RUNS}
 """The table, in the order of the codes."""

@@ -17,22 +17,22 @@ from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoutePlan(BlockPlan):
+class DispatchPlan(BlockPlan):
     """Mixers of which `top_k` speak for each token."""
 
-    builder: ClassVar[str] = "strangers.route:Route"
+    builder: ClassVar[str] = "strangers.dispatch:Dispatch"
     top_k: int
     temperature: float
     balance: float
 
 
-class RouteSpec(Spec):
+class DispatchSpec(Spec):
     """sum over the top_k of softmax(gate(x) / temperature) of mixer_i(x)."""
 
-    kind: ClassVar[str | None] = "route"
+    kind: ClassVar[str | None] = "dispatch"
     is_keyed: ClassVar[bool] = True
 
-    route: Annotated[tuple[Name | Spec, ...], AsTuple, ListOf(), RoleOf("mixer"), Ref(), Field(min_length=2)]
+    dispatch: Annotated[tuple[Name | Spec, ...], AsTuple, ListOf(), RoleOf("mixer"), Ref(), Field(min_length=2)]
     """The mixers."""
     top_k: Annotated[int, Field(ge=1), Gene(1, 4, "+1")] = 1
     """How many speak for a token; all, if there are no more."""
@@ -42,13 +42,13 @@ class RouteSpec(Spec):
     """The weight of the loss that keeps them equally busy."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        for index, entry in enumerate(self.route):
-            yield from mixer_problems(entry, scope, ("route", index))
+        for index, entry in enumerate(self.dispatch):
+            yield from mixer_problems(entry, scope, ("dispatch", index))
 
-    def plan(self, scope: Scope) -> RoutePlan:
-        branches = tuple((f"branch{i}", plan_mixer(m, scope)) for i, m in enumerate(self.route))
+    def plan(self, scope: Scope) -> DispatchPlan:
+        branches = tuple((f"branch{i}", plan_mixer(m, scope)) for i, m in enumerate(self.dispatch))
         weights = (linear("router", len(branches), scope.width),)
-        return RoutePlan(
+        return DispatchPlan(
             kind=self.label,
             weights=weights,
             cost=Cost(flops=matmul_flops(weights) + 2.0 * len(branches) * scope.width, activations=2 * len(branches)),
@@ -69,12 +69,12 @@ def routed(logits_BTE: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return shares_BTE * mask_BTE, logits_BTE.shape[-1] / top_k * (busy_E * mean_E).sum()
 
 
-class Route(Block):
+class Dispatch(Block):
     """Every mixer runs on every token; the gates of those not chosen are 0."""
 
     router: nn.Parameter
 
-    def __init__(self, plan: RoutePlan, children: Mapping[str, Block]) -> None:
+    def __init__(self, plan: DispatchPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.branches = tuple(children.values())
         self.top_k, self.temperature, self.balance = plan.top_k, plan.temperature, plan.balance

@@ -1,0 +1,1 @@
+"""Several mixers, of which each token meets a few."""
