@@ -51,11 +51,11 @@ types: setup
 floors: setup
 	$(BIN)/lint-imports
 
-schema: setup ## Write dsl_schemas/ from the spec classes
-	$(BIN)/evo schema
+schema: setup ## Write dsl_schemas/ and docs/language.md from the spec classes
+	$(BIN)/evo schema --docs docs
 
 schema-check: setup
-	$(BIN)/evo schema --check
+	$(BIN)/evo schema --docs docs --check
 
 # Exit status 5 means that no test is marked slow.
 test-slow: setup

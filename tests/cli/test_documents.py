@@ -377,3 +377,17 @@ def test_fmt_writes_through_links_and_keeps_modes(evo, tmp_path: Path):
     assert outcome.code == 1
     assert "EVO004" in outcome.err
     assert "0x40" in path.read_text()
+
+
+def test_explain_tells_of_the_language(evo):
+    """A field, a role, a kind and the list of codes; every line fits; `--json` has the same."""
+    field = evo("explain", "attention.heads")
+    assert (field.code, field.out.splitlines()[:2]) == (0, ["attention.heads", "Query heads."])
+    assert "EVO210  " in evo("explain", "codes").out
+    for path in ("attention", "train.optimizer", "experts", "evolve"):
+        assert max(map(len, evo("explain", path).out.splitlines())) <= 100
+    data = evo("explain", "train.steps", "--json").json
+    assert data["entries"][0]["default"] == "200"
+    outcome = evo("explain", "attention.haeds")
+    assert (outcome.code, "did you mean 'attention.heads'" in outcome.err) == (1, True)
+    assert "EVO001" in evo("explain", "attention.yaml").err

@@ -31,7 +31,7 @@ ROWS: dict[str, Row] = {
     "render": Row("evo.cli.render:command", "Write a document with every default filled in."),
     "diff": Row("evo.cli.diff:command", "Show the patch between two documents and what it costs."),
     "apply": Row("evo.cli.apply:command", "Apply a patch to a document."),
-    "explain": Row("evo.cli.explain:command", "Show what a document builds, or what a code means."),
+    "explain": Row("evo.cli.explain:command", "Show what a document builds, or what a word means."),
     "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
     "train": Row("evo.cli.train:command", "Train an organism on its task."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),

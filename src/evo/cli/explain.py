@@ -1,4 +1,4 @@
-"""`evo explain CFG`: what a document builds. `evo explain EVO210`: what a code means."""
+"""`evo explain CFG`: what a document builds. Also what a code, a kind or a field of the language means."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from evo.cli import view
 from evo.cli.documents import Json, Overrides, read_valid
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
+WORDS = re.compile(r"(?!.*\.ya?ml$)[A-Za-z_]\w*(\.\w+)*")
+"""What may name a part of the language, and no file of a document."""
 
 
 def command(
     context: typer.Context,
-    subject: Annotated[str, typer.Argument(metavar="CFG|CODE", help="A document, or an error code such as EVO210.")],
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="CFG|NAME", help="A document; a code (EVO210), or codes; a part of the language (attention.heads)."
+        ),
+    ],
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Show which kernels each layer trains on, and why.")
     ] = False,
@@ -28,14 +35,20 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show what a document builds, or what a code means.
+    """Show what a document builds, or what a word means.
 
-    Numbers are those of one layer; FLOPs are those of a forward pass over a full context; bytes are those of bf16.
+    Of a document: numbers are those of one layer; FLOPs are those of a forward pass over a full context; bytes are
+    those of bf16. `evo explain codes` lists the error codes, `train.optimizer` says what may stand there, `attention`
+    which fields it has, `attention.heads` what one of them means, with its type, range and default.
     """
     if device is not None and not kernels:
         raise typer.BadParameter("only --kernels asks for a device", context, param_hint="--device")
     if re.fullmatch(r"EVO\d+", subject, re.IGNORECASE) and not Path(subject).exists():
         return _explain_code(subject.upper(), as_json)
+    if not Path(subject).exists() and WORDS.fullmatch(subject):
+        from evo.cli.explain_language import explain_language
+
+        return _list_codes(as_json) if subject == "codes" else explain_language(subject, as_json)
     if kernels:
         return _explain_kernels(Path(subject), device or "cpu", overrides, as_json)
     return _explain_document(Path(subject), overrides, as_json)
@@ -111,9 +124,19 @@ def _print_layers(plan: object) -> None:
     for row, line in zip(shown, body, strict=True):
         view.say(line)
         for details in filter(None, (row.settings, row.weights)):
-            view.say(textwrap.fill(details, 100, initial_indent=indent, subsequent_indent=indent))
+            view.say(textwrap.fill(details, view.width(), initial_indent=indent, subsequent_indent=indent))
     totals = costs(plan).to_data()
     view.say(f"\n{view.table([[LABELS[key], view.count(value)] for key, value in totals.items()])}")
+
+
+def _list_codes(as_json: bool) -> int:
+    from evo.base.codes import CODES
+
+    if as_json:
+        view.print_json("explain", {"codes": {code: entry.title for code, entry in CODES.items()}})
+    else:
+        view.say(view.table([(code, entry.title) for code, entry in CODES.items()], left=2))
+    return 0
 
 
 def _explain_code(code: str, as_json: bool) -> int:
@@ -126,7 +149,7 @@ def _explain_code(code: str, as_json: bool) -> int:
     if as_json:
         view.print_json("explain", {"code": code, **entry.to_data()})
         return 0
-    view.say(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, 100)}")
+    view.say(f"{code}: {entry.title}\n\n{textwrap.fill(entry.explanation, view.width())}")
     for title, text in (("Wrong", entry.wrong), ("Fixed", entry.fixed)):
         if text:
             body = "\n".join(f"    {line}".rstrip() for line in text.splitlines())

@@ -85,6 +85,8 @@ def _list(examples: dict[str, Path], as_json: bool) -> None:
 
 def _about(path: Path) -> str:
     """The first sentence of the comments that lead an example."""
+    from evo.dsl.describe import first_sentence
+
     comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     text = " ".join(line for line in comments if not line.startswith(MODELINE[2:]))
-    return textwrap.shorten(re.split(r"(?<!\bal)\. ", text, maxsplit=1)[0].rstrip("."), 90, placeholder=" ...")
+    return textwrap.shorten(first_sentence(text), 90, placeholder=" ...")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -62,6 +63,16 @@ def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
     else:
         for source, diagnostics in groupby(error.diagnostics, error.source_of):
             show(list(diagnostics), source)
+
+
+def width() -> int:
+    """Columns that prose may take: those of the terminal, 100 in a pipe, and no more than are easy to read."""
+    return min(120, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 100
+
+
+def bold(text: str) -> str:
+    """Text that stands out on a terminal."""
+    return paint_for(sys.stdout)("place", text)
 
 
 def paint_for(stream: IO[str]) -> Paint:

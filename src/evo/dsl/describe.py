@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from functools import cache
 from itertools import pairwise
@@ -17,6 +18,12 @@ from evo.dsl.spec import Spec
 def summary(cls: type[Spec]) -> str:
     """The docstring of a spec class, on one line a paragraph."""
     return inspect.cleandoc(cls.__doc__ or "")
+
+
+def first_sentence(text: str) -> str:
+    """The first paragraph up to its first full stop, without it; "et al." ends no sentence."""
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return re.split(r"(?<!\bal)\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".")
 
 
 @cache

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 from evo.dsl.canonical import plain
 from evo.dsl.compose.composed import DEFINE, EXTENDS
 from evo.dsl.compose.merge import USE
-from evo.dsl.describe import field_docs, summary
+from evo.dsl.describe import field_docs, first_sentence, summary
 from evo.dsl.document import LANGUAGE, Document
 from evo.dsl.genes import Fixed, Gene
 from evo.dsl.index import DEFAULT_KIND, KINDS, UNIONS, keyed, kind_class, members, tagged
@@ -100,7 +101,11 @@ SCHEMAS = {"organism.schema.json": organism_schema, "patch.schema.json": patch_s
 
 def _role(role: str) -> Json:
     """Any spec of a role: told apart by `kind`, or by the one key of its name."""
-    return {"anyOf": [*(_ref(f"{role}.{kind}") for kind in (*tagged(role), *keyed(role))), _ref("use")]}
+    found: Json = {"anyOf": [*(_ref(f"{role}.{kind}") for kind in (*tagged(role), *keyed(role))), _ref("use")]}
+    if tagged(role):  # of a wrong word an editor says which are right, and no more
+        kind = {"enum": tagged(role), "description": f"Which {role} it is."}
+        found = {"if": {"type": "object"}, "then": {"properties": {"kind": kind}}, **found}
+    return found
 
 
 def _ref(name: str) -> Json:
@@ -108,20 +113,21 @@ def _ref(name: str) -> Json:
 
 
 def _spec(cls: type[Spec], kind: str | None, is_kind_required: bool = True) -> Json:
-    docs, scalars = field_docs(cls), cls.model_json_schema()["properties"]
-    properties: Json = {} if kind is None else {"kind": {"const": kind}}
+    properties: Json = {} if kind is None else {"kind": {"const": kind, "description": first_sentence(summary(cls))}}
     required = ["kind"] if kind is not None and is_kind_required else []
     for key, shape in spec_fields(cls).items():
-        properties[key] = _field(shape, scalars[shape.name], docs.get(shape.name, ""))
+        properties[key] = field_schema(cls, shape)
         if shape.info.is_required():
             required.append(key)
     found: Json = {"type": "object", "description": summary(cls), "properties": properties}
     return {**found, "required": required, "additionalProperties": False}
 
 
-def _field(shape: SpecField, scalar: Json, doc: str) -> Json:
+def field_schema(cls: type[Spec], shape: SpecField) -> Json:
+    """The schema of one field of a class: its prose, type, range, default, and what evolution may do with it."""
+    doc = field_docs(cls).get(shape.name, "")
     schema: Json = {"description": doc} if doc else {}
-    schema |= _value(shape, scalar)
+    schema |= _value(shape, _scalars(cls)[shape.name])
     if not shape.info.is_required():
         schema["default"] = plain(shape.default, shape)
     gene = shape.meta(Gene)
@@ -130,6 +136,12 @@ def _field(shape: SpecField, scalar: Json, doc: str) -> Json:
     elif shape.meta(Fixed) is not None:
         schema["x-gene"] = False
     return schema
+
+
+@cache
+def _scalars(cls: type[Spec]) -> Json:
+    """Pydantic's view of the fields of a class."""
+    return cls.model_json_schema()["properties"]
 
 
 def _value(shape: SpecField, scalar: Json) -> Json:

@@ -29,10 +29,11 @@ FILES = {
         source="command",
     ),
     "EVO005": Code(
-        "No such code",
-        "`evo explain` knows the codes that evo prints; this is none of them.",
-        "evo explain EVO999",
-        "evo explain EVO210",
+        "Nothing of that name to explain",
+        "`evo explain` knows the codes that evo prints (`evo explain codes`), and the sections, roles, kinds and "
+        "fields of the language; this is none of them, and no file either.",
+        "evo explain attention.haeds",
+        "evo explain attention.heads",
         "command",
     ),
     "EVO006": Code(

@@ -77,8 +77,9 @@ SYNTAX = {
         "command",
     ),
     "EVO111": Code(
-        "A JSON Schema is stale",
-        "The files in `dsl_schemas/` are made from the spec classes; this one differs from what they say now.",
+        "A generated file is stale",
+        "The files in `dsl_schemas/` and `docs/language.md` are made from the spec classes; this one differs from what "
+        "they say now.",
         "evo schema --check",
         "evo schema",
         "command",

@@ -1,0 +1,68 @@
+"""What the language says of itself: everything has an entry, and each says what the spec classes say."""
+
+import re
+
+import pytest
+
+from evo.base.diagnostics import DiagnosticError
+from evo.dsl.index import KINDS, kinds
+from evo.dsl.page import language_page
+from evo.dsl.reference import FieldEntry, KindEntry, RoleEntry, classes, entry, paths
+from evo.dsl.spec import spec_fields
+
+
+def test_every_section_kind_and_field_is_explained():
+    """By the path that lists it; a field by itself alone, unless two kinds of that name have it."""
+    for path in paths():
+        found = entry(path)
+        assert found, path
+        if path.rpartition(".")[0] in classes() and path not in classes():
+            assert isinstance(found[0], FieldEntry | KindEntry), path
+            assert found[0].meaning, path
+
+
+def test_a_field_says_type_range_default_and_gene():
+    """As its class has them."""
+    assert entry("attention.heads") == (
+        FieldEntry("heads", "integer, at least 1, at most 1,024", None, "1 to 32, step x2", "Query heads."),
+    )
+    (found,) = entry("train.optimizer.lion.lr")
+    assert isinstance(found, FieldEntry)
+    assert (found.default, found.type) == ("5e-4", "number, above 0, at most 10")
+    field, role = entry("train.optimizer")
+    assert isinstance(field, FieldEntry)
+    assert isinstance(role, RoleEntry)
+    assert field.default == "{kind: adamw}"
+    assert [kind for kind, _ in role.kinds] == kinds("optimizer")
+
+
+def test_a_path_goes_through_defaults_and_names_of_several_roles():
+    """The default kind's fields are there without its name; a name of two roles gives both."""
+    assert entry("train.schedule.warmup") == entry("train.schedule.wsd.warmup")
+    assert [found.path for found in entry("linear") if isinstance(found, KindEntry)] == [
+        "scaling.linear",
+        "cooling.linear",
+    ]
+    assert len(entry("organism.stages.repeat")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [("attention.haeds", "did you mean 'attention.heads'"), ("heads", "a field of attention"), ("x.y", "sections: ")],
+)
+def test_what_is_not_there_is_a_diagnostic_with_advice(path: str, advice: str):
+    """A slip of the pen, a field without its kind, and nothing at all."""
+    with pytest.raises(DiagnosticError) as caught:
+        entry(path)
+    (fault,) = caught.value.diagnostics
+    assert fault.code == "EVO005"
+    assert advice in (fault.help or "")
+
+
+def test_the_page_has_every_kind_and_field():
+    """One heading a kind, one row a field."""
+    page = language_page()
+    headings = set(re.findall(r"^#{3,4} (\S+)$", page, re.MULTILINE))
+    assert {f"{role}.{kind}" for role in KINDS for kind in kinds(role)} <= headings
+    rows = len(re.findall(r"^\| `", page, re.MULTILINE))
+    assert rows >= sum(len(spec_fields(cls)) for cls in {*classes().values()})
