@@ -41,6 +41,9 @@ class Block(nn.Module):
     fused: tuple[Table, ...] = ()
     """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
+    gives_vectors: bool = True
+    """Whether its output is a vector a position, (B, T, ...); what gives another is probed inside what holds it."""
+
     def __init__(self, plan: BlockPlan, children: Mapping[str, Block]) -> None:
         super().__init__()
         self.has_state = plan.has_state

@@ -46,7 +46,7 @@ def noted_calls(model: Organism) -> Iterator[dict[Block, Call]]:
 
     with ExitStack() as stack:
         for _, block in model.named_blocks():
-            if block.has_state and type(block).extend is not Block.extend:
+            if block.has_state and block.gives_vectors and type(block).extend is not Block.extend:
                 handle = block.register_forward_hook(note)
                 stack.callback(handle.remove)
         yield found

@@ -23,6 +23,8 @@ class IndexState(State):
 class Index(Block):
     """sum_h w_h relu(q_h k) / sqrt(H K) for all heads, or q_h k for each."""
 
+    gives_vectors = False
+
     q: nn.Parameter
     k: nn.Parameter
     weigh: nn.Parameter | None

@@ -128,7 +128,7 @@ class Shared(Select):
         if self.name not in flow.signals and asked.q_BTHK.is_meta:
             batch, tokens, keys = *asked.q_BTHK.shape[:2], asked.keys_BSGK.shape[1]
             flow.signals[self.name] = torch.ones(batch, tokens, keys, device="meta", dtype=torch.bool)
-        return asked.within(stencil, flow.signals[self.name][:, None])
+        return asked.within(stencil, flow.signals[self.name][:, None, :, : asked.keys_BSGK.shape[1]])
 
 
 def best(scores_U: Tensor, top: int) -> Tensor:
