@@ -160,11 +160,15 @@ def test_two_steps_move_everything_and_report_each_loss() -> None:
     source = other.task.on_device(other.device)
     assert source is not None
     scale = lambda step: other.spec.schedule.scale(step, other.steps)  # noqa: E731
-    step = DeviceStep(other.model, source, other.spec, other.context, other.optimizer, scale)
+    step = DeviceStep(other.model, source, other.spec, other.context, other.optimizer, scale, companion=other.companion)
     losses = [step.take(index) for index in range(2)]
     assert [float(found[0]) for found in losses] == pytest.approx([progress.loss for progress in seen], rel=1e-5)
     for one, two in zip(eager.model.parameters(), other.model.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    told = [event["air"] for progress in seen for event in progress.events]
+    assert other.companion is not None
+    assert told[0] == pytest.approx(seen[0].loss)
+    assert other.companion.figures()["air"] == pytest.approx(told[1], rel=1e-5)
 
 
 @pytest.mark.gpu

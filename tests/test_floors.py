@@ -48,6 +48,8 @@ TORCH_FREE = (
     "optimizers/*/__init__.py",
     "optimizers/*/spec.py",
     "report/__init__.py",
+    "slime/__init__.py",
+    "slime/spec.py",
     "tasks/__init__.py",
     "tasks/base.py",
     "tasks/*/__init__.py",

@@ -31,6 +31,7 @@ POINTS = {
     "task.copy": "strangers.copying:CopySpec",
     "task.graded": "strangers.search:Graded",
     "optimizer.sign": "strangers.training:SignSpec",
+    "life.breath": "strangers.training:BreathSpec",
     "schedule.late": "strangers.training:LateSchedule",
     "budget.kilotokens": "strangers.training:KilotokensBudget",
     "cooling.hyperbolic": "strangers.search:HyperbolicCooling",
@@ -82,6 +83,7 @@ def data(**train: Any) -> dict[str, Any]:
         "batch": 4,
         "optimizer": {"kind": "sign"},
         "schedule": {"kind": "late"},
+        "life": {"kind": "breath"},
         **({"budget": {"kilotokens": 0.096}} if "steps" not in train else {}),  # two steps
         **train,
     }

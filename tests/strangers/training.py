@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from evo.blocks.companion import Companion, Event, Surroundings
 from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
+from evo.dsl.life import LifeSpec
 from evo.dsl.plan import Weight
 from evo.dsl.schedules import ScheduleSpec
 from evo.optimizers.rule import Rule, State
@@ -48,6 +50,50 @@ class SignSpec(OptimizerSpec):
     def assign(self, weights: Mapping[str, Weight]) -> Mapping[str, Rule]:
         """One group."""
         return dict.fromkeys(list(weights)[int(self.forgets) :], SignDescent(self.lr, self.reads))
+
+
+class BreathSpec(LifeSpec):
+    """The life of another package."""
+
+    kind: ClassVar[str | None] = "breath"
+    builder: ClassVar[str] = "strangers.training:Breath"
+
+    depth: Annotated[float, Field(gt=0), Gene(0.1, 10, "scale")] = 1.0
+    """How much of each loss is taken in."""
+
+
+class Breath(Companion):
+    """Sums up losses, and changes nothing."""
+
+    every = 1
+
+    def __init__(self, spec: BreathSpec, around: Surroundings) -> None:
+        self.spec = spec
+        self.air = torch.zeros((), device=next(around.model.parameters()).device)
+
+    def note(self, loss: Tensor) -> None:
+        """Breathe in."""
+        self.air.add_(loss, alpha=self.spec.depth)
+
+    def tensors(self) -> list[Tensor]:
+        """The air."""
+        return [self.air]
+
+    def between(self, step: int) -> list[Event]:
+        """Tell."""
+        return [{"step": step, "event": "breath", "air": float(self.air)}]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The air."""
+        return {"air": self.air}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Go on."""
+        self.air.copy_(saved["air"])
+
+    def figures(self) -> dict[str, float]:
+        """The air."""
+        return {"air": float(self.air)}
 
 
 class LateSchedule(ScheduleSpec):

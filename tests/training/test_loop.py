@@ -155,7 +155,14 @@ def test_every_field_has_a_flip() -> None:
     from evo.dsl.spec import spec_fields
     from evo.dsl.train import TrainSpec
 
-    assert set(spec_fields(TrainSpec)) == {*ANOTHER, "task", "optimizer", "schedule", "budget"}  # which is steps
+    assert set(spec_fields(TrainSpec)) == {
+        *ANOTHER,
+        "task",
+        "optimizer",
+        "schedule",
+        "life",
+        "budget",
+    }  # which is steps
     assert set(KINDS) == {(role, kind) for role in ("optimizer", "schedule") for kind in kinds(role)}
     for (role, kind), flips in KINDS.items():
         assert set(spec_fields(kind_class(role, kind))) == set(flips), kind

@@ -55,7 +55,12 @@ def initial_weights(plan: Plan, seed: int) -> dict[str, Tensor]:
 
 def initial_weight(path: str, weight: Weight, seed: int) -> Tensor:
     """One weight as its law draws it, float32."""
-    generator = torch.Generator().manual_seed(Stream(seed).child("init", path).integer())
+    return drawn(weight, Stream(seed).child("init", path))
+
+
+def drawn(weight: Weight, stream: Stream) -> Tensor:
+    """A weight as its law draws it from a stream, float32 on the CPU."""
+    generator = torch.Generator().manual_seed(stream.integer())
     return LAWS[weight.init.law](weight.init, weight.shape, generator)
 
 

@@ -127,6 +127,9 @@ KINDS: dict[str, dict[str, str]] = {
         "flops": "evo.dsl.budget:FlopsBudget",
         "tokens": "evo.dsl.budget:TokensBudget",
     },
+    "life": {
+        "annealed": "evo.slime.spec:AnnealedLifeSpec",
+    },
     "cooling": {
         "cosine": "evo.dsl.coolings:CosineCooling",
         "geometric": "evo.dsl.coolings:GeometricCooling",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
+from evo.dsl.life import LifeSpec
 from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, RoleOf, Spec
 from evo.dsl.task import TaskSpec
@@ -30,6 +31,8 @@ class TrainSpec(Spec):
     """The learning rate over time."""
     clip: Annotated[float | None, Field(gt=0), Gene(0.1, 10, "scale", optional=True)] = 1.0
     """The largest norm of the whole gradient; null for no clipping."""
+    life: Annotated[LifeSpec | None, RoleOf("life")] = None
+    """What lives beside the steps: how pools of pseudopods are born and die; nothing if left out."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], FIXED] = "auto"
     """Arithmetic of the forward pass: `auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     seed: Annotated[int, Field(ge=0, lt=2**63), FIXED] = 0

@@ -104,6 +104,7 @@ def evaluate(job: TrialJob) -> Evaluation:
     last = seen.last
     assert last is not None, "a training has a step"
     known |= {"train_loss": last.loss, **{f"loss.{name}": value for name, value in last.auxiliary.items()}}
+    known |= {} if trainer.companion is None else trainer.companion.figures()
     return replace(_measured(job, document, trainer, task, base, known), curve=seen.points, state=state)
 
 

@@ -113,9 +113,10 @@ class Evaluation:
     """What was measured, or why nothing could be.
 
     cause: empty, or leak, diverged, timeout, memory, error, crash. scores: numbers by name, the task's own first, the
-    primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, gradient_evenness,
-    inherited (the share of parameters that came from the start), snapshot_bytes, fp32_bytes and snapshot_increase (of
-    the held-out loss by restoring, relative). A failure has those that were known by then.
+    primary one at their head; then train_loss (nats per token), `loss.NAME` for auxiliary losses, the figures of a
+    companion (`train.life`), gradient_evenness, inherited (the share of parameters that came from the start),
+    snapshot_bytes, fp32_bytes and snapshot_increase (of the held-out loss by restoring, relative). A failure has those
+    that were known by then.
     measures: a point of the archive, in [0, 1] each. curve: (step, training loss), see `evo.training.curve`, of the
     steps that were the trial's own. state: weights and optimizer where a longer trial goes on; kept
     beside the journal, as it can be computed again.

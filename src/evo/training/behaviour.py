@@ -20,10 +20,10 @@ from evo.kernels.fused import cross_entropy
 from evo.kernels.fused.project import project
 from evo.kernels.fused.support import REFERENCE
 from evo.kernels.grouped import Groups
+from evo.kernels.structure import reach
 from evo.tasks.base import Task
 
 QUERIES = 16
-NEAR = 8
 NEAR_ZERO = 0.05
 
 
@@ -117,15 +117,10 @@ def query_positions(length: int) -> Tensor:
 
 def _reach(influence_QT: Tensor) -> tuple[float, float]:
     """(span, locality) of an influence matrix whose future and present are zero."""
-    length = influence_QT.shape[1]
-    queries_Q = query_positions(length)
-    distance_QT = (queries_Q[:, None] - torch.arange(length)).clamp_min(0)
-    mass_Q = influence_QT.sum(1)
-    reached = mass_Q > 0
+    span_Q, near_Q = reach(influence_QT, query_positions(influence_QT.shape[1]))
+    reached = ~span_Q.isnan()
     if not bool(reached.any()):
         return 0.0, 0.0
-    span_Q = (influence_QT * distance_QT).sum(1) / (queries_Q * mass_Q)
-    near_Q = (influence_QT * (distance_QT <= NEAR)).sum(1) / mass_Q
     return _clip(float(span_Q[reached].mean())), _clip(float(near_Q[reached].mean()))
 
 

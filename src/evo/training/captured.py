@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from evo.base.streams import Stream
+from evo.blocks.companion import Companion
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
@@ -54,8 +55,10 @@ class DeviceStep:
         scale: Callable[[int], float],
         offset: int = 0,
         block: int = 16,
+        companion: Companion | None = None,
     ) -> None:
         self.model, self.source, self.spec, self.context = model, source, spec, context
+        self.companion = companion
         self.scale, self.offset, self.block = scale, offset, block
         self.stream = Stream(spec.seed).child("data")
         device = self.device = next(model.parameters()).device
@@ -110,6 +113,8 @@ class DeviceStep:
         if self.half is not None:
             self.half.collect()
         self.side.wait()
+        if self.companion is not None:
+            self.companion.note(losses.task.detach())
         with torch.no_grad():
             with self.side.launch():
                 self.losses_SL.index_copy_(0, self.row, recorded(losses, self.model.plan.losses).view(1, -1))
@@ -168,7 +173,8 @@ class CapturedStep(DeviceStep):
 
     def capture(self) -> None:
         """Record the body. Raises what the body raises when the host must not look at the device."""
-        state = [*self.update.state(), *self.model.buffers()]
+        noted = [] if self.companion is None else self.companion.tensors()
+        state = [*self.update.state(), *self.model.buffers(), *noted]
         before = [tensor.detach().clone() for tensor in state]
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
@@ -200,6 +206,7 @@ def captured_step(
     scale: Callable[[int], float],
     offset: int,
     block: int,
+    companion: Companion | None = None,
 ) -> tuple[CapturedStep | None, str]:
     """A captured step and how it came about; or None and why there is none."""
     device = next(model.parameters()).device
@@ -209,7 +216,7 @@ def captured_step(
     if source is None:
         return None, f"the batches of {task.name} are not made on the device"
     try:
-        step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block)
+        step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block, companion)
         step.capture()
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:  # TypeError: a rule of numbers only
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
+from evo.blocks.companion import Companion
 from evo.compiler.check import require_valid
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
@@ -25,14 +26,15 @@ HEAD = "evo"
 """The metadata key: JSON with all that is not a tensor."""
 MOST_STEPS = 10**8
 """What `train.steps` may be at most."""
-MODEL, OPTIMIZER = "model.", "optimizer."
+MODEL, OPTIMIZER, COMPANION = "model.", "optimizer.", "companion."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model on its way: the document, its weights by path, the number of steps taken, and the optimizer's state.
 
-    optimizer: tensors by path and name. root: the folder that relative corpus paths start from.
+    optimizer: tensors by path and name. companion: what lives beside the steps keeps, by name. root: the folder that
+    relative corpus paths start from.
     """
 
     document: Document
@@ -42,6 +44,7 @@ class Checkpoint:
     corpus_digest: str
     optimizer: dict[str, dict[str, Tensor]] | None = None
     root: str = "."
+    companion: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,6 +53,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     for weight, state in (checkpoint.optimizer or {}).items():
         for name, tensor in state.items():
             tensors[f"{OPTIMIZER}{weight}.{name}"] = tensor.detach().cpu().contiguous()
+    tensors |= {COMPANION + name: t.detach().cpu().contiguous() for name, t in checkpoint.companion.items()}
     head = {
         "format": FORMAT,
         "document": to_yaml(checkpoint.document),
@@ -109,6 +113,7 @@ def _checkpoint(head: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         corpus_digest=str(head["corpus_digest"]),
         optimizer=_optimizer_state(tensors) or None,
         root=str(head["root"]),
+        companion={key.removeprefix(COMPANION): t for key, t in tensors.items() if key.startswith(COMPANION)},
     )
 
 
@@ -123,6 +128,16 @@ def restore_optimizer(optimizer: Optimizer, saved: dict[str, dict[str, Tensor]])
     """Put saved state back into an optimizer made for the same model and settings. Raises DiagnosticError (EVO602)."""
     try:
         optimizer.load_state_dict(saved)
+    except ValueError as error:
+        raise DiagnosticError([Diagnostic("EVO602", f"the checkpoint cannot be resumed: {error}")]) from None
+
+
+def restore_companion(companion: Companion | None, saved: dict[str, Tensor]) -> None:
+    """Put saved state back into what lives beside the steps. Raises DiagnosticError (EVO602)."""
+    if companion is None:
+        return
+    try:
+        companion.load_state_dict(saved)
     except ValueError as error:
         raise DiagnosticError([Diagnostic("EVO602", f"the checkpoint cannot be resumed: {error}")]) from None
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 import torch
 
 from evo.base.streams import Stream
+from evo.blocks.companion import Event
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
 from evo.training.captured import CapturedStep, captured_step, recorded
+from evo.training.companions import companion_of
 from evo.training.device import autocast
 from evo.training.optimizer import Optimizer
 
@@ -39,7 +41,7 @@ class Progress:
 
     loss: the task's, in nats per target. seconds: since the loop began. auxiliary: by name what blocks add to the loss,
     already weighed. rate: of the step, as a share of the peak learning rate. gradient_norm: of the whole gradient
-    before clipping; None where nothing is clipped.
+    before clipping; None where nothing is clipped. events: what a companion did since the last look.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Progress:
     auxiliary: Mapping[str, float] = field(default_factory=dict[str, float])
     rate: float = math.nan
     gradient_norm: float | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
@@ -87,6 +90,9 @@ class Trainer:
         self.optimizer = Optimizer(dict(model.named_parameters()), model.plan.weights, spec.optimizer, spec.clip)
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
+        self.companion = companion_of(spec.life, model, self.optimizer, self.course.whole, spec.seed, self._look)
+        self.events: list[Event] = []
+        """What the companion did and nobody has been told of."""
         self.is_consistent = True
         """Whether weights, optimizer and step agree: false only while a step is being applied."""
         if mode not in MODES:
@@ -123,7 +129,7 @@ class Trainer:
         self.model.train()
         self.captured, self.step_reason = captured_step(
             self.model, self.task, self.spec, self.context, self.optimizer,
-            self.rate, self.offset, GUARD_EVERY,
+            self.rate, self.offset, GUARD_EVERY, self.companion,
         )  # fmt: skip
         self._is_refused = self.captured is None
         if self._is_refused and self.mode == "captured":
@@ -158,7 +164,8 @@ class Trainer:
                 seconds = time.perf_counter() - started
                 if on_step is not None:
                     rate, norm = self.rate(self.step - 1), self._gradient_norm()
-                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm))
+                    told = self.take_events()
+                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm, told))
                 if max_seconds is not None and seconds > max_seconds:
                     raise BudgetError(f"training took more than {max_seconds:g} s")
         self.model.eval()
@@ -178,8 +185,7 @@ class Trainer:
             return self._eager_step()
         self.is_consistent = False
         found = self.captured.take(self.step)
-        self.step += 1
-        self.is_consistent = True
+        self._advance()
         return found
 
     def _eager_step(self) -> torch.Tensor:
@@ -187,10 +193,31 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         losses.total.backward()
         self.is_consistent = False
+        if self.companion is not None:
+            self.companion.note(losses.task.detach())
         self.optimizer.step(self.rate(self.step))
-        self.step += 1
-        self.is_consistent = True
+        self._advance()
         return recorded(losses, self.model.plan.losses)
+
+    def _advance(self) -> None:
+        """Count a step, and let the companion act behind it if it is time."""
+        self.step += 1
+        if self.companion is not None and self.step % self.companion.every == 0:
+            self.events += self.companion.between(self.step)
+            if self.captured is not None:
+                self.captured.begin()
+        self.is_consistent = True
+
+    def take_events(self) -> tuple[Event, ...]:
+        """What the companion did and nobody has been told of yet."""
+        events, self.events = tuple(self.events), []
+        return events
+
+    @torch.no_grad()
+    def _look(self, step: int) -> None:
+        """Run the model on one row of a step's batch, for whoever listens."""
+        batch = self.task.batch(self.offset + step, 1, self.context, self.stream).to(self.device)
+        self.model(batch.inputs_BT)
 
     def _gradient_norm(self) -> float | None:
         """That of the last step. It waits for the device."""

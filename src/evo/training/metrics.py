@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evo.base.files import write_atomic
+from evo.blocks.companion import Event
 from evo.training.loop import Progress
 
 FILE = "metrics.jsonl"
@@ -23,7 +24,8 @@ class Metrics:
 
     Lines of training have `loss` (the task's, nats per target), `rate` (share of the peak learning rate),
     `gradient_norm` (before clipping; null where nothing is clipped), `tokens_per_second`, `tokens` and, by name,
-    `auxiliary` losses. Lines of scores have `held_out`, by name. What is not finite is null.
+    `auxiliary` losses. Lines of scores have `held_out`, by name. Lines of `events` tell what lives
+    beside the steps did: births, deaths, looks. What is not finite is null.
     """
 
     file: Path
@@ -36,7 +38,8 @@ class Metrics:
         write_atomic(self.file, "".join(kept) if step else "")
 
     def note(self, progress: Progress) -> None:
-        """Write a line, unless there are enough."""
+        """Write a line, unless there are enough; what a companion did is always written."""
+        self.note_events(progress.step, progress.events)
         if progress.step % max(1, self.steps // MOST_LINES) and progress.step != self.steps:
             return
         row: dict[str, Any] = {
@@ -50,6 +53,11 @@ class Metrics:
         if progress.auxiliary:
             row["auxiliary"] = dict(progress.auxiliary)
         self._append(row)
+
+    def note_events(self, step: int, events: Sequence[Event]) -> None:
+        """Write what a companion did, if it did something."""
+        if events:
+            self._append({"step": step, "events": [dict(event) for event in events]})
 
     def score(self, step: int, scores: Mapping[str, float]) -> None:
         """Write held-out scores."""

@@ -19,7 +19,7 @@ from evo.dsl.document import Document
 from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.tasks.base import Task, open_task
-from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
+from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_companion, restore_optimizer, save_checkpoint
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.metrics import FILE as METRICS
@@ -127,6 +127,7 @@ class TrainingRun:
             trainer.step = saved.step
             if saved.optimizer is not None and saved.step:
                 restore_optimizer(trainer.optimizer, saved.optimizer)
+                restore_companion(trainer.companion, saved.companion)
         return cls(document, trainer, task, file, str(root), (*task.warnings, *notes))
 
     def describe(self) -> list[str]:
@@ -174,6 +175,7 @@ class TrainingRun:
         except KeyboardInterrupt:
             if trainer.is_consistent:
                 self.save()
+                metrics.note_events(trainer.step, trainer.take_events())
             raise
         result = self._result(last)
         metrics.score(result.step, result.scores)
@@ -188,8 +190,11 @@ class TrainingRun:
         trainer = self.trainer
         weights = {path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
         state = trainer.optimizer.state_dict()
-        checkpoint = Checkpoint(self.document, weights, trainer.step, trainer.steps, self.task.digest, state, self.root)
-        save_checkpoint(self.file, checkpoint)
+        beside = {} if trainer.companion is None else trainer.companion.state_dict()
+        save_checkpoint(
+            self.file,
+            Checkpoint(self.document, weights, trainer.step, trainer.steps, self.task.digest, state, self.root, beside),
+        )
 
     def _result(self, last: Progress) -> TrainResult:
         trainer = self.trainer

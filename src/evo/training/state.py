@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evo.training.loop import Trainer
 
-MODEL, OPTIMIZER, STEP = "model.", "optimizer.", "step"
+MODEL, OPTIMIZER, COMPANION, STEP = "model.", "optimizer.", "companion.", "step"
 
 
 def pack_state(trainer: Trainer) -> bytes:
@@ -16,6 +16,8 @@ def pack_state(trainer: Trainer) -> bytes:
     tensors = {MODEL + path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
     for path, state in trainer.optimizer.state_dict().items():
         tensors |= {f"{OPTIMIZER}{path}.{name}": tensor for name, tensor in state.items()}
+    if trainer.companion is not None:
+        tensors |= {COMPANION + name: tensor for name, tensor in trainer.companion.state_dict().items()}
     step = torch.tensor(trainer.step)
     return save({STEP: step, **{name: tensor.cpu().contiguous() for name, tensor in tensors.items()}})
 
@@ -32,4 +34,7 @@ def restore_state(trainer: Trainer, packed: bytes) -> None:
             path, _, name = key.removeprefix(OPTIMIZER).rpartition(".")
             saved[path][name] = tensor
     trainer.optimizer.load_state_dict(saved)
+    if trainer.companion is not None:
+        own = {key.removeprefix(COMPANION): tensor for key, tensor in tensors.items() if key.startswith(COMPANION)}
+        trainer.companion.load_state_dict(own)
     trainer.step = int(tensors[STEP])

@@ -1,5 +1,8 @@
 """A pool of pseudopods: all slots in one product where their mixer can stand side by side, else one by one."""
 
+# pyright: reportPrivateImportUsage=false
+# torch exports its foreach functions under a leading underscore only.
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -81,6 +84,18 @@ class Pool(Block):
         (name, _), axes = self.plan.children[0], self.plan.side_by_side
         parts = {weight: tensors[f"{name}.{weight}"].chunk(self.slots, axis) for weight, axis in axes}
         return [{weight: shares[slot] for weight, shares in parts.items()} for slot in range(self.slots)]
+
+    def slot_squares(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The sum of squares of each slot's share of such tensors, (P,), in few launches."""
+        if not self.plan.side_by_side:
+            norms = [torch.stack(torch._foreach_norm(list(own.values()))) for own in self.slot_tensors(tensors)]
+            return torch.stack(norms).square().sum(1)
+        (name, _), axes = self.plan.children[0], self.plan.side_by_side
+        squares = [
+            tensors[f"{name}.{weight}"].movedim(axis, 0).unflatten(0, (self.slots, -1)).square().flatten(1).sum(1)
+            for weight, axis in axes
+        ]
+        return torch.stack(squares).sum(0)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """Those of every mixer."""

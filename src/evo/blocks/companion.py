@@ -1,0 +1,69 @@
+"""What lives beside the steps of a training: it watches every step on the device, and acts between some of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from evo.base.streams import Stream
+from evo.dsl.plan import Weight
+
+Event = Mapping[str, Any]
+"""What happened between two steps, as plain data for a line of metrics: its `step`, its `event`, and more."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a companion has to do with.
+
+    weights: what the plan declares of each parameter, by path. states: what the optimizer keeps of each, by path and
+    name; tensors of a parameter's shape may be changed in place, as may the parameters. look: runs the model, without
+    gradients, on the first rows of a step's batch, for whoever listens. draw: a parameter as it would begin, from a
+    stream. steps: of the whole training.
+    """
+
+    model: nn.Module
+    weights: Mapping[str, Weight]
+    states: Mapping[str, Mapping[str, Tensor]]
+    look: Callable[[int], None]
+    draw: Callable[[str, Stream], Tensor]
+    steps: int
+    stream: Stream
+
+
+class Companion(ABC):
+    """Changes parameters and optimizer state in place between steps, never their shapes or places."""
+
+    every: int
+    """How many steps lie between two calls of `between`."""
+
+    @abstractmethod
+    def note(self, loss: Tensor) -> None:
+        """See the task's loss (a scalar) and the gradients of a step, before they are clipped and used.
+
+        On the device alone: the host does not wait, and all that changes is in `tensors`, in place.
+        """
+
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """What `note` changes."""
+
+    @abstractmethod
+    def between(self, step: int) -> list[Event]:
+        """Act after `step` steps, a multiple of `every`; a function of the training so far and nothing else."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that later steps depend on, by name."""
+
+    @abstractmethod
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Go on from a state. Raises ValueError where it is not one of this companion."""
+
+    def figures(self) -> dict[str, float]:
+        """Numbers to be told with the scores, by name."""
+        return {}

@@ -1,0 +1,16 @@
+"""The living pool: pseudopods that are born, compete and die while their network trains, and the memory of them.
+
+| file | holds |
+| --- | --- |
+| `spec.py` | the settings of a life (`train.life`) |
+| `vitals.py` | what every step notes of each slot, on the device |
+| `behaviour.py` | five measures of what each slot does |
+| `fitness.py` | what a pseudopod is worth to its network |
+| `elites.py` | the archive: the best pseudopod of each behaviour, as low-rank factors |
+| `chemotaxis.py` | where the next birth aims |
+| `colony.py` | one pool of a network: births and deaths, in place |
+| `lifecycle.py` | when what happens: timescales, phases, temperature, the gate of the loss |
+
+May import: evo.base, evo.dsl, evo.kernels, evo.blocks, evo.archive, torch. Never here: trainers, files, a global seed;
+nothing that changes the shape of a network while it trains.
+"""

@@ -1,0 +1,90 @@
+"""Five measures in [0, 1] of what each slot of a pool does, defined for pseudopods of any kind.
+
+The definitions are those of a whole variant (`evo.training.behaviour`), asked of one slot's output: every slot runs by
+itself on a row of its own, and one backward pass shows how far each reaches back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evo.base.streams import Stream
+from evo.blocks.flow import Flow
+from evo.blocks.pool.module import Pool
+from evo.kernels.structure import effective_rank, reach
+
+MEASURES = (
+    "attention_span",
+    "activation_sparsity",
+    "gradient_flow",
+    "memory_locality",
+    "computational_intensity",
+)
+WINDOW = 128
+"""Tokens that a look takes in at most."""
+QUERIES = 2
+NEAR_ZERO = 0.05
+SAMPLES = 64
+"""Tokens of which the effective rank is taken."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What went into a pool in one pass: x (T, D) of the first row, and the pass's flow."""
+
+    x_TD: Tensor
+    flow: Flow
+
+
+def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tensor:
+    """(P, 5) float32 on the CPU, in the order of `MEASURES`; those of empty slots mean nothing.
+
+    attention_span, memory_locality: `reach` of the influence of each earlier input on a random projection of the slot's
+        output, at two positions of the later half of the window; 0 where it reaches nowhere.
+    activation_sparsity: the share of entries of at most 5 % of the slot's root mean square, in what enters its output
+        map.
+    gradient_flow: (4 + log10(|gradient| / |weights|)) / 3, clipped; |gradient|^2 as `Vitals` averages it.
+    computational_intensity: the effective rank of what enters the output map over its width: the share of the slot's
+        FLOPs that a copy of that rank would need.
+    """
+    x_TD = look.x_TD[:WINDOW]
+    queries_Q = query_positions(x_TD.shape[0])
+    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, queries_Q, stream)
+    size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
+    sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))
+    rank_P = effective_rank(hidden_PTC[:, -SAMPLES:]) / min(SAMPLES, *hidden_PTC.shape[1:])
+    weights_P = pool.slot_squares({path: p.detach() for path, p in pool.named_parameters()})
+    flow_P = (4.0 + 0.5 * torch.log10((gradient_P / weights_P.clamp_min(1e-30)).clamp_min(1e-24))) / 3.0
+    measures = [span_P, sparsity_P, flow_P.float(), near_P, rank_P]
+    return torch.stack([values_P.float().cpu() for values_P in measures], dim=1).nan_to_num(0.0).clamp(0.0, 1.0)
+
+
+def query_positions(length: int) -> Tensor:
+    """Up to `QUERIES` positions of the later half of a window, the last among them; none where nothing is past."""
+    first, last = max(1, length // 2), length - 1
+    return torch.linspace(last, first, min(QUERIES, max(last - first + 1, 0))).round().long()
+
+
+def _reach(pool: Pool, x_TD: Tensor, flow: Flow, queries_Q: Tensor, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+    """Span and locality (P,) of each slot, and what enters its output map, (P, T, C)."""
+    length = x_TD.shape[0]
+    generator = torch.Generator().manual_seed(stream.integer())
+    projection_D = torch.randn(x_TD.shape[1], generator=generator).to(x_TD)
+    signals = {name: s[:1, :length].expand(pool.slots, *s[:1, :length].shape[1:]) for name, s in flow.signals.items()}
+    influences, hidden = [], None
+    for query in queries_Q.tolist() or [length - 1]:
+        x_PTD = x_TD.detach().expand(pool.slots, -1, -1).clone().requires_grad_(True)
+        with torch.enable_grad():
+            found = pool.apart(x_PTD, Flow(dict(signals)))
+            (gradient_PTD,) = torch.autograd.grad((found.outputs_PTD[:, query] @ projection_D).sum(), x_PTD)
+        influences.append(gradient_PTD.norm(dim=-1).float().cpu() * (torch.arange(length) < query))
+        hidden = found.hidden_PTC.detach()
+    assert hidden is not None
+    if not len(queries_Q):
+        nothing_P = torch.zeros(pool.slots)
+        return nothing_P, nothing_P, hidden
+    span_PQ, near_PQ = reach(torch.stack(influences, dim=1), queries_Q)
+    return span_PQ.nanmean(1), near_PQ.nanmean(1), hidden

@@ -1,0 +1,231 @@
+"""One pool of a network as a colony: who is alive, who is born where and from whom, who dies. All in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evo.archive.annealing import acceptance_probability, mutation_scale
+from evo.archive.store import Elite
+from evo.base.streams import Stream
+from evo.blocks.companion import Event, Surroundings
+from evo.blocks.pool.module import Pool
+from evo.slime.chemotaxis import Chemotaxis
+from evo.slime.elites import Elites, from_bytes, to_bytes
+from evo.slime.fitness import worth
+from evo.slime.spec import AnnealedLifeSpec
+from evo.slime.vitals import Vitals
+
+Floats = NDArray[np.float64]
+METABOLIC_RATE = 1.0
+"""How fast smells fall with distance in behaviour space, whose sides are 1."""
+
+
+@dataclass
+class Census:
+    """What a look found out: who is alive, their fitness and measures; all by slot, those of empty slots 0."""
+
+    alive: list[int]
+    fitness_P: Floats
+    measures_PM: Floats
+
+    @property
+    def mean(self) -> float:
+        """The mean fitness of the living."""
+        return float(self.fitness_P[self.alive].mean())
+
+
+@dataclass
+class Colony:
+    """A pool, what is noted of it, and its memory.
+
+    names: by slot, who lives there: the path of the pool is left out. born: by slot, the step of the birth.
+    """
+
+    path: str
+    pool: Pool
+    spec: AnnealedLifeSpec
+    around: Surroundings
+    vitals: Vitals
+    elites: Elites | None
+    names: list[str] = field(default_factory=list[str])
+    born: list[int] = field(default_factory=list[int])
+    counts: dict[str, int] = field(default_factory=lambda: {"births": 0, "deaths": 0})
+
+    def __post_init__(self) -> None:
+        self.names = self.names or [f"s{slot}" for slot in range(self.pool.slots)]
+        self.born = self.born or [0] * self.pool.slots
+
+    def census(self, measures_PM: Floats) -> Census:
+        """Who is alive, and what each is worth. Reads the device once."""
+        rows = torch.stack([self.pool.gain.detach(), self.vitals.task_P, self.vitals.gradient_P]).double().cpu().numpy()
+        alive_P = rows[0] != 0.0
+        found = worth(rows[1], rows[2], measures_PM[:, -1], alive_P)
+        return Census(alive_P.nonzero()[0].tolist(), found.fitness(self.spec.worth), measures_PM)
+
+    def remember(self, census: Census) -> int:
+        """Show the living to the archive; how many of them hold a cell now."""
+        if self.elites is None or not census.alive:
+            return 0
+        shares = self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})
+        alive = census.alive
+        names = [self.names[slot] for slot in alive]
+        for name in names:  # who is there already is judged anew
+            self.elites.archive.remove(name)
+        entered = self.elites.add(
+            names, census.fitness_P[alive], census.measures_PM[alive], [shares[slot] for slot in alive]
+        )
+        return len(entered)
+
+    def breed(self, census: Census, step: int, temperature: float, stream: Stream) -> list[Event]:
+        """At most one birth, with probability exp(-deficit / T)."""
+        free = [slot for slot in range(self.pool.slots) if slot not in census.alive]
+        if not free or not census.alive or len(census.alive) >= (self.spec.most or self.pool.slots):
+            return []
+        elite = self._parent(census, stream)
+        deficit = 0.0 if elite is None else max(0.0, census.mean - elite.objective)
+        chance = float(acceptance_probability(deficit, temperature))
+        if elite is not None and temperature == 0.0:
+            chance = float(elite.objective > census.mean)
+        if stream.child("chance").numpy().random() >= chance:
+            return []
+        slot = free[0]
+        self.counts["births"] += 1
+        self._settle(slot, elite, census, temperature, stream)
+        self.names[slot], self.born[slot] = f"b{step}.{slot}", step
+        parent = None if elite is None else str(elite.id)
+        return [self._event(step, "birth", slot, parent=parent, deficit=deficit, chance=chance)]
+
+    def cull(self, census: Census, step: int, temperature: float, stream: Stream) -> list[Event]:
+        """Of the worst share, those die of whom chance wants it: with 1 - exp(-deficit / T), newborns excepted."""
+        room = max(0, len(census.alive) - self.spec.least)
+        count = min(room, int(np.ceil(self.spec.cull * len(census.alive))))
+        order = sorted(census.alive, key=lambda slot: (census.fitness_P[slot], slot))
+        events: list[Event] = []
+        for slot in order[:count]:
+            deficit = census.mean - float(census.fitness_P[slot])
+            chance = 1.0 - float(acceptance_probability(deficit, temperature))
+            is_new = self.born[slot] > 0 and step - self.born[slot] < self.spec.cull_every
+            if not is_new and deficit > 0.0 and stream.child(slot).numpy().random() < chance:
+                events.append(self.bury(slot, census, step, "cull"))
+        return events
+
+    def enforce_budget(self, census: Census, step: int) -> list[Event]:
+        """Forget the worst elites, then let the worst pseudopods die, until the budget holds; one always stays."""
+        if self.spec.budget_mb is None:
+            return []
+        budget, events = self.spec.budget_mb * 1e6, list[Event]()
+        order = sorted(census.alive, key=lambda slot: (census.fitness_P[slot], slot))
+        while self.nbytes(len(order)) > budget and self.elites is not None and self.elites.drop_worst():
+            pass
+        while self.nbytes(len(order)) > budget and len(order) > 1:
+            events.append(self.bury(order.pop(0), census, step, "budget"))
+        return events
+
+    def nbytes(self, alive: int) -> int:
+        """Bytes of so many pseudopods with their optimizer state (gradients too), and of the archive."""
+        one = sum(p.numel() for path, p in self.pool.named_parameters() if path != "gain") * 4 // self.pool.slots
+        kept = max((len(state) for state in self._states().values()), default=0)
+        return alive * one * (2 + kept) + (0 if self.elites is None else self.elites.nbytes)
+
+    @torch.no_grad()
+    def bury(self, slot: int, census: Census, step: int, cause: str) -> Event:
+        """Empty a slot."""
+        self.pool.gain[slot] = 0.0
+        self._forget(slot)
+        self.counts["deaths"] += 1
+        census.alive = [other for other in census.alive if other != slot]
+        return self._event(
+            step, "death", slot, cause=cause, fitness=float(census.fitness_P[slot]), age=step - self.born[slot]
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that later steps depend on, by name."""
+        data, arrays = (None, {}) if self.elites is None else self.elites.to_data()
+        record = {"names": self.names, "born": self.born, "counts": self.counts, "elites": data}
+        return {**self.vitals.tensors(), "record": to_bytes(record), **{f"genome/{k}": v for k, v in arrays.items()}}
+
+    @torch.no_grad()
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        for name, tensor in self.vitals.tensors().items():
+            tensor.copy_(saved[name])
+        record: dict[str, Any] = from_bytes(saved["record"])
+        self.names, self.born, self.counts = record["names"], record["born"], record["counts"]
+        arrays = {k.removeprefix("genome/"): v for k, v in saved.items() if k.startswith("genome/")}
+        self.elites = None if record["elites"] is None else Elites.from_data(record["elites"], arrays)
+
+    def _parent(self, census: Census, stream: Stream) -> Elite | None:
+        """The elite that a newborn comes from: the nearest to where chemotaxis turns from the middle of the living."""
+        if self.elites is None or not len(self.elites):
+            return None
+        senses = Chemotaxis()
+        for elite in self.elites.archive.elites():
+            senses.add_source(str(elite.id), np.array(elite.measures), max(elite.objective, 0.0))
+        middle_M = census.measures_PM[census.alive].mean(0)
+        hunger = 1.0 - len(census.alive) / self.pool.slots
+        source = senses.sample(middle_M, METABOLIC_RATE, hunger, stream.child("aim"))
+        return None if source is None else self.elites.nearest(source.location_M)
+
+    @torch.no_grad()
+    def _settle(self, slot: int, elite: Elite | None, census: Census, temperature: float, stream: Stream) -> None:
+        """Fill a slot with an elite's weights, moved, or with fresh ones; its optimizer state begins anew."""
+        share = self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})[slot]
+        if elite is None or self.elites is None:
+            fresh = {path: self.around.draw(self._full(path), stream.child("fresh", path)) for path, _ in self._inner()}
+            weights = self.pool.slot_tensors(fresh)[slot]
+        else:
+            scale = self.spec.mutation * mutation_scale(
+                temperature, self.spec.cooling.temperature(0, self.around.steps), 0.0
+            )
+            weights = {
+                name: weight + scale * weight.square().mean().sqrt() * _noise(weight, stream.child("mutation", name))
+                for name, weight in self.elites.genomes[str(elite.id)].weights().items()
+            }
+        for name, weight in weights.items():
+            share[name].copy_(weight)
+        self._forget(slot)
+        self.pool.gain[slot] = self.spec.gain * float(self.pool.gain[census.alive].mean())
+        self.vitals.settle(slot, census.alive)
+        census.alive = sorted([*census.alive, slot])
+        census.fitness_P[slot], census.measures_PM[slot] = census.mean if elite is None else elite.objective, 0.0
+
+    def _forget(self, slot: int) -> None:
+        """Zero what the optimizer keeps of a slot."""
+        states = self._states()
+        for name in sorted({name for state in states.values() for name in state}):
+            shaped = {
+                path: states[self._full(path)][name]
+                for path, p in self.pool.named_parameters()
+                if name in states[self._full(path)] and states[self._full(path)][name].shape == p.shape
+            }
+            if shaped.keys() >= {path for path, _ in self._inner()}:
+                for tensor in self.pool.slot_tensors(shaped)[slot].values():
+                    tensor.zero_()
+            if "gain" in shaped:
+                shaped["gain"][slot] = 0.0
+
+    def _states(self) -> dict[str, Mapping[str, Tensor]]:
+        return {self._full(path): self.around.states[self._full(path)] for path, _ in self.pool.named_parameters()}
+
+    def _inner(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The parameters of the pool's mixers."""
+        return [(path, p) for path, p in self.pool.named_parameters() if path != "gain"]
+
+    def _full(self, path: str) -> str:
+        return f"{self.path}.{path}"
+
+    def _event(self, step: int, event: str, slot: int, **more: Any) -> Event:
+        return {"step": step, "event": event, "pool": self.path, "slot": slot, "name": self.names[slot], **more}
+
+
+def _noise(like: Tensor, stream: Stream) -> Tensor:
+    """N(0, 1), on the CPU."""
+    generator = torch.Generator().manual_seed(stream.integer())
+    return torch.randn(like.shape, generator=generator)

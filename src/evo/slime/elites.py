@@ -1,0 +1,143 @@
+"""The archive of a pool: the best pseudopod of each behaviour, its weights as low-rank factors. Plain data only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evo.archive.cvt import CVTArchive
+from evo.archive.snapshot.blob import from_bytes as from_blob
+from evo.archive.snapshot.blob import to_bytes as to_blob
+from evo.archive.snapshot.change import ChangeStack
+from evo.archive.snapshot.record import EncodedTensor, Snapshot
+from evo.archive.snapshot.restore import restore
+from evo.archive.store import Elite
+
+Floats = NDArray[np.float64]
+LEVEL = 1e-6
+"""The distortion at which the snapshot's encoder holds a weight: its share of the outputs' power, a coefficient. Of
+weights as they are drawn it loses a fifth, of those of lower rank a twentieth."""
+
+
+@dataclass(frozen=True)
+class Genome:
+    """The weights of one pseudopod as a snapshot's blob: bytes and nothing else."""
+
+    blob: bytes
+
+    @classmethod
+    def of(cls, pieces: Sequence[EncodedTensor]) -> Genome:
+        """Encoded weights as a blob."""
+        snapshot = Snapshot(tuple(piece.on_host() for piece in pieces), "", 0.0, 0.0, 0.0, 0)
+        return cls(to_blob(snapshot))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return len(self.blob)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights, float32 on the CPU, by name."""
+        snapshot = from_blob(self.blob)
+        return restore({piece.name: torch.zeros(piece.shape) for piece in snapshot.pieces}, snapshot, check_base=False)
+
+
+def encoded(components: Sequence[Mapping[str, Tensor]]) -> list[Genome]:
+    """The genomes of some pseudopods of one shape, weight by weight in stacks."""
+    rows: list[list[EncodedTensor]] = [[] for _ in components]
+    for name in components[0]:
+        trained_G = torch.stack([component[name].detach().float() for component in components])
+        stack = ChangeStack((name,) * len(components), trained_G.double(), trained_G, (None,) * len(components))
+        for row, piece in zip(rows, stack.at(LEVEL), strict=True):
+            row.append(piece)
+    return [Genome.of(row) for row in rows]
+
+
+class Elites:
+    """A CVT archive whose elites have genomes; see `evo.archive.cvt`."""
+
+    def __init__(self, archive: CVTArchive) -> None:
+        self.archive = archive
+        self.genomes: dict[str, Genome] = {}
+
+    def __len__(self) -> int:
+        return len(self.archive)
+
+    def add(
+        self, names: Sequence[str], fitness_B: Floats, measures_BM: Floats, weights: Sequence[Mapping[str, Tensor]]
+    ) -> list[str]:
+        """Place some pseudopods and keep the genomes of those that hold a cell now; who they are."""
+        placements = self.archive.add(names, fitness_B, measures_BM)
+        entering = [index for index, placement in enumerate(placements) if placement.is_elite]
+        if entering:
+            genomes = encoded([weights[index] for index in entering])
+            self.genomes |= {names[index]: genome for index, genome in zip(entering, genomes, strict=True)}
+        kept = {str(elite.id) for elite in self.archive.elites()}
+        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
+        return [names[index] for index in entering]
+
+    def nearest(self, wanted_M: Floats) -> Elite | None:
+        """The elite whose measures are nearest to wanted ones, the first among equals; None where there is none."""
+        elites = self.archive.elites()
+        if not elites:
+            return None
+        distance_E = np.linalg.norm(np.array([elite.measures for elite in elites]) - wanted_M, axis=1)
+        return elites[int(distance_E.argmin())]
+
+    def refine(self, measures_BM: Floats, rate: float) -> None:
+        """Move the centroid nearest to each point by `rate` of the way (MacQueen's k-means), and place all anew."""
+        centroids_CM = self.archive.centroids_CM.copy()
+        for point_M in measures_BM:
+            cell = int(self.archive.cell_of(point_M[None])[0])
+            centroids_CM[cell] += rate * (point_M - centroids_CM[cell])
+        elites, offset = self.archive.elites(), self.archive.offset
+        self.archive = CVTArchive(centroids_CM, offset)
+        if elites:
+            objectives, measures = [elite.objective for elite in elites], [elite.measures for elite in elites]
+            self.archive.add([elite.id for elite in elites], objectives, measures)
+        kept = {str(elite.id) for elite in self.archive.elites()}
+        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
+
+    def drop_worst(self) -> bool:
+        """Forget the elite of the lowest fitness; whether there was one."""
+        elites = self.archive.elites()
+        if not elites:
+            return False
+        worst = min(elites, key=lambda elite: elite.objective)
+        self.archive.remove(worst.id)
+        del self.genomes[str(worst.id)]
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all genomes."""
+        return sum(genome.nbytes for genome in self.genomes.values())
+
+    def to_data(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain data that JSON keeps exactly, and the genomes by name as bytes."""
+        blobs = {name: torch.frombuffer(bytearray(g.blob), dtype=torch.uint8) for name, g in self.genomes.items()}
+        return {"archive": self.archive.to_data()}, blobs
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], blobs: Mapping[str, Tensor]) -> Elites:
+        """The inverse of `to_data`. Raises ValueError or KeyError for data of another form."""
+        elites = cls(CVTArchive.from_data(data["archive"]))
+        elites.genomes = {name: Genome(blob.cpu().numpy().tobytes()) for name, blob in blobs.items()}
+        return elites
+
+
+def to_bytes(data: Any) -> Tensor:
+    """Plain data as a uint8 tensor, to be kept beside others."""
+    return torch.frombuffer(bytearray(json.dumps(data, sort_keys=True).encode()), dtype=torch.uint8)
+
+
+def from_bytes(tensor: Tensor) -> Any:
+    """The inverse of `to_bytes`."""
+    return json.loads(tensor.cpu().numpy().tobytes())

@@ -1,0 +1,39 @@
+"""Small organisms with pools, and their trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiny_models import document, task
+
+from evo.compiler.build import build
+from evo.compiler.resolve import resolve
+from evo.dsl.document import Document
+from evo.slime.lifecycle import Lifecycle
+from evo.training.loop import Trainer
+
+LIFE: dict[str, Any] = {
+    "kind": "annealed", "every": 2, "cull_every": 4, "warmup": 2, "gentle": 6, "cells": 16, "least": 1,
+    "cull": 0.5, "mutation": 0.3,
+}  # fmt: skip
+POOL: dict[str, Any] = {"kind": "pool", "slots": 4, "alive": 3}
+
+
+def living(
+    pool: dict[str, Any] | None = None, steps: int = 10, train: dict[str, Any] | None = None, **life: Any
+) -> Document:
+    """A document of one layer whose pool lives."""
+    settings = {"steps": steps, "life": {**LIFE, **life}, **(train or {})}
+    return document({**POOL, **(pool or {})}, train=settings, stage={"repeat": 1})
+
+
+def trainer(made: Document, mode: str = "eager", device: str = "cpu") -> Trainer:
+    """A trainer of it at step 0."""
+    model = build(resolve(made.organism), made.train.seed).to(device)
+    return Trainer(model, task(), made.train, mode=mode)
+
+
+def life_of(training: Trainer) -> Lifecycle:
+    """The life of a training."""
+    assert isinstance(training.companion, Lifecycle)
+    return training.companion

@@ -1,0 +1,212 @@
+"""Pools live: who is born and dies, when, by chance that is no accident; in place, to the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from living import LIFE, life_of, living, trainer
+
+from evo.dsl.canonical import to_yaml
+from evo.dsl.spec import spec_fields
+from evo.evolution.evaluate import TrialJob, evaluate
+from evo.evolution.trial import Budget
+from evo.slime.spec import AnnealedLifeSpec
+from evo.tasks.bytes.task import BytesTask
+from evo.training import run as module
+from evo.training.captured import DeviceStep
+from evo.training.checkpoint import load_checkpoint
+from evo.training.loop import Trainer
+from evo.training.metrics import FILE as METRICS
+from evo.training.run import FILE, TrainingRun
+from evo.training.state import pack_state, restore_state
+
+OF = {"attention": None, "convolution": {"kind": "convolution", "size": 3}}
+
+
+def run(training: Trainer, until: int | None = None) -> list[dict[str, Any]]:
+    """Train, and tell what happened."""
+    events: list[dict[str, Any]] = []
+    training.run(until, on_step=lambda progress: events.extend(map(dict, progress.events)))
+    return events
+
+
+def kinds(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The events of one kind."""
+    return [event for event in events if event["event"] == kind]
+
+
+@pytest.mark.parametrize("of", OF.values(), ids=OF)
+def test_pseudopods_are_born_and_die(of: Any) -> None:
+    """Nothing happens in the warm-up, nothing dies in the gentle phase; gains tell who is alive; nothing moves in
+    memory; newborns come from elites."""
+    training = trainer(living({"of": of}))
+    before = {path: p.data_ptr() for path, p in training.model.named_parameters()}
+    events = run(training)
+    births, deaths, looks = (kinds(events, kind) for kind in ("birth", "death", "look"))
+    assert births
+    assert deaths
+    assert min(event["step"] for event in events) == 2
+    assert min(event["step"] for event in deaths) >= LIFE["gentle"]
+    assert any(event["parent"] for event in births)
+    assert before == {path: p.data_ptr() for path, p in training.model.named_parameters()}
+    (colony,) = life_of(training).colonies
+    alive = int((colony.pool.gain != 0).sum())
+    assert alive == looks[-1]["pool_size"] == 3 + len(births) - len(deaths)
+    assert training.companion is not None
+    figures = training.companion.figures()
+    assert (figures["births"], figures["deaths"], figures["pool_size"]) == (len(births), len(deaths), alive)
+    assert 0 < figures["archive_coverage"] <= 1
+
+
+def test_the_same_seed_lives_the_same_life() -> None:
+    """Two trainings give the same events and bytes; another seed gives others."""
+    one, two, other = trainer(living()), trainer(living()), trainer(living(train={"seed": 1}))
+    assert run(one) == run(two)
+    assert pack_state(one) == pack_state(two)
+    run(other)
+    assert pack_state(one) != pack_state(other)
+
+
+@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 8])
+def test_a_restored_life_goes_on(stop: int) -> None:
+    """Stopped and restored into another trainer, a training ends at the same bytes, its archive included."""
+    whole, first, second = trainer(living()), trainer(living()), trainer(living())
+    events = run(whole)
+    before = run(first, stop)
+    restore_state(second, pack_state(first))
+    assert before + run(second) == events
+    assert pack_state(second) == pack_state(whole)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_runs_leave_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evo train`: checkpoint and events are those of a run that was not stopped."""
+    monkeypatch.setattr(module, "HELD_OUT_TOKENS", 200)
+    made = living()
+
+    class Stop(Exception):
+        pass
+
+    def opened(folder: str, resume: bool = False) -> TrainingRun:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return TrainingRun.open(made, tmp_path, tmp_path / folder, "cpu", resume=resume)
+
+    def stop(progress: Any) -> None:
+        if progress.step == 9:
+            raise Stop
+
+    opened("whole").carry_out(None, 100)
+    with pytest.raises(Stop):
+        opened("parts").carry_out(stop, 4)
+    assert load_checkpoint(tmp_path / "parts" / FILE).step == 8
+    opened("parts", resume=True).carry_out(None, 4)
+    files = [(tmp_path / folder / FILE).read_bytes() for folder in ("whole", "parts")]
+    assert files[0] == files[1]
+    lines = [
+        [line for line in (tmp_path / folder / METRICS).read_text().splitlines() if '"events"' in line]
+        for folder in ("whole", "parts")
+    ]
+    assert lines[0] == lines[1] != []
+
+
+@pytest.mark.slow
+def test_captured_steps_note_what_eager_ones_do() -> None:
+    """The body that is captured on a GPU leaves the same vitals, loss average and weights, births included."""
+    eager, other = trainer(living(steps=8)), trainer(living(steps=8))
+    eager.run()
+    source = other.task.on_device(other.device)
+    assert source is not None
+    step = DeviceStep(
+        other.model, source, other.spec, other.context, other.optimizer, other.rate, companion=other.companion
+    )
+    other.model.train()
+    for index in range(8):
+        step.take(index)
+        other.step = index
+        other._advance()
+        step.begin()
+    for one, two in zip(life_of(eager).tensors(), life_of(other).tensors(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-8)
+    for one, two in zip(eager.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_explodes_freezes_life() -> None:
+    """From ten times the average on nothing is born or dies, until the loss is below twice that; the average waits."""
+    life = life_of(trainer(living()))
+    states = []
+    for loss in (1.0, 1.0, 11.0, 5.0, 2.5, 1.9, 3.0):
+        life.note(torch.tensor(loss))
+        states.append(bool(life.frozen))
+    assert states == [False, False, True, True, True, False, False]
+    life.note(torch.tensor(1000.0))
+    assert [event["event"] for event in life.between(12)] == ["frozen"]
+
+
+def test_an_empty_slot_stays_empty_under_every_optimizer() -> None:
+    """Neither momentum nor decay nor an orthogonalised step wakes what has died."""
+    for kind in ("adamw", "muon", "lion"):
+        training = trainer(living(train={"optimizer": {"kind": kind}}, every=100))
+        training.run(3)
+        (colony,) = life_of(training).colonies
+        census = colony.census(torch.zeros(4, 5).double().numpy())
+        colony.bury(0, census, 3, "cull")
+        training.run(6)
+        assert (colony.pool.gain != 0.0).tolist() == [False, True, True, False], kind
+
+
+def test_a_budget_is_kept() -> None:
+    """Elites go first, then the worst pseudopods; one always stays."""
+    training = trainer(living(budget_mb=1e-6))
+    events = run(training, 8)
+    assert "budget" in {event["cause"] for event in kinds(events, "death")}
+    (colony,) = life_of(training).colonies
+    assert min(event["pool_size"] for event in kinds(events, "look")) <= 2
+    assert colony.elites is not None
+
+
+def test_a_search_tells_of_lives(tmp_path: Path) -> None:
+    """A trial's scores, which the journal keeps, count births and deaths."""
+    (tmp_path / "words.txt").write_bytes(b"the pool lives and dies " * 400)
+    made = living(train={"task": {"kind": "bytes", "corpus": "words.txt"}})
+    job = TrialJob(to_yaml(made), str(tmp_path), budget=Budget(256, 128, 128), tolerance=None)
+    scores = evaluate(job).scores
+    assert scores["births"] > 0
+    assert {"deaths", "pool_size", "archive_coverage"} <= scores.keys()
+    assert isinstance(trainer(made).task, BytesTask)
+
+
+FLIPS: dict[str, tuple[Any, Any]] = {
+    "every": (2, 4),
+    "cull_every": (4, 8),
+    "warmup": (2, 4),
+    "gentle": (6, 20),
+    "least": (1, 4),
+    "most": (3, None),
+    "cull": (0.0, 0.5),
+    "cooling": ({"kind": "linear", "start": 0.01}, {"kind": "linear", "start": 10.0}),
+    "mutation": (0.1, 0.3),
+    "gain": (0.1, 0.5),
+    "cells": (0, 16),
+    "budget_mb": (1e-6, None),
+    "worth": ({"task": 0.0}, {"efficiency": 0.0}),
+}
+"""Two values for each field of a life; `freeze` and `thaw` are flipped above, where a loss explodes."""
+
+
+def test_every_field_of_a_life_has_a_flip() -> None:
+    """The flips name all fields."""
+    assert set(spec_fields(AnnealedLifeSpec)) == {*FLIPS, "freeze", "thaw"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", FLIPS)
+def test_every_field_of_a_life_counts(field: str) -> None:
+    """Changing one field of a life changes who lives, and with it the weights."""
+    one, two = (trainer(living(**{field: value})) for value in FLIPS[field])
+    assert run(one) != run(two)
+    weights = [[p.detach() for p in training.model.parameters()] for training in (one, two)]
+    assert not all(torch.equal(*pair) for pair in zip(*weights, strict=True))

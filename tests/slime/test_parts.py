@@ -1,0 +1,146 @@
+"""What a life is made of: measures, worth, elites, chemotaxis."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from living import life_of, living, trainer
+
+from evo.archive.cvt import CVTArchive
+from evo.base.streams import Stream
+from evo.blocks.flow import Flow
+from evo.blocks.pool.module import Pool
+from evo.slime.behaviour import MEASURES, Look, measure
+from evo.slime.chemotaxis import Chemotaxis
+from evo.slime.elites import Elites, encoded
+from evo.slime.fitness import worth
+from evo.slime.spec import WorthSpec
+
+SPAN, SPARSITY, FLOW, LOCALITY, INTENSITY = range(len(MEASURES))
+
+
+def measured(of: dict[str, Any], tokens: int = 24) -> torch.Tensor:
+    """The measures (P, 5) of a pool of such pseudopods, untrained."""
+    (colony,) = life_of(trainer(living({"of": of}))).colonies
+    x_TD = torch.randn(tokens, 16, generator=torch.Generator().manual_seed(0))
+    return measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), Stream(0))
+
+
+def test_measures_tell_how_far_slots_reach() -> None:
+    """A window of two tokens reaches one back: span and locality are known exactly; full attention reaches farther."""
+    near = measured({"kind": "attention", "heads": 1, "head_dim": 4, "stencil": {"kind": "window", "size": 2}})
+    far = measured({"kind": "attention", "heads": 1, "head_dim": 4})
+    expected = (1 / 23 + 1 / 12) / 2
+    torch.testing.assert_close(near[:, SPAN], torch.full((4,), expected))
+    torch.testing.assert_close(near[:, LOCALITY], torch.ones(4))
+    assert (far[:, SPAN] > 3 * expected).all()
+    assert (far[:, LOCALITY] < 0.9).all()
+    assert ((near >= 0) & (near <= 1)).all()
+
+
+def test_a_slot_of_rank_one_needs_little() -> None:
+    """Intensity is the effective rank of what enters the output map: 1 / K for values along one direction."""
+    (colony,) = life_of(trainer(living({"of": {"kind": "attention", "heads": 1, "head_dim": 4}}))).colonies
+    shares = colony.pool.slot_tensors({path: p.detach() for path, p in colony.pool.named_parameters()})
+    shares[1]["v"].copy_(shares[1]["v"][:1].expand(4, -1))
+    x_TD = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
+    found = measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), Stream(0))
+    assert float(found[1, INTENSITY]) == pytest.approx(0.25, abs=1e-3)
+    assert (found[[0, 2, 3], INTENSITY] > 0.6).all()
+
+
+def test_one_token_is_enough_to_look_at() -> None:
+    """Where nothing is past, span and locality are 0, and nothing else is missing."""
+    found = measured({"kind": "attention", "heads": 1, "head_dim": 4}, tokens=1)
+    assert found.isfinite().all()
+    assert (found[:, [SPAN, LOCALITY]] == 0).all()
+
+
+def test_worth_is_bounded_and_relative() -> None:
+    """Each term lies in [0, 1]; a slot like the mean has 1/2; an empty slot has nothing; weights are normalised."""
+    alive_P = np.array([True, True, True, False])
+    task_P, gradient_P = np.array([4.0, 4.0, 0.0, 9.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    found = worth(task_P, gradient_P, np.array([0.2, 1.0, 0.0, 0.0]), alive_P)
+    np.testing.assert_allclose(found.gradient_P, [0.5, 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(found.task_P, [0.6, 0.6, 0.0, 0.0])
+    np.testing.assert_allclose(found.efficiency_P, [0.8, 0.0, 1.0, 0.0])
+    np.testing.assert_allclose(found.fitness(WorthSpec()), [0.63, 0.47, 0.25, 0.0])
+    np.testing.assert_allclose(found.fitness(WorthSpec(task=0.0, efficiency=3.0, gradient=0.0)), found.efficiency_P)
+    assert not found.fitness(WorthSpec(task=0.0, efficiency=0.0, gradient=0.0)).any()
+
+
+def pseudopods(count: int, size: int = 24) -> list[dict[str, torch.Tensor]]:
+    """Weights of some pseudopods: matrices of falling singular values."""
+    generator = torch.Generator().manual_seed(0)
+    decay = torch.arange(1, size + 1) ** -1.5
+
+    def drawn(columns: int) -> torch.Tensor:
+        return torch.randn(size, columns, generator=generator)
+
+    return [{"q": (drawn(size) * decay) @ drawn(2 * size)} for _ in range(count)]
+
+
+def test_elites_hold_low_rank_factors() -> None:
+    """A genome is smaller than half the weights, and gives them back to a few percent."""
+    (weights,) = pseudopods(1, 64)
+    (genome,) = encoded([weights])
+    restored, wanted = genome.weights()["q"], weights["q"]
+    assert genome.nbytes < 0.2 * 4 * wanted.numel()
+    assert float((restored - wanted).norm() / wanted.norm()) < 0.1
+    assert len(genome.blob) < len(encoded([{"q": torch.randn(wanted.shape)}])[0].blob) / 2
+
+
+def test_an_archive_of_pseudopods_is_plain_data() -> None:
+    """The best of a cell stays with its genome; the nearest to a behaviour is found; all comes back from its data."""
+    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])))
+    weights = pseudopods(3)
+    assert elites.add(["a", "b"], np.array([0.5, 0.4]), np.array([[0.1] * 5, [0.2] * 5]), weights[:2]) == ["a"]
+    assert elites.add(["c"], np.array([0.1]), np.array([[0.9] * 5]), weights[2:]) == ["c"]
+    nearest = elites.nearest(np.full(5, 0.8))
+    assert nearest is not None
+    assert nearest.id == "c"
+    data, arrays = elites.to_data()
+    again = Elites.from_data(data, arrays)
+    assert again.archive.to_data() == elites.archive.to_data()
+    assert again.genomes == elites.genomes
+    assert elites.drop_worst()
+    assert set(elites.genomes) == {"a"}
+
+
+def test_refining_moves_cells_to_where_pseudopods_are() -> None:
+    """The nearest centroid goes part of the way; elites are placed anew and stay what they are."""
+    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])))
+    elites.add(["a"], np.array([0.5]), np.array([[0.4] * 5]), pseudopods(1))
+    elites.refine(np.array([[0.4] * 5]), 0.5)
+    np.testing.assert_allclose(elites.archive.centroids_CM, [[0.2] * 5, [1.0] * 5])
+    assert [elite.id for elite in elites.archive.elites()] == ["a"]
+
+
+def test_chemotaxis_turns_to_what_smells() -> None:
+    """The sated take the strongest smell, the starving any; a fast metabolism only reaches what is near."""
+    senses = Chemotaxis()
+    assert senses.sample(np.zeros(2), 1.0, 0.5, Stream(0)) is None
+    senses.add_source("near", np.array([0.1, 0.0]), 0.5)
+    senses.add_source("far", np.array([3.0, 0.0]), 1.0)
+
+    def drawn(metabolic_rate: float, hunger: float) -> list[str]:
+        found = [senses.sample(np.zeros(2), metabolic_rate, hunger, Stream(0).child(i)) for i in range(40)]
+        return [source.nutrient for source in found if source is not None]
+
+    assert set(drawn(2.0, 0.0)) == {"near"}
+    assert set(drawn(0.01, 0.0)) == {"far"}
+    assert 10 < drawn(2.0, 1.0).count("far") < 30
+    assert drawn(2.0, 0.2).count("far") < 5
+    with pytest.raises(ValueError, match="concentration"):
+        senses.add_source("bad", np.zeros(2), -1.0)
+    senses.clear()
+    assert senses.sources == []
+
+
+def test_pools_are_found_wherever_they_stand() -> None:
+    """A pool inside a composite lives as well."""
+    made = living({"kind": "pool"})
+    assert [type(colony.pool) for colony in life_of(trainer(made)).colonies] == [cast(type, Pool)]
