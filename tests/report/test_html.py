@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from collections import Counter
@@ -18,10 +20,11 @@ from evo.evolution.fitness import Terms
 from evo.evolution.summary import Summary
 from evo.evolution.verdict import Verdict
 from evo.report.html import page
-from evo.report.page.archive import MAX_CENTROIDS
+from evo.report.page.genealogy import genealogy
 from evo.report.page.glossary import MEASURES
 from evo.report.page.markup import VOID
-from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
+from evo.report.page.places import MAX_CENTROIDS
+from evo.report.record import Credit, Occasion, Report, SnapshotFigures, Step, Trained, Variant
 from evo.tasks.bytes.spec import BytesSpec
 
 HOSTILE = """</title></style><script src="https://x.example/a.js">alert('1')</script>&amp;"""
@@ -43,6 +46,7 @@ def variant(id: str, score: float, objective: float, inherited: float = 0.0, **m
         "flops_per_token": 62208.0,
         "held_values": 29000,
         "steps": 100,
+        "document": f"evo: 1\nname: v{slot}\n",
         "score": score,
         "scores": {"gradient_evenness": 0.5, "inherited": inherited, **sizes},
         "terms": Terms(0.5, 0.5, 0.5, objective),
@@ -91,7 +95,8 @@ def sample(**changes: Any) -> Report:
         "failures": {"timeout": 1},
         "snapshots": SnapshotFigures(34.4, 0.0084, 0.0097),
         "trained": Trained(6400, 1.26e9),
-        "seconds": 117.7,
+        "occasion": Occasion(("shakespeare",), {"evo": "0.1", "torch": "2.9"}, 1_790_000_000.0, 61.0, 117.7),
+        "noise": 0.02,
     }
     return Report(**{**plain, **changes})
 
@@ -171,7 +176,9 @@ ACCURACY: dict[str, Any] = {
     "failures": {},
 }
 DEGENERATE = {
-    "nothing at all": sample(**NOTHING, variants=(), centroids=[], failures={}, trained=Trained(0, 0.0), seconds=0.0),
+    "nothing at all": sample(
+        **NOTHING, variants=(), centroids=[], failures={}, trained=Trained(0, 0.0), occasion=Occasion()
+    ),
     "one seed": sample(**ONE_SEED),
     "all failed": sample(**NOTHING, variants=sample().variants[3:]),
     "all trainings failed": sample(verdict=verdict("memory", "memory")),
@@ -182,7 +189,7 @@ DEGENERATE = {
     "no generation": sample(generations=()),
     "no curves": sample(variants=tuple(replace(v, curves=()) for v in sample().variants)),
     "a flat curve": sample(variants=(variant("0000/00", 7.7, 0.5, curves=(((1, 5.0),),)), *sample().variants[1:])),
-    "negative changes": sample(centroids=[[-1.0, 2.0, NAN, 0.5, 0.5]], seconds=-1.0),
+    "negative changes": sample(centroids=[[-1.0, 2.0, NAN, 0.5, 0.5]], noise=None),
     "an accuracy": sample(**ACCURACY),
 }
 
@@ -197,11 +204,27 @@ def test_any_run_gives_a_well_formed_page(name: str) -> None:
 
 
 def test_the_page_asks_for_nothing() -> None:
-    """No script, no address, no picture or sheet from elsewhere; links lead to the run's own files."""
+    """No address, no picture, script or sheet from elsewhere, nor by a script; links lead to the run's own files."""
     text = page(sample())
     outline = Outline(text)
-    assert not re.search(r"https?:|//|\bsrc=|@import|url\(|<script|<link|<iframe|javascript:", text)
+    data, script = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    without = text.replace(script, "")
+    assert not re.search(r"https?:|//|\bsrc=|@import|url\(|<link|<iframe|javascript:", without)
+    assert re.findall(r"https?://[^\s\"]+", script) == ["http://www.w3.org/2000/svg"], "the name of SVG's elements"
+    assert not re.search(r"\b(fetch|eval|import|XMLHttpRequest|WebSocket|innerHTML|insertAdjacentHTML)\b", script)
+    assert [variant["id"] for variant in json.loads(data)["variants"]] == [v.id for v in sample().variants]
     assert all(re.fullmatch(r"gen_\d{4}/variant_\d{2}\.yaml", href) for href in outline.values("href"))
+
+
+def test_only_the_pages_own_script_may_run() -> None:
+    """The policy names the script by its digest; a page that is served may ask its own server besides."""
+    for live in (False, True):
+        text = page(sample(), live=live)
+        script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy = str(Outline(text).elements[3][1]["content"])
+        assert policy.startswith(f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'")
+        assert ("connect-src 'self'" in policy) == ("fetch(" in script) == live
 
 
 def test_every_elite_is_drawn_in_every_panel() -> None:
@@ -210,16 +233,17 @@ def test_every_elite_is_drawn_in_every_panel() -> None:
     classes = outline.classes()
     dots = [value for value in outline.values("class") if re.fullmatch(r"elite q\d", value)]
     legend = 8
-    assert len(dots) == 10 * 3 + legend
-    assert classes["ring"] == 10
+    pictures = 10 + 2
+    assert len(dots) == pictures * 3 + legend, "of pairs, the plane and the genealogy"
+    assert classes["ring"] == pictures
     for id in ("0000/00", "0001/00", "0001/01"):
-        assert len(re.findall(f"{id}: objective", outline.said())) == 10
+        assert len(re.findall(f"{id}: objective", outline.said())) == 10 + 1
 
 
 def test_the_highest_objective_has_the_strongest_colour() -> None:
     """The scale runs from the lowest elite to the highest, and its numbers are printed."""
     text = page(sample())
-    shades = dict(re.findall(r'class="elite (q\d)"><title>(\S+): objective', text))
+    shades = dict(re.findall(r'class="elite (q\d)" data-id="\S+"><title>(\S+): objective', text))
     assert {id: shade for shade, id in shades.items()} == {"0000/00": "q0", "0001/01": "q4", "0001/00": "q7"}
     assert all(f">{edge}</text>" in text for edge in ("0.500", "0.550", "0.600"))
 
@@ -228,7 +252,7 @@ def test_many_cells_are_thinned_and_said_to_be() -> None:
     """A huge archive does not make a huge page."""
     text = page(sample(centroids=[[0.5] * 5] * (3 * MAX_CENTROIDS)))
     assert "one in 3 is drawn" in text
-    assert text.count("h0") <= 10 * MAX_CENTROIDS + 10
+    assert text.count("h0") <= 11 * MAX_CENTROIDS + 10
 
 
 def test_text_of_the_run_is_escaped() -> None:
@@ -249,8 +273,8 @@ def test_text_of_the_run_is_escaped() -> None:
         verdict=verdict(HOSTILE, (7.0, 7.1)),
     )
     outline = Outline(page(report))
-    tags = {tag for tag, _ in outline.elements}
-    assert "script" not in tags
+    scripts = [attributes for tag, attributes in outline.elements if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
     assert outline.said().count("alert('1')") > 20
     assert all(":" not in href and '"' not in href for href in outline.values("href"))
 
@@ -282,9 +306,59 @@ def test_learning_curves_set_off_the_chosen() -> None:
     climbed = replace(report.variants[0], curves=rungs)
     outline = Outline(page(sample(**{**ONE_SEED, "variants": (climbed,)})))
     drawn = next(attributes["d"] for _, attributes in outline.elements if attributes.get("class") == "run chosen0")
-    places = [re.findall(r"[\d.]+ [\d.]+", part) for part in (drawn or "").split("M")[1:]]
+    places = [re.findall(r"[-\d.]+ [-\d.]+", part) for part in (drawn or "").split("M")[1:]]
     assert [len(part) for part in places] == [3, 3]
     assert places[1][0] == places[0][1], "step 20 is the last of the rung below that lies before step 25"
+
+
+def test_the_header_tells_when_where_and_on_what() -> None:
+    """Corpus, date, versions, times and the noise of one trial, which a band in the first panel shows as well."""
+    outline = Outline(page(sample()))
+    said = outline.said()
+    for part in ("corpus shakespeare, begun 2026-09-21 14:13 UTC, evo 0.1, torch 2.9", "Wall time1 min 01 s", "0.0200"):
+        assert part in said
+    assert outline.classes()["band"] == 1
+    assert Outline(page(sample(noise=None))).classes()["band"] == 0
+    assert "wall" not in json.dumps(sample().to_data()), "equal runs leave equal data"
+
+
+def test_elites_are_listed_with_their_documents() -> None:
+    """The best first, each with its cell and YAML, also where no script runs."""
+    said = Outline(page(sample())).said().split("Elites")[1].split("Pareto")[0]
+    assert said.count("name: v00") == 2
+    assert said.count("name: v01") == 1
+    assert said.index("0001/00") < said.index("0001/01") < said.index("0000/00")
+
+
+def test_the_whole_family_is_drawn() -> None:
+    """Every variant has a mark, every parent a line, further parents another one, and the line of the best is thick."""
+    outline = Outline(page(sample()))
+    edges = [(a["class"], a["data-parent"], a["data-child"]) for _, a in outline.elements if "data-child" in a]
+    assert edges == [
+        ("kin first", "0000/00", "0001/00"),
+        ("kin", "0000/00", "0001/01"),
+        ("kin other", "0001/00", "0001/01"),
+        ("kin", "0000/00", "0001/02"),
+    ]
+    assert outline.classes()["failed"] == 1
+
+
+def test_a_huge_family_is_thinned_to_elites_and_their_ancestors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is said."""
+    monkeypatch.setattr("evo.report.page.genealogy.MOST", 20)
+    many = [variant(f"0001/{n:02d}", 7.2, 0.5, parents=("0000/00",)) for n in range(20)]
+    report = sample(variants=(sample().variants[0], *many), elites={0: "0001/05"}, best="0001/05", lineage=())
+    outline = Outline(genealogy(report))
+    assert [a["data-child"] for _, a in outline.elements if "data-child" in a] == ["0001/05"]
+    assert "19 others are not" in outline.said()
+
+
+def test_luck_with_one_child_leads_no_table() -> None:
+    """Operators stand by the worse end of their intervals; who has none comes last."""
+    credits = (Credit("lucky", 1, 0, 1, -2.0), Credit("sure", 9, 0, 9, -0.5, 0.1), Credit("wide", 3, 0, 2, -0.6, 0.9))
+    said = Outline(page(sample(operators=credits))).said()
+    assert said.index("sure9") < said.index("wide3") < said.index("lucky1")
+    assert "one child" in said
 
 
 def test_lineage_shows_each_step_with_its_signed_patch() -> None:
@@ -357,8 +431,10 @@ def test_commands_are_quoted_for_a_shell() -> None:
 def test_pictures_are_described_and_headings_in_order() -> None:
     """Every drawing has a spoken label, one h1 comes first, every column of a table is named."""
     outline = Outline(page(sample()))
-    drawings = [attributes for tag, attributes in outline.elements if tag == "svg"]
-    assert len(drawings) == 6 + 1 + 10 + 1
+    drawings = [
+        attributes for tag, attributes in outline.elements if tag == "svg" and attributes.get("class") != "clip"
+    ]
+    assert len(drawings) == 6 + 1 + 1 + 10 + 1 + 1
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     headings = [tag for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
     assert headings[0] == "h1"

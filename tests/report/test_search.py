@@ -132,7 +132,7 @@ def test_variants_and_failures(report: dict[str, Any]) -> None:
     assert report["failures"] == {"diverged": 1}
     assert report["snapshots"] == {"median_ratio": 40.0, "median_increase": 0.01, "worst_increase": 0.01}
     assert report["trained"]["tokens"] == 4 * 2 * 2 * 16
-    assert "seconds" not in report, "equal runs leave equal files"
+    assert not {"seconds", "occasion"} & set(report), "equal runs leave equal files"
 
 
 def test_the_line_of_the_best(report: dict[str, Any]) -> None:
@@ -167,6 +167,8 @@ def test_summary_lines(written: Report) -> None:
 def test_credit_of_operators(report: dict[str, Any]) -> None:
     """Children count for each of their operators once, against their first parent; failures count as failures."""
     rows = {row.pop("operator"): row for row in report["operators"]}
+    widths = {name: row.pop("half_width") for name, row in rows.items()}
+    assert widths == {"choice": None, "crossover": None, "number": pytest.approx(12.706 * 0.35, abs=1e-3)}
     assert rows == {
         "choice": {"children": 2, "failed": 1, "better_than_parent": 0, "mean_change": pytest.approx(0.2)},
         "crossover": {"children": 1, "failed": 0, "better_than_parent": 1, "mean_change": -0.5},

@@ -156,17 +156,22 @@ class RunDirectory:
         Raises:
             DiagnosticError: there is no run, or one of another version (EVO600).
         """
-        settings = self._run_file().settings(self.path)
+        settings = self.run_file().settings(self.path)
         return settings if workers is None else replace(settings, workers=workers)
 
     def change(self, settings: Settings) -> None:
         """Write generations, the limit of time and the root into `run.yaml`, where it holds other ones."""
-        before = self._run_file()
+        before = self.run_file()
         after = changed(before, settings, self.path)
         if after != before:
             write_atomic(self.settings_file, write(after.model_dump()))
 
-    def _run_file(self) -> RunFile:
+    def run_file(self) -> RunFile:
+        """`run.yaml` as it stands.
+
+        Raises:
+            DiagnosticError: there is no run, or one of another version (EVO600).
+        """
         if not self.settings_file.is_file():
             help = "a run directory holds run.yaml and journal.sqlite"
             raise DiagnosticError([Diagnostic("EVO600", f"{self.path} is not a run directory", None, help)])

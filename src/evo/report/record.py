@@ -25,9 +25,9 @@ REPORT_VERSION = 1
 class Variant:
     """One candidate: its file beside the report, its cost by the plan, and what was measured or why nothing was.
 
-    held_values: parameters and what is cached after a full context. steps: of training. score: the primary one, among
-    `scores`; None where it failed. terms: its objective, once it was placed. curves: of its trainings, the first at
-    each rung. step_flops: what a step of training takes.
+    document: canonical YAML. held_values: parameters and what is cached after a full context. steps: of training.
+    score: the primary one, among `scores`; None where it failed. terms: its objective, once it was placed. curves: of
+    its trainings, the first at each rung. step_flops: what a step of training takes.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Variant:
     operators: tuple[str, ...]
     parameters: int
     flops_per_token: float
+    document: str = ""
     held_values: int = 0
     steps: int = 0
     cause: str = ""
@@ -103,13 +104,15 @@ class Step:
 @dataclass(frozen=True)
 class Credit:
     """What an operator brought: children it took part in, how many failed, how many were better than their first
-    parent in the primary score, and the mean change, None where all failed."""
+    parent in the primary score, and the mean change, None where all failed, with half the width of its 95 % interval,
+    None where fewer than two did not."""
 
     operator: str
     children: int
     failed: int
     better_than_parent: int
     mean_change: float | None
+    half_width: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,14 +132,30 @@ class Trained:
     flops: float
 
 
+@dataclass(frozen=True)
+class Occasion:
+    """When, where and on what a run was carried out. Equal runs differ in it, so only the page tells of it.
+
+    corpora: names. versions: of evo, torch and others, by name. began: of the first trial, seconds since 1970, or None.
+    wall_s: during which some trial was going on; pauses between a stop and a resume are left out. busy_s: wall seconds
+    of trials, summed over workers. The trainings of the verdict are in neither.
+    """
+
+    corpora: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    began: float | None = None
+    wall_s: float = 0.0
+    busy_s: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything that the files tell.
 
     run: the directory as it was given. variants: in the order of the journal. elites: cell -> id, of the result
     archive. best: the id of the highest objective. best_scored: of the best primary score. lineage: the seed first.
-    failures: cause -> how many candidates. seconds: wall time of evaluations, summed over workers; in
-    no file, since equal runs leave equal files.
+    failures: cause -> how many candidates. noise: the standard deviation of the primary score of one trial, or None
+    while no candidate had several.
     """
 
     run: str
@@ -157,7 +176,8 @@ class Report:
     failures: dict[str, int]
     snapshots: SnapshotFigures | None
     trained: Trained
-    seconds: float
+    occasion: Occasion
+    noise: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -236,6 +256,7 @@ class Report:
             "conclusion": _listed(asdict(self.conclusion)),
             "operators": [asdict(credit) for credit in self.operators],
             "failures": self.failures,
+            "noise": self.noise,
             "snapshots": self.snapshots and asdict(self.snapshots),
             "trained": asdict(self.trained),
         }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evo.base.files import write_atomic
+from evo.base.intervals import mean_interval
 from evo.compiler.compute import step_flops, step_tokens
 from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
@@ -17,14 +19,15 @@ from evo.dsl.task import Score
 from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms, held_values
-from evo.evolution.journal import Journal
+from evo.evolution.journal import Journal, Timing
+from evo.evolution.noise import Noise
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
 from evo.evolution.trial import Evaluation, Result, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.page.figures import duration
-from evo.report.record import Credit, Report, SnapshotFigures, Step, Trained, Variant
+from evo.report.record import Credit, Occasion, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 from evo.training.curve import Curve
 
@@ -77,7 +80,8 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         failures=dict(Counter(e.cause for e in evaluations.values() if e.cause)),
         snapshots=snapshot_figures(evaluations.values()),
         trained=trained_figures(trials),
-        seconds=sum(timing.seconds for timing in journal.timings().values()),
+        occasion=occasion(directory, journal.timings().values()),
+        noise=noise(trials, primary),
         warnings=tuple(journal.fact("warnings") or ()),
     )
 
@@ -100,6 +104,7 @@ def _variant(
         parents=candidate.parents,
         operators=candidate.operators,
         parameters=plan.parameters,
+        document=candidate.document,
         flops_per_token=plan.flops_per_token,
         held_values=held_values(plan),
         steps=0 if result is None else result.trial.steps,
@@ -190,6 +195,35 @@ def _credit(operator: str, found: list[float | None], primary: Score) -> Credit:
         failed=len(found) - len(known),
         better_than_parent=sum(primary.is_better(change, 0.0) for change in known),
         mean_change=statistics.fmean(known) if known else None,
+        half_width=mean_interval(known).half_width if len(known) > 1 else None,
+    )
+
+
+def noise(trials: Mapping[Trial, Evaluation], primary: Score) -> float | None:
+    """The standard deviation of one trial's primary score, pooled over candidates that had several at one rung."""
+    groups: dict[tuple[str, int], list[float]] = {}
+    for trial, evaluation in trials.items():
+        if not evaluation.cause:
+            groups.setdefault((trial.candidate.id, trial.rung), []).append(evaluation.scores[primary.name])
+    spread = Noise()
+    for scores in groups.values():
+        spread.note(scores)
+    return spread.deviation
+
+
+def occasion(directory: RunDirectory, timings: Iterable[Timing]) -> Occasion:
+    """When, where and on what a run was carried out."""
+    run_file, spans = directory.run_file(), sorted((t.ended - t.seconds, t.ended) for t in timings)
+    wall_s, until = 0.0, -math.inf
+    for began, ended in spans:
+        wall_s += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return Occasion(
+        corpora=tuple(run_file.corpora),
+        versions={name: str(value) for name, value in run_file.environment.items() if value is not None},
+        began=spans[0][0] if spans else None,
+        wall_s=wall_s,
+        busy_s=sum(ended - began for began, ended in spans),
     )
 
 
@@ -243,6 +277,6 @@ def summary_lines(report: Report) -> list[str]:
             f"snapshots: {report.snapshots.median_ratio:.0f}x smaller than fp32 (median), loss after restoring "
             f"{report.snapshots.median_increase:+.2%} (median), {report.snapshots.worst_increase:+.2%} (worst)"
         )
-    lines.append(f"evaluations took {duration(report.seconds)}, summed over workers")
+    lines.append(f"evaluations took {duration(report.occasion.busy_s)}, summed over workers")
     lines.append(f"report: {report.run}/report.html")
     return lines

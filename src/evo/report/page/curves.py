@@ -23,7 +23,8 @@ HEADROOM = 0.5
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows. `level`s are horizontal lines with their names; `each` is single variants."""
+    """What one panel shows. `level`s are horizontal lines with their names; `each` is single variants. noise: half the
+    height of a band around each level."""
 
     title: str
     note: str
@@ -35,6 +36,7 @@ class Panel:
     from_zero: bool = False
     is_count: bool = False
     line: str = "line"
+    noise: float = 0.0
 
 
 def curves(report: Report) -> Html:
@@ -109,21 +111,26 @@ def _scores(report: Report) -> Panel:
     worst = max(bounds, key=primary.cost, default=0.0)
     room = HEADROOM * (max(bounds, default=0.0) - min(bounds, default=0.0))
     edge = worst + room if primary.lower_is_better else worst - room
+    band = finite(report.noise) or 0.0
     known = [(v.generation, score) for v in report.variants if (score := finite(v.score)) is not None]
     each = [(generation, score) for generation, score in known if not primary.is_better(edge, score)]
     hidden = len(known) - len(each)
     off = "above" if primary.lower_is_better else "below"
-    note = f"{primary.superlative} so far; pale dots are variants" + (f", {hidden} {off} the scale" if hidden else "")
-    return Panel(f"Best held-out {primary.label}", note, points, decimals, levels=levels, each=each)
+    spread = "; the band is the noise of one trial" if band and levels else ""
+    beyond = f", {hidden} {off} the scale" if hidden else ""
+    note = f"{primary.superlative} so far; pale dots are variants{beyond}{spread}"
+    return Panel(f"Best held-out {primary.label}", note, points, decimals, levels=levels, each=each, noise=band)
 
 
 def _figure(panel: Panel, across: Scale, first: int, last: int) -> Html:
     final = panel.spell(panel.points[-1][1]) if panel.points else "no values"
-    values = [v for _, v in panel.points + panel.second + panel.each] + [v for _, v in panel.levels]
+    values = [v for _, v in panel.points + panel.second + panel.each]
+    values += [v + side for _, v in panel.levels for side in (panel.noise, -panel.noise)]
     up = around([*values, 0.0] if panel.from_zero else values, BOTTOM, TOP)
     up = Scale(0.0, up.high, BOTTOM, TOP) if panel.from_zero else up
     drawing = tag(
         "svg",
+        *_bands(panel, up),
         *_axes(across, up, first, last, panel.is_count),
         *(tag("circle", cx=f"{across(x):.1f}", cy=f"{up(y):.1f}", r=2, class_="each") for x, y in panel.each),
         *_levels(panel.levels, up),
@@ -158,6 +165,16 @@ def _axes(across: Scale, up: Scale, first: int, last: int, is_count: bool) -> li
     ]
     name = tag("text", "generation", x=(LEFT + RIGHT) / 2, y=BOTTOM + 34, text_anchor="middle")
     return [tag("path", d=lines, class_="axis"), *numbers, *below, name]
+
+
+def _bands(panel: Panel, up: Scale) -> list[Html]:
+    if not panel.noise:
+        return []
+    edges = [(up(value + panel.noise), up(value - panel.noise)) for _, value in panel.levels]
+    return [
+        tag("rect", x=LEFT, y=f"{top:.1f}", width=RIGHT - LEFT, height=f"{bottom - top:.1f}", class_="band")
+        for top, bottom in edges
+    ]
 
 
 def _levels(levels: list[tuple[str, float]], up: Scale) -> list[Html]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from evo.report.page import figures
-from evo.report.page.figures import counted, decimals, percent, short, signed, signed_percent
+from evo.report.page.figures import counted, decimals, duration, percent, short, signed, signed_percent
 from evo.report.page.markup import Html, joined, tag
 from evo.report.page.tables import link
-from evo.report.record import Report, SnapshotFigures, Variant
+from evo.report.record import Occasion, Report, SnapshotFigures, Variant
 
 
 def headline(report: Report) -> Html:
@@ -16,16 +18,33 @@ def headline(report: Report) -> Html:
         counted(max(0, last), "generation") + " after the seeds",
         counted(len(report.seeds), "seed"),
         f"random seed {report.evolve.seed}",
-        f"on {report.device}",
+        f"on {_device(report)}",
     ]
+    occasion = report.occasion
     return tag(
         "header",
         tag("h1", report.name),
         tag("p", "evo search: " + ", ".join(about), class_="sub soft"),
+        tag("p", _when(occasion), class_="sub soft"),
         *(tag("p", f"Warning: {warning}", class_="sub") for warning in report.warnings),
         tag("div", _concluded(report), _in_the_search(report), class_="verdict"),
         tag("dl", *_facts(report), class_="facts"),
     )
+
+
+def _device(report: Report) -> str:
+    gpu = report.occasion.versions.get("gpu", "")
+    return f"{report.device} ({gpu})" if gpu and report.device != "cpu" else report.device
+
+
+def _when(occasion: Occasion) -> str:
+    """Corpora, date and versions in a line."""
+    parts = ["corpus " + ", ".join(occasion.corpora)] if occasion.corpora else []
+    if occasion.began is not None:
+        parts.append(f"begun {datetime.fromtimestamp(occasion.began, UTC):%Y-%m-%d %H:%M} UTC")
+    shown = ("evo", "torch", "python", "platform")
+    parts += [f"{name} {occasion.versions[name]}" for name in shown if name in occasion.versions]
+    return ", ".join(parts)
 
 
 def _verdict(mood: str, title: str, *paragraphs: Html | str) -> Html:
@@ -90,6 +109,9 @@ def _facts(report: Report) -> list[Html]:
         ("Snapshots", _snapshot_ratio(report.snapshots), _snapshot_loss(report.snapshots)),
         ("Tokens trained on", short(report.trained.tokens), "all trials, the verdict left out"),
         ("Training FLOPs", short(report.trained.flops), "by the plans, 3 x forward"),
+        ("Wall time", duration(report.occasion.wall_s), "while trials went on, the verdict left out"),
+        ("Device time", duration(report.occasion.busy_s), "of trials, summed over workers"),
+        ("Noise", decimals(report.noise), f"standard deviation of {report.primary.label} in one trial"),
     ]
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in rows]
 

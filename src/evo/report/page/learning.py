@@ -7,12 +7,12 @@ from evo.report.page.markup import Html, tag
 from evo.report.page.scale import Scale, around, spelled, ticks
 from evo.report.record import Report, Variant
 
-WIDTH, HEIGHT = 760, 320
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 748.0, 12.0, 270.0
+WIDTH, HEIGHT = 620, 320
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 608.0, 12.0, 270.0
 MOST = 300
 """Candidates whose curves are drawn; of more, every so manieth, and the chosen ones."""
 LOWER_SHARE = 0.75
-"""The share of the points of chosen curves, from the lowest up, that the scale must hold: a fall from the first steps'
+"""The share of the points of chosen curves, from the lowest up, that the scale holds: a fall from the first steps'
 heights would press everything else to the bottom."""
 ROLES = ("best objective", "best score", "best seed")
 
@@ -66,7 +66,16 @@ def _drawing(report: Report, shown: list[Variant], chosen: dict[str, int]) -> Ht
     return tag(
         "svg",
         *_axes(across, up),
-        *(_curve(variant, lines[variant.id], across, up, chosen, report) for variant in order),
+        tag(
+            "svg",
+            *(_curve(variant, lines[variant.id], across, up, chosen, report) for variant in order),
+            x=LEFT,
+            y=TOP,
+            width=RIGHT - LEFT,
+            height=BOTTOM - TOP,
+            viewBox=f"{LEFT} {TOP} {RIGHT - LEFT} {BOTTOM - TOP}",
+            class_="clip",
+        ),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_label=spoken,
@@ -106,8 +115,8 @@ def _curve(
     chosen: dict[str, int],
     report: Report,
 ) -> Html:
-    """One candidate's curves; a rung's begins where it left the one below. What is off the scale lies on its edge."""
-    place = lambda point: f"{across(point[0]):.1f} {max(TOP, up(point[1])):.1f}"  # noqa: E731
+    """One candidate's curves; a rung's begins where it left the one below."""
+    place = lambda point: f"{across(point[0]):.1f} {up(point[1]):.1f}"  # noqa: E731
     runs: list[str] = []
     for curve, below in zip(curves, [[], *curves], strict=False):
         joints = [point for point in below if curve and point[0] <= curve[0][0]][-1:]

@@ -1,37 +1,54 @@
-"""Tables: of operators, snapshots, generations and variants. Long ones fold away."""
+"""Tables: of snapshots, generations and variants. Long ones fold away."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from evo.dsl.task import Score
 from evo.evolution.summary import Summary
-from evo.report.page.figures import counted, decimals, percent, short, signed, signed_percent, whole
+from evo.report.page.figures import counted, decimals, percent, short, signed_percent, whole
 from evo.report.page.markup import Html, joined, tag
-from evo.report.record import Credit, Report, Variant
+from evo.report.record import Report, Variant
 
 FOLDED = 20
 """Rows from which a table is folded away."""
-WORDS = frozenset({"operators", "parents", "failure"})
+LISTED = 5
+"""Columns beyond which a row becomes a list on a narrow screen."""
+WORDS = frozenset({"operators", "parents", "failure", "document"})
 """Columns that hold text and stand flush left."""
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None) -> Html:
-    """A table whose first column names its rows; the row `best` is set off."""
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    best: int | None = None,
+    ids: Sequence[str] = (),
+) -> Html:
+    """A table whose first column names its rows; the row `best` is set off.
+
+    ids: of the variants that the rows are about, if they are: scripts let such a table be sorted and filtered. Cells
+    say their column, for narrow screens.
+    """
     heads = [tag("th", name, scope="col", class_=_column(name, place)) for place, name in enumerate(columns)]
     body = [
         tag(
             "tr",
             tag("th", row[0], scope="row"),
-            *(tag("td", cell, class_=_column(name, 1)) for name, cell in zip(columns[1:], row[1:], strict=True)),
+            *(
+                tag("td", cell, class_=_column(name, 1), data_of=name)
+                for name, cell in zip(columns[1:], row[1:], strict=True)
+            ),
             class_="best" if index == best else None,
+            data_row=ids[index] if ids else None,
         )
         for index, row in enumerate(rows)
     ]
-    whole_table = tag("table", tag("caption", caption), tag("thead", tag("tr", *heads)), tag("tbody", *body))
-    return tag("div", whole_table, class_="scroll")
+    whole_table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *body))
+    shown = tag("div", whole_table, class_="scroll")
+    look = "listed" if len(columns) > LISTED else None
+    return tag("div", tag("p", caption, class_="caption"), shown, class_=look, data_variants=bool(ids))
 
 
 def _column(name: str, place: int) -> str | None:
@@ -48,46 +65,6 @@ def folded(summary: str, content: Html, is_open: bool = False) -> Html:
 def link(variant: Variant) -> Html:
     """A variant's id, leading to its file beside the page."""
     return tag("a", variant.id, href=quote(variant.file.lstrip("/")), class_="id")
-
-
-def operators(report: Report) -> Html:
-    """The section on which operators paid."""
-    found = sorted(report.operators, key=lambda credit: _cost(credit, report.primary))
-    if not found:
-        return tag("section", tag("h2", "Operators"), tag("p", "No child was made.", class_="soft"))
-    rows = [_operator(credit) for credit in found]
-    caption = (
-        "Children by the operators that made them, the most helpful first; a child of several counts for each. Change: "
-        f"mean over the children that did not fail, against the first parent, in {report.primary.label}; "
-        f"{report.primary.comparative} is better."
-    )
-    note = (
-        "Children train on from their parents' weights, so an operator that changes nothing would show a gain too: "
-        "compare operators with each other, not with zero."
-    )
-    columns = ("operator", "children", "failed", "better than parent", "share", "mean change")
-    return tag(
-        "section",
-        tag("h2", "Operators", id="operators"),
-        tag("p", note, class_="soft") if report.inherits else None,
-        table(caption, columns, rows),
-    )
-
-
-def _cost(credit: Credit, primary: Score) -> tuple[float, str]:
-    change = credit.mean_change
-    return (math.inf if change is None else primary.cost(change), credit.operator)
-
-
-def _operator(credit: Credit) -> list[str]:
-    return [
-        credit.operator,
-        whole(credit.children),
-        whole(credit.failed),
-        whole(credit.better_than_parent),
-        percent(credit.better_than_parent / credit.children, 0),
-        signed(credit.mean_change),
-    ]
 
 
 def snapshots(report: Report) -> Html:
@@ -124,7 +101,7 @@ def everything(report: Report) -> Html:
     heading = tag("h2", "All numbers", id="variants")
     content = [
         folded(counted(len(report.generations), "generation"), _generations(report)),
-        folded(counted(len(report.variants), "variant"), _variants(report)),
+        folded(counted(len(report.variants), "variant"), _variants(report), len(report.variants) <= FOLDED),
     ]
     return tag("section", heading, *content)
 
@@ -164,6 +141,7 @@ def _variants(report: Report) -> Html:
         columns,
         rows,
         None if report.best is None else ids.index(report.best),
+        ids,
     )
 
 
