@@ -32,6 +32,7 @@ POINTS = {
     "task.graded": "strangers.search:Graded",
     "optimizer.sign": "strangers.training:SignSpec",
     "life.breath": "strangers.training:BreathSpec",
+    "rates.root": "strangers.training:RootRates",
     "schedule.late": "strangers.training:LateSchedule",
     "budget.kilotokens": "strangers.training:KilotokensBudget",
     "cooling.hyperbolic": "strangers.search:HyperbolicCooling",
@@ -84,6 +85,7 @@ def data(**train: Any) -> dict[str, Any]:
         "optimizer": {"kind": "sign"},
         "schedule": {"kind": "late"},
         "life": {"kind": "breath"},
+        "rates": {"kind": "root", "base": 64},
         **({"budget": {"kilotokens": 0.096}} if "steps" not in train else {}),  # two steps
         **train,
     }

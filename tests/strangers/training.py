@@ -13,6 +13,7 @@ from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.life import LifeSpec
 from evo.dsl.plan import Weight
+from evo.dsl.rates import RatesSpec, Step
 from evo.dsl.schedules import ScheduleSpec
 from evo.optimizers.rule import Rule, State
 from evo.optimizers.spec import OptimizerSpec
@@ -107,6 +108,16 @@ class LateSchedule(ScheduleSpec):
     def scale(self, step: int, steps: int) -> float:
         """See `ScheduleSpec.scale`."""
         return 1.0 if step >= steps - self.late * steps else 0.5
+
+
+class RootRates(RatesSpec):
+    """By the root of the width."""
+
+    kind: ClassVar[str | None] = "root"
+
+    def of_map(self, rows: int, columns: int, width: int, step: Step) -> float:
+        """See `RatesSpec.of_map`."""
+        return (self.base / width) ** 0.5
 
 
 class KilotokensBudget(BudgetSpec):

@@ -27,7 +27,7 @@ def resolve(organism: OrganismSpec) -> Plan:
         width=organism.width,
         vocab=organism.vocab,
         context=organism.context,
-        tokens=table("weight", organism.vocab, organism.embedding.width or organism.width, EMBEDDING_STD),
+        tokens=_tokens(organism),
         positions=organism.position.table(scope),
         stages=stages,
         final_norm=None if stages[-1].ends_normed else organism.norm.plan(scope),
@@ -109,6 +109,13 @@ def sources(organism: OrganismSpec, index: int) -> tuple[str, ...]:
     return dict(reads(organism, index))["x"]
 
 
+def _tokens(organism: OrganismSpec) -> Weight:
+    width = organism.embedding.width or organism.width
+    readout = organism.readout
+    std = readout.init if readout.tie else EMBEDDING_STD
+    return replace(table("weight", organism.vocab, width, std), reads_out=readout.tie)
+
+
 def _readout(organism: OrganismSpec) -> Weight:
     shape = (organism.vocab, organism.width)
-    return Weight("weight", shape, Init("normal", EMBEDDING_STD), ("out", "in"), "readout")
+    return Weight("weight", shape, Init("normal", organism.readout.init), ("out", "in"), "readout")

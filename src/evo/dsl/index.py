@@ -123,6 +123,10 @@ KINDS: dict[str, dict[str, str]] = {
         "cosine": "evo.dsl.schedules:CosineSchedule",
         "wsd": "evo.dsl.schedules:WsdSchedule",
     },
+    "rates": {
+        "mup": "evo.dsl.rates:MaximalUpdateRates",
+        "spectral": "evo.dsl.rates:SpectralRates",
+    },
     "budget": {
         "flops": "evo.dsl.budget:FlopsBudget",
         "tokens": "evo.dsl.budget:TokensBudget",

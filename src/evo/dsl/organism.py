@@ -140,6 +140,8 @@ class ReadoutSpec(Spec):
     """Whether every symbol has a bias (GPT-J)."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What logits are multiplied by before they are bounded (Cohere)."""
+    init: Annotated[float, Field(gt=0, le=10), FIXED] = 0.02
+    """The standard deviation of its weights at first: of the embedding's where it uses them."""
     transform: Annotated[TransformSpec | None, FIXED] = None
     """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
     linear and without a bias (OPT)."""

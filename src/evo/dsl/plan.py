@@ -44,7 +44,7 @@ class Weight:
 
     axes: what each dimension counts; a linear map is always (..., out, in). group: what it is to an optimizer. share:
     how much of it one token meets (top_k / experts). writes_residual: whether it is the last linear map before the
-    residual stream.
+    residual stream. reads_out: whether it is a table (rows, channel) that is the map to the vocabulary as well.
 
     Raises:
         ValueError: the axes do not fit the shape, or a linear map is not (..., out, in).
@@ -57,6 +57,7 @@ class Weight:
     group: Group = "vector"
     share: float = 1.0
     writes_residual: bool = False
+    reads_out: bool = False
 
     def __post_init__(self) -> None:
         if len(self.axes) != len(self.shape):

@@ -7,6 +7,7 @@ from pydantic import Field
 from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.life import LifeSpec
+from evo.dsl.rates import RatesSpec
 from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, RoleOf, Spec
 from evo.dsl.task import TaskSpec
@@ -27,6 +28,8 @@ class TrainSpec(Spec):
     """Tokens a sequence; the organism's context if left out."""
     optimizer: Annotated[Spec, RoleOf("optimizer", default="adamw")] = DEFAULT
     """The rule that updates the weights."""
+    rates: Annotated[RatesSpec | None, RoleOf("rates"), FIXED] = None
+    """How the learning rates of weights follow their widths; all alike if left out."""
     schedule: Annotated[ScheduleSpec, RoleOf("schedule", default="wsd")] = DEFAULT
     """The learning rate over time."""
     clip: Annotated[float | None, Field(gt=0), Gene(0.1, 10, "scale", optional=True)] = 1.0

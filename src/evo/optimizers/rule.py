@@ -9,9 +9,10 @@ the last two dimensions, so parameters of many models may be stacked in front.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -37,6 +38,17 @@ class Rule(ABC):
     @abstractmethod
     def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
         """Update parameters and states in place. lr: a number, or a float32 scalar on the device."""
+
+    def spectral_step(self, rows: int, columns: int) -> float:
+        """About the spectral norm of an update of a (rows, columns) matrix at a rate of 1.
+
+        Here that of a matrix whose entries are all 1 or -1 and which has few directions, as a gradient has.
+        """
+        return math.sqrt(rows * columns)
+
+    def scaled(self, factor: float) -> Rule:
+        """The same rule at another rate; what decays in a step stays as it was."""
+        return replace(self, lr=self.lr * factor)
 
     def fuse(self, groups: Sequence[Group], clip: float | None) -> FusedStep | None:
         """All groups' update and the clipping of all gradients to the norm `clip` in one; None where there is none.

@@ -87,7 +87,14 @@ class Trainer:
         self.course = course or Course.of(spec.steps if steps is None else steps)
         self.context = spec.context or model.plan.context
         self.device = next(model.parameters()).device
-        self.optimizer = Optimizer(dict(model.named_parameters()), model.plan.weights, spec.optimizer, spec.clip)
+        self.optimizer = Optimizer(
+            dict(model.named_parameters()),
+            model.plan.weights,
+            spec.optimizer,
+            spec.clip,
+            spec.rates,
+            model.plan.width,
+        )
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
         self.companion = companion_of(spec.life, model, self.optimizer, self.course.whole, spec.seed, self._look)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evo.dsl.plan import Weight
+from evo.dsl.rates import RatesSpec
 from evo.dsl.spec import Spec
 from evo.optimizers.rule import FusedStep, Group, Rule, State
 from evo.optimizers.spec import OptimizerSpec
@@ -18,7 +19,8 @@ class Optimizer:
     """Every parameter of a model in the group of its rule, with the state that the rule keeps of it.
 
     parameters: by path. weights: what the plan declares of each. clip: the largest norm of the whole gradient, None
-    for any. The same step is launched eagerly and captured in a CUDA graph; the tensors it changes stay the same ones.
+    for any. rates: how learning rates follow widths in a model of `width`, None for all alike. The same step is
+    launched eagerly and captured in a CUDA graph; the tensors it changes stay the same ones.
 
     Raises:
         ValueError: there is no parameter, parameters and weights are not the same paths, or the spec assigns a rule to
@@ -32,8 +34,12 @@ class Optimizer:
         weights: Mapping[str, Weight],
         spec: Spec,
         clip: float | None = None,
+        rates: RatesSpec | None = None,
+        width: int = 0,
     ) -> None:
         rules = assigned(spec, weights, parameters)
+        if rates is not None:
+            rules = rated(rules, weights, rates, width)
         self.parameters, self.clip = dict(parameters), clip
         self.gradient_norm: Tensor | None = None
         """Of the whole gradient at the last step, before it was clipped; None where nothing is clipped."""
@@ -107,3 +113,9 @@ def assigned(spec: Spec, weights: Mapping[str, Weight], parameters: Mapping[str,
         if odd := sorted(found.keys() ^ parameters.keys()):
             raise ValueError(f"{name} not one a parameter: {', '.join(odd)}")
     return rules
+
+
+def rated(rules: Mapping[str, Rule], weights: Mapping[str, Weight], rates: RatesSpec, width: int) -> dict[str, Rule]:
+    """The rules with learning rates that follow the widths of their weights."""
+    factors = {path: rates.factor(weights[path], width, rule.spectral_step) for path, rule in rules.items()}
+    return {path: rule if factors[path] == 1.0 else rule.scaled(factors[path]) for path, rule in rules.items()}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,10 @@ class AdamW(Rule):
         """See `Rule.init`."""
         step = torch.zeros((), dtype=torch.float32, device=parameter.device)
         return {"step": step, "exp_avg": zeros(parameter), "exp_avg_sq": zeros(parameter)}
+
+    def scaled(self, factor: float) -> AdamW:
+        """See `Rule.scaled`."""
+        return replace(self, lr=self.lr * factor, weight_decay=self.weight_decay / factor)
 
     def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
         """See `Rule.step`."""

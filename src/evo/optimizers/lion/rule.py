@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ class Lion(Rule):
     def init(self, parameter: Tensor) -> State:
         """See `Rule.init`."""
         return {"momentum": zeros(parameter)}
+
+    def scaled(self, factor: float) -> Lion:
+        """See `Rule.scaled`."""
+        return replace(self, lr=self.lr * factor, weight_decay=self.weight_decay / factor)
 
     def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
         """See `Rule.step`."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,14 @@ class Muon(Rule):
         """See `Rule.init`."""
         return {"momentum_buffer": zeros(parameter)}
 
+    def spectral_step(self, rows: int, columns: int) -> float:
+        """See `Rule.spectral_step`: all singular values of an update are about 1 before it is scaled."""
+        return _scale(rows, columns)
+
+    def scaled(self, factor: float) -> Muon:
+        """See `Rule.scaled`."""
+        return replace(self, lr=self.lr * factor, weight_decay=self.weight_decay / factor)
+
     def step(self, parameters: list[Tensor], gradients: list[Tensor], states: list[State], lr: Tensor | float) -> None:
         """See `Rule.step`."""
         buffers = [state["momentum_buffer"] for state in states]
@@ -47,8 +55,11 @@ class Muon(Rule):
         for shape, members in shapes.items():
             turned = orthogonal(torch.stack([updates[i] for i in members]), self.iterations)
             directions = list(turned.to(parameters[members[0]].dtype).unbind())
-            scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
-            descend([parameters[i] for i in members], directions, lr * scale)
+            descend([parameters[i] for i in members], directions, lr * _scale(shape[-2], shape[-1]))
+
+
+def _scale(rows: int, columns: int) -> float:
+    return math.sqrt(max(1.0, rows / columns))
 
 
 def orthogonal(x_RC: Tensor, iterations: int) -> Tensor:
