@@ -113,7 +113,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "ends": {
         "embedding": {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER},
         "position": {"kind": "sinusoid", "offset": 1},
-        "readout": {"bias": True, "scale": 0.5, "transform": {"act": "gelu", "norm": LAYER}},
+        "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
         "stages": [stage("body", ATTENTION)],
     },
     "other ends": {

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from evo.blocks.dropout import Dropout
 from evo.kernels.fused.project import project as plain_project
 from evo.kernels.grouped import Groups
 
@@ -60,6 +61,7 @@ class Flow:
     position: where in the sequence the first token of this pass stands.
     segments_BT: ids of packed documents, int64; only equal ids may see each other. None for one document a row.
     figures: what blocks tell of themselves by name, a list of scalars each; None where nobody asks.
+    dropout: what training drops, in this pass; None where nothing is, as in every pass that scores or probes.
     states: decoding only: what blocks kept of the tokens so far, by path and visit. None in a parallel pass.
     """
 
@@ -70,6 +72,7 @@ class Flow:
     project: Project = plain_project
     figures: dict[str, list[Tensor]] | None = None
     states: Mapping[tuple[str, int], State] | None = None
+    dropout: Dropout | None = None
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -88,6 +91,10 @@ class Flow:
             state = block.initial_state(x.shape[0], x.device, x.dtype)
         y, self.next_states[key] = block.extend(x, state, self)
         return y
+
+    def dropped(self, x: Tensor, place: str) -> Tensor:
+        """x as training sees it at a place: some values are 0 and the others larger, if anything is dropped there."""
+        return x if self.dropout is None else self.dropout(x, place)
 
     def add_loss(self, name: str, value: Tensor, weight: float = 1.0) -> None:
         """Add `weight * value`, a scalar, to the auxiliary loss of a name that the block's plan lists in `losses`."""

@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Norm
+from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
@@ -105,7 +105,7 @@ class Organism(nn.Module):
         flow = Flow() if flow is None else flow
         flow.signals[TOKENS] = tokens_BT
         x_BTE = embed(tokens_BT, self.embedding.weight, backend=self.backend)
-        return self.embedding.placed(x_BTE, flow)
+        return flow.dropped(self.embedding.placed(x_BTE, flow), "embedding")
 
     def hidden(self, x_BTD: Tensor, flow: Flow | None = None) -> Tensor:
         """What the readout reads, (B, T, D) -> (B, T, D)."""
@@ -150,6 +150,8 @@ class Organism(nn.Module):
             project=flow.project,
             backend=self.backend,
         )
+        if self.plan.z_loss:
+            flow.add_loss("z", self._mean_square_of_sums(h_ND, bias_V, weights_BT, flow), self.plan.z_loss)
         return Losses(task, dict(flow.losses))
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
@@ -165,6 +167,17 @@ class Organism(nn.Module):
         flow = Flow(position=state.seen, states=state.blocks)
         logits_BTV = self.forward(tokens_BT, flow)
         return logits_BTV, OrganismState(flow.next_states, state.seen + tokens_BT.shape[1])
+
+    def _mean_square_of_sums(
+        self, h_ND: Tensor, bias_V: Tensor | None, weights_BT: Tensor | None, flow: Flow
+    ) -> Tensor:
+        """The mean of log(sum exp logits)^2 over what counts; the logits are made once more for it."""
+        logits_NV = soft_capped(flow.project(h_ND, self._readout_weight(), bias_V), self.plan.soft_cap)
+        squares_N = logits_NV.to(compute_dtype(logits_NV)).logsumexp(-1).square()
+        if weights_BT is None:
+            return squares_N.mean()
+        weights_N = weights_BT.flatten()
+        return (squares_N * weights_N).sum() / weights_N.sum().clamp_min(1e-30)
 
     def _run(self, stage: Stage, flow: Flow) -> Residual:
         inputs = {slot: [flow.signals[name] for name in names] for slot, names in stage.reads}

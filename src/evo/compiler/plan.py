@@ -42,6 +42,7 @@ class Plan:
     readout_act: str = ""
     readout_scale: float | None = None
     readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
+    z_loss: float = 0.0
 
     @property
     def embedding(self) -> tuple[Weight, ...]:
@@ -65,8 +66,9 @@ class Plan:
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The names of the auxiliary losses that its blocks add to the task's, in alphabetical order."""
-        return tuple(sorted({name for _, block in self.named_blocks() for name in block.losses}))
+        """The names of the auxiliary losses that are added to the task's, in alphabetical order."""
+        of_blocks = {name for _, block in self.named_blocks() for name in block.losses}
+        return tuple(sorted(of_blocks | ({"z"} if self.z_loss else set())))
 
     def unmet_inputs(self) -> Iterator[tuple[int, str, str]]:
         """What some block reads although nothing before it provides it: the stage's index, the block's path, a name."""

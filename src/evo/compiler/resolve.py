@@ -75,6 +75,7 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         "readout_maps": tuple(maps),
         "readout_act": act_word(spec.act) if spec is not None else "",
         "readout_scale": readout.scale,
+        "z_loss": readout.z_loss,
         "readout_blocks": tuple(blocks),
     }
 

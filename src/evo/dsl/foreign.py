@@ -17,7 +17,7 @@ _HIDDEN = "`hidden` of the ffn: `ffn: {kind: gated, hidden: 1024}`, or `ratio`, 
 _FFN = "`ffn` of a stage: `ffn: {kind: dense, ratio: 4.0}`"
 _THETA = "`theta` of the position encoding: `position: {kind: rope, theta: 10000.0}`"
 _DIMS = "`dims` of rope, rotated channels of a head and no share of it: `position: {kind: rope, dims: 16}`"
-_NOTHING = "there is no dropout: leave it out"
+_DROPOUT = "`dropout` under `train`: `dropout: {attention: 0.1, residual: 0.1, embedding: 0.1}`"
 _LR = "`lr` of the optimizer: `optimizer: {kind: adamw, lr: 3e-4}` under `train`"
 _RULE = "a setting of the optimizer: `optimizer: {kind: adamw, ...}` under `train`"
 _WARMUP = "`warmup` of the schedule, a share of the steps and no number of them: `schedule: {kind: wsd, warmup: 0.1}`"
@@ -49,7 +49,7 @@ KEYS = {
     **dict.fromkeys(("partial_rotary_factor", "rotary_pct", "rotary_percentage"), _DIMS),
     **dict.fromkeys(
         ("dropout", "attn_dropout", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"),
-        _NOTHING,
+        _DROPOUT,
     ),
     **dict.fromkeys(("lr", "learning_rate", "max_lr"), _LR),
     **dict.fromkeys(("weight_decay", "beta1", "beta2", "betas"), _RULE),

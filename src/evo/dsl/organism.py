@@ -142,6 +142,8 @@ class ReadoutSpec(Spec):
     """What logits are multiplied by before they are bounded (Cohere)."""
     init: Annotated[float, Field(gt=0, le=10), FIXED] = 0.02
     """The standard deviation of its weights at first: of the embedding's where it uses them."""
+    z_loss: Annotated[float, Field(ge=0, le=10), FIXED] = 0.0
+    """Weight of the mean of log(sum exp logits)^2, which keeps logits small (PaLM: 1e-4)."""
     transform: Annotated[TransformSpec | None, FIXED] = None
     """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
     linear and without a bias (OPT)."""

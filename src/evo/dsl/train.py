@@ -12,6 +12,24 @@ from evo.dsl.schedules import ScheduleSpec
 from evo.dsl.spec import DEFAULT, RoleOf, Spec
 from evo.dsl.task import TaskSpec
 
+Rate = Annotated[float, Field(ge=0, lt=1), Gene(0, 0.3, "linear")]
+
+
+class DropoutSpec(Spec):
+    """How likely a value becomes 0 in a training step, where it stands (Srivastava et al. 2014)."""
+
+    attention: Rate = 0.0
+    """A probability of an attention, after the softmax."""
+    residual: Rate = 0.0
+    """A channel of what a block adds to the residual stream."""
+    embedding: Rate = 0.0
+    """A channel of what enters the first stage."""
+
+    def rates(self) -> dict[str, float]:
+        """Those above 0, by place."""
+        found = {"attention": self.attention, "residual": self.residual, "embedding": self.embedding}
+        return {place: rate for place, rate in found.items() if rate}
+
 
 class TrainSpec(Spec):
     """One training run: what on, how long, by which rule."""
@@ -36,6 +54,8 @@ class TrainSpec(Spec):
     """The largest norm of the whole gradient; null for no clipping."""
     life: Annotated[LifeSpec | None, RoleOf("life")] = None
     """What lives beside the steps: how pools of pseudopods are born and die; nothing if left out."""
+    dropout: DropoutSpec | None = None
+    """What training drops; nothing if left out. Nothing is ever dropped where a model is scored or probed."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], FIXED] = "auto"
     """Arithmetic of the forward pass: `auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     seed: Annotated[int, Field(ge=0, lt=2**63), FIXED] = 0

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evo.base.streams import Stream
 from evo.blocks.companion import Companion
+from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
@@ -37,6 +38,11 @@ def recorded(losses: Losses, names: Sequence[str]) -> Tensor:
     if not names:
         return losses.task.detach().view(1)
     return torch.stack([value.detach().float() for value in (losses.task, *(losses.auxiliary[n] for n in names))])
+
+
+def dropout_seed(spec: TrainSpec, step: int) -> int:
+    """What decides which values a step drops: 31 bits, by the seed of the training and the step alone."""
+    return Stream(spec.seed).child("dropout", step).integer() & (2**31 - 1)
 
 
 class DeviceStep:
@@ -69,6 +75,7 @@ class DeviceStep:
         self.addresses = self._addresses()
         self.drawn_S = torch.stack([self._draw_one(0)] * block).to(device)
         self.scales_S = torch.zeros(block, device=device)
+        self.seeds_S = torch.zeros(block, dtype=torch.int64, device=device)
         self.losses_SL = torch.zeros(block, 1 + len(model.plan.losses), device=device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)
         self.first, self.next = 0, -1
@@ -98,9 +105,13 @@ class DeviceStep:
         batch = self.source.batch(self.drawn_S, self.row, self.context)
         with self.side.launch():
             scale = self.scales_S.index_select(0, self.row)
+            seed_1 = self.seeds_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
         flow = Flow() if self.half is None else Flow(project=self.half)
+        if self.spec.dropout is not None:
+            self.side.wait()
+            flow.dropout = Dropout(self.spec.dropout.rates(), seed_1)
         if self.half is not None:
             self.half.begin()
             if not self.update.renews_copies:
@@ -163,6 +174,9 @@ class DeviceStep:
         self.first, drawn_S, scales_S = ready
         self.drawn_S.copy_(drawn_S, non_blocking=True)
         self.scales_S.copy_(scales_S, non_blocking=True)
+        if self.spec.dropout is not None:
+            seeds = [dropout_seed(self.spec, self.offset + step) for step in range(first, first + self.block)]
+            self.seeds_S.copy_(torch.tensor(seeds))
         self.row.zero_()
 
 

@@ -11,12 +11,13 @@ import torch
 
 from evo.base.streams import Stream
 from evo.blocks.companion import Event
+from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
-from evo.training.captured import CapturedStep, captured_step, recorded
+from evo.training.captured import CapturedStep, captured_step, dropout_seed, recorded
 from evo.training.companions import companion_of
 from evo.training.device import autocast
 from evo.training.optimizer import Optimizer
@@ -143,7 +144,7 @@ class Trainer:
             raise RuntimeError(self.step_reason)
 
     def flow(self) -> Flow:
-        """The flow of a training pass: how weights meet their inputs in the steps that there are."""
+        """The flow of a training pass without dropout: how weights meet their inputs in the steps that there are."""
         return Flow() if self.captured is None else self.captured.flow()
 
     def run(
@@ -182,9 +183,16 @@ class Trainer:
 
     def losses(self, step: int) -> Losses:
         """What one step minimises, with its graph."""
+        flow = Flow(dropout=self._dropout(step))
         batch = self.task.batch(self.offset + step, self.spec.batch, self.context, self.stream).to(self.device)
         with autocast(self.device, self.spec.precision):
-            return self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT)
+            return self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)
+
+    def _dropout(self, step: int) -> Dropout | None:
+        spec = self.spec.dropout
+        if spec is None:
+            return None
+        return Dropout(spec.rates(), torch.tensor([dropout_seed(self.spec, self.offset + step)], device=self.device))
 
     def _step(self) -> torch.Tensor:
         """One step's losses, as `recorded` gives them."""

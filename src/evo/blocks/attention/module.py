@@ -63,7 +63,7 @@ class Attention(Block):
         if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
             return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
         self._publish(flow, k_BTGK, v_BTGV)
-        run = partial(attend, segments_BT=flow.segments_BT, backend=self.backend, **self._parts(q_BTHK))
+        run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **self._parts(q_BTHK))
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
@@ -98,7 +98,7 @@ class Attention(Block):
         """The output of queries that stand behind the keys that a cache has kept."""
         slots_S, parts = self._slots(flow.position, keys), self._parts(q_BTHK)
         where: dict[str, Any] = {} if slots_S is None else {"key_positions_S": slots_S}
-        run = partial(attend, query_offset=flow.position, backend=self.backend, **where, **parts)
+        run = partial(dropping(flow), query_offset=flow.position, backend=self.backend, **where, **parts)
         return self._out(self._attended(q_BTHK, keys, values, x_BTD, flow, run), x_BTD, flow)
 
     def _attended(
@@ -209,6 +209,20 @@ class Attention(Block):
         sinks = self.stencil.sinks
         latest = x_BSGX.shape[1] - (self.kept - sinks)
         return torch.cat((x_BSGX[:, :sinks], x_BSGX[:, latest:]), dim=1)
+
+
+def dropping(flow: Flow) -> Callable[..., Tensor]:
+    """`attend`, with the dropout of attention probabilities that a training pass has."""
+    dropout = flow.dropout
+    if dropout is None:
+        return attend
+
+    def run(q_BTHK: Tensor, k_BSGK: Tensor, v_BSGV: Tensor, **settings: Any) -> Tensor:
+        batch, tokens, heads, _ = q_BTHK.shape
+        keep_BHTS = dropout.factors((batch, heads, tokens, k_BSGK.shape[1]), "attention", q_BTHK.dtype)
+        return attend(q_BTHK, k_BSGK, v_BSGV, keep_BHTS=keep_BHTS, **settings)
+
+    return run
 
 
 def require_past(stencil: Stencil, end: int) -> None:

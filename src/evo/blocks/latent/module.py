@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.attention.module import require_past
+from evo.blocks.attention.module import dropping, require_past
 from evo.blocks.base import Block, Norm, Position
 from evo.blocks.flow import Flow, State
 from evo.blocks.latent.spec import LatentPlan
@@ -53,7 +53,7 @@ class Latent(Block):
         """(B, T, D) -> (B, T, D)."""
         made_of, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
         parts = {**self._parts(q_BTHK), "scale": self.scale}
-        run = partial(attend, segments_BT=flow.segments_BT, backend=self.backend, **parts)
+        run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
         o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)
         return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 

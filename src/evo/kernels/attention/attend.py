@@ -31,6 +31,7 @@ def attend(
     key_positions_S: Tensor | None = None,
     segments_BT: Tensor | None = None,
     key_segments_BS: Tensor | None = None,
+    keep_BHTS: Tensor | None = None,
     repeatable: bool = False,
     backend: str = AUTO,
 ) -> Tensor:
@@ -42,7 +43,8 @@ def attend(
     `scale` defaults to K ** -0.5; `soft_cap` c makes a logit x into c tanh(x / c) (Gemma 2); `sink_logits_H` joins each
     softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
     `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
-    documents, and only equal ids see each other. A query that sees nothing returns zeros. `repeatable` gradients have
+    documents, and only equal ids see each other; `keep_BHTS` (B, H, T, S)
+    multiplies the probabilities (dropout). A query that sees nothing returns zeros. `repeatable` gradients have
     the same bytes every time, as under torch.use_deterministic_algorithms.
     Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the call.
     """
@@ -50,7 +52,9 @@ def attend(
         raise ValueError("key_segments_BS needs segments_BT, the documents of the queries")
     keys_BS = segments_BT if key_segments_BS is None else key_segments_BS
     segments = None if segments_BT is None or keys_BS is None else (segments_BT, keys_BS)
-    extras = AttentionExtras(soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments)
+    extras = AttentionExtras(
+        soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments, keep_BHTS
+    )
     call = _described(q_BTHK, k_BSGK, v_BSGV, stencil, extras, repeatable)
     run = choose(TABLE, call, backend).backend.run
     scale = q_BTHK.shape[-1] ** -0.5 if scale is None else scale
@@ -90,6 +94,7 @@ def _described(
         has_segments=extras.segments is not None,
         has_key_positions=extras.key_positions_S is not None,
         has_bias=extras.bias_HTS is not None,
+        has_keep=extras.keep_BHTS is not None,
         needs_grad=needs_grad(*tensors),
         must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )
@@ -116,6 +121,8 @@ def _check_extras(q: Tensor, k: Tensor, extras: AttentionExtras) -> None:
     bias, segments = extras.bias_HTS, extras.segments
     if bias is not None and not _broadcasts(bias.shape, (B, H, T, S)):
         raise ValueError(f"bias_HTS must broadcast to {(B, H, T, S)}, found {tuple(bias.shape)}")
+    if extras.keep_BHTS is not None and extras.keep_BHTS.shape != (B, q.shape[2], T, S):
+        raise ValueError(f"keep_BHTS must be {(B, q.shape[2], T, S)}, found {tuple(extras.keep_BHTS.shape)}")
     if segments is not None:
         check_segments(segments[0], (B, T))
         check_segments(segments[1], (B, S), "key_segments_BS")

@@ -22,6 +22,7 @@ class AttentionExtras(NamedTuple):
     query_offset: int = 0
     key_positions_S: Tensor | None = None
     segments: tuple[Tensor, Tensor] | None = None
+    keep_BHTS: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class AttentionCall(KernelCall):
     has_segments: bool = False
     has_key_positions: bool = False
     has_bias: bool = False
+    has_keep: bool = False
     needs_grad: bool = False
     must_repeat: bool = False
 

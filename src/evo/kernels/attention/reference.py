@@ -39,8 +39,10 @@ def attention(
     query_offset: int = 0,
     key_positions_S: Tensor | None = None,
     segments: tuple[Tensor, Tensor] | None = None,
+    keep_BHTS: Tensor | None = None,
 ) -> Tensor:
-    """softmax(cap(q k^T scale) + bias) v over what the stencil allows; a query that sees nothing gets zeros.
+    """softmax(cap(q k^T scale) + bias) v over what the stencil allows, the probabilities times `keep_BHTS`; a query
+    that sees nothing gets zeros.
 
     Computes in float32, or float64 for float64 inputs; returns (B, T, H, V) in the dtype of q.
     """
@@ -61,6 +63,8 @@ def attention(
         logits_BHTS = logits_BHTS + bias_HTS.to(compute)
     seen = visible(stencil, query_T1, key_1S, segments)
     weights = masked_softmax(logits_BHTS, seen, sink_logits_H)
+    if keep_BHTS is not None:
+        weights = weights * keep_BHTS.to(compute)
     o = weights.reshape(B, G, H // G, T, S) @ v
     return o.reshape(B, H, T, v.shape[-1]).transpose(1, 2).to(q_BTHK.dtype)
 

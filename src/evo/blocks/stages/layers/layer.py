@@ -62,7 +62,7 @@ class Layer(Block):
         return inputs, x_BTD
 
     def _branch(self, branch: Branch, x_BTD: Tensor, flow: Flow) -> Tensor:
-        y_BTD = flow.run(self.child(branch.block), x_BTD)
+        y_BTD = flow.dropped(flow.run(self.child(branch.block), x_BTD), "residual")
         if branch.norm_out is not None:
             y_BTD = self._norm(branch.norm_out)(y_BTD, flow)
         return self._scaled(y_BTD, branch.gain)

@@ -16,6 +16,8 @@ MAX_DIM = 256
 
 def reasons(call: AttentionCall) -> list[str]:
     found = machine_reasons(call.device, call.dtype)
+    if call.has_keep:
+        found.append("multiplies no probabilities")
     if max(call.key_dim, call.value_dim) > MAX_DIM:
         found.append(f"head dims up to {MAX_DIM}, found {call.key_dim} and {call.value_dim}")
     if call.has_key_positions and call.needs_grad:
