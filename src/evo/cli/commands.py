@@ -43,6 +43,7 @@ ROWS: dict[str, Row] = {
     "resume": Row("evo.cli.resume:command", "Continue an interrupted run."),
     "status": Row("evo.cli.status:command", "Say where a run stands."),
     "watch": Row("evo.cli.watch:command", "Follow a run that another process carries out."),
+    "serve": Row("evo.cli.serve:command", "Show the report of a run in a browser while it goes on."),
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
     "bench": Row("evo.cli.bench:command", "Measure speed side by side."),
 }

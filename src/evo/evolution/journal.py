@@ -126,6 +126,24 @@ class Journal:
             self._db.close()
             raise
 
+    @classmethod
+    def copied(cls, path: Path) -> Journal:
+        """What a journal holds at this moment, in memory: its writer waits for the copying alone.
+
+        Raises:
+            DiagnosticError: as `Journal` does.
+        """
+        copy = cls(":memory:")
+        journal = cls(path, only_read=True)
+        try:
+            journal._db.backup(copy._db)
+        except sqlite3.Error as error:
+            copy.close()
+            raise journal_fault(path, error) from None
+        finally:
+            journal.close()
+        return copy
+
     def _require_sound(self) -> None:
         """Raise sqlite3.DatabaseError unless the file is whole, of our schema, and every row is as it was written."""
         (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()

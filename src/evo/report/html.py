@@ -37,19 +37,20 @@ SECTIONS = (
 )
 
 
-def page(report: Report, *, live: bool = False) -> str:
-    """The page of a search report; `live` for one that is served and renews itself."""
+def page(report: Report, *, live: str = "") -> str:
+    """The page of a search report. `live` is for one that is served and renews itself: the name of the run's state."""
     script = _script((*SCRIPTS, LIVE) if live else SCRIPTS)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script, live)),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script, bool(live))),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{report.name}: evo search"),
         tag("style", Html(style_sheet())),
     )
-    content = tag("main", headline(report), *(section(report) for section in SECTIONS), data_block(report))
+    sections = (section(report) for section in SECTIONS)
+    content = tag("main", headline(report), *sections, data_block(report), data_state=live or None)
     body = tag("body", content, tag("script", Html(script)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
@@ -61,7 +62,7 @@ def _script(names: tuple[str, ...]) -> str:
     return '(() => {\n"use strict";\n' + "\n".join(texts) + "})();\n"
 
 
-def _policy(script: str, live: bool) -> str:
+def _policy(script: str, may_connect: bool) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    connects = "; connect-src 'self'" if live else ""
+    connects = "; connect-src 'self'" if may_connect else ""
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{connects}"

@@ -11,5 +11,6 @@ from evo.base.codes.runs import RUNS
 from evo.base.codes.schema import SCHEMA
 from evo.base.codes.syntax import SYNTAX
 
-CODES: dict[str, Code] = {**FILES, **SYNTAX, **SCHEMA, **MEANING, **FLOW, **PATCHES, **RUNS}
+_GROUPS = {**FILES, **SYNTAX, **SCHEMA, **MEANING, **FLOW, **PATCHES, **RUNS}
+CODES: dict[str, Code] = dict(sorted(_GROUPS.items()))
 """The table, in the order of the codes."""

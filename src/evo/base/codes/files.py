@@ -55,4 +55,11 @@ FILES = {
         "a search needs that much for each of its workers.",
         source="command",
     ),
+    "EVO009": Code(
+        "A port cannot be listened on",
+        "Another program, or another `evo serve`, has it already, or the system keeps it for itself.",
+        "evo serve results/demo --port 80",
+        "evo serve results/demo --port 0",
+        "command",
+    ),
 }

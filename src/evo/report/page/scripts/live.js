@@ -1,19 +1,17 @@
 // A page that is served renews itself when the run went on, and says when nobody answers any more.
 
 const EVERY_MS = 2000;
-let seen = null;
+let isDeaf = false;
 
 async function renew() {
+  const { state: seen } = document.querySelector("main").dataset;
   try {
-    const answer = await fetch(location.pathname, { cache: "no-store", headers: seen ? { "If-None-Match": seen } : {} });
-    if (answer.status === 200) {
-      const isFirst = seen === null;
-      seen = answer.headers.get("ETag");
-      const text = await answer.text();
-      if (!isFirst) replaceMain(text);
-    }
-    say("");
+    const answer = await fetch(location.pathname, { cache: "no-store", headers: { "If-None-Match": seen } });
+    if (answer.status === 200) replaceMain(await answer.text());
+    if (isDeaf) say("");
+    isDeaf = false;
   } catch {
+    isDeaf = true;
     say("the server has stopped; this is the last state that it told");
   }
   setTimeout(renew, EVERY_MS);
