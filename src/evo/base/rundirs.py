@@ -43,3 +43,13 @@ def run_of(file: Path) -> Path | None:
     if VARIANT.fullmatch(file.name) and GENERATION.fullmatch(folder.name):
         return folder.parent if is_run(folder.parent) else None
     return None
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories in a folder, itself included, in alphabetical order; nothing inside a run is one."""
+    if is_run(folder):
+        return [folder]
+    if not folder.is_dir():
+        return []
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return [run for path in inside for run in runs_in(path)]
