@@ -180,7 +180,7 @@ class ParetoSelection(SelectionSpec):
 
 
 def pareto_ranks(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """The front of each point: 0 for those that no other is as good as in all and better than in one. Less is better."""
+    """The front of each point: 0 for those that no other is as good as in all and better than in one. Less wins."""
     import numpy as np
 
     values = np.array(points)
