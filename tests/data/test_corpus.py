@@ -129,7 +129,7 @@ def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path)
     expected = split_corpus("", b"a" * 3000 + b"\n\n" + b"b" * 3000 + b"\n")
     assert corpus.digest == expected.digest
-    assert "1 files are not UTF-8" in corpus.warnings[0]
+    assert "1 file is not UTF-8" in corpus.warnings[0]
 
 
 def test_small_texts_carry_a_warning() -> None:
@@ -192,6 +192,18 @@ def test_what_a_run_wrote_is_no_text(tmp_path: Path) -> None:
     assert after.digest == before.digest
     assert "what evo wrote into its runs was left out (., data, results/x)" in " ".join(after.warnings)
     (tmp_path / "gen_0001" / "mine.txt").write_bytes(TEXT)
+    assert load_corpus(tmp_path).digest != before.digest
+
+
+def test_what_training_measured_is_no_text(tmp_path: Path) -> None:
+    """A corpus is the same while and after `evo train` writes into it; a file of that name by somebody else is text."""
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    (tmp_path / "out").mkdir()
+    before = load_corpus(tmp_path)
+    for measured in ("", '{"step": 1, "loss": 5.5}\n'):
+        (tmp_path / "out" / "metrics.jsonl").write_text(measured)
+        assert load_corpus(tmp_path).digest == before.digest
+    (tmp_path / "out" / "metrics.jsonl").write_text('{"line": "a play"}\n')
     assert load_corpus(tmp_path).digest != before.digest
 
 

@@ -46,6 +46,18 @@ def test_every_training_leaves_its_metrics(tmp_path: Path, evo: Evo) -> None:
     assert scores == [(3, ["bits_per_byte"]), (6, ["bits_per_byte"])]
 
 
+def test_a_file_that_training_did_not_write_stays(tmp_path: Path, evo: Evo) -> None:
+    """Training is refused before its first step; bytes that are no text are dropped with the line that holds them."""
+    (tmp_path / "tiny.yaml").write_text(CFG)
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("mine\n")
+    told = evo("train", tmp_path / "tiny.yaml", "--out", tmp_path, "--device", "cpu")
+    assert (told.code, "EVO601" in told.err, file.read_text()) == (1, True, "mine\n")
+    file.write_bytes(b'{"step": 1}\n{"step": \xff}\n{"step": 2}\n')
+    Metrics(file, 10).begin(2)
+    assert rows(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
 def test_a_run_that_goes_on_has_each_step_once(tmp_path: Path) -> None:
     """Lines after the checkpoint's step, and a line that was cut, are written anew; a new run starts with none."""
     metrics = Metrics(tmp_path / "metrics.jsonl", 10)

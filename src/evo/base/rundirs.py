@@ -1,4 +1,4 @@
-"""The files of a run directory by name: which of a folder's files evo wrote itself, and whether a run is there."""
+"""The files of runs by name: which of a folder's files evo wrote itself, and whether a run is there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_
 """Names of `write_atomic` for files whose writing did not end."""
 APPLICATION_ID = int.from_bytes(b"evo!")
 """What SQLite keeps in the head of a journal, so that it can be told from other databases."""
+METRICS = "metrics.jsonl"
+"""What `evo train` measured, a JSON object a line, beside its checkpoint."""
+_STEP = b'{"step": '
 _MARK, _ID_AT = b"evo_run:", 68
 
 
@@ -45,11 +48,6 @@ def run_of(file: Path) -> Path | None:
     return None
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The run directories in a folder, itself included, in alphabetical order; nothing inside a run is one."""
-    if is_run(folder):
-        return [folder]
-    if not folder.is_dir():
-        return []
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-    return [run for path in inside for run in runs_in(path)]
+def are_metrics(file: Path) -> bool:
+    """Whether a file is one that `evo train` measures into, judged by its name and its first bytes; it may be empty."""
+    return file.name == METRICS and _head(file, len(_STEP)) in (b"", _STEP)

@@ -1,6 +1,7 @@
 """The bytes of a person's own text: one file, or the text files of a folder joined; and what there is to say of them.
 
-What evo wrote into a run directory is never text, so a corpus is the same before, while and after a run lies in it.
+What evo wrote into a run directory, or beside a checkpoint, is never text, so a corpus is the same before, while and
+after a run lies in it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evo.base.digest import digest_bytes
-from evo.base.rundirs import run_of
+from evo.base.rundirs import are_metrics, run_of
 
 PACKED = {
     b"\x1f\x8b": "gzip",
@@ -59,7 +60,7 @@ def read_folder(folder: Path) -> Text:
             continue
         if not path.is_file():
             continue
-        run = run_of(path)
+        run = path.parent if are_metrics(path) else run_of(path)
         if run is not None:
             runs.add(run.relative_to(folder).as_posix())
             continue
@@ -94,9 +95,17 @@ def _left_out(kinds: list[str], links: int, runs: set[str]) -> Iterator[str]:
     if kinds:
         packed = sum("unpack" in kind for kind in kinds)
         note = f", {packed} of them compressed" if packed else ""
-        yield f"{len(kinds)} files are not UTF-8 text and were left out{note}"
+        said = (
+            "1 file is not UTF-8 text and was" if len(kinds) == 1 else f"{len(kinds)} files are not UTF-8 text and were"
+        )
+        yield f"{said} left out{note}"
     if links:
-        yield f"{links} links lead to folders or nowhere and were left out"
+        said = (
+            "1 link leads to a folder or nowhere and was"
+            if links == 1
+            else f"{links} links lead to folders or nowhere and were"
+        )
+        yield f"{said} left out"
     if runs:
         yield f"what evo wrote into its runs was left out ({', '.join(sorted(runs))})"
 

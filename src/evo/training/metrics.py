@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
+from evo.base.rundirs import are_metrics
 from evo.blocks.companion import Event
 from evo.training.loop import Progress
 
-FILE = "metrics.jsonl"
 MOST_LINES = 2000
 """Of training steps, evenly spread over a run; each held-out score has one more."""
 
@@ -33,9 +34,17 @@ class Metrics:
 
     def begin(self, step: int) -> None:
         """Keep what was measured up to a step, from which the run goes on; of a new run, nothing."""
-        lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
+        self.require_own()
+        text = self.file.read_bytes().decode(errors="replace") if self.file.exists() else ""
+        lines = text.splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
         write_atomic(self.file, "".join(kept) if step else "")
+
+    def require_own(self) -> None:
+        """Raise DiagnosticError (EVO601) if a file of that name is there that no training run wrote."""
+        if self.file.exists() and not are_metrics(self.file):
+            help = "--out names another folder"
+            raise DiagnosticError([Diagnostic("EVO601", f"{self.file} exists, and evo did not write it", None, help)])
 
     def note(self, progress: Progress) -> None:
         """Write a line, unless there are enough; what a companion did is always written."""

@@ -12,6 +12,7 @@ import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import require_writable
+from evo.base.rundirs import METRICS
 from evo.base.signals import termination_raised
 from evo.compiler.compute import step_flops, step_tokens
 from evo.dsl.canonical import content_hash
@@ -22,7 +23,6 @@ from evo.tasks.base import Task, open_task
 from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_companion, restore_optimizer, save_checkpoint
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
-from evo.training.metrics import FILE as METRICS
 from evo.training.metrics import Metrics
 from evo.training.score import HELD_OUT_TOKENS, held_out_scores
 from evo.training.setup import LeakError, make_trainer, verified_scores
@@ -114,6 +114,7 @@ class TrainingRun:
         if file.exists() and not resume:
             help = "--resume goes on from it; --out names another folder"
             raise DiagnosticError([Diagnostic("EVO601", f"{file} exists", None, help)])
+        Metrics(file.with_name(METRICS), 0).require_own()
         saved = load_checkpoint(file) if resume else None
         if saved is not None:
             _require_same(saved, document, task)
