@@ -60,6 +60,37 @@ def test_new_says_what_there_is_and_replaces_nothing(evo: Evo, tmp_path: Path):
     assert evo("new").code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "is_called"),
+    [("123", "123"), ("null", "null"), ("true", "true"), ("v1.5", "v1.5"), ("a.yml", "a"), ("é", "é")],
+)
+def test_new_writes_the_name_that_was_asked_for(evo: Evo, tmp_path: Path, name: str, is_called: str):
+    """Also one that YAML would read as something else, or that has a dot."""
+    assert evo("new", tmp_path / name).code == 0
+    assert load(tmp_path / f"{is_called}.yaml").document.name == is_called
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "a\nb", "x: {y", "a\0b", "<b>", "con", "caf\udce9", "a" * 230])
+def test_new_writes_no_document_that_is_not_valid(evo: Evo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    """A name that no document may have is a diagnostic, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    told = evo("new", name)
+    assert told.code == 1
+    assert "EVO006" not in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_replaces_no_schema_of_somebody_else(evo: Evo, tmp_path: Path):
+    """A file where the schema goes stays, unless evo wrote it; then nothing else is written either."""
+    schema = tmp_path / "dsl_schemas" / "organism.schema.json"
+    schema.parent.mkdir()
+    schema.write_text("mine")
+    assert "EVO601" in evo("new", tmp_path / "a").err
+    assert (schema.read_text(), (tmp_path / "a.yaml").exists()) == ("mine", False)
+    schema.unlink()
+    assert [evo("new", tmp_path / name).code for name in ("a", "b")] == [0, 0]
+
+
 @pytest.mark.slow
 def test_a_wheel_has_examples_and_schemas(tmp_path: Path):
     """Without a clone of the repository, `evo new` writes what it writes here."""

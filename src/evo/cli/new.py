@@ -16,6 +16,9 @@ from evo.cli.documents import Json
 
 SCHEMA = "organism.schema.json"
 MODELINE = "# yaml-language-server: $schema="
+HEAD_BYTES = 400
+OURS = b'"title": "evo organism, '
+"""What stands in the first bytes of every schema of documents that evo wrote."""
 
 
 def command(
@@ -32,6 +35,8 @@ def command(
     shows what they mean.
     """
     from evo.base.files import write_atomic
+    from evo.compiler.check import require_valid
+    from evo.dsl.document import parse
 
     examples = _examples()
     if listed:
@@ -39,17 +44,38 @@ def command(
         return
     if name is None:
         raise typer.BadParameter("it needs a name", context, param_hint="NAME")
-    file = Path(name).with_suffix(".yaml")
+    file = _file_of(name)
     text = _renamed(_read(source, examples), file.stem)
+    require_valid(parse(text, str(file)))
+    schema = file.parent / "dsl_schemas" / SCHEMA
     if file.exists() and not force:
         raise DiagnosticError([Diagnostic("EVO601", f"{file} exists", None, "choose another name, or --force")])
-    schema = file.parent / "dsl_schemas" / SCHEMA
+    _require_ours(schema)
     write_atomic(file, text)
     write_atomic(schema, (shipped("dsl_schemas") / SCHEMA).read_text(encoding="utf-8"))
     if as_json:
         view.print_json("new", {"document": str(file), "schema": str(schema), "from": source})
     else:
         view.say(f"wrote {file} (from {source}) and {schema}; next: evo explain {file}, evo train {file}")
+
+
+def _file_of(name: str) -> Path:
+    """The file of a document that is called so, or by that path."""
+    path = Path(name)
+    if not path.name or "\0" in name:
+        raise DiagnosticError([Diagnostic("EVO344", f"'{name}' is no name of a file", None, "such as `evo new mine`")])
+    return path if path.suffix == ".yaml" else path.with_name(f"{path.name.removesuffix('.yml')}.yaml")
+
+
+def _require_ours(schema: Path) -> None:
+    """Raise DiagnosticError (EVO601) if a file that evo did not write lies where the schema goes."""
+    if not schema.exists():
+        return
+    with schema.open("rb") as file:
+        is_ours = OURS in file.read(HEAD_BYTES)
+    if not is_ours:
+        help = "the schema for editors goes there; choose another folder"
+        raise DiagnosticError([Diagnostic("EVO601", f"{schema} exists, and evo did not write it", None, help)])
 
 
 def _examples() -> dict[str, Path]:
@@ -67,11 +93,14 @@ def _read(source: str, examples: dict[str, Path]) -> str:
 
 def _renamed(text: str, name: str) -> str:
     """The text under another name, its first line telling editors of the schema beside it."""
+    from evo.dsl.yaml.writer import scalar
+
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(MODELINE)]
     body = "".join(lines)
-    named = re.sub(r"^name: .*$", lambda _: f"name: {name}", body, count=1, flags=re.MULTILINE)
+    written = scalar(name)
+    named = re.sub(r"^name: .*$", lambda _: f"name: {written}", body, count=1, flags=re.MULTILINE)
     if named == body and not re.search(r"^name:", body, re.MULTILINE):
-        named = re.sub(r"^evo: .*$", lambda found: f"{found[0]}\nname: {name}", body, count=1, flags=re.MULTILINE)
+        named = re.sub(r"^evo: .*$", lambda found: f"{found[0]}\nname: {written}", body, count=1, flags=re.MULTILINE)
     return f"{MODELINE}dsl_schemas/{SCHEMA}\n{named}"
 
 

@@ -130,10 +130,34 @@ def test_a_definition_stands_wherever_it_is_used(base: Path):
         load(base)
 
 
+def test_definitions_cannot_nest_without_end():
+    """Each names the next one, or holds it far down: what would be too deep written out is too deep as well."""
+    text = BASE.replace("batch: 4", "batch: {use: d0}")
+    chain = "".join(f"  d{i}: {{use: d{i + 1}}}\n" for i in range(3000))
+    with pytest.raises(DiagnosticError, match="EVO104"):
+        parse(f"{text}define:\n{chain}  d3000: 4\n")
+    deep = "".join(f"  d{i}: {'[' * 30}{{use: d{i + 1}}}{']' * 30}\n" for i in range(60))
+    with pytest.raises(DiagnosticError, match="EVO104"):
+        parse(f"{text}define:\n{deep}  d60: 4\n")
+
+
+@pytest.mark.parametrize("path", ['"a\\0b"', '"~nobody-of-this-name/a.yaml"', '"-"', "[base.yaml]", '""', "own.yaml"])
+def test_what_is_no_path_of_a_document_cannot_be_extended(base: Path, path: str):
+    """A NUL, a home that nobody has, standard input, a folder, itself: told where it is written."""
+    own = base.with_name("own.yaml")
+    own.write_text(f"extends: {path}\n")
+    with pytest.raises(DiagnosticError) as caught:
+        load(own)
+    (fault,) = caught.value.diagnostics
+    assert fault.code == "EVO114"
+    assert fault.span is not None
+    assert (fault.span.line, fault.span.column) == (1, 10)
+
+
 def test_definitions_cannot_explode():
     """A few lines that stand for a billion values are refused."""
-    rows = "".join(f"  d{i}: {{a: {{use: d{i + 1}}}, b: {{use: d{i + 1}}}}}\n" for i in range(30))
-    text = BASE.replace("batch: 4", "batch: {use: d0}") + f"define:\n{rows}  d30: 1\n"
+    rows = "".join(f"  d{i}: {{a: {{use: d{i + 1}}}, b: {{use: d{i + 1}}}}}\n" for i in range(15))
+    text = BASE.replace("batch: 4", "batch: {use: d0}") + f"define:\n{rows}  d15: 1\n"
     with pytest.raises(DiagnosticError, match="EVO103"):
         parse(text)
 
@@ -171,6 +195,7 @@ def test_an_override_is_as_if_it_stood_there(override: str, old: str, new: str):
         ("train.stepz=3", "EVO200"),
         ("train.steps={a: ", "EVO100"),
         ("train.optimizer=sgd", "EVO210"),
+        ("train." * 3000 + "steps=3", "EVO104"),
     ],
 )
 def test_a_wrong_override_is_a_diagnostic_in_its_text(override: str, code: str):

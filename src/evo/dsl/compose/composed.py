@@ -87,7 +87,7 @@ def _extended(node: Node, file: str, found: Composed, place: Place, chain: tuple
     rest = Node({key: entry for key, entry in node.value.items() if key != EXTENDS}, node.span)
     if not isinstance(told.value, str):
         raise DiagnosticError([Diagnostic("EVO114", f"'{EXTENDS}' takes the path of a document", told.span)])
-    path = _beside(file, told.value)
+    path = _beside(file, told)
     if _identity(str(path)) in chain:
         raise DiagnosticError([Diagnostic("EVO114", "the document extends itself", told.span)])
     if len(chain) > MAX_CHAIN:
@@ -111,9 +111,16 @@ def _read(path: Path, told: Node, found: Composed) -> Node:
     return node
 
 
-def _beside(file: str, path: str) -> Path:
+def _beside(file: str, told: Node) -> Path:
     folder = Path() if file == STDIN else Path(file).parent
-    return folder / Path(path).expanduser()
+    try:
+        path = folder / Path(str(told.value)).expanduser()
+        path.resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # a home folder that nobody has, a NUL, links in a circle
+        raise DiagnosticError([Diagnostic("EVO114", f"it cannot be extended: {error}", told.span)]) from None
+    if str(path) == STDIN:
+        raise DiagnosticError([Diagnostic("EVO114", "standard input cannot be extended", told.span)])
+    return path
 
 
 def _identity(file: str) -> str:

@@ -9,7 +9,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError, Span, suggestion
 from evo.dsl.compose.merge import names_of
 from evo.dsl.compose.place import Place
 from evo.dsl.spec import Spec
-from evo.dsl.yaml import Entry, Node, read
+from evo.dsl.yaml import MAX_DEPTH, Entry, Node, read
 
 SOURCE = "--set"
 """The file that positions in overrides name; its lines are the overrides."""
@@ -36,6 +36,8 @@ def _read(text: str, line: int) -> tuple[list[Step], Node]:
     if not equals or not value.strip() or not all(path.strip().split(".")):
         help = "write KEY=VALUE, such as train.steps=200 or 'organism.norm={kind: layer}'; null for nothing"
         raise DiagnosticError([Diagnostic("EVO112", f"'{text}' is not an override", span, help)])
+    if path.count(".") >= MAX_DEPTH:
+        raise DiagnosticError([Diagnostic("EVO104", f"a path of more than {MAX_DEPTH} steps", span)])
     steps: list[Step] = []
     column = 1
     for step in path.split("."):

@@ -5,6 +5,7 @@ from evo.dsl.yaml.nodes import Entry as Entry
 from evo.dsl.yaml.nodes import Node as Node
 from evo.dsl.yaml.nodes import node_of as node_of
 from evo.dsl.yaml.reader import MAX_BYTES as MAX_BYTES
+from evo.dsl.yaml.reader import MAX_DEPTH as MAX_DEPTH
 from evo.dsl.yaml.reader import MAX_NODES as MAX_NODES
 from evo.dsl.yaml.reader import STDIN as STDIN
 from evo.dsl.yaml.reader import read as read
