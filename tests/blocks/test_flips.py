@@ -130,6 +130,16 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("d", {"kind": "attention", "heads": 3, "head_dim": 4, "position": {"kind": "alibi"}}),
         ],
     },
+    "biases": {
+        "stages": [
+            stage(
+                "a", {**ATTENTION, "position": {"kind": "buckets", "buckets": 8, "furthest": 16}}, ffn={"kind": "none"}
+            ),
+            stage("b", {**ATTENTION, "position": {"kind": "queried", "rank": 3, "extent": 6}}, ffn={"kind": "none"}),
+            stage("c", {**ATTENTION, "position": {"kind": "xl"}}, ffn={"kind": "none"}),
+            stage("d", {**ATTENTION, "position": {"kind": "rope", "decay": 20.0}}, ffn={"kind": "none"}),
+        ],
+    },
     "no position": {"position": {"kind": "none"}, "stages": [stage("body", ATTENTION)]},
     "delta": {"stages": [stage("body", RECURRENCE)]},
     "retention": {
@@ -318,7 +328,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
 }
 
-FOCUS = {"tokens": "select", "blocks": "select", "compressed": "select"}
+FOCUS = {"biases": "position", "tokens": "select", "blocks": "select", "compressed": "select"}
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
 ELSEWHERE = {

@@ -26,6 +26,8 @@ MIXERS: dict[str, Any] = {
         "bias": True,
     },
     "attention with ALiBi": {**ATTENTION, "position": {"kind": "alibi"}},
+    "attention with Transformer-XL's terms": {**ATTENTION, "position": {"kind": "xl"}},
+    "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},
     "attention to chosen blocks": {**ATTENTION, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
     "attention to means of blocks": {**ATTENTION, "select": {"kind": "compressed", "size": 3, "top": 3, "window": 2}},

@@ -114,6 +114,9 @@ class Norm(Block, ABC):
 class Position(Block):
     """How order enters a mixer's heads. As it is, it does nothing."""
 
+    heats_bias: bool = False
+    """Whether its bias of scores grows by an attention's temperature apart from queries that have grown already."""
+
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Queries and keys that stand at positions offset, offset + 1, ..., turned by position."""
         del offset
@@ -129,6 +132,41 @@ class Position(Block):
         """By how much scores of each head fall per token of distance, on the device of `like`; None for not at all."""
         del like
         return None
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor | None:
+        """What is added to scaled scores, (H, T, S) or (B, H, T, S); None for nothing.
+
+        x_BTD: what queries are made of; q_BTHK: as scores meet them, times `scale`.
+        """
+        del x_BTD, q_BTHK, scale, at, flow
+        return None
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far keys stand before queries, int64: queries at start, start + 1, ..., key s at s or at slots_S[s]."""
+
+    start: int
+    queries: int
+    keys: int
+    device: torch.device
+    slots_S: Tensor | None = None
+
+    @property
+    def of_TS(self) -> Tensor:
+        """t - s."""
+        places_S = torch.arange(self.keys, device=self.device) if self.slots_S is None else self.slots_S
+        return torch.arange(self.start, self.start + self.queries, device=self.device)[:, None] - places_S
+
+    @property
+    def most(self) -> int:
+        """One more than the largest distance that there may be."""
+        return self.start + self.queries
+
+    def gathered(self, by_distance_BHTE: Tensor) -> Tensor:
+        """What each pair has of a table by distance, (B, H, T, E) -> (B, H, T, S); the nearest one there is."""
+        index_TS = self.of_TS.clamp(0, by_distance_BHTE.shape[-1] - 1)
+        return by_distance_BHTE.gather(-1, index_TS.expand(*by_distance_BHTE.shape[:2], -1, -1))
 
 
 @dataclass

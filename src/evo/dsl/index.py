@@ -55,10 +55,13 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "position": {
         "alibi": "evo.blocks.position.spec:AlibiSpec",
+        "buckets": "evo.blocks.position.relative:BucketsSpec",
         "learned": "evo.blocks.position.spec:LearnedSpec",
         "none": "evo.blocks.position.spec:NoPositionSpec",
+        "queried": "evo.blocks.position.relative:QueriedSpec",
         "rope": "evo.blocks.position.spec:RopeSpec",
         "sinusoid": "evo.blocks.position.spec:SinusoidSpec",
+        "xl": "evo.blocks.position.relative:TransformerXLSpec",
     },
     "scaling": {
         "linear": "evo.blocks.position.scaling:LinearScaling",

@@ -248,6 +248,14 @@ _TRAINING = {
 }
 
 _MEMORY = {
+    "EVO361": Code(
+        "A bias by distance that cannot be added here",
+        "Buckets, profiles and Transformer-XL's terms are added to the scores of an attention by itself: not of a "
+        "latent one, nor beside a selection, nor of later keys that they know nothing of; and buckets reach further "
+        "than half of them.",
+        _document("{kind: latent, heads: 2, position: {kind: xl}}"),
+        _document("{kind: attention, heads: 2, position: {kind: xl}}"),
+    ),
     "EVO360": Code(
         "A selection that cannot choose here",
         "A selection chooses among all earlier tokens, so no stencil hides some of them first; its local blocks are "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.attention.spec import AttentionPlan
-from evo.blocks.base import Block, Norm, Position
+from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
 from evo.kernels.attention import Stencil, attend
@@ -52,6 +52,7 @@ class Attention(Block):
         super().__init__(plan, children)
         self.plan = plan
         self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
+        self.scale = plan.head_dim**-0.5 if plan.scale is None else plan.scale
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
         self.kept = plan.cost.cache_limit
@@ -63,7 +64,9 @@ class Attention(Block):
         if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
             return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
         self._publish(flow, k_BTGK, v_BTGV)
-        run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **self._parts(q_BTHK))
+        at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
+        parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow)}
+        run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
@@ -75,6 +78,7 @@ class Attention(Block):
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
+        parts |= self._bias(x_BTD, q_BTHK, Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device), flow)
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(plan_attention, **parts))
         return found if isinstance(found, list) else [found]
 
@@ -97,7 +101,10 @@ class Attention(Block):
     def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """The output of queries that stand behind the keys that a cache has kept."""
         slots_S, parts = self._slots(flow.position, keys), self._parts(q_BTHK)
-        where: dict[str, Any] = {} if slots_S is None else {"key_positions_S": slots_S}
+        at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
+        where = self._bias(x_BTD, q_BTHK, at, flow)
+        if slots_S is not None:
+            where["key_positions_S"] = slots_S
         run = partial(dropping(flow), query_offset=flow.position, backend=self.backend, **where, **parts)
         return self._out(self._attended(q_BTHK, keys, values, x_BTD, flow, run), x_BTD, flow)
 
@@ -108,8 +115,7 @@ class Attention(Block):
         select = self._modules.get("select")
         if not isinstance(select, Select):
             return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
-        scale = self.head_dim**-0.5 if self.plan.scale is None else self.plan.scale
-        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, scale)
+        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, self.scale)
         return select.attended(asked, self.stencil, flow)
 
     def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:
@@ -150,13 +156,17 @@ class Attention(Block):
 
     def _heated(self, q_BTHK: Tensor, flow: Flow) -> Tensor:
         """q * (1 + slope ln n), n as `TemperatureSpec` says."""
+        heat_T = self._heat(flow.position, q_BTHK)
+        return q_BTHK if heat_T is None else q_BTHK * heat_T[:, None, None]
+
+    def _heat(self, start: int, x_BT: Tensor) -> Tensor | None:
+        """1 + slope ln n of each of these positions, (T,), if scores grow."""
         if self.plan.temperature is None:
-            return q_BTHK
+            return None
         slope, period, in_steps, first = self.plan.temperature
-        end = flow.position + q_BTHK.shape[1]
-        p_T = torch.arange(flow.position, end, device=q_BTHK.device, dtype=torch.float64) + first
+        p_T = torch.arange(start, start + x_BT.shape[1], device=x_BT.device, dtype=torch.float64) + first
         n_T = 1.0 + torch.floor(p_T / period) if in_steps else (p_T / period).clamp(min=1.0)
-        return q_BTHK * (1.0 + slope * torch.log(n_T)).to(q_BTHK.dtype)[:, None, None]
+        return (1.0 + slope * torch.log(n_T)).to(x_BT.dtype)
 
     def _paired(self, v_BTGV: Tensor) -> Tensor:
         """Values as the scores meet them: of differential heads, those of both halves side by side, for both."""
@@ -192,6 +202,14 @@ class Attention(Block):
             "sink_logits_H": self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
         }
+
+    def _bias(self, x_BTD: Tensor, q_BTHK: Tensor, at: Distances, flow: Flow) -> dict[str, Tensor]:
+        """What the position encoding adds to scores, if it does; it grows with position as they do."""
+        bias_HTS = self.position.bias_HTS(x_BTD, q_BTHK, self.scale, at, flow)
+        if bias_HTS is None:
+            return {}
+        heat_T = self._heat(flow.position, x_BTD) if self.position.heats_bias else None
+        return {"bias_HTS": bias_HTS if heat_T is None else bias_HTS * heat_T[:, None]}
 
     def _slots(self, seen: int, keys_BSGK: Tensor) -> Tensor | None:
         """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest."""

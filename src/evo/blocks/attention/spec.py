@@ -158,6 +158,7 @@ class AttentionSpec(Spec):
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
         position = self._position(scope)
+        yield from self._bias_problems(position)
         for problem in position.attention_problems(self._head_dim(scope)):
             if self.position:
                 yield replace(problem, path=("position", *problem.path))
@@ -198,6 +199,18 @@ class AttentionSpec(Spec):
             ("head_dim",): self.head_dim or width // self.heads,
         }
         return replaced(self, heads)
+
+    def _bias_problems(self, position: PositionSpec) -> Iterator[Fault]:
+        """What keeps a bias by distance from being added here."""
+        if not position.adds_bias:
+            return
+        where = ("position",) if self.position else ("heads",)
+        if not self.causal and position.is_one_sided:
+            message = f"position {position.kind} says nothing of later keys, which this attention sees"
+            yield Fault("EVO361", where, message, "write another position, or causal: true")
+        if self.select is not None:
+            message = f"a selection and position {position.kind} both add to scores"
+            yield Fault("EVO361", ("select",), message, "leave one of them out")
 
     def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
         if self.stencil.masks or not (self.causal and self.stencil.is_causal):

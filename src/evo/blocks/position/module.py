@@ -33,14 +33,25 @@ class Rope(Position):
         self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
         self.amplitude = plan.amplitude
         self.neighbours, self.last = plan.neighbours, plan.last
+        self.decays = torch.tensor(plan.decays, dtype=torch.float64) if plan.decays else None
+        self.center = plan.center
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both turned as if the first of them stood at position `offset`."""
         if not (self.neighbours or self.last):
-            return self._rotated(q_BTHK, k_BTGK, offset)
-        turned = self._rotated(self._arranged(q_BTHK), self._arranged(k_BTGK), offset)
+            return self._decayed(*self._rotated(q_BTHK, k_BTGK, offset), offset)
+        turned = self._decayed(*self._rotated(self._arranged(q_BTHK), self._arranged(k_BTGK), offset), offset)
         return self._restored(turned[0]), self._restored(turned[1])
+
+    def _decayed(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Both with xPos's factors, whose product depends on the distance alone."""
+        if self.decays is None:
+            return q_BTHK, k_BTGK
+        places_T = torch.arange(offset, offset + q_BTHK.shape[1], dtype=torch.float64) - self.center
+        logs_TC = F.pad(torch.outer(places_T, self.decays.repeat(2)), (0, q_BTHK.shape[-1] - 2 * len(self.decays)))
+        logs_T1C = logs_TC[:, None].to(q_BTHK.device)
+        return q_BTHK * logs_T1C.exp().to(q_BTHK.dtype), k_BTGK * (-logs_T1C).exp().to(k_BTGK.dtype)
 
     def _arranged(self, x_BTHK: Tensor) -> Tensor:
         """The rotated dimensions first, partners half of them apart."""
@@ -74,6 +85,7 @@ class Rope(Position):
         if (
             self.neighbours
             or self.last
+            or self.decays is not None
             or not takes_triton(q_BTHK, self.backend)
             or not q_BTHK.dtype == k_BTGK.dtype == v_BTGV.dtype
         ):

@@ -1,5 +1,6 @@
 """The language and the plan of position encodings."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -23,6 +24,7 @@ class NoPositionPlan(BlockPlan):
 class RopePlan(BlockPlan):
     """Rotation of pairs by `frequencies` in radians per token; cosine and sine are multiplied by `amplitude`.
 
+    decays: by what power of e, per token, each pair of a query grows and of a key falls (xPos), from position `center`.
     neighbours: whether a pair is two channels side by side. last: whether the last channels turn and not the first.
     """
 
@@ -31,6 +33,8 @@ class RopePlan(BlockPlan):
     amplitude: float
     neighbours: bool = False
     last: bool = False
+    decays: tuple[float, ...] = ()
+    center: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,10 @@ class PositionSpec(Spec):
     """A position encoding."""
 
     acts_on: ClassVar[ActsOn]
+    adds_bias: ClassVar[bool] = False
+    """Whether it adds to scores what more than a slope says: attention alone knows how."""
+    is_one_sided: ClassVar[bool] = True
+    """Whether it has nothing to say of later keys; matters where `adds_bias`."""
     """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
 
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:
@@ -104,6 +112,8 @@ class RopeSpec(PositionSpec):
     """Whether channel i is paired with i + dims / 2 (Llama), or with the one beside it (GPT-J)."""
     at: Annotated[Literal["first", "last"], FIXED] = "first"
     """Which channels of a head are rotated, where not all are."""
+    decay: Annotated[float | None, Field(gt=0, le=1e9), FIXED] = None
+    """Scores of pair i of R fall by ((i / R + 0.4) / 1.4)^(distance / decay) (xPos, Sun et al. 2022: 512)."""
     backwards: Annotated[bool, FIXED] = False
     """Whether pairs turn the other way (nanochat)."""
 
@@ -132,7 +142,14 @@ class RopeSpec(PositionSpec):
             amplitude=amplitude,
             neighbours=self.pairs == "neighbours",
             last=self.at == "last",
+            decays=self._decays(len(frequencies)),
+            center=0 if self.decay is None else scope.context // 2,
         )
+
+    def _decays(self, pairs: int) -> tuple[float, ...]:
+        if self.decay is None:
+            return ()
+        return tuple(math.log((i / pairs + 0.4) / 1.4) / self.decay for i in range(pairs))
 
     def frequencies(self, head_dim: int, context: int) -> tuple[list[float], float]:
         """The frequency of each rotated pair, and the amplitude of cosine and sine."""

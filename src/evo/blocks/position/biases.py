@@ -1,0 +1,81 @@
+"""Biases of scores that depend on the distance of query and key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, Distances, Position
+from evo.blocks.flow import Flow
+from evo.blocks.position.relative import BucketsPlan, QueriedPlan, XLPlan
+
+
+class Buckets(Position):
+    """bias[bucket of t - s, h] (Raffel et al. 2020): a bucket a distance, then buckets that grow by a factor."""
+
+    bias: nn.Parameter
+
+    def __init__(self, plan: BucketsPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.plan = plan
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        return self.bias[self.bucket(at.of_TS)].permute(2, 0, 1)
+
+    def bucket(self, distance_TS: Tensor) -> Tensor:
+        """The number of the bucket of each distance t - s, int64."""
+        count, first = self.plan.buckets, 0
+        if self.plan.both:
+            count //= 2
+            first = count * (distance_TS < 0)
+            distance_TS = distance_TS.abs()
+        distance_TS, near = distance_TS.clamp_min(0), count // 2
+        ratio = (distance_TS.clamp_min(1).float() / near).log() / math.log(self.plan.furthest / near)
+        far_TS = (near + (ratio * (count - near)).long()).clamp_max(count - 1)
+        return first + torch.where(distance_TS < near, distance_TS, far_TS)
+
+
+class Queried(Position):
+    """(profiles W_r x_t)_{t - s}, 0 from `extent` on and for later keys."""
+
+    heats_bias = True
+    r: nn.Parameter
+    profiles: nn.Parameter
+
+    def __init__(self, plan: QueriedPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.heads, self.extent = plan.heads, plan.extent
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        mixed_BTHR = flow.project(x_BTD, self.r).unflatten(-1, (self.heads, -1))
+        by_distance_BHTE = flow.project(mixed_BTHR, self.profiles).transpose(1, 2)
+        return at.gathered(by_distance_BHTE).masked_fill((at.of_TS < 0) | (at.of_TS >= self.extent), 0.0)
+
+
+class TransformerXL(Position):
+    """Queries plus u for contents, and scale (q + v) W_r sinusoids(t - s) (Dai et al. 2019, section 3.3)."""
+
+    r: nn.Parameter
+    u: nn.Parameter
+    v: nn.Parameter
+
+    def __init__(self, plan: XLPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.heads, self.head_dim = plan.heads, plan.head_dim
+        self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
+
+    def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Queries plus u."""
+        del offset
+        return q_BTHK + self.u.unflatten(0, (self.heads, -1)), k_BTGK
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        most = int(at.most)
+        angles = torch.outer(torch.arange(most, dtype=torch.float64), self.frequencies)
+        table_EC = torch.cat((angles.sin(), angles.cos()), -1).to(q_BTHK)
+        r_EHK = flow.project(table_EC, self.r).unflatten(-1, (self.heads, -1))
+        asked_BTHK = q_BTHK + (self.v - self.u).unflatten(0, (self.heads, -1))
+        return scale * at.gathered(torch.einsum("bthk,ehk->bhte", asked_BTHK, r_EHK.to(asked_BTHK.dtype)))
