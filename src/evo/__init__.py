@@ -7,6 +7,7 @@
     apply(patch, document)  the changed document
     Search                  a search that is asked for trials and told their evaluations
     Evaluation              what was measured of a trial
+    SlimeMoldEncoder        a pool of pseudopods as a torch module, vectors in and out
     DiagnosticError         what all of them raise for a user's mistake
 
 A source is a document, or the path of a file that holds one. These names are what the package promises; its modules are
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from evo.api.documents import apply, diff, load, plan
     from evo.api.models import build
     from evo.api.search import Search
+    from evo.api.slime.encoder import SlimeMoldEncoder
     from evo.base.diagnostics import DiagnosticError
     from evo.evolution.trial import Evaluation
 
 __version__ = "0.1.0"
-__all__ = ["DiagnosticError", "Evaluation", "Search", "apply", "build", "diff", "load", "plan"]
+__all__ = ["DiagnosticError", "Evaluation", "Search", "SlimeMoldEncoder", "apply", "build", "diff", "load", "plan"]
 
 _HOMES = {
     "DiagnosticError": "evo.base.diagnostics",
     "Evaluation": "evo.evolution.trial",
     "Search": "evo.api.search",
+    "SlimeMoldEncoder": "evo.api.slime.encoder",
     "apply": "evo.api.documents",
     "build": "evo.api.models",
     "diff": "evo.api.documents",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from living import LIFE, life_of, living, trainer
 
+from evo.base.rundirs import METRICS
 from evo.dsl.canonical import to_yaml
 from evo.dsl.spec import spec_fields
 from evo.evolution.evaluate import TrialJob, evaluate
@@ -19,7 +20,6 @@ from evo.training import run as module
 from evo.training.captured import DeviceStep
 from evo.training.checkpoint import load_checkpoint
 from evo.training.loop import Trainer
-from evo.training.metrics import FILE as METRICS
 from evo.training.run import FILE, TrainingRun
 from evo.training.state import pack_state, restore_state
 

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from evo.base.streams import Stream
-from evo.dsl.plan import Weight
 
 Event = Mapping[str, Any]
 """What happened between two steps, as plain data for a line of metrics: its `step`, its `event`, and more."""
@@ -20,14 +19,12 @@ Event = Mapping[str, Any]
 class Surroundings:
     """What a companion has to do with.
 
-    weights: what the plan declares of each parameter, by path. states: what the optimizer keeps of each, by path and
-    name; tensors of a parameter's shape may be changed in place, as may the parameters. look: runs the model, without
-    gradients, on the first rows of a step's batch, for whoever listens. draw: a parameter as it would begin, from a
-    stream. steps: of the whole training.
+    states: what the optimizer keeps of each parameter, by path and name; tensors of a parameter's shape may be changed
+    in place, as may the parameters. look: runs the model, without gradients, on one row of a step's batch, for whoever
+    listens. draw: a parameter as it would begin, by path, from a stream. steps: of the whole training.
     """
 
     model: nn.Module
-    weights: Mapping[str, Weight]
     states: Mapping[str, Mapping[str, Tensor]]
     look: Callable[[int], None]
     draw: Callable[[str, Stream], Tensor]
@@ -63,6 +60,11 @@ class Companion(ABC):
     @abstractmethod
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """Go on from a state. Raises ValueError where it is not one of this companion."""
+
+    def relieve(self, step: int) -> list[Event]:
+        """Let go of something, because a step found no memory; empty where there is nothing to let go of."""
+        del step
+        return []
 
     def figures(self) -> dict[str, float]:
         """Numbers to be told with the scores, by name."""

@@ -17,6 +17,7 @@ from evo.base.streams import Stream
 from evo.blocks.companion import Event, Surroundings
 from evo.blocks.pool.module import Pool
 from evo.slime.chemotaxis import Chemotaxis
+from evo.slime.comonad import Context, Neighbour, relative_fitness
 from evo.slime.elites import Elites, from_bytes, to_bytes
 from evo.slime.fitness import worth
 from evo.slime.spec import AnnealedLifeSpec
@@ -137,13 +138,22 @@ class Colony:
     @torch.no_grad()
     def bury(self, slot: int, census: Census, step: int, cause: str) -> Event:
         """Empty a slot."""
+        relative = relative_fitness(self.context(census, slot))
         self.pool.gain[slot] = 0.0
         self._forget(slot)
         self.counts["deaths"] += 1
         census.alive = [other for other in census.alive if other != slot]
-        return self._event(
-            step, "death", slot, cause=cause, fitness=float(census.fitness_P[slot]), age=step - self.born[slot]
+        fitness, age = float(census.fitness_P[slot]), step - self.born[slot]
+        return self._event(step, "death", slot, cause=cause, fitness=fitness, relative_fitness=relative, age=age)
+
+    def context(self, census: Census, slot: int) -> Context[Neighbour]:
+        """A living pseudopod among the others: what is relative to a neighbourhood is asked through it."""
+        gradient_P = self.vitals.gradient_P.double().sqrt().cpu().tolist()
+        values = tuple(
+            Neighbour(float(census.fitness_P[other]), gradient_P[other], tuple(census.measures_PM[other].tolist()))
+            for other in census.alive
         )
+        return Context(values, tuple(value.behaviour for value in values), census.alive.index(slot))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that later steps depend on, by name."""

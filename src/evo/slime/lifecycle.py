@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ class Lifecycle(Companion):
         if bool(self.frozen):
             return [{"step": step, "event": "frozen"}]
         events: list[Event] = []
-        with _listening(self.colonies) as looks:
+        with listening(self.colonies) as looks:
             self.around.look(step)
         for colony in self.colonies:
             stream = self.around.stream.child("life", colony.path, step)
@@ -111,6 +112,22 @@ class Lifecycle(Companion):
                 colony.load_state_dict(own)
         except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"the state is not that of this life: {type(error).__name__} {error}") from error
+
+    def relieve(self, step: int) -> list[Event]:
+        """The worst pseudopod of the network dies, and the archives are emptied by half; the last of a pool stays."""
+        found: list[tuple[float, Colony, Census, int]] = []
+        for colony in self.colonies:
+            if colony.elites is not None:
+                for _ in range((len(colony.elites) + 1) // 2):
+                    colony.elites.drop_worst()
+            census = colony.census(np.zeros((colony.pool.slots, len(MEASURES))))
+            if len(census.alive) > 1:
+                worst = min(census.alive, key=lambda slot, fitness_P=census.fitness_P: (fitness_P[slot], slot))
+                found.append((float(census.fitness_P[worst]), colony, census, worst))
+        if not found:
+            return []
+        _, colony, census, worst = min(found, key=lambda row: (row[0], row[1].path))
+        return [colony.bury(worst, census, step, "memory")]
 
     def figures(self) -> dict[str, float]:
         """Sums over all pools: who is alive, who was born and died; and the mean coverage of their archives."""
@@ -144,7 +161,7 @@ class Lifecycle(Companion):
 
 
 @contextmanager
-def _listening(colonies: list[Colony]) -> Iterator[dict[str, Look]]:
+def listening(colonies: list[Colony]) -> Iterator[dict[str, Look]]:
     """What enters each pool in the passes made meanwhile: the first row of the first."""
     looks: dict[str, Look] = {}
 

@@ -27,7 +27,6 @@ def companion_of(
 
     around = Surroundings(
         model=model,
-        weights=model.plan.weights,
         states=optimizer.states,
         look=look,
         draw=draw,

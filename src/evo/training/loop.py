@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from evo.base.memory import is_out_of_memory
 from evo.base.streams import Stream
 from evo.blocks.companion import Event
 from evo.blocks.dropout import Dropout
@@ -204,15 +205,36 @@ class Trainer:
         return found
 
     def _eager_step(self) -> torch.Tensor:
-        losses = self.losses(self.step)
-        self.model.zero_grad(set_to_none=True)
-        losses.total.backward()
+        losses = self._differentiated()
         self.is_consistent = False
         if self.companion is not None:
             self.companion.note(losses.task.detach())
         self.optimizer.step(self.rate(self.step))
         self._advance()
         return recorded(losses, self.model.plan.losses)
+
+    def _differentiated(self) -> Losses:
+        """The step's losses, with the gradients of all in place; once more where memory ran out and the companion can
+        let go of something."""
+        for may_retry in (self.companion is not None, False):
+            try:
+                self.model.zero_grad(set_to_none=True)
+                losses = self.losses(self.step)
+                losses.total.backward()
+                return losses
+            except (RuntimeError, MemoryError) as error:
+                if not (may_retry and is_out_of_memory(error) and self._relieve()):
+                    raise
+        raise AssertionError("the second try returns or raises")
+
+    def _relieve(self) -> bool:
+        """Whether the companion let go of something, and what the device keeps in reserve was given back."""
+        assert self.companion is not None
+        events = self.companion.relieve(self.step)
+        self.events += events
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return bool(events)
 
     def _advance(self) -> None:
         """Count a step, and let the companion act behind it if it is time."""
