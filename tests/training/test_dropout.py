@@ -12,7 +12,7 @@ from torch import Tensor
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.training.captured import DeviceStep, dropout_seed
+from evo.training.captured import DeviceStep, step_seed
 from evo.training.loop import Trainer
 from evo.training.setup import require_causal
 
@@ -98,7 +98,7 @@ def test_training_that_was_interrupted_drops_what_it_would_have() -> None:
     parts.run(until=2)
     parts.run()
     assert all(torch.equal(one, two) for one, two in zip(weights(whole), weights(parts), strict=True))
-    assert len({dropout_seed(whole.spec, step) for step in range(100)}) == 100
+    assert len({step_seed(whole.spec, step) for step in range(100)}) == 100
 
 
 def test_the_probe_of_causality_sees_no_dropout() -> None:

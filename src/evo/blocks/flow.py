@@ -63,6 +63,9 @@ class Flow:
     figures: what blocks tell of themselves by name, a list of scalars each; None where nobody asks.
     dropout: what training drops, in this pass; None where nothing is, as in every pass that scores or probes.
     states: decoding only: what blocks kept of the tokens so far, by path and visit. None in a parallel pass.
+    seed: of what is drawn at random in a pass whose loss is minimised, an int64 scalar on its device. None in every
+        other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
+    sample: which of the draws from priors a pass without a seed has.
     """
 
     signals: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -73,6 +76,8 @@ class Flow:
     figures: dict[str, list[Tensor]] | None = None
     states: Mapping[tuple[str, int], State] | None = None
     dropout: Dropout | None = None
+    seed: Tensor | None = None
+    sample: int = 0
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
 

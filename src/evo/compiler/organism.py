@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, Norm, compute_dtype
@@ -129,6 +130,8 @@ class Organism(nn.Module):
     ) -> Losses:
         """The mean cross-entropy in nats of `targets_BT` as the tokens after `tokens_BT`, and the auxiliary losses.
 
+        The pass is one of training: where its flow has no seed, 0 is it.
+
         Args:
             tokens_BT, targets_BT: (B, T) int64.
             weights_BT: (B, T) float32, how much each target counts in the mean, 0 for one that is ignored; None for all
@@ -138,6 +141,8 @@ class Organism(nn.Module):
             Float32 scalars, with their graph.
         """
         flow = Flow() if flow is None else flow
+        if flow.seed is None:
+            flow = replace(flow, seed=torch.zeros((), dtype=torch.int64, device=tokens_BT.device))
         h_BTD, bias_V = self.readout.read(self.hidden(self.embed(tokens_BT, flow), flow), flow)
         h_ND = h_BTD.flatten(0, 1)
         task = linear_cross_entropy(
@@ -162,9 +167,9 @@ class Organism(nn.Module):
         """The state before the first token."""
         return OrganismState()
 
-    def extend(self, tokens_BT: Tensor, state: OrganismState) -> tuple[Tensor, OrganismState]:
-        """The next T >= 1 tokens after `state`: logits (B, T, V) and the state after them."""
-        flow = Flow(position=state.seen, states=state.blocks)
+    def extend(self, tokens_BT: Tensor, state: OrganismState, sample: int = 0) -> tuple[Tensor, OrganismState]:
+        """The next T >= 1 tokens after `state`: logits (B, T, V) and the state after them. sample: see `Flow`."""
+        flow = Flow(position=state.seen, states=state.blocks, sample=sample)
         logits_BTV = self.forward(tokens_BT, flow)
         return logits_BTV, OrganismState(flow.next_states, state.seen + tokens_BT.shape[1])
 

@@ -36,8 +36,8 @@ def broken_promises(model: Organism) -> Iterator[str]:
     loss that no plan names would be trained on and reported nowhere.
     """
     met = Met()
-    flow = Flow(project=met)
     parameter = next(model.parameters())
+    flow = Flow(project=met, seed=torch.zeros((), dtype=torch.int64, device=parameter.device))
     tokens = min(PROBE_TOKENS, model.plan.context)
     model(torch.zeros(1, tokens, dtype=torch.int64, device=parameter.device), flow)
     for path, weight in model.named_parameters():

@@ -92,6 +92,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
+        "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",
     },
     "layer": {

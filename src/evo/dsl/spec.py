@@ -127,6 +127,11 @@ class Spec(BaseModel):
         return self.kind or type(self).__name__
 
     @property
+    def reads_kv(self) -> bool:
+        """Whether its keys and values follow what the stage around it gives them; see `Scope.kv`."""
+        return False
+
+    @property
     def reads_position(self) -> bool:
         """Whether it takes the position encoding of the stage it stands in; what is inside it answers for itself."""
         return False
@@ -170,6 +175,8 @@ class Spec(BaseModel):
 
 INPUT = "embedding"
 """The name of the graph's input among the sources of a stage."""
+KV = "kv"
+"""The name among the signals of what a stage gives to the keys and values of its mixers."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,7 @@ class Scope:
 
     depth: layers of the whole organism. position, norm: those of the organism, or of the stage around a block.
     before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
+    kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries.
     """
 
     width: int
@@ -189,6 +197,7 @@ class Scope:
     norm: Spec | None = None
     before: str = INPUT
     layers: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    kv: Literal["", "added", "alone"] = ""
 
     @property
     def residual_gain(self) -> float:

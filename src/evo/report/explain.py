@@ -9,7 +9,7 @@ from typing import Any
 
 from evo.compiler.plan import Plan
 from evo.dsl.layers import LayerPlan, StagePlan
-from evo.dsl.paths import layer_path
+from evo.dsl.paths import MERGE, layer_path
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.report.costs import BYTES, costs
 
@@ -82,8 +82,9 @@ def _stage(stage: StagePlan) -> Iterator[Row]:
     """What it reads if that is a sum, its layers, and whatever it has besides."""
     layers = list(stage.running_layers())
     for weight in stage.weights:
-        settings = f"of {', '.join(stage.sources)}"
-        yield Row(stage.name, weight.name, "sum", settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
+        is_sum = weight.name == MERGE
+        kind, settings = ("sum", f"of {', '.join(stage.sources)}") if is_sum else ("weight", "")
+        yield Row(stage.name, weight.name, kind, settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
     for indices in _equal_layers([layer for _, layer in layers]):
         yield from _layer(stage.name, layers, indices)
     others = [(name, block) for name, block in stage.children if not block.is_layer]

@@ -40,9 +40,9 @@ def recorded(losses: Losses, names: Sequence[str]) -> Tensor:
     return torch.stack([value.detach().float() for value in (losses.task, *(losses.auxiliary[n] for n in names))])
 
 
-def dropout_seed(spec: TrainSpec, step: int) -> int:
-    """What decides which values a step drops: 31 bits, by the seed of the training and the step alone."""
-    return Stream(spec.seed).child("dropout", step).integer() & (2**31 - 1)
+def step_seed(spec: TrainSpec, step: int) -> int:
+    """What decides all that a step draws and drops: 31 bits, by the seed of the training and the step alone."""
+    return Stream(spec.seed).child("draws", step).integer() & (2**31 - 1)
 
 
 class DeviceStep:
@@ -105,12 +105,13 @@ class DeviceStep:
         batch = self.source.batch(self.drawn_S, self.row, self.context)
         with self.side.launch():
             scale = self.scales_S.index_select(0, self.row)
-            seed_1 = self.seeds_S.index_select(0, self.row)
+        seed_1 = self.seeds_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
-        flow = Flow() if self.half is None else Flow(project=self.half)
+        flow = Flow(seed=seed_1[0])
+        if self.half is not None:
+            flow.project = self.half
         if self.spec.dropout is not None:
-            self.side.wait()
             flow.dropout = Dropout(self.spec.dropout.rates(), seed_1)
         if self.half is not None:
             self.half.begin()
@@ -174,9 +175,8 @@ class DeviceStep:
         self.first, drawn_S, scales_S = ready
         self.drawn_S.copy_(drawn_S, non_blocking=True)
         self.scales_S.copy_(scales_S, non_blocking=True)
-        if self.spec.dropout is not None:
-            seeds = [dropout_seed(self.spec, self.offset + step) for step in range(first, first + self.block)]
-            self.seeds_S.copy_(torch.tensor(seeds))
+        steps = range(first, first + self.block)
+        self.seeds_S.copy_(torch.tensor([step_seed(self.spec, self.offset + step) for step in steps]))
         self.row.zero_()
 
 

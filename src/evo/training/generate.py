@@ -35,17 +35,20 @@ def generate(
     fed = task.encode(prompt) or [task.start]
     _require_room(model, len(fed) + tokens - 1)
     generator = torch.Generator().manual_seed(Stream(seed).child("generate").integer())
-    return _decode(model, fed, tokens, lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator))
+    choose = lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator)  # noqa: E731
+    return _decode(model, fed, tokens, choose, Stream(seed).child("priors").integer())
 
 
 @torch.no_grad()
-def _decode(model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int]) -> Iterator[int]:
+def _decode(
+    model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int], priors: int
+) -> Iterator[int]:
     model.eval()
     parameter = next(model.parameters())
     state = model.initial_state()
     fed_1T = torch.tensor([prompt], device=parameter.device)
     for _ in range(tokens):
-        logits_1TV, state = model.extend(fed_1T, state)
+        logits_1TV, state = model.extend(fed_1T, state, priors)
         token = sample(logits_1TV[0, -1].float().cpu())
         yield token
         fed_1T = torch.tensor([[token]], device=parameter.device)

@@ -18,7 +18,7 @@ from evo.compiler.organism import Losses, Organism
 from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
-from evo.training.captured import CapturedStep, captured_step, dropout_seed, recorded
+from evo.training.captured import CapturedStep, captured_step, recorded, step_seed
 from evo.training.companions import companion_of
 from evo.training.device import autocast
 from evo.training.optimizer import Optimizer
@@ -184,16 +184,12 @@ class Trainer:
 
     def losses(self, step: int) -> Losses:
         """What one step minimises, with its graph."""
-        flow = Flow(dropout=self._dropout(step))
+        seed_1 = torch.tensor([step_seed(self.spec, self.offset + step)], device=self.device)
+        rates = self.spec.dropout
+        flow = Flow(seed=seed_1[0], dropout=None if rates is None else Dropout(rates.rates(), seed_1))
         batch = self.task.batch(self.offset + step, self.spec.batch, self.context, self.stream).to(self.device)
         with autocast(self.device, self.spec.precision):
             return self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)
-
-    def _dropout(self, step: int) -> Dropout | None:
-        spec = self.spec.dropout
-        if spec is None:
-            return None
-        return Dropout(spec.rates(), torch.tensor([dropout_seed(self.spec, self.offset + step)], device=self.device))
 
     def _step(self) -> torch.Tensor:
         """One step's losses, as `recorded` gives them."""

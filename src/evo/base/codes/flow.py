@@ -19,4 +19,19 @@ FLOW = {
         _stages(f"{{name: body, mix: {{route: [{_NEAR}, {{kind: convolution}}], top_k: 3}}}}"),
         _stages(f"{{name: body, mix: {{route: [{_NEAR}, {{kind: convolution}}], top_k: 2}}}}"),
     ),
+    "EVO351": Code(
+        "A code that cannot be told so",
+        "A latent stage tells no more bits than its code has, free ones included, and its encoder is not there while "
+        "decoding; what is added to keys and values needs a mixer that has some.",
+        _stages(
+            "{name: a, mix: " + _NEAR + "}",
+            "{name: code, kind: latent, heads: 2, bits: 2, free_bits: 2.5}",
+            "{name: b, from: a, kv_add: code, mix: " + _NEAR + "}",
+        ),
+        _stages(
+            "{name: a, mix: " + _NEAR + "}",
+            "{name: code, kind: latent, heads: 2, bits: 2, free_bits: 0.5}",
+            "{name: b, from: a, kv_add: code, mix: " + _NEAR + "}",
+        ),
+    ),
 }

@@ -14,6 +14,7 @@ from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
+from evo.dsl.spec import KV
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
@@ -75,6 +76,7 @@ class Attention(Block):
             shape = (*x_BTD.shape[:2], self.kv_heads)
             for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
+        flow.signals.setdefault(KV, x_BTD)
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
@@ -128,6 +130,7 @@ class Attention(Block):
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
             q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
             return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
+        x_BTD = self._kv_input(x_BTD, flow)
         raw_BTGK = self._heads(x_BTD, self.k, self.k_bias, self.head_dim, flow)
         k_BTGK = self._normed("k_norm", raw_BTGK, flow)
         v_BTGV = raw_BTGK if self.v is None else self._heads(x_BTD, self.v, self.v_bias, self.value_dim, flow)
@@ -135,6 +138,12 @@ class Attention(Block):
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         return self._heated(q_BTHK, flow), k_BTGK, v_BTGV
+
+    def _kv_input(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What keys and values are maps of."""
+        if not self.plan.kv:
+            return x_BTD
+        return flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
 
     def _heads(self, x_BTD: Tensor, weight: Tensor, bias: Tensor | None, dim: int, flow: Flow) -> Tensor:
         """A projection of x cut into heads, within its bounds."""

@@ -15,7 +15,7 @@ from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, AsTuple, Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
 Biased = Literal["q", "k", "v", "o", "gate"]
@@ -27,6 +27,7 @@ class AttentionPlan(BlockPlan):
 
     value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
+    kv: what the stage's `kv` is to the input of keys and values.
     temperature: slope, period, whether n grows in steps, and the number of the first position.
     """
 
@@ -51,6 +52,7 @@ class AttentionPlan(BlockPlan):
     temperature: tuple[float, int, bool, int] | None = None
     kv_to: tuple[str, ...] = ()
     kv_from: tuple[str, ...] = ()
+    kv: str = ""
 
 
 class AttentionSpec(Spec):
@@ -107,6 +109,10 @@ class AttentionSpec(Spec):
     """A name under which later attentions may read its keys and values."""
     kv_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's keys and values, read instead of own ones (Gemma 3n)."""
+
+    @property
+    def reads_kv(self) -> bool:
+        return self.kv_from is None
 
     @property
     def reads_position(self) -> bool:
@@ -279,7 +285,7 @@ class AttentionSpec(Spec):
             weights=weights,
             cost=cost,
             children=self._children(scope),
-            inputs=self._signals(self.kv_from, scope),
+            inputs=(KV,) if is_own and scope.kv else self._signals(self.kv_from, scope),
             outputs=self._signals(self.kv_to, scope),
             has_state=is_own,
             heads=self.heads,
@@ -302,6 +308,7 @@ class AttentionSpec(Spec):
             temperature=None if heat is None else (heat.slope, heat.period, heat.form == "steps", heat.first),
             kv_to=self._signals(self.kv_to, scope),
             kv_from=self._signals(self.kv_from, scope),
+            kv=scope.kv if is_own else "",
         )
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:

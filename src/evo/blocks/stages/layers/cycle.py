@@ -2,11 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from evo.dsl.organism import StageSpec
-from evo.dsl.spec import Fault, Spec
+from pydantic import Field
+
+from evo.dsl.genes import FIXED
+from evo.dsl.organism import Name, StageSpec
+from evo.dsl.references import reached
+from evo.dsl.spec import KV, AsTuple, Fault, ListOf, Scope, Sources, Spec
 from evo.dsl.tree import replaced
+
+KvAdd = Annotated[
+    Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), Sources(KV), FIXED
+]
 
 
 class CyclingSpec(StageSpec):
@@ -19,6 +27,7 @@ class CyclingSpec(StageSpec):
         repeat: int
         share: bool
         position: Spec | None
+        kv_add: tuple[str, ...] | None
 
     @property
     @abstractmethod
@@ -44,6 +53,13 @@ class CyclingSpec(StageSpec):
         """Each entry of a list with how many layers run it."""
         for index, entry in enumerate(entries):
             yield entry, len(range(index, self.repeat, len(entries)))
+
+    def kv_problems(self, scope: Scope) -> Iterator[Fault]:
+        """Something added to keys and values where no mixer has any."""
+        parts = {**scope.pseudopods, **scope.layers}
+        if self.kv_add is not None and not any(spec.reads_kv for spec in reached(self, parts)):
+            message = "no mixer of this stage has keys and values of its own"
+            yield Fault("EVO351", ("kv_add",), message, "remove it, or write an attention")
 
     def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Fault]:
         """Lists, by field, that are longer than the stage; weights that are shared by one layer alone."""

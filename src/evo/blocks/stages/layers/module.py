@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from evo.blocks.base import Block, Norm
@@ -12,6 +13,7 @@ from evo.blocks.residual import Residual
 from evo.blocks.stages.layers.layer import Layer
 from evo.blocks.stages.layers.plan import LayersPlan
 from evo.blocks.stages.stage import Stage
+from evo.dsl.spec import KV
 from evo.kernels.dispatch import KernelCall
 
 
@@ -24,6 +26,8 @@ class Layers(Stage):
 
     def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
         """(B, T, D) -> (B, T, D), the last sum left open."""
+        if KV in inputs:
+            flow.signals[KV] = torch.stack(list(inputs[KV])).sum(0)
         residual = Residual(self.merged(inputs["x"]))
         for layer in self.layers():
             residual = layer.run(residual, flow)

@@ -10,7 +10,7 @@ from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.organism import StageSpec
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, gains
-from evo.dsl.spec import Scope
+from evo.dsl.spec import KV, Scope
 
 END = "end_norm"
 
@@ -56,6 +56,7 @@ def layers_plan(
         ends_normed=end is not None or built[names[-1]].ends_normed,
         weights=(gains(MERGE, sources, scope.width),) if sources > 1 else (),
         cost=Cost(flops=2.0 * sources * scope.width) if sources > 1 else Cost(),
+        outputs=(KV,) if KV in dict(reads) else (),
         children=(*built.items(), *(((END, end),) if end is not None else ())),
         order=names,
         norm_end=None if end is None else END,

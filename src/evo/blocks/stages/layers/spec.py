@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec, Place
 from evo.blocks.position.spec import PositionSpec
-from evo.blocks.stages.layers.cycle import CyclingSpec, turned
+from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
@@ -37,6 +37,8 @@ class BlocksSpec(CyclingSpec):
     """Overrides the organism's norm."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the organism's position encoding."""
+    kv_add: KvAdd = None
+    """Stages whose sum is added to what its attentions make keys and values of (Fleuret 2025)."""
     share: bool = False
     """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
 
@@ -76,6 +78,7 @@ class BlocksSpec(CyclingSpec):
             yield from mixer_problems(entry, inner, ("mix", index))
         for index, ffn in enumerate(self.ffn):
             yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(inner))
+        yield from self.kv_problems(scope)
         yield from self.cycle_problems(mix=self.mix, ffn=self.ffn)
         if isinstance(self.norm, NormSpec):
             yield from self.norm.stream_problems(scope.width, ("norm",))
@@ -88,7 +91,8 @@ class BlocksSpec(CyclingSpec):
         return layers_plan(self, scope, lambda index: self._layer(inner, index))
 
     def _scope(self, scope: Scope) -> Scope:
-        return replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)
+        inner = replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)
+        return inner if self.kv_add is None else replace(inner, kv="added")
 
     def _layer(self, scope: Scope, index: int) -> LayerPlan:
         mixer, ffn = plan_mixer(self.mix[index % len(self.mix)], scope), self.ffn[index % len(self.ffn)].plan(scope)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.base.diagnostics import suggestion
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.stages.layers.cycle import CyclingSpec, turned
+from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
@@ -32,6 +32,8 @@ class LayersSpec(CyclingSpec):
     """A norm that the stage's output passes; on the last stage, it is the final norm."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the organism's position encoding."""
+    kv_add: KvAdd = None
+    """Stages whose sum is added to what its attentions make keys and values of (Fleuret 2025)."""
     share: bool = False
     """Whether the repeats share one set of weights for each entry of the list."""
 
@@ -59,6 +61,7 @@ class LayersSpec(CyclingSpec):
             yield from _layer_problems(entry, inner, ("layers", index))
         if isinstance(self.norm_end, NormSpec):
             yield from self.norm_end.slot_problems(scope.width, ("norm_end",))
+        yield from self.kv_problems(scope)
         yield from self.cycle_problems(layers=self.layers)
 
     def plan(self, scope: Scope) -> LayersPlan:
@@ -67,7 +70,8 @@ class LayersSpec(CyclingSpec):
         return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope))
 
     def _scope(self, scope: Scope) -> Scope:
-        return replace(scope, position=self.position or scope.position)
+        inner = replace(scope, position=self.position or scope.position)
+        return inner if self.kv_add is None else replace(inner, kv="added")
 
     def _layer(self, scope: Scope, index: int) -> LayerPlan:
         entry = self.layers[index % self.cycle]

@@ -1,0 +1,1 @@
+"""A stage that draws a code for each token."""

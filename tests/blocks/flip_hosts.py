@@ -1,0 +1,52 @@
+"""Organisms whose fields are flipped: those that shape the flow between layers and stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from block_variants import CONVOLUTION, stage
+
+ATTENTION = {"kind": "attention", "heads": 2}
+RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
+
+FLOW: dict[str, dict[str, Any]] = {
+    "codes": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "code", "kind": "latent", "heads": 2, "bits": 4, "free_bits": 0.1},
+            stage("b", ATTENTION, **{"from": "a"}, kv_add="code"),
+            {
+                "name": "c",
+                "from": ["a", "b"],
+                "kv_add": ["code", "a"],
+                "repeat": 2,
+                "norm_end": LAYER,
+                "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]},
+            },
+        ],
+    },
+    "route": {"stages": [stage("body", {"route": [ATTENTION, CONVOLUTION]}, ffn={"kind": "none"})]},
+    "graph": {
+        "norm": {"kind": "layer"},
+        "stages": [
+            stage("a", ATTENTION),
+            stage("b", CONVOLUTION, **{"from": "embedding"}),
+            stage("c", ATTENTION, **{"from": ["a", "b"]}, repeat=3, share=True),
+        ],
+    },
+    "written layers": {
+        "stages": [
+            {"name": "a", "repeat": 2, "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]}},
+            {
+                "name": "b",
+                "repeat": 2,
+                "layers": {"sublayers": [{"block": ATTENTION, "gain": 0.75}]},
+                "norm_end": LAYER,
+            },
+        ],
+    },
+    "norms everywhere": {
+        "norm": {"kind": "rms"},
+        "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
+    },
+}
