@@ -1,4 +1,4 @@
-"""`evo bench train|step|kernels|probe`: side by side, in one run."""
+"""`evo bench train|step|kernels|probe|archive|pool`: side by side, in one run."""
 
 from __future__ import annotations
 
@@ -137,6 +137,37 @@ def kernels(
         view.print_json("bench kernels", report.to_data())
     else:
         view.say(report.to_markdown())
+
+
+@command.command()
+def pool(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every way is timed.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A step with a pool of pseudopods, static and alive, beside attention of the same heads; and what elites take."""
+    from evo.bench.pool import SETTINGS, cells, elites_megabytes, measure
+    from evo.bench.tables import markdown, write_table
+    from evo.training.device import choose_device
+
+    if device not in SETTINGS:
+        raise typer.BadParameter(f"'{device}' is not one of: {', '.join(SETTINGS)}", param_hint="--device")
+    choose_device(device)
+    if out is not None:
+        require_writable(out)
+    rows, megabytes = measure(device, rounds), elites_megabytes()
+    took = f"1,000 elites of a head of 64 at width 512, weights of full rank: {megabytes:.0f} MB"
+    if out is not None:
+        title = "A pool of pseudopods beside attention of the same heads: one training step"
+        write_table(
+            out, title, f"evo bench pool --device {device} --rounds {rounds}", f"{markdown(cells(rows))}\n\n{took}"
+        )
+    if as_json:
+        view.print_json("bench pool", {"rows": [asdict(row) for row in rows], "elites_mb": megabytes})
+    else:
+        view.say(view.table(cells(rows)))
+        view.say(took)
 
 
 def _require_cuda() -> None:

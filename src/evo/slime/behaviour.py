@@ -14,7 +14,7 @@ from torch import Tensor
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
-from evo.kernels.structure import effective_rank, reach
+from evo.kernels.structure import reach
 
 MEASURES = (
     "attention_span",
@@ -27,8 +27,6 @@ WINDOW = 128
 """Tokens that a look takes in at most."""
 QUERIES = 2
 NEAR_ZERO = 0.05
-SAMPLES = 64
-"""Tokens of which the effective rank is taken."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,18 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tenso
     activation_sparsity: the share of entries of at most 5 % of the slot's root mean square, in what enters its output
         map.
     gradient_flow: (4 + log10(|gradient| / |weights|)) / 3, clipped; |gradient|^2 as `Vitals` averages it.
-    computational_intensity: the effective rank of what enters the output map over its width: the share of the slot's
-        FLOPs that a copy of that rank would need.
+    computational_intensity: the participation ratio tr(G)^2 / tr(G^2) of G = h^T h over its width, h what enters the
+        output map: an effective rank without a decomposition, and so the share of the slot's FLOPs that a copy of that
+        rank would need.
     """
     x_TD = look.x_TD[:WINDOW]
     queries_Q = query_positions(x_TD.shape[0])
     span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, queries_Q, stream)
     size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
     sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))
-    rank_P = effective_rank(hidden_PTC[:, -SAMPLES:]) / min(SAMPLES, *hidden_PTC.shape[1:])
+    gram_PCC = hidden_PTC.mT @ hidden_PTC
+    trace_P = gram_PCC.diagonal(dim1=-2, dim2=-1).sum(-1)
+    rank_P = trace_P.square() / gram_PCC.square().sum((1, 2)).clamp_min(1e-30) / min(hidden_PTC.shape[1:])
     weights_P = pool.slot_squares({path: p.detach() for path, p in pool.named_parameters()})
     flow_P = (4.0 + 0.5 * torch.log10((gradient_P / weights_P.clamp_min(1e-30)).clamp_min(1e-24))) / 3.0
     measures = [span_P, sparsity_P, flow_P.float(), near_P, rank_P]
@@ -81,7 +82,7 @@ def _reach(pool: Pool, x_TD: Tensor, flow: Flow, queries_Q: Tensor, stream: Stre
             found = pool.apart(x_PTD, Flow(dict(signals)))
             (gradient_PTD,) = torch.autograd.grad((found.outputs_PTD[:, query] @ projection_D).sum(), x_PTD)
         influences.append(gradient_PTD.norm(dim=-1).float().cpu() * (torch.arange(length) < query))
-        hidden = found.hidden_PTC.detach()
+        hidden = found.hidden_PTC.detach().float()
     assert hidden is not None
     if not len(queries_Q):
         nothing_P = torch.zeros(pool.slots)

@@ -74,15 +74,8 @@ class Colony:
         """Show the living to the archive; how many of them hold a cell now."""
         if self.elites is None or not census.alive:
             return 0
-        shares = self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})
-        alive = census.alive
-        names = [self.names[slot] for slot in alive]
-        for name in names:  # who is there already is judged anew
-            self.elites.archive.remove(name)
-        entered = self.elites.add(
-            names, census.fitness_P[alive], census.measures_PM[alive], [shares[slot] for slot in alive]
-        )
-        return len(entered)
+        names = [self.names[slot] for slot in census.alive]
+        return self.elites.judge(names, census.fitness_P[census.alive], census.measures_PM[census.alive])
 
     def breed(self, census: Census, step: int, temperature: float, stream: Stream) -> list[Event]:
         """At most one birth, with probability exp(-deficit / T)."""
@@ -139,6 +132,8 @@ class Colony:
     def bury(self, slot: int, census: Census, step: int, cause: str) -> Event:
         """Empty a slot."""
         relative = relative_fitness(self.context(census, slot))
+        if self.elites is not None:
+            self.elites.keep(self.names[slot], self._share(slot))
         self.pool.gain[slot] = 0.0
         self._forget(slot)
         self.counts["deaths"] += 1
@@ -186,7 +181,6 @@ class Colony:
     @torch.no_grad()
     def _settle(self, slot: int, elite: Elite | None, census: Census, temperature: float, stream: Stream) -> None:
         """Fill a slot with an elite's weights, moved, or with fresh ones; its optimizer state begins anew."""
-        share = self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})[slot]
         if elite is None or self.elites is None:
             fresh = {path: self.around.draw(self._full(path), stream.child("fresh", path)) for path, _ in self._inner()}
             weights = self.pool.slot_tensors(fresh)[slot]
@@ -196,8 +190,9 @@ class Colony:
             )
             weights = {
                 name: weight + scale * weight.square().mean().sqrt() * _noise(weight, stream.child("mutation", name))
-                for name, weight in self.elites.genomes[str(elite.id)].weights().items()
+                for name, weight in self._weights_of(str(elite.id)).items()
             }
+        share = self._share(slot)
         for name, weight in weights.items():
             share[name].copy_(weight)
         self._forget(slot)
@@ -205,6 +200,17 @@ class Colony:
         self.vitals.settle(slot, census.alive)
         census.alive = sorted([*census.alive, slot])
         census.fitness_P[slot], census.measures_PM[slot] = census.mean if elite is None else elite.objective, 0.0
+
+    def _share(self, slot: int) -> dict[str, Tensor]:
+        """The weights of a slot; views."""
+        return self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})[slot]
+
+    def _weights_of(self, name: str) -> dict[str, Tensor]:
+        """The weights of an elite on the CPU: its own as they are, if it lives, else those of its genome."""
+        assert self.elites is not None
+        if name in self.elites.genomes:
+            return self.elites.genomes[name].weights()
+        return {path: weight.cpu() for path, weight in self._share(self.names.index(name)).items()}
 
     def _forget(self, slot: int) -> None:
         """Zero what the optimizer keeps of a slot."""

@@ -61,7 +61,8 @@ def encoded(components: Sequence[Mapping[str, Tensor]]) -> list[Genome]:
 
 
 class Elites:
-    """A CVT archive whose elites have genomes; see `evo.archive.cvt`."""
+    """A CVT archive of pseudopods; see `evo.archive.cvt`. While one lives its weights are in its slot; when it dies,
+    and holds a cell, they are kept as a genome."""
 
     def __init__(self, archive: CVTArchive) -> None:
         self.archive = archive
@@ -70,18 +71,18 @@ class Elites:
     def __len__(self) -> int:
         return len(self.archive)
 
-    def add(
-        self, names: Sequence[str], fitness_B: Floats, measures_BM: Floats, weights: Sequence[Mapping[str, Tensor]]
-    ) -> list[str]:
-        """Place some pseudopods and keep the genomes of those that hold a cell now; who they are."""
+    def judge(self, names: Sequence[str], fitness_B: Floats, measures_BM: Floats) -> int:
+        """Place the living anew, wherever they stood; how many of them hold a cell now."""
+        for name in names:
+            self.archive.remove(name)
         placements = self.archive.add(names, fitness_B, measures_BM)
-        entering = [index for index, placement in enumerate(placements) if placement.is_elite]
-        if entering:
-            genomes = encoded([weights[index] for index in entering])
-            self.genomes |= {names[index]: genome for index, genome in zip(entering, genomes, strict=True)}
-        kept = {str(elite.id) for elite in self.archive.elites()}
-        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
-        return [names[index] for index in entering]
+        self._forget_displaced(names)
+        return sum(placement.is_elite for placement in placements)
+
+    def keep(self, name: str, weights: Mapping[str, Tensor]) -> None:
+        """Keep the weights of one that dies, if it holds a cell."""
+        if name in self._holders():
+            (self.genomes[name],) = encoded([weights])
 
     def nearest(self, wanted_M: Floats) -> Elite | None:
         """The elite whose measures are nearest to wanted ones, the first among equals; None where there is none."""
@@ -102,18 +103,26 @@ class Elites:
         if elites:
             objectives, measures = [elite.objective for elite in elites], [elite.measures for elite in elites]
             self.archive.add([elite.id for elite in elites], objectives, measures)
-        kept = {str(elite.id) for elite in self.archive.elites()}
-        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
+        self._forget_displaced(())
 
     def drop_worst(self) -> bool:
-        """Forget the elite of the lowest fitness; whether there was one."""
-        elites = self.archive.elites()
-        if not elites:
+        """Forget the dead elite of the lowest fitness; whether there was one."""
+        dead = [elite for elite in self.archive.elites() if str(elite.id) in self.genomes]
+        if not dead:
             return False
-        worst = min(elites, key=lambda elite: elite.objective)
+        worst = min(dead, key=lambda elite: elite.objective)
         self.archive.remove(worst.id)
         del self.genomes[str(worst.id)]
         return True
+
+    def _holders(self) -> set[str]:
+        """Who holds a cell."""
+        return {str(elite.id) for elite in self.archive.elites()}
+
+    def _forget_displaced(self, living: Sequence[str]) -> None:
+        """Drop the genomes of those who hold no cell any more, and of those who live."""
+        kept = self._holders() - set(living)
+        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,134 @@
+"""What a pool costs, and what its life adds: one training step beside attention of the same heads, in one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evo.compiler.build import build
+from evo.compiler.resolve import resolve
+from evo.dsl.document import from_data
+from evo.slime.elites import encoded
+from evo.tasks.base import open_task
+from evo.training.loop import Trainer
+
+WAYS = ("attention", "static pool", "living pool")
+CELLS = 1000
+ELITE_WIDTH, ELITE_HEAD = 512, 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which sizes are measured on a device. every: steps between looks; a round is `steps` steps, looks included."""
+
+    width: int
+    layers: int
+    batch: int
+    slots: tuple[int, ...]
+    contexts: tuple[int, ...]
+    every: int
+    cull_every: int
+    steps: int
+
+
+SETTINGS = {
+    "cpu": Setting(64, 1, 2, (4, 8), (32,), every=10, cull_every=20, steps=20),
+    "cuda": Setting(512, 4, 16, (8, 16, 32, 64), (128, 256, 512, 1024), every=100, cull_every=1000, steps=1000),
+}
+
+
+@dataclass(frozen=True)
+class PoolRow:
+    """Milliseconds a step by way, the median over rounds. static: static pool over attention; living: living over
+    static pool: medians over rounds of ratios within a round. mode: how living steps were carried out."""
+
+    slots: int
+    context: int
+    milliseconds: dict[str, float]
+    static: float
+    living: float
+    mode: str
+
+
+def measure(device: str, rounds: int, setting: Setting | None = None) -> list[PoolRow]:
+    """Time all ways in turn, round after round, for each number of slots and each context."""
+    chosen = setting or SETTINGS[device]
+    return [_row(device, rounds, chosen, slots, T) for slots in chosen.slots for T in chosen.contexts]
+
+
+def elites_megabytes(count: int = 4) -> float:
+    """MB of 1,000 elites of a head of 64 at width 512: measured on some whose weights are as they are drawn, and so of
+    full rank, which is the most they can take."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = dict.fromkeys("qkv", (ELITE_HEAD, ELITE_WIDTH)) | {"o": (ELITE_WIDTH, ELITE_HEAD)}
+    drawn = [
+        {name: torch.randn(shape, generator=generator) * ELITE_WIDTH**-0.5 for name, shape in shapes.items()}
+        for _ in range(count)
+    ]
+    return sum(genome.nbytes for genome in encoded(drawn)) / count * CELLS / 1e6
+
+
+def cells(rows: Sequence[PoolRow]) -> list[tuple[str, ...]]:
+    """The rows of a table to print, heading first."""
+    heading = ("slots", "T", *(f"{way}, ms" for way in WAYS), "static / attention", "living / static", "steps")
+    return [
+        heading,
+        *(
+            (
+                str(row.slots), str(row.context), *(f"{row.milliseconds[way]:.2f}" for way in WAYS),
+                f"{row.static:.3f}", f"{row.living:.3f}", row.mode,
+            )
+            for row in rows
+        ),
+    ]  # fmt: skip
+
+
+def _row(device: str, rounds: int, setting: Setting, slots: int, context: int) -> PoolRow:
+    trainers = {way: _trainer(device, setting, slots, context, way) for way in WAYS}
+    for trainer in trainers.values():
+        _milliseconds(trainer, setting.steps)
+    found = [{way: _milliseconds(trainer, setting.steps) for way, trainer in trainers.items()} for _ in range(rounds)]
+    medians = {way: statistics.median(times[way] for times in found) for way in WAYS}
+    return PoolRow(
+        slots,
+        context,
+        medians,
+        statistics.median(times["static pool"] / times["attention"] for times in found),
+        statistics.median(times["living pool"] / times["static pool"] for times in found),
+        trainers["living pool"].step_mode,
+    )
+
+
+def _trainer(device: str, setting: Setting, slots: int, context: int, way: str) -> Trainer:
+    heads = {"kind": "attention", "heads": slots, "head_dim": max(8, setting.width // slots)}
+    pool = {"kind": "pool", "slots": slots, "of": {**heads, "heads": 1}}
+    life = {
+        "kind": "annealed", "every": setting.every, "cull_every": setting.cull_every, "warmup": 0, "gentle": 0,
+        "cells": CELLS,
+    }  # fmt: skip
+    mix = heads if way == WAYS[0] else pool
+    train = {"steps": 10**7, "batch": setting.batch, **({"life": life} if way == WAYS[2] else {})}
+    stage = {"name": "body", "repeat": setting.layers, "mix": mix}
+    organism = {"width": setting.width, "context": context, "stages": [stage]}
+    document = from_data({"evo": 1, "organism": organism, "train": train}).document
+    model = build(resolve(document.organism), 0, device)
+    return Trainer(model, open_task(document.train.task, Path()), document.train)
+
+
+def _milliseconds(trainer: Trainer, steps: int) -> float:
+    """Of one step, on average over so many."""
+    _wait(trainer)
+    began = time.perf_counter()
+    trainer.run(trainer.step + steps)
+    _wait(trainer)
+    return 1e3 * (time.perf_counter() - began) / steps
+
+
+def _wait(trainer: Trainer) -> None:
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize(trainer.device)
