@@ -45,7 +45,7 @@ from evo.training.captured import DeviceStep
 from evo.training.causality import find_leak
 from evo.training.loop import Progress, Trainer
 from evo.training.run import TrainingRun
-from strangers.search import Afresh, Backwards, Diagonal, Eldest, Halving, HyperbolicCooling
+from strangers.search import Afresh, Backwards, Diagonal, Eldest, Halving, HyperbolicCooling, Upside
 
 pytestmark = pytest.mark.usefixtures("strangers")
 
@@ -57,6 +57,7 @@ SEARCHED: dict[str, Spec] = {
     "engine": Backwards(),
     "cooling": HyperbolicCooling(),
     "selection": Eldest(),
+    "operators": Upside(),
     "centroids": Diagonal(),
 }
 """The roles of a search, which stand in no document."""

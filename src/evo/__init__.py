@@ -5,6 +5,9 @@
     build(source)           the torch module, with initial weights or, of a checkpoint, with the trained ones
     diff(before, after)     the patch between two documents
     apply(patch, document)  the changed document
+    mutate(source)          mutated children of a document, untrained
+    train(source, out)      what `evo train` does; gives the held-out scores, leaves a checkpoint
+    open_run(folder)        a run directory: its variants, elites, archive, lineages, models
     Search                  a search that is asked for trials and told their evaluations
     Evaluation              what was measured of a trial
     SlimeMoldEncoder        a pool of pseudopods as a torch module, vectors in and out
@@ -18,13 +21,28 @@ TYPE_CHECKING = False  # as type checkers read it; `typing` would be most of wha
 if TYPE_CHECKING:
     from evo.api.documents import apply, diff, load, plan
     from evo.api.models import build
+    from evo.api.runs import open_run
     from evo.api.search import Search
     from evo.api.slime.encoder import SlimeMoldEncoder
+    from evo.api.training import mutate, train
     from evo.base.diagnostics import DiagnosticError
     from evo.evolution.trial import Evaluation
 
 __version__ = "0.1.0"
-__all__ = ["DiagnosticError", "Evaluation", "Search", "SlimeMoldEncoder", "apply", "build", "diff", "load", "plan"]
+__all__ = [
+    "DiagnosticError",
+    "Evaluation",
+    "Search",
+    "SlimeMoldEncoder",
+    "apply",
+    "build",
+    "diff",
+    "load",
+    "mutate",
+    "open_run",
+    "plan",
+    "train",
+]
 
 _HOMES = {
     "DiagnosticError": "evo.base.diagnostics",
@@ -35,7 +53,10 @@ _HOMES = {
     "build": "evo.api.models",
     "diff": "evo.api.documents",
     "load": "evo.api.documents",
+    "mutate": "evo.api.training",
+    "open_run": "evo.api.runs",
     "plan": "evo.api.documents",
+    "train": "evo.api.training",
 }
 """The module of each public name."""
 

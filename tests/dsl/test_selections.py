@@ -1,5 +1,6 @@
 """Selections: which elite breeds, by its objective, its terms, its place, or what became of its children."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -12,8 +13,11 @@ from evo.dsl.selections import (
     ImprovementSelection,
     LexicaseSelection,
     NoveltySelection,
+    ParetoSelection,
     SelectionSpec,
     TournamentSelection,
+    crowding,
+    pareto_ranks,
 )
 
 DRAWS = 400
@@ -27,6 +31,9 @@ class Elites:
     measures: list[tuple[float, ...]] = field(default_factory=lambda: [(0.0, 0.0), (0.1, 0.0), (1.0, 1.0)])
     terms: list[tuple[float, ...]] = field(default_factory=lambda: [(0.1, 0.1), (0.9, 0.2), (0.2, 0.9)])
     gains: list[tuple[float, ...]] = field(default_factory=lambda: [(), (0.2, 0.0), (0.0, 0.0, 0.0)])
+    costs: list[dict[str, float]] = field(
+        default_factory=lambda: [dict.fromkeys(("score", "flops", "cache", "parameters", "depth"), 1.0)] * 3
+    )
 
 
 def picked(selection: SelectionSpec, elites: Elites) -> Counter[int]:
@@ -42,7 +49,7 @@ def test_a_pick_is_one_of_them_and_repeats(kind: str) -> None:
     found = picked(selection, Elites())
     assert set(found) <= {0, 1, 2}
     assert found == picked(selection, Elites())
-    alone = Elites([0.5], [(0.5, 0.5)], [(0.5, 0.5)], [()])
+    alone = Elites([0.5], [(0.5, 0.5)], [(0.5, 0.5)], [()], Elites().costs[:1])
     assert set(picked(selection, alone)) == {0}
 
 
@@ -85,3 +92,18 @@ def test_improvement_tries_everyone_and_then_what_pays() -> None:
     gains: list[tuple[float, ...]] = [(0.0,), (0.2, 0.0), (0.05, 0.05, 0.0)]
     assert set(picked(selection, Elites(gains=gains))) == {1}
     assert set(picked(ImprovementSelection(exploration=5.0), Elites(gains=gains))) == {0}
+
+
+def test_pareto_prefers_fronts_then_room() -> None:
+    """Who is beaten in every cost loses to who beats it; of one front the ends go first, then the emptiest place."""
+    points = [(0.0, 4.0), (1.0, 3.0), (1.1, 2.9), (4.0, 0.0), (2.0, 4.0), (5.0, 5.0)]
+    assert pareto_ranks(points) == [0, 0, 0, 0, 1, 2]
+    room = crowding(points[:4])
+    assert room[0] == room[3] == math.inf
+    assert room[1] == pytest.approx(1.1 / 4 + 1.1 / 4)
+    assert room[2] > room[1]
+    assert pareto_ranks([(1.0, 1.0), (1.0, 1.0)]) == [0, 0]
+    costs = [{"score": one, "flops": two} for one, two in points]
+    found = picked(ParetoSelection(over=("score", "flops")), Elites([0.5] * 6, costs=costs))
+    assert found[0] > found[2] > found[1] > found[4] > found[5]
+    assert found[5] == pytest.approx(DRAWS / 36, abs=DRAWS / 20)

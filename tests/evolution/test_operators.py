@@ -120,12 +120,14 @@ def logits(child: Document, weights: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def propose(operator: Operator, parent: Document, site: Any) -> tuple[Document, WeightSources]:
-    """The child of one proposal."""
-    proposal = operator.propose(parent, site, 1.0, np.random.Generator(np.random.Philox(0)))
-    assert proposal is not None
-    loaded = validated(parent, proposal)
-    assert loaded is not None
-    return loaded.document, proposal.origins
+    """The child of the first valid proposal of some draws."""
+    rng = np.random.Generator(np.random.Philox(0))
+    for _ in range(20):
+        proposal = operator.propose(parent, site, 1.0, rng)
+        loaded = None if proposal is None else validated(parent, proposal)
+        if proposal is not None and loaded is not None:
+            return loaded.document, proposal.origins
+    raise AssertionError(f"{operator.name} proposes nothing valid")
 
 
 def test_a_duplicate_starts_from_the_same_weights() -> None:

@@ -40,6 +40,7 @@ POINTS = {
     "engine.backwards": "strangers.search:Backwards",
     "centroids.diagonal": "strangers.search:Diagonal",
     "emitter.afresh": "strangers.search:Afresh",
+    "operators.upside": "strangers.search:Upside",
     "selection.eldest": "strangers.search:Eldest",
 }
 """The package's entry points in `evo.kinds`."""

@@ -16,6 +16,7 @@ from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
+from evo.dsl.operators import Made, OperatorsSpec
 from evo.dsl.selections import Breeders, SelectionSpec
 from evo.dsl.task import Score
 from evo.engines.jobs import Job, Limits, Outcome, find_function, run_job
@@ -130,3 +131,17 @@ class BackwardsEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Upside(OperatorsSpec):
+    """What is rare by itself is tried often."""
+
+    kind: ClassVar[str | None] = "upside"
+
+    def shares(
+        self, usual: Mapping[str, float], history: Sequence[Made], before: str, stream: Stream
+    ) -> Mapping[str, float]:
+        """See `OperatorsSpec.shares`."""
+        del history, before, stream
+        turned = {name: 1 / share for name, share in usual.items()}
+        return {name: share / sum(turned.values()) for name, share in turned.items()}

@@ -48,6 +48,16 @@ def run_of(file: Path) -> Path | None:
     return None
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories in a folder, itself included, in alphabetical order; nothing inside a run is one."""
+    if is_run(folder):
+        return [folder]
+    if not folder.is_dir():
+        return []
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return [run for path in inside for run in runs_in(path)]
+
+
 def are_metrics(file: Path) -> bool:
     """Whether a file is one that `evo train` measures into, judged by its name and its first bytes; it may be empty."""
     return file.name == METRICS and _head(file, len(_STEP)) in (b"", _STEP)

@@ -44,6 +44,10 @@ ROWS: dict[str, Row] = {
     "status": Row("evo.cli.status:command", "Say where a run stands."),
     "watch": Row("evo.cli.watch:command", "Follow a run that another process carries out."),
     "serve": Row("evo.cli.serve:command", "Show the report of a run in a browser while it goes on."),
+    "runs": Row("evo.cli.runs:command", "List the runs of a folder."),
+    "elites": Row("evo.cli.elites:command", "List the elites of a run."),
+    "compare": Row("evo.cli.compare:command", "Show variants side by side: patch, costs, scores, learning."),
+    "prune": Row("evo.cli.prune:command", "Remove the files of a run that its journal can write again."),
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
     "bench": Row("evo.cli.bench:command", "Measure speed side by side."),
 }

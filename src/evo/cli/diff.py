@@ -55,7 +55,7 @@ def _compared(before: float, after: float) -> dict[str, float | None]:
 def _print(patch: str, compared: dict[str, dict[str, Any]]) -> None:
     from evo.report.costs import LABELS
 
-    view.say(patch or "no difference")
+    view.say_painted(view.coloured_patch(patch))
     rows = [["", "before", "after", "ratio"]]
     for key, cost in compared.items():
         shown = "new" if cost["ratio"] is None else f"{cost['ratio']:.3f}"

@@ -21,7 +21,7 @@ def explain_language(path: str, as_json: bool) -> int:
     if as_json:
         view.print_json("explain", {"path": path, "entries": [asdict(item) for item in found]})
         return 0
-    view.say("\n\n".join(_shown(item, path) for item in found))
+    view.say_painted("\n\n".join(_shown(item, path) for item in found))
     return 0
 
 
@@ -46,7 +46,7 @@ def _field(field: FieldEntry, path: str) -> str:
 def _kind(kind: KindEntry) -> str:
     head = view.bold(kind.path) + (f"  {kind.written}" if kind.written else "")
     width = max((len(field.key) for field in kind.fields), default=0)
-    lines = [head, *(textwrap.fill(part, view.width()) for part in kind.meaning.split("\n\n"))]
+    lines = [head, *(textwrap.fill(view.safe(part), view.width()) for part in kind.meaning.split("\n\n"))]
     if kind.fields:
         lines.append("")
     for field in kind.fields:
@@ -62,4 +62,4 @@ def _role(role: RoleEntry) -> str:
 
 
 def _wrapped(head: str, text: str) -> str:
-    return textwrap.fill(text, view.width(), initial_indent=head, subsequent_indent=" " * len(head))
+    return textwrap.fill(view.safe(text), view.width(), initial_indent=head, subsequent_indent=" " * len(head))

@@ -32,7 +32,7 @@ def escape_unspellable() -> None:
 
 def say(text: object = "", *, file: IO[str] | None = None, end: str = "\n", flush: bool = False) -> None:
     """Print text, on stdout unless told otherwise, its control characters escaped: a name or a path may hold any."""
-    print("\n".join(map(printable, str(text).split("\n"))), file=file, end=end, flush=flush)
+    print(safe(str(text)), file=file, end=end, flush=flush)
 
 
 def print_json(command: str, data: dict[str, Any]) -> None:
@@ -70,9 +70,27 @@ def width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 100
 
 
+def safe(text: str) -> str:
+    """Text with its control characters escaped, line by line, for `say_painted`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say_painted(text: str) -> None:
+    """Print text whose colours are to reach the terminal; every part that a document wrote has passed `safe`."""
+    print(text)
+
+
 def bold(text: str) -> str:
     """Text that stands out on a terminal."""
-    return paint_for(sys.stdout)("place", text)
+    return paint_for(sys.stdout)("place", safe(text))
+
+
+def coloured_patch(patch: str) -> str:
+    """A patch as people read it, on a terminal with what comes in green and what leaves in red."""
+    paint = paint_for(sys.stdout)
+    signs: dict[str, Role] = {"+": "caret", "-": "error", "~": "warning"}
+    lines = [paint(signs[line[0]], line) if line[:1] in signs else line for line in safe(patch).split("\n")]
+    return "\n".join(lines) if patch else "no difference"
 
 
 def paint_for(stream: IO[str]) -> Paint:

@@ -10,6 +10,7 @@ from evo.dsl.coolings import CoolingSpec
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
+from evo.dsl.operators import OperatorsSpec
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, RoleOf, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -62,6 +63,8 @@ class EvolveSpec(Spec):
     """Share of the children with two parents."""
     mutations: Annotated[int, Field(ge=1, le=100)] = 2
     """The most mutations a child receives; fewer as the temperature falls."""
+    operators: Annotated[OperatorsSpec, RoleOf("operators", default="fixed")] = DEFAULT
+    """How the operators of elites' mutations are chosen: as often as ever, or as they improved the archive."""
     growth: Annotated[float, Field(ge=1, le=1_000_000)] = 2.0
     """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
     inherit: bool = False

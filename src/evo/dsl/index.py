@@ -159,11 +159,17 @@ KINDS: dict[str, dict[str, str]] = {
         "random": "evo.evolution.emitters.random.spec:RandomSpec",
         "variation": "evo.evolution.emitters.variation.spec:VariationSpec",
     },
+    "operators": {
+        "bandit": "evo.dsl.operators:BanditOperators",
+        "fixed": "evo.dsl.operators:FixedOperators",
+        "q_learning": "evo.dsl.operators:QLearningOperators",
+    },
     "selection": {
         "curiosity": "evo.dsl.selections:CuriositySelection",
         "improvement": "evo.dsl.selections:ImprovementSelection",
         "lexicase": "evo.dsl.selections:LexicaseSelection",
         "novelty": "evo.dsl.selections:NoveltySelection",
+        "pareto": "evo.dsl.selections:ParetoSelection",
         "tournament": "evo.dsl.selections:TournamentSelection",
         "uniform": "evo.dsl.selections:UniformSelection",
     },

@@ -5,12 +5,12 @@ A selection is a pure function of the elites as they stand and of a stream, so a
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from evo.dsl.spec import Spec
+from evo.dsl.spec import AsTuple, ListOf, Spec
 
 if TYPE_CHECKING:
     from evo.base.streams import Stream  # loads numpy
@@ -20,7 +20,9 @@ class Breeders(Protocol):
     """The elites that may breed, in the order of their cells; all sequences have one entry an elite.
 
     terms: of its objective, each better the higher. gains: what each of its children so far brought the result archive,
-    oldest first: its objective in an empty cell, its improvement in an occupied one, 0 where it did not enter.
+    oldest first: its objective in an empty cell, its improvement in an occupied one, 0 where it did not enter. costs:
+    by name, each better the lower: `score` (the primary one, turned round where a higher one is better), `flops` a
+    token, `cache` (what decoding holds after a full context), `parameters`, and `depth` in layers that run in a row.
     """
 
     @property
@@ -34,6 +36,9 @@ class Breeders(Protocol):
 
     @property
     def gains(self) -> Sequence[tuple[float, ...]]: ...
+
+    @property
+    def costs(self) -> Sequence[Mapping[str, float]]: ...
 
 
 class SelectionSpec(Spec):
@@ -144,6 +149,61 @@ class ImprovementSelection(SelectionSpec):
         if not gains:
             return math.inf
         return sum(gains) / len(gains) + self.exploration * math.sqrt(2 * math.log(total) / len(gains))
+
+
+CostName = Literal["score", "flops", "cache", "parameters", "depth"]
+
+
+class ParetoSelection(SelectionSpec):
+    """The better of two drawn ones by Pareto rank, and in one rank the one in the emptier place (NSGA-II, Deb 2002)."""
+
+    kind: ClassVar[str | None] = "pareto"
+
+    over: Annotated[tuple[CostName, ...], AsTuple, ListOf(bare=True), Field(min_length=2, max_length=5)] = (
+        "score",
+        "flops",
+        "cache",
+        "parameters",
+    )
+    """The costs that are weighed against one another. Depth stands for latency, which no two runs measure alike."""
+
+    def pick(self, breeders: Breeders, stream: "Stream") -> int:
+        """See `SelectionSpec.pick`."""
+        points = [tuple(costs[name] for name in self.over) for costs in breeders.costs]
+        ranks = pareto_ranks(points)
+        one, two = stream.numpy().integers(len(points), size=2).tolist()
+        if ranks[one] != ranks[two]:
+            return one if ranks[one] < ranks[two] else two
+        front = [index for index, rank in enumerate(ranks) if rank == ranks[one]]
+        room = dict(zip(front, crowding([points[index] for index in front]), strict=True))
+        return one if room[one] >= room[two] else two
+
+
+def pareto_ranks(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """The front of each point: 0 for those that no other is as good as in all and better than in one. Less wins."""
+    import numpy as np
+
+    values = np.array(points)
+    weakly = (values[:, None] <= values[None]).all(-1)
+    dominates = weakly & (values[:, None] < values[None]).any(-1)
+    ranks, left, rank = np.full(len(points), -1), np.ones(len(points), dtype=bool), 0
+    while left.any():
+        front = left & ~(dominates & left[:, None]).any(0)
+        ranks[front], rank = rank, rank + 1
+        left &= ~front
+    return ranks.tolist()
+
+
+def crowding(points: Sequence[tuple[float, ...]]) -> list[float]:
+    """How far apart the neighbours of each point of a front are, summed over normalised costs; endless at the ends."""
+    room = [0.0] * len(points)
+    for axis in range(len(points[0])):
+        order = sorted(range(len(points)), key=lambda index: points[index][axis])
+        low, high = points[order[0]][axis], points[order[-1]][axis]
+        room[order[0]] = room[order[-1]] = math.inf
+        for before, index, after in zip(order, order[1:], order[2:], strict=False):
+            room[index] += (points[after][axis] - points[before][axis]) / ((high - low) or 1.0)
+    return room
 
 
 def _weighted(weights: Sequence[float], stream: "Stream") -> int:

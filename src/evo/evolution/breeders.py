@@ -5,8 +5,20 @@ from __future__ import annotations
 from functools import cached_property
 
 from evo.archive.cvt import CVTArchive
+from evo.compiler.plan import Plan
+from evo.compiler.resolve import resolve
+from evo.dsl.document import parse
 from evo.evolution.journal import Journal
 from evo.evolution.trial import WeightsRef
+
+
+def gains_of(journal: Journal) -> dict[str, float]:
+    """What those candidates brought the result archive that entered it: see `Breeders.gains`."""
+    return {
+        placed.trial.candidate: placed.value
+        for placed in journal.placements()
+        if placed.archive == "result" and placed.status in ("new", "improved")
+    }
 
 
 class ArchiveBreeders:
@@ -31,17 +43,28 @@ class ArchiveBreeders:
         """See `Breeders`."""
         return self._all_gains
 
+    @property
+    def costs(self) -> list[dict[str, float]]:
+        """See `Breeders`."""
+        return self._all_costs
+
+    @cached_property
+    def _all_costs(self) -> list[dict[str, float]]:
+        ids = [self.id(index) for index in range(len(self._elites))]
+        documents = [parse(self._journal.candidate(id).document).document for id in ids]
+        by_rung = self._journal.costs(documents[0].train.task.primary)
+        rungs = [self._journal.rung(id) for id in ids]
+        scores = [by_rung[rung][id] for id, rung in zip(ids, rungs, strict=True) if rung is not None]
+        pairs = zip(documents, scores, strict=True)
+        return [{"score": score, **_plan_costs(resolve(document.organism))} for document, score in pairs]
+
     @cached_property
     def _all_terms(self) -> list[tuple[float, ...]]:
         return [self._terms(self.id(index)) for index in range(len(self._elites))]
 
     @cached_property
     def _all_gains(self) -> list[tuple[float, ...]]:
-        gained = {
-            placed.trial.candidate: placed.value
-            for placed in self._journal.placements()
-            if placed.archive == "result" and placed.status in ("new", "improved")
-        }
+        gained = gains_of(self._journal)
         children: dict[str, list[float]] = {}
         for candidate in self._journal.candidates():
             for parent in candidate.parents:
@@ -54,3 +77,13 @@ class ArchiveBreeders:
         found = self._journal.terms(WeightsRef(id, rung))
         assert found is not None, "elites have objectives"
         return found.task, found.efficiency, found.gradient
+
+
+def _plan_costs(plan: Plan) -> dict[str, float]:
+    """See `Breeders.costs`."""
+    return {
+        "flops": plan.flops_per_token,
+        "cache": float(plan.cache_values(plan.context)),
+        "parameters": float(plan.parameters),
+        "depth": float(sum(1 for stage in plan.stages for _ in stage.running_layers())),
+    }

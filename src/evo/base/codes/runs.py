@@ -128,6 +128,13 @@ RUNS = {
         "evo evolve examples/first.yaml --engine ray",
         "command",
     ),
+    "EVO608": Code(
+        "No such variant",
+        "A run's variants are known by their ids, such as 0003/07, and by their files.",
+        "evo compare results/demo/gen_0003/variant_99.yaml",
+        "evo elites results/demo",
+        "command",
+    ),
     "EVO620": Code(
         "No seed could be evaluated",
         "Every document that the search was to begin with failed to train; the causes are named. A search needs one "

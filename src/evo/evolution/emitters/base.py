@@ -13,11 +13,13 @@ from evo.compiler.plan import Plan
 from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.evolve import EvolveSpec
+from evo.dsl.operators import Made
 from evo.evolution.breeders import ArchiveBreeders
 from evo.evolution.candidate import Candidate
+from evo.evolution.credit import history, odds
 from evo.evolution.frozen import Frozen
 from evo.evolution.journal import Journal
-from evo.evolution.mutate import Child, NoChildError, mutate
+from evo.evolution.mutate import Child, NoChildError, Odds, mutate
 from evo.evolution.trial import WeightsRef
 
 
@@ -51,6 +53,14 @@ class Situation:
     def breeders(self) -> ArchiveBreeders:
         """The elites of the working archive."""
         return ArchiveBreeders(self.archive, self.journal)
+
+    @cached_property
+    def _history(self) -> list[Made]:
+        return history(self.journal)
+
+    def operators(self, parent: Candidate, stream: Stream) -> Odds:
+        """The operators for one child of an elite, with how often each is tried first: as the search chooses them."""
+        return odds(self.evolve.operators, self._history, parent, stream)
 
     @cached_property
     def scored(self) -> list[tuple[str, float]]:

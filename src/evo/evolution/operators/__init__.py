@@ -1,6 +1,6 @@
 """Mutation operators. Each is a small frozen object that lists its sites in a document and proposes a change at one.
 
-A new operator is a class with `name`, `sites` and `propose`, and a row in `OPERATORS`.
+A new operator is a class with `name`, `family`, `sites` and `propose`, and a row in `OPERATORS`.
 """
 
 from evo.evolution.operators.base import Operator as Operator

@@ -40,6 +40,12 @@ class Operator(Protocol):
         """What the journal and the report call it."""
         ...
 
+    @property
+    def family(self) -> str:
+        """Its class: `tune` moves genes, `replace` exchanges blocks, `grow` adds, `shrink` takes away, and `refactor`
+        moves what is there. A choice of operators learns about classes."""
+        ...
+
     def sites(self, document: Document) -> Sequence[Any]:
         """The places where it can act; empty where it cannot."""
         ...

@@ -23,6 +23,7 @@ class Number:
     """Moves a numeric gene to a neighbouring value."""
 
     name: str = "number"
+    family: str = "tune"
 
     def sites(self, document: Document) -> Sequence[Place]:
         genes = (site for site in sites(document) if site.field.meta(Gene) is not None)
@@ -38,6 +39,7 @@ class Choice:
     """Flips a boolean, picks another literal, or another kind of position, norm, stencil, optimizer or schedule."""
 
     name: str = "choice"
+    family: str = "tune"
 
     def sites(self, document: Document) -> Sequence[Place]:
         return [site for site in sites(document) if _has_choice(site)]

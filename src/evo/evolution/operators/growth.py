@@ -33,6 +33,7 @@ class Widen:
     """Raises a number that leaves the function as it was: hidden units, taps."""
 
     name: str = "widen"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[Place]:
         found = (site for site in sites(document) if site.field.name in site.owner.grows)
@@ -50,6 +51,7 @@ class Deepen:
     """Lengthens a stage by a layer that adds nothing at first."""
 
     name: str = "deepen"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[int]:
         return [i for i, stage in enumerate(stages_of(document.organism)) if stage.longer(1) is not None]
@@ -68,6 +70,7 @@ class AddBranch:
     """Sets a fresh mixer beside one that is there, its output zero at first."""
 
     name: str = "add_branch"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[Place]:
         return [place for place in places(document, "mixer") if not inside(place.value)]
@@ -94,6 +97,7 @@ class AddSource:
     """Adds a skip connection from an earlier stage, with gains that start at zero."""
 
     name: str = "add_source"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[int]:
         return range(1, len(document.organism.stages))

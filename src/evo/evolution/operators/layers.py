@@ -41,6 +41,7 @@ class ReplaceMixer:
     """Puts another mixer into one place of a stage, or a composite around it, or one part of it alone."""
 
     name: str = "replace_mixer"
+    family: str = "replace"
 
     def sites(self, document: Document) -> Sequence[Place]:
         return places(document, "mixer")
@@ -65,6 +66,7 @@ class ReplaceFeedForward:
     """Puts another feed-forward into one place of a stage."""
 
     name: str = "replace_ffn"
+    family: str = "replace"
 
     def sites(self, document: Document) -> Sequence[Place]:
         return places(document, "ffn")
@@ -81,6 +83,7 @@ class Insert:
     """Inserts a stage of one layer with a fresh mixer; what read the stage before it now reads the new one."""
 
     name: str = "insert"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[int]:
         return range(len(document.organism.stages))

@@ -25,6 +25,7 @@ class Remove:
     """Removes a stage; its readers read what it read."""
 
     name: str = "remove"
+    family: str = "shrink"
 
     def sites(self, document: Document) -> Sequence[int]:
         count = len(document.organism.stages)
@@ -63,6 +64,7 @@ class Duplicate:
     """Repeats a stage under a new name, right after it, starting from the same weights."""
 
     name: str = "duplicate"
+    family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[int]:
         return range(len(document.organism.stages))
@@ -80,6 +82,7 @@ class Swap:
     """Exchanges the layers of two neighbouring stages, weights included; names and wiring stay."""
 
     name: str = "swap"
+    family: str = "refactor"
 
     def sites(self, document: Document) -> Sequence[int]:
         return range(len(document.organism.stages) - 1)
@@ -100,6 +103,7 @@ class Split:
     """Splits a stage in two, and gives the second half a mixer of its own (a bare split would compute the same)."""
 
     name: str = "split"
+    family: str = "refactor"
 
     def sites(self, document: Document) -> Sequence[int]:
         stages = enumerate(stages_of(document.organism))
@@ -129,6 +133,7 @@ class Join:
     """Joins a stage to the one before it where nothing else reads between; the first one's settings win."""
 
     name: str = "join"
+    family: str = "shrink"
 
     def sites(self, document: Document) -> Sequence[int]:
         stages, reads = stages_of(document.organism), edges(document)

@@ -39,6 +39,7 @@ class Rewire:
     """Adds a skip connection from an earlier stage, or takes one away."""
 
     name: str = "rewire"
+    family: str = "refactor"
 
     def sites(self, document: Document) -> Sequence[int]:
         return range(len(document.organism.stages))

@@ -46,5 +46,11 @@ def _child(situation: Situation, parents: list[Candidate], stream: Stream) -> Ch
         return cross(documents[0], documents[1], stream.child("crossover"), accept=situation.accepts)
     most = max(1, round(situation.evolve.mutations * situation.scale))
     count = 1 + int(stream.child("count").numpy().integers(most))
-    scale = situation.scale
-    return mutate(documents[0], stream.child("mutate"), mutations=count, scale=scale, accept=situation.accepts)
+    return mutate(
+        documents[0],
+        stream.child("mutate"),
+        mutations=count,
+        scale=situation.scale,
+        accept=situation.accepts,
+        operators=situation.operators(parents[0], stream.child("operators")),
+    )
