@@ -182,3 +182,24 @@ def test_signals_save(tmp_path: Path, number: signal.Signals) -> None:
     assert process.returncode == (143 if number is signal.SIGTERM else 130)
     assert "--resume goes on from it" in err
     assert load_checkpoint(tmp_path / "out" / "checkpoint.safetensors").step > 0
+
+
+def test_train_over_seeds_gives_mean_and_spread(tmp_path: Path, evo: Evo) -> None:
+    """Each seed is a training of its own in its folder; a checkpoint has no seeds left to choose."""
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text(
+        "evo: 1\norganism: {width: 16, context: 16, stages: [{name: a, mix: {kind: convolution}}]}\n"
+        "train: {steps: 2, batch: 2, seed: 4}\n"
+    )
+    out = tmp_path / "out"
+    found = evo("train", cfg, "--seeds", 2, "--out", out, "--device", "cpu", "--json").json
+    scores = [training["bits_per_byte"] for training in found["trainings"]]
+    assert sorted(path.name for path in out.iterdir()) == ["seed_4", "seed_5"]
+    assert found["mean"] == pytest.approx(sum(scores) / 2)
+    assert found["sd"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    single = evo("train", cfg, "--out", tmp_path / "one", "--device", "cpu", "--json").json
+    assert single["bits_per_byte"] == scores[0]
+    assert evo("train", out / "seed_4" / "checkpoint.safetensors", "--seeds", 2).code == 2
+    shown = evo("train", cfg, "--seeds", 1, "--out", tmp_path / "two", "--device", "cpu").out
+    assert "over 1 seed: " in shown
+    assert "one seed tells no spread" in shown

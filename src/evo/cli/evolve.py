@@ -43,6 +43,9 @@ def command(
         str | None, typer.Option(help="Of the cluster that --engine ray runs on; auto: this machine's.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Begin nothing: measure a few steps, and say what the search would take.")
+    ] = False,
     as_json: Json = False,
     **fields: Any,
 ) -> None:
@@ -75,8 +78,48 @@ def command(
         max_seconds=max_seconds,
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
     )
+    if dry:
+        _forecast(settings, as_json)
+        return
     folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
     carry_out(folder, settings, as_json, lambda observer: start(folder, settings, observer, force=force))
+
+
+def _described(settings: Settings, folder: Path) -> str:
+    """What is about to happen, on a line."""
+    from evo.dsl.canonical import to_data
+    from evo.dsl.document import parse
+    from evo.dsl.yaml.writer import flow
+
+    evolve, seeds = settings.evolve, len(settings.seeds)
+    where = view.plural(settings.workers, "worker") if settings.workers else "in this process"
+    task = flow(to_data(parse(settings.seeds[0]).document.train.task))
+    candidates = seeds + evolve.generations * evolve.population
+    return (
+        f"{folder}: {candidates} candidates ({view.plural(seeds, 'seed')} and {evolve.generations} generations of "
+        f"{evolve.population}) on {settings.device}, {where}; {task}"
+    )
+
+
+def _forecast(settings: Settings, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from evo.evolution.forecast import forecast
+
+    found = forecast(settings)
+    if as_json:
+        view.print_json("evolve", {"dry_run": asdict(found)})
+        return
+    rows = [("seed", "parameters", "memory", "steps", "FLOPs", "s/step", "s/candidate")]
+    for seed in found.seeds:
+        sizes = (view.count(seed.parameters), f"{view.count(seed.memory_bytes)}B", f"{seed.steps:,}")
+        rows.append((seed.name, *sizes, f"{seed.flops:.2e}", f"{seed.step_s:.3g}", f"{seed.train_s:.3g}"))
+    view.say(view.table(rows))
+    view.say(
+        f"\n{found.candidates} candidates and up to {found.verdict_trainings} trainings of the verdict: about "
+        f"{found.flops:.2e} FLOPs and {found.seconds / 60:.3g} min on {settings.device} with "
+        f"{view.plural(max(1, found.workers), 'worker')}, if all cost what the seeds do"
+    )
 
 
 def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Observer], None]) -> None:
@@ -89,7 +132,8 @@ def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Ob
             run(Warned())
         else:
             evolve = settings.evolve
-            with SearchTable(evolve.generations, evolve.population, settings.primary) as table:
+            opening = _described(settings, folder)
+            with SearchTable(evolve.generations, evolve.population, settings.primary, opening) as table:
                 run(table)
     except KeyboardInterrupt:
         view.say(f"\nstopped; `evo resume {shlex.quote(str(folder))}` continues", file=sys.stderr)  # stdout may be JSON

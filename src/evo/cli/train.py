@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,10 @@ from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_STEPS, MOST_THREADS
+
+if TYPE_CHECKING:
+    from evo.dsl.document import Document
+    from evo.training.run import TrainResult
 
 WEIGHTS = ".safetensors"
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -26,6 +31,10 @@ def command(
     ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Train once a seed, from the document's on, each in a folder."),
+    ] = None,
     device: Device = "auto",
     kernels: Kernels = "auto",
     save_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps between checkpoints.")] = 500,
@@ -36,18 +45,16 @@ def command(
 
     Prints the held-out score at the end and leaves checkpoint.safetensors and metrics.jsonl in --out. An interrupted
     run goes on with --resume, to the same weights as an uninterrupted one. A checkpoint, or the snapshot of a run's
-    variant, in place of the document is gone on from: --steps says to which step in all.
+    variant, in place of the document is gone on from: --steps says to which step in all. --seeds trains from scratch
+    over several seeds and prints mean, standard deviation and 95 % interval.
     """
-    from evo.cli.watching import training_bar
     from evo.evolution.onward import begun
     from evo.evolution.rundir import root_of
-    from evo.training.run import TrainingRun
 
     if cfg.suffix == WEIGHTS:
-        if overrides:
-            raise typer.BadParameter(
-                "a training goes on with its own settings; --steps alone may change", param_hint="--set"
-            )
+        for option, given in (("--set", overrides), ("--seeds", seeds)):
+            if given:
+                raise typer.BadParameter("a training goes on with its own settings", param_hint=option)
         folder = out or cfg.parent
         if out is None and run_of(cfg.resolve()) is not None:
             raise typer.BadParameter("a variant's training goes on in a folder of its own", param_hint="--out")
@@ -58,21 +65,49 @@ def command(
         document, root = loaded.document, root_of(cfg)
         folder = out or Path("results") / (document.name or cfg.stem)
     overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
+    settings = _Settings(root, device, kernels, steps, threads, save_every, as_json)
+    if seeds is not None:
+        _over_seeds(document, folder, seeds, resume, settings)
+        return
+    result = _trained(document, folder, resume, settings)
+    if as_json:
+        view.print_json("train", result.to_data())
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What all trainings of one call have in common."""
+
+    root: Path
+    device: str
+    kernels: str
+    steps: int | None
+    threads: int | None
+    save_every: int
+    as_json: bool
+
+
+def _trained(document: Document, folder: Path, resume: bool, settings: _Settings) -> TrainResult:
+    """Train under a bar, and say what came of it."""
+    from evo.cli.watching import training_bar
+    from evo.training.run import TrainingRun
+
+    as_json = settings.as_json
     run = TrainingRun.open(
         document,
-        root,
+        settings.root,
         folder,
-        device,
-        kernels=kernels,
-        steps=steps,
+        settings.device,
+        kernels=settings.kernels,
+        steps=settings.steps,
         resume=resume,
-        threads=threads,
+        threads=settings.threads,
     )
     for line in [f"warning: {warning}" for warning in run.warnings] if as_json else run.describe():
         view.say(line, file=sys.stderr if as_json else sys.stdout)
     try:
         with training_bar(run.trainer.steps, quiet=as_json) as on_step:
-            result = run.carry_out(on_step, save_every)
+            result = run.carry_out(on_step, settings.save_every)
     except KeyboardInterrupt as error:
         if run.file.exists():
             view.say(f"\nstopped; {run.file} holds what was trained, and --resume goes on from it", file=sys.stderr)
@@ -81,10 +116,36 @@ def command(
         raise
     for warning in result.warnings[len(run.warnings) :]:
         view.say(f"warning: {warning}", file=sys.stderr)
-    if as_json:
-        view.print_json("train", result.to_data())
+    if not as_json:
+        view.say(
+            f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
+            f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
+        )
+    return result
+
+
+def _over_seeds(document: Document, folder: Path, seeds: int, resume: bool, settings: _Settings) -> None:
+    """Train once a seed, and say how far the scores lie apart."""
+    from statistics import stdev
+
+    from evo.base.intervals import mean_interval
+    from evo.evolution.evaluate import seeded
+    from evo.training.run import FILE
+
+    results = []
+    for count in range(seeds):
+        own = seeded(document, count)
+        place = folder / f"seed_{own.train.seed}"
+        results.append(_trained(own, place, resume and (place / FILE).exists(), settings))
+    primary = results[0].primary
+    scores = [result.scores[primary.name] for result in results]
+    interval, spread = mean_interval(scores), stdev(scores) if seeds > 1 else None
+    if settings.as_json:
+        half = interval.half_width if seeds > 1 else None
+        told = {"score": primary.name, "mean": interval.mean, "sd": spread, "half_width": half}
+        view.print_json("train", {"trainings": [result.to_data() for result in results], **told})
         return
-    view.say(
-        f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
-        f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
-    )
+    around = "one seed tells no spread"
+    if spread is not None:
+        around = f"sd {spread:.4f}, 95 % interval \u00b1{interval.half_width:.4f}"
+    view.say(f"over {view.plural(seeds, 'seed')}: {interval.mean:.4f} {primary.label}, {around}")

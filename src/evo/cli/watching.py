@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from evo.base.diagnostics import printable
 from evo.evolution.observer import Silent
 
 if TYPE_CHECKING:
@@ -87,9 +88,14 @@ class Warned(Silent):
 
 
 class SearchTable:
-    """A row a generation, the last candidates below, and the time left; plain lines where there is no terminal."""
+    """A row a generation, the last candidate below, and the time left.
 
-    def __init__(self, generations: int, population: int, primary: Score) -> None:
+    Where there is no terminal, a line a generation, and on stderr one a candidate with the time left.
+    """
+
+    def __init__(self, generations: int, population: int, primary: Score, opening: str = "") -> None:
+        """opening: what is said on stderr once the run has begun."""
+        self.opening = opening
         self.console = Console()
         self.primary, self.headings = primary, headings(primary)
         self.generations, self.population = generations, population
@@ -113,6 +119,9 @@ class SearchTable:
         say(warnings)
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
+        if self.opening:
+            print(printable(self.opening), file=sys.stderr, flush=True)
+            self.opening = ""
         self.generation, self.pending = generation, len(candidates)
         self._say(f"generation {generation}: {len(candidates)} candidates at temperature {temperature:.4f}")
 
@@ -150,6 +159,8 @@ class SearchTable:
 
     def _say(self, note: str) -> None:
         self.note = note
+        if self.live is None:  # on stderr, so that a pipe gets the table alone
+            print(printable(note), file=sys.stderr, flush=True)
         self._refresh()
 
     def _refresh(self) -> None:
