@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve test test-all check format-check types floors schema schema-check test-slow test-kernels test-ray test-gpu clean
+.PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-ray test-gpu clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,7 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-check: format-check types floors schema-check test-slow test-kernels test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, kernels, Ray
+check: format-check types floors schema-check test-slow docs test-kernels test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, the site, kernels, Ray
 
 format-check: setup
 	$(BIN)/ruff format --check .
@@ -63,6 +63,15 @@ test-slow: setup
 
 test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
 	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels
+
+$(VENV)/.docs: $(VENV)/.installed
+	@echo "Installing MkDocs for the documentation site."
+	@$(PIP) -c constraints.txt -e '.[docs]' || echo "MkDocs cannot be installed here; the documentation site is not built."
+	@touch $@
+
+docs: setup $(VENV)/.docs ## Build the documentation site into site/; a warning is an error
+	@if $(BIN)/python -c 'import mkdocs' 2> /dev/null; then $(BIN)/python -m mkdocs build --strict --quiet; \
+		else echo "The documentation site was not built: MkDocs is not installed."; fi
 
 # Ray has no wheels for every Python and machine: where it cannot be installed, the tests of its engine are left out, and that is said.
 $(VENV)/.ray: $(VENV)/.installed
