@@ -36,7 +36,7 @@ ROWS: dict[str, Row] = {
     "train": Row("evo.cli.train:command", "Train an organism on its task."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
     "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's as a document."),
-    "export": Row("evo.cli.export_model:command", "Write a checkpoint as a model of Hugging Face's."),
+    "export": Row("evo.cli.export_model:command", "Write a checkpoint as a model of another tool."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
     "measures": Row("evo.cli.measures:command", "Say which behaviour measures tell the same."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),

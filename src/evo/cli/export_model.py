@@ -1,35 +1,85 @@
-"""`evo export CHECKPOINT`: a trained organism as a model of another tool."""
+"""`evo export CHECKPOINT`: an organism with its weights as a model of another tool."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evo.cli import view
 from evo.cli.documents import Json
 
+if TYPE_CHECKING:
+    from evo.training.checkpoint import Checkpoint
+
+
+class Target(StrEnum):
+    """What is written."""
+
+    HF = "hf"
+    TORCH = "torch"
+    ONNX = "onnx"
+
 
 def command(
+    context: typer.Context,
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint, as `evo train` or `evo import --weights` writes it.")
     ],
-    like: Annotated[
-        Path, typer.Option("--like", help="A folder with the config.json and safetensors that it was imported from.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    to: Annotated[Target, typer.Option("--to", help="Python that only needs torch, ONNX, or Hugging Face's.")],
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", help="For hf: a folder with config.json and safetensors of the same architecture."),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", min=1, help="For torch and onnx: tokens of a pass; the context if left out."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Write a checkpoint as a model of Hugging Face's.
+    """Write a checkpoint as a model of another tool.
 
-    The architecture must be that of the folder; its tensors are taken over, and the weights put where they lay.
+    torch: model.py, one readable file that only needs torch, and model.safetensors. onnx: model.onnx. hf: the weights
+    go into the tensors of a folder of the same architecture, where `evo import` found them.
     """
-    from evo.interop.checkpoint import export_weights
+    if (to is Target.HF) != (like is not None):
+        raise typer.BadParameter("belongs to --to hf, and is needed there", context, param_hint="--like")
+    if to is Target.HF and length is not None:
+        raise typer.BadParameter("belongs to --to torch and --to onnx", context, param_hint="--length")
+    if like is not None:
+        from evo.interop.checkpoint import export_weights
 
-    count = export_weights(checkpoint, like, out)
-    if as_json:
-        view.print_json("export", {"folder": str(out), "tensors": count})
+        count = export_weights(checkpoint, like, out)
+        found, said = {"tensors": count}, f"config.json and {count} tensors"
     else:
-        view.say(f"wrote {out}: config.json and {count} tensors")
+        from evo.training.checkpoint import load_checkpoint
+
+        found, said = _traced(load_checkpoint(checkpoint), to, length, out)
+    if as_json:
+        view.print_json("export", {"folder": str(out), "to": str(to), **found})
+    else:
+        view.say(f"wrote {out}: {said}")
     return 0
+
+
+def _traced(loaded: Checkpoint, to: Target, length: int | None, out: Path) -> tuple[dict[str, int], str]:
+    from evo.compiler.build import build
+    from evo.compiler.check import is_causal
+    from evo.compiler.resolve import resolve
+
+    organism = loaded.document.organism
+    length = min(length or organism.context, organism.context)
+    model = build(resolve(organism), 0, weights=loaded.weights)
+    if to is Target.ONNX:
+        from evo.interop.program.onnx_file import write_onnx
+
+        write_onnx(model, length, out)
+        return {"length": length}, f"model.onnx, for {length} tokens"
+    from evo.interop.program.torch_file import write_torch
+
+    name = loaded.document.name or "an organism"
+    lines = write_torch(model, name, length, is_causal(loaded.document), out)
+    return {"length": length, "lines": lines}, f"model.py ({lines} lines, {length} tokens a pass) and model.safetensors"

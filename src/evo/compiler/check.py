@@ -263,6 +263,11 @@ def _train_problems(document: Document) -> Iterator[Fault]:
         yield from _leaks(document)
 
 
+def is_causal(document: Document) -> bool:
+    """Whether no output of the organism sees later inputs, by what its parts declare."""
+    return all(spec.is_causal for _, spec in _living(document.organism))
+
+
 def _leaks(document: Document) -> Iterator[Fault]:
     for path, spec in _living(document.organism):
         if not spec.is_causal:

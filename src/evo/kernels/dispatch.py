@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evo.kernels.operators import in_transform
+from evo.kernels.operators import in_transform, is_inlining
 
 AUTO = "auto"
 
@@ -75,11 +75,11 @@ class BackendError(ValueError):
 def choose(table: Table, call: KernelCall, requested: str = AUTO) -> Choice:
     """The backend of `table` for `call`: the first without a reason against it, or exactly the one `requested`.
 
-    Made once for all calls alike; made anew while torch.compile traces, since the compiled graph keeps it, and inside a
-    transform of torch.func, which not every backend takes.
+    Made once for all calls alike; made anew while something traces, since the graph keeps it, and inside a transform of
+    torch.func, which not every backend takes.
     Raises `BackendError` when the requested backend is unknown or has a reason against the call.
     """
-    if torch.compiler.is_compiling() or in_transform():
+    if torch.compiler.is_compiling() or in_transform() or is_inlining():
         return _choose(table, call, requested)
     return _remembered(table, call, requested)
 

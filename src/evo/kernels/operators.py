@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.autograd.function import once_differentiable
 from evo.kernels.members import Folds, no_folds, over_members
 
 PLAIN = (Tensor, nn.Parameter)
+
+_inlining: ContextVar[bool] = ContextVar("inlining", default=False)
 
 in_transform: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func runs, so that tensors may stand for those of many members."""
@@ -61,6 +64,8 @@ class Operator:
         self._transformed = self._function_for_transforms(backward, setup_context)
 
     def __call__(self, *inputs: Any) -> Any:
+        if is_inlining():
+            return self.run(*inputs)
         if is_traced(inputs):
             return self.traced(*inputs)
         if in_transform():
@@ -104,6 +109,21 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     if not torch.is_grad_enabled():
         return False
     return in_transform() or any(x is not None and x.requires_grad for x in tensors)
+
+
+def is_inlining() -> bool:
+    """Whether a trace goes through operators."""
+    return _inlining.get()
+
+
+@contextmanager
+def inlined() -> Iterator[None]:
+    """A block in which a trace goes through operators, so that what it records needs none of them."""
+    token = _inlining.set(True)
+    try:
+        yield
+    finally:
+        _inlining.reset(token)
 
 
 @contextmanager

@@ -186,4 +186,15 @@ RUNS = {
         "another one.",
         source="command",
     ),
+    "EVO655": Code(
+        "An organism that torch cannot trace",
+        "`evo export --to torch` and `--to onnx` record what a pass computes. A block did something that has no place "
+        "in a graph, such as a choice that depends on values.",
+        source="command",
+    ),
+    "EVO656": Code(
+        "A package that an export needs is missing",
+        "`--to onnx` is written by `onnx` and `onnxscript`: `pip install evo[onnx]`.",
+        source="command",
+    ),
 }

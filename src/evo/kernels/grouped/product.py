@@ -11,7 +11,7 @@ from evo.kernels.dispatch import choose
 from evo.kernels.grouped.backends import OUTER, TABLE
 from evo.kernels.grouped.call import GroupedCall, Groups
 from evo.kernels.members import Fold, folds
-from evo.kernels.operators import operator
+from evo.kernels.operators import is_inlining, operator
 from evo.kernels.triton_support import dtype_name
 
 SIDE_BY_SIDE = folds(Fold((0, 0, 0), (0,)))
@@ -27,7 +27,8 @@ def grouped_product(x_NI: Tensor, weight_EOI: Tensor, groups: Groups) -> Tensor:
         groups: how many rows each entry has. Their sum must be N, which nobody checks: it would make the host wait.
     """
     x_NI = x_NI.to(product_dtype(x_NI))
-    backend = choose(TABLE, plan(x_NI, weight_EOI), groups.backend).backend.name
+    requested = "all" if is_inlining() else groups.backend  # a trace cannot know the counts
+    backend = choose(TABLE, plan(x_NI, weight_EOI), requested).backend.name
     return _product(x_NI, weight_EOI.to(x_NI.dtype), groups.counts_E, backend)
 
 

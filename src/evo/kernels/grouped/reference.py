@@ -31,6 +31,6 @@ def outer_of_all(y_NO: Tensor, x_NI: Tensor, counts_E: Tensor) -> Tensor:
 
 def _apart(x_NI: Tensor, counts_E: Tensor) -> Tensor:
     """For each entry its own rows, and zeros for the others: (E, N, I)."""
-    ends_E, at_N = counts_E.cumsum(0), torch.arange(len(x_NI), device=x_NI.device)
+    ends_E, at_N = counts_E.cumsum(0), torch.arange(x_NI.shape[0], device=x_NI.device)
     is_own_EN = (at_N >= (ends_E - counts_E)[:, None]) & (at_N < ends_E[:, None])
     return torch.where(is_own_EN[..., None], x_NI, 0.0)
