@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ class Settings:
     budget: Budget = FULL_BUDGET
     task_digest: str = ""
 
-    @property
+    @cached_property
     def primary(self) -> Score:
         """The score that the search improves. Raises DiagnosticError if the seeds have several (EVO621)."""
         return primary_of(self.seeds)

@@ -11,14 +11,12 @@ from pathlib import Path
 
 from evo.base.files import write_atomic
 from evo.base.intervals import mean_interval
-from evo.compiler.compute import step_flops, step_tokens
-from evo.compiler.resolve import resolve
 from evo.dsl.document import parse
 from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
-from evo.evolution.fitness import Terms, held_values
+from evo.evolution.fitness import Terms
 from evo.evolution.journal import Journal, Timing
 from evo.evolution.noise import Noise
 from evo.evolution.rundir import RunDirectory
@@ -27,6 +25,7 @@ from evo.evolution.trial import Evaluation, Result, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.page.figures import duration
+from evo.report.planned import planned
 from evo.report.record import Credit, Occasion, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 from evo.training.curve import Curve
@@ -94,8 +93,7 @@ def _variant(
     curves: tuple[Curve, ...],
     settings: Settings,
 ) -> Variant:
-    document = parse(candidate.document).document
-    plan = resolve(document.organism)
+    plan = planned(candidate.document)
     found = Evaluation("not evaluated") if result is None else result.evaluation
     return Variant(
         id=candidate.id,
@@ -106,7 +104,7 @@ def _variant(
         parameters=plan.parameters,
         document=candidate.document,
         flops_per_token=plan.flops_per_token,
-        held_values=held_values(plan),
+        held_values=plan.held_values,
         steps=0 if result is None else result.trial.steps,
         cause=found.cause,
         message=found.message,
@@ -115,7 +113,7 @@ def _variant(
         terms=terms,
         measures=tuple(found.measures[MEASURES.index(name)] for name in settings.evolve.measures if found.measures),
         curves=curves,
-        step_flops=step_flops(document),
+        step_flops=plan.step_flops,
     )
 
 
@@ -246,10 +244,9 @@ def trained_figures(trials: Mapping[Trial, Evaluation]) -> Trained:
     for trial, evaluation in trials.items():
         if evaluation.cause:
             continue
-        document = parse(trial.candidate.document).document
-        own = (trial.steps - trial.done) * step_tokens(document)
-        tokens += own
-        flops += (trial.steps - trial.done) * step_flops(document)
+        plan, steps = planned(trial.candidate.document), trial.steps - trial.done
+        tokens += steps * plan.step_tokens
+        flops += steps * plan.step_flops
     return Trained(tokens, flops)
 
 
