@@ -51,6 +51,7 @@ ROWS: dict[str, Row] = {
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
     "profile": Row("evo.cli.profile:command", "Time an organism's forward and backward pass."),
     "slo": Row("evo.cli.slo:command", "Check a training's metrics against objectives."),
+    "git-driver": Row("evo.cli.git_driver:command", "Compare and merge documents in git by what they mean."),
     "bench": Row("evo.cli.bench:command", "Measure speed side by side."),
 }
 

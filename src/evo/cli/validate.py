@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from evo.base.diagnostics import DiagnosticError
+import typer
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
 from evo.cli.documents import Json, Overrides, Paths, found_in, is_patch
 
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
     from evo.compiler.examine import Examined
 
 
-def command(paths: Paths, overrides: Overrides = None, as_json: Json = False) -> int:
+def command(
+    paths: Paths,
+    overrides: Overrides = None,
+    shape: Annotated[
+        Literal["text", "github"], typer.Option("--format", help="github: annotations of a workflow.")
+    ] = "text",
+    as_json: Json = False,
+) -> int:
     """Check documents and show every fault.
 
     Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not. Patches are
@@ -27,11 +36,30 @@ def command(paths: Paths, overrides: Overrides = None, as_json: Json = False) ->
         view.print_json("validate", {"files": [_to_data(f) for f in files], "errors": errors, "warnings": warnings})
         return 1 if errors else 0
     for file in files:
-        view.show(file.diagnostics, file.sources)
+        if shape == "github":
+            view.say("\n".join(map(_annotation, file.diagnostics)), end="\n" if file.diagnostics else "")
+        else:
+            view.show(file.diagnostics, file.sources)
     counted = f"{view.plural(errors, 'error')}, {view.plural(warnings, 'warning')}"
     summary = f"{view.plural(len(files), 'file')}: {counted if errors or warnings else 'valid'}"
     view.say(summary, file=sys.stderr if errors else sys.stdout)
     return 1 if errors else 0
+
+
+def _annotation(fault: Diagnostic) -> str:
+    """A fault as a command of GitHub's workflows, which shows it beside the line."""
+    text = fault.message if fault.help is None else f"{fault.message}; {fault.help}"
+    where = [f"title={fault.code}"]
+    if fault.span is not None:
+        where = [f"file={_escaped(fault.span.file)}", f"line={fault.span.line}", f"col={fault.span.column}", *where]
+    return f"::{fault.severity} {','.join(where)}::{text.replace('%', '%25')}"
+
+
+def _escaped(value: str) -> str:
+    """A property of an annotation, whose signs shall not end it."""
+    for sign, code in (("%", "%25"), (":", "%3A"), (",", "%2C")):
+        value = value.replace(sign, code)
+    return value
 
 
 def _as_patch(file: Examined) -> Examined:

@@ -157,24 +157,24 @@ def _edit_data(edit: Edit) -> dict[str, Any]:
     return data if edit.at is None else {**data, "at": edit.at}
 
 
-def _same(a: Value, b: Value) -> bool:
+def same(a: Value, b: Value) -> bool:
     """Equality that tells 1, 1.0 and true apart, and that no order of keys disturbs."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
 
 
 def _diff(a: Value, b: Value, path: Path) -> Iterator[Edit]:
-    if _same(a, b):
+    if same(a, b):
         return
     if isinstance(a, dict) and isinstance(b, dict) and a.get("kind") == b.get("kind"):
         for key in [*a, *(key for key in b if key not in a)]:
             yield from _diff(a.get(key, ABSENT), b.get(key, ABSENT), (*path, key))
-    elif (named_a := _by_name(a)) and (named_b := _by_name(b)):
+    elif (named_a := by_name(a)) and (named_b := by_name(b)):
         yield from _diff_named(named_a, named_b, path)
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
@@ -217,7 +217,7 @@ def _longest_common(a: list[str], b: list[str]) -> list[str]:
     return common
 
 
-def _by_name(items: Value) -> dict[str, Data] | None:
+def by_name(items: Value) -> dict[str, Data] | None:
     """The entries of a list whose entries all have a name of their own; None for anything else."""
     if not isinstance(items, list):
         return None
@@ -283,7 +283,7 @@ def _step(parent: Data, step: str | int, edit: Edit) -> Data:
 
 
 def _expect(found: Value, edit: Edit) -> None:
-    if not _same(found, edit.old):
+    if not same(found, edit.old):
         raise _conflict(edit, f"it expects {_shown(edit.old)} and finds {_shown(found)}")
 
 

@@ -21,4 +21,12 @@ PATCHES = {
         "evo_patch: 1\nedits:\n  - {path: organism.width, old: 64, new: 128}\n",
         "patch",
     ),
+    "EVO402": Code(
+        "Two changes of one value",
+        "A three-way merge of documents found a value that both sides changed, each to another. The file has both "
+        "between git's markers; everything that only one side changed is merged already.",
+        "git merge other",
+        "git checkout --theirs mine.yaml",
+        "command",
+    ),
 }
