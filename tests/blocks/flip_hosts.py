@@ -26,6 +26,22 @@ FLOW: dict[str, dict[str, Any]] = {
         ],
     },
     "route": {"stages": [stage("body", {"route": [ATTENTION, CONVOLUTION]}, ffn={"kind": "none"})]},
+    "loops": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "loop", "of": stage("c", CONVOLUTION), "times": 3, "norm": LAYER, "backprop": 1},
+            {
+                "name": "d",
+                "kind": "loop",
+                "of": stage("e", CONVOLUTION),
+                "times": 5,
+                "score_times": 2,
+                "draw": "poisson",
+                "spread": 2.0,
+                "start": "learned",
+            },
+        ],
+    },
     "graph": {
         "norm": {"kind": "layer"},
         "stages": [

@@ -310,6 +310,7 @@ FOCUS = {"biases": "position", "tokens": "select", "blocks": "select", "compress
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
 ELSEWHERE = {
+    "LoopSpec.spread": "may leave the times that one step draws as they are",
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
     "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
     "AttentionSpec.clip": "a bound that what is bounded may never reach",
@@ -334,6 +335,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("ReadoutSpec", "transform"),
     ("OrganismSpec", "readout"),
     ("LatentStageSpec", "name"),
+    ("LoopSpec", "of"),
     ("RouterSpec", "causal"),
 }
 """False is refused while the one task predicts bytes (test_contract builds it); a name that nobody or others read; the

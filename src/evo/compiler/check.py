@@ -9,7 +9,7 @@ from dataclasses import replace
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
-from evo.compiler.resolve import organism_scope, reads, resolve, stage_scope, stages_of
+from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
@@ -224,12 +224,11 @@ def _unread_settings(organism: OrganismSpec) -> Iterator[Fault]:
     stages = [stage for stage in organism.stages if isinstance(stage, StageSpec)]
     yield from _unread_norm(organism, stages)
     inheriting = {id(stage): _inherits_position(organism, stage) for stage in stages}
-    for index, stage in enumerate(stages):
-        if stage.own_position is not None and not inheriting[id(stage)]:
-            path = ("organism", "stages", index, "position")
+    for path, stage in all_stages(organism):
+        path = (*path, "position")
+        if stage.own_position is not None and not _inherits_position(organism, stage):
             yield Fault("EVO330", path, "no mixer of this stage reads it", "remove it", "warning")
         elif stage.own_position is not None and not any(map(acts_on_heads, (stage.own_position, organism.position))):
-            path = ("organism", "stages", index, "position")
             yield Fault("EVO330", path, "no position encoding acts on heads here anyway", "remove it", "warning")
     explicit = "position" in organism.model_fields_set
     is_for_mixers = isinstance(organism.position, PositionSpec) and organism.position.acts_on != "embedding"

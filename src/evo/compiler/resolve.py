@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from evo.dsl.layers import Reads
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.plan import ZEROS, BlockPlan, Init, Weight, linear, table, vector
 from evo.dsl.spec import INPUT, Scope
+from evo.dsl.tree import Path, specs
 
 EMBEDDING_STD = 0.02
 
@@ -83,6 +85,14 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
 def stages_of(organism: OrganismSpec) -> list[StageSpec]:
     """The stages, in order."""
     return [stage for stage in organism.stages if isinstance(stage, StageSpec)]
+
+
+def all_stages(organism: OrganismSpec) -> Iterator[tuple[Path, StageSpec]]:
+    """The stages, and those that stand in one, each with its path, parents before children."""
+    for index, stage in enumerate(organism.stages):
+        for path, found in specs(stage, ("organism", "stages", index)):
+            if isinstance(found, StageSpec):
+                yield path, found
 
 
 def organism_scope(organism: OrganismSpec) -> Scope:

@@ -94,6 +94,7 @@ KINDS: dict[str, dict[str, str]] = {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",
+        "loop": "evo.blocks.stages.loop.spec:LoopSpec",
     },
     "layer": {
         "sublayers": "evo.blocks.stages.layers.sublayers:SublayersSpec",

@@ -87,7 +87,9 @@ def _stage(stage: StagePlan) -> Iterator[Row]:
         yield Row(stage.name, weight.name, kind, settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
     for indices in _equal_layers([layer for _, layer in layers]):
         yield from _layer(stage.name, layers, indices)
-    others = [(name, block) for name, block in stage.children if not block.is_layer]
+    others = [
+        (name, block) for name, block in stage.children if not block.is_layer and not isinstance(block, StagePlan)
+    ]
     for index, (name, block) in enumerate(others):
         yield replace(_row(name, block), layers=stage.name if index == 0 and not layers else "")
 

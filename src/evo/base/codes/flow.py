@@ -34,4 +34,11 @@ FLOW = {
             "{name: b, from: a, kv_add: code, mix: " + _NEAR + "}",
         ),
     ),
+    "EVO352": Code(
+        "A loop that cannot run so",
+        "A stage in a loop reads what the loop hands it. What that reads enters at the start or at every turn, and "
+        "what would change nothing is said.",
+        _stages(f"{{name: think, kind: loop, inject: none, start: zeros, of: {{name: body, mix: {_NEAR}}}}}"),
+        _stages(f"{{name: think, kind: loop, inject: add, start: zeros, of: {{name: body, mix: {_NEAR}}}}}"),
+    ),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evo.compiler.resolve import organism_scope, stages_of
+from evo.compiler.resolve import all_stages, organism_scope, stages_of
 from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import Patch, rewrite
@@ -101,9 +101,8 @@ class Insert:
 
 def places(document: Document, role: str) -> list[Place]:
     """Where specs of a role stand in the stages of a document."""
-    stages = enumerate(document.organism.stages)
-    found = ((index, place) for index, stage in stages for place in entries(stage, role))
-    return [replace(place, path=("organism", "stages", index, *place.path)) for index, place in found]
+    found = ((path, place) for path, stage in all_stages(document.organism) for place in entries(stage, role))
+    return [replace(place, path=(*path, *place.path)) for path, place in found]
 
 
 def inserted(document: Document, stages: list[StageSpec], reads: Edges, site: int, stage: StageSpec) -> Patch:

@@ -1,0 +1,1 @@
+"""A stage that runs another one several times."""

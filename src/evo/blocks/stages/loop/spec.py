@@ -1,0 +1,178 @@
+"""The language and the plan of a loop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.blocks.norm.spec import NormSpec
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.layers import LayerPlan, StagePlan
+from evo.dsl.organism import StageSpec
+from evo.dsl.paths import MERGE
+from evo.dsl.plan import BlockPlan, Cost, Init, Weight, gains, linear, matmul_flops, vector
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+MOST_TIMES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopPlan(StagePlan):
+    """A stage, its first child, that runs `times` times in training, on average, and `score_times` times elsewhere.
+
+    spread: of the lognormal rate that times are drawn by; None for a fixed number. backprop: through how many of the
+    last times gradients flow; None for all.
+    """
+
+    builder: ClassVar[str] = "evo.blocks.stages.loop.module:Loop"
+    times: int
+    score_times: int
+    spread: float | None
+    backprop: int | None
+    inject: str
+    start: str
+
+    def blocks(self) -> Iterator[BlockPlan]:
+        """What it runs as often as it does: with the FLOPs of training, and what decoding keeps."""
+        yield self
+        inner = [block for _, child in self.children for block in child.blocks()]
+        for turn in range(max(self.times, self.score_times)):
+            for block in inner:
+                cost = block.cost
+                if turn >= self.times:
+                    cost = replace(cost, flops=0.0, activations=0)
+                if turn >= self.score_times:
+                    cost = replace(cost, cache_per_token=0, state=0)
+                yield block if cost is block.cost else replace(block, cost=cost)
+
+    def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
+        for name, stage in self.children:
+            if isinstance(stage, StagePlan):
+                yield from ((f"{name}.{layer}", plan) for layer, plan in stage.running_layers())
+
+
+class LoopSpec(StageSpec):
+    """s <- f(inject(s, x)), several times, with one set of weights: depth that recurs (Dehghani et al. 2019; Geiping et
+    al. 2025)."""
+
+    kind: ClassVar[str | None] = "loop"
+
+    of: Annotated[Spec, RoleOf("stage")]
+    """The stage f. It reads what the loop hands it, so it has no `from`."""
+    times: Annotated[int, Field(ge=1, le=MOST_TIMES), Gene(1, 8, "+1")] = 2
+    """How often it runs in training: so often, or so often on average."""
+    score_times: Annotated[int | None, Field(ge=1, le=MOST_TIMES), Gene(1, 8, "+1", optional=True)] = None
+    """How often it runs where the model is scored or decodes; as often as in training if left out."""
+    draw: Literal["fixed", "poisson"] = "fixed"
+    """poisson: each step of training draws its times, 1 + Poisson(e^n), n normal around log(times - 1)."""
+    spread: Annotated[float, Field(ge=0, le=4), Gene(0.0, 1.0, "linear")] = 0.5
+    """The standard deviation of n, whose mean is lowered by half its square so that times keep their mean."""
+    backprop: Annotated[int | None, Field(ge=1, le=MOST_TIMES), FIXED] = None
+    """Through how many of the last times gradients flow; all if left out."""
+    inject: Literal["none", "add", "concat"] = "add"
+    """What f reads: s alone, s + x, or a learned map of both side by side."""
+    norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """What s passes at every turn before x is injected."""
+    start: Literal["input", "zeros", "learned", "random"] = "input"
+    """What s is at first: x, 0, one learned vector, or normal numbers drawn anew for each place."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset({"spread"}) if self.draw == "fixed" else frozenset()
+
+    @property
+    def depth(self) -> int:
+        return self._inner.depth * self.times
+
+    @property
+    def own_norm(self) -> Spec | None:
+        return self._inner.own_norm
+
+    @property
+    def reads_norm(self) -> bool:
+        return self._inner.reads_norm
+
+    @property
+    def is_normed(self) -> bool:
+        return self._inner.is_normed
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names) * self.times
+
+    @property
+    def _child(self) -> str:
+        """What the stage is called in paths: names of its own cannot meet those of the loop's weights."""
+        return f"of_{self._inner.name}"
+
+    @property
+    def _inner(self) -> StageSpec:
+        assert isinstance(self.of, StageSpec)
+        return self.of
+
+    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
+        return self._inner.single(name, mixer)
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        most = max(self.times, self.score_times or 1)
+        yield from ((entry, count * most) for entry, count in self._inner.entries())
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        yield from (
+            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
+            for fault in self._inner.problems(self._scope(scope))
+        )
+        for slot, names in self._inner.written_sources().items():
+            if names is not None:
+                field = self._inner.source_fields()[slot].key
+                message = "a stage in a loop reads what the loop hands it, and nothing else"
+                yield Fault("EVO352", ("of", field), message, "write it on the loop, or take the stage out")
+        if isinstance(self.norm, NormSpec):
+            yield from self.norm.slot_problems(scope.width, ("norm",))
+        if self.inject == "none" and self.start != "input":
+            message = f"with start: {self.start}, nothing of what the loop reads would enter it"
+            yield Fault("EVO352", ("inject",), message, "inject it, or start from the input")
+        if self.backprop is not None and (self.inject == "none" or self.start == "learned"):
+            message = "what enters at the start alone gets no gradient where only the last turns have any"
+            yield Fault(
+                "EVO352", ("backprop",), message, "remove it; or inject the input, and start from another state"
+            )
+        if self.score_times == self.times:
+            yield Fault("EVO352", ("score_times",), "it is run as often anyway", "remove it", "warning")
+        if self.backprop is not None and self.draw == "fixed" and self.backprop >= self.times:
+            message = f"gradients flow through all {self.times} times anyway"
+            yield Fault("EVO352", ("backprop",), message, "lower or remove it", "warning")
+        if self.draw != "fixed" and self.times == 1:
+            message = "an average of 1 leaves nothing to draw: it runs once at least"
+            yield Fault("EVO352", ("times",), message, "raise times, or write draw: fixed")
+
+    def plan(self, scope: Scope) -> LoopPlan:
+        reads, width = self.reads(scope.before), scope.width
+        sources = len(dict(reads)["x"])
+        inner = self._inner.plan(self._scope(scope))
+        norm = self.norm.plan(scope) if isinstance(self.norm, NormSpec) else None
+        maps = (linear("adapter", width, 2 * width),) if self.inject == "concat" else ()
+        weights: list[Weight] = [*maps]
+        if self.start == "learned":
+            weights.append(vector("start", width, Init("normal", 0.02)))
+        if sources > 1:
+            weights.append(gains(MERGE, sources, width))
+        return LoopPlan(
+            kind=self.label,
+            name=self.name,
+            reads=reads,
+            ends_normed=inner.ends_normed,
+            weights=tuple(weights),
+            cost=Cost(flops=matmul_flops(maps) * self.times, activations=2 * width * self.times),
+            children=((self._child, inner), *((("norm", norm),) if norm is not None else ())),
+            times=self.times,
+            score_times=self.score_times or self.times,
+            spread=None if self.draw == "fixed" else self.spread,
+            backprop=self.backprop,
+            inject=self.inject,
+            start=self.start,
+        )
+
+    def _scope(self, scope: Scope) -> Scope:
+        return replace(scope, before=self.name)
