@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-ray test-gpu clean
+.PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-schedules test-ray test-gpu clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,7 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-check: format-check types floors schema-check test-slow docs test-kernels test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, the site, kernels, Ray
+check: format-check types floors schema-check test-slow docs test-kernels test-schedules test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, the site, kernels, schedules, Ray
 
 format-check: setup
 	$(BIN)/ruff format --check .
@@ -60,6 +60,9 @@ schema-check: setup
 # Exit status 5 means that no test is marked slow.
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
+
+test-schedules: setup ## 10,000 schedules of kills, late, doubled and lost results and full disks (minutes)
+	PYTHONPATH=tests $(BIN)/python tests/evolution/schedules.py 10000
 
 test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
 	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels

@@ -39,7 +39,8 @@ def test_history_is_what_the_archive_says(finished: Search) -> None:
     made, children = history(journal), [c for c in journal.candidates() if c.generation]
     assert [row.families for row in made] == [tuple(FAMILIES[name] for name in c.operators) for c in children]
     assert {row.before for row in made} > {""}
-    placed = [p for p in journal.placements() if p.archive == "result"]
+    placed = list(journal.placements("result"))
+    assert placed == [p for p in journal.placements() if p.archive == "result"] != list(journal.placements())
     entered = {p.trial.candidate: p.value for p in placed if p.status != "rejected"}
     assert len(entered) < len(placed)
     for row, child in zip(made, children, strict=True):

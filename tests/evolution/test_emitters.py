@@ -14,9 +14,9 @@ from evo.dsl.index import kind_class, kinds
 from evo.dsl.selections import UniformSelection
 from evo.dsl.tree import found_at
 from evo.evolution.candidate import Candidate
+from evo.evolution.documents import plan_of
 from evo.evolution.journal import Journal
 from evo.evolution.operators.growth import keeps
-from evo.evolution.scoring import plan_of
 from evo.evolution.search import Search
 from evo.evolution.trial import Evaluation, Trial
 

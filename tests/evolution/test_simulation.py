@@ -1,56 +1,52 @@
-"""The loop under a made-up clock: whatever is killed, delayed, doubled, reordered or lost, the search is the same."""
+"""The loop under a made-up clock: whatever is killed, delayed, doubled, reordered or lost, the search is the same.
+
+`schedules.py 10000` carries out as many schedules; here are the first of them.
+"""
 
 from __future__ import annotations
 
-from functools import cache
 from random import Random
-from typing import Any
+from unittest.mock import patch
 
 import pytest
+import schedules
 from searches import settings
 from test_noise import lucky
 
 from evo.dsl.rungs import AshaFidelity
 from evo.evolution.journal import Journal
+from evo.evolution.scheduler import Scheduler
 from evo.evolution.search import Search
-from evo.evolution.trial import Trial
-
-ASKED = settings(fidelity=AshaFidelity(eta=2, rungs=3), generations=3, population=5, cells=4, repeats=2)
 
 
-@cache
-def expected() -> dict[str, list[Any]]:
-    """The journal of a search that nothing disturbs."""
-    search = Search(ASKED, Journal(":memory:"))
-    while trials := search.ask():
-        search.tell({trial: lucky(trial) for trial in trials})
-    return search.journal.dump()
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 220, 50))])
+def test_no_evaluation_is_lost_or_counted_twice(first: int) -> None:
+    """Results come in any order, late, twice or not at all, disks fill up, the search begins again at any moment: the
+    same trials, promotions, repetitions and placements as undisturbed."""
+    happened = schedules.live(range(first, first + (50 if first else 20)))
+    assert all(happened[name] for name in ("late", "lost", "doubled", "told again", "killed", "full disk")), happened
 
 
-@pytest.mark.parametrize("schedule", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 12))])
-def test_no_evaluation_is_lost_or_counted_twice(schedule: int) -> None:
-    """Results come in any order, late, twice or not at all, and the search begins again on its journal at any moment:
-    the same trials, promotions, repetitions and placements as undisturbed."""
-    rng, journal = Random(schedule), Journal(":memory:")
-    search, late = Search(ASKED, journal), list[Trial]()
-    told = dict[str, int]()
-    while trials := search.ask():
-        assert len({trial.ref for trial in trials}) == len(trials)
-        for trial in rng.sample(trials, len(trials)):
-            told[trial.id] = told.get(trial.id, 0) + 1
-            fate = rng.random()
-            if fate < 0.15:
-                continue  # lost: asked for again
-            if fate < 0.35:
-                late.append(trial)
-                continue
-            search.tell({trial: lucky(trial)})
-            if fate > 0.85:
-                search.tell({trial: lucky(trial)})
-        for trial in rng.sample(late, len(late) // 2):  # of this generation or of one long finished
-            late.remove(trial)
-            search.tell({trial: lucky(trial)})
-        if rng.random() < 0.4:
-            search = Search(ASKED, journal)  # killed
-    assert max(told.values()) > 1
-    assert journal.dump() == expected()
+def test_a_missed_promotion_is_noticed() -> None:
+    """The simulation can fail: a scheduler that forgets a promotion now and then does not end as it should."""
+    promoted, rng = Scheduler.promoted, Random(0)
+
+    def forgetful(self: Scheduler, generation: int, population: frozenset[str]) -> list[object]:
+        return [] if rng.random() < 0.5 else list(promoted(self, generation, population))
+
+    schedules.undisturbed()
+    with patch.object(Scheduler, "promoted", forgetful), pytest.raises(AssertionError, match="ended otherwise"):
+        schedules.live(range(8))
+
+
+@pytest.mark.slow
+def test_children_are_made_again_after_a_kill() -> None:
+    """With nothing remembered from before, a search begun anew at every step makes the same children and ends alike."""
+    asked = settings(fidelity=AshaFidelity(eta=2, rungs=3), generations=3, population=5, cells=4, repeats=2)
+    journals = [Journal(":memory:"), Journal(":memory:")]
+    for journal, restarts in zip(journals, (False, True), strict=True):
+        search = Search(asked, journal)
+        while trials := search.ask():
+            search.tell({trial: lucky(trial) for trial in (trials[:1] if restarts else trials)})
+            search = Search(asked, journal) if restarts else search
+    assert journals[0].dump() == journals[1].dump()

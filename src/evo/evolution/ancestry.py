@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from evo.compiler.compute import used
 from evo.dsl.budget import BudgetSpec
-from evo.dsl.document import parse
+from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.trial import Trial, WeightsRef
 
@@ -26,4 +26,4 @@ def ancestry(journal: Journal, refs: Iterable[WeightsRef]) -> dict[WeightsRef, T
 def charge_of(journal: Journal, refs: Iterable[WeightsRef], budget: BudgetSpec) -> float:
     """What the training behind some weights took, in the unit of a budget; what parents share counts once."""
     trials = ancestry(journal, refs).values()
-    return sum(used(budget, parse(trial.candidate.document).document, trial.steps) for trial in trials)
+    return sum(used(budget, document_of(trial.candidate.document), trial.steps) for trial in trials)

@@ -7,7 +7,7 @@ from functools import cached_property
 from evo.archive.cvt import CVTArchive
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
-from evo.dsl.document import parse
+from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.trial import WeightsRef
 
@@ -16,8 +16,8 @@ def gains_of(journal: Journal) -> dict[str, float]:
     """What those candidates brought the result archive that entered it: see `Breeders.gains`."""
     return {
         placed.trial.candidate: placed.value
-        for placed in journal.placements()
-        if placed.archive == "result" and placed.status in ("new", "improved")
+        for placed in journal.placements("result")
+        if placed.status in ("new", "improved")
     }
 
 
@@ -51,7 +51,7 @@ class ArchiveBreeders:
     @cached_property
     def _all_costs(self) -> list[dict[str, float]]:
         ids = [self.id(index) for index in range(len(self._elites))]
-        documents = [parse(self._journal.candidate(id).document).document for id in ids]
+        documents = [document_of(self._journal.candidate(id).document) for id in ids]
         by_rung = self._journal.costs(documents[0].train.task.primary)
         rungs = [self._journal.rung(id) for id in ids]
         scores = [by_rung[rung][id] for id, rung in zip(ids, rungs, strict=True) if rung is not None]
@@ -66,9 +66,9 @@ class ArchiveBreeders:
     def _all_gains(self) -> list[tuple[float, ...]]:
         gained = gains_of(self._journal)
         children: dict[str, list[float]] = {}
-        for candidate in self._journal.candidates():
-            for parent in candidate.parents:
-                children.setdefault(parent, []).append(max(0.0, gained.get(candidate.id, 0.0)))
+        for id, parents, _ in self._journal.descent():
+            for parent in parents:
+                children.setdefault(parent, []).append(max(0.0, gained.get(id, 0.0)))
         return [tuple(children.get(self.id(index), ())) for index in range(len(self._elites))]
 
     def _terms(self, id: str) -> tuple[float, ...]:

@@ -22,27 +22,26 @@ def usual_shares() -> dict[str, float]:
     return {name: sum(share for own, share in OPERATORS if own.family == name) / whole for name in names}
 
 
-def last_family(candidate: Candidate) -> str:
-    """The class of the last operator that made a candidate; empty where no mutation did."""
-    return FAMILIES.get(candidate.operators[-1], "") if candidate.operators else ""
+def last_family(operators: tuple[str, ...]) -> str:
+    """The class of the last of the operators that made a candidate; empty where no mutation did."""
+    return FAMILIES.get(operators[-1], "") if operators else ""
 
 
 def history(journal: Journal) -> list[Made]:
     """Every child of mutations, in the order in which they were made; those that failed brought nothing."""
-    gains, candidates = gains_of(journal), {candidate.id: candidate for candidate in journal.candidates()}
-    found = list[Made]()
-    for candidate in candidates.values():
-        families = tuple(FAMILIES[name] for name in candidate.operators if name in FAMILIES)
+    gains, found, made_by = gains_of(journal), list[Made](), dict[str, tuple[str, ...]]()
+    for id, parents, operators in journal.descent():
+        made_by[id] = operators
+        families = tuple(FAMILIES[name] for name in operators if name in FAMILIES)
         if families:
-            gain = max(0.0, gains.get(candidate.id, 0.0))
-            found.append(Made(families, last_family(candidates[candidate.parents[0]]), gain))
+            found.append(Made(families, last_family(made_by[parents[0]]), max(0.0, gains.get(id, 0.0))))
     return found
 
 
 def odds(spec: OperatorsSpec, made: list[Made], parent: Candidate, stream: Stream) -> Odds:
     """The operators for one child of a parent, with how often each is tried first."""
     usual = usual_shares()
-    shares: Mapping[str, float] = spec.shares(usual, made, last_family(parent), stream)
+    shares: Mapping[str, float] = spec.shares(usual, made, last_family(parent.operators), stream)
     if shares is usual:
         return OPERATORS
     return tuple((operator, share * shares[operator.family] / usual[operator.family]) for operator, share in OPERATORS)

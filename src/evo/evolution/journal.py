@@ -192,6 +192,11 @@ class Journal:
         rows = self._db.execute(f"SELECT * FROM candidates {where} ORDER BY generation, slot", values)
         return [_candidate(row) for row in rows]
 
+    def descent(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Every candidate's id, parents and operators, in order: `candidates` without the documents."""
+        rows = self._db.execute("SELECT id, parents, operators FROM candidates ORDER BY generation, slot")
+        return [(id, tuple(json.loads(parents)), tuple(json.loads(made_by))) for id, parents, made_by in rows]
+
     def candidates_before(self, generation: int) -> int:
         """How many candidates the generations before one have."""
         found = self._db.execute("SELECT COUNT(*) FROM candidates WHERE generation < ?", (generation,))
@@ -318,10 +323,11 @@ class Journal:
         parts = {name: numbers[f"{OBJECTIVE}.{name}"] for name in ("task", "efficiency", "gradient")}
         return Terms(objective=numbers[OBJECTIVE], **parts)
 
-    def placements(self) -> Iterator[Placed]:
-        """Placements, archive by archive, in the order of placing."""
-        columns = "candidate, rung, archive, cell, status, value, is_elite"
-        rows = self._db.execute(f"SELECT {columns} FROM placements ORDER BY archive, generation, place")
+    def placements(self, archive: str = "") -> Iterator[Placed]:
+        """Placements in one archive, or archive by archive, in the order of placing."""
+        columns, where = "candidate, rung, archive, cell, status, value, is_elite", "WHERE ? IN ('', archive)"
+        query = f"SELECT {columns} FROM placements {where} ORDER BY archive, generation, place"
+        rows = self._db.execute(query, (archive,))
         for candidate, rung, archive, cell, status, value, is_elite in rows:
             yield Placed(WeightsRef(candidate, rung), archive, cell, status, value, bool(is_elite))
 

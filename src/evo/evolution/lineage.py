@@ -9,9 +9,9 @@ from torch import Tensor
 from evo.archive.snapshot.blob import from_bytes
 from evo.archive.snapshot.restore import restore
 from evo.compiler.resolve import resolve
-from evo.dsl.document import parse
 from evo.evolution.ancestry import ancestry
 from evo.evolution.candidate import Candidate
+from evo.evolution.documents import document_of
 from evo.evolution.inheritance import starting_weights
 from evo.evolution.journal import Journal
 from evo.evolution.trial import Trial, WeightsRef
@@ -65,7 +65,7 @@ class Lineage:
         evaluation = self.journal.evaluation(trial.ref)
         if evaluation is None or not evaluation.snapshot:
             raise KeyError(trial.ref)
-        document = parse(trial.candidate.document).document
+        document = document_of(trial.candidate.document)
         base, _ = starting_weights(resolve(document.organism), document, sources, trial.start.origins)
         return restore(base, from_bytes(evaluation.snapshot))
 

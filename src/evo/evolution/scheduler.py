@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 from math import isfinite
 
 from evo.compiler.compute import whole_steps
-from evo.dsl.document import parse
 from evo.dsl.schedules import Course
 from evo.evolution.ancestry import charge_of
 from evo.evolution.candidate import Candidate
+from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.settings import Settings
 from evo.evolution.trial import FRESH, Start, Trial, WeightsRef
@@ -120,7 +120,7 @@ class Scheduler:
         rungs = self._rungs(candidate, start, entry)
         done = 0
         if rung > entry:
-            document = parse(candidate.document).document
+            document = document_of(candidate.document)
             below = Course(rungs[rung - 1 - entry], rungs[0], rungs[-1])
             done = document.train.schedule.shared(below)
         return Trial(candidate, rung, rungs[rung - entry], start, rungs, done)
@@ -128,7 +128,7 @@ class Scheduler:
     def _rungs(self, candidate: Candidate, start: Start, entry: int) -> tuple[int, ...]:
         """Steps up to the end of each rung from the first on: all candidates get the same compute, so a cheaper one
         takes more of them; what it inherits is paid for."""
-        document = parse(candidate.document).document
+        document = document_of(candidate.document)
         paid = start.charge / self.budget.amount
         found: list[int] = []
         for share in self.shares[entry:]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.compiler.plan import Plan
-from evo.compiler.resolve import resolve
-from evo.dsl.document import parse
 from evo.dsl.evolve import FitnessSpec
 from evo.dsl.task import Score
+from evo.evolution.documents import plan_of
 from evo.evolution.fitness import Reference, Terms, cost_of, fitness
 from evo.evolution.trial import Evaluation, Result, Trial
 
@@ -57,11 +55,6 @@ class Scoring:
 
     def _value(self, scored: Result) -> float:
         return scored.evaluation.scores[self.primary.name]
-
-
-def plan_of(document: str) -> Plan:
-    """The plan of a canonical document."""
-    return resolve(parse(document).document.organism)
 
 
 def no_seed(failures: Mapping[Trial, Evaluation]) -> DiagnosticError:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evo.dsl.canonical import content_hash
-from evo.dsl.document import parse
 from evo.engines.jobs import Engine, Job
 from evo.evolution.archives import SAMPLE, Archives
 from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.documents import document_of, plan_of
 from evo.evolution.emission import emit
 from evo.evolution.emitters.base import Situation
 from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
@@ -27,7 +27,7 @@ from evo.evolution.observer import Observer, Silent
 from evo.evolution.probing import sample
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.scheduler import Scheduler
-from evo.evolution.scoring import Scoring, plan_of
+from evo.evolution.scoring import Scoring
 from evo.evolution.settings import Settings
 from evo.evolution.states import States
 from evo.evolution.trial import Evaluation, Trial
@@ -172,7 +172,7 @@ class Search:
         self.is_open = True
 
     def _seeds(self) -> list[Candidate]:
-        documents = {content_hash(parse(text).document): text for text in self.settings.seeds}
+        documents = {content_hash(document_of(text)): text for text in self.settings.seeds}
         items = enumerate(documents.items())
         return [Candidate(candidate_id(0, slot), 0, slot, hash, text) for slot, (hash, text) in items]
 

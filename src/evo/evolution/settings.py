@@ -24,6 +24,7 @@ from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
+from evo.evolution.documents import document_of
 from evo.evolution.trial import FULL_BUDGET, Budget
 
 RUN_VERSION = 4
@@ -60,7 +61,7 @@ class Settings:
     @property
     def train_budget(self) -> BudgetSpec:
         """What each candidate is trained for by the end of the last rung: as much as the first seed."""
-        return budget_of(parse(self.seeds[0]).document)
+        return budget_of(document_of(self.seeds[0]))
 
     def of_generations(self, generations: int) -> Settings:
         """The same settings for another number of generations."""
@@ -88,7 +89,7 @@ class Settings:
 
 def primary_of(seeds: tuple[str, ...]) -> Score:
     """The primary score of the seeds' tasks. Raises DiagnosticError if it is not one for all (EVO621)."""
-    scores = dict.fromkeys(parse(seed).document.train.task.primary for seed in seeds)
+    scores = dict.fromkeys(document_of(seed).train.task.primary for seed in seeds)
     if len(scores) > 1:
         names = ", ".join(score.name for score in scores)
         raise DiagnosticError([Diagnostic("EVO621", f"the seeds' tasks have different primary scores: {names}")])

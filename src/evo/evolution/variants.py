@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evo.base.files import write_atomic
-from evo.dsl.document import parse
+from evo.evolution.documents import document_of
 from evo.evolution.fitness import Terms
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.trial import Evaluation, Result, WeightsRef
@@ -36,7 +36,7 @@ def header(result: Result, terms: Terms | None) -> str:
 
 
 def _score(document: str, evaluation: Evaluation, terms: Terms | None) -> str:
-    primary = parse(document).document.train.task.primary
+    primary = document_of(document).train.task.primary
     objective = f", objective {terms.objective:.4f}" if terms else ""
     return f"held-out {evaluation.scores[primary.name]:.4f} {primary.label}{objective}"
 

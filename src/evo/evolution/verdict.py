@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from evo.base.intervals import difference
 from evo.compiler.compute import whole_steps
-from evo.dsl.document import parse
 from evo.dsl.task import Score
+from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.settings import Settings
 from evo.evolution.trial import FRESH, Start, WeightsRef
@@ -120,7 +120,7 @@ def trainings(settings: Settings, journal: Journal) -> list[Training]:
     """All trainings of a finished search's verdict, seed by seed; none where it is turned off."""
     budget, seeds = settings.verify_budget, settings.evolve.verify.seeds
     documents = {id: journal.candidate(id).document for id in dict.fromkeys(_chosen(settings, journal))}
-    steps = {id: whole_steps(budget, parse(text).document) for id, text in documents.items()}
+    steps = {id: whole_steps(budget, document_of(text)) for id, text in documents.items()}
     own = [Training(id, text, steps[id], seed) for seed in range(seeds) for id, text in documents.items()]
     return own + inheritance_trainings(settings, journal, next(iter(documents)))
 
@@ -133,7 +133,7 @@ def inheritance_trainings(settings: Settings, journal: Journal, winner: str) -> 
     trial, text = journal.trial(WeightsRef(winner, rung)), journal.candidate(winner).document
     if not trial.start.sources:
         return []
-    total = whole_steps(settings.train_budget, parse(text).document, settings.evolve.fidelity.shares[rung])
+    total = whole_steps(settings.train_budget, document_of(text), settings.evolve.fidelity.shares[rung])
     arms = {INHERITED: (trial.steps, trial.start), SCRATCH: (total, FRESH)}
     seeds = range(settings.evolve.verify.seeds)
     return [Training(winner, text, steps, seed, start, arm) for seed in seeds for arm, (steps, start) in arms.items()]

@@ -10,13 +10,13 @@ from typing import Protocol
 from evo.archive.cvt import CVTArchive
 from evo.base.streams import Stream
 from evo.compiler.plan import Plan
-from evo.dsl.document import parse
 from evo.dsl.emitter import EmitterSpec
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.operators import Made
 from evo.evolution.breeders import ArchiveBreeders
 from evo.evolution.candidate import Candidate
 from evo.evolution.credit import history, odds
+from evo.evolution.documents import document_of
 from evo.evolution.frozen import Frozen
 from evo.evolution.journal import Journal
 from evo.evolution.mutate import Child, NoChildError, Odds, mutate
@@ -47,7 +47,7 @@ class Situation:
 
     @cached_property
     def _frozen(self) -> Frozen:
-        return Frozen(self.evolve.freeze, [parse(seed.document).document for seed in self.journal.candidates(0)])
+        return Frozen(self.evolve.freeze, [document_of(seed.document) for seed in self.journal.candidates(0)])
 
     @cached_property
     def breeders(self) -> ArchiveBreeders:
@@ -94,7 +94,7 @@ class Emitter(Protocol):
 def mutant(situation: Situation, parent: Candidate, most: int, stream: Stream) -> Offspring | None:
     """A child of 1 to `most` mutations of full size, or None if none was found."""
     count = 1 + int(stream.child("count").numpy().integers(most))
-    document = parse(parent.document).document
+    document = document_of(parent.document)
     try:
         child = mutate(document, stream.child("mutate"), mutations=count, accept=situation.accepts)
     except NoChildError:

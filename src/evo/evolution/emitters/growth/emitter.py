@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evo.base.streams import Stream
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
-from evo.dsl.document import parse
+from evo.evolution.documents import document_of
 from evo.evolution.emitters.base import Offspring, Situation
 from evo.evolution.emitters.growth.spec import GrowthSpec
 from evo.evolution.mutate import Child, NoChildError, mutate
@@ -25,7 +25,7 @@ class Growth:
         for attempt in range(self.spec.attempts):
             draw = stream.child("attempt", attempt)
             parent = situation.breeders.id(self.spec.selection.pick(situation.breeders, draw.child("parent")))
-            document = parse(situation.journal.candidate(parent).document).document
+            document = document_of(situation.journal.candidate(parent).document)
             before = resolve(document.organism)
 
             def accepts(child: Child, plan: Plan, before: Plan = before) -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 
 from evo.base.streams import Stream
 from evo.compiler.resolve import resolve, stages_of
-from evo.dsl.document import Document, parse
+from evo.dsl.document import Document
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import diff, rewrite
 from evo.dsl.tree import replaced
+from evo.evolution.documents import document_of
 from evo.evolution.emitters.base import Offspring, Situation
 from evo.evolution.emitters.immigrants.spec import ImmigrantsSpec
 from evo.evolution.mutate import NoChildError, mutate, validated
@@ -32,7 +33,7 @@ class Immigrants:
         for attempt in range(self.spec.attempts):
             draw = stream.child("attempt", attempt)
             seed = situation.seed(draw)
-            document = parse(seed.document).document
+            document = document_of(seed.document)
             fresh = self._drawn(document, draw.child("fresh").numpy())
             if fresh is None or resolve(fresh.organism).flops_per_token > situation.max_flops:
                 continue

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evo.base.streams import Stream
-from evo.dsl.document import parse
 from evo.evolution.candidate import Candidate
 from evo.evolution.crossover import cross
+from evo.evolution.documents import document_of
 from evo.evolution.emitters.base import Offspring, Situation
 from evo.evolution.emitters.variation.spec import BreedingSpec
 from evo.evolution.mutate import Child, NoChildError, mutate
@@ -41,7 +41,7 @@ class Variation:
 
 def _child(situation: Situation, parents: list[Candidate], stream: Stream) -> Child:
     """A child of two parents by crossover, or of one by mutations, fewer as the search cools."""
-    documents = [parse(parent.document).document for parent in parents]
+    documents = [document_of(parent.document) for parent in parents]
     if len(documents) == 2:
         return cross(documents[0], documents[1], stream.child("crossover"), accept=situation.accepts)
     most = max(1, round(situation.evolve.mutations * situation.scale))
