@@ -164,6 +164,33 @@ def test_a_leak_before_the_first_block_is_found(monkeypatch: pytest.MonkeyPatch)
     assert find_leak(model()) is not None
 
 
+class Memory:
+    """What stood next where the same had been seen before, in any call without gradients."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def __call__(self, x_BTD: Tensor) -> Tensor:
+        """What is known to come next; zeros where nothing is."""
+        if torch.is_grad_enabled():
+            return 0 * x_BTD
+        known_ND = torch.cat([torch.full_like(x_BTD[0, :2], 9.0), *self.seen])
+        self.seen += list(x_BTD)
+        distance_BTN = (x_BTD[:, :, None] - known_ND[:-1]).abs().amax(-1)
+        nearest_BT = distance_BTN.argmin(-1)
+        return known_ND[1:][nearest_BT] * (distance_BTN.amin(-1) < 1e-4)[..., None]
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+def test_what_is_kept_between_scores_is_found(batch: int) -> None:
+    """Held-out text is scored while training goes on, and again at its end: a model may not know it from before."""
+    leak = find_leak(plant(model(), Memory()), batch=batch)
+    assert leak is not None
+    assert leak.probe == "memory"
+    assert "depend on what was scored before" in str(leak)
+    assert find_leak(plant(model(), torch.zeros_like), batch=batch) is None
+
+
 def planted_everywhere(monkeypatch: pytest.MonkeyPatch, see: See) -> None:
     """Make every attention leak."""
     plain = Attention.forward

@@ -42,6 +42,8 @@ FEWEST_PAIRED = 8
 FEWEST_SCORED_CUTS = 3
 """Of the rows that were scored: where fewer are scored at once, they are probed several times."""
 
+MEMORY = "memory"
+
 SEED_0 = Stream(0)
 
 
@@ -50,8 +52,9 @@ class Leak:
     """Outputs before position `cut` of a row changed, or had gradients, with inputs from `cut` on or of other rows.
 
     in_values, in_gradients: the largest influence relative to the largest value; not finite where a number is not.
-    probe: the pass that saw it: training, scoring, float32, or decoding, where a block's whole form is not its
-    step-by-step form. across_rows: it came from another row. block: the path of the block, if decoding saw it.
+    probe: the pass that saw it: training, scoring, float32; decoding, where a block's whole form is not its
+    step-by-step form; or memory, where the same tokens give other outputs the second time. across_rows: it came from
+    another row. block: the path of the block, if decoding saw it.
     """
 
     cut: int
@@ -69,6 +72,8 @@ class Leak:
     def __str__(self) -> str:
         if self.block:
             return f"outputs of {self.block} from token {self.cut} on depend on later inputs: one at a time they differ"
+        if self.probe == MEMORY:
+            return f"outputs at token {self.cut} depend on what was scored before: the same tokens again give others"
         if self.across_rows:
             return f"outputs before token {self.cut} depend on another row of the batch"
         return f"outputs before token {self.cut} depend on later inputs"
@@ -188,7 +193,8 @@ class _Probe:
                     leak = self._leak_in(run, self._case(run, cuts))
                     if leak is not None:
                         return leak
-        return self._decoding(calls)
+        leak = self._decoding(calls)
+        return self._memory() if leak is None and self.scored is None else leak
 
     def _cuts(self, index: int, count: int, run: Pass) -> list[list[int]]:
         """The cuts of each batch of a pass, a row each."""
@@ -309,6 +315,17 @@ class _Probe:
         cut = int(self.stream.child("decoding").numpy().integers(1, max(2, self.tokens - 1)))
         found = mismatch(calls, STEPWISE_ROWS, cut, STEPWISE_TOLERANCE)
         return None if found is None else Leak(found.start, found.difference, 0.0, "decoding", block=found.path)
+
+    def _memory(self) -> Leak | None:
+        """Outputs for the same tokens that differ the second time: held-out text is scored more than once, so a model
+        that keeps what it has seen between calls would know it."""
+        run = Pass(MEMORY, False, "fp32")
+        generator = torch.Generator().manual_seed(self.stream.child(MEMORY).integer())
+        tokens_BT = torch.randint(self.model.plan.vocab, (STEPWISE_ROWS, self.tokens), generator=generator)
+        first_BTV, second_BTV = (self._logits(run, tokens_BT) for _ in range(2))
+        change_T = (second_BTV - first_BTV).abs().amax((0, 2)) / first_BTV.abs().max().clamp_min(1e-30)
+        is_off_T = ~(change_T <= TOLERANCE)
+        return Leak(int(is_off_T.int().argmax()), float(change_T.max()), 0.0, MEMORY) if bool(is_off_T.any()) else None
 
 
 def _tokens(known_V: Tensor, is_early_BT: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,7 +44,8 @@ RUNS = {
     "EVO520": Code(
         "The model sees the future",
         "Before training and after it, inputs are changed and no earlier output, and none of another row, may change, "
-        "in values and in gradients. This model fails, so its score would come from a leak.",
+        "in values and in gradients; and the same tokens give the same outputs the second time. This model fails, so "
+        "its score would come from a leak.",
         source="command",
     ),
     "EVO521": Code(
