@@ -155,6 +155,8 @@ def test_settings_of_a_search_are_those_of_the_document(tiny: Path) -> None:
     """A field outside its limits is a diagnostic, one that is not there a TypeError that says which there are."""
     with pytest.raises(evo.DiagnosticError, match="EVO203"):
         evo.Search(tiny, generations=0)
+    with pytest.raises(evo.DiagnosticError, match="EVO348 nothing stands at"):
+        evo.Search(tiny, freeze=("organism.nope",))
     with pytest.raises(TypeError, match=r"no field \['generation'\]; it has generations, population"):
         evo.Search(tiny, generation=1)
     with pytest.raises(TypeError, match="at least one document"):

@@ -143,6 +143,14 @@ def test_a_run_may_be_the_working_folder(tmp_path: Path, cfg: Path, evo: Evo, mo
     assert evo("resume", ".").code == 0
 
 
+def test_an_option_is_held_against_its_document(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """What the document could not say, such as a path to keep still at which nothing stands, no option says either."""
+    code, _, err = evo("evolve", cfg, "--freeze", "[organism.nope]", "--device", "cpu", "--out", tmp_path / "r")
+    assert (code, err[:6]) == (1, "EVO348")
+    assert "--freeze stands for evolve.freeze" in err
+    assert not (tmp_path / "r").exists()
+
+
 def test_weights_of_zero_are_refused_as_an_option_too(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     """F27: `--fitness` with nothing but zeros is EVO345 before anything is written."""
     words = ("--fitness", "{task: 0, efficiency: 0, gradient: 0}", "--device", "cpu", "--out", tmp_path / "r")

@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from evo.api.documents import File, Source, document_of, holds_tensors
+from evo.compiler.check import require_valid
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.patch import apply, rewrite
 from evo.dsl.relocate import relocated
 from evo.dsl.spec import spec_fields
+from evo.dsl.tree import Path as Place
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Limits, make_engine
 from evo.evolution import search
@@ -40,7 +42,7 @@ class Search(search.Search):
         evolve: fields of the document's `evolve` section, instead of those written there.
 
     Raises:
-        DiagnosticError: as `load`; a field outside its limits.
+        DiagnosticError: as `load`; a field outside its limits, or of no meaning for the first seed.
         TypeError: no seed, or a field that `evolve` does not have.
 
     >>> from evo import Evaluation, Search
@@ -126,4 +128,5 @@ def _changed(document: Document, evolve: dict[str, Any]) -> Document:
     """The document with other values of some fields of its `evolve` section."""
     if unknown := evolve.keys() - spec_fields(EvolveSpec).keys():
         raise TypeError(f"`evolve` has no field {sorted(unknown)}; it has {', '.join(spec_fields(EvolveSpec))}")
-    return apply(rewrite(document, {("evolve", name): value for name, value in evolve.items()}), document).document
+    changes: dict[Place, Any] = {("evolve", name): value for name, value in evolve.items()}
+    return require_valid(apply(rewrite(document, changes), document))

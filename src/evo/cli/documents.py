@@ -80,19 +80,22 @@ def read_valid(*paths: Path, overrides: Sequence[str] | None = ()) -> list[Loade
 def overridden(document: Document, section: str, options: Mapping[str, Any]) -> Document:
     """The document with options in place of the fields of that name in one of its sections; None leaves the field.
 
-    Raises DiagnosticError with every option outside its field's limits.
+    Raises DiagnosticError with every option outside its field's limits, or that makes no sense in this document.
     """
+    from evo.compiler.check import require_valid
     from evo.dsl.patch import apply, rewrite
 
     faults: list[Diagnostic] = []
     for name, value in options.items():
         try:
             if value is not None:
-                document = apply(rewrite(document, {(section, name): value}), document).document
+                document = require_valid(apply(rewrite(document, {(section, name): value}), document))
         except DiagnosticError as error:
             option = f"--{name.replace('_', '-')}"
             help = f"{option} stands for {section}.{name} of the document, and has its limits"
-            faults += [replace(fault, help=help) for fault in error.diagnostics]
+            faults += [
+                replace(fault, help=f"{fault.help}; {help}" if fault.help else help) for fault in error.diagnostics
+            ]
     if faults:
         raise DiagnosticError(faults)
     return document
