@@ -23,8 +23,8 @@ def command(
     from evo.report.serve import serving
 
     with serving(directory, port) as server:
-        view.say(f"{server.address} shows {directory}; Ctrl-C ends it", flush=True)
         try:
+            view.say(f"{server.address} shows {directory}; Ctrl-C ends it", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             view.say("\nended")

@@ -11,13 +11,14 @@ from evo.report.page.markup import Html, tag
 from evo.report.record import Report, Variant
 
 AXES = {
-    "objective": ("objective", True),
-    "flops_per_token": ("FLOPs/token", False),
-    "parameters": ("parameters", False),
-    "cache": ("cached values", False),
-    "steps": ("steps trained", None),
+    "objective": ("objective", True, ""),
+    "flops_per_token": ("FLOPs/token", False, "count"),
+    "parameters": ("parameters", False, "count"),
+    "cache": ("cached values", False, "count"),
+    "steps": ("steps trained", None, "count"),
 }
-"""What can be an axis beside the primary score and the measures: its name, and whether more is better, if either is."""
+"""What can be an axis beside the primary score and the measures: its name, whether more is better (if either is), and
+whether it is spelled as a count."""
 SCORE = "score"
 """The key of the primary score's axis."""
 
@@ -29,12 +30,14 @@ def data_block(report: Report) -> Html:
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """Plain data: `axes` (key, name, whether more is better), the noise of the score, what is chosen, and variants."""
+    """Plain data: `axes` (key, name, whether more is better, how it is spelled), the noise of the score, what is
+    chosen, and variants."""
     primary = report.primary
-    axes: list[dict[str, Any]] = [{"key": SCORE, "name": primary.label, "more": not primary.lower_is_better}]
-    axes += [{"key": key, "name": name, "more": more} for key, (name, more) in AXES.items()]
-    axes += [{"key": f"measure {index}", "name": label(name), "more": None, "unit": True}
-             for index, name in enumerate(report.measures)]  # fmt: skip
+    axes = [
+        _axis(SCORE, primary.label, not primary.lower_is_better, ""),
+        *(_axis(key, *said) for key, said in AXES.items()),
+        *(_axis(f"measure {index}", label(name), None, "unit") for index, name in enumerate(report.measures)),
+    ]
     seed = report.best_seed
     return {
         "axes": axes,
@@ -42,6 +45,10 @@ def page_data(report: Report) -> dict[str, Any]:
         "chosen": {"best objective": report.best, "best score": report.best_scored, "best seed": seed and seed.id},
         "variants": [_variant(variant, report) for variant in report.variants],
     }
+
+
+def _axis(key: str, name: str, more: bool | None, spelled: str) -> dict[str, Any]:
+    return {"key": key, "name": name, "more": more, "spelled": spelled}
 
 
 def _variant(variant: Variant, report: Report) -> dict[str, Any]:

@@ -38,5 +38,5 @@ function ticksOf(scale, count = 4) {
 
 /** A tick's number, with as many places as it needs. */
 function tickText(value) {
-  return Math.abs(value) >= 1000 ? short(value) : String(Number(value.toPrecision(6))).replace("-", "\u2212");
+  return Math.abs(value) >= 1000 ? short(value) : minus(String(Number(value.toPrecision(6))));
 }

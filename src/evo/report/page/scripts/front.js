@@ -4,11 +4,12 @@ const FRONT = { left: 64, top: 12, below: 44, right: 14, height: 340 };
 
 function showFront() {
   const place = emptied("front");
-  const axes = knownAxes().filter((axis) => axis.more !== null || axis.key.startsWith("measure"));
+  const axes = knownAxes().filter((axis) => axis.more !== null || axis.spelled === "unit");
   if (!place || axes.length < 2) return;
   const keys = new Set(axes.map((axis) => axis.key));
   const isKnown = state.axes && state.axes.every((key) => keys.has(key));
-  state.axes = isKnown ? state.axes : ["flops_per_token", "score"].map((key, index) => (keys.has(key) ? key : axes[index].key));
+  const usual = ["flops_per_token", "score"].map((key, index) => (keys.has(key) ? key : axes[index].key));
+  state.axes = isKnown ? state.axes : usual;
   const options = axes.map((axis) => [axis.key, axis.name]);
   const pick = (index) => choice(["across", "up"][index], options, state.axes[index], (key) => {
     state.axes[index] = key;
@@ -44,33 +45,35 @@ function frontPicture(place, shown, front, across, up) {
   const y = scaleOver(shown.map(({ values }) => values[up.key]), height - FRONT.below, FRONT.top);
   const at = ({ values }) => [x(values[across.key]).toFixed(1), y(values[up.key]).toFixed(1)];
   const onFront = new Set(front), picked = new Set(Object.values(data.chosen));
-  const line = front.length > 1 ? draw("path", { class: "line thin", d: `M${front.map((v) => at(v).join(" ")).join("L")}` }) : null;
+  const course = `M${front.map((variant) => at(variant).join(" ")).join("L")}`;
+  const line = front.length > 1 ? draw("path", { class: "line thin", d: course }) : null;
   const dots = [...shown].sort((a, b) => onFront.has(a) - onFront.has(b)).map((variant) => {
     const look = onFront.has(variant) ? "point" : "each";
     const [cx, cy] = at(variant), radius = look === "point" ? 5 : 3.5;
-    const said = `${variant.id}: ${spelled(up, variant.values[up.key])} ${up.name}, ` +
-      `${spelled(across, variant.values[across.key])} ${across.name}`;
+    const said = `${variant.id}: ${placed(variant, across, up)}`;
     return draw("circle", { cx, cy, r: radius, class: look, "data-id": variant.id }, draw("title", {}, said));
   });
   const named = shown.filter(({ id }) => picked.has(id)).map((variant) => {
     const [px, py] = at(variant), isRight = px > width / 2;
-    const place = { x: Number(px) + (isRight ? -9 : 9), y: Number(py) - 8, class: "name", "text-anchor": isRight ? "end" : "start" };
-    return draw("text", place, `${variant.id}, ${rolesOf(variant.id)[0]}`);
+    const place = { x: Number(px) + (isRight ? -9 : 9), y: Number(py) - 8, "text-anchor": isRight ? "end" : "start" };
+    return draw("text", { class: "name", ...place }, `${variant.id}, ${rolesOf(variant.id)[0]}`);
   });
   const spoken = `${shown.length} variants by ${across.name} and ${up.name}, ${front.length} of them on the front`;
-  return draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spoken, style: `max-width:${width}px` },
+  const frame = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spoken, style: `max-width:${width}px` };
+  return draw("svg", frame,
     ...frontAxes(x, y, across, up, width, height), line, ...whiskers(front, across, up, x, y), ...dots, ...named);
 }
 
 function frontAxes(x, y, across, up, width, height) {
   const bottom = height - FRONT.below, rungs = ticksOf(y), columns = ticksOf(x, Math.max(3, Math.round(width / 160)));
   const lines = rungs.map((tick) => `M${FRONT.left} ${y(tick).toFixed(1)}H${width - FRONT.right}`).join("");
+  const name = { "text-anchor": "middle", class: "name" };
   return [
     draw("path", { class: "axis", d: lines }),
     ...rungs.map((tick) => draw("text", { x: FRONT.left - 6, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick))),
     ...columns.map((tick) => draw("text", { x: x(tick), y: bottom + 18, "text-anchor": "middle" }, tickText(tick))),
-    draw("text", { x: (FRONT.left + width) / 2, y: height - 6, "text-anchor": "middle", class: "name" }, across.name),
-    draw("text", { x: 12, y: bottom / 2, "text-anchor": "middle", class: "name", transform: `rotate(-90 12 ${bottom / 2})` }, up.name),
+    draw("text", { ...name, x: (FRONT.left + width) / 2, y: height - 6 }, across.name),
+    draw("text", { ...name, x: 12, y: bottom / 2, transform: `rotate(-90 12 ${bottom / 2})` }, up.name),
   ];
 }
 
@@ -85,10 +88,15 @@ function whiskers(front, across, up, x, y) {
   return [draw("path", { class: "whisker", d: path.join("") })];
 }
 
+/** Where a variant stands, in words. */
+function placed({ values }, across, up) {
+  return `${spelled(up, values[up.key])} ${up.name}, ${spelled(across, values[across.key])} ${across.name}`;
+}
+
 function frontNames(front, across, up) {
   const rows = front.map((variant) => make("li", {},
     make("button", { type: "button", class: "id", click: () => openVariant(variant.id) }, variant.id),
-    ` ${spelled(up, variant.values[up.key])} ${up.name}, ${spelled(across, variant.values[across.key])} ${across.name}`));
+    ` ${placed(variant, across, up)}`));
   const summary = make("summary", {}, `${front.length} on the front`);
   return make("details", {}, summary, make("ul", { class: "plain" }, ...rows));
 }

@@ -36,16 +36,19 @@ function fill(element, attributes, children) {
 function short(value) {
   if (value === null || value === undefined) return MISSING;
   for (const [unit, size] of [["E", 1e18], ["P", 1e15], ["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]]) {
-    if (Math.abs(value) >= 0.9995 * size) return `${Number((value / size).toPrecision(3))} ${unit}`.replace("-", "\u2212");
+    if (Math.abs(value) >= 0.9995 * size) return minus(`${Number((value / size).toPrecision(3))} ${unit}`);
   }
-  return String(Number(value.toPrecision(4))).replace("-", "\u2212");
+  return minus(String(Number(value.toPrecision(4))));
+}
+
+function minus(text) {
+  return text.replace("-", "\u2212");
 }
 
 /** A number along an axis: counts short, everything else to four places. */
 function spelled(axis, value) {
   if (value === null || value === undefined) return MISSING;
-  const isCount = ["flops_per_token", "parameters", "cache", "steps"].includes(axis.key);
-  return isCount ? short(value) : value.toFixed(4).replace("-", "\u2212");
+  return axis.spelled === "count" ? short(value) : minus(value.toFixed(4));
 }
 
 /** The axes along which some variant has a number. */

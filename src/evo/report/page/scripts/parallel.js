@@ -15,9 +15,10 @@ function showParallel() {
   const spoken = `Parallel coordinates of ${shown.length} variants along ${axes.length} axes`;
   const count = make("span", { class: "soft", "aria-live": "polite" });
   const freed = make("button", { type: "button", click: () => { state.brushes.clear(); brushed(); } }, "let go of all");
-  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": spoken, class: "parallel" },
-    ...lines, ...tracks.map((track) => trackPicture(track, isNarrow)));
-  for (const track of tracks) readyBrush(picture, track, isNarrow);
+  const frame = { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": spoken, class: "parallel" };
+  const picture = draw("svg", frame,
+    ...lines, ...tracks.map((track) => trackPicture(track)));
+  for (const track of tracks) readyBrush(picture, track);
   place.append(make("div", { class: "controls" }, freed, count), picture);
   readyPicture(picture);
   onBrush("parallel", update);
@@ -32,7 +33,7 @@ function showParallel() {
     });
     count.textContent = `${kept} of ${shown.length} kept`;
     freed.hidden = state.brushes.size === 0;
-    for (const track of tracks) placeBrush(track, isNarrow);
+    for (const track of tracks) placeBrush(track);
   }
 }
 
@@ -46,7 +47,7 @@ function makeTrack(axis, index, count, shown, width, isNarrow) {
   const at = isNarrow
     ? 30 + index * PARALLEL.row
     : PARALLEL.edge + (index * (width - 2 * PARALLEL.edge)) / (count - 1);
-  return { axis, at, ends, scale: scaleOver(values, start, end, 0), values, isNarrow };
+  return { axis, at, ends, scale: scaleOver(values, start, end, 0), isNarrow };
 }
 
 function parallelLine(variant, tracks) {
@@ -60,35 +61,62 @@ function parallelLine(variant, tracks) {
   return draw("path", { d: `M${points.join("L")}`, class: look, "data-id": variant.id }, draw("title", {}, said));
 }
 
-function trackPicture(track, isNarrow) {
-  const [start, end] = track.ends, { at, axis } = track;
+function trackPicture(track) {
+  const [start, end] = track.ends, { at, axis, isNarrow } = track;
   const line = isNarrow ? `M${start} ${at}H${end}` : `M${at} ${start}V${end}`;
-  const value = (place) => (axis.key.startsWith("measure") ? track.scale.inverse(place).toFixed(2) : tickText(Number(track.scale.inverse(place).toPrecision(3))));
-  const label = { class: "name", "text-anchor": isNarrow ? "start" : "middle" };
   track.brush = draw("rect", { class: "brush" });
   track.handle = draw("rect", {
-    class: "handle", tabindex: 0, role: "slider", "aria-label": `keep along ${axis.name}`, "aria-valuetext": "everything",
+    class: "handle", tabindex: 0, role: "slider", "aria-label": `keep along ${axis.name}`,
     "aria-valuenow": 0, "aria-valuemin": track.scale.low, "aria-valuemax": track.scale.high,
-    ...(isNarrow ? { x: start, y: at - 14, width: end - start, height: 28 } : { x: at - 16, y: end, width: 32, height: start - end }),
+    ...boxAlong(track, end, start, 16),
   });
-  const texts = isNarrow
-    ? [draw("text", { ...label, x: start, y: at - 8 }, axis.name), draw("text", { x: end, y: at - 8, "text-anchor": "end" }, `${value(start)} to ${value(end)}`)]
-    : [...wrapped(axis.name, at, label), draw("text", { x: at, y: start + 18, "text-anchor": "middle" }, value(start)),
-       draw("text", { x: at, y: end - 6, "text-anchor": "middle" }, value(end))];
+  const texts = isNarrow ? textsAbove(track) : textsAround(track);
   return draw("g", { class: "track" }, draw("path", { class: "spine", d: line }), track.brush, track.handle, ...texts);
 }
 
-/** A name above an axis, in two lines where it has two words. */
-function wrapped(name, at, label) {
-  const words = name.split(" "), half = Math.ceil(words.length / 2);
-  const lines = words.length > 1 ? [words.slice(0, half).join(" "), words.slice(half).join(" ")] : ["", name];
-  return lines.map((line, index) => draw("text", { ...label, x: at, y: 2 + index * 12 }, line));
+/** A rectangle along an axis between two places, so wide on either side of it. */
+function boxAlong({ at, isNarrow }, one, other, side) {
+  const low = Math.min(one, other), size = Math.max(2, Math.abs(one - other));
+  return isNarrow
+    ? { x: low, y: at - side, width: size, height: 2 * side }
+    : { x: at - side, y: low, width: 2 * side, height: size };
 }
 
-function readyBrush(picture, track, isNarrow) {
+/** What an axis has at one of its ends. */
+function endText({ axis, scale }, place) {
+  const value = scale.inverse(place);
+  return axis.spelled === "unit" ? value.toFixed(2) : tickText(Number(value.toPrecision(3)));
+}
+
+function textsAbove(track) {
+  const [start, end] = track.ends, y = track.at - 8;
+  const range = `${endText(track, start)} to ${endText(track, end)}`;
+  return [
+    draw("text", { class: "name", x: start, y }, track.axis.name),
+    draw("text", { x: end, y, "text-anchor": "end" }, range),
+  ];
+}
+
+function textsAround(track) {
+  const [start, end] = track.ends, middle = { x: track.at, "text-anchor": "middle" };
+  return [
+    ...wrapped(track.axis.name, { ...middle, class: "name" }),
+    draw("text", { ...middle, y: start + 18 }, endText(track, start)),
+    draw("text", { ...middle, y: end - 6 }, endText(track, end)),
+  ];
+}
+
+/** A name above an axis, in two lines where it has two words. */
+function wrapped(name, label) {
+  const words = name.split(" "), half = Math.ceil(words.length / 2);
+  const lines = words.length > 1 ? [words.slice(0, half).join(" "), words.slice(half).join(" ")] : ["", name];
+  return lines.map((line, index) => draw("text", { ...label, y: 2 + index * 12 }, line));
+}
+
+function readyBrush(picture, track) {
   const along = (event) => {
     const box = picture.getBoundingClientRect(), unit = picture.viewBox.baseVal.width / box.width;
-    const place = isNarrow ? (event.clientX - box.left) * unit : (event.clientY - box.top) * unit;
+    const place = track.isNarrow ? (event.clientX - box.left) * unit : (event.clientY - box.top) * unit;
     const [low, high] = [...track.ends].sort((a, b) => a - b);
     return place < low + SNAP ? low : place > high - SNAP ? high : place; // who aims at an end means it
   };
@@ -130,14 +158,12 @@ function brushByKey(event, track) {
   return setBrush(track, places.map(track.scale.inverse));
 }
 
-function placeBrush(track, isNarrow) {
+function placeBrush(track) {
   const held = state.brushes.get(track.axis.key);
   track.brush.classList.toggle("held", Boolean(held));
   const text = held ? `${spelled(track.axis, held[0])} to ${spelled(track.axis, held[1])}` : "everything";
   track.handle.setAttribute("aria-valuetext", text);
   if (!held) return;
-  const [low, high] = held.map(track.scale).sort((a, b) => a - b);
-  const size = Math.max(2, high - low);
-  const box = isNarrow ? { x: low, y: track.at - 7, width: size, height: 14 } : { x: track.at - 7, y: low, width: 14, height: size };
+  const box = boxAlong(track, ...held.map(track.scale), 7);
   for (const [name, value] of Object.entries(box)) track.brush.setAttribute(name, value);
 }

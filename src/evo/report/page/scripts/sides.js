@@ -20,7 +20,8 @@ function showSides() {
 }
 
 function comparedFigures(left, right) {
-  const head = ["", left.id, right.id, "change"].map((name) => make("th", { scope: "col", class: name ? "n" : null }, name));
+  const titles = ["", left.id, right.id, "change"];
+  const head = titles.map((title) => make("th", { scope: "col", class: title ? "n" : null }, title));
   const rows = knownAxes().map((axis) => {
     const [a, b] = [left.values[axis.key], right.values[axis.key]];
     const change = a === null || b === null ? null : b - a;
@@ -41,7 +42,7 @@ function comparedLines(left, right) {
   return make("pre", { class: "patch lines" }, ...rows);
 }
 
-/** [sign, line] of both texts: a longest common subsequence, with what is only left (-) before what is only right (+). */
+/** [sign, line] of both texts by a longest common subsequence; what is only left (-) before what is only right (+). */
 function lineChanges(left, right) {
   const lengths = Array.from({ length: left.length + 1 }, () => new Uint16Array(right.length + 1));
   for (let i = left.length - 1; i >= 0; i -= 1) {

@@ -35,8 +35,10 @@ function kin(name, ids) {
 }
 
 function figuresOf(variant) {
-  const rows = knownAxes().map((axis) =>
-    make("tr", {}, make("th", { scope: "row" }, axis.name), make("td", { class: "n" }, spelled(axis, variant.values[axis.key]))));
+  const rows = knownAxes().map((axis) => {
+    const value = spelled(axis, variant.values[axis.key]);
+    return make("tr", {}, make("th", { scope: "row" }, axis.name), make("td", { class: "n" }, value));
+  });
   return make("table", {}, make("tbody", {}, ...rows));
 }
 
