@@ -209,7 +209,7 @@ def test_the_page_asks_for_nothing() -> None:
     text = page(sample())
     outline = Outline(text)
     data, script = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
-    without = re.sub(r"'sha256-[^']*'", "", text.replace(script, ""))
+    without = re.sub(r"sha256-[\w+/=]+", "", text.replace(script, ""))
     assert not re.search(r"https?:|//|\bsrc=|@import|url\(|<link|<iframe|javascript:", without)
     assert re.findall(r"https?://[^\s\"]+", script) == ["http://www.w3.org/2000/svg"], "the name of SVG's elements"
     assert not re.search(r"\b(fetch|eval|import|XMLHttpRequest|WebSocket|innerHTML|insertAdjacentHTML)\b", script)
