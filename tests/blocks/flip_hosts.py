@@ -26,6 +26,12 @@ FLOW: dict[str, dict[str, Any]] = {
         ],
     },
     "route": {"stages": [stage("body", {"route": [ATTENTION, CONVOLUTION]}, ffn={"kind": "none"})]},
+    "depths": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "depths", "of": stage("c", CONVOLUTION), "share": 0.4, "pick_loss": 1.0},
+        ],
+    },
     "loops": {
         "stages": [
             stage("a", CONVOLUTION),

@@ -336,6 +336,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("OrganismSpec", "readout"),
     ("LatentStageSpec", "name"),
     ("LoopSpec", "of"),
+    ("DepthsSpec", "of"),
     ("RouterSpec", "causal"),
 }
 """False is refused while the one task predicts bytes (test_contract builds it); a name that nobody or others read; the

@@ -92,6 +92,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
+        "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",
         "loop": "evo.blocks.stages.loop.spec:LoopSpec",

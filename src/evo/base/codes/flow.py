@@ -41,4 +41,11 @@ FLOW = {
         _stages(f"{{name: think, kind: loop, inject: none, start: zeros, of: {{name: body, mix: {_NEAR}}}}}"),
         _stages(f"{{name: think, kind: loop, inject: add, start: zeros, of: {{name: body, mix: {_NEAR}}}}}"),
     ),
+    "EVO353": Code(
+        "Tokens that cannot pass so",
+        "A stage that few tokens pass sees nothing but them: it is causal, reads no other stage, shares no keys and "
+        "values.",
+        _stages(f"{{name: deep, kind: depths, of: {{name: body, from: embedding, mix: {_NEAR}}}}}"),
+        _stages(f"{{name: deep, kind: depths, of: {{name: body, mix: {_NEAR}}}}}"),
+    ),
 }

@@ -57,7 +57,7 @@ class RouteSpec(Spec):
     def plan(self, scope: Scope) -> RoutePlan:
         share = self.top_k / len(self.route)
         fewer = replace(scope, context=max(1, math.ceil(scope.context * share)))
-        branches = [_shared(plan_mixer(m, scope), plan_mixer(m, fewer), share) for m in self.route]
+        branches = [shared(plan_mixer(m, scope), plan_mixer(m, fewer), share) for m in self.route]
         weights = (linear("router", len(branches), scope.width),)
         return RoutePlan(
             kind=self.label,
@@ -89,7 +89,7 @@ def _routable(mixer: Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterato
             yield Fault("EVO350", path, message, "list its mixers in this one")
 
 
-def _shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
+def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
     """A block that meets a share of all tokens; `cheap` is the same over so many fewer.
 
     What runs once a pass is counted whole.
@@ -107,5 +107,5 @@ def _shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
             state=cost.state,
             activations=math.ceil(cost.activations * part),
         ),
-        children=tuple((name, _shared(child, low, share)) for (name, child), (_, low) in children),
+        children=tuple((name, shared(child, low, share)) for (name, child), (_, low) in children),
     )

@@ -1,0 +1,1 @@
+"""A stage that only some of the tokens pass."""

@@ -1,0 +1,105 @@
+"""A mixture of depths: picked tokens are gathered into shorter rows, pass a stage, and go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, compute_dtype
+from evo.blocks.flow import Flow, State
+from evo.blocks.residual import Residual
+from evo.blocks.stages.depths.spec import TOKENS, DepthsPlan
+from evo.blocks.stages.stage import Stage
+from evo.blocks.subsequence import Seen, Subsequence, extended
+from evo.kernels.dispatch import KernelCall
+
+
+@dataclass(frozen=True)
+class DepthsState(State):
+    """What the stage inside kept of the tokens that passed it, a row each."""
+
+    rows: tuple[Seen, ...]
+
+
+class Depths(Stage):
+    """x + r * (f(picked x) - x) at picked tokens."""
+
+    router: nn.Parameter
+
+    def __init__(self, plan: DepthsPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.plan = plan
+        (body,) = children.values()
+        assert isinstance(body, Stage)
+        self.of = (_Passed(body),)
+
+    def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
+        """(B, T, D) -> (B, T, D)."""
+        return Residual(flow.run(self, self.merged(inputs["x"])))
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """The stream behind the stage, (B, T, D)."""
+        weight_BT = self._weight(x_BTD, flow)
+        is_picked_BT = weight_BT > 0 if flow.seed is None else self._best(weight_BT, flow)
+        picked = Subsequence.of(is_picked_BT)
+        inner_BND = picked.take(x_BTD)
+        change_BTD = picked.back(self.of[0](inner_BND, picked.flow(flow, (TOKENS,))) - inner_BND)
+        self._tell(is_picked_BT, flow)
+        return x_BTD + change_BTD * (weight_BT * is_picked_BT)[..., None].to(x_BTD.dtype)
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> DepthsState:
+        """No token yet."""
+        del device, dtype
+        return DepthsState((Seen(),) * batch)
+
+    def extend(self, x_BTD: Tensor, state: DepthsState, flow: Flow) -> tuple[Tensor, DepthsState]:
+        """The next T positions."""
+        weight_BT = self._weight(x_BTD, flow)
+        is_picked_BT = weight_BT > 0
+        y_BTD, rows = extended(self.of[0], x_BTD, is_picked_BT, state.rows, flow, (TOKENS,))
+        factor_BT1 = (weight_BT * is_picked_BT)[..., None].to(x_BTD.dtype)
+        return x_BTD + (y_BTD - x_BTD) * factor_BT1, DepthsState(rows)
+
+    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
+        """Those of its stage, over as many tokens as there are."""
+        yield from self.of[0].stage.layer_problems(x_BTD, flow)
+
+    def _weight(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """r, (B, T), in float32 or float64."""
+        return flow.project(x_BTD, self.router).to(compute_dtype(x_BTD))[..., 0]
+
+    def _best(self, weight_BT: Tensor, flow: Flow) -> Tensor:
+        """Whether a token is among the best of its row, (B, T). Adds the loss that teaches it without the row."""
+        count = max(1, round(self.plan.share * weight_BT.shape[1]))
+        best_BK = weight_BT.detach().topk(count, dim=1).indices
+        is_picked_BT = (best_BK[..., None] == torch.arange(weight_BT.shape[1], device=weight_BT.device)).any(1)
+        loss = F.binary_cross_entropy_with_logits(weight_BT, is_picked_BT.to(weight_BT.dtype))
+        flow.add_loss("pick", loss, self.plan.pick_loss)
+        return is_picked_BT
+
+    def _tell(self, is_picked_BT: Tensor, flow: Flow) -> None:
+        flow.tell("picked_share", is_picked_BT.float().mean())
+
+
+class _Passed:
+    """A stage as a function of the tokens that pass it; what is inside keeps its own states."""
+
+    has_state = False
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.path = stage, stage.path
+
+    def __call__(self, x_BTD: Tensor, flow: Flow, /) -> Tensor:
+        return self.stage.run({"x": [x_BTD]}, flow).value()
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
+        """It has none."""
+        raise NotImplementedError
+
+    def extend(self, x_BTD: Tensor, state: State, flow: Flow) -> tuple[Tensor, State]:
+        """It has none."""
+        raise NotImplementedError

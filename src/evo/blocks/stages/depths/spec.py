@@ -1,0 +1,131 @@
+"""The language and the plan of a mixture of depths."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.route.spec import shared
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.layers import LayerPlan, StagePlan
+from evo.dsl.organism import StageSpec
+from evo.dsl.paths import MERGE
+from evo.dsl.plan import Cost, gains, linear, matmul_flops
+from evo.dsl.references import reached
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+TOKENS = "tokens"
+"""The one signal that a stage which few tokens enter may read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthsPlan(StagePlan):
+    """A stage, its one child, that a `share` of the tokens of each row passes in training."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.depths.module:Depths"
+    share: float
+    pick_loss: float
+
+    def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
+        for name, stage in self.children:
+            if isinstance(stage, StagePlan):
+                yield from ((f"{name}.{layer}", plan) for layer, plan in stage.running_layers())
+
+
+class DepthsSpec(StageSpec):
+    """x_t + r_t (f(the picked tokens)_t - x_t) for tokens that a router picks, x_t for others (Raposo et al. 2024).
+
+    Training picks the best of each row, which looks ahead. Whatever is scored or generated picks a token by its own
+    r_t > 0, which a loss makes alike.
+    """
+
+    kind: ClassVar[str | None] = "depths"
+
+    of: Annotated[Spec, RoleOf("stage")]
+    """The stage f. It reads the picked tokens as its whole sequence, so it has no `from`."""
+    share: Annotated[float, Field(gt=0, lt=1), Gene(0.05, 0.9, "linear")] = 0.125
+    """The share of a row's tokens that pass it in training."""
+    pick_loss: Annotated[float, Field(gt=0, le=1e6), FIXED] = 0.01
+    """The weight of the cross-entropy between sigmoid(r_t) and whether training picked t."""
+
+    @property
+    def depth(self) -> int:
+        return self._inner.depth
+
+    @property
+    def own_norm(self) -> Spec | None:
+        return self._inner.own_norm
+
+    @property
+    def reads_norm(self) -> bool:
+        return self._inner.reads_norm
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names)
+
+    @property
+    def _child(self) -> str:
+        """What the stage is called in paths."""
+        return f"of_{self._inner.name}"
+
+    @property
+    def _inner(self) -> StageSpec:
+        assert isinstance(self.of, StageSpec)
+        return self.of
+
+    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
+        return self._inner.single(name, mixer)
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        return self._inner.entries()
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        found = [
+            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
+            for fault in self._inner.problems(self._scope(scope))
+        ]
+        yield from found
+        for slot, names in self._inner.written_sources().items():
+            if names is not None:
+                field = self._inner.source_fields()[slot].key
+                message = "a stage that few tokens pass reads these tokens, and nothing else"
+                yield Fault("EVO353", ("of", field), message, "write it on the stage around it, or take the stage out")
+                return
+        if all(fault.severity == "warning" for fault in found):
+            yield from self._inner_faults(scope)
+
+    def plan(self, scope: Scope) -> DepthsPlan:
+        reads, width = self.reads(scope.before), scope.width
+        sources = len(dict(reads)["x"])
+        fewer = replace(scope, context=max(1, math.ceil(scope.context * self.share)))
+        whole, cheap = (self._inner.plan(self._scope(around)) for around in (scope, fewer))
+        router = (linear("router", 1, width),)
+        return DepthsPlan(
+            kind=self.label,
+            name=self.name,
+            reads=reads,
+            weights=(*router, *((gains(MERGE, sources, width),) if sources > 1 else ())),
+            cost=Cost(flops=matmul_flops(router) + 3.0 * width * self.share, activations=2 * width),
+            children=((self._child, shared(whole, cheap, self.share)),),
+            losses=("pick",),
+            has_state=True,
+            share=self.share,
+            pick_loss=self.pick_loss,
+        )
+
+    def _scope(self, scope: Scope) -> Scope:
+        return replace(scope, before=self.name)
+
+    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
+        """What the stage inside may not be."""
+        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+            message = "a mixer that sees later tokens cannot stand here: rows are filled up with tokens not picked"
+            yield Fault("EVO353", ("of",), message, "write a causal one")
+        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if block.outputs or set(block.inputs) - {TOKENS}:
+                message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
+                yield Fault("EVO353", ("of",), message, "give it keys and values of its own")
+                return
