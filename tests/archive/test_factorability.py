@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from evo.archive.factorability import factorability
+from evo.archive.factorability import adequacy, factorability
 
 NAMES = ("a", "b", "c", "d")
 
@@ -77,3 +77,15 @@ def test_independent_measures_pass_for_spheres() -> None:
     assert np.mean(tails) < 0.12
     with pytest.raises(ValueError, match="more points than measures"):
         factorability(NAMES, sample(count=4))
+
+
+@pytest.mark.parametrize(("noise", "severity"), [(4.0, "error"), (1.8, "warning"), (0.4, None)])
+def test_measures_with_little_in_common_are_spoken_against(noise: float, severity: str | None) -> None:
+    """Kaiser's bounds: below 0.5 an error, below 0.6 a warning, both naming a measure to drop; else nothing."""
+    rng = np.random.Generator(np.random.Philox(3))
+    points = rng.normal(size=(400, 1)) + noise * rng.normal(size=(400, 4)) * np.array([1.0, 1.0, 2.0, 3.0])
+    found = factorability(tuple("abcd"), points)
+    fault = adequacy(found)
+    assert (None if fault is None else fault.severity) == severity, found.kmo
+    if fault is not None:
+        assert found.names[int(np.argmin(found.kmo_each))] in fault.message

@@ -56,6 +56,9 @@ def test_pseudopods_are_born_and_die(of: Any) -> None:
     alive = int((colony.pool.gain != 0).sum())
     assert alive == looks[-1]["pool_size"] == 3 + len(births) - len(deaths)
     assert training.companion is not None
+    spaces = kinds(events, "space")
+    assert spaces
+    assert all(0 <= event["kmo"] <= 1 for event in spaces)
     figures = training.companion.figures()
     assert (figures["births"], figures["deaths"], figures["pool_size"]) == (len(births), len(deaths), alive)
     assert 0 < figures["archive_coverage"] <= 1
@@ -132,6 +135,20 @@ def test_captured_steps_note_what_eager_ones_do() -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-8)
     for one, two in zip(eager.model.parameters(), other.model.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("of", OF.values(), ids=OF)
+def test_a_captured_life_repeats_to_the_byte(of: Any) -> None:
+    """On a GPU, steps are captured while pools live, and two trainings give the same births, deaths and bytes."""
+    made = living({"of": of}, steps=40)
+    runs = [trainer(made, "captured", "cuda") for _ in range(2)]
+    events = [run(training) for training in runs]
+    assert [training.step_mode for training in runs] == ["captured", "captured"]
+    assert kinds(events[0], "birth")
+    assert events[0] == events[1]
+    assert pack_state(runs[0]) == pack_state(runs[1])
 
 
 def test_a_loss_that_explodes_freezes_life() -> None:

@@ -17,6 +17,9 @@ from scipy.stats import chi2
 REDUNDANT = 0.9
 """The correlation, either way, from which two measures count as one."""
 
+LEAST, FAIR = 0.5, 0.6
+"""Kaiser's bounds of sampling adequacy: below the first measures have nothing in common, below the second little."""
+
 Floats = NDArray[np.float64]
 
 
@@ -71,6 +74,27 @@ def factorability(names: tuple[str, ...], sample_NM: Floats) -> Factorability:
         kmo=kmo,
         kmo_each=tuple(kmo_each_M.tolist()),
         redundant=tuple(pair for pair in pairs if abs(pair[2]) >= REDUNDANT),
+    )
+
+
+@dataclass(frozen=True)
+class Inadequate:
+    """Measures that share too little to span one space. severity: `error` below 0.5, `warning` below 0.6."""
+
+    severity: str
+    message: str
+
+
+def adequacy(found: Factorability) -> Inadequate | None:
+    """What there is to say against the measures of a sample, naming the one to drop; None if nothing."""
+    if found.kmo >= FAIR:
+        return None
+    worst = found.names[int(np.argmin(found.kmo_each))]
+    pair = next((pair for pair in found.redundant), None)
+    spare = f"{pair[0]} and {pair[1]} tell the same ({pair[2]:+.2f})" if pair else f"{worst} fits the others least"
+    severity = "error" if found.kmo < LEAST else "warning"
+    return Inadequate(
+        severity, f"Kaiser-Meyer-Olkin is {found.kmo:.2f}, below {LEAST if found.kmo < LEAST else FAIR}: {spare}"
     )
 
 

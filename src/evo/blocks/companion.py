@@ -66,6 +66,10 @@ class Companion(ABC):
         del step
         return []
 
+    def warnings(self) -> list[str]:
+        """What is to be said at the end, a sentence each."""
+        return []
+
     def figures(self) -> dict[str, float]:
         """Numbers to be told with the scores, by name."""
         return {}

@@ -49,6 +49,7 @@ ROWS: dict[str, Row] = {
     "compare": Row("evo.cli.compare:command", "Show variants side by side: patch, costs, scores, learning."),
     "prune": Row("evo.cli.prune:command", "Remove the files of a run that its journal can write again."),
     "snapshot": Row("evo.cli.snapshot:command", "Look into, or restore, low-rank snapshots."),
+    "doctor": Row("evo.cli.doctor:command", "Say what was found here, and what is chosen."),
     "profile": Row("evo.cli.profile:command", "Time an organism's forward and backward pass."),
     "slo": Row("evo.cli.slo:command", "Check a training's metrics against objectives."),
     "git-driver": Row("evo.cli.git_driver:command", "Compare and merge documents in git by what they mean."),

@@ -30,7 +30,7 @@ def command(
     Random mutants of the document are built and probed untrained: correlations, Bartlett's test of sphericity, and
     Kaiser-Meyer-Olkin over their measures. A pair that correlates by 0.9 or more is redundant.
     """
-    from evo.archive.factorability import factorability
+    from evo.archive.factorability import adequacy, factorability
     from evo.base.diagnostics import Diagnostic, DiagnosticError
     from evo.dsl.canonical import to_yaml
     from evo.dsl.tree import replaced
@@ -56,12 +56,14 @@ def command(
             "ask for a larger --sample",
         )
         raise DiagnosticError([Diagnostic("EVO623", message, None, help)]) from None
-    used = set(evolve.measures)
+    used, fault = set(evolve.measures), adequacy(verdict)
     spare = [pair for pair in verdict.redundant if {pair[0], pair[1]} <= used]
     if as_json:
         view.print_json("measures", {**asdict(verdict), "used": list(evolve.measures)})
         return
     _show(verdict, evolve.measures)
+    if fault is not None:
+        view.say(f"{fault.severity}: {fault.message}")
     for one, two, correlation in spare:
         view.say(f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one")
 

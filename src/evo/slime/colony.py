@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evo.archive.annealing import acceptance_probability, mutation_scale
+from evo.archive.factorability import Factorability, factorability
 from evo.archive.store import Elite
 from evo.base.streams import Stream
 from evo.blocks.companion import Event, Surroundings
 from evo.blocks.pool.module import Pool
+from evo.slime.behaviour import MEASURES
 from evo.slime.chemotaxis import Chemotaxis
 from evo.slime.comonad import Context, Neighbour, relative_fitness
 from evo.slime.elites import Elites, from_bytes, to_bytes
@@ -24,6 +26,8 @@ from evo.slime.spec import AnnealedLifeSpec
 from evo.slime.vitals import Vitals
 
 Floats = NDArray[np.float64]
+HISTORY = 256
+"""Rows of measures that a colony keeps, for the analysis of its behaviour space."""
 METABOLIC_RATE = 1.0
 """How fast smells fall with distance in behaviour space, whose sides are 1."""
 
@@ -57,6 +61,8 @@ class Colony:
     elites: Elites | None
     names: list[str] = field(default_factory=list[str])
     born: list[int] = field(default_factory=list[int])
+    history: list[list[float]] = field(default_factory=list[list[float]])
+    """The measures of the living at the latest looks."""
     counts: dict[str, int] = field(default_factory=lambda: {"births": 0, "deaths": 0})
 
     def __post_init__(self) -> None:
@@ -71,11 +77,19 @@ class Colony:
         return Census(alive_P.nonzero()[0].tolist(), found.fitness(self.spec.worth), measures_PM)
 
     def remember(self, census: Census) -> int:
-        """Show the living to the archive; how many of them hold a cell now."""
+        """Keep the measures of the living, and show them to the archive; how many of them hold a cell now."""
+        self.history = [*self.history, *census.measures_PM[census.alive].round(6).tolist()][-HISTORY:]
         if self.elites is None or not census.alive:
             return 0
         names = [self.names[slot] for slot in census.alive]
         return self.elites.judge(names, census.fitness_P[census.alive], census.measures_PM[census.alive])
+
+    def space(self) -> Factorability | None:
+        """What the measures of the latest looks tell of each other; None where they are too few or do not vary."""
+        try:
+            return factorability(MEASURES, np.array(self.history).reshape(-1, len(MEASURES)))
+        except ValueError:
+            return None
 
     def breed(self, census: Census, step: int, temperature: float, stream: Stream) -> list[Event]:
         """At most one birth, with probability exp(-deficit / T)."""
@@ -153,7 +167,13 @@ class Colony:
     def state_dict(self) -> dict[str, Tensor]:
         """All that later steps depend on, by name."""
         data, arrays = (None, {}) if self.elites is None else self.elites.to_data()
-        record = {"names": self.names, "born": self.born, "counts": self.counts, "elites": data}
+        record = {
+            "names": self.names,
+            "born": self.born,
+            "counts": self.counts,
+            "history": self.history,
+            "elites": data,
+        }
         return {**self.vitals.tensors(), "record": to_bytes(record), **{f"genome/{k}": v for k, v in arrays.items()}}
 
     @torch.no_grad()
@@ -163,6 +183,7 @@ class Colony:
             tensor.copy_(saved[name])
         record: dict[str, Any] = from_bytes(saved["record"])
         self.names, self.born, self.counts = record["names"], record["born"], record["counts"]
+        self.history = record["history"]
         arrays = {k.removeprefix("genome/"): v for k, v in saved.items() if k.startswith("genome/")}
         self.elites = None if record["elites"] is None else Elites.from_data(record["elites"], arrays)
 

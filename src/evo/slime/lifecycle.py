@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evo.archive.centroids import centroids
 from evo.archive.cvt import CVTArchive
+from evo.archive.factorability import adequacy
 from evo.blocks.companion import Companion, Event, Surroundings
 from evo.blocks.pool.module import Pool
 from evo.slime.behaviour import MEASURES, Look, measure
@@ -52,7 +53,7 @@ class Lifecycle(Companion):
         """See `Companion.note`."""
         loss, average = loss.detach().float(), self.average
         is_first = average == 0.0
-        limit = torch.where(self.frozen > 0, self.spec.thaw, self.spec.freeze)
+        limit = self.spec.freeze + (self.spec.thaw - self.spec.freeze) * self.frozen
         is_frozen = (loss > limit * average) & ~is_first
         self.frozen.copy_(is_frozen)
         moved = torch.where(is_frozen, average, torch.lerp(average, loss, 1.0 / self.every))
@@ -129,6 +130,12 @@ class Lifecycle(Companion):
         _, colony, census, worst = min(found, key=lambda row: (row[0], row[1].path))
         return [colony.bury(worst, census, step, "memory")]
 
+    def warnings(self) -> list[str]:
+        """Pools whose measures share too little to span one space, or tell the same."""
+        spaces = ((colony.path, colony.space()) for colony in self.colonies)
+        found = ((path, adequacy(space)) for path, space in spaces if space is not None)
+        return [f"{path}: behaviour space: {fault.severity}: {fault.message}" for path, fault in found if fault]
+
     def figures(self) -> dict[str, float]:
         """Sums over all pools: who is alive, who was born and died; and the mean coverage of their archives."""
         if not self.colonies:
@@ -150,6 +157,10 @@ class Lifecycle(Companion):
             if colony.elites is not None and census.alive:
                 share = temperature / max(self.temperature(0), 1e-30)
                 colony.elites.refine(census.measures_PM[census.alive], REFINEMENT * share)
+            space = colony.space()
+            if space is not None:
+                row = {"step": step, "event": "space", "pool": colony.path, "kmo": space.kmo, "points": space.count}
+                events.append({**row, "bartlett_p": space.p_value, "constant": list(space.constant)})
         return events + colony.breed(census, step, temperature, stream.child("birth"))
 
     def _summary(self, colony: Colony, census: Census, step: int, entered: int) -> dict[str, Any]:

@@ -217,7 +217,11 @@ class TrainingRun:
             device=str(trainer.device),
             corpus_digest=self.task.digest,
             checkpoint=str(self.file),
-            warnings=(*self.warnings, *([SUSPICIOUS] if found.is_suspicious else [])),
+            warnings=(
+                *self.warnings,
+                *([SUSPICIOUS] if found.is_suspicious else []),
+                *([] if trainer.companion is None else trainer.companion.warnings()),
+            ),
         )
 
 
