@@ -87,17 +87,19 @@ def command(
 
 def _described(settings: Settings, folder: Path) -> str:
     """What is about to happen, on a line."""
-    from evo.dsl.canonical import to_data
+    from evo.dsl.canonical import plain
     from evo.dsl.document import parse
+    from evo.dsl.spec import spec_fields
     from evo.dsl.yaml.writer import flow
 
     evolve, seeds = settings.evolve, len(settings.seeds)
     where = view.plural(settings.workers, "worker") if settings.workers else "in this process"
-    task = flow(to_data(parse(settings.seeds[0]).document.train.task))
+    task = parse(settings.seeds[0]).document.train.task
+    learned = {key: plain(getattr(task, field.name), field) for key, field in spec_fields(type(task)).items()}
     candidates = seeds + evolve.generations * evolve.population
     return (
         f"{folder}: {candidates} candidates ({view.plural(seeds, 'seed')} and {evolve.generations} generations of "
-        f"{evolve.population}) on {settings.device}, {where}; {task}"
+        f"{evolve.population}) on {settings.device}, {where}; {task.label} {flow(learned)}"
     )
 
 
