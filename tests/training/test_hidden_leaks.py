@@ -116,6 +116,14 @@ def test_hidden_leaks_are_found(name: str, batch: int) -> None:
     assert find_leak(plant(model(context=LONG), torch.zeros_like), batch=batch) is None
 
 
+@pytest.mark.parametrize("size", [3e-4, 3e-3])
+def test_small_leaks_are_no_roundings(size: float) -> None:
+    """What is as small as roundings and stays in float64 is found."""
+    leak = find_leak(plant(model(context=LONG), lambda x: size * ahead(x)), precision="fp32")
+    assert leak is not None
+    assert leak.in_values < 50 * size
+
+
 def test_two_rows_show_both_directions() -> None:
     """With two rows each reads the other in one of the passes."""
     for see in (lambda x: F.pad(x[:-1], (0, 0, 0, 0, 1, 0)), lambda x: F.pad(x[1:], (0, 0, 0, 0, 0, 1))):

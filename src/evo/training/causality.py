@@ -7,6 +7,7 @@ batch, precision and mode, hence on their kernels. One pass asks about many posi
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,7 +19,9 @@ from torch import Tensor
 from evo.base.streams import Stream
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
+from evo.compiler.kernels import use_kernels
 from evo.compiler.organism import Organism
+from evo.kernels.fused.support import REFERENCE
 from evo.training.cuts import dense_cuts, spread_cuts, telling_cuts
 from evo.training.device import autocast
 from evo.training.moves import moved, untouched
@@ -32,6 +35,10 @@ HALF_TOLERANCE = 4e-3
 HALF_ROUNDING = 1e-1
 """What roundings in bfloat16 may come to where all outputs are computed together, as by Fourier transforms. An
 influence between the two, in values alone, is one if the same rows show it in float32 too."""
+ROUNDING = 1e-3
+"""What roundings in float32 may come to there, behind products of many. One that is none in float64 is a rounding."""
+EXACT_TOLERANCE = 1e-6
+"""The same as the first in float64."""
 STEPWISE_TOLERANCE = 1e-2
 """Between two algorithms for one block in float32, whose products may keep ten bits on a GPU."""
 STEPWISE_ROWS = 2
@@ -242,13 +249,30 @@ class _Probe:
         return Leak(case.cuts[row], in_values, in_gradients, run.name, is_across)
 
     def _is_rounding(self, run: Pass, case: _Case, in_values_B: Tensor, in_gradients_B: Tensor) -> bool:
-        """Whether small influences in bfloat16 are gone in float32."""
+        """Whether small influences are gone in float32, where they were in bfloat16, or in float64."""
         limit = run.tolerance(self.device)
-        if limit == TOLERANCE or not bool(((in_values_B <= HALF_ROUNDING) & (in_gradients_B <= limit)).all()):
+        if not bool((in_gradients_B <= limit).all()):
             return False
         exact = Pass("float32", run.is_training, "fp32")
-        logits_BTV, changed_BTV = (self._logits(exact, rows_BT) for rows_BT in (case.tokens_BT, case.changed_BT))
-        return bool((_in_values(logits_BTV, changed_BTV, case.is_early_BT) <= TOLERANCE).all())
+        if limit > TOLERANCE:
+            if not bool((in_values_B <= HALF_ROUNDING).all()):
+                return False
+            in_values_B = self._values(exact, case)
+            if bool((in_values_B <= TOLERANCE).all()):
+                return True
+        if not bool((in_values_B <= ROUNDING).all()):
+            return False
+        doubled = replace(self, model=copy.deepcopy(self.model).double())
+        use_kernels(doubled.model, REFERENCE, batch=self.batch, tokens=self.tokens)
+        try:
+            return bool((doubled._values(exact, case) <= EXACT_TOLERANCE).all())
+        except RuntimeError:  # a block that has no arithmetic in float64: what was seen stands
+            return False
+
+    def _values(self, run: Pass, case: _Case) -> Tensor:
+        """(B,) on the CPU: of later inputs and of other rows, in values."""
+        logits_BTV, changed_BTV = (self._logits(run, rows_BT) for rows_BT in (case.tokens_BT, case.changed_BT))
+        return _in_values(logits_BTV.detach(), changed_BTV.detach(), case.is_early_BT)
 
     def _influences(self, run: Pass, case: _Case) -> tuple[Tensor, Tensor]:
         """(B,) and (B,) on the CPU: of later inputs and of other rows, in values and in gradients."""

@@ -38,9 +38,12 @@ class Call:
 def noted_calls(model: Organism) -> Iterator[dict[Block, Call]]:
     """The first call of each block that has a state and can go on from it, in the passes made meanwhile."""
     found: dict[Block, Call] = {}
+    blocks = {block for _, block in model.named_blocks()}
 
     def note(block: nn.Module, args: tuple[Any, ...], y_BTD: Any) -> None:
         assert isinstance(block, Block)
+        if block not in blocks:  # of a copy of the model
+            return
         x_BTD, flow = args
         found.setdefault(block, Call(x_BTD, Flow(dict(flow.signals), project=flow.project), y_BTD))
 
