@@ -12,6 +12,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data
 from evo.interop.config import read_config
 from evo.interop.document import Imported, imported_from
+from evo.interop.published import published
 from evo.interop.weights import put, read_checkpoint, take
 from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -22,7 +23,8 @@ def import_weights(imported: Imported, folder: Path, out: Path) -> None:
     Raises:
         DiagnosticError: a tensor is not there or of another size (EVO653).
     """
-    found = take(resolve(imported.document.organism), imported.weights, read_checkpoint(folder))
+    theirs = published(read_checkpoint(folder), imported.types).tensors
+    found = take(resolve(imported.document.organism), imported.weights, theirs)
     weights = {path: tensor.to(torch.float32) for path, tensor in found.items()}
     save_checkpoint(out, Checkpoint(imported.document, weights, 0, imported.document.train.steps, ""))
 
@@ -43,7 +45,9 @@ def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
         help = f"`evo import {like}` shows that architecture, and `evo diff` what differs"
         message = f"{checkpoint} is another architecture than the '{config.type}' in {like}"
         raise DiagnosticError([Diagnostic("EVO654", message, None, help)])
-    theirs = put(imported.weights, loaded.weights, read_checkpoint(like))
+    before = read_checkpoint(like)
+    held = published(before, imported.types)
+    theirs = held.back(put(imported.weights, loaded.weights, held.tensors), before)
     out.mkdir(parents=True, exist_ok=True)
     source = like / "config.json" if like.is_dir() else like
     write_atomic(out / "config.json", source.read_text(encoding="utf-8"))

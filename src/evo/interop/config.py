@@ -39,6 +39,12 @@ class Config:
         """Which architecture it configures."""
         return str(self._data.get("model_type", ""))
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Which architecture it configures, and the language model within that, if it holds one."""
+        text = self._data.get("text_config")
+        return (self.type, str(text["model_type"])) if isinstance(text, dict) and "model_type" in text else (self.type,)
+
     def called(self, **names: str) -> Config:
         """The same, with keys of other names under those that families know: `hidden_size="n_embd"`."""
         found = {ours: self._data[theirs] for ours, theirs in names.items() if theirs in self._data}

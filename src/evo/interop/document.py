@@ -14,11 +14,19 @@ from evo.interop.parts import Data, Weights
 
 @dataclass(frozen=True)
 class Imported:
-    """A document, where each of its weights lies in the checkpoint, and the type that it was read from."""
+    """A document, where each of its weights lies in the checkpoint, and the type that it was read from.
+
+    types: that type, and the one of the language model within it, if it holds one.
+    """
 
     document: Document
     weights: Weights
-    type: str
+    types: tuple[str, ...]
+
+    @property
+    def type(self) -> str:
+        """The type of the whole."""
+        return self.types[0]
 
 
 def import_document(path: Path) -> Imported:
@@ -38,7 +46,7 @@ def imported_from(config: Config, name: str) -> Imported:
     if _is_position_unread(organism):
         organism = {key: value for key, value in organism.items() if key != "position"}
     data = {"evo": LANGUAGE, "name": name or config.type, "organism": organism}
-    return Imported(require_valid(from_data(data)), model.weights, config.type)
+    return Imported(require_valid(from_data(data)), model.weights, config.types)
 
 
 def _is_position_unread(organism: Data) -> bool:
