@@ -113,6 +113,7 @@ def test_continuing_carries_gradients(name: str):
 
 
 FORGETTING = (
+    "memory",
     "experts",
     "channel mix",
     "selective",

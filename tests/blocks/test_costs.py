@@ -165,7 +165,7 @@ def test_attention_pairs_cost_two_products(name: str):
     assert isinstance(block, AttentionPlan)
     values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
     inner = block.heads * (block.head_dim + values)
-    pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT
+    pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT + block.persistent
     assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * inner * pairs)
 
 

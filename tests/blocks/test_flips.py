@@ -71,6 +71,7 @@ HOSTS: dict[str, dict[str, Any]] = {
                     "inner_norm": {"kind": "layer", "eps": 0.1, "gain": "heads"},
                     "bias": ["q", "gate"],
                     "temperature": {"slope": 0.3, "period": 4},
+                    "persistent": 2,
                 },
                 ffn={"kind": "gated", "hidden": 12, "act": {"kind": "clipped", "limit": 0.5}, "inner_norm": RMS},
                 norm={"kind": "rms", "groups": 2},
@@ -175,6 +176,11 @@ HOSTS: dict[str, dict[str, Any]] = {
     "selective scan, normed": {
         "stages": [
             stage("body", {"kind": "selective_scan", "inner": 24, "rank": 2, "bias": True, "inner_norm": RMS}),
+        ]
+    },
+    "memory": {
+        "stages": [
+            stage("body", {"kind": "memory", "heads": 2, "dim": 4, "depth": 2, "chunk": 6}, ffn={"kind": "none"})
         ]
     },
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
@@ -306,7 +312,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "each_expert"}})]},
 }
 
-FOCUS = {"biases": "position", "tokens": "select", "blocks": "select", "compressed": "select"}
+FOCUS = {"memory": "mix", "biases": "position", "tokens": "select", "blocks": "select", "compressed": "select"}
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
 ELSEWHERE = {

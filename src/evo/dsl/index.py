@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
         "latent": "evo.blocks.latent.spec:LatentSpec",
+        "memory": "evo.blocks.memory.spec:MemorySpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "pool": "evo.blocks.pool.spec:PoolSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.flow import Flow, State
@@ -43,6 +44,8 @@ class Attention(Block):
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
+    persistent_k: nn.Parameter | None
+    persistent_v: nn.Parameter | None
     lambda_q1: nn.Parameter | None
     lambda_k1: nn.Parameter | None
     lambda_q2: nn.Parameter | None
@@ -67,7 +70,8 @@ class Attention(Block):
         self._publish(flow, k_BTGK, v_BTGV)
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow)}
-        run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
+        run = self._remembering(dropping(flow))
+        run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
@@ -81,7 +85,7 @@ class Attention(Block):
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         parts |= self._bias(x_BTD, q_BTHK, Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device), flow)
-        found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(plan_attention, **parts))
+        found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
         return found if isinstance(found, list) else [found]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
@@ -107,8 +111,17 @@ class Attention(Block):
         where = self._bias(x_BTD, q_BTHK, at, flow)
         if slots_S is not None:
             where["key_positions_S"] = slots_S
-        run = partial(dropping(flow), query_offset=flow.position, backend=self.backend, **where, **parts)
+        run = partial(
+            self._remembering(dropping(flow)), query_offset=flow.position, backend=self.backend, **where, **parts
+        )
         return self._out(self._attended(q_BTHK, keys, values, x_BTD, flow, run), x_BTD, flow)
+
+    def _remembering(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """`attend` or its `plan` with the keys and values of no token, if there are any."""
+        if self.persistent_k is None or self.persistent_v is None:
+            return run
+        own_NGK, own_NGV = (w.unflatten(-1, (self.kv_heads, -1)) for w in (self.persistent_k, self.persistent_v))
+        return remembering(run, own_NGK, self._paired(own_NGV[None])[0])
 
     def _attended(
         self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, run: Callable[..., Any]

@@ -14,7 +14,7 @@ from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, Gene
 from evo.dsl.organism import NAME
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
@@ -50,6 +50,7 @@ class AttentionPlan(BlockPlan):
     norm_after_position: bool = False
     differ: float | None = None
     temperature: tuple[float, int, bool, int] | None = None
+    persistent: int = 0
     kv_to: tuple[str, ...] = ()
     kv_from: tuple[str, ...] = ()
     kv: str = ""
@@ -105,6 +106,8 @@ class AttentionSpec(Spec):
     rest (Ye et al. 2024)."""
     temperature: Annotated[TemperatureSpec | None, FIXED] = None
     """Scores that grow with the position of the query."""
+    persistent: Annotated[int, Field(ge=0, le=65536), Gene(0, 32, "+1")] = 0
+    """Learned keys and values of no token, which every query sees (persistent memory; Titans)."""
     kv_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """A name under which later attentions may read its keys and values."""
     kv_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
@@ -192,6 +195,9 @@ class AttentionSpec(Spec):
                     yield Fault("EVO308", ("bias", index), message, "remove it")
         if isinstance(self.select, SelectSpec):
             yield from self._select_problems(self.select, scope)
+        if self.persistent and (self.select is not None or self._position(scope).acts_on == "scores"):
+            message = "keys of no token have no place that a selection or a distance could tell"
+            yield Fault("EVO308", ("persistent",), message, "leave out one of them")
         if self.kv_from is not None and self.kv_from == self.kv_to:
             yield Fault("EVO308", ("kv_to",), "it would publish what it reads under the same name", "remove it")
 
@@ -236,7 +242,7 @@ class AttentionSpec(Spec):
         """How many keys a query meets on average."""
         chosen = self.select.pairs(scope.context) if isinstance(self.select, SelectSpec) else None
         shown = self.stencil.visible(scope.context, self.causal)
-        return min(shown, shown if chosen is None else chosen) / scope.context
+        return min(shown, shown if chosen is None else chosen) / scope.context + self.persistent
 
     def _position(self, scope: Scope) -> PositionSpec:
         position = self.position or scope.position
@@ -305,6 +311,7 @@ class AttentionSpec(Spec):
             values_from_keys=is_own and self.values == "keys",
             norm_after_position=self.qk_norm_at == "position",
             differ=self.differ,
+            persistent=self.persistent,
             temperature=None if heat is None else (heat.slope, heat.period, heat.form == "steps", heat.first),
             kv_to=self._signals(self.kv_to, scope),
             kv_from=self._signals(self.kv_from, scope),
@@ -343,6 +350,10 @@ class AttentionSpec(Spec):
             weights.append(linear(name, out, into, gain, writes_residual=writes))
         biased = tuple(sizes) if self.bias is True else self.bias or ()
         weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
+        if self.persistent:
+            groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}
+            for name, dim in sizes_of.items():
+                weights.append(table(f"persistent_{name}", self.persistent, groups * dim, dim**-0.5))
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.differ is not None:

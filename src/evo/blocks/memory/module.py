@@ -1,0 +1,202 @@
+"""Neural memory, a chunk at a time: what a token's gradient leaves in the weights is an outer product, so no token's
+weights are ever made whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evo.blocks.base import Block, compute_dtype
+from evo.blocks.flow import Flow, State
+from evo.blocks.memory.spec import MemoryPlan
+from evo.kernels.documents import document_starts
+from evo.kernels.fused import ACTS
+
+EPS = 1e-6
+"""Added to the squared length of queries and keys."""
+
+
+@dataclass(frozen=True)
+class MemoryState(State):
+    """Where a chunk began, and the tokens of it so far.
+
+    weights, momenta: (B, H, out, in) a layer; no momenta where there is no momentum. recent_BCD: the `count` tokens
+    since, then zeros, chunk - 1 in all.
+    """
+
+    weights: tuple[Tensor, ...]
+    momenta: tuple[Tensor, ...]
+    recent_BCD: Tensor
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a chunk's c tokens change a memory, each (B, H, ...): from what was there, and from one another.
+
+    stays_T, carried_T: what is left at each token of the weights and of the momentum that the chunk began with.
+    written_TS: of the step at s, what is in the weights at t. momentum_T, pushed_S: the same of the last momentum.
+    """
+
+    stays_T: Tensor
+    carried_T: Tensor
+    written_TS: Tensor
+    momentum: Tensor
+    pushed_S: Tensor
+
+
+class Memory(Block):
+    """o(gate * M_t(q_t)): equations in README.md."""
+
+    q: nn.Parameter
+    k: nn.Parameter
+    v: nn.Parameter
+    step: nn.Parameter
+    step_bias: nn.Parameter
+    forget: nn.Parameter
+    forget_bias: nn.Parameter
+    keep: nn.Parameter | None
+    keep_bias: nn.Parameter | None
+    memory_0: nn.Parameter
+    memory_1: nn.Parameter | None
+    gate: nn.Parameter | None
+    o: nn.Parameter
+
+    def __init__(self, plan: MemoryPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.plan, self.act = plan, ACTS[plan.act]
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if flow.segments_BT is None:
+            return self._read(x_BTD, self._first(x_BTD), flow)[0]
+        rows: list[Tensor] = []
+        for x_TD, starts_T in zip(x_BTD, document_starts(flow.segments_BT), strict=True):
+            edges = sorted({0, *starts_T.nonzero()[:, 0].tolist(), len(x_TD)})
+            parts = [x_TD[None, start:end] for start, end in pairwise(edges)]
+            rows.append(torch.cat([self._read(part, self._first(part), flow)[0] for part in parts], dim=1))
+        return torch.cat(rows)
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> MemoryState:
+        """The memory that training has found to begin with."""
+        compute = torch.promote_types(dtype, torch.float32)
+        layers = [weight.expand(batch, *weight.shape).to(compute) for weight in self._layers()]
+        momenta = tuple(torch.zeros_like(weight) for weight in layers) if self.plan.momentum else ()
+        width = self.q.shape[1]
+        recent_BCD = torch.zeros(batch, self.plan.chunk - 1, width, device=device, dtype=dtype)
+        return MemoryState(tuple(layers), momenta, recent_BCD)
+
+    def extend(self, x_BTD: Tensor, state: MemoryState, flow: Flow) -> tuple[Tensor, MemoryState]:
+        """The next T positions: the chunk is gone through again from its beginning."""
+        return self._read(x_BTD, state, flow)
+
+    def _layers(self) -> list[nn.Parameter]:
+        return [weight for weight in (self.memory_0, self.memory_1) if weight is not None]
+
+    def _first(self, x_BTD: Tensor) -> MemoryState:
+        return self.initial_state(x_BTD.shape[0], x_BTD.device, x_BTD.dtype)
+
+    def _read(self, x_BTD: Tensor, state: MemoryState, flow: Flow) -> tuple[Tensor, MemoryState]:
+        all_BTD = torch.cat((state.recent_BCD[:, : state.count], x_BTD), dim=1)
+        compute = compute_dtype(x_BTD)
+        q, k, v = (self._heads(all_BTD, weight, flow).to(compute) for weight in (self.q, self.k, self.v))
+        if self.plan.qk_norm:
+            q, k = (part * (part.square().sum(-1, keepdim=True) + EPS).rsqrt() for part in (q, k))
+        steps, stays, keeps = self._controls(all_BTD, flow, compute)
+        weights, momenta, parts = state.weights, state.momenta, []
+        size = self.plan.chunk
+        for start in range(0, all_BTD.shape[1], size):
+            here = slice(start, start + size)
+            pace = _pace(stays[:, :, here], None if keeps is None else keeps[:, :, here])
+            errors = self._errors(k[:, :, here], v[:, :, here], steps[:, :, here], weights)
+            parts.append(_recalled(q[:, :, here], weights, momenta, errors, pace))
+            if start + size <= all_BTD.shape[1]:
+                weights, momenta = _renewed(weights, momenta, errors, pace)
+        y_BTHK = torch.cat(parts, dim=2)[:, :, state.count :].transpose(1, 2).to(x_BTD.dtype)
+        if self.gate is not None:
+            y_BTHK = y_BTHK * flow.project(x_BTD, self.gate).sigmoid()[..., None]
+        count = all_BTD.shape[1] % size
+        recent_BCD = F.pad(all_BTD[:, all_BTD.shape[1] - count :], (0, 0, 0, size - 1 - count))
+        return flow.project(y_BTHK.flatten(-2), self.o), MemoryState(weights, momenta, recent_BCD, count)
+
+    def _heads(self, x_BTD: Tensor, weight: Tensor, flow: Flow) -> Tensor:
+        """(B, H, T, K)."""
+        return self.act(flow.project(x_BTD, weight)).unflatten(-1, (self.plan.heads, -1)).transpose(1, 2)
+
+    def _controls(self, x_BTD: Tensor, flow: Flow, compute: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The size of each token's step, and the logs of what stays of weights and of momentum, (B, H, T)."""
+        step = flow.project(x_BTD, self.step, self.step_bias).to(compute).sigmoid() * self.plan.rate
+        stays = F.logsigmoid(-flow.project(x_BTD, self.forget, self.forget_bias).to(compute))
+        keeps = None
+        if self.keep is not None:
+            keeps = F.logsigmoid(flow.project(x_BTD, self.keep, self.keep_bias).to(compute)).transpose(1, 2)
+        return step.transpose(1, 2), stays.transpose(1, 2), keeps
+
+    def _errors(self, k: Tensor, v: Tensor, steps: Tensor, weights: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+        """For each layer what goes in, and its step times the gradient of what comes out, (B, H, c, in or out)."""
+        inputs, z = [k], k @ weights[0].mT
+        before = z
+        if len(weights) == 2:
+            inputs.append(F.gelu(z))
+            z = inputs[1] @ weights[1].mT
+        last = steps[..., None] * (2.0 / self.plan.dim) * (z - v)
+        if len(weights) == 1:
+            return [(k, last)]
+        return [(k, (last @ weights[1]) * _gelu_slope(before)), (inputs[1], last)]
+
+
+def _gelu_slope(x: Tensor) -> Tensor:
+    """The derivative of the exact gelu."""
+    return 0.5 * (1.0 + torch.erf(x * 0.5**0.5)) + x * torch.exp(-0.5 * x.square()) / math.sqrt(2.0 * math.pi)
+
+
+def _pace(stays_T: Tensor, keeps_T: Tensor | None) -> Pace:
+    """From the logs of what stays of weights and of momentum at each token."""
+    stay_TS, whole_T = _spans(stays_T), stays_T.cumsum(-1).exp()
+    if keeps_T is None:
+        nothing = torch.zeros_like(whole_T)
+        return Pace(whole_T, nothing, stay_TS, nothing[..., -1], nothing)
+    keep_TS, kept_T = _spans(keeps_T), keeps_T.cumsum(-1).exp()
+    carried_T = (stay_TS @ kept_T[..., None])[..., 0]
+    return Pace(whole_T, carried_T, stay_TS @ keep_TS, kept_T[..., -1], keep_TS[..., -1, :])
+
+
+def _spans(logs_T: Tensor) -> Tensor:
+    """exp(sum of logs over s < r <= t), 0 for s > t: (..., T, T)."""
+    sums_T = logs_T.cumsum(-1)
+    return (sums_T[..., :, None] - sums_T[..., None, :]).tril().exp().tril()
+
+
+def _recalled(
+    x: Tensor, weights: tuple[Tensor, ...], momenta: tuple[Tensor, ...], errors: list[tuple[Tensor, Tensor]], pace: Pace
+) -> Tensor:
+    """M_t(q_t) of each token of a chunk, (B, H, c, K)."""
+    for index, (weight, (inputs, slopes)) in enumerate(zip(weights, errors, strict=True)):
+        x = F.gelu(x) if index else x
+        y = pace.stays_T[..., None] * (x @ weight.mT) - (pace.written_TS * (x @ inputs.mT)) @ slopes
+        if momenta:
+            y = y + pace.carried_T[..., None] * (x @ momenta[index].mT)
+        x = y
+    return x
+
+
+def _renewed(
+    weights: tuple[Tensor, ...], momenta: tuple[Tensor, ...], errors: list[tuple[Tensor, Tensor]], pace: Pace
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Weights and momenta after a chunk."""
+    new_weights, new_momenta = [], []
+    for index, (weight, (inputs, slopes)) in enumerate(zip(weights, errors, strict=True)):
+        written = (pace.written_TS[..., -1, :, None] * slopes).mT @ inputs
+        new = pace.stays_T[..., -1, None, None] * weight - written
+        if momenta:
+            new = new + pace.carried_T[..., -1, None, None] * momenta[index]
+            pushed = (pace.pushed_S[..., None] * slopes).mT @ inputs
+            new_momenta.append(pace.momentum[..., None, None] * momenta[index] - pushed)
+        new_weights.append(new)
+    return tuple(new_weights), tuple(new_momenta)
