@@ -77,7 +77,8 @@ def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
     if shape.table:
         return st.dictionaries(st.sampled_from(NAMES), one, max_size=2)
     if shape.many is not None:
-        least = _meta(shape, "min_length", 0)
+        is_optional = not shape.info.is_required() and shape.default is None  # what is left out is not written empty
+        least = _meta(shape, "min_length", 1 if is_optional else 0)
         return st.lists(one, min_size=least, max_size=least + (2 if depth < DEEP else 0))
     if not shape.info.is_required() and shape.default is None:
         return st.none() | one
