@@ -32,6 +32,13 @@ FLOW: dict[str, dict[str, Any]] = {
             {"name": "b", "kind": "depths", "of": stage("c", CONVOLUTION), "share": 0.4, "pick_loss": 1.0},
         ],
     },
+    "patches": {
+        "stages": [
+            {"name": "a", "kind": "patches", "of": stage("b", CONVOLUTION), "size": 4, "width": 24},
+            stage("c", CONVOLUTION, **{"from": ["embedding", "a"]}),
+            {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
+        ],
+    },
     "loops": {
         "stages": [
             stage("a", CONVOLUTION),

@@ -342,6 +342,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("OrganismSpec", "readout"),
     ("LatentStageSpec", "name"),
     ("LoopSpec", "of"),
+    ("PatchesSpec", "of"),
     ("DepthsSpec", "of"),
     ("RouterSpec", "causal"),
 }

@@ -48,4 +48,10 @@ FLOW = {
         _stages(f"{{name: deep, kind: depths, of: {{name: body, from: embedding, mix: {_NEAR}}}}}"),
         _stages(f"{{name: deep, kind: depths, of: {{name: body, mix: {_NEAR}}}}}"),
     ),
+    "EVO354": Code(
+        "Patches that cannot be",
+        "A context holds more than one patch; a stage over patches is causal, reads nothing else, and shares no keys.",
+        _stages(f"{{name: above, kind: patches, size: 256, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
+        _stages(f"{{name: above, kind: patches, size: 8, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
+    ),
 }

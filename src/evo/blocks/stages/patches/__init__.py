@@ -1,0 +1,1 @@
+"""A stage over patches of tokens."""
