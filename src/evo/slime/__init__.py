@@ -10,6 +10,12 @@
 | `chemotaxis.py` | where the next birth aims |
 | `colony.py` | one pool of a network: births and deaths, in place |
 | `lifecycle.py` | when what happens: timescales, phases, temperature, the gate of the loss |
+| `pseudopod.py` | one slot by itself: its statistics, its weights as data |
+| `comonad.py` | a pseudopod among its neighbours, and what is relative to them |
+| `tubes.py` | memory of what flowed, fading |
+| `messages.py`, `feedback.py` | a bus between components; what surprise and loss do to the memory |
+| `placement.py` | which device a cell of behaviour space belongs to |
+| `observability.py`, `slo.py` | series, spans, Prometheus' text; objectives with error budgets |
 
 May import: evo.base, evo.dsl, evo.kernels, evo.blocks, evo.archive, torch. Never here: trainers, files, a global seed;
 nothing that changes the shape of a network while it trains.

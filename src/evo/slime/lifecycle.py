@@ -134,7 +134,7 @@ class Lifecycle(Companion):
         """Pools whose measures share too little to span one space, or tell the same."""
         spaces = ((colony.path, colony.space()) for colony in self.colonies)
         found = ((path, adequacy(space)) for path, space in spaces if space is not None)
-        return [f"{path}: behaviour space: {fault.severity}: {fault.message}" for path, fault in found if fault]
+        return [f"{path}: the measures of its pseudopods: {fault.message}" for path, fault in found if fault]
 
     def figures(self) -> dict[str, float]:
         """Sums over all pools: who is alive, who was born and died; and the mean coverage of their archives."""

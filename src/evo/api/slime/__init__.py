@@ -12,6 +12,9 @@ from evo.api.slime.texts import load_wikitext as load_wikitext
 from evo.api.slime.trainer import Trainer as Trainer
 from evo.bench.profile import profile_model as profile_model
 from evo.slime.chemotaxis import Chemotaxis as Chemotaxis
+from evo.slime.feedback import Feedback as Feedback
+from evo.slime.messages import Bus as Bus
+from evo.slime.messages import Message as Message
 from evo.slime.observability import MetricsCollector as MetricsCollector
 from evo.slime.pseudopod import Pseudopod as Pseudopod
 from evo.slime.tubes import Tubes as Tubes

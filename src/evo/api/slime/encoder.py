@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from evo.compiler.build import drawn, make
 from evo.dsl.plan import ONES, Init, Weight, linear, vector
 from evo.dsl.spec import Scope
 from evo.kernels.dispatch import AUTO
+from evo.slime.feedback import SURPRISE, Feedback
 from evo.slime.observability import MetricsCollector
 from evo.slime.pseudopod import Pseudopod
 from evo.slime.tubes import Tubes
@@ -113,15 +114,25 @@ class SlimeMoldEncoder(nn.Module):
         self.metrics.record("throughput", x_BTD.shape[0] * x_BTD.shape[1] / max(latency, 1e-9))
         return y_BTD
 
-    def flow(self, x_BTD: Tensor, state: FlowState | None = None) -> tuple[Tensor, FlowState]:
+    def flow(
+        self, x_BTD: Tensor, state: FlowState | None = None, feedback: Feedback | None = None
+    ) -> tuple[Tensor, FlowState]:
         """The next T >= 1 vectors after a state (none yet: a fresh one), and the state after them.
 
-        Where attention is not causal each call is a sequence by itself, and only the tubes remember.
+        Where attention is not causal each call is a sequence by itself, and only the tubes remember. With feedback, how
+        far the mean output is from what was recalled is published as surprise, and the tubes heed what came of it.
         """
         state = FlowState(self.empty) if state is None else state
         flow = Flow(position=state.seen, states=state.blocks) if self.causal else Flow()
-        y_BTD = self._encode(x_BTD, flow, state.tubes.recall())
-        tubes = state.tubes.store(y_BTD.mean(1), float(x_BTD.shape[1]))
+        recalled_BD = state.tubes.recall()
+        y_BTD = self._encode(x_BTD, flow, recalled_BD)
+        mean_BD, weight, tubes = y_BTD.mean(1), float(x_BTD.shape[1]), state.tubes
+        if feedback is not None:
+            if recalled_BD is not None:
+                distance = (mean_BD - recalled_BD).norm() / recalled_BD.norm().clamp_min(1e-12)
+                feedback.tell(SURPRISE, float(distance.detach()), "encoder")
+            weight, tubes = weight * feedback.weight, replace(tubes, decay=feedback.decay)
+        tubes = tubes.store(mean_BD, weight)
         return y_BTD, FlowState(tubes, dict(flow.next_states), state.seen + x_BTD.shape[1] if self.causal else 0)
 
     def alive(self) -> list[int]:

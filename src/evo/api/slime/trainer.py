@@ -18,6 +18,7 @@ from evo.compiler.build import drawn
 from evo.dsl.coolings import LinearCooling
 from evo.dsl.plan import Weight, linear, table
 from evo.optimizers.adamw.spec import AdamWSpec
+from evo.slime.feedback import LOSS, Feedback
 from evo.slime.lifecycle import Lifecycle
 from evo.slime.observability import MetricsCollector
 from evo.slime.spec import AnnealedLifeSpec
@@ -56,13 +57,16 @@ class Trainer:
 
     The pool lives meanwhile, by the settings; the same seed gives the same bytes. What happens is recorded in the
     encoder's metrics, or in some of its own: `pool_size`, `archive_coverage`, `component_births`, `component_deaths`,
-    `loss`.
+    `loss`. Feedback, if there is any, is told each loss.
     """
 
-    def __init__(self, model: SlimeMoldEncoder, config: Config | None = None, context: int = 64) -> None:
+    def __init__(
+        self, model: SlimeMoldEncoder, config: Config | None = None, context: int = 64, feedback: Feedback | None = None
+    ) -> None:
         self.encoder, self.config, self.context = model, config or Config(), context
         self.model = ByteModel(model, self.config.training.seed)
         self.metrics = MetricsCollector() if model.metrics is None else model.metrics
+        self.feedback = feedback
         self.life: Lifecycle | None = None
 
     def train(
@@ -109,6 +113,8 @@ class Trainer:
         for name in ("births", "deaths"):
             self.metrics.record(f"component_{name}", figures[name] - before[name])
         self.metrics.record("loss", float(loss))
+        if self.feedback is not None:
+            self.feedback.tell(LOSS, float(loss), "trainer")
         return float(loss)
 
     def _backward(self, step: int, windows_BT: Tensor) -> Tensor:
