@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_html import Outline, sample
+from made_reports import sample
+from test_html import Outline
 from verdicts import Scores, judged
 
 from evo.evolution.verdict import Verdict

@@ -10,7 +10,7 @@ from pathlib import Path
 import browser
 import pytest
 from browser import Browser
-from test_html import DEGENERATE, HOSTILE, failed, sample, variant
+from made_reports import DEGENERATE, HOSTILE, failed, sample, variant
 
 from evo.report.html import page
 from evo.report.record import Report

@@ -14,6 +14,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from evo.evolution.operators.base import WeightSources
 from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
-from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
+from evo.evolution.trial import Evaluation, Start, Timing, Trial, WeightsRef
 
 VERSION = 6
 """Of the schema. A journal of another version is refused, never migrated."""
@@ -81,14 +82,6 @@ class Placed:
     is_elite: bool
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How long a trial took, in wall seconds, and when it was recorded, in seconds since 1970."""
-
-    seconds: float
-    ended: float
-
-
 class Journal:
     """An open journal. Reading and writing are safe against a kill at any moment."""
 
@@ -133,16 +126,14 @@ class Journal:
         Raises:
             DiagnosticError: as `Journal` does.
         """
-        copy = cls(":memory:")
-        journal = cls(path, only_read=True)
-        try:
-            journal._db.backup(copy._db)
-        except sqlite3.Error as error:
-            copy.close()
-            raise journal_fault(path, error) from None
-        finally:
-            journal.close()
-        return copy
+        with closing(cls(path, only_read=True)) as journal:
+            copy = cls(":memory:")
+            try:
+                journal._db.backup(copy._db)
+            except sqlite3.Error as error:
+                copy.close()
+                raise journal_fault(path, error) from None
+            return copy
 
     def _require_sound(self) -> None:
         """Raise sqlite3.DatabaseError unless the file is whole, of our schema, and every row is as it was written."""

@@ -132,6 +132,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long a trial took, in wall seconds, and when it was recorded, in seconds since 1970."""
+
+    seconds: float
+    ended: float
+
+
+@dataclass(frozen=True)
 class Result:
     """A trial and what came of it; of several trials of a candidate at one rung, the first and their means.
 

@@ -17,11 +17,11 @@ from evo.dsl.task import Score
 from evo.evolution.archives import SPACE
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
-from evo.evolution.journal import Journal, Timing
+from evo.evolution.journal import Journal
 from evo.evolution.noise import Noise
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
-from evo.evolution.trial import Evaluation, Result, Trial, latest
+from evo.evolution.trial import Evaluation, Result, Timing, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.page.figures import duration
