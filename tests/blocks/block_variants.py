@@ -229,6 +229,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "pool, half of it alive": {"kind": "pool", "slots": 4, "alive": 2, "of": {**window(5, 1), "head_dim": 4}},
     "pool of recurrences": {"kind": "pool", "slots": 2, "of": RECURRENCE},
     "pool of attention with a norm": {"kind": "pool", "slots": 2, "of": {**ATTENTION, "qk_norm": "rms"}},
+    "product": {"product": [window(5, 1), {"kind": "memory", "heads": 2, "chunk": 5}]},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
     "route": {"route": [window(5, 1), RECURRENCE, {"parallel": [ATTENTION, CONVOLUTION]}], "temperature": 0.5},
     "route to two": {"route": [ATTENTION, OUTER, {**CONVOLUTION, "size": 3}], "top_k": 2, "balance": 0.0},

@@ -183,6 +183,11 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("body", {"kind": "memory", "heads": 2, "dim": 4, "depth": 2, "chunk": 6}, ffn={"kind": "none"})
         ]
     },
+    "product": {
+        "stages": [
+            stage("body", {"product": [{"kind": "convolution"}, {"kind": "rg_lru", "heads": 2}]}, ffn={"kind": "none"})
+        ]
+    },
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
@@ -312,7 +317,14 @@ HOSTS: dict[str, dict[str, Any]] = {
     "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "each_expert"}})]},
 }
 
-FOCUS = {"memory": "mix", "biases": "position", "tokens": "select", "blocks": "select", "compressed": "select"}
+FOCUS = {
+    "product": "mix",
+    "memory": "mix",
+    "biases": "position",
+    "tokens": "select",
+    "blocks": "select",
+    "compressed": "select",
+}
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
 ELSEWHERE = {

@@ -61,6 +61,7 @@ MIXERS: dict[str, Any] = {
     "mlstm": {"kind": "mlstm", "heads": 2},
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},
+    "product": {"product": [ATTENTION, {"kind": "convolution"}]},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
     "route": {"route": [ATTENTION, RECURRENCE, {"kind": "convolution"}], "top_k": 2},
 }

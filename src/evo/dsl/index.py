@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, str]] = {
         "memory": "evo.blocks.memory.spec:MemorySpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "pool": "evo.blocks.pool.spec:PoolSpec",
+        "product": "evo.blocks.product.spec:ProductSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
         "route": "evo.blocks.route.spec:RouteSpec",

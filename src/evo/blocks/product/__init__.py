@@ -1,0 +1,1 @@
+"""One mixer's output, gated by another's."""
