@@ -77,7 +77,7 @@ def commands_page() -> str:
 
 def _without_exit_codes(text: str) -> str:
     """They stand once, at the head of the page."""
-    return re.sub(r"\n+Exit codes:\n(?:  .*\n)+", "\n", text)
+    return re.sub(r"\n+Exit codes:\n(?:  .*\n)+", "\n", text.replace("\b", ""))
 
 
 def codes_page() -> str:

@@ -34,6 +34,7 @@ def test_every_command_and_code_has_its_place(pages: ModuleType) -> None:
     assert all(f"\n## `evo {name}`\n" in commands for name in ROWS)
     assert "--generations" in commands
     assert commands.count("Exit codes") == 1
+    assert "\b" not in commands, "a mark for the terminal"
     assert all(f"## {name}: {code.title}" in codes for name, code in CODES.items())
 
 
