@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo.slime.comonad import (
@@ -36,6 +33,7 @@ def ask(view: Context[int]) -> int:
     return 100 * view.extract() + sum((view.focus + 1) * value for value in view.nearest(2))
 
 
+@settings(max_examples=30)
 @given(contexts())
 def test_the_laws_of_a_comonad(w: Context[int]) -> None:
     """extract . duplicate = id; map extract . duplicate = id; duplicate twice is the same either way."""
@@ -44,6 +42,7 @@ def test_the_laws_of_a_comonad(w: Context[int]) -> None:
     assert w.duplicate().duplicate() == w.duplicate().map(lambda view: view.duplicate())
 
 
+@settings(max_examples=30)
 @given(contexts())
 def test_extend_by_the_laws(w: Context[int]) -> None:
     """extend extract = id; extract . extend f = f; extend f . extend g = extend (f . extend g)."""
@@ -92,10 +91,7 @@ def test_placement_is_the_same_everywhere() -> None:
     assert sorted(slot for slots in three.values() for slot in slots) == sorted(cells)
     assert all(three.values())
     assert set(placed(cells, ["a", "c"])) == {"a", "c"}
-    code = "from evo.slime.placement import device_of; print(device_of(17, ['a', 'b', 'c']))"
-    around = {"PYTHONHASHSEED": "5", "PYTHONPATH": ":".join(sys.path)}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=around)
-    assert found.stdout.strip() == device_of(17, ["a", "b", "c"])
+    assert "".join(device_of(cell, ["a", "b", "c"]) for cell in range(12)) == "bccbbcbbbbbb"
     with pytest.raises(ValueError, match="no device"):
         device_of(1, [])
 

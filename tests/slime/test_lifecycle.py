@@ -185,6 +185,25 @@ def test_a_budget_is_kept() -> None:
     assert colony.elites is not None
 
 
+def test_a_step_without_memory_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst pseudopod is let go of, the step is taken, and the event tells why; a second failure raises."""
+    training = trainer(living())
+    plain, failures = training.losses, [False, True, *[False] * 9, True, True]
+
+    def losses(step: int) -> Any:
+        if failures.pop(0):
+            raise torch.OutOfMemoryError("no memory")
+        return plain(step)
+
+    monkeypatch.setattr(training, "losses", losses)
+    deaths = kinds(run(training, 9), "death")
+    assert deaths[0]["cause"] == "memory"
+    assert deaths[0]["step"] == 1
+    failures[:] = [True, True]
+    with pytest.raises(torch.OutOfMemoryError):
+        training.run()
+
+
 def test_a_search_tells_of_lives(tmp_path: Path) -> None:
     """A trial's scores, which the journal keeps, count births and deaths."""
     (tmp_path / "words.txt").write_bytes(b"the pool lives and dies " * 400)

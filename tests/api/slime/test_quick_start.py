@@ -116,6 +116,7 @@ def test_texts_of_other_formats(tmp_path: Path) -> None:
         load_wikitext(path=tmp_path)
 
 
+@pytest.mark.slow
 def test_profiling() -> None:
     """Its keys; the operations are those of the products."""
     model = SlimeMoldEncoder(32, 16, 8, 2)
