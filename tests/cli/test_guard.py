@@ -88,6 +88,15 @@ def test_output_to_a_full_disk_is_told(good: Path):
     assert found.stderr.startswith("EVO007 No space left on device\n")
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_json_that_nothing_takes_is_said_on_stderr(good: Path):
+    """Neither the answer nor the fault finds room on stdout: a code and exit status 1, no traceback."""
+    script = f"{sys.executable} -m evo render {good} --json > /dev/full"
+    outcome = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("EVO007")
+
+
 INTERRUPTED = """
 import sys
 class Finder:

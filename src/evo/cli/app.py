@@ -54,7 +54,12 @@ class _Commands(TyperGroup):
             raise
         except Exception as error:
             faults, status = guard.judged(error, debug=ctx.params["debug"])
-            view.show_error(str(ctx.invoked_subcommand), faults, as_json)
+            try:
+                view.show_error(str(ctx.invoked_subcommand), faults, as_json)
+            except BrokenPipeError:
+                status = _closed()
+            except OSError:  # stdout takes nothing more, such as on a full disk
+                view.show_error(str(ctx.invoked_subcommand), faults, as_json=False)
         raise typer.Exit(status if isinstance(status, int) else 0)
 
 
