@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import tiny_model
 
+from evo.base.diagnostics import DiagnosticError
 from evo.interop.checkpoint import export_weights, import_weights
 from evo.interop.document import import_document
 from evo.interop.families import types
@@ -62,6 +64,44 @@ def test_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
     with pytest.raises(Exception, match="EVO654"):
         export_weights(tmp_path / "a.safetensors", folder, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": 1e9},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": -1},
+        {"hidden_size": "x"},
+        {"hidden_size": None},
+        {"rope_scaling": [1]},
+        {"rope_scaling": {"rope_type": "llama3"}},
+        {"rope_theta": {}},
+    ],
+)
+def test_values_of_another_kind_are_told(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """A configuration that was edited, or is none of that type, is a diagnostic at once."""
+    data = {
+        "model_type": "llama", "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": 256, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+    }  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(data))
+    assert import_document(file).type == "llama"
+    file.write_text(json.dumps(data | changed))
+    with pytest.raises(DiagnosticError, match="EVO651"):
+        import_document(file)
+
+
+def test_a_configuration_without_end_is_not_read(tmp_path: Path) -> None:
+    """A device, and text that nests too deeply, are no configurations."""
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for path in (tmp_path, tmp_path / "deep.json"):
+        with pytest.raises(DiagnosticError, match="EVO650"):
+            import_document(path)
 
 
 @pytest.mark.parametrize(

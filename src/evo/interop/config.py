@@ -9,6 +9,12 @@ from typing import Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 
+MAX_BYTES = 10_000_000
+"""Of a configuration: those with a name for every token have some."""
+MAX_LAYERS = 10_000
+LAYERS = frozenset(["num_hidden_layers", "num_layers", "n_layer", "n_layers"])
+"""Keys that say how many layers are written out."""
+
 
 class Config:
     """A `config.json`: what it holds by attribute. A key that is not there is an error; `get` has a default."""
@@ -20,14 +26,17 @@ class Config:
         """The value of a key.
 
         Raises:
-            DiagnosticError: it is not there (EVO651).
+            DiagnosticError: it is not there, or no number of layers (EVO651).
         """
         if key.startswith("_"):
             raise AttributeError(key)
         if key not in self._data:
             message = f"the configuration of a '{self.type}' has no '{key}'"
             raise DiagnosticError([Diagnostic("EVO651", message, None, "add it to config.json")])
-        return self._data[key]
+        found = self._data[key]
+        if key in LAYERS and not (isinstance(found, int) and 1 <= found <= MAX_LAYERS):
+            raise unlike(self, f"'{key}' is to be a whole number from 1 to {MAX_LAYERS:,}, found {found!r:.40}")
+        return found
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or the default where it is left out or null."""
@@ -64,13 +73,23 @@ def read_config(path: Path) -> Config:
     """
     file = path / "config.json" if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        data = json.loads(text.decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise DiagnosticError([Diagnostic("EVO650", f"{file} is no configuration: {error}")]) from error
     if not isinstance(data, dict) or not isinstance(data.get("model_type"), str):
         message = f"{file} does not say `model_type`"
         raise DiagnosticError([Diagnostic("EVO650", message, None, "a config.json as transformers writes it")])
     return Config(data)
+
+
+def unlike(config: Config, why: str) -> DiagnosticError:
+    """What is raised for a configuration whose values are none that its type can have (EVO651)."""
+    message = f"the configuration of a '{config.type}' makes no sense: {why}"
+    return DiagnosticError([Diagnostic("EVO651", message, None, "a config.json as transformers writes it")])
 
 
 def refuse(config: Config, what: str) -> DiagnosticError:

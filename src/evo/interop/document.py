@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evo.compiler.check import problems, require_valid
 from evo.dsl.document import LANGUAGE, Document, from_data
-from evo.interop.config import Config, read_config
+from evo.interop.config import Config, read_config, unlike
 from evo.interop.families import read
 from evo.interop.parts import Data, Weights
 
@@ -33,15 +33,18 @@ def import_document(path: Path) -> Imported:
     """What a folder's configuration, or one file, describes.
 
     Raises:
-        DiagnosticError: no configuration (EVO650), a key is missing (EVO651), what the language cannot say (EVO652), or
-            faults of the document.
+        DiagnosticError: no configuration (EVO650), a key is missing or its value makes no sense (EVO651), what the
+            language cannot say (EVO652), or faults of the document.
     """
     return imported_from(read_config(path), path.resolve().parent.name if path.is_file() else path.resolve().name)
 
 
 def imported_from(config: Config, name: str) -> Imported:
     """The same from a configuration. name: what the document is called."""
-    model = read(config)
+    try:
+        model = read(config)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # a value of another kind
+        raise unlike(config, f"{type(error).__name__}: {error}") from error
     organism = model.organism
     if _is_position_unread(organism):
         organism = {key: value for key, value in organism.items() if key != "position"}

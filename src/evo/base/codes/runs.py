@@ -166,8 +166,9 @@ RUNS = {
         source="command",
     ),
     "EVO651": Code(
-        "A configuration without a key that it needs",
-        "The architecture is known, and this key of it is not there. Old files may lack what newer versions write.",
+        "A configuration without a key that it needs, or with a value of another kind",
+        "The architecture is known, and this key of it is not there, or its value is none that it can have. Old files "
+        "may lack what newer versions write.",
         source="command",
     ),
     "EVO652": Code(
