@@ -84,8 +84,8 @@ def test_values_of_another_kind_are_told(tmp_path: Path, changed: dict[str, Any]
     """A configuration that was edited, or is none of that type, is a diagnostic at once."""
     data = {
         "model_type": "llama", "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": 256, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
-        "hidden_act": "silu",
+        "num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": 256, "max_position_embeddings": 32,
+        "rms_norm_eps": 1e-5, "hidden_act": "silu",
     }  # fmt: skip
     file = tmp_path / "config.json"
     file.write_text(json.dumps(data))
