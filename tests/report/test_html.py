@@ -197,6 +197,17 @@ def test_the_header_tells_when_where_and_on_what() -> None:
     assert "wall" not in json.dumps(sample().to_data()), "equal runs leave equal data"
 
 
+def test_the_verdict_shows_every_training() -> None:
+    """A dot a seed in the colour of its role, a stroke at the mean; a contestant that failed has no row."""
+    outline = Outline(page(sample()))
+    classes = outline.classes()
+    assert (classes["dot"], classes["mean"]) == (6, 2)
+    assert "0001/00: 7.1000, 7.1200, 7.1100; 0000/00: 6.9000, 6.9200, 6.9100" in " ".join(outline.values("aria-label"))
+    one = Outline(page(sample(verdict=verdict((7.1, 7.2), "memory")))).classes()
+    assert (one["dot"], one["mean"]) == (2, 1)
+    assert Outline(page(sample(verdict=None))).classes()["dot"] == 0
+
+
 def test_elites_are_listed_with_their_documents() -> None:
     """The best first, each with its cell and YAML, also where no script runs."""
     said = Outline(page(sample())).said().split("Elites")[1].split("Pareto")[0]
@@ -309,7 +320,7 @@ def test_pictures_are_described_and_headings_in_order() -> None:
     drawings = [
         attributes for tag, attributes in outline.elements if tag == "svg" and attributes.get("class") != "clip"
     ]
-    assert len(drawings) == 6 + 1 + 1 + 10 + 1 + 1
+    assert len(drawings) == 1 + 6 + 1 + 1 + 10 + 1 + 1
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     headings = [tag for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
     assert headings[0] == "h1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from evo.report.page import figures
+from evo.report.page.contestants import contestants
 from evo.report.page.figures import counted, decimals, duration, percent, short, signed, signed_percent
 from evo.report.page.markup import Html, joined, tag
 from evo.report.page.tables import link
@@ -47,14 +48,14 @@ def _when(occasion: Occasion) -> str:
     return ", ".join(parts)
 
 
-def _verdict(mood: str, title: str, *paragraphs: Html | str) -> Html:
-    return tag("section", tag("h2", title), *(tag("p", text) for text in paragraphs), class_=mood)
+def _verdict(mood: str, title: str, *paragraphs: Html | str, drawing: Html | None = None) -> Html:
+    return tag("section", tag("h2", title), *(tag("p", text) for text in paragraphs), drawing, class_=mood)
 
 
 def _concluded(report: Report) -> Html:
     """The verdict, in the colour of its outcome."""
     said = report.conclusion
-    return _verdict(said.mood, said.title, *said.sentences, joined([_cost(report)]))
+    return _verdict(said.mood, said.title, *said.sentences, joined([_cost(report)]), drawing=contestants(report))
 
 
 def _in_the_search(report: Report) -> Html:
