@@ -39,6 +39,13 @@ FLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
         ],
     },
+    "ngrams": {
+        "stages": [
+            {"name": "a", "kind": "ngrams", "sizes": [2, 3], "rows": 50},
+            stage("b", CONVOLUTION),
+            {"name": "c", "kind": "ngrams", "sizes": [4], "rows": 50, "functions": 2, "from": ["a", "b"]},
+        ],
+    },
     "loops": {
         "stages": [
             stage("a", CONVOLUTION),

@@ -142,3 +142,25 @@ def test_what_cannot_loop_is_refused() -> None:
         middle = {"name": "think", "kind": "loop", "of": BODY, **bad}
         with pytest.raises(AssertionError, match="EVO352"):
             document([stage("prelude", CONVOLUTION), middle, stage("coda", CONVOLUTION)])
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        {"kind": "loop", "of": BODY, "inject": "concat"},
+        {"kind": "patches", "of": BODY, "size": 4},
+        {"kind": "latent", "heads": 2, "bits": 2},
+        {"kind": "depths", "of": BODY},
+        {"kind": "ngrams", "sizes": [2], "rows": 8},
+    ],
+    ids=lambda middle: middle["kind"],
+)
+def test_the_stream_keeps_its_dtype(middle: dict[str, Any]) -> None:
+    """Under autocast, what a stage hands on is as exact as what it reads."""
+    name = {"name": "think", **middle}
+    part = organism([name, stage("end", CONVOLUTION, **{"from": ["embedding", "think"]})]).float().stages["think"]
+    x, rows = inputs().float(), torch.zeros(2, 10, dtype=torch.int64)
+    for seed in (None, torch.tensor(0)):
+        with torch.autocast("cpu", torch.bfloat16):
+            flow = Flow(signals={"tokens": rows}, seed=seed)
+            assert part.run({"x": [x]}, flow).value().dtype == torch.float32

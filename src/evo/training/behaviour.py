@@ -15,7 +15,7 @@ from torch import Tensor
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.compiler.plan import Plan
+from evo.compiler.plan import TOKENS, Plan
 from evo.kernels.fused import cross_entropy
 from evo.kernels.fused.project import project
 from evo.kernels.fused.support import REFERENCE
@@ -100,7 +100,8 @@ def influence(model: Organism, tokens_1T: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(Stream(seed).child("influence").integer())
     projection_QV = torch.randn(len(queries_Q), model.plan.vocab, generator=generator).to(tokens_1T.device)
     x_QTD = model.embed(tokens_1T).detach().repeat(len(queries_Q), 1, 1).requires_grad_(True)
-    logits_QTV = model.forward_embedded(x_QTD)
+    flow = Flow(signals={TOKENS: tokens_1T.expand(len(queries_Q), -1)})
+    logits_QTV = model.forward_embedded(x_QTD, flow)
     rows = torch.arange(len(queries_Q), device=tokens_1T.device)
     asked = (logits_QTV[rows, queries_Q.to(tokens_1T.device)] * projection_QV).sum()
     (gradient_QTD,) = torch.autograd.grad(asked, x_QTD)

@@ -54,4 +54,10 @@ FLOW = {
         _stages(f"{{name: above, kind: patches, size: 256, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
         _stages(f"{{name: above, kind: patches, size: 8, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
     ),
+    "EVO355": Code(
+        "N-grams that cannot be",
+        "Sizes of n-grams are different, and no larger than the context.",
+        _stages("{name: grams, kind: ngrams, sizes: [3, 3]}", f"{{name: body, mix: {_NEAR}}}"),
+        _stages("{name: grams, kind: ngrams, sizes: [3, 4]}", f"{{name: body, mix: {_NEAR}}}"),
+    ),
 }

@@ -37,7 +37,7 @@ class Latent(Stage):
         """(B, T, D) -> (B, T, D)."""
         x_BTD = self.merged(inputs["x"])
         z_BTC = self._prior(x_BTD, flow) if flow.seed is None else self._posterior(x_BTD, flow, flow.seed)
-        return Residual(flow.project(z_BTC.to(x_BTD.dtype), self.codes))
+        return Residual(flow.project(z_BTC.to(x_BTD.dtype), self.codes).to(x_BTD.dtype))
 
     def _prior(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """One-hot codes by position alone, (B, T, C): fair bits, the same in every row."""

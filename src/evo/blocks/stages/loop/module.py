@@ -54,7 +54,7 @@ class Loop(Stage):
 
     def _injected(self, s_BTD: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.adapter is not None:
-            return flow.project(torch.cat((s_BTD, x_BTD), dim=-1), self.adapter)
+            return flow.project(torch.cat((s_BTD, x_BTD), dim=-1), self.adapter).to(x_BTD.dtype)
         return s_BTD if self.plan.inject == "none" else s_BTD + x_BTD
 
     def _first(self, x_BTD: Tensor, flow: Flow) -> Tensor:

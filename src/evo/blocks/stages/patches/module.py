@@ -89,9 +89,11 @@ class Patches(Stage):
     def _patches(self, x_BSD: Tensor, flow: Flow) -> Tensor:
         """Whole patches as vectors, (B, K size, D) -> (B, K, W)."""
         count = x_BSD.shape[1] // self.size
-        return flow.project(x_BSD.reshape(x_BSD.shape[0], count, self.down.shape[1]), self.down)
+        wide_BKC = x_BSD.reshape(x_BSD.shape[0], count, self.down.shape[1])
+        return flow.project(wide_BKC, self.down).to(x_BSD.dtype)
 
     def _tokens(self, patches_BKW: Tensor, inner: Flow, flow: Flow) -> Tensor:
         """What the stage makes of patches, as tokens: (B, K, W) -> (B, K size, D)."""
         y_BKW = self.of[0].run({"x": [patches_BKW]}, inner).value()
-        return flow.project(y_BKW, self.up).reshape(y_BKW.shape[0], y_BKW.shape[1] * self.size, -1)
+        y_BKC = flow.project(y_BKW, self.up).to(patches_BKW.dtype)
+        return y_BKC.reshape(y_BKC.shape[0], y_BKC.shape[1] * self.size, -1)

@@ -1,0 +1,1 @@
+"""A stage that adds vectors of hashed n-grams."""
