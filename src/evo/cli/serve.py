@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -27,4 +28,5 @@ def command(
             view.say(f"{server.address} shows {directory}; Ctrl-C ends it", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
-            view.say("\nended")
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # who presses it twice gets no traceback for that
+            view.say("\nended", flush=True)
