@@ -46,6 +46,7 @@ from evo.training.causality import find_leak
 from evo.training.loop import Progress, Trainer
 from evo.training.run import TrainingRun
 from strangers.search import Afresh, Backwards, Diagonal, Eldest, Halving, HyperbolicCooling, Upside
+from strangers.training import ListedTracker
 
 pytestmark = pytest.mark.usefixtures("strangers")
 
@@ -59,8 +60,9 @@ SEARCHED: dict[str, Spec] = {
     "selection": Eldest(),
     "operators": Upside(),
     "centroids": Diagonal(),
+    "tracker": ListedTracker(),
 }
-"""The roles of a search, which stand in no document."""
+"""The roles of a search, and of a command, which stand in no document."""
 
 
 def strange(**train: object) -> Document:

@@ -41,6 +41,7 @@ POINTS = {
     "centroids.diagonal": "strangers.search:Diagonal",
     "emitter.afresh": "strangers.search:Afresh",
     "operators.upside": "strangers.search:Upside",
+    "tracker.listed": "strangers.training:ListedTracker",
     "selection.eldest": "strangers.search:Eldest",
 }
 """The package's entry points in `evo.kinds`."""

@@ -15,8 +15,10 @@ from evo.dsl.life import LifeSpec
 from evo.dsl.plan import Weight
 from evo.dsl.rates import RatesSpec, Step
 from evo.dsl.schedules import ScheduleSpec
+from evo.dsl.tracker import TrackerSpec
 from evo.optimizers.rule import Rule, State
 from evo.optimizers.spec import OptimizerSpec
+from evo.training.trackers.base import Tracked
 
 
 @dataclass(frozen=True)
@@ -136,3 +138,29 @@ class KilotokensBudget(BudgetSpec):
     def of_step(self, flops: float, tokens: int) -> float:
         """Its tokens."""
         return tokens / 1000
+
+
+class ListedTracker(TrackerSpec):
+    """Keeps what it is told."""
+
+    kind: ClassVar[str | None] = "listed"
+    builder: ClassVar[str] = "strangers.training:Listed"
+
+
+class Listed:
+    """A tracker whose notes a test reads."""
+
+    told: ClassVar[list[tuple[int, dict[str, float]]]] = []
+    ends: ClassVar[list[str]] = []
+
+    def __init__(self, spec: ListedTracker, tracked: Tracked) -> None:
+        del spec
+        self.name = tracked.name
+
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep it."""
+        self.told.append((step, dict(values)))
+
+    def close(self) -> None:
+        """Keep that too."""
+        self.ends.append(self.name)

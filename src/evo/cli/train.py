@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evo.base.diagnostics import DiagnosticError
 from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
@@ -17,6 +18,7 @@ from evo.cli.options import MOST_STEPS, MOST_THREADS
 
 if TYPE_CHECKING:
     from evo.dsl.document import Document
+    from evo.dsl.tracker import TrackerSpec
     from evo.training.run import TrainResult
 
 WEIGHTS = ".safetensors"
@@ -38,6 +40,10 @@ def command(
     device: Device = "auto",
     kernels: Kernels = "auto",
     save_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps between checkpoints.")] = 500,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="YAML", help="Whom to tell what is measured: tensorboard, wandb, mlflow. Repeatable."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +71,8 @@ def command(
         document, root = loaded.document, root_of(cfg)
         folder = out or Path("results") / (document.name or cfg.stem)
     overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
-    settings = _Settings(root, device, kernels, steps, threads, save_every, as_json)
+    trackers = tuple(map(_tracker, track or ()))
+    settings = _Settings(root, device, kernels, steps, threads, save_every, trackers, as_json)
     if seeds is not None:
         _over_seeds(document, folder, seeds, resume, settings)
         return
@@ -84,7 +91,24 @@ class _Settings:
     steps: int | None
     threads: int | None
     save_every: int
+    trackers: tuple[TrackerSpec, ...]
     as_json: bool
+
+
+def _tracker(text: str) -> TrackerSpec:
+    """A tracker by its kind alone, or as YAML. Raises DiagnosticError."""
+    from evo.dsl.build import Builder
+    from evo.dsl.tracker import TrackerSpec
+    from evo.dsl.yaml import Entry, Node, read
+
+    node = read(text, "--track")
+    if isinstance(node.value, str):
+        node = Node({"kind": Entry(node.span, node)}, node.span)
+    builder = Builder(node)
+    spec = builder.kind("tracker", ())
+    if not isinstance(spec, TrackerSpec):
+        raise DiagnosticError(builder.diagnostics, text)
+    return spec
 
 
 def _trained(document: Document, folder: Path, resume: bool, settings: _Settings) -> TrainResult:
@@ -107,7 +131,7 @@ def _trained(document: Document, folder: Path, resume: bool, settings: _Settings
         view.say(line, file=sys.stderr if as_json else sys.stdout)
     try:
         with training_bar(run.trainer.steps, quiet=as_json) as on_step:
-            result = run.carry_out(on_step, settings.save_every)
+            result = run.carry_out(on_step, settings.save_every, settings.trackers)
     except KeyboardInterrupt as error:
         if run.file.exists():
             view.say(f"\nstopped; {run.file} holds what was trained, and --resume goes on from it", file=sys.stderr)

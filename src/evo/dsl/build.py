@@ -63,6 +63,10 @@ class Builder:
                 values[name] = value
         return self._validate(cls, values, failed, path)
 
+    def kind(self, role: str, path: Path) -> Spec | _Failed:
+        """The node at `path` as a spec of a role."""
+        return self._kind(role, path)
+
     def _field(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if node.value is None and not shape.info.is_required() and (shape.kind or shape.nested or shape.many):

@@ -170,6 +170,11 @@ KINDS: dict[str, dict[str, str]] = {
         "fixed": "evo.dsl.operators:FixedOperators",
         "q_learning": "evo.dsl.operators:QLearningOperators",
     },
+    "tracker": {
+        "mlflow": "evo.training.trackers.spec:MlflowSpec",
+        "tensorboard": "evo.training.trackers.spec:TensorBoardSpec",
+        "wandb": "evo.training.trackers.spec:WandbSpec",
+    },
     "selection": {
         "curiosity": "evo.dsl.selections:CuriositySelection",
         "improvement": "evo.dsl.selections:ImprovementSelection",

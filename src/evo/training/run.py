@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from evo.base.files import require_writable
 from evo.base.rundirs import METRICS
 from evo.base.signals import termination_raised
 from evo.compiler.compute import step_flops, step_tokens
-from evo.dsl.canonical import content_hash
+from evo.dsl.canonical import content_hash, to_data
 from evo.dsl.document import Document
 from evo.dsl.patch import diff
 from evo.dsl.task import Score
+from evo.dsl.tracker import TrackerSpec
 from evo.tasks.base import Task, open_task
 from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_companion, restore_optimizer, save_checkpoint
 from evo.training.device import choose_device
@@ -26,6 +27,7 @@ from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.metrics import Metrics
 from evo.training.score import HELD_OUT_TOKENS, held_out_scores
 from evo.training.setup import LeakError, make_trainer, verified_scores
+from evo.training.trackers.base import Tracked, Trackers, make_trackers
 
 FILE = "checkpoint.safetensors"
 GLANCE_TOKENS = 8_192
@@ -145,12 +147,24 @@ class TrainingRun:
             lines.append(f"{self.trainer.step_mode} steps: {self.trainer.step_reason}")
         return [*lines, *(f"warning: {warning}" for warning in self.warnings)]
 
-    def carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int) -> TrainResult:
+    def carry_out(
+        self,
+        on_step: Callable[[Progress], None] | None,
+        save_every: int,
+        trackers: Sequence[TrackerSpec] = (),
+    ) -> TrainResult:
         """Train to the end, saving on the way, and score. Ctrl-C and SIGTERM save before they end it.
+
+        trackers: who is told what is measured, beside metrics.jsonl.
 
         Raises:
             DiagnosticError: the loss diverged (EVO521), or the trained model leaks (EVO520); the last checkpoint stays.
         """
+        tracked = Tracked(self.file.parent, self.document.name or self.file.parent.name, to_data(self.document))
+        with make_trackers(trackers, tracked) as told:
+            return self._carry_out(on_step, save_every, told)
+
+    def _carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int, told: Trackers) -> TrainResult:
         trainer, last = self.trainer, Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
         tokens, seconds = 0, 0.0
         metrics = Metrics(self.file.with_name(METRICS), trainer.steps)
@@ -160,6 +174,7 @@ class TrainingRun:
             nonlocal last
             last = replace(progress, tokens=tokens + progress.tokens, seconds=seconds + progress.seconds)
             metrics.note(last)
+            told.step(last)
             if on_step is not None:
                 on_step(last)
 
@@ -170,7 +185,9 @@ class TrainingRun:
                     tokens, seconds = last.tokens, last.seconds
                     self.save()
                     if trainer.step < trainer.steps:
-                        metrics.score(trainer.step, self._scores_so_far())
+                        scores = self._scores_so_far()
+                        metrics.score(trainer.step, scores)
+                        told.scores(trainer.step, scores)
         except DivergedError as error:
             raise _training_failed(str(error)) from None
         except KeyboardInterrupt:
@@ -180,6 +197,7 @@ class TrainingRun:
             raise
         result = self._result(last)
         metrics.score(result.step, result.scores)
+        told.scores(result.step, result.scores)
         return result
 
     def _scores_so_far(self) -> dict[str, float]:

@@ -72,6 +72,14 @@ RUNS = {
         "else, or a number beyond the task's symbols.",
         source="command",
     ),
+    "EVO525": Code(
+        "A tracker without its package",
+        "Trackers tell what a training measures to another tool, whose package is not installed here. metrics.jsonl "
+        "needs none.",
+        "evo train examples/first.yaml --track tensorboard",
+        "evo train examples/first.yaml",
+        "command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "
