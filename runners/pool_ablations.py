@@ -176,7 +176,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train all arms, and write `pools.json` and `pools.md`."""
+    """Train all arms; `pools.json` and `pools.md` are written anew after each training."""
     args = parsed(arguments)
     flops = flops_of(args)
     jobs = [
@@ -184,18 +184,24 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     found = list[dict[str, Any]]()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args.out.mkdir(parents=True, exist_ok=True)
+    head = head_of(args.device)
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         for row in pool.imap_unordered(trained, jobs):
             print(f"{row['arm']}, seed {row['seed']}: {row['score']} {row['cause']}", file=sys.stderr, flush=True)
             found.append(row)
+            write(args.out, found, head)
+    print((args.out / "pools.md").read_text())
+
+
+def write(folder: Path, found: list[dict[str, Any]], head: dict[str, Any]) -> None:
+    """`pools.json` and `pools.md` of what is known so far."""
     order = list(ARMS)
-    found.sort(key=lambda row: (order.index(row["arm"]), row["seed"]))
-    rows, head = rows_of(found), head_of(args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {**head, "rows": rows, "trainings": found}
-    (args.out / "pools.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "pools.md").write_text(markdown(rows, head))
-    print(markdown(rows, head))
+    ordered = sorted(found, key=lambda row: (order.index(row["arm"]), row["seed"]))
+    rows = rows_of(ordered)
+    record = {**head, "rows": rows, "trainings": ordered}
+    (folder / "pools.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "pools.md").write_text(markdown(rows, head))
 
 
 if __name__ == "__main__":
