@@ -37,6 +37,7 @@ ROWS: dict[str, Row] = {
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
     "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's as a document."),
     "export": Row("evo.cli.export_model:command", "Write a checkpoint as a model of another tool."),
+    "scale": Row("evo.cli.scale:command", "Write a document's organism at another size."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
     "measures": Row("evo.cli.measures:command", "Say which behaviour measures tell the same."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),

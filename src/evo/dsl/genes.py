@@ -47,3 +47,11 @@ class Drawn:
 
 FIXED = Fixed()
 DRAWN = Drawn()
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Marks a number of heads or channels that grows with the width of the stream when an organism is made larger."""
+
+
+WIDENING = Widening()

@@ -12,7 +12,7 @@ from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.acts import Word
-from evo.dsl.genes import DRAWN, FIXED, Gene
+from evo.dsl.genes import DRAWN, FIXED, WIDENING, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
@@ -61,9 +61,9 @@ class AttentionSpec(Spec):
 
     kind: ClassVar[str | None] = "attention"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Query heads."""
-    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True)] = None
+    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True), WIDENING] = None
     """Key and value heads, each serving heads / kv_heads queries; as many as heads if left out."""
     head_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
     """Width of a head; width / heads if left out."""

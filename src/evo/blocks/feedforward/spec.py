@@ -9,12 +9,12 @@ from pydantic import Field
 from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.acts import Act
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 Ratio = Annotated[float, Field(gt=0, le=64), Gene(0.5, 8, "scale")]
-Hidden = Annotated[int | None, Field(ge=1, le=1_000_000), Gene(16, 16384, "scale", multiple=8)]
+Hidden = Annotated[int | None, Field(ge=1, le=1_000_000), Gene(16, 16384, "scale", multiple=8), WIDENING]
 
 
 def hidden_size(width: int, ratio: float) -> int:

@@ -10,7 +10,7 @@ from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpe
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
-from evo.dsl.genes import DRAWN, FIXED, Gene
+from evo.dsl.genes import DRAWN, FIXED, WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
@@ -39,11 +39,11 @@ class LatentSpec(Spec):
 
     kind: ClassVar[str | None] = "latent"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads of queries, keys and values."""
-    kv_rank: Annotated[int, Field(ge=1, le=65536), Gene(8, 512, "x2")] = 64
+    kv_rank: Annotated[int, Field(ge=1, le=65536), Gene(8, 512, "x2"), WIDENING] = 64
     """Width of what keys and values are made of; a cache keeps it."""
-    q_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 1024, "x2", optional=True)] = None
+    q_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 1024, "x2", optional=True), WIDENING] = None
     """Width that queries pass; they are made of x itself if left out."""
     nope_dim: Annotated[int, Field(ge=1, le=4096), Gene(8, 128, "x2")] = 32
     """Channels of a head's query and key that no position changes."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
@@ -28,7 +28,7 @@ class MLSTMSpec(Spec):
 
     kind: ClassVar[str | None] = "mlstm"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING]
     """Heads, each with its own memory."""
     key_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
     """Width of a head's queries and keys; half of width / heads if left out."""

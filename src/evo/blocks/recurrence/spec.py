@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.decays import DecaySpec
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
@@ -59,7 +59,7 @@ class RecurrenceSpec(Spec):
 
     kind: ClassVar[str | None] = "recurrence"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads, each with its own state."""
     key_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
     """Width of a head's queries and keys; width / heads if left out."""

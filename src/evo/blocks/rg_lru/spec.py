@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ZEROS, Axis, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
@@ -26,9 +26,11 @@ class RGLRUSpec(Spec):
 
     kind: ClassVar[str | None] = "rg_lru"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING]
     """Blocks of the gates' block-diagonal matrices."""
-    inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True)] = None
+    inner: Annotated[
+        int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True), WIDENING
+    ] = None
     """Channels that are scanned; the width if left out."""
     conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
     """Taps, with a bias, of the convolution of what is scanned; 0 for none."""

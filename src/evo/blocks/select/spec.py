@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import BlockPlan, Cost, Weight, linear, matmul_flops
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
@@ -165,7 +165,7 @@ class TokensSelect(IndexedSpec):
 
     top: Annotated[int, Field(ge=1), Gene(4, 512, "x2")]
     """How many tokens a query meets at most."""
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2")] = 4
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING] = 4
     """Heads of the index."""
     dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), Gene(4, 128, "x2")] = 32
     """Width of its queries and of its one key a token."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
@@ -28,7 +28,9 @@ class SelectiveScanSpec(Spec):
 
     kind: ClassVar[str | None] = "selective_scan"
 
-    inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True)] = None
+    inner: Annotated[
+        int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True), WIDENING
+    ] = None
     """Channels that are scanned; twice the width if left out."""
     state: Annotated[int, Field(ge=1, le=1024), Gene(4, 64, "x2")] = 16
     """Values that each channel remembers."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.feedforward.spec import Hidden, Ratio, hidden_size
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
@@ -28,7 +28,9 @@ class WKVSpec(Spec):
 
     kind: ClassVar[str | None] = "wkv"
 
-    inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True)] = None
+    inner: Annotated[
+        int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True), WIDENING
+    ] = None
     """Channels that are averaged; the width if left out."""
 
     def plan(self, scope: Scope) -> WKVPlan:

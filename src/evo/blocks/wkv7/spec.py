@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
@@ -33,7 +33,7 @@ class WKV7Spec(Spec):
 
     kind: ClassVar[str | None] = "wkv7"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads, each with its own state; they divide the width."""
     decay_rank: Rank = None
     """Width that the decay passes; width / 8, at least 8, if left out."""

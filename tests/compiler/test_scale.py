@@ -1,0 +1,75 @@
+"""Scaling: the same shape at another size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import Evo
+from evo.compiler.check import check, require_valid
+from evo.compiler.resolve import resolve
+from evo.compiler.scale import CannotScaleError, scaled
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import Document, from_data, load, parse
+from evo.dsl.rates import MaximalUpdateRates
+
+ROOT = Path(__file__).parents[2]
+STAGES: list[Any] = [
+    {"name": "low", "repeat": 2, "mix": [{"kind": "attention", "heads": 4, "kv_heads": 2}, {"kind": "convolution"}]},
+    {"name": "shared", "repeat": 2, "share": True, "mix": {"kind": "attention", "heads": 4, "kv_heads": 1}},
+]
+
+
+def seed() -> Document:
+    """A hybrid of 64 channels with a list that cycles and a stage that cannot be longer."""
+    return require_valid(from_data({"evo": 1, "organism": {"width": 64, "context": 64, "stages": STAGES}}))
+
+
+@pytest.mark.parametrize("target", [1e6, pytest.param(1e9, marks=pytest.mark.slow)])
+def test_it_has_the_size_and_keeps_the_shape(target: float) -> None:
+    """Within a tenth of the size; heads keep their width and their groups, lists cycle on, and what is shared stays."""
+    small, large = seed(), scaled(seed(), target)
+    assert resolve(large.organism).parameters == pytest.approx(target, rel=0.1)
+    assert check(parse(to_yaml(large))) == []
+    growth = large.organism.width / small.organism.width
+    low, shared = large.organism.stages
+    assert low.mix[0].heads == 4 * growth == 2 * low.mix[0].kv_heads  # type: ignore[attr-defined]
+    assert shared.mix[0].kv_heads == 1  # type: ignore[attr-defined]
+    assert shared.depth == 2  # type: ignore[attr-defined]
+    assert 0.4 < low.depth / 2 / growth < 2.2  # type: ignore[attr-defined]
+    assert large.train.rates == MaximalUpdateRates(base=64)
+
+
+def test_rates_that_are_written_are_kept_and_sizes_out_of_reach_refused() -> None:
+    """A document with rates of its own keeps their base; fewer parameters than its depth needs cannot be had."""
+    small = seed()
+    large = scaled(scaled(small, 1e6), 1e7)
+    assert large.train.rates == MaximalUpdateRates(base=64)
+    with pytest.raises(CannotScaleError, match="about 50 parameters"):
+        scaled(small, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_scale(path: Path) -> None:
+    """Every example, whatever its kinds, at four times its size."""
+    document = load(path).document
+    target = 4 * resolve(document.organism).parameters
+    assert resolve(scaled(document, target).organism).parameters == pytest.approx(target, rel=0.25)
+
+
+def test_the_command_writes_it(evo: Evo, tmp_path: Path) -> None:
+    """Printed, or written where it is wanted; what is no size, or out of reach, is a fault of the command line or the
+    input."""
+    own = tmp_path / "own.yaml"
+    own.write_text(to_yaml(seed()))
+    shown = evo("scale", own, "--params", "1M", "--json").json
+    assert shown["parameters"] == resolve(parse(shown["document"]).document.organism).parameters
+    assert shown["parameters"] == pytest.approx(1e6, rel=0.1)
+    assert evo("scale", own, "--params", "1M").out == shown["document"]
+    assert evo("scale", own, "--params", "1M", "--out", tmp_path / "large.yaml").code == 0
+    assert to_yaml(load(tmp_path / "large.yaml").document) == shown["document"]
+    assert evo("scale", own, "--params", "lots").code == 2
+    assert evo("scale", own, "--params", "50").code == 1
