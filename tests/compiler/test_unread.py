@@ -67,14 +67,14 @@ def test_a_stranger_that_reads_the_position_is_believed():
     """A mixer of another package that takes its stage's position reads it: directly, named, and in any composite."""
     inherits, other = {"kind": "inheriting"}, {"kind": "convolution"}
     named = {"pseudopods": {"near": inherits}}
-    for mix in (inherits, {"route": [other, inherits]}, {"kind": "pair", "first": other, "second": "near"}):
+    for mix in (inherits, {"dispatch": [other, inherits]}, {"kind": "pair", "first": other, "second": "near"}):
         assert codes(mix, {"position": {"kind": "alibi"}, **(named if "pair" in mix.values() else {})}) == []
         assert codes(mix, named if "pair" in mix.values() else {}, position={"kind": "alibi"}) == []
-    assert codes({"route": [other, other]}, {"position": {"kind": "alibi"}}) == ["EVO330"]
+    assert codes({"dispatch": [other, other]}, {"position": {"kind": "alibi"}}) == ["EVO330"]
 
 
 @pytest.mark.usefixtures("strangers")
 def test_a_stranger_that_sees_ahead_is_refused():
     """A mixer of another package that is not causal is EVO343 wherever it stands."""
     assert codes({"kind": "ahead"}, {}) == ["EVO343"]
-    assert codes({"route": [{"kind": "convolution"}, {"kind": "ahead"}]}, {}) == ["EVO343"]
+    assert codes({"dispatch": [{"kind": "convolution"}, {"kind": "ahead"}]}, {}) == ["EVO343"]
