@@ -236,12 +236,12 @@ def reached(operator: Operator, parent: Document, is_site: Callable[[object], bo
 OPERATORS: dict[str, Operator] = {
     "mixer": ReplaceMixer(),
     "ffn": ReplaceFeedForward(),
-    **dict.fromkeys(("act", "norm", "position", "scaling", "stencil", "optimizer", "schedule"), Choice()),
+    **dict.fromkeys(("act", "norm", "position", "scaling", "stencil", "select", "optimizer", "schedule"), Choice()),
 }
 """Roles that mutation exchanges, with the operator that does; stages and layers are moved whole, the rest stays."""
 EXCHANGED = {
     "mixer": "leaky", "ffn": "crowd", "act": "bump", "norm": "peak", "position": "spin", "scaling": "stretch",
-    "stencil": "strided", "optimizer": "sign", "schedule": "late",
+    "stencil": "strided", "select": "even", "optimizer": "sign", "schedule": "late",
 }  # fmt: skip
 
 

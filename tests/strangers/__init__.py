@@ -23,6 +23,7 @@ POINTS = {
     "position.spin": "strangers.surroundings:SpinSpec",
     "scaling.stretch": "strangers.surroundings:StretchSpec",
     "stencil.strided": "strangers.surroundings:StridedSpec",
+    "select.even": "strangers.selects:EvenSelect",
     "stage.coder": "strangers.stages:CoderSpec",
     "stage.reading": "strangers.stages:ReadingSpec",
     "stage.twin": "strangers.stages:TwinSpec",
@@ -46,9 +47,10 @@ POINTS = {
 }
 """The package's entry points in `evo.kinds`."""
 
+EVEN = {"kind": "attention", "heads": 2, "select": {"kind": "even"}}
 NEAR = {"kind": "attention", "heads": 2, "stencil": {"kind": "strided", "stride": 2, "count": 3}}
 ROUTED = {
-    "dispatch": ["near", {"kind": "leaky"}, {"kind": "recurrence", "heads": 2, "decay": {"kind": "fading"}}],
+    "dispatch": ["near", {"kind": "leaky"}, EVEN, {"kind": "recurrence", "heads": 2, "decay": {"kind": "fading"}}],
     "top_k": 2,
     "temperature": 0.7,
     "balance": 0.01,
