@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from living import life_of, living, trainer
+from tiny_models import document
 
 from evo.archive.cvt import CVTArchive
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
+from evo.compiler.check import problems
 from evo.slime.behaviour import MEASURES, Look, measure
 from evo.slime.chemotaxis import Chemotaxis
 from evo.slime.elites import Elites, encoded
@@ -148,3 +150,22 @@ def test_pools_are_found_wherever_they_stand() -> None:
     """A pool inside a composite lives as well."""
     made = living({"kind": "pool"})
     assert [type(colony.pool) for colony in life_of(trainer(made)).colonies] == [cast(type, Pool)]
+
+
+@pytest.mark.parametrize(
+    ("mix", "life", "warns"),
+    [
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 10}, False),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 11}, True),
+        ({"kind": "pool", "slots": 4}, {"every": 11, "warmup": 0}, True),
+        ({"parallel": [{"kind": "pool", "slots": 4}, {"kind": "convolution"}]}, {"every": 5, "warmup": 0}, False),
+        ({"kind": "convolution"}, {"every": 5, "warmup": 0}, True),
+    ],
+)
+def test_a_life_in_which_nothing_happens_is_spoken_against(
+    mix: dict[str, Any], life: dict[str, Any], warns: bool
+) -> None:
+    """No pool, or no look within the ten steps."""
+    train = {"steps": 10, "life": {"kind": "annealed", **life}}
+    found = [fault.code for fault in problems(document(mix, train=train))]
+    assert found == ["EVO334"] * warns

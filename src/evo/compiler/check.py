@@ -247,6 +247,8 @@ def _train_problems(document: Document) -> Iterator[Fault]:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
         yield Fault("EVO340", ("train", "context"), message)
     yield from train.task.problems_with(organism)
+    if train.life is not None:
+        yield from train.life.problems_with(organism, train.steps if train.budget is None else None)
     scope = organism_scope(organism)
     if train.budget is not None:
         yield from (

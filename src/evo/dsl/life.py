@@ -1,8 +1,10 @@
 """What lives beside the steps of a training: the base of every such spec."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
-from evo.dsl.spec import Spec
+from evo.dsl.organism import OrganismSpec
+from evo.dsl.spec import Fault, Spec
 
 
 class LifeSpec(Spec):
@@ -13,3 +15,9 @@ class LifeSpec(Spec):
 
     builder: ClassVar[str]
     """`module:class` that makes the companion of (spec, surroundings)."""
+
+    def problems_with(self, organism: OrganismSpec, steps: int | None) -> Iterator[Fault]:
+        """Faults of meaning that need the organism and how long it is trained (None: by another unit than steps); paths
+        start at the document's root."""
+        del organism, steps
+        return iter(())

@@ -108,6 +108,8 @@ class Spec(BaseModel):
     is_keyed: ClassVar[bool] = False
     """Whether it is written by the one key of its name, a required field, and without `kind`: `{parallel: [...]}`."""
 
+    lives: ClassVar[bool] = False
+    """Whether it has parts that are born and die between the steps of a training that lets them (`train.life`)."""
     stacks: ClassVar[bool] = False
     """Whether its module also runs with a stack of each of its weights, each row with an entry of its own: what experts
     are made of. All that it does with a weight is `flow.project` then."""

@@ -1,5 +1,7 @@
 """The settings of an annealed life: timescales, phases, births, deaths, memory."""
 
+import math
+from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -7,7 +9,9 @@ from pydantic import Field
 from evo.dsl.coolings import CoolingSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.life import LifeSpec
-from evo.dsl.spec import DEFAULT, RoleOf, Spec
+from evo.dsl.organism import OrganismSpec
+from evo.dsl.spec import DEFAULT, Fault, RoleOf, Spec
+from evo.dsl.tree import specs
 
 Weight = Annotated[float, Field(ge=0, le=100), Gene(0.01, 2, "scale")]
 
@@ -61,3 +65,13 @@ class AnnealedLifeSpec(LifeSpec):
     """... until it is below so many times that."""
     worth: WorthSpec = Field(default_factory=WorthSpec)
     """What makes a pseudopod worth keeping."""
+
+    def problems_with(self, organism: OrganismSpec, steps: int | None) -> Iterator[Fault]:
+        """Nothing that could live, or no look before the training ends."""
+        path, first = ("train", "life"), max(1, math.ceil(self.warmup / self.every)) * self.every
+        if not any(spec.lives for _, spec in specs(organism)):
+            message = "nothing in this organism can live"
+            yield Fault("EVO334", path, message, "write {kind: pool} as a mixer, or remove it", "warning")
+        elif steps is not None and first > steps:
+            message = f"life begins at step {first}, and {steps} are trained"
+            yield Fault("EVO334", path, message, "lower warmup and every, or train longer", "warning")

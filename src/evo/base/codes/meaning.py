@@ -182,6 +182,12 @@ _EFFECT = {
         _document(stage="share: true\n"),
         _document(stage="repeat: 4\nshare: true\n"),
     ),
+    "EVO334": Code(
+        "A life in which nothing happens",
+        "`train.life` lets pools of pseudopods live: there must be one, and the first look at it before training ends.",
+        _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed}}\n"),
+        _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed, every: 10, warmup: 20}}\n"),
+    ),
 }
 
 _TRAINING = {

@@ -40,6 +40,7 @@ class PoolSpec(Spec):
     """
 
     kind: ClassVar[str | None] = "pool"
+    lives: ClassVar[bool] = True
 
     of: Annotated[Name | Spec | None, RoleOf("mixer"), Ref()] = None
     """What each pseudopod is; attention with one head of width / slots if left out."""
