@@ -11,6 +11,7 @@ import torch
 from tiny import tiny_model
 
 from evo.base.diagnostics import DiagnosticError
+from evo.dsl.canonical import to_data
 from evo.interop.checkpoint import export_weights, import_weights
 from evo.interop.document import import_document
 from evo.interop.families import types
@@ -53,6 +54,16 @@ def test_there_and_back(kind: str, tmp_path: Path) -> None:
     assert before.keys() == after.keys()
     for name, tensor in before.items():  # gains that are stored less one, and weights times a constant, are rounded
         torch.testing.assert_close(after[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_trains_with_its_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """A tokenizer.json in the folder becomes the document's task, by its path from where the document will stand."""
+    assert import_document(folder, tmp_path).document == import_document(folder).document
+    vocab = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 1}, {"id": 2}]}
+    (folder / "tokenizer.json").write_text(json.dumps(vocab))
+    task = to_data(import_document(folder, tmp_path / "docs").document)["train"]["task"]
+    assert task == {"kind": "tokens", "tokenizer": "../qwen3/tokenizer.json", "tokens": 3}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizer_files import TOKENS, small_corpus, small_tokenizer
 from torch import Tensor
 
 from evo.base.diagnostics import DiagnosticError
@@ -26,6 +27,8 @@ pytestmark = [pytest.mark.usefixtures("strangers"), pytest.mark.parametrize("kin
 def spec_of(kind: str) -> TaskSpec:
     """The spec of a kind with its defaults, of few sequences where it says how many."""
     cls = kind_class("task", kind)
+    if "tokenizer" in cls.model_fields:
+        SETTINGS[kind] = {"tokenizer": str(small_tokenizer()), "tokens": TOKENS, "corpus": (str(small_corpus()),)}
     spec = cls(**SETTINGS.get(kind, {"examples": 40} if "examples" in cls.model_fields else {}))
     assert isinstance(spec, TaskSpec)
     return spec

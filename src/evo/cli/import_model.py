@@ -23,8 +23,8 @@ def command(
 ) -> int:
     """Read a model of Hugging Face's as a document.
 
-    The document is the architecture; with --weights, the folder's safetensors become a checkpoint that `evo generate`
-    and `evo evolve` start from. Nothing is downloaded.
+    The document is the architecture, and trains with the folder's tokenizer.json if there is one; with --weights, the
+    folder's safetensors become a checkpoint that `evo generate` and `evo evolve` start from. Nothing is downloaded.
     """
     from evo.interop.families import FAMILIES, types
 
@@ -36,7 +36,7 @@ def command(
     from evo.dsl.canonical import to_yaml
     from evo.interop.document import import_document
 
-    imported = import_document(path)
+    imported = import_document(path, out.parent if out is not None else Path())
     text = to_yaml(imported.document)
     if weights is not None:
         from evo.interop.checkpoint import import_weights

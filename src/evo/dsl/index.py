@@ -121,6 +121,7 @@ KINDS: dict[str, dict[str, str]] = {
         "recall": "evo.tasks.recall.spec:RecallSpec",
         "selective_copy": "evo.tasks.selective_copy.spec:SelectiveCopySpec",
         "sine": "evo.tasks.sine.spec:SineSpec",
+        "tokens": "evo.tasks.tokens.spec:TokensSpec",
         "xor": "evo.tasks.xor.spec:XorSpec",
     },
     "optimizer": {

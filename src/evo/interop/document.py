@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,18 +31,35 @@ class Imported:
         return self.types[0]
 
 
-def import_document(path: Path) -> Imported:
+def import_document(path: Path, start: Path | None = None) -> Imported:
     """What a folder's configuration, or one file, describes.
+
+    start: the folder that the document will stand in. Given that, it trains with the tokenizer.json of the model's
+    folder, if there is one.
 
     Raises:
         DiagnosticError: no configuration (EVO650), a key is missing or its value makes no sense (EVO651), what the
             language cannot say (EVO652), or faults of the document.
     """
-    return imported_from(read_config(path), path.resolve().parent.name if path.is_file() else path.resolve().name)
+    folder = path.resolve().parent if path.is_file() else path.resolve()
+    task = None if start is None else _tokens_task(folder / "tokenizer.json", start)
+    return imported_from(read_config(path), folder.name, task)
 
 
-def imported_from(config: Config, name: str) -> Imported:
-    """The same from a configuration. name: what the document is called."""
+def _tokens_task(file: Path, start: Path) -> Data | None:
+    """The task of a tokenizer, as a document in `start` names it; None if there is no such file."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        vocab, added = said["model"]["vocab"], {token["id"] for token in said.get("added_tokens", ())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    ids = set(vocab.values()) if isinstance(vocab, dict) else set(range(len(vocab)))
+    path = Path(os.path.relpath(file, start.resolve())).as_posix()
+    return {"kind": "tokens", "tokenizer": path, "tokens": len(ids | added)}
+
+
+def imported_from(config: Config, name: str, task: Data | None = None) -> Imported:
+    """The same from a configuration. name: what the document is called. task: what it trains on, if not bytes."""
     try:
         model = read(config)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # a value of another kind
@@ -48,7 +67,9 @@ def imported_from(config: Config, name: str) -> Imported:
     organism = model.organism
     if _is_position_unread(organism):
         organism = {key: value for key, value in organism.items() if key != "position"}
-    data = {"evo": LANGUAGE, "name": name or config.type, "organism": organism}
+    data: Data = {"evo": LANGUAGE, "name": name or config.type, "organism": organism}
+    if task is not None and task["tokens"] <= organism["vocab"]:
+        data["train"] = {"task": task}
     return Imported(require_valid(from_data(data)), model.weights, config.types)
 
 

@@ -18,6 +18,12 @@ RUNS = {
         "training context. Give more text, or train on a shorter context.",
         source="command",
     ),
+    "EVO502": Code(
+        "A tokenizer that cannot be used",
+        "The task tokens reads a tokenizer.json by the package `tokenizers` (`pip install evo[tokens]`). It must have "
+        "as many tokens as the document says, and keep every byte of a text, or bits per byte would be wrong.",
+        source="command",
+    ),
     "EVO510": Code(
         "The device cannot be used",
         "The device that was asked for is not there or not supported by the installed torch. An explicit request never "

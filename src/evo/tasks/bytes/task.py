@@ -27,7 +27,7 @@ from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
 
 def open_bytes(spec: BytesSpec, root: Path) -> BytesTask:
     """The task of a spec; the texts are read when they are first needed."""
-    return BytesTask(*(partial(_read, corpus, root) for corpus in spec.corpus))
+    return BytesTask(*(partial(read_corpus, corpus, root) for corpus in spec.corpus))
 
 
 class BytesTask:
@@ -163,7 +163,8 @@ def _half(task: BytesTask, index: int, side: int) -> Corpus:
     return replace(corpus, held_out=corpus.held_out[middle:] if side else corpus.held_out[:middle])
 
 
-def _read(corpus: str, root: Path) -> Corpus:
+def read_corpus(corpus: str, root: Path) -> Corpus:
+    """A text by its name or path. Raises DiagnosticError if it cannot be had (EVO500)."""
     try:
         return load_corpus(corpus, root)
     except CorpusError as error:
