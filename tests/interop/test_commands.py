@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
+from commands import Evo
 from evo.base.diagnostics import DiagnosticError
 from evo.dsl.canonical import to_data
 from evo.interop.checkpoint import export_weights, import_weights
@@ -130,3 +131,23 @@ def test_what_cannot_be_read(tmp_path: Path, text: str, code: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(Exception, match=code):
         import_document(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [("hf", "config.json"), ("hf", "model.safetensors"), ("torch", "model.safetensors"), ("onnx", "model.onnx")],
+)
+def test_an_export_replaces_no_file(evo: Evo, tmp_path: Path, to: str, name: str) -> None:
+    """The folder may be that of the very model that was imported: its weights stay."""
+    (tmp_path / name).write_text("mine")
+    like = ("--like", tmp_path) if to == "hf" else ()
+    told = evo("export", tmp_path / "a.safetensors", "--to", to, *like, "--out", tmp_path)
+    assert (told.code, told.err.split()[0]) == (1, "EVO601")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_damaged_weights_are_told(tmp_path: Path) -> None:
+    """Bytes that are no safetensors file are EVO653."""
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 300)
+    with pytest.raises(DiagnosticError, match="EVO653"):
+        read_checkpoint(tmp_path)

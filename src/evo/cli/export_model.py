@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
 from evo.cli.documents import Json
 
@@ -21,6 +22,14 @@ class Target(StrEnum):
     HF = "hf"
     TORCH = "torch"
     ONNX = "onnx"
+
+
+WRITTEN = {
+    Target.HF: ("config.json", "model.safetensors"),
+    Target.TORCH: ("model.py", "model.safetensors"),
+    Target.ONNX: ("model.onnx",),
+}
+"""The files of an export, by name."""
 
 
 def command(
@@ -49,6 +58,7 @@ def command(
         raise typer.BadParameter("belongs to --to hf, and is needed there", context, param_hint="--like")
     if to is Target.HF and length is not None:
         raise typer.BadParameter("belongs to --to torch and --to onnx", context, param_hint="--length")
+    _require_free(out, to)
     if like is not None:
         from evo.interop.checkpoint import export_weights
 
@@ -63,6 +73,13 @@ def command(
     else:
         view.say(f"wrote {out}: {said}")
     return 0
+
+
+def _require_free(out: Path, to: Target) -> None:
+    """Raise DiagnosticError (EVO601) where a file would be replaced: a model of the same names may lie there."""
+    for name in WRITTEN[to]:
+        if (out / name).exists():
+            raise DiagnosticError([Diagnostic("EVO601", f"{out / name} exists", None, "--out names another folder")])
 
 
 def _traced(loaded: Checkpoint, to: Target, length: int | None, out: Path) -> tuple[dict[str, int], str]:

@@ -62,8 +62,9 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the safetensors files in a folder, or of one file.
 
     Raises:
-        DiagnosticError: there are none (EVO653).
+        DiagnosticError: there are none, or one is damaged (EVO653).
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
@@ -71,7 +72,10 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
         raise _failed(f"there is no safetensors file in {folder}")
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors |= load_file(file)
+        try:
+            tensors |= load_file(file)
+        except SafetensorError as error:
+            raise _failed(f"{file} is no safetensors file, or damaged: {error}") from None
     return tensors
 
 
