@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from commands import Evo
+from evo.base.files import held
 from evo.training import run
 from evo.training.loop import Progress
 from evo.training.metrics import MOST_LINES, Metrics
@@ -56,6 +57,18 @@ def test_a_file_that_training_did_not_write_stays(tmp_path: Path, evo: Evo) -> N
     file.write_bytes(b'{"step": 1}\n{"step": \xff}\n{"step": 2}\n')
     Metrics(file, 10).begin(2)
     assert rows(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path, evo: Evo) -> None:
+    """While one writes there another one is refused, and leaves no file; afterwards it may."""
+    pytest.importorskip("fcntl")
+    (tmp_path / "tiny.yaml").write_text(CFG)
+    command = ("train", tmp_path / "tiny.yaml", "--out", tmp_path / "out", "--device", "cpu")
+    with held(tmp_path / "out"):
+        told = evo(*command)
+        assert (told.code, told.err.split()[0]) == (1, "EVO604")
+        assert list((tmp_path / "out").iterdir()) == []
+    assert evo(*command).code == 0
 
 
 def test_a_run_that_goes_on_has_each_step_once(tmp_path: Path) -> None:

@@ -7,8 +7,16 @@ import glob
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from evo.base.diagnostics import Diagnostic, DiagnosticError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -64,3 +72,30 @@ def require_writable(path: Path) -> None:
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def held(folder: Path) -> Generator[None]:
+    """Inside the block no other process that asks holds this folder; a process that dies lets go. POSIX only.
+
+    The folder is made if it is missing, and nothing is left in it. Where a file system cannot lock folders, none is.
+
+    Raises:
+        DiagnosticError: another process holds it (EVO604).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"another process is writing into {folder}"
+                help = "wait for it, or name another folder"
+                raise DiagnosticError([Diagnostic("EVO604", message, None, help)]) from None
+        yield
+    finally:
+        os.close(handle)

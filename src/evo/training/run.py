@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.base.files import require_writable
+from evo.base.files import held, require_writable
 from evo.base.rundirs import METRICS
 from evo.base.signals import termination_raised
 from evo.compiler.compute import step_flops, step_tokens
@@ -159,9 +159,10 @@ class TrainingRun:
 
         Raises:
             DiagnosticError: the loss diverged (EVO521), or the trained model leaks (EVO520); the last checkpoint stays.
+                Another process trains into the folder (EVO604).
         """
         tracked = Tracked(self.file.parent, self.document.name or self.file.parent.name, to_data(self.document))
-        with make_trackers(trackers, tracked) as told:
+        with held(self.file.parent), make_trackers(trackers, tracked) as told:
             return self._carry_out(on_step, save_every, told)
 
     def _carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int, told: Trackers) -> TrainResult:

@@ -119,8 +119,8 @@ RUNS = {
     ),
     "EVO604": Code(
         "The run is going on",
-        "Another process is carrying out the run in this directory. Two at once would evaluate everything twice and "
-        "write into each other's journal.",
+        "Another process is carrying out the run, or a training, in this directory. Two at once would do everything "
+        "twice and write into each other's files.",
         source="command",
     ),
     "EVO605": Code(
