@@ -79,7 +79,8 @@ def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
     if shape.many is not None:
         is_optional = not shape.info.is_required() and shape.default is None  # what is left out is not written empty
         least = _meta(shape, "min_length", 1 if is_optional else 0)
-        return st.lists(one, min_size=least, max_size=least + (2 if depth < DEEP else 0))
+        most = min(least + (2 if depth < DEEP else 0), _meta(shape, "max_length", least + 2))
+        return st.lists(one, min_size=least, max_size=most)
     if not shape.info.is_required() and shape.default is None:
         return st.none() | one
     return one
