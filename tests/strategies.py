@@ -180,13 +180,18 @@ def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
         holder[key] = {"name": "only", "mix": {"kind": "convolution"}}
     elif "layers" in path[:-1] and "sublayers" not in path:
         holder[key] = {"sublayers": [{"block": {"kind": "convolution"}}]}
-    elif code in ("EVO320", "EVO311", "EVO322") or key == "mix":
+    elif code in ("EVO320", "EVO311", "EVO322") or key == "mix" or (isinstance(key, int) and _is_composite(path)):
         holder[key] = {"kind": "convolution"}
     elif key == "heads":
         holder.update({name: value for name, value in (("heads", 1), ("kv_heads", 1)) if name in holder})
         holder.pop("position", None)
     else:
         del holder[key]
+
+
+def _is_composite(path: tuple[str | int, ...]) -> bool:
+    """Whether a place is, or is inside, a member of a composite, which needs all that it has."""
+    return any(step in keyed("mixer") for step in path)
 
 
 def _nearest(data: Any, path: tuple[str | int, ...]) -> tuple[Any, Any]:
