@@ -20,7 +20,7 @@ from evo.evolution.search import Search
 def searched(operators: OperatorsSpec) -> Search:
     """A finished search whose elites are mutated only, parents picked by Pareto rank."""
     emitters = (MutationSpec(selection=ParetoSelection()),)
-    own = settings(seed_document(), generations=3, population=4, cells=16, emitters=emitters, operators=operators)
+    own = settings(seed_document(), generations=3, population=4, cells=4, emitters=emitters, operators=operators)
     search = Search(own, Journal(":memory:"))
     while trials := search.ask():
         search.tell({trial: made_up(trial) for trial in trials})
