@@ -66,7 +66,7 @@ CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL
 OBJECTIVE = "objective"
 TRIAL = "candidate = ? AND rung = ? AND repeat = ?"
 """The condition of a trial's rows."""
-IN_ORDER = "trials.generation, trials.rung, trials.repeat, candidates.generation, slot"
+IN_ORDER = "trials.generation, rung, repeat, candidates.generation, slot"
 """The order in which trials are asked for."""
 
 
@@ -260,8 +260,7 @@ class Journal:
         rows = self._db.execute(
             "SELECT trials.candidate, trials.rung, CASE cause WHEN '' THEN value END "
             "FROM trials JOIN evaluations USING (candidate, rung, repeat) JOIN candidates ON id = trials.candidate "
-            "LEFT JOIN scores ON scores.candidate = trials.candidate AND scores.rung = trials.rung "
-            "AND scores.repeat = trials.repeat AND name = ? "
+            "LEFT JOIN (SELECT * FROM scores WHERE name = ?) USING (candidate, rung, repeat) "
             f"ORDER BY {IN_ORDER}",
             (primary.name,),
         )
