@@ -157,6 +157,8 @@ IDLE = (
     "embed_out",
     "lm_head",
     "vision",
+    "visual_projection",
+    "image_encoder",
     "audio_",
     "multi_modal_projector",
     "embed_tokens_extend",

@@ -116,6 +116,8 @@ OWN: dict[str, dict[str, Any]] = {
         "linear_head_dim": 8, "mlp_layer_types": ["dense", *["sparse"] * 3], "num_key_value_heads": 4,
     },
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
+    "ctrl": {"dff": 44},
+    "git": {"num_key_value_heads": 4, "max_position_embeddings": 40},
     "lfm3": {"num_hidden_layers": 5},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "modernbert-decoder": {"local_attention": 14},

@@ -69,6 +69,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "hybrids:minimax": ("minimax",),
     "hybrids:kimi": ("kimi_linear",),
     "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
+    "odd:ctrl": ("ctrl",),
     "gpt:bigcode": ("gpt_bigcode",),
     "gpt:gpt_neo": ("gpt_neo",),
     "gpt:gptj": ("gptj", "codegen"),
@@ -83,7 +84,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "whisper", "marian", "xglm", "biogpt", "opt",
     ),
     "bert:bert": (
-        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "git",
+        "megatron-bert",
         "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl",
     ),
 }  # fmt: skip

@@ -51,7 +51,7 @@ def bert(c: Config) -> Model:
         final=final,
         position={"kind": "learned"} if c.type != "roformer" else {"kind": "rope", "pairs": "neighbours"},
         tokens=f"{root}.embeddings.word_embeddings.weight",
-        head=None,
+        head="output.weight" if c.type == "git" else None,
         context=c.max_position_embeddings - (_offset(c) if c.type in ROBERTA else 0),
         embedding=_embedding(c, root, eps),
         readout=_readout(c, root, eps),
@@ -88,7 +88,7 @@ def _tables(c: Config, root: str) -> Weights:
     if c.type == "roformer":
         return {}
     start = _offset(c) if c.type in ROBERTA else 0
-    has_types = c.type != "bert-generation"
+    has_types = c.type not in ("bert-generation", "git")
     plus = ((f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[:1]),) if has_types else ()
     return {
         "position": Source(f"{root}.embeddings.position_embeddings.weight", lambda tensor: tensor[start:], plus=plus)
@@ -114,8 +114,8 @@ def _embedding(c: Config, root: str, eps: float) -> Part:
 
 
 def _readout(c: Config, root: str, eps: float) -> Part:
-    if c.type == "bert-generation":
-        return Part({"bias": True}, {"bias": Source("lm_head.bias")})
+    if c.type in ("bert-generation", "git"):
+        return Part({"bias": True}, {"bias": Source("lm_head.bias" if c.type == "bert-generation" else "output.bias")})
     data: Data = {"bias": True}
     if c.type in ROBERTA:
         head, names, own = "lm_head", ("dense", "layer_norm"), "lm_head.bias"

@@ -9,7 +9,7 @@ from evo.interop.decoder import decoder
 from evo.interop.experts import experts
 from evo.interop.families.experts import MLP, count_of, is_sparse, shared_of, top_of
 from evo.interop.families.llama import AT, Llama, position_of, window_of
-from evo.interop.parts import Data, Part, Source, gated, gated_fused, layer, rms, under
+from evo.interop.parts import Data, Part, Source, dense, gated, gated_fused, layer, rms, under
 
 
 def diffllama(c: Config) -> Model:
@@ -61,6 +61,27 @@ def modernbert(c: Config) -> Model:
         head="decoder.weight",
         embedding=Part({"norm": start.data}, under("norm", start.weights)),
         readout=Part({"transform": transform, **({"bias": True} if c.decoder_bias else {})}, weights),
+    )
+
+
+def ctrl(c: Config) -> Model:
+    """Sinusoids whose sines come first, a scaled embedding, a bias of the logits."""
+    width, at = c.n_embd, "transformer.h.{i}"
+    names = ("Wq", "Wk", "Wv", "dense")
+    weights = projections(f"{at}.multi_head_attention", names, biased="qkvo")
+    mixer = attention(c.n_head, head_dim=width // c.n_head, width=width, bias=True, weights=weights)
+    ffn = dense(f"{at}.ffn", c.dff, "relu", up="0", down="2")
+    one, other = (layer(f"{at}.{name}", 1e-6) for name in ("layernorm1", "layernorm2"))
+    return decoder(
+        c,
+        [[Sub(mixer, pre=one), Sub(ffn, pre=other)]] * c.n_layer,
+        final=layer("transformer.layernorm", c.layer_norm_epsilon),
+        position={"kind": "sinusoid", "layout": "halves"},
+        tokens="transformer.w.weight",
+        width=width,
+        context=c.n_positions,
+        embedding=Part({"scale": width**0.5}),
+        readout=Part({"bias": True}, {"bias": Source("lm_head.bias")}),
     )
 
 
