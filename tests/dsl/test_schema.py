@@ -126,10 +126,10 @@ def _mappings(data: object) -> list[dict[str, object]]:
 
 
 def _is_spec(mapping: dict[str, object], document: dict[str, object]) -> bool:
-    """Not the table of pseudopods, whose keys are free."""
+    """Not the tables of pseudopods and layers, whose keys are free."""
     organism = document["organism"]
     assert isinstance(organism, dict)
-    return mapping is not organism.get("pseudopods")
+    return all(mapping is not organism.get(table) for table in ("pseudopods", "layers"))
 
 
 class HostSpec(Spec):
