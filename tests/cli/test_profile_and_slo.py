@@ -64,3 +64,12 @@ def test_objectives_that_make_no_sense_are_refused(evo, tmp_path: Path, wrong: s
     outcome = evo("slo", *measured(tmp_path, wrong))
     assert outcome.code == 1
     assert "slo.yaml" in outcome.err
+
+
+def test_damaged_lines_count_for_none(evo, tmp_path: Path):
+    """Bytes that are no text, lists, and events of another kind: the lines that are whole are judged."""
+    folder, file = measured(tmp_path, "[{metric: loss, at_least: 1, target: 0.5}]")
+    before = evo("slo", folder, file, "--json").json["objectives"]
+    with (tmp_path / "metrics.jsonl").open("ab") as metrics:
+        metrics.write(b'\n\xff{\n[1]\n5\n{"step": 1, "events": 5}\n{"step": 1, "events": [5, {}]}\n{"loss": "x"}\n')
+    assert evo("slo", folder, file, "--json").json["objectives"] == before

@@ -23,7 +23,7 @@ def command(
     """
     from evo.slime.slo import judge, load_objectives
 
-    found = judge(load_objectives(file), (directory / METRICS).read_text(encoding="utf-8").splitlines())
+    found = judge(load_objectives(file), (directory / METRICS).read_bytes().decode(errors="replace").splitlines())
     if as_json:
         rows = [
             {**kept.objective.model_dump(), "lines": kept.count, "misses": kept.misses, "kept": kept.is_kept}

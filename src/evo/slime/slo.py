@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -97,7 +97,7 @@ SHAPE = "write {objectives: [{metric: tokens_per_second, at_least: 1000, target:
 
 
 def judge(objectives: Iterable[Objective], lines: Iterable[str]) -> list[Kept]:
-    """How each objective was kept by lines of `metrics.jsonl`; a line that was cut short counts for none."""
+    """How each objective was kept by lines of `metrics.jsonl`; a line that was cut short or damaged counts for none."""
     rows = [dict(_flat(row)) for line in lines for row in _rows(line)]
     found: list[Kept] = []
     for objective in objectives:
@@ -107,13 +107,19 @@ def judge(objectives: Iterable[Objective], lines: Iterable[str]) -> list[Kept]:
 
 
 def _rows(line: str) -> Iterator[dict[str, Any]]:
-    """A line as records: its own, or one an event, under the event's name."""
+    """A line as records: its own, or one an event, under the event's name; none where training did not write it."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
-    yield {name: value for name, value in row.items() if name != "events"}
-    yield from ({str(event["event"]): event} for event in row.get("events", ()))
+    if not isinstance(row, dict):
+        return
+    told = cast("dict[str, Any]", row)
+    events = told.pop("events", ())
+    yield told
+    if isinstance(events, list):
+        known = (event for event in cast("list[Any]", events) if isinstance(event, dict) and "event" in event)
+        yield from ({str(event["event"]): event} for event in known)
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
