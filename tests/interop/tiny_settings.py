@@ -49,6 +49,8 @@ DELTA = {
     "num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 6,
     "linear_value_head_dim": 8,
 }  # fmt: skip
+INDEX = {"index_n_heads": 14, "index_head_dim": 8, "index_topk": 7}
+"""So many heads that no token is scored 0 by all of them: of equal scores, torch.topk takes any."""
 OWN: dict[str, dict[str, Any]] = {
     "llama4_text": {
         "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "moe_layers": [1, 3], "head_dim": 8,
@@ -68,7 +70,22 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt_neo": {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 7},
     "gptj": {"rotary_dim": 4},
     **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu", "axk1")},
+    "deepseek_v32": {**INDEX, "head_dim": 4},
+    "glm_moe_dsa": {
+        **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
+    },
     "kolibri1": {"num_hidden_layers": 5},
+    "minimax_m3_vl_text": {
+        "num_hidden_layers": 4, "layer_types": ["full_attention", *["minimax_m3_sparse"] * 3], "index_n_heads": 2,
+        "index_head_dim": 10, "index_block_size": 4, "index_topk_blocks": 3, "dense_intermediate_size": 36,
+        "mlp_layer_types": ["dense", *["sparse"] * 3], "swiglu_limit": 1.5,
+    },
+    "cohere_compass_text": {
+        "num_hidden_layers": 4, "layer_types": [*["sliding_attention"] * 3, "full_attention"], "logit_scale": 0.5,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}, "full_attention": None,
+        },
+    },
     "cohere2_moe": {
         "num_hidden_layers": 5, "head_dim": 8, "num_shared_experts": 2, "expert_selection_fn": "sigmoid",
         "mlp_layer_types": ["dense", *["sparse"] * 4], "prefix_dense_intermediate_size": 36,
@@ -117,6 +134,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "ctrl": {"dff": 44},
+    "xlm": {"causal": True, "emb_dim": 32, "n_heads": 4, "n_layers": 3, "n_words": 300, "max_position_embeddings": 64},
     "git": {"num_key_value_heads": 4, "max_position_embeddings": 40},
     "lfm3": {"num_hidden_layers": 5},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
@@ -137,7 +155,7 @@ OWN: dict[str, dict[str, Any]] = {
     "xglm": {"num_layers": 3, "attention_heads": 4, "ffn_dim": 44},
     "whisper": {**BART, "max_target_positions": 64},
     "marian": {**BART, "decoder_vocab_size": 300},
-    **dict.fromkeys(("bart", "mvp", "plbart", "trocr", "blenderbot-small"), BART),
+    **dict.fromkeys(("bart", "mvp", "plbart", "trocr", "blenderbot-small", "bigbird_pegasus"), BART),
     **dict.fromkeys(("mbart", "blenderbot", "pegasus"), BART),
     **dict.fromkeys(
         (
@@ -146,6 +164,7 @@ OWN: dict[str, dict[str, Any]] = {
         ),
         BERT,
     ),
+    "roc_bert": {**BERT, "pronunciation_embed_dim": 6, "shape_embed_dim": 5},
     "electra": {**BERT, "embedding_size": 32},
     "big_bird": {**BERT, "attention_type": "original_full", "use_bias": True},
     "roformer": {**BERT, "embedding_size": 32},
@@ -175,5 +194,9 @@ SHORT = {"qwen3_next": 14}
 """Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
 SINGLE = ("xglm",)
 """Types that fail in float64."""
-FORMULAS = {"roformer": ("embed_positions",), "minimax": ("slope_rate", "query_decay", "key_decay", "diagonal_decay")}
-"""Weights that follow from a formula."""
+FORMULAS = {
+    "roformer": ("embed_positions",),
+    "roc_bert": ("shape_embed", "pronunciation_embed"),
+    "minimax": ("slope_rate", "query_decay", "key_decay", "diagonal_decay"),
+}
+"""Weights that follow from a formula, or whose padding is zero."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evo.interop.parts import ACTS, Data, Part, Source, View, Weights, under
+from evo.interop.parts import Data, Part, Source, View, Weights, act_of, under
 
 
 def stacks(theirs: str, hidden: int, *, is_transposed: bool = False, alternating: bool = False) -> Weights:
@@ -47,7 +47,7 @@ def experts(
     """Experts of one gated feed-forward each. gate, choice_bias: the router's tensors below `theirs`."""
     found: Data = {
         "kind": "experts",
-        "of": of or {"kind": "gated", "hidden": hidden, "act": ACTS.get(act, act)},
+        "of": of or {"kind": "gated", "hidden": hidden, "act": act_of(act)},
         "count": count,
         "top": top,
         "router": {"balance": 0.0, **router} if not router.get("choice_bias") else router,

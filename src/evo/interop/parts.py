@@ -116,6 +116,11 @@ ACTS = {
 """What activations are called elsewhere, and here."""
 
 
+def act_of(name: Any) -> Any:
+    """What an activation is called here; one that is written out stays as it is."""
+    return ACTS.get(name, name) if isinstance(name, str) else name
+
+
 def ffn(data: Data, weights: Weights) -> Part:
     """A feed-forward, with defaults left out."""
     return Part({key: value for key, value in data.items() if value not in (None, False)}, weights)
@@ -129,7 +134,7 @@ def gated(theirs: str, hidden: int, act: Any, *, bias: bool = False, names: tupl
         **linear("up", f"{theirs}.{up}", bias=bias),
         **linear("down", f"{theirs}.{down}", bias=bias),
     }
-    return ffn({"kind": "gated", "hidden": hidden, "act": ACTS.get(act, act), "bias": bias}, weights)
+    return ffn({"kind": "gated", "hidden": hidden, "act": act_of(act), "bias": bias}, weights)
 
 
 def gated_fused(theirs: str, hidden: int, act: Any, *, fused: str = "gate_up_proj", down: str = "down_proj") -> Part:
@@ -139,11 +144,11 @@ def gated_fused(theirs: str, hidden: int, act: Any, *, fused: str = "gate_up_pro
         **linear("up", f"{theirs}.{fused}", rows(hidden, hidden)),
         **linear("down", f"{theirs}.{down}"),
     }
-    return ffn({"kind": "gated", "hidden": hidden, "act": ACTS.get(act, act)}, weights)
+    return ffn({"kind": "gated", "hidden": hidden, "act": act_of(act)}, weights)
 
 
 def dense(theirs: str, hidden: int, act: Any, *, bias: bool = True, up: str = "fc1", down: str = "fc2") -> Part:
     """down(act(up x)). up, down: names, a dot joins them to `theirs`."""
     join = f"{theirs}." if theirs else ""
     weights = {**linear("up", f"{join}{up}", bias=bias), **linear("down", f"{join}{down}", bias=bias)}
-    return ffn({"kind": "dense", "hidden": hidden, "act": ACTS.get(act, act), "bias": bias}, weights)
+    return ffn({"kind": "dense", "hidden": hidden, "act": act_of(act), "bias": bias}, weights)

@@ -34,7 +34,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:glm4": ("glm4",),
     "llama:neighbours": ("helium", "ernie4_5"),
     "gemma:gemma": ("gemma", "gemma2", "gemma3_text", "vaultgemma"),
-    "cohere:cohere": ("cohere", "cohere2"),
+    "cohere:cohere": ("cohere", "cohere2", "cohere_compass_text"),
     "experts:moe": ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "flex_olmo", "mellum"),
     "experts:glm4_moe": ("glm4_moe", "dots1", "solar_open", "minimax_m2", "hy_v3", "exaone_moe"),
     "experts:ernie": ("ernie4_5_moe",),
@@ -47,7 +47,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse:cohere_moe": ("cohere2_moe",),
     "sparse:dbrx": ("dbrx",),
     "sparse:mimo": ("mimo_v2_flash",),
-    "latent:deepseek": ("axk1", "deepseek_v2", "deepseek_v3", "youtu", "minicpm3", "glm4_moe_lite"),
+    "sparse:minimax_m3": ("minimax_m3_vl_text",),
+    "latent:deepseek": (
+        "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "youtu", "minicpm3", "glm4_moe_lite", "glm_moe_dsa",
+    ),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),
     "odd:laguna": ("laguna",),
@@ -81,13 +84,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "gpt:persimmon": ("persimmon",),
     "seq2seq:seq2seq": (
         "bart", "mvp", "plbart", "trocr", "blenderbot-small", "mbart", "blenderbot", "pegasus",
-        "whisper", "marian", "xglm", "biogpt", "opt",
+        "whisper", "marian", "xglm", "biogpt", "opt", "bigbird_pegasus",
     ),
     "bert:bert": (
         "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "git",
         "megatron-bert",
-        "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl",
+        "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
     ),
+    "bert:xlm": ("xlm",),
 }  # fmt: skip
 """The file and function of each line of architectures, and the types that it reads."""
 

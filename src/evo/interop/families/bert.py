@@ -1,4 +1,4 @@
-"""BERT and its line run as decoders: norms behind, types folded into positions, a transform before the readout."""
+"""BERT and its line, and XLM, run as decoders: norms behind, types folded into positions."""
 
 from evo.interop.assemble import Model
 from evo.interop.attention import attention, projections
@@ -103,6 +103,9 @@ def _embedding(c: Config, root: str, eps: float) -> Part:
         raise refuse(c, "a norm of the embedding before it is projected")
     if c.get("rescale_embeddings", False):
         data["scale"] = c.hidden_size**0.5
+    if c.type == "roc_bert" and c.concat_input:
+        data |= {"width": c.hidden_size, "bias": True}
+        weights |= _joined(c, f"{root}.embeddings.map_inputs_layer")
     if c.type == "roformer":
         data["bias"] = True
         weights["bias"] = Source(f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[0])
@@ -111,6 +114,13 @@ def _embedding(c: Config, root: str, eps: float) -> Part:
         data["norm"] = norm.data
         weights |= under("norm", norm.weights)
     return Part(data, weights)
+
+
+def _joined(c: Config, at: str) -> Weights:
+    """The map of a token's vector; shapes and sounds, where none are given, are those of the padding: zeros."""
+    if c.pad_token_id != 0:
+        raise refuse(c, "a padding token that is not 0, whose shape and sound every token has")
+    return linear("project", at, lambda tensor: tensor[:, : c.hidden_size]) | {"bias": Source(f"{at}.bias")}
 
 
 def _readout(c: Config, root: str, eps: float) -> Part:
@@ -138,3 +148,28 @@ def _readout(c: Config, root: str, eps: float) -> Part:
     }
     weights["transform"] = weights.pop("t")
     return Part(data, weights)
+
+
+def xlm(c: Config) -> Model:
+    """XLM as a causal model: a bias of the logits, and no language, as where none is given."""
+    if not c.causal or c.get("asm", False):
+        raise refuse(c, "attention to both sides, or an adaptive softmax")
+    width, eps, heads = c.emb_dim, c.layer_norm_eps, c.n_heads
+    names = ("q_lin", "k_lin", "v_lin", "out_lin")
+    weights = projections("transformer.attentions.{i}", names, biased="qkvo")
+    mixer = attention(heads, head_dim=width // heads, width=width, bias=True, weights=weights)
+    ffn = dense("transformer.ffns.{i}", 4 * width, "gelu" if c.gelu_activation else "relu", up="lin1", down="lin2")
+    norms = (layer(f"transformer.layer_norm{k}.{{i}}", eps) for k in (1, 2))
+    first = layer("transformer.layer_norm_emb", eps)
+    return decoder(
+        c.called(vocab_size="n_words"),
+        [two(mixer, ffn, *norms, post=True)] * c.n_layers,
+        final=None,
+        position={"kind": "learned"},
+        tokens="transformer.embeddings.weight",
+        head="pred_layer.proj.weight",
+        width=width,
+        embedding=Part({"norm": first.data}, under("norm", first.weights)),
+        readout=Part({"bias": True}, {"bias": Source("pred_layer.proj.bias")}),
+        tables={"position": Source("transformer.position_embeddings.weight")},
+    )

@@ -8,12 +8,18 @@ from evo.interop.parts import Data, layer
 
 
 def cohere(c: Config) -> Model:
-    """One norm for attention and feed-forward side by side; the second version turns in windows only."""
+    """One norm for attention and feed-forward side by side; the second version turns in windows only.
+
+    Compass turns halves, in the layers that have a rotation of their own.
+    """
     norm = lambda name: layer(name, c.layer_norm_eps, bias=False)  # noqa: E731
     heads = lambda name: layer(f"{name}_norm", c.layer_norm_eps, bias=False, gain="heads")  # noqa: E731
 
+    is_compass = c.type == "cohere_compass_text"
+
     def options(i: int) -> Data:
-        return {"position": NO_POSITION} if c.get("layer_types") and window_of(c, i) is None else {}
+        is_said = is_compass or not c.get("layer_types")
+        return {} if is_said or window_of(c, i) is not None else {"position": NO_POSITION}
 
     return Llama(
         c,
@@ -22,7 +28,7 @@ def cohere(c: Config) -> Model:
         qk=heads if c.get("use_qk_norm", False) else None,
         slots=("input_layernorm", None, None, None),
         parallel=True,
-        pairs="neighbours",
+        pairs="halves" if is_compass else "neighbours",
         options=options,
-        readout=scaled(float(c.logit_scale)),
+        readout=scaled(float(c.get("logit_scale", 1.0))),
     ).model()

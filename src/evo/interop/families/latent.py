@@ -1,4 +1,4 @@
-"""Latent attention in Llama's layout: DeepSeek-V2 and V3, Youtu, MiniCPM 3, GLM-4.7-Flash."""
+"""Latent attention in Llama's layout: DeepSeek-V2, V3 and V3.2, Youtu, MiniCPM 3, GLM-4.7-Flash and GLM-5."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from evo.interop.decoder import decoder
 from evo.interop.experts import experts
 from evo.interop.families.experts import MLP, biased, count_of, is_sparse, shared_of, top_of
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, gated, rms
+from evo.interop.parts import Data, Part, Source, gated, layer, rms, under
 
 
 def latent(c: Config) -> Part:
@@ -58,6 +58,33 @@ def _scale(c: Config, width: int) -> float | None:
     return width**-0.5 * mscale(float(said["factor"]), float(every)) ** 2
 
 
+CHOICE = "choice"
+"""The name under which layers find the tokens that an earlier one chose."""
+
+
+def chosen(c: Config, index: int) -> Part:
+    """The attention of a layer over the tokens of an index of its own, or of the last layer that has one."""
+    kinds = c.get("indexer_types") or ["full"] * c.num_hidden_layers
+    whole = latent(c)
+    if kinds[index] == "shared":
+        return Part({**whole.data, "select": {"kind": "shared", "of": CHOICE}}, whole.weights)
+    pairs = "neighbours" if c.type == "glm_moe_dsa" else "halves"
+    at, norm = f"{AT}.self_attn.indexer", layer(f"{AT}.self_attn.indexer.k_norm", 1e-6)
+    select: Data = {
+        "kind": "tokens",
+        "top": c.index_topk,
+        "heads": c.index_n_heads,
+        "dim": c.index_head_dim,
+        "norm": norm.data,
+        "position": {**rope(c, c.qk_rope_head_dim, pairs=pairs), "dims": c.qk_rope_head_dim},
+    }
+    if "shared" in kinds[index + 1 : index + 2]:
+        select["to"] = CHOICE
+    maps = {"q": "wq_b", "k": "wk", "weigh": "weights_proj"}
+    weights = {ours: Source(f"{at}.{theirs}.weight") for ours, theirs in maps.items()} | under("k_norm", norm.weights)
+    return Part({**whole.data, "select": select}, {**whole.weights, **under("select.index", weights)})
+
+
 def router(c: Config) -> Data:
     """DeepSeek-V2's softmax, perhaps by groups; V3's sigmoid with a bias."""
     if c.type != "deepseek_v2":
@@ -93,7 +120,8 @@ def deepseek(c: Config) -> Model:
     for i in range(c.num_hidden_layers):
         one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
         last = rms(f"{MLP}.post_mlp_layernorm", c.rms_norm_eps) if c.type == "axk1" and is_sparse(c, i) else None
-        layers.append([Sub(latent(c), pre=one, gain=gain), Sub(ffn(i), pre=other, out=last, gain=gain)])
+        mixer = latent(c) if c.get("index_topk") is None else chosen(c, i)
+        layers.append([Sub(mixer, pre=one, gain=gain), Sub(ffn(i), pre=other, out=last, gain=gain)])
     is_small = c.type == "minicpm3"
     pairs = "halves" if is_small or not c.get("rope_interleave", True) else "neighbours"
     readout = Part({"scale": c.dim_model_base / c.hidden_size} if is_small else {})

@@ -17,7 +17,8 @@ class Settings:
     """What differs between them.
 
     post: whether norms stand behind. offset: rows of the table before the first position. first: the norm of the
-    embedding. last: the final norm. biased: projections of attention with a bias. head: the untied readout.
+    embedding. last: the final norm. biased: projections of attention with a bias. head: the untied readout. tied:
+    whether the readout may be that of the embedding.
     """
 
     post: bool = True
@@ -28,6 +29,7 @@ class Settings:
     root: str = "model.decoder"
     head: str = "lm_head.weight"
     sinusoid: Data | None = None
+    tied: bool = True
 
 
 BART = Settings()
@@ -42,6 +44,14 @@ SETTINGS = {
     "blenderbot": PRE,
     "pegasus": PRE,
     "whisper": Settings(post=False, first=None, last="layer_norm", offset=0, biased="qvo", head="proj_out.weight"),
+    "bigbird_pegasus": Settings(
+        post=False,
+        first=None,
+        last="layernorm_embedding",
+        offset=0,
+        head="lm_head.weight|model.shared.weight",
+        tied=False,
+    ),
     "marian": Settings(first=None, offset=0),
     "xglm": Settings(
         post=False,
@@ -58,6 +68,8 @@ SETTINGS = {
 def seq2seq(c: Config) -> Model:
     """BART, Pegasus, Whisper and the like, and OPT, XGLM and BioGPT, which have their layout."""
     s = SETTINGS[c.type]
+    c = c if s.tied else Config({**c.data, "tie_word_embeddings": False})
+    biased = s.biased if c.get("use_bias", True) else ""
     width = c.get("d_model") or c.hidden_size
     heads = c.get("decoder_attention_heads") or c.get("attention_heads") or c.num_attention_heads
     hidden = c.get("decoder_ffn_dim") or c.get("ffn_dim") or c.intermediate_size
@@ -71,8 +83,8 @@ def seq2seq(c: Config) -> Model:
             heads,
             head_dim=width // heads,
             width=width,
-            bias=biases(s.biased),
-            weights=projections(f"{at}.self_attn", NAMES, biased=s.biased),
+            bias=biases(biased),
+            weights=projections(f"{at}.self_attn", NAMES, biased=biased),
         )
         ffn = dense(at, hidden, act)
         norms = (layer(f"{at}.{name}", eps) for name in ("self_attn_layer_norm", "final_layer_norm"))

@@ -1,4 +1,4 @@
-"""Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2."""
+"""Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2, MiniMax-M3."""
 
 from evo.interop.assemble import Model
 from evo.interop.attention import NO_POSITION, fused, projections, rope
@@ -6,7 +6,7 @@ from evo.interop.config import Config, refuse
 from evo.interop.experts import experts, stacks
 from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
 from evo.interop.families.llama import AT, Llama, scaled, window_of
-from evo.interop.parts import Data, Part, Source, gated, layer, rms, times
+from evo.interop.parts import Data, Part, Source, gated, gated_fused, layer, rms, times, under
 
 
 def kolibri(c: Config) -> Model:
@@ -122,4 +122,49 @@ def mimo(c: Config) -> Model:
         weights_of=weights,
         options=options,
         position=rope(c, c.head_dim, c.rope_parameters[c.layer_types[0]]),
+    ).model()
+
+
+def minimax_m3(c: Config) -> Model:
+    """Clipped gates, sigmoid scores with a bias of the choice; some layers meet the best blocks of an index."""
+    act: Data = {"kind": "clipped", "limit": float(c.swiglu_limit), "slope": float(c.swiglu_alpha), "shift": 1.0}
+    plain = gated_fused(MLP, c.dense_intermediate_size, act)
+    sparse = routed(
+        c,
+        c.intermediate_size,
+        act=act,
+        router=biased(c),
+        shared=gated_fused(f"{MLP}.shared_experts", c.shared_intermediate_size, act),
+    )
+    norm = lambda name: rms(name, c.rms_norm_eps, one_plus=True)  # noqa: E731
+    at, index = f"{AT}.self_attn", f"{AT}.self_attn.indexer"
+    norms = {name: norm(f"{index}.{name}") for name in ("q_norm", "k_norm")}
+    chooses = [kind == "minimax_m3_sparse" for kind in c.layer_types]
+    position = rope(c, c.head_dim)
+    turned = position.get("dims", c.head_dim)
+    if any(chooses) and c.index_n_heads != c.num_key_value_heads:
+        raise refuse(c, "an index with another number of heads than keys have")
+    if any(chooses) and turned > c.index_head_dim:
+        raise refuse(c, "an index narrower than what turns")
+    select: Data = {
+        "kind": "blocks",
+        "size": c.index_block_size,
+        "top": c.index_topk_blocks,
+        "local": c.index_local_blocks,
+        "dim": c.index_head_dim,
+        "norm": norms["k_norm"].data,
+        "q_norm": norms["q_norm"].data,
+        **({"position": {**position, "dims": turned}} if turned != c.index_head_dim else {}),
+    }
+    chosen = {name: Source(f"{index}.{name}_proj.weight") for name in ("q", "k")}
+    for name, part in norms.items():
+        chosen |= under(name, part.weights)
+
+    return Llama(
+        c,
+        norm=norm,
+        qk=lambda name: norm(f"{name}_norm"),
+        ffn=lambda i: sparse if is_sparse(c, i) else plain,
+        weights_of=lambda i: projections(at) | (under("select.index", chosen) if chooses[i] else {}),
+        options=lambda i: {"select": select} if chooses[i] else {},
     ).model()
