@@ -64,6 +64,14 @@ OWN: dict[str, dict[str, Any]] = {
     },
     **{key: {"num_hidden_layers": 5} for key in ("smollm3", "cohere2", "exaone4", "olmo3", "cwm", "granite_swa")},
     "gemma3_text": {"num_hidden_layers": 7},
+    "gemma4_text": {
+        "num_hidden_layers": 7, "global_head_dim": 12, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+        "hidden_size_per_layer_input": 0, "final_logit_softcapping": 30.0,
+    },
+    "gemma4_unified_text": {
+        "layer_types": [*["sliding_attention", "full_attention"] * 3], "num_hidden_layers": 6, "global_head_dim": 12,
+        "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
+    },
     "ministral": {"head_dim": 8},
     "hunyuan_v1_dense": {"head_dim": 8},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
@@ -173,7 +181,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 AROUND = {
-    "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text", "got_ocr2": "qwen2",
+    "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text", "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text", "got_ocr2": "qwen2",
     "llama4": "llama4_text", "mllama": "mllama_text_model", "moss_transcribe_diarize": "qwen3",
     "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
 }  # fmt: skip

@@ -34,6 +34,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:glm4": ("glm4",),
     "llama:neighbours": ("helium", "ernie4_5"),
     "gemma:gemma": ("gemma", "gemma2", "gemma3_text", "vaultgemma"),
+    "gemma4:gemma4": ("gemma4_text", "gemma4_unified_text"),
     "cohere:cohere": ("cohere", "cohere2", "cohere_compass_text"),
     "experts:moe": ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "flex_olmo", "mellum"),
     "experts:glm4_moe": ("glm4_moe", "dots1", "solar_open", "minimax_m2", "hy_v3", "exaone_moe"),
@@ -97,7 +98,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 AROUND = (
-    "emu3", "fuyu", "gemma3", "got_ocr2", "llama4", "mllama", "moss_transcribe_diarize", "qwen3_5", "qwen3_5_moe",
+    "emu3", "fuyu", "gemma3", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama", "moss_transcribe_diarize",
+    "qwen3_5", "qwen3_5_moe",
 )  # fmt: skip
 """Types that hold another one, their `text_config`, and towers for pictures or sounds, which are left out."""
 
