@@ -176,7 +176,7 @@ class Behaviour:
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-10, atol=1e-12)
 
 
 @dataclass(frozen=True)

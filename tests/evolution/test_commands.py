@@ -16,6 +16,7 @@ from evo.dsl.centroids import UniformCentroids
 from evo.dsl.coolings import CosineCooling, GeometricCooling
 from evo.dsl.document import load
 from evo.dsl.evolve import EvolveSpec, FitnessSpec, VerifySpec
+from evo.dsl.operators import BanditOperators
 from evo.dsl.selections import TournamentSelection
 from evo.dsl.spec import spec_fields
 from evo.engines.pool import ProcessSpec
@@ -99,7 +100,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "measures": "[attention_span, gradient_flow]",
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
-        "engine": "process", "verify": "{seeds: 2}", "repeats": 4,
+        "engine": "process", "verify": "{seeds: 2}", "repeats": 4, "operators": "bandit",
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -112,7 +113,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
         freeze=("train", "organism.width"), thresholds=0.5, centroids=UniformCentroids(),
         measures=("attention_span", "gradient_flow"),
-        verify=VerifySpec(seeds=2), repeats=4,
+        verify=VerifySpec(seeds=2), repeats=4, operators=BanditOperators(),
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 

@@ -131,6 +131,8 @@ ANOTHER: dict[str, tuple[Any, Any]] = {
     "clip": (0.05, 0.1),
     "precision": ("fp32", "bf16"),
     "seed": (0, 1),
+    "dropout": ({"residual": 0.1}, {"residual": 0.5}),
+    "rates": (None, {"kind": "mup", "base": 8}),
 }
 """Two values for each plain field of a training spec."""
 

@@ -11,6 +11,7 @@ import typer
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
 from evo.cli.documents import Json
+from evo.cli.options import MOST_CONTEXT
 
 if TYPE_CHECKING:
     from evo.training.checkpoint import Checkpoint
@@ -45,7 +46,9 @@ def command(
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option("--length", min=1, help="For torch and onnx: tokens of a pass; the context if left out."),
+        typer.Option(
+            "--length", min=1, max=MOST_CONTEXT, help="For torch and onnx: tokens of a pass; the context if left out."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:

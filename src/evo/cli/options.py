@@ -22,6 +22,8 @@ MOST_THREADS = 1024
 """Of CPU threads, and of worker processes."""
 MOST_STEPS = 100_000_000
 """As of `train.steps`."""
+MOST_CONTEXT = 10_000_000
+"""As of `organism.context`."""
 MOST_SECONDS = 365 * 86_400.0
 MOST_GIB = 2.0**20
 
