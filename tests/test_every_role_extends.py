@@ -185,6 +185,7 @@ def test_captured_steps_are_eager_steps() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
     """Stopped after a step and resumed, a run leaves the bytes and the score of one that never stopped."""
     document = strange(steps=3)

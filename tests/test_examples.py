@@ -16,10 +16,13 @@ from evo.tasks.base import Task, open_task
 from evo.training.causality import find_leak
 from evo.training.loop import Trainer
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.yaml"))
+FOLDER = Path(__file__).parent.parent / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.yaml"))
+ZOO = [pytest.param(path, marks=pytest.mark.slow) for path in sorted((FOLDER / "zoo").glob("*.yaml"))]
+"""Their contexts are those of the publications, so that their probes are long."""
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *ZOO], ids=lambda path: path.stem)
 def test_example_trains(path: Path) -> None:
     """It has no fault and no warning, does not leak, and two steps of training start from about a uniform guess."""
     loaded = load(path)

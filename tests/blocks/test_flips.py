@@ -370,6 +370,7 @@ def judged(verdicts: dict[str, Verdicts], host: str) -> Verdicts:
     return verdicts[host]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
     """Flipping any field changes what is computed, or what one training step makes of it, or gives a diagnostic."""
@@ -385,6 +386,7 @@ def spec_classes() -> list[type[Spec]]:
     return [cls for cls in found if cls.__name__ not in JUDGED_THERE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", spec_classes(), ids=lambda cls: cls.__name__)
 def test_every_field_changes_some_network(cls: type[Spec], verdicts: dict[str, Verdicts]):
     """No field of any class is merely spoken against: some flip of it builds another network."""

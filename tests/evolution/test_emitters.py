@@ -106,6 +106,7 @@ def test_immigrants_descend_from_nobody() -> None:
     assert all("name: body" not in child.document for child in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["variation", "random", "immigrants"])
 def test_what_is_frozen_keeps_still(kind: str) -> None:
     """No child has another training or another mixer in its first stage than a seed; other parts move."""

@@ -65,6 +65,7 @@ def test_a_run_goes_on(finished: Path, copy: Path) -> None:
         assert [generations_at(journal, n, 4) for n in range(5)] == [2, 2, 2, 4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 4])
 def test_an_extension_that_is_stopped_ends_the_same(copy: Path, tmp_path: Path, after: int) -> None:
     """Stopped anywhere and resumed without a word it ends the same, also where run.yaml lags behind."""

@@ -35,6 +35,7 @@ def test_a_dry_run_begins_nothing_and_counts(cfg: Path, evo: Evo, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_the_table_and_stderr_the_candidates(cfg: Path, evo: Evo, tmp_path: Path) -> None:
     """The first line says what begins; then a line a candidate with the time left; stdout holds the table alone."""
     options = ("--generations", 1, "--population", 2, "--workers", 0, "--device", "cpu", "--verify", "{seeds: 0}")

@@ -100,6 +100,7 @@ def test_the_digest_of_the_text_belongs_to_the_settings(tmp_path: Path) -> None:
         run.resume(tmp_path / "run", Quiet())
 
 
+@pytest.mark.slow
 def test_each_seed_has_the_text_beside_it(tmp_path: Path, evo: Evo) -> None:
     """F01: two folders, two texts of one name: refused. The same text in both: found, also where only one has it by
     that name, and the scores are those of one folder."""
@@ -115,6 +116,7 @@ def test_each_seed_has_the_text_beside_it(tmp_path: Path, evo: Evo) -> None:
     assert scores(tmp_path / "r")[:2] == scores(tmp_path / "s")[:2]
 
 
+@pytest.mark.slow
 def test_results_inside_the_text_change_nothing(tmp_path: Path, evo: Evo) -> None:
     """F02: with the project's folder as its text, the scores are the same wherever --out is, and resuming works."""
     cfg = project(tmp_path / "p")
@@ -168,6 +170,7 @@ def test_a_run_without_its_text_is_told_where_that_lies_now(tmp_path: Path, evo:
     assert (tmp_path / "r" / "run.yaml").read_text() == before.replace("root: ../p", "root: ../q")
 
 
+@pytest.mark.slow
 def test_variants_children_and_changed_documents_find_their_text(tmp_path: Path, evo: Evo) -> None:
     """F17: what a run, `mutate --out` and `apply --out` wrote trains from where it lies, and searches on."""
     cfg = project(tmp_path / "p")
@@ -197,6 +200,7 @@ def test_warnings_reach_the_console_the_report_and_the_json(tmp_path: Path, evo:
     assert "20,000 bytes" in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_another_run_is_refused(tmp_path: Path, evo: Evo) -> None:
     """B04: a file that was copied into another run is EVO602, not that run's weights under its name."""
     for index in range(2):

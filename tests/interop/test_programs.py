@@ -75,6 +75,7 @@ def compare(logits: torch.Tensor, gradients: dict[str, torch.Tensor], tokens: to
             assert (own - parameter.grad).abs().max() < 1e-3 * parameter.grad.abs().max().clamp_min(1e-3)
 
 
+@pytest.mark.slow
 def test_the_file_computes_and_learns_the_same(tmp_path: Path) -> None:
     """Logits and gradients; equal blocks share one function, and nothing of evo is read."""
     tokens, ours = exported(SMALL, tmp_path)

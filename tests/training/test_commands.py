@@ -168,6 +168,7 @@ def test_other_steps_are_said(tmp_path: Path, evo: Evo) -> None:
     assert "the schedule is recomputed for 6 steps instead of 3: the rate goes from" in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save(tmp_path: Path, number: signal.Signals) -> None:
     """F25: SIGTERM saves as Ctrl-C does, says so, and ends with its own status; the rest can be resumed."""

@@ -27,8 +27,8 @@ def require_honest(index: int) -> None:
 
 
 def test_some_mutants_are_not_accused() -> None:
-    """A mutant of each example, in bfloat16 and float32."""
-    for index in range(15):
+    """Mutants of the first examples, in bfloat16 and float32."""
+    for index in range(4):
         require_honest(index)
 
 
