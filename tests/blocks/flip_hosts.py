@@ -102,3 +102,33 @@ NOT_BY_ITSELF = {
 """A name that others read, and stages that are flipped inside."""
 SOMETIMES = {"LoopSpec.spread"}
 """May leave the times that one step draws as they are."""
+
+ELSEWHERE = {
+    "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
+    "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
+    "AttentionSpec.clip": "a bound that what is bounded may never reach",
+    "Llama3Scaling.original": "may move no wave of the few pairs here from one part to another",
+    "ClippedSpec.limit": "a bound that what is bounded may never reach",
+}
+"""Fields whose flips may leave one organism's function as it is: they also act where this suite does not look."""
+
+NO_FLIP_OF_THEIR_OWN = {
+    ("AttentionSpec", "causal"),
+    ("ExpertsSpec", "router"),
+    ("AttentionSpec", "kv_to"),
+    ("TokensSelect", "to"),
+    ("SharedSelect", "of"),
+    ("PrefixStencil", "size"),
+    ("LayersSpec", "layers"),
+    ("OrganismSpec", "layers"),
+    ("LongRopeScaling", "factors"),
+    ("OrganismSpec", "embedding"),
+    ("OrganismSpec", "pseudopods"),
+    ("ReadoutSpec", "transform"),
+    ("OrganismSpec", "readout"),
+    ("BlocksSpec", "kv_add"),
+    ("LayersSpec", "kv_add"),
+    ("RouterSpec", "causal"),
+}
+"""False is refused while the one task predicts bytes (test_contract builds it); a name that nobody or others read; the
+others are flipped inside."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
 from ffn_variants import ROUTED
-from flip_hosts import FLOW, JUDGED_THERE
+from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN
 from flips import Verdicts, judge
 
 from evo.blocks.experts.router import RouterSpec
@@ -326,37 +326,6 @@ FOCUS = {
     "compressed": "select",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
-
-ELSEWHERE = {
-    "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
-    "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
-    "AttentionSpec.clip": "a bound that what is bounded may never reach",
-    "Llama3Scaling.original": "may move no wave of the few pairs here from one part to another",
-    "ClippedSpec.limit": "a bound that what is bounded may never reach",
-}
-"""Fields whose flips may leave one organism's function as it is: they also act where this suite does not look."""
-
-
-NO_FLIP_OF_THEIR_OWN = {
-    ("AttentionSpec", "causal"),
-    ("ExpertsSpec", "router"),
-    ("AttentionSpec", "kv_to"),
-    ("TokensSelect", "to"),
-    ("SharedSelect", "of"),
-    ("PrefixStencil", "size"),
-    ("LayersSpec", "layers"),
-    ("OrganismSpec", "layers"),
-    ("LongRopeScaling", "factors"),
-    ("OrganismSpec", "embedding"),
-    ("OrganismSpec", "pseudopods"),
-    ("ReadoutSpec", "transform"),
-    ("OrganismSpec", "readout"),
-    ("BlocksSpec", "kv_add"),
-    ("LayersSpec", "kv_add"),
-    ("RouterSpec", "causal"),
-}
-"""False is refused while the one task predicts bytes (test_contract builds it); a name that nobody or others read; the
-others are flipped inside."""
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from block_variants import document
-from flip_hosts import JUDGED_THERE, NOT_BY_ITSELF, SLOW, SOMETIMES
+from flip_hosts import ELSEWHERE, JUDGED_THERE, NOT_BY_ITSELF, SLOW, SOMETIMES
 from flips import Verdicts, judge
-from test_flips import ELSEWHERE
 
 from evo.dsl import index
 from evo.dsl.spec import spec_fields
