@@ -26,6 +26,7 @@ def test_runs_lists_the_runs_of_a_folder(whole: Path, evo: Evo, tmp_path: Path) 
     assert "finished" in evo("runs", whole.parent).out
     outcome = evo("runs", tmp_path)
     assert (outcome.code, outcome.out, "EVO600 warning" in outcome.err) == (0, "", True)
+    assert (evo("runs", tmp_path / "nowhere").code, "EVO600" in evo("runs", tmp_path / "nowhere").err) == (1, True)
 
 
 def test_elites_are_those_of_the_report(whole: Path, evo: Evo) -> None:

@@ -38,3 +38,20 @@ def test_a_persons_files_in_a_run_stay(tmp_path: Path) -> None:
         "gen_0001/notes.txt",
     ]
     directory.create(settings(), {})
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_run_whose_journal_is_gone_is_not_begun_anew(tmp_path: Path, left: bytes | None) -> None:
+    """Hours of work would be written over without a word."""
+    directory = RunDirectory(tmp_path / "run")
+    (directory.path / "gen_0001").mkdir(parents=True)
+    if left is not None:
+        directory.journal_file.write_bytes(left)
+    with pytest.raises(DiagnosticError, match=r"EVO600 .* its journal is gone or empty"):
+        directory.require_journal()
+
+
+def test_a_run_that_was_stopped_before_its_first_generation_needs_no_journal(tmp_path: Path) -> None:
+    """Nothing is lost by beginning."""
+    tmp_path.joinpath("run").mkdir()
+    RunDirectory(tmp_path / "run").require_journal()

@@ -24,6 +24,8 @@ def command(
     from evo.base.rundirs import runs_in
     from evo.evolution.status import status
 
+    if not folder.is_dir():
+        raise DiagnosticError([Diagnostic("EVO600", f"{folder} is no folder", None, "name one that holds runs")])
     found = []
     for path in runs_in(folder):
         try:

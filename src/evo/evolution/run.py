@@ -86,10 +86,12 @@ def resume(
     more. max_seconds: another limit from now on.
 
     Raises:
-        DiagnosticError: what `start` raises, and EVO603 for other settings, another text, or fewer generations.
+        DiagnosticError: what `start` raises, EVO603 for other settings, another text, or fewer generations, and EVO600
+            for a journal that is gone.
     """
     directory = RunDirectory(path)
     settings = directory.load(workers)
+    directory.require_journal()
     if max_seconds is not None:
         settings = replace(settings, max_seconds=max_seconds)
     choose_device(settings.device)

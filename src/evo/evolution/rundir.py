@@ -81,6 +81,17 @@ class RunDirectory:
             message, help = f"{self.path} lies inside the run {around}", "--out names a folder beside it"
             raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
 
+    def require_journal(self) -> None:
+        """Raise DiagnosticError (EVO600) where generations stand without the journal that they came from.
+
+        To begin anew would write over them, and take as long again.
+        """
+        if not self.folders() or (self.journal_file.exists() and self.journal_file.stat().st_size):
+            return
+        message = f"{self.path} has generations, but its journal is gone or empty ({self.journal_file.name})"
+        help = "put it back from a copy; without it the run can only begin anew: evo evolve ... --force"
+        raise DiagnosticError([Diagnostic("EVO600", message, None, help)])
+
     @property
     def reports(self) -> tuple[Path, Path]:
         """What is written after the search: for programs, and for people."""
