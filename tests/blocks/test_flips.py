@@ -110,7 +110,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "latent": {
         "stages": [
             stage("a", {**LATENT, "q_rank": 6, "bias": True, "scale": 0.4, "position": {"kind": "none"}}),
-            stage("b", {**LATENT, "rope_dim": 4, "norm": {"kind": "l2"}}),
+            stage("b", {**LATENT, "rope_dim": 4, "norm": {"kind": "l2"}, "gate": "head"}),
         ]
     },
     "ends": {

@@ -140,6 +140,11 @@ OWN: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4, "layer_types": [*["linear_attention"] * 3, "full_attention"], "linear_num_heads": 4,
         "linear_head_dim": 8, "mlp_layer_types": ["dense", *["sparse"] * 3], "num_key_value_heads": 4,
     },
+    "bailing_hybrid": {
+        "num_hidden_layers": 4, "layer_group_size": 2, "head_dim": 8, "num_key_value_heads": 4,
+        "first_k_dense_replace": 1, "num_local_experts": 6, "n_group": 3, "topk_group": 2, "num_experts_per_tok": 2,
+        "kda_lower_bound": -2.5, "n_shared_experts": 2,
+    },
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "ctrl": {"dff": 44},
     "xlm": {"causal": True, "emb_dim": 32, "n_heads": 4, "n_layers": 3, "n_words": 300, "max_position_embeddings": 64},

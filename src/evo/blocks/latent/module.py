@@ -39,6 +39,7 @@ class Latent(Block):
     q_down_bias: nn.Parameter | None
     kv_down_bias: nn.Parameter | None
     o_bias: nn.Parameter | None
+    gate: nn.Parameter | None
     position: Position
     kv_norm: Norm
 
@@ -55,7 +56,7 @@ class Latent(Block):
         parts = {**self._parts(q_BTHK), "scale": self.scale}
         run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
         o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)
-        return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
+        return self._out(o_BTHV, x_BTD, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
@@ -87,8 +88,14 @@ class Latent(Block):
         o_BTHR = self._attended(x_BTD, made_of, q_BTHC, kept_BS1C, kept_BS1C[..., : self.kv_rank], flow, run)
         down_HVR = self.v.unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
-        y_BTD = flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
+        y_BTD = self._out(o_BTHV, x_BTD, flow)
         return y_BTD, LatentState(self._keep(kept_BS1C, flow.position + x_BTD.shape[1]))
+
+    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What heads see, gated and mapped, (B, T, H, V) -> (B, T, D)."""
+        if self.gate is not None:
+            o_BTHV = o_BTHV * flow.project(x_BTD, self.gate).sigmoid().unflatten(-1, (self.heads, -1))
+        return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def _attended(
         self, x_BTD: Tensor, made_of: Tensor, q: Tensor, k: Tensor, v: Tensor, flow: Flow, run: Callable[..., Any]

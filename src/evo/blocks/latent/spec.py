@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,7 @@ class LatentPlan(BlockPlan):
     scale: float
     stencil: KernelStencil
     bias: bool
+    gate: str
 
 
 class LatentSpec(Spec):
@@ -61,6 +62,8 @@ class LatentSpec(Spec):
     """What scores are multiplied by; (nope_dim + rope_dim) ** -0.5 if left out."""
     bias: bool = False
     """Biases of the maps to the narrow vectors and of the output."""
+    gate: Annotated[Literal["none", "head", "channel"], FIXED] = "none"
+    """Multiplies what heads see by the sigmoid of a map of x, one value a head or a channel (Ling 3.0)."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the position encoding of the stage."""
 
@@ -140,6 +143,7 @@ class LatentSpec(Spec):
             scale=key_dim**-0.5 if self.scale is None else self.scale,
             stencil=self.stencil.kernel(),
             bias=self.bias,
+            gate=self.gate,
         )
 
     def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
@@ -162,6 +166,8 @@ class LatentSpec(Spec):
             linear("v", self.heads * self.value_dim, self.kv_rank),
             linear("o", width, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
         ]
+        if self.gate != "none":
+            weights.append(linear("gate", self.heads * (1 if self.gate == "head" else self.value_dim), width))
         if self.bias:
             sizes = (("q_down_bias", self.q_rank), ("kv_down_bias", self.kv_rank + self.rope_dim), ("o_bias", width))
             weights += [vector(name, size, ZEROS) for name, size in sizes if size is not None]

@@ -89,7 +89,7 @@ class TokenDecay(DecaySpec):
 
 
 class ChannelDecay(DecaySpec):
-    """One learned gate a key channel and token, through a narrow projection."""
+    """One learned gate a key channel and token, through a narrow projection or a whole one."""
 
     kind: ClassVar[str | None] = "channel"
     rule: ClassVar[str] = "evo.blocks.recurrence.rates:by_channel"
@@ -99,6 +99,8 @@ class ChannelDecay(DecaySpec):
     rate for each head (KDA). bounded: -bound sigmoid(exp(rate) z)."""
     rank: Annotated[int, Field(ge=1, le=65536), Gene(4, 64, "x2")] = RANK
     """Width of the narrow projection."""
+    narrow: Annotated[bool, FIXED] = True
+    """Whether z is made through a narrow projection, and not by one map of x (Ling 3.0)."""
     temperature: Annotated[float, Field(gt=0, le=1e4), Gene(1, 32, "scale")] = 16.0
     """What logsigmoid is divided by."""
     bound: Annotated[float, Field(gt=0, le=100), Gene(1, 10, "scale")] = 5.0
@@ -107,15 +109,15 @@ class ChannelDecay(DecaySpec):
     @property
     def unread(self) -> frozenset[str]:
         read = {"logsigmoid": "temperature", "bounded": "bound"}.get(self.form)
-        return frozenset({"temperature", "bound"} - {read})
+        return frozenset({"temperature", "bound", *(() if self.narrow else ("rank",))} - {read})
 
     def weights(self, width: int, heads: int, key_dim: int) -> tuple[Weight, ...]:
         keys, is_log = heads * key_dim, self.form == "logsigmoid"
         axes: tuple[Axis, ...] = ("channel",)
         rate = Weight("decay_rate", (heads,), Init("uniform", 0.0, math.log(16.0)), axes)
+        narrow = (linear("decay_down", self.rank, width), linear("decay_up", keys, self.rank))
         return (
-            linear("decay_down", self.rank, width),
-            linear("decay_up", keys, self.rank),
+            *(narrow if self.narrow else (linear("decay", keys, width),)),
             vector("decay_bias", keys, ZEROS if is_log else Init("timestep", 1e-3, 1e-1)),
             *(() if is_log else (rate,)),
         )

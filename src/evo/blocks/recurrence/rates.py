@@ -48,11 +48,13 @@ def by_token(block: Learned, decay: TokenDecay, x_BTD: Tensor, flow: Flow) -> De
 
 def by_channel(block: Learned, decay: ChannelDecay, x_BTD: Tensor, flow: Flow) -> Decay:
     """logsigmoid(up(down(x)) + bias) / 16, (B, T, H, K) (GLA, Yang et al. 2312.06635), or its other forms."""
-    assert block.decay_down is not None
-    assert block.decay_up is not None
+    inner, last = x_BTD, block.decay
+    if decay.narrow:
+        assert block.decay_down is not None
+        inner, last = flow.project(x_BTD, block.decay_down), block.decay_up
+    assert last is not None
     assert block.decay_bias is not None
-    inner_BTR = flow.project(x_BTD, block.decay_down)
-    logit_BTX = flow.project(inner_BTR, block.decay_up).to(compute_dtype(x_BTD)) + block.decay_bias
+    logit_BTX = flow.project(inner, last).to(compute_dtype(x_BTD)) + block.decay_bias
     if block.decay_rate is None:
         return (F.logsigmoid(logit_BTX) / decay.temperature).unflatten(-1, (block.heads, -1)), None
     logit_BTHK, rate_H1 = logit_BTX.unflatten(-1, (block.heads, -1)), block.decay_rate.exp()[:, None]

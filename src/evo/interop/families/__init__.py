@@ -71,7 +71,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "hybrids:nemotron_h": ("nemotron_h",),
     "hybrids:falcon_h1": ("falcon_h1",),
     "hybrids:minimax": ("minimax",),
-    "hybrids:kimi": ("kimi_linear",),
+    "hybrids:kimi": ("bailing_hybrid", "kimi_linear"),
     "gpt:gpt2": ("gpt2", "gpt-sw3", "openai-gpt"),
     "odd:ctrl": ("ctrl",),
     "gpt:bigcode": ("gpt_bigcode",),

@@ -1,4 +1,4 @@
-"""Hybrids with layouts of their own: OLMo Hybrid, Nemotron-H, Falcon-H1, MiniMax, Kimi Linear."""
+"""Hybrids with layouts of their own: OLMo Hybrid, Nemotron-H, Falcon-H1, MiniMax, Kimi Linear, Ling."""
 
 from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import NO_POSITION, attention, projections, rope
@@ -229,7 +229,8 @@ def _lightning(c: Config, index: int, head_dim: int) -> Part:
 
 
 def kimi(c: Config) -> Model:
-    """Kimi delta attention in three layers of four, latent attention without positions in the fourth, experts."""
+    """Kimi delta attention in most layers, latent attention in the others, experts; Ling's turns, and has gates."""
+    is_ling = c.type == "bailing_hybrid"
     c = c.called(
         max_position_embeddings="model_max_length",
         norm_topk_prob="moe_renormalize",
@@ -242,22 +243,32 @@ def kimi(c: Config) -> Model:
     router = biased(c, renormalise=bool(c.norm_topk_prob))
     sparse = routed(c, hidden, router=router, shared=shared_of(c, hidden * c.n_shared_experts))
     plain = gated(MLP, c.intermediate_size, c.hidden_act)
-    blocks = {"linear_attention": _kimi_delta(c), "full_attention": latent(c)}
+    delta = _kimi_delta(c, c.linear_num_heads, c.linear_head_dim, whole=is_ling)
+    blocks = {"linear_attention": delta, "full_attention": latent(c)}
     layers: list[Layer] = []
     for i, kind in enumerate(c.layer_types):
         one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
         layers.append([Sub(blocks[kind], pre=one), Sub(sparse if is_sparse(c, i) else plain, pre=other)])
-    return decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=NO_POSITION)
+    position = rope(c, c.qk_rope_head_dim, pairs="neighbours") if is_ling else NO_POSITION
+    return decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=position)
 
 
-def _kimi_delta(c: Config) -> Part:
-    """The delta rule with a decay of each key channel, both gates through narrow maps."""
-    at, heads, head_dim = f"{AT}.self_attn", c.linear_num_heads, c.linear_head_dim
+def _kimi_delta(c: Config, heads: int, head_dim: int, *, whole: bool) -> Part:
+    """The delta rule with a decay of each key channel, both gates through narrow maps, or whole ones."""
+    at = f"{AT}.self_attn"
     maps = {
-        "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "beta": "b_proj", "gate_down": "g_a_proj",
-        "gate_up": "g_b_proj", "decay_down": "forget_gate.f_a_proj", "decay_up": "forget_gate.f_b_proj",
-        "head_norm.gain": "o_norm",
+        "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "beta": "b_proj", "head_norm.gain": "o_norm",
     }  # fmt: skip
+    decay: Data = {"kind": "channel", "form": "softplus"}
+    if whole:
+        maps |= {"gate": "g_proj", "decay": "forget_gate.f_proj"}
+        decay["narrow"] = False
+    else:
+        maps |= {"gate_down": "g_a_proj", "gate_up": "g_b_proj"}
+        maps |= {"decay_down": "forget_gate.f_a_proj", "decay_up": "forget_gate.f_b_proj"}
+        decay["rank"] = head_dim
+    if c.get("kda_safe_gate", False):
+        decay |= {"form": "bounded", "bound": -float(c.kda_lower_bound)}
     weights = {ours: Source(f"{at}.{theirs}.weight") for ours, theirs in maps.items()}
     weights |= {
         "decay_bias": Source(f"{at}.forget_gate.dt_bias"),
@@ -270,10 +281,10 @@ def _kimi_delta(c: Config) -> Part:
         "heads": heads,
         "key_dim": head_dim,
         "value_dim": head_dim,
-        "decay": {"kind": "channel", "form": "softplus", "rank": head_dim},
+        "decay": decay,
         "conv": c.linear_conv_kernel_dim,
         "gate": "sigmoid",
-        "gate_rank": head_dim,
+        **({} if whole else {"gate_rank": head_dim}),
         "normalizer": {"kind": "rms", "eps": c.rms_norm_eps},
     }
     return Part(data, weights)

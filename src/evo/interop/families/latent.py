@@ -45,6 +45,9 @@ def latent(c: Config) -> Part:
         weights |= {"kv_down_bias": Source(f"{at}.kv_a_proj_with_mqa.bias"), "o_bias": Source(f"{at}.o_proj.bias")}
         if c.get("q_lora_rank") is not None:
             weights["q_down_bias"] = Source(f"{at}.q_a_proj.bias")
+    if c.type == "bailing_hybrid":
+        data["gate"] = "head"
+        weights["gate"] = Source(f"{at}.g_proj.weight")
     scale = _scale(c, nope + turned)
     return Part({**data, **({"scale": scale} if scale is not None else {})}, weights)
 
