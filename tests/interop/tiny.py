@@ -20,6 +20,7 @@ from evo.dsl.document import Document, from_data
 from evo.interop.assemble import Model
 from evo.interop.config import Config
 from evo.interop.families import read
+from evo.interop.parts import whole
 from evo.interop.weights import take
 
 
@@ -163,6 +164,7 @@ IDLE = (
     "multi_modal_projector",
     "embed_tokens_extend",
     "mllama.layers.1.",
+    "adapter_modules.en_XX",
 )
 """Parts of names, behind that of the type, that a decoder alone, with tied weights, has no use for."""
 
@@ -226,13 +228,19 @@ def _gradients(pair: Twin) -> float:
     named = dict(pair.theirs.named_parameters(remove_duplicate=False))
     grads = [float(p.grad.abs().max()) for p in pair.ours.parameters() if p.grad is not None]
     least = 1e-3 * max(grads)  # some gradients are zero but for rounding: of the biases of keys
+    sums: dict[str, torch.Tensor] = {}  # of weights that are one of theirs
+    for path, parameter in pair.ours.named_parameters():
+        source = pair.model.weights[path]
+        if source.view is whole and parameter.grad is not None:
+            sums[source.name] = sums.get(source.name, torch.zeros_like(parameter)) + parameter.grad * source.scale
     worst = 0.0
     for path, parameter in pair.ours.named_parameters():
         source = pair.model.weights[path]
         holder = next((named[name] for name in source.name.split("|") if name in named), None)
         if holder is None or holder.grad is None or parameter.grad is None or source.plus:
             continue
+        ours = sums[source.name] / source.scale if source.view is whole else parameter.grad
         theirs = source.view(holder.grad).reshape(parameter.shape) / source.scale
         size = theirs.abs().max().clamp_min(least)
-        worst = max(worst, float((parameter.grad - theirs).abs().max() / size))
+        worst = max(worst, float((ours - theirs).abs().max() / size))
     return worst

@@ -178,6 +178,7 @@ OWN: dict[str, dict[str, Any]] = {
         BERT,
     ),
     "roc_bert": {**BERT, "pronunciation_embed_dim": 6, "shape_embed_dim": 5},
+    "xmod": {**BERT, "languages": ["en_XX", "de_DE"], "default_language": "de_DE"},
     "electra": {**BERT, "embedding_size": 32},
     "big_bird": {**BERT, "attention_type": "original_full", "use_bias": True},
     "roformer": {**BERT, "embedding_size": 32},

@@ -39,7 +39,13 @@ def put(sources: Weights, ours: Mapping[str, Tensor], theirs: Mapping[str, Tenso
     """A checkpoint with an organism's weights where `take` found them: the way back.
 
     theirs: the checkpoint that they were taken from, whose other tensors and dtypes stay.
+
+    Raises:
+        DiagnosticError: weights that were taken from one place have become different (EVO653).
     """
+    from torch import allclose
+
+    written: list[tuple[str, Tensor, Tensor]] = []
     found = {name: tensor.clone() for name, tensor in theirs.items()}
     for path, source in sources.items():
         part = source.view(found[_name(source.name, found, path)])
@@ -47,6 +53,10 @@ def put(sources: Weights, ours: Mapping[str, Tensor], theirs: Mapping[str, Tenso
         for name, view in source.plus:
             value = value - view(found[_name(name, found, path)])
         part.copy_(value)
+        written.append((path, part, value.to(part.dtype)))
+    for path, part, value in written:
+        if not allclose(part, value, equal_nan=True):
+            raise _failed(f"{path} and another weight lie in one tensor of the checkpoint, and have been trained apart")
     return found
 
 

@@ -91,6 +91,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "git",
         "megatron-bert",
         "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
+        "xmod",
     ),
     "bert:xlm": ("xlm",),
 }  # fmt: skip

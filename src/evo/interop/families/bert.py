@@ -1,6 +1,6 @@
 """BERT and its line, and XLM, run as decoders: norms behind, types folded into positions."""
 
-from evo.interop.assemble import Model
+from evo.interop.assemble import Layer, Model, Sub
 from evo.interop.attention import attention, projections
 from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
@@ -11,6 +11,7 @@ ROOTS = {
     "camembert": "roberta",
     "xlm-roberta": "roberta",
     "xlm-roberta-xl": "roberta",
+    "xmod": "roberta",
     "data2vec-text": "data2vec_text",
     "bert-generation": "bert",
     "big_bird": "bert",
@@ -43,7 +44,8 @@ def bert(c: Config) -> Model:
         names = ("attention.output.LayerNorm", "output.LayerNorm")
         if pre:
             names = _pre_names(c)
-        layers.append(two(mixer, ffn, *(layer(f"{at}.{name}", eps) for name in names), post=not pre))
+        norms = [layer(f"{at}.{name}", eps) for name in names]
+        layers.append(two(mixer, ffn, *norms, post=not pre) if c.type != "xmod" else _adapted(c, mixer, ffn, *norms))
     final = _final(c, root, eps)
     return decoder(
         c,
@@ -57,6 +59,21 @@ def bert(c: Config) -> Model:
         readout=_readout(c, root, eps),
         tables=_tables(c, root),
     )
+
+
+def _adapted(c: Config, mixer: Part, ffn: Part, one: Part, other: Part) -> Layer:
+    """X-MOD's: an adapter of the language behind the feed-forward, whose norm may stand in several places."""
+    if c.get("default_language") is None:
+        raise refuse(c, "no language of its own (`default_language`)")
+    at = "roberta.encoder.layer.{i}.output"
+    hidden, adapter = c.hidden_size // c.adapter_reduction_factor, f"{at}.adapter_modules.{c.default_language}"
+    narrow = dense(adapter, hidden, c.hidden_act, up="dense1", down="dense2")
+    own = layer(f"{at}.adapter_layer_norm", c.layer_norm_eps) if c.adapter_layer_norm else None
+    before = own or (other if c.adapter_reuse_layer_norm else None)
+    first, last = (one, None) if c.pre_norm else (None, one)
+    into, end = (other, None) if c.pre_norm else (None, other)
+    over, within = (before, None) if c.ln_before_adapter else (None, before)
+    return [Sub(mixer, pre=first, after=last), Sub(ffn, pre=into, after=over), Sub(narrow, pre=within, after=end)]
 
 
 def _pre_names(c: Config) -> tuple[str, str]:
@@ -73,6 +90,8 @@ def _pre_names(c: Config) -> tuple[str, str]:
 
 
 def _final(c: Config, root: str, eps: float) -> Part | None:
+    if c.type == "xmod" and c.pre_norm:
+        return layer("roberta.encoder.LayerNorm", eps)
     if c.type not in PRE:
         return None
     names = {"megatron-bert": "encoder.ln", "roberta-prelayernorm": "LayerNorm", "xlm-roberta-xl": "encoder.LayerNorm"}
