@@ -96,6 +96,15 @@ def test_long_is_causal_in_float32():
     assert difference[:, 40:].max() > 0.1
 
 
+def test_what_comes_late_and_is_large_reaches_no_earlier_output():
+    """A trained hyena multiplies such streams; rounded by their size, a Fourier transform would carry them back."""
+    x, filters = normal(1, 64, 2).detach().float(), normal(2, 64, seed=1).detach().float()
+    changed = x.clone()
+    changed[:, 40:] *= 1e5
+    difference = (long_convolution(changed, filters) - long_convolution(x, filters)).abs()
+    assert difference[:, :40].max() < 1e-6
+
+
 def test_mistakes_are_refused():
     """Unknown activations and shapes that do not fit raise ValueError."""
     x = normal(2, 4, 3)
