@@ -112,8 +112,8 @@ def needs_grad(*tensors: Tensor | None) -> bool:
 
 
 def is_inlining() -> bool:
-    """Whether a trace goes through operators."""
-    return _inlining.get()
+    """Whether a trace goes through operators. torch.compile never does, and cannot read the variable."""
+    return not torch.compiler.is_dynamo_compiling() and _inlining.get()
 
 
 @contextmanager
