@@ -90,6 +90,8 @@ class StagePlan(BlockPlan):
         for name, child in self.children:
             if isinstance(child, LayerPlan):
                 yield name, child
+            elif isinstance(child, StagePlan):
+                yield from ((f"{name}.{layer}", plan) for layer, plan in child.running_layers())
 
     @property
     def sources(self) -> tuple[str, ...]:

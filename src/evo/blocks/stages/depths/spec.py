@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.route.spec import shared
+from evo.blocks.stages.around import AroundSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.layers import LayerPlan, StagePlan
-from evo.dsl.organism import StageSpec
+from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, gains, linear, matmul_flops
 from evo.dsl.references import reached
@@ -28,13 +28,8 @@ class DepthsPlan(StagePlan):
     share: float
     pick_loss: float
 
-    def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
-        for name, stage in self.children:
-            if isinstance(stage, StagePlan):
-                yield from ((f"{name}.{layer}", plan) for layer, plan in stage.running_layers())
 
-
-class DepthsSpec(StageSpec):
+class DepthsSpec(AroundSpec):
     """x_t + r_t (f(the picked tokens)_t - x_t) for tokens that a router picks, x_t for others (Raposo et al. 2024).
 
     Training picks the best of each row, which looks ahead. Whatever is scored or generated picks a token by its own
@@ -50,43 +45,8 @@ class DepthsSpec(StageSpec):
     pick_loss: Annotated[float, Field(gt=0, le=1e6), FIXED] = 0.01
     """The weight of the cross-entropy between sigmoid(r_t) and whether training picked t."""
 
-    @property
-    def depth(self) -> int:
-        return self._inner.depth
-
-    @property
-    def own_norm(self) -> Spec | None:
-        return self._inner.own_norm
-
-    @property
-    def reads_norm(self) -> bool:
-        return self._inner.reads_norm
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names)
-
-    @property
-    def _child(self) -> str:
-        """What the stage is called in paths."""
-        return f"of_{self._inner.name}"
-
-    @property
-    def _inner(self) -> StageSpec:
-        assert isinstance(self.of, StageSpec)
-        return self.of
-
-    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
-        return self._inner.single(name, mixer)
-
-    def entries(self) -> Iterator[tuple[str | Spec, int]]:
-        return self._inner.entries()
-
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = [
-            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
-            for fault in self._inner.problems(self._scope(scope))
-        ]
+        found = self._passed_on(scope)
         yield from found
         for slot, names in self._inner.written_sources().items():
             if names is not None:
@@ -115,9 +75,6 @@ class DepthsSpec(StageSpec):
             share=self.share,
             pick_loss=self.pick_loss,
         )
-
-    def _scope(self, scope: Scope) -> Scope:
-        return replace(scope, before=self.name)
 
     def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
         """What the stage inside may not be."""

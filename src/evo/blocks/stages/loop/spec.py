@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
+from evo.blocks.stages.around import AroundSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.layers import LayerPlan, StagePlan
-from evo.dsl.organism import StageSpec
+from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, gains, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
@@ -46,13 +46,8 @@ class LoopPlan(StagePlan):
                     cost = replace(cost, cache_per_token=0, state=0)
                 yield block if cost is block.cost else replace(block, cost=cost)
 
-    def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
-        for name, stage in self.children:
-            if isinstance(stage, StagePlan):
-                yield from ((f"{name}.{layer}", plan) for layer, plan in stage.running_layers())
 
-
-class LoopSpec(StageSpec):
+class LoopSpec(AroundSpec):
     """s <- f(inject(s, x)), several times, with one set of weights: depth that recurs (Dehghani et al. 2019; Geiping et
     al. 2025)."""
 
@@ -86,43 +81,19 @@ class LoopSpec(StageSpec):
         return self._inner.depth * self.times
 
     @property
-    def own_norm(self) -> Spec | None:
-        return self._inner.own_norm
-
-    @property
-    def reads_norm(self) -> bool:
-        return self._inner.reads_norm
-
-    @property
     def is_normed(self) -> bool:
         return self._inner.is_normed
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names) * self.times
-
-    @property
-    def _child(self) -> str:
-        """What the stage is called in paths: names of its own cannot meet those of the loop's weights."""
-        return f"of_{self._inner.name}"
-
-    @property
-    def _inner(self) -> StageSpec:
-        assert isinstance(self.of, StageSpec)
-        return self.of
-
-    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
-        return self._inner.single(name, mixer)
+        return super().layer_names * self.times
 
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         most = max(self.times, self.score_times or 1)
         yield from ((entry, count * most) for entry, count in self._inner.entries())
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        yield from (
-            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
-            for fault in self._inner.problems(self._scope(scope))
-        )
+        yield from self._passed_on(scope)
         for slot, names in self._inner.written_sources().items():
             if names is not None:
                 field = self._inner.source_fields()[slot].key
@@ -173,6 +144,3 @@ class LoopSpec(StageSpec):
             inject=self.inject,
             start=self.start,
         )
-
-    def _scope(self, scope: Scope) -> Scope:
-        return replace(scope, before=self.name)

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.route.spec import shared
+from evo.blocks.stages.around import AroundSpec
 from evo.dsl.genes import Gene
-from evo.dsl.layers import LayerPlan, StagePlan
-from evo.dsl.organism import StageSpec
+from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, Init, Weight, gains, linear, matmul_flops, vector
 from evo.dsl.references import reached
@@ -24,13 +24,8 @@ class PatchesPlan(StagePlan):
     builder: ClassVar[str] = "evo.blocks.stages.patches.module:Patches"
     size: int
 
-    def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
-        for name, stage in self.children:
-            if isinstance(stage, StagePlan):
-                yield from ((f"{name}.{layer}", plan) for layer, plan in stage.running_layers())
 
-
-class PatchesSpec(StageSpec):
+class PatchesSpec(AroundSpec):
     """A stage over patches: each token gets a map of what it makes of the patches before the token's own (MEGABYTE, Yu
     et al. 2023)."""
 
@@ -43,44 +38,8 @@ class PatchesSpec(StageSpec):
     width: Annotated[int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True)] = None
     """Width of the stage; size times the stream's if left out."""
 
-    @property
-    def depth(self) -> int:
-        return self._inner.depth
-
-    @property
-    def own_norm(self) -> Spec | None:
-        return self._inner.own_norm
-
-    @property
-    def reads_norm(self) -> bool:
-        return self._inner.reads_norm
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names)
-
-    @property
-    def _child(self) -> str:
-        """What the stage is called in paths."""
-        return f"of_{self._inner.name}"
-
-    @property
-    def _inner(self) -> StageSpec:
-        assert isinstance(self.of, StageSpec)
-        return self.of
-
-    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
-        return self._inner.single(name, mixer)
-
-    def entries(self) -> Iterator[tuple[str | Spec, int]]:
-        return self._inner.entries()
-
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        inside = self._scope(scope)
-        found = [
-            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
-            for fault in self._inner.problems(inside)
-        ]
+        found = self._passed_on(scope)
         yield from found
         if self.size >= scope.context:
             message = f"a context of {scope.context} tokens has no patch of {self.size} behind it"

@@ -1,0 +1,58 @@
+"""What stages around one other stage share: they pass on what it says of itself."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated
+
+from evo.dsl.organism import StageSpec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+
+class AroundSpec(StageSpec):
+    """A stage that hands its input to another, `of`, in some form."""
+
+    of: Annotated[Spec, RoleOf("stage")]
+    """The stage inside."""
+
+    @property
+    def depth(self) -> int:
+        return self._inner.depth
+
+    @property
+    def own_norm(self) -> Spec | None:
+        return self._inner.own_norm
+
+    @property
+    def reads_norm(self) -> bool:
+        return self._inner.reads_norm
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(f"{self._child}.{name}" for name in self._inner.layer_names)
+
+    @property
+    def _child(self) -> str:
+        """What the stage is called in paths: names of its own cannot meet those of weights out here."""
+        return f"of_{self._inner.name}"
+
+    @property
+    def _inner(self) -> StageSpec:
+        assert isinstance(self.of, StageSpec)
+        return self.of
+
+    def single(self, name: str, mixer: str | Spec) -> StageSpec | None:
+        return self._inner.single(name, mixer)
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        return self._inner.entries()
+
+    def _scope(self, scope: Scope) -> Scope:
+        """What stands around the stage inside."""
+        return replace(scope, before=self.name)
+
+    def _passed_on(self, scope: Scope) -> list[Fault]:
+        """The faults of the stage inside, by their paths from here."""
+        return [
+            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
+            for fault in self._inner.problems(self._scope(scope))
+        ]
