@@ -269,8 +269,8 @@ def require_past(stencil: Stencil, end: int) -> None:
     """Raise ValueError if queries before `end` see positions from there on."""
     if not stencil.causal:
         raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
-    if stencil.kind == "prefix" and stencil.size is not None and end < stencil.size:
-        raise ValueError(f"a prefix of {stencil.size} tokens is read in one piece: {end} are there so far")
+    if end < stencil.together:
+        raise ValueError(f"a prefix of {stencil.together} tokens is read in one piece: {end} are there so far")
 
 
 def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:

@@ -47,6 +47,11 @@ class Stencil:
         """Whether nothing but causality is masked."""
         return self.kind == "full"
 
+    @property
+    def together(self) -> int:
+        """How many of the first positions see one another, whatever comes later: they are read in one piece."""
+        return self._size if self.kind == "prefix" else 0
+
     def allows(self, query_T1: Tensor, key_1S: Tensor) -> Tensor:
         """Boolean mask (T, S) from absolute positions; a negative key position is an empty slot and never seen."""
         ahead = key_1S > query_T1
