@@ -163,8 +163,9 @@ def test_every_field_has_a_flip() -> None:
         "optimizer",
         "schedule",
         "life",
-        "budget",
-    }  # which is steps
+        "budget",  # which is steps
+        "activation_checkpointing",  # which changes no number, see test_checkpointing.py
+    }
     assert set(KINDS) == {(role, kind) for role in ("optimizer", "schedule") for kind in kinds(role)}
     for (role, kind), flips in KINDS.items():
         assert set(spec_fields(kind_class(role, kind))) == set(flips), kind

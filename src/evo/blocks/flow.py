@@ -66,6 +66,7 @@ class Flow:
     seed: of what is drawn at random in a pass whose loss is minimised, an int64 scalar on its device. None in every
         other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
     sample: which of the draws from priors a pass without a seed has.
+    forgets_layers: whether the backward pass computes each layer again instead of keeping what it needs of it.
     """
 
     signals: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -78,6 +79,7 @@ class Flow:
     dropout: Dropout | None = None
     seed: Tensor | None = None
     sample: int = 0
+    forgets_layers: bool = False
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -96,6 +98,16 @@ class Flow:
             state = block.initial_state(x.shape[0], x.device, x.dtype)
         y, self.next_states[key] = block.extend(x, state, self)
         return y
+
+    def copied(self) -> Flow:
+        """The pass as it stands, for a block that runs again: it finds the same names and draws, and leaves none."""
+        return replace(
+            self,
+            signals=dict(self.signals),
+            losses=dict(self.losses),
+            figures=None,
+            dropout=None if self.dropout is None else replace(self.dropout),
+        )
 
     def dropped(self, x: Tensor, place: str) -> Tensor:
         """x as training sees it at a place: some values are 0 and the others larger, if anything is dropped there."""

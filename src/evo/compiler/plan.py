@@ -127,6 +127,12 @@ class Plan:
         return sum(block.cost.activations for block in running) + self.width * (2 + layers) + self.vocab
 
     @property
+    def activations_between_layers(self) -> int:
+        """What is left of them where layers are run again in the backward pass: one layer's are there at a time."""
+        inside = [sum(part.cost.activations for part in layer.blocks()) for layer in self._running() if layer.is_layer]
+        return self.activations_per_token - sum(inside) + max(inside, default=0)
+
+    @property
     def read_width(self) -> int:
         """The width of what meets the readout's weights."""
         return self.tokens.shape[1] if self.readout is None else self.readout.shape[1]

@@ -58,5 +58,8 @@ class TrainSpec(Spec):
     """What training drops; nothing if left out. Nothing is ever dropped where a model is scored or probed."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], FIXED] = "auto"
     """Arithmetic of the forward pass: `auto` is bf16 autocast on a GPU and fp32 on a CPU."""
+    activation_checkpointing: Annotated[bool, FIXED] = False
+    """Whether the backward pass computes each layer again, so that only the residual stream between layers is kept.
+    That costs a forward pass a step, which no budget counts; losses and gradients are the same."""
     seed: Annotated[int, Field(ge=0, lt=2**63), FIXED] = 0
     """Seeds the initial weights and the order of the text."""

@@ -98,7 +98,7 @@ def _of_seed(settings: Settings, document: Document) -> SeedForecast:
     return SeedForecast(
         name=document.name or "seed",
         parameters=plan.parameters,
-        memory_bytes=_memory(plan, document),
+        memory_bytes=training_bytes(plan, document),
         steps=steps,
         flops=steps * step_flops(document),
         setup_s=marks[1] - marks[0],
@@ -107,6 +107,8 @@ def _of_seed(settings: Settings, document: Document) -> SeedForecast:
     )
 
 
-def _memory(plan: Plan, document: Document) -> float:
-    """Bytes in fp32; half precision keeps less for the backward pass."""
-    return STATE_BYTES * plan.parameters + 4 * plan.activations_per_token * document.train.batch * document.context
+def training_bytes(plan: Plan, document: Document) -> float:
+    """What training holds at once, in fp32; half precision keeps less for the backward pass."""
+    is_remade = document.train.activation_checkpointing
+    kept = plan.activations_between_layers if is_remade else plan.activations_per_token
+    return STATE_BYTES * plan.parameters + 4 * kept * step_tokens(document)

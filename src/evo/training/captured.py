@@ -108,7 +108,7 @@ class DeviceStep:
         seed_1 = self.seeds_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
-        flow = Flow(seed=seed_1[0])
+        flow = Flow(seed=seed_1[0], forgets_layers=self.spec.activation_checkpointing)
         if self.half is not None:
             flow.project = self.half
         if self.spec.dropout is not None:
@@ -120,9 +120,10 @@ class DeviceStep:
         with autocast(self.device, self.spec.precision):
             losses = self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)
         if self.half is not None:
-            self.half.freeze_groups()
+            self.half.end_forward()
         losses.total.backward()
         if self.half is not None:
+            self.half.freeze_groups()
             self.half.collect()
         self.side.wait()
         if self.companion is not None:

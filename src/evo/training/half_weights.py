@@ -31,9 +31,10 @@ Call = tuple[Tensor, nn.Parameter]
 class HalfWeights:
     """A `Project` that reads float32 parameters on CUDA, where there is no bias, through copies in `dtype`.
 
-    The first forward shows which weights are there and which of them read one input; `freeze_groups` then groups
-    them. After that every forward must make the same calls. `refresh` renews the copies. Backward leaves the gradients
-    of these weights to `collect`, which must follow it.
+    The first forward, up to `end_forward`, shows which weights are there and which of them read one input;
+    `freeze_groups` groups them, once its backward, which may run layers again, is done. After that every forward must
+    make the same calls. `refresh` renews the copies. Backward leaves the gradients of these weights to `collect`, which
+    must follow it.
     """
 
     def __init__(self, dtype: torch.dtype, side: SideStream) -> None:
@@ -41,7 +42,8 @@ class HalfWeights:
         self._gradients: list[tuple[tuple[nn.Parameter, ...], Tensor]] = []
         self.copies: dict[Tensor, Tensor] = {}
         self._groups: dict[nn.Parameter, tuple[tuple[nn.Parameter, ...], Tensor]] = {}
-        self._calls: list[Call] | None = []
+        self._calls: list[Call] = []
+        self._is_listening = True
         self._made: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
@@ -50,17 +52,22 @@ class HalfWeights:
         if self.copies:
             torch._foreach_copy_(list(self.copies.values()), list(self.copies))
 
+    def end_forward(self) -> None:
+        """Note no more calls: what comes next is not the forward pass."""
+        self._is_listening = False
+
     @torch.no_grad()
     def freeze_groups(self) -> None:
-        """Group the weights that the forward so far has shown, once."""
-        if self._calls is None:
+        """Group the weights that the first forward has shown, once."""
+        self.end_forward()
+        if not self._calls:
             return
         for weights in _runs(self._calls):
             sizes = [weight.shape[0] for weight in weights]
             joint = torch.empty(sum(sizes), weights[0].shape[1], dtype=self.dtype, device=weights[0].device)
             self.copies.update(zip(weights, joint.split(sizes), strict=True))
             self._groups[weights[0]] = weights, joint
-        self._calls = None
+        self._calls.clear()
         self.refresh()
 
     @torch.no_grad()
@@ -87,7 +94,7 @@ class HalfWeights:
         if not _is_read(x, weight, bias):
             return project(x, weight, bias, groups)
         assert isinstance(weight, nn.Parameter)
-        if self._calls is not None:
+        if self._is_listening:
             self._calls.append((x, weight))
         if weight not in self.copies:
             return project(x, weight)

@@ -186,7 +186,8 @@ class Trainer:
         """What one step minimises, with its graph."""
         seed_1 = torch.tensor([step_seed(self.spec, self.offset + step)], device=self.device)
         rates = self.spec.dropout
-        flow = Flow(seed=seed_1[0], dropout=None if rates is None else Dropout(rates.rates(), seed_1))
+        dropout = None if rates is None else Dropout(rates.rates(), seed_1)
+        flow = Flow(seed=seed_1[0], dropout=dropout, forgets_layers=self.spec.activation_checkpointing)
         batch = self.task.batch(self.offset + step, self.spec.batch, self.context, self.stream).to(self.device)
         with autocast(self.device, self.spec.precision):
             return self.model.losses(batch.inputs_BT, batch.targets_BT, batch.weights_BT, flow)

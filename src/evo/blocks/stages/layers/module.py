@@ -10,6 +10,7 @@ from torch import Tensor
 from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
+from evo.blocks.stages.layers.forgotten import forgotten
 from evo.blocks.stages.layers.layer import Layer
 from evo.blocks.stages.layers.plan import LayersPlan
 from evo.blocks.stages.stage import Stage
@@ -30,7 +31,7 @@ class Layers(Stage):
             flow.signals[KV] = torch.stack(list(inputs[KV])).sum(0)
         residual = Residual(self.merged(inputs["x"]))
         for layer in self.layers():
-            residual = layer.run(residual, flow)
+            residual = forgotten(layer, residual, flow) if flow.forgets_layers else layer.run(residual, flow)
         if self.norm_end is None:
             return residual
         norm = self.child(self.norm_end)
