@@ -31,6 +31,8 @@ ARMS: dict[str, str] = {
     "task alone": "fitness is the task's share",
     "gradient alone": "fitness is the gradient's share",
     "without efficiency": "fitness is 0.7 task and 0.1 gradient",
+    "any parent": "newborns come from any elite, not from where chemotaxis turns",
+    "random behaviour": "pseudopods lie where they were drawn in behaviour space, not at their measures",
     "mixed operation": "two attentions, full and in a window, with learned gains (as DARTS mixes)",
 }
 LIVES: dict[str, dict[str, Any]] = {
@@ -40,6 +42,8 @@ LIVES: dict[str, dict[str, Any]] = {
     "task alone": {"worth": {"efficiency": 0.0, "gradient": 0.0}},
     "gradient alone": {"worth": {"task": 0.0, "efficiency": 0.0}},
     "without efficiency": {"worth": {"efficiency": 0.0}},
+    "any parent": {"aim": "any"},
+    "random behaviour": {"places": "drawn"},
 }
 
 

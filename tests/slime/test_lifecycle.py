@@ -227,6 +227,8 @@ FLIPS: dict[str, tuple[Any, Any]] = {
     "mutation": (0.1, 0.3),
     "gain": (0.1, 0.5),
     "cells": (0, 16),
+    "aim": ("smell", "any"),
+    "places": ("measured", "drawn"),
     "budget_mb": (1e-6, None),
     "worth": ({"task": 0.0}, {"efficiency": 0.0}),
 }

@@ -34,7 +34,7 @@ METABOLIC_RATE = 1.0
 
 @dataclass
 class Census:
-    """What a look found out: who is alive, their fitness and measures; all by slot, those of empty slots 0."""
+    """What a look found out: who is alive, their fitness, and where they lie in behaviour space; by slot."""
 
     alive: list[int]
     fitness_P: Floats
@@ -74,7 +74,8 @@ class Colony:
         rows = torch.stack([self.pool.gain.detach(), self.vitals.task_P, self.vitals.gradient_P]).double().cpu().numpy()
         alive_P = rows[0] != 0.0
         found = worth(rows[1], rows[2], measures_PM[:, -1], alive_P)
-        return Census(alive_P.nonzero()[0].tolist(), found.fitness(self.spec.worth), measures_PM)
+        places_PM = measures_PM if self.spec.places == "measured" else self._drawn_places()
+        return Census(alive_P.nonzero()[0].tolist(), found.fitness(self.spec.worth), places_PM)
 
     def remember(self, census: Census) -> int:
         """Keep the measures of the living, and show them to the archive; how many of them hold a cell now."""
@@ -188,16 +189,25 @@ class Colony:
         self.elites = None if record["elites"] is None else Elites.from_data(record["elites"], arrays)
 
     def _parent(self, census: Census, stream: Stream) -> Elite | None:
-        """The elite that a newborn comes from: the nearest to where chemotaxis turns from the middle of the living."""
+        """The elite that a newborn comes from: the nearest to where chemotaxis turns from the middle of the living, or
+        any."""
         if self.elites is None or not len(self.elites):
             return None
+        elites = self.elites.archive.elites()
+        if self.spec.aim == "any":
+            return elites[int(stream.child("aim").numpy().integers(len(elites)))]
         senses = Chemotaxis()
-        for elite in self.elites.archive.elites():
+        for elite in elites:
             senses.add_source(str(elite.id), np.array(elite.measures), max(elite.objective, 0.0))
         middle_M = census.measures_PM[census.alive].mean(0)
         hunger = 1.0 - len(census.alive) / self.pool.slots
         source = senses.sample(middle_M, METABOLIC_RATE, hunger, stream.child("aim"))
         return None if source is None else self.elites.nearest(source.location_M)
+
+    def _drawn_places(self) -> Floats:
+        """A place (P, M) by the name of who lives in each slot, which tells nothing of what it does."""
+        stream = self.around.stream.child("place", self.path)
+        return np.stack([stream.child(name).numpy().random(len(MEASURES)) for name in self.names])
 
     @torch.no_grad()
     def _settle(self, slot: int, elite: Elite | None, census: Census, temperature: float, stream: Stream) -> None:

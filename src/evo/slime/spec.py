@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,10 @@ class AnnealedLifeSpec(LifeSpec):
     """A newborn's gain as a share of the living ones' mean."""
     cells: Annotated[int, Field(ge=0, le=100_000), FIXED] = 1000
     """Cells of each pool's archive; 0 for none: every newborn is drawn afresh."""
+    aim: Literal["smell", "any"] = "smell"
+    """Which elite a newborn comes from: the one that chemotaxis turns to, or any of them, each as likely."""
+    places: Annotated[Literal["measured", "drawn"], FIXED] = "measured"
+    """Where pseudopods lie in behaviour space: at their measures, or, for comparison, where a stream drew them."""
     budget_mb: Annotated[float | None, Field(gt=0), FIXED] = None
     """The most that the living and the archive of each pool may take, in MB; beyond it the worst are let go."""
     freeze: Annotated[float, Field(gt=1), FIXED] = 10.0
