@@ -6,6 +6,7 @@
 | `fitted.py` | cells where a sample lies: the same under annealing |
 | `space.py` | which measures span an archive, their scale, and its cells |
 | `factorability.py` | which measures tell the same: correlations, Bartlett's sphericity, Kaiser-Meyer-Olkin |
+| `kernel_pca.py` | how many dimensions measures span, bent ones too |
 | `store.py` | the data of an archive: one elite a cell, statistics, plain-data round trip |
 | `rules.py` | who may enter an occupied cell: the better one, or by annealing a worse one |
 | `cvt.py` | the archive: nearest centroid, batches, ties, placements |

@@ -28,9 +28,11 @@ def command(
     """Say which behaviour measures tell the same.
 
     Random mutants of the document are built and probed untrained: correlations, Bartlett's test of sphericity, and
-    Kaiser-Meyer-Olkin over their measures. A pair that correlates by 0.9 or more is redundant.
+    Kaiser-Meyer-Olkin over their measures, and kernel PCA for what is bent. A pair that correlates by 0.9 or more is
+    redundant. Exits with 1 where Kaiser-Meyer-Olkin is below 0.5, so that the measures span no space.
     """
     from evo.archive.factorability import adequacy, factorability
+    from evo.archive.kernel_pca import kernel_pca
     from evo.base.diagnostics import Diagnostic, DiagnosticError
     from evo.dsl.canonical import to_yaml
     from evo.dsl.tree import replaced
@@ -56,16 +58,23 @@ def command(
             "ask for a larger --sample",
         )
         raise DiagnosticError([Diagnostic("EVO623", message, None, help)]) from None
+    varying = [MEASURES.index(name) for name in verdict.names]
+    components = kernel_pca(found.points[:, varying])
     used, fault = set(evolve.measures), adequacy(verdict)
     spare = [pair for pair in verdict.redundant if {pair[0], pair[1]} <= used]
     if as_json:
-        view.print_json("measures", {**asdict(verdict), "used": list(evolve.measures)})
-        return
-    _show(verdict, evolve.measures)
-    if fault is not None:
-        view.say(f"{fault.severity}: {fault.message}")
-    for one, two, correlation in spare:
-        view.say(f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one")
+        shares = components.shares_C[: len(MEASURES)].tolist()
+        kernel = {"kernel_dims": components.dims(), "kernel_shares": shares}
+        view.print_json("measures", {**asdict(verdict), **kernel, "used": list(evolve.measures)})
+    else:
+        _show(verdict, evolve.measures)
+        view.say(f"kernel PCA: {components.dims()} components hold 90 % of the variance")
+        if fault is not None:
+            view.say(f"{fault.severity}: {fault.message}")
+        for one, two, correlation in spare:
+            view.say(f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one")
+    if fault is not None and fault.severity == "error":
+        raise typer.Exit(1)
 
 
 def _show(found: Factorability, used: tuple[str, ...]) -> None:
