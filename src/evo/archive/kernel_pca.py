@@ -1,7 +1,7 @@
 """Principal components of a behaviour space that need not lie on lines (Schoelkopf, Smola & Mueller 1998).
 
-Measures that tell the same in a bent way, so that they hardly correlate, still lie on few components of a kernel. Values
-equal scikit-learn's `KernelPCA`.
+Measures that tell the same in a bent way, so that they hardly correlate, still lie on few components of a kernel.
+Values equal scikit-learn's `KernelPCA`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,9 @@ def command(
         if fault is not None:
             view.say(f"{fault.severity}: {fault.message}")
         for one, two, correlation in spare:
-            view.say(f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one")
+            view.say(
+                f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one"
+            )
     if fault is not None and fault.severity == "error":
         raise typer.Exit(1)
 

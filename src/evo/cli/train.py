@@ -42,7 +42,9 @@ def command(
     save_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps between checkpoints.")] = 500,
     track: Annotated[
         list[str] | None,
-        typer.Option(metavar="YAML", help="Whom to tell what is measured: tensorboard, wandb, mlflow. Repeatable."),
+        typer.Option(
+            metavar="YAML", help="Whom to tell what is measured: tensorboard, wandb, mlflow, opentelemetry. Repeatable."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = None,
     as_json: Json = False,

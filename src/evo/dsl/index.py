@@ -173,6 +173,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "tracker": {
         "mlflow": "evo.training.trackers.spec:MlflowSpec",
+        "opentelemetry": "evo.training.trackers.spec:OpenTelemetrySpec",
         "tensorboard": "evo.training.trackers.spec:TensorBoardSpec",
         "wandb": "evo.training.trackers.spec:WandbSpec",
     },

@@ -16,6 +16,7 @@
 | `messages.py`, `feedback.py` | a bus between components; what surprise and loss do to the memory |
 | `placement.py` | which device a cell of behaviour space belongs to |
 | `observability.py`, `slo.py` | series, spans, Prometheus' text; objectives with error budgets |
+| `telemetry.py` | the same to OpenTelemetry |
 
 May import: evo.base, evo.dsl, evo.kernels, evo.blocks, evo.archive, torch. Never here: trainers, files, a global seed;
 nothing that changes the shape of a network while it trains.

@@ -17,4 +17,5 @@ from evo.slime.messages import Bus as Bus
 from evo.slime.messages import Message as Message
 from evo.slime.observability import MetricsCollector as MetricsCollector
 from evo.slime.pseudopod import Pseudopod as Pseudopod
+from evo.slime.telemetry import TelemetryCollector as TelemetryCollector
 from evo.slime.tubes import Tubes as Tubes

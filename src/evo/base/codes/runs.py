@@ -80,8 +80,8 @@ RUNS = {
     ),
     "EVO525": Code(
         "A tracker without its package",
-        "Trackers tell what a training measures to another tool, whose package is not installed here. metrics.jsonl "
-        "needs none.",
+        "Trackers tell what a training measures to another tool, whose package is not installed here, or which nobody "
+        "has set up in this process. metrics.jsonl needs none.",
         "evo train examples/first.yaml --track tensorboard",
         "evo train examples/first.yaml",
         "command",

@@ -37,3 +37,12 @@ class MlflowSpec(TrackerSpec):
 
     experiment: Name = "evo"
     """The experiment that the run belongs to."""
+
+
+class OpenTelemetrySpec(TrackerSpec):
+    """Gauges of what is measured and a span of the training, to the providers of the process, which
+    `opentelemetry-instrument` sets."""
+
+    kind: ClassVar[str | None] = "opentelemetry"
+    builder: ClassVar[str] = "evo.training.trackers.opentelemetry:begin"
+    package: ClassVar[str] = "opentelemetry-sdk"
