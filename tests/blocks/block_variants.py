@@ -259,6 +259,7 @@ NORMS: dict[str, dict[str, Any]] = {
     "layer without gain": {"kind": "layer", "bias": False, "gain": False},
     "l2": {"kind": "l2"},
     "l2 with gains": {"kind": "l2", "gain": True, "groups": 2},
+    "gated": {"kind": "gated", "norm": {"kind": "layer"}, "rank": 3},
 }
 
 

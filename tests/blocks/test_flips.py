@@ -62,14 +62,14 @@ HOSTS: dict[str, dict[str, Any]] = {
                 "body",
                 {
                     **ATTENTION,
-                    "gate": "head",
+                    "gate": "channel",
                     "value_dim": 4,
                     "scale": 0.2,
                     "clip": 0.6,
                     "qk_norm": {"kind": "rms", "groups": 2, "eps": 0.1},
                     "v_norm": {"kind": "l2", "eps": 0.1, "gain": True},
                     "inner_norm": {"kind": "layer", "eps": 0.1, "gain": "heads"},
-                    "bias": ["q", "gate"],
+                    "bias": ["q", "gate", "gate_heads"],
                     "temperature": {"slope": 0.3, "period": 4},
                     "persistent": 2,
                 },
@@ -110,7 +110,8 @@ HOSTS: dict[str, dict[str, Any]] = {
     "latent": {
         "stages": [
             stage("a", {**LATENT, "q_rank": 6, "bias": True, "scale": 0.4, "position": {"kind": "none"}}),
-            stage("b", {**LATENT, "rope_dim": 4, "norm": {"kind": "l2"}, "gate": "head"}),
+            stage("b", {**LATENT, "rope_dim": 4, "norm": {"kind": "l2"}, "gate": "head", "rope_norm": RMS}),
+            stage("c", {**LATENT, "q_rank": 6, "q_from": "both", "gate": "channel", "gate_from": "q"}),
         ]
     },
     "ends": {
@@ -120,9 +121,9 @@ HOSTS: dict[str, dict[str, Any]] = {
         "stages": [stage("body", ATTENTION)],
     },
     "other ends": {
-        "embedding": {"norm": RMS, "norm_first": True},
+        "embedding": {"width": 10, "norm": RMS, "norm_first": True, "project_last": True},
         "position": {"kind": "learned"},
-        "readout": {"tie": False, "transform": {"act": "relu"}},
+        "readout": {"tie": False, "transform": {"act": "relu", "width": 12}},
         "stages": [stage("body", ATTENTION)],
     },
     "turns": {

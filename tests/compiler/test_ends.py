@@ -46,6 +46,15 @@ def test_the_whole_embedding(planned, first: bool):
     torch.testing.assert_close(model.embed(x), after)
 
 
+def test_an_embedding_that_is_projected_last(planned):
+    """project(norm(scale * table[token] + positions)) + bias, with positions as narrow as the vectors of tokens."""
+    embedding = {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER, "project_last": True}
+    model = large(build(planned({"name": "s", "mix": ATTENTION}, embedding=embedding, position={"kind": "learned"}), 0))
+    w, x = dict(model.named_parameters()), tokens()
+    made = normed(3.0 * w["embedding.weight"][x] + w["embedding.position"][: x.shape[1]], w, "embedding.norm")
+    torch.testing.assert_close(model.embed(x), F.linear(made, w["embedding.project"], w["embedding.bias"]))
+
+
 @pytest.mark.parametrize("tie", [True, False])
 def test_the_whole_readout(planned, tie: bool):
     """cap tanh(scale (W norm(act(T h + t)) + b) / cap), in losses as in logits."""
@@ -54,7 +63,7 @@ def test_the_whole_readout(planned, tie: bool):
         "bias": True,
         "scale": 0.5,
         "soft_cap": 4.0,
-        "transform": {"act": "gelu_tanh", "norm": LAYER},
+        "transform": {"act": "gelu_tanh", "norm": LAYER, **({} if tie else {"width": 20})},
     }
     model = large(build(planned({"name": "s", "mix": ATTENTION}, readout=readout), 0).double())
     w, x = dict(model.named_parameters()), tokens()

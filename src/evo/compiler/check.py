@@ -78,10 +78,15 @@ def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:
     """The norms of embedding and readout."""
     embedding, readout = organism.embedding, organism.readout
     if isinstance(embedding.norm, NormSpec):
-        yield from embedding.norm.slot_problems(organism.width, ("organism", "embedding", "norm"))
+        placed = embedding.placed_width(organism.width)
+        yield from embedding.norm.slot_problems(placed, ("organism", "embedding", "norm"))
     if readout.transform is not None and isinstance(readout.transform.norm, NormSpec):
-        width = embedding.width or organism.width if readout.tie else organism.width
+        width = readout.read_width(embedding, organism.width)
         yield from readout.transform.norm.slot_problems(width, ("organism", "readout", "transform", "norm"))
+    if readout.tie and readout.transform is not None and readout.transform.width is not None:
+        message = "the readout uses the embedding's weights, which say how wide the transform is"
+        help = "remove it, or write tie: false"
+        yield Fault("EVO330", ("organism", "readout", "transform", "width"), message, help, "warning")
     if embedding.width == organism.width:
         message = "the embedding is as wide as the stream anyway, and would be projected to the same width"
         yield Fault("EVO330", ("organism", "embedding", "width"), message, "remove it", "warning")

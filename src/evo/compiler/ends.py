@@ -28,6 +28,7 @@ class Embedding(nn.Module):
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
         self.scale, self.norms_tokens = plan.embedding_scale, plan.norms_tokens
+        self.projects_last = plan.projects_last
         for name in ("position", "project", "bias"):
             self.register_parameter(name, None)
         for weight in (*plan.embedding, *plan.embedding_maps):
@@ -41,14 +42,22 @@ class Embedding(nn.Module):
         Raises:
             ValueError: there are more tokens than learned positions.
         """
-        x_BTD = x_BTE if self.scale is None else x_BTE * self.scale
+        x_BTE = x_BTE if self.scale is None else x_BTE * self.scale
+        if self.projects_last:
+            return self._mapped(self._ordered(x_BTE, flow), flow)
+        return self._ordered(self._mapped(x_BTE, flow), flow)
+
+    def _mapped(self, x_BTE: Tensor, flow: Flow) -> Tensor:
+        """As wide as the stream, and with the bias."""
         if self.project is not None:
-            x_BTD = flow.project(x_BTD, self.project, self.bias)
-        elif self.bias is not None:
-            x_BTD = x_BTD + self.bias
+            return flow.project(x_BTE, self.project, self.bias)
+        return x_BTE if self.bias is None else x_BTE + self.bias
+
+    def _ordered(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """With positions, and normed."""
         if self.norms_tokens and isinstance(self.norm, Norm):
             x_BTD = self.norm(x_BTD, flow)
-        end = flow.position + x_BTE.shape[1]
+        end = flow.position + x_BTD.shape[1]
         if self.position is not None:
             if end > self.position.shape[0]:
                 raise ValueError(

@@ -20,7 +20,8 @@ class Plan:
     """One organism with every dimension a concrete number.
 
     embedding_maps: from narrower vectors of tokens to the stream, with its bias. norms_tokens: whether the embedding's
-    norm stands before positions are added. order: a block of fixed positions.
+    norm stands before positions are added. projects_last: whether narrower vectors are projected after both. order: a
+    block of fixed positions.
     readout_maps: what stands before and beside the readout: the transform with its bias, and a bias of logits.
     """
 
@@ -37,6 +38,7 @@ class Plan:
     embedding_scale: float | None = None
     embedding_norm: BlockPlan | None = None
     norms_tokens: bool = False
+    projects_last: bool = False
     order: BlockPlan | None = None
     readout_maps: tuple[Weight, ...] = ()
     readout_act: str = ""

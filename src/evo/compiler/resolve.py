@@ -30,14 +30,19 @@ def resolve(organism: OrganismSpec) -> Plan:
         vocab=organism.vocab,
         context=organism.context,
         tokens=_tokens(organism),
-        positions=organism.position.table(scope),
+        positions=organism.position.table(_placed(organism, scope)),
         stages=stages,
         final_norm=None if stages[-1].ends_normed else organism.norm.plan(scope),
         readout=None if organism.readout.tie else _readout(organism),
         soft_cap=organism.readout.soft_cap,
-        **_embedding(organism, scope),
+        **_embedding(organism, _placed(organism, scope)),
         **_transform(organism, scope),
     )
+
+
+def _placed(organism: OrganismSpec, scope: Scope) -> Scope:
+    """What is seen where positions are added to the vectors of tokens."""
+    return replace(scope, width=organism.embedding.placed_width(organism.width))
 
 
 def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
@@ -54,6 +59,7 @@ def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         "embedding_scale": spec.scale,
         "embedding_norm": spec.norm.plan(scope) if isinstance(spec.norm, NormSpec) else None,
         "norms_tokens": spec.norm_first,
+        "projects_last": spec.project_last,
         "order": organism.position.order(scope),
     }
 
@@ -61,7 +67,7 @@ def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
 def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
     """What else stands between the last stage and logits."""
     spec, readout = organism.readout.transform, organism.readout
-    inner = organism.embedding.width or organism.width if readout.tie else organism.width
+    inner = readout.read_width(organism.embedding, organism.width)
     maps: list[Weight] = []
     blocks: list[tuple[str, BlockPlan]] = []
     if spec is not None or inner != organism.width:
@@ -128,5 +134,5 @@ def _tokens(organism: OrganismSpec) -> Weight:
 
 
 def _readout(organism: OrganismSpec) -> Weight:
-    shape = (organism.vocab, organism.width)
+    shape = (organism.vocab, organism.readout.read_width(organism.embedding, organism.width))
     return Weight("weight", shape, Init("normal", organism.readout.init), ("out", "in"), "readout")

@@ -51,6 +51,7 @@ KINDS: dict[str, dict[str, str]] = {
         "xielu": "evo.blocks.activation.spec:XieluSpec",
     },
     "norm": {
+        "gated": "evo.blocks.norm.gated.spec:GatedNormSpec",
         "l2": "evo.blocks.norm.spec:L2NormSpec",
         "layer": "evo.blocks.norm.spec:LayerNormSpec",
         "rms": "evo.blocks.norm.spec:RMSNormSpec",

@@ -100,7 +100,8 @@ class StageSpec(Spec):
 
 
 class EmbeddingSpec(Spec):
-    """From tokens to the first stage: norm(project(scale * table[token]) + bias + positions)."""
+    """From tokens to the first stage: norm(project(scale * table[token]) + bias + positions), or with `project_last`,
+    project(norm(scale * table[token] + positions)) + bias."""
 
     width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8)] = None
     """Width of the vectors of tokens, projected to that of the stream; the stream's if left out (ELECTRA)."""
@@ -112,10 +113,17 @@ class EmbeddingSpec(Spec):
     """A norm of the sum, after positions are added (BERT)."""
     norm_first: Annotated[bool, FIXED] = False
     """Whether the norm stands before positions are added."""
+    project_last: Annotated[bool, FIXED] = False
+    """Whether positions and the norm are those of the narrower vectors, which are projected after them (RemBERT)."""
 
     @property
     def unread(self) -> frozenset[str]:
-        return frozenset({"norm_first"}) if self.norm is None else frozenset()
+        found = [("norm_first", self.norm is None), ("project_last", self.width is None)]
+        return frozenset(name for name, is_unread in found if is_unread)
+
+    def placed_width(self, width: int) -> int:
+        """How wide the vectors are that positions are added to; width: the stream's."""
+        return self.width if self.width is not None and self.project_last else width
 
 
 class TransformSpec(Spec):
@@ -127,6 +135,8 @@ class TransformSpec(Spec):
     """Whether the map has a bias."""
     norm: Annotated[Spec | None, RoleOf("norm")] = None
     """A norm of what is activated."""
+    width: Annotated[int | None, Field(ge=1, le=32768), FIXED] = None
+    """How wide its outputs are, where the readout has weights of its own (RemBERT); the stream's if left out."""
 
 
 class ReadoutSpec(Spec):
@@ -147,6 +157,12 @@ class ReadoutSpec(Spec):
     transform: Annotated[TransformSpec | None, FIXED] = None
     """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
     linear and without a bias (OPT)."""
+
+    def read_width(self, embedding: EmbeddingSpec, width: int) -> int:
+        """How wide the vectors are that meet the readout's weights; width: the stream's."""
+        if self.tie:
+            return embedding.width or width
+        return (self.transform.width if self.transform is not None else None) or width
 
 
 class OrganismSpec(Spec):

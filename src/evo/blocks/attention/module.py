@@ -43,6 +43,7 @@ class Attention(Block):
     v_bias: nn.Parameter | None
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
+    gate_heads_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
@@ -177,17 +178,19 @@ class Attention(Block):
         return norm(x, flow) if isinstance(norm, Norm) else x
 
     def _heated(self, q_BTHK: Tensor, flow: Flow) -> Tensor:
-        """q * (1 + slope ln n), n as `TemperatureSpec` says."""
+        """q * (1 + slope ln n), or q * n ** slope, n as `TemperatureSpec` says."""
         heat_T = self._heat(flow.position, q_BTHK)
         return q_BTHK if heat_T is None else q_BTHK * heat_T[:, None, None]
 
     def _heat(self, start: int, x_BT: Tensor) -> Tensor | None:
-        """1 + slope ln n of each of these positions, (T,), if scores grow."""
+        """What q is multiplied by at each of these positions, (T,), if scores grow."""
         if self.plan.temperature is None:
             return None
-        slope, period, in_steps, first = self.plan.temperature
+        slope, period, form, first = self.plan.temperature
         p_T = torch.arange(start, start + x_BT.shape[1], device=x_BT.device, dtype=torch.float64) + first
-        n_T = 1.0 + torch.floor(p_T / period) if in_steps else (p_T / period).clamp(min=1.0)
+        if form == "power":
+            return ((1.0 + p_T / period) ** slope).to(x_BT.dtype)
+        n_T = 1.0 + torch.floor(p_T / period) if form == "steps" else (p_T / period).clamp(min=1.0)
         return (1.0 + slope * torch.log(n_T)).to(x_BT.dtype)
 
     def _paired(self, v_BTGV: Tensor) -> Tensor:
@@ -211,7 +214,10 @@ class Attention(Block):
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
         o_BTC = o_BTHV.flatten(-2)
         if self.gate is not None and self.gate_act is not None:
-            gate = self.gate_act(flow.project(x_BTD, self.gate, self.gate_bias))
+            gate = flow.project(x_BTD, self.gate, self.gate_bias)
+            if self.gate_heads_bias is not None:
+                gate = gate + self.gate_heads_bias.repeat_interleave(self.value_dim)
+            gate = self.gate_act(gate)
             o_BTC = (o_BTC.unflatten(-1, (gate.shape[-1], -1)) * gate[..., None]).flatten(-2)
         return flow.project(o_BTC, self.o, self.o_bias)
 

@@ -18,7 +18,7 @@ from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_fl
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
-Biased = Literal["q", "k", "v", "o", "gate"]
+Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class AttentionPlan(BlockPlan):
     value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     kv: what the stage's `kv` is to the input of keys and values.
-    temperature: slope, period, whether n grows in steps, and the number of the first position.
+    temperature: slope, period, form and the number of the first position.
     """
 
     builder: ClassVar[str] = "evo.blocks.attention.module:Attention"
@@ -49,7 +49,7 @@ class AttentionPlan(BlockPlan):
     values_from_keys: bool = False
     norm_after_position: bool = False
     differ: float | None = None
-    temperature: tuple[float, int, bool, int] | None = None
+    temperature: tuple[float, int, str, int] | None = None
     persistent: int = 0
     kv_to: tuple[str, ...] = ()
     kv_from: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class AttentionSpec(Spec):
     sink_logit: bool = False
     """A learned logit per head joins the softmax and takes no value (gpt-oss)."""
     bias: Annotated[bool | tuple[Biased, ...], AsTuple] = False
-    """Biases on all projections, or on those in a list: `[q, k, v]`."""
+    """Biases on all projections, or on those in a list: `[q, k, v]`. `gate_heads`: one of the gate for each head."""
     causal: Annotated[bool, FIXED] = True
     """Whether a query sees only its past. False leaks the future in next-token tasks, which refuse it."""
     position: Annotated[Spec | None, RoleOf("position")] = None
@@ -188,7 +188,7 @@ class AttentionSpec(Spec):
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
         if isinstance(self.bias, tuple):
-            known = self._projections(scope)
+            known = (*self._projections(scope), *(("gate_heads",) if self.gate == "channel" else ()))
             for index, name in enumerate(self.bias):
                 if name not in known or name in self.bias[:index]:
                     message = f"there is no projection '{name}' here" if name not in known else f"'{name}' stands above"
@@ -312,7 +312,7 @@ class AttentionSpec(Spec):
             norm_after_position=self.qk_norm_at == "position",
             differ=self.differ,
             persistent=self.persistent,
-            temperature=None if heat is None else (heat.slope, heat.period, heat.form == "steps", heat.first),
+            temperature=None if heat is None else (heat.slope, heat.period, heat.form, heat.first),
             kv_to=self._signals(self.kv_to, scope),
             kv_from=self._signals(self.kv_from, scope),
             kv=scope.kv if is_own else "",
@@ -350,6 +350,7 @@ class AttentionSpec(Spec):
             weights.append(linear(name, out, into, gain, writes_residual=writes))
         biased = tuple(sizes) if self.bias is True else self.bias or ()
         weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
+        weights += [vector("gate_heads_bias", self.heads, ZEROS)] if "gate_heads" in biased else []
         if self.persistent:
             groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}
             for name, dim in sizes_of.items():

@@ -49,18 +49,19 @@ class Latent(Block):
         self.kv_rank, self.value_dim, self.scale = plan.kv_rank, plan.value_dim, plan.scale
         self.stencil = Stencil(**plan.stencil)
         self.kept = plan.cost.cache_limit
+        self.q_from_both, self.gate_from_q = plan.q_from_both, plan.gate_from_q
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        made_of, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        made_of, gate, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
         parts = {**self._parts(q_BTHK), "scale": self.scale}
         run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
         o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)
-        return self._out(o_BTHV, x_BTD, flow)
+        return self._out(o_BTHV, gate, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
-        made_of, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        made_of, _, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
         run = partial(plan_attention, **self._parts(q_BTHK))
         return [self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)]
 
@@ -71,7 +72,7 @@ class Latent(Block):
     def extend(self, x_BTD: Tensor, state: LatentState, flow: Flow) -> tuple[Tensor, LatentState]:
         """The next T positions, without making keys or values of any; raises ValueError inside a prefix."""
         require_past(self.stencil, flow.position + x_BTD.shape[1])
-        made_of, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+        made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
         kept_BS1C = torch.cat((state.kept_BS1C, new_BT1C), dim=1)
         up_HRK = self.k.unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
@@ -88,13 +89,13 @@ class Latent(Block):
         o_BTHR = self._attended(x_BTD, made_of, q_BTHC, kept_BS1C, kept_BS1C[..., : self.kv_rank], flow, run)
         down_HVR = self.v.unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
-        y_BTD = self._out(o_BTHV, x_BTD, flow)
+        y_BTD = self._out(o_BTHV, gate, flow)
         return y_BTD, LatentState(self._keep(kept_BS1C, flow.position + x_BTD.shape[1]))
 
-    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+    def _out(self, o_BTHV: Tensor, gate: Tensor | None, flow: Flow) -> Tensor:
         """What heads see, gated and mapped, (B, T, H, V) -> (B, T, D)."""
-        if self.gate is not None:
-            o_BTHV = o_BTHV * flow.project(x_BTD, self.gate).sigmoid().unflatten(-1, (self.heads, -1))
+        if gate is not None:
+            o_BTHV = o_BTHV * gate.sigmoid().unflatten(-1, (self.heads, -1))
         return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def _attended(
@@ -106,27 +107,31 @@ class Latent(Block):
             return run(q, k, v, stencil=self.stencil)
         return select.attended(Asked(x_BTD, made_of, q, k, v, run, self.scale), self.stencil, flow)
 
-    def _narrow(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What queries are made of, they without and with position, narrow vectors, and the shared keys with it."""
-        inner = x_BTD
+    def _narrow(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+        """The normed vector of queries, gates, queries without and with position, narrow vectors, shared keys."""
+        normed, made_of = x_BTD, x_BTD
         if self.q_down is not None:
-            norm = self.child("q_norm")
-            inner = norm(flow.project(x_BTD, self.q_down, self.q_down_bias), flow)
-        q_BTHK = flow.project(inner, self.q).unflatten(-1, (self.heads, -1))
+            down = flow.project(x_BTD, self.q_down, self.q_down_bias)
+            normed = self.child("q_norm")(down, flow)
+            made_of = torch.cat((normed, down), dim=-1) if self.q_from_both else normed
+        q_BTHK = flow.project(made_of, self.q).unflatten(-1, (self.heads, -1))
+        gate = None if self.gate is None else flow.project(made_of if self.gate_from_q else x_BTD, self.gate)
         nope_BTHK, rope_BTHK = q_BTHK.split((self.nope_dim, self.rope_dim), dim=-1)
         both = flow.project(x_BTD, self.kv_down, self.kv_down_bias)
         c_BTR, r_BTK = both.split((self.kv_rank, self.rope_dim), dim=-1)
+        norm = self._modules.get("rope_norm")
+        r_BTK = norm(r_BTK, flow) if isinstance(norm, Norm) else r_BTK
         rope_BTHK, r_BT1K = self.position.rotate(rope_BTHK, r_BTK[:, :, None], flow.position)
-        return inner, nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
+        return normed, gate, nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
 
-    def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What queries are made of; queries, keys and values of every head."""
-        made_of, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
+    def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        """What queries are made of; gates; queries, keys and values of every head."""
+        made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         k_BTHK = flow.project(c_BTR, self.k).unflatten(-1, (self.heads, -1))
         v_BTHV = flow.project(c_BTR, self.v).unflatten(-1, (self.heads, -1))
         shared_BTHK = r_BT1K.expand(-1, -1, self.heads, -1).to(k_BTHK.dtype)
         q_BTHK = torch.cat((nope_BTHK, rope_BTHK), dim=-1)
-        return made_of, q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
+        return made_of, gate, q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
 
     def _parts(self, like: Tensor) -> dict[str, Any]:
         return {"repeatable": True, "alibi_slopes_H": self.position.slopes_H(like)}

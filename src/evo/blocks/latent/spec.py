@@ -33,6 +33,8 @@ class LatentPlan(BlockPlan):
     stencil: KernelStencil
     bias: bool
     gate: str
+    q_from_both: bool
+    gate_from_q: bool
 
 
 class LatentSpec(Spec):
@@ -54,6 +56,10 @@ class LatentSpec(Spec):
     """Width of a head's values."""
     norm: Annotated[Spec, RoleOf("norm", default="rms"), FIXED] = DEFAULT
     """The norm of the narrow vectors."""
+    rope_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of the shared key before it turns (Dots 3)."""
+    q_from: Annotated[Literal["normed", "both"], FIXED] = "normed"
+    """What queries are made of where they pass a narrow vector: its norm, or that and the vector itself (A.X K2)."""
     stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
     """Which positions a query may see."""
     select: Annotated[Spec | None, RoleOf("select")] = None
@@ -64,12 +70,20 @@ class LatentSpec(Spec):
     """Biases of the maps to the narrow vectors and of the output."""
     gate: Annotated[Literal["none", "head", "channel"], FIXED] = "none"
     """Multiplies what heads see by the sigmoid of a map of x, one value a head or a channel (Ling 3.0)."""
+    gate_from: Annotated[Literal["x", "q"], FIXED] = "x"
+    """What the gate is a map of: x, or what queries are made of (A.X K2)."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the position encoding of the stage."""
 
     @property
     def reads_position(self) -> bool:
         return self.position is None
+
+    @property
+    def unread(self) -> frozenset[str]:
+        is_whole = self.q_rank is None
+        found = [("q_from", is_whole), ("gate_from", is_whole or self.gate == "none")]
+        return frozenset(name for name, is_unread in found if is_unread)
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
@@ -92,6 +106,8 @@ class LatentSpec(Spec):
         assert isinstance(self.norm, NormSpec)
         for rank in filter(None, (self.kv_rank, self.q_rank)):
             yield from self.norm.slot_problems(rank, ("norm",))
+        if isinstance(self.rope_norm, NormSpec):
+            yield from self.rope_norm.slot_problems(self.rope_dim, ("rope_norm",))
         if isinstance(self.select, SelectSpec):
             yield from self._select_problems(self.select, scope)
 
@@ -144,7 +160,15 @@ class LatentSpec(Spec):
             stencil=self.stencil.kernel(),
             bias=self.bias,
             gate=self.gate,
+            q_from_both=self.q_rank is not None and self.q_from == "both",
+            gate_from_q=self.gate != "none" and self.gate_from == "q",
         )
+
+    def _made_of(self, width: int) -> int:
+        """How wide the vectors are that queries are maps of."""
+        if self.q_rank is None:
+            return width
+        return 2 * self.q_rank if self.q_from == "both" else self.q_rank
 
     def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
         assert isinstance(self.norm, NormSpec)
@@ -152,6 +176,8 @@ class LatentSpec(Spec):
         found.append(("kv_norm", self.norm.plan(replace(scope, width=self.kv_rank))))
         if self.q_rank is not None:
             found.append(("q_norm", self.norm.plan(replace(scope, width=self.q_rank))))
+        if isinstance(self.rope_norm, NormSpec):
+            found.append(("rope_norm", self.rope_norm.plan(replace(scope, width=self.rope_dim))))
         if isinstance(self.select, SelectSpec):
             found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)
@@ -160,14 +186,15 @@ class LatentSpec(Spec):
         width, queries = scope.width, self.heads * (self.nope_dim + self.rope_dim)
         weights = [] if self.q_rank is None else [linear("q_down", self.q_rank, width)]
         weights += [
-            linear("q", queries, self.q_rank or width),
+            linear("q", queries, self._made_of(width)),
             linear("kv_down", self.kv_rank + self.rope_dim, width),
             linear("k", self.heads * self.nope_dim, self.kv_rank),
             linear("v", self.heads * self.value_dim, self.kv_rank),
             linear("o", width, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
         ]
         if self.gate != "none":
-            weights.append(linear("gate", self.heads * (1 if self.gate == "head" else self.value_dim), width))
+            made_of = self._made_of(width) if self.gate_from == "q" else width
+            weights.append(linear("gate", self.heads * (1 if self.gate == "head" else self.value_dim), made_of))
         if self.bias:
             sizes = (("q_down_bias", self.q_rank), ("kv_down_bias", self.kv_rank + self.rope_dim), ("o_bias", width))
             weights += [vector(name, size, ZEROS) for name, size in sizes if size is not None]

@@ -1,0 +1,1 @@
+"""A norm that gates its own output."""
