@@ -79,6 +79,19 @@ OWN: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu", "axk1")},
     "deepseek_v32": {**INDEX, "head_dim": 4},
+    "axk2": {**INDEX, "head_dim": 4, "gated_norm_rank": 5},
+    "dots3_note_text": {
+        **INDEX, "num_hidden_layers": 4, "layer_types": [*["indexed_attention", "sliding_attention"] * 2],
+        "head_dim": 12, "num_key_value_heads": 4, "shared_experts_intermediate_size": 12, "sliding_window": 7,
+        "per_layer_config": {i: {
+            "num_attention_heads": 2, "num_key_value_heads": 2, "q_lora_rank": 14, "kv_lora_rank": 10, "head_dim": 14,
+            "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 5,
+        } for i in (1, 3)},
+    },
+    "beam": {
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "mlp_layer_types": ["dense", "sparse", "sparse"], "final_logit_softcapping": 30.0,
+    },
     "glm_moe_dsa": {
         **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
     },
@@ -179,7 +192,8 @@ OWN: dict[str, dict[str, Any]] = {
     ),
     "roc_bert": {**BERT, "pronunciation_embed_dim": 6, "shape_embed_dim": 5},
     "xmod": {**BERT, "languages": ["en_XX", "de_DE"], "default_language": "de_DE"},
-    "electra": {**BERT, "embedding_size": 32},
+    "electra": {**BERT, "embedding_size": 24},
+    "rembert": {**BERT, "input_embedding_size": 20, "output_embedding_size": 28},
     "big_bird": {**BERT, "attention_type": "original_full", "use_bias": True},
     "roformer": {**BERT, "embedding_size": 32},
 }  # fmt: skip
@@ -187,7 +201,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 AROUND = {
-    "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text", "gemma4": "gemma4_text",
+    "dots3_note": "dots3_note_text", "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
     "gemma4_unified": "gemma4_unified_text", "got_ocr2": "qwen2",
     "llama4": "llama4_text", "mllama": "mllama_text_model", "moss_transcribe_diarize": "qwen3",
     "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
@@ -200,7 +215,8 @@ TOWERS: dict[str, Any] = {
     "num_heads": 2, "d_model": 16, "encoder_layers": 1, "encoder_ffn_dim": 16, "encoder_attention_heads": 2,
     "out_hidden_size": 32, "num_global_layers": 1, "output_channels": 16, "global_attn_indexes": [0],
     "intermediate_layers_indices": [0], "image_size": 56, "patch_size": 14, "vision_output_dim": 32,
-    "base_channels": 32,
+    "base_channels": 32, "mlp_layer_types": ["dense"], "adapter_in_dim": 16, "adapter_out_dim": 32,
+    "adapter_input_size": 16,
 }  # fmt: skip
 """Settings of towers, which no test reads."""
 

@@ -52,6 +52,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "latent:deepseek": (
         "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "youtu", "minicpm3", "glm4_moe_lite", "glm_moe_dsa",
     ),
+    "latent:axk2": ("axk2",),
+    "latent:dots3": ("dots3_note_text",),
+    "sparse:beam": ("beam",),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),
     "odd:laguna": ("laguna",),
@@ -93,13 +96,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
         "xmod",
     ),
+    "bert:rembert": ("rembert",),
     "bert:xlm": ("xlm",),
 }  # fmt: skip
 """The file and function of each line of architectures, and the types that it reads."""
 
 
 AROUND = (
-    "emu3", "fuyu", "gemma3", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama", "moss_transcribe_diarize",
+    "dots3_note", "emu3", "fuyu", "gemma3", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama",
+    "moss_transcribe_diarize",
     "qwen3_5", "qwen3_5_moe",
 )  # fmt: skip
 """Types that hold another one, their `text_config`, and towers for pictures or sounds, which are left out."""

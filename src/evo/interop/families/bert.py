@@ -1,11 +1,11 @@
-"""BERT and its line, and XLM, run as decoders: norms behind, types folded into positions."""
+"""BERT and its line, RemBERT, and XLM, run as decoders: norms behind, types folded into positions."""
 
 from evo.interop.assemble import Layer, Model, Sub
 from evo.interop.attention import attention, projections
 from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
 from evo.interop.families.gpt import two
-from evo.interop.parts import ACTS, Data, Part, Source, Weights, dense, layer, linear, under
+from evo.interop.parts import ACTS, Data, Part, Source, Weights, act_of, dense, layer, linear, under
 
 ROOTS = {
     "camembert": "roberta",
@@ -118,8 +118,11 @@ def _embedding(c: Config, root: str, eps: float) -> Part:
     data: Data = {}
     weights: Weights = {}
     inner = c.get("embedding_size") or c.get("input_embedding_size") or c.hidden_size
+    if inner != c.hidden_size and c.type != "electra":
+        raise refuse(c, "the vector of a type beside narrower ones of tokens")
     if inner != c.hidden_size:
-        raise refuse(c, "a norm of the embedding before it is projected")
+        data |= {"width": inner, "bias": True, "project_last": True}
+        weights |= _map(f"{root}.embeddings_project", "project", "bias")
     if c.get("rescale_embeddings", False):
         data["scale"] = c.hidden_size**0.5
     if c.type == "roc_bert" and c.concat_input:
@@ -142,6 +145,11 @@ def _joined(c: Config, at: str) -> Weights:
     return linear("project", at, lambda tensor: tensor[:, : c.hidden_size]) | {"bias": Source(f"{at}.bias")}
 
 
+def _map(theirs: str, weight: str, bias: str) -> Weights:
+    """A linear map with names of their own for its weight and its bias."""
+    return {weight: Source(f"{theirs}.weight"), bias: Source(f"{theirs}.bias")}
+
+
 def _readout(c: Config, root: str, eps: float) -> Part:
     if c.type in ("bert-generation", "git"):
         return Part({"bias": True}, {"bias": Source("lm_head.bias" if c.type == "bert-generation" else "output.bias")})
@@ -157,16 +165,39 @@ def _readout(c: Config, root: str, eps: float) -> Part:
         act = ACTS.get(c.hidden_act, c.hidden_act)
     norm = layer(f"{head}.{names[1]}", eps)
     data["transform"] = {"act": act, "norm": norm.data}
-    weights = {
-        **{
-            name.replace("t_", "transform_"): source
-            for name, source in linear("t", f"{head}.{names[0]}", bias=True).items()
-        },
-        **under("norm", norm.weights),
-        "bias": Source(own),
+    maps = _map(f"{head}.{names[0]}", "transform", "transform_bias")
+    return Part(data, {**maps, **under("norm", norm.weights), "bias": Source(own)})
+
+
+def rembert(c: Config) -> Model:
+    """Tokens, positions and their norm in a narrower width; a readout in a wider one."""
+    eps, at, heads = c.layer_norm_eps, "rembert.encoder.layer.{i}", c.num_attention_heads
+    names = ("query", "key", "value", "")
+    maps = projections(f"{at}.attention.self", names, biased="qkvo", out=f"{at}.attention.output.dense")
+    mixer = attention(heads, head_dim=c.hidden_size // heads, width=c.hidden_size, bias=True, weights=maps)
+    ffn = dense(at, c.intermediate_size, c.hidden_act, up="intermediate.dense", down="output.dense")
+    norms = (layer(f"{at}.{name}", eps) for name in ("attention.output.LayerNorm", "output.LayerNorm"))
+    into = _map("rembert.encoder.embedding_hidden_mapping_in", "project", "bias")
+    head = "cls.predictions"
+    first, last = layer("rembert.embeddings.LayerNorm", eps), layer(f"{head}.LayerNorm", eps)
+    embedding: Data = {"width": c.input_embedding_size, "bias": True, "project_last": True, "norm": first.data}
+    transform: Data = {"act": act_of(c.hidden_act), "norm": last.data, "width": c.output_embedding_size}
+    ends = {
+        **_map(f"{head}.dense", "transform", "transform_bias"),
+        "bias": Source(f"{head}.decoder.bias"),
+        **under("norm", last.weights),
     }
-    weights["transform"] = weights.pop("t")
-    return Part(data, weights)
+    return decoder(
+        c,
+        [two(mixer, ffn, *norms, post=True)] * c.num_hidden_layers,
+        final=None,
+        position={"kind": "learned"},
+        tokens="rembert.embeddings.word_embeddings.weight",
+        head=f"{head}.decoder.weight",
+        embedding=Part(embedding, {**into, **under("norm", first.weights)}),
+        readout=Part({"bias": True, "transform": transform}, ends),
+        tables=_tables(c, "rembert"),
+    )
 
 
 def xlm(c: Config) -> Model:

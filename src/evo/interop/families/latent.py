@@ -1,5 +1,6 @@
-"""Latent attention in Llama's layout: DeepSeek-V2, V3 and V3.2, Youtu, MiniCPM 3, GLM-4.7-Flash and GLM-5."""
+"""Latent attention in Llama's layout: DeepSeek-V2 to V3.2, Youtu, MiniCPM 3, GLM-4.7-Flash, GLM-5, A.X, Dots 3."""
 
+from functools import partial
 from typing import Any
 
 from evo.interop.assemble import Model, Sub
@@ -7,14 +8,14 @@ from evo.interop.attention import mscale, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
 from evo.interop.experts import experts
-from evo.interop.families.experts import MLP, biased, count_of, is_sparse, shared_of, top_of
+from evo.interop.families.experts import MLP, biased, count_of, is_sparse, routed, shared_of, top_of
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, gated, layer, rms, under
+from evo.interop.parts import Data, Part, Source, View, gated, layer, rms, times, under
 
 
-def latent(c: Config) -> Part:
+def latent(c: Config, at: str = f"{AT}.self_attn") -> Part:
     """The attention of a layer."""
-    at, heads = f"{AT}.self_attn", c.num_attention_heads
+    heads = c.num_attention_heads
     nope, turned, value, rank = c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim, c.kv_lora_rank
     data: Data = {
         "kind": "latent",
@@ -61,17 +62,18 @@ def _scale(c: Config, width: int) -> float | None:
     return width**-0.5 * mscale(float(said["factor"]), float(every)) ** 2
 
 
+INDEX_BY_NEIGHBOURS = ("glm_moe_dsa", "dots3_note_text")
+"""Types whose index turns neighbouring pairs."""
 CHOICE = "choice"
 """The name under which layers find the tokens that an earlier one chose."""
 
 
-def chosen(c: Config, index: int) -> Part:
+def chosen(c: Config, index: int, whole: Part) -> Part:
     """The attention of a layer over the tokens of an index of its own, or of the last layer that has one."""
     kinds = c.get("indexer_types") or ["full"] * c.num_hidden_layers
-    whole = latent(c)
     if kinds[index] == "shared":
         return Part({**whole.data, "select": {"kind": "shared", "of": CHOICE}}, whole.weights)
-    pairs = "neighbours" if c.type == "glm_moe_dsa" else "halves"
+    pairs = "neighbours" if c.type in INDEX_BY_NEIGHBOURS else "halves"
     at, norm = f"{AT}.self_attn.indexer", layer(f"{AT}.self_attn.indexer.k_norm", 1e-6)
     select: Data = {
         "kind": "tokens",
@@ -123,7 +125,7 @@ def deepseek(c: Config) -> Model:
     for i in range(c.num_hidden_layers):
         one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
         last = rms(f"{MLP}.post_mlp_layernorm", c.rms_norm_eps) if c.type == "axk1" and is_sparse(c, i) else None
-        mixer = latent(c) if c.get("index_topk") is None else chosen(c, i)
+        mixer = latent(c) if c.get("index_topk") is None else chosen(c, i, latent(c))
         layers.append([Sub(mixer, pre=one, gain=gain), Sub(ffn(i), pre=other, out=last, gain=gain)])
     is_small = c.type == "minicpm3"
     pairs = "halves" if is_small or not c.get("rope_interleave", True) else "neighbours"
@@ -136,3 +138,95 @@ def deepseek(c: Config) -> Model:
         embedding=Part({"scale": float(c.scale_emb)} if is_small else {}),
         readout=readout,
     )
+
+
+def axk2(c: Config) -> Model:
+    """Norms that gate themselves; queries and gates of one map of a narrow vector, normed and not."""
+    at, sizes = f"{AT}.self_attn.q_gate_proj.weight", (c.qk_nope_head_dim + c.qk_rope_head_dim, c.v_head_dim)
+    plain = latent(c)
+    weights = {**plain.weights}
+    for name, view in zip(("q", "gate"), by_head(c.num_attention_heads, *sizes), strict=True):
+        weights[name] = Source(at, view)
+    whole = Part({**plain.data, "q_from": "both", "gate": "channel", "gate_from": "q"}, weights)
+    dense = gated(MLP, c.intermediate_size, c.hidden_act)
+    sparse = routed(
+        c,
+        c.moe_intermediate_size,
+        router=biased(c, renormalise=bool(c.norm_topk_prob)),
+        shared=shared_of(c, c.moe_intermediate_size * c.n_shared_experts),
+    )
+    layers = []
+    for i in range(c.num_hidden_layers):
+        behind = gated_norm if is_sparse(c, i) else plain_norm
+        one, other = gated_norm(c, f"{AT}.input_layernorm"), behind(c, f"{AT}.post_attention_layernorm")
+        layers.append([Sub(chosen(c, i, whole), pre=one), Sub(sparse if is_sparse(c, i) else dense, pre=other)])
+    return decoder(
+        c,
+        layers,
+        final=plain_norm(c, "model.norm"),
+        position=rope(c, c.qk_rope_head_dim, pairs="neighbours"),
+    )
+
+
+def by_head(heads: int, *sizes: int) -> list[View]:
+    """The rows of several maps that lie in one head by head."""
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    return [partial(_of_heads, heads, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _of_heads(heads: int, start: int, end: int, tensor: Any) -> Any:
+    return tensor.unflatten(0, (heads, -1))[:, start:end]
+
+
+def plain_norm(c: Config, name: str) -> Part:
+    """The norm of a name."""
+    return rms(name, c.rms_norm_eps)
+
+
+def gated_norm(c: Config, name: str) -> Part:
+    """The norm of a name, gated by itself."""
+    norm = plain_norm(c, f"{name}.norm")
+    maps = {"down": Source(f"{name}.mlp.fc1.weight"), "up": Source(f"{name}.mlp.fc2.weight")}
+    data: Data = {"kind": "gated", "norm": norm.data, "rank": c.gated_norm_rank}
+    return Part(data, {**under("norm", norm.weights), **maps})
+
+
+def dots3(c: Config) -> Model:
+    """Narrow vectors scaled up, a norm of the shared key, gated heads, an index or a window, whose sizes are others."""
+    dense = gated(MLP, c.intermediate_size, c.hidden_act)
+    sparse = routed(
+        c,
+        c.moe_intermediate_size,
+        router=biased(c, renormalise=bool(c.norm_topk_prob)),
+        shared=shared_of(c, c.shared_experts_intermediate_size * c.n_shared_experts),
+    )
+    layers = []
+    for i in range(c.num_hidden_layers):
+        one, other = (plain_norm(c, f"{AT}.{name}") for name in ("input_layernorm", "post_attention_layernorm"))
+        layers.append([Sub(_dots3_mixer(c, i), pre=one), Sub(sparse if is_sparse(c, i) else dense, pre=other)])
+    return decoder(
+        c, layers, final=plain_norm(c, "model.norm"), position=_dots3_position(c, c.layer_types[0], c.qk_rope_head_dim)
+    )
+
+
+def _dots3_position(c: Config, kind: str, dims: int) -> Data:
+    said = {**c.rope_parameters[kind], "partial_rotary_factor": 1.0}
+    return rope(c, dims, said, pairs="neighbours")
+
+
+def _dots3_mixer(c: Config, index: int) -> Part:
+    sizes: dict[Any, Data] = c.get("per_layer_config") or {}
+    own = Config({**c.data, **sizes.get(index, sizes.get(str(index), {}))})
+    kind, turned = c.layer_types[index], own.qk_rope_head_dim
+    plain = latent(own)
+    key, gate = rms(f"{AT}.self_attn.k_rope_only_layernorm", c.rms_norm_eps), f"{AT}.self_attn.g_proj.weight"
+    data: Data = {**plain.data, "norm": rms("", c.rms_norm_eps).data, "rope_norm": key.data, "gate": "head"}
+    ratios = {"q_norm.gain": own.q_lora_rank, "kv_norm.gain": own.kv_lora_rank}
+    scaled = times(plain.weights, {name: (c.hidden_size / rank) ** 0.5 for name, rank in ratios.items()})
+    whole = Part(data, {**scaled, **under("rope_norm", key.weights), "gate": Source(gate)})
+    position = _dots3_position(c, kind, turned)
+    if kind == "indexed_attention":
+        return chosen(Config({**own.data, "rope_parameters": c.rope_parameters[kind]}), index, whole)
+    windowed: Data = {"stencil": {"kind": "window", "size": c.sliding_window}} if kind == "sliding_attention" else {}
+    is_usual = position == _dots3_position(c, c.layer_types[0], c.qk_rope_head_dim)
+    return Part({**data, **windowed, **({} if is_usual else {"position": position})}, whole.weights)

@@ -1,11 +1,14 @@
-"""Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2, MiniMax-M3."""
+"""Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2, MiniMax-M3, Beam."""
 
-from evo.interop.assemble import Model
+from functools import partial
+
+from evo.interop.assemble import Model, Sub
 from evo.interop.attention import NO_POSITION, fused, projections, rope
 from evo.interop.config import Config, refuse
+from evo.interop.decoder import decoder
 from evo.interop.experts import experts, stacks
 from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
-from evo.interop.families.llama import AT, Llama, scaled, window_of
+from evo.interop.families.llama import AT, Llama, capped, scaled, window_of
 from evo.interop.parts import Data, Part, Source, gated, gated_fused, layer, rms, times, under
 
 
@@ -168,3 +171,37 @@ def minimax_m3(c: Config) -> Model:
         weights_of=lambda i: projections(at) | (under("select.index", chosen) if chooses[i] else {}),
         options=lambda i: {"select": select} if chooses[i] else {},
     ).model()
+
+
+def beam(c: Config) -> Model:
+    """Gated heads, scores that grow where nothing turns, and sums that keep their variance: the n-th one weighs 1/n."""
+    norm = partial(rms, eps=c.rms_norm_eps)
+    plain = gated(MLP, c.intermediate_size, c.hidden_act)
+    sparse = routed(c, c.moe_intermediate_size, router=biased(c, renormalise=bool(c.norm_topk_prob)))
+    at = f"{AT}.self_attn"
+    gate = {"gate": Source(f"{at}.gate_proj.weight"), "gate_heads_bias": Source(f"{at}.gate_bias")}
+    heat: Data = {"slope": 0.1, "period": 2048, "form": "power", "first": 1}
+
+    def options(i: int) -> Data:
+        still = c.rope_parameters[c.layer_types[i]] is None
+        return {"gate": "channel", "bias": ["gate_heads"], "temperature": heat if still else None}
+
+    whole = Llama(
+        c,
+        qk=lambda name: norm(f"{name}_norm"),
+        weights=projections(at) | gate,
+        options=options,
+    )
+    layers = []
+    for i in range(c.num_hidden_layers):
+        names = ("input", "post_attention", "pre_feedforward", "post_feedforward")
+        one, two, three, four = (norm(f"{AT}.{name}_layernorm") for name in names)
+        ffn = sparse if is_sparse(c, i) else plain
+        layers.append([_nth(2 * i + 2, whole.mixer(i), one, two), _nth(2 * i + 3, ffn, three, four)])
+    position = c.rope_parameters["sliding_attention"]
+    return decoder(c, layers, final=norm("model.norm"), position=rope(c, c.head_dim, position), readout=capped(c))
+
+
+def _nth(n: int, block: Part, pre: Part, out: Part) -> Sub:
+    """The n-th sum of a stream, whose every part weighs the same."""
+    return Sub(block, pre=pre, out=out, gain=n**-0.5, skip=((n - 1) / n) ** 0.5)
