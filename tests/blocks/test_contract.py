@@ -112,6 +112,21 @@ def test_continuing_carries_gradients(name: str):
     torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
 
 
+@EVERY_MIXER
+def test_half_precision_activations(name: str):
+    """Weights in float32, activations in bfloat16, as a GPU gives them: finite outputs and gradients, in both forms."""
+    module, x = mixer(name), (0.2 * inputs()).bfloat16().requires_grad_()
+    module.block.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = module(x)
+        first, state = module.extend(x[:, :10], OrganismState())
+        second, _ = module.extend(x[:, 10:], state)
+    for y in (whole, torch.cat((first, second), dim=1)):
+        gradients = torch.autograd.grad(y.float().square().sum(), [x, *module.parameters()], allow_unused=True)
+        assert y.isfinite().all()
+        assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
 FORGETTING = (
     "memory",
     "experts",

@@ -1,4 +1,4 @@
-"""Token shift: what stood one position earlier (RWKV)."""
+"""Token shift: what stood one position earlier, and a mix of it with what stands here (RWKV)."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def shifted(x_BTD: Tensor, before_BD: Tensor | None, segments_BT: Tensor | None)
     if segments_BT is None:
         return earlier_BTD
     return earlier_BTD.masked_fill(document_starts(segments_BT)[..., None], 0.0)
+
+
+def mixed(x_BTD: Tensor, y_BTD: Tensor, share: Tensor) -> Tensor:
+    """x + share (y - x) in the dtype of x. Shares are weights, in float32 where activations are in half precision."""
+    return torch.lerp(x_BTD, y_BTD, share.to(x_BTD.dtype))

@@ -109,21 +109,35 @@ class Memory(Block):
         if self.plan.qk_norm:
             q, k = (part * (part.square().sum(-1, keepdim=True) + EPS).rsqrt() for part in (q, k))
         steps, stays, keeps = self._controls(all_BTD, flow, compute)
-        weights, momenta, parts = state.weights, state.momenta, []
-        size = self.plan.chunk
-        for start in range(0, all_BTD.shape[1], size):
-            here = slice(start, start + size)
-            pace = _pace(stays[:, :, here], None if keeps is None else keeps[:, :, here])
-            errors = self._errors(k[:, :, here], v[:, :, here], steps[:, :, here], weights)
-            parts.append(_recalled(q[:, :, here], weights, momenta, errors, pace))
-            if start + size <= all_BTD.shape[1]:
-                weights, momenta = _renewed(weights, momenta, errors, pace)
-        y_BTHK = torch.cat(parts, dim=2)[:, :, state.count :].transpose(1, 2).to(x_BTD.dtype)
+        with torch.autocast(x_BTD.device.type, enabled=False):  # a memory that learns from its own rounding explodes
+            y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, keeps, state)
+        y_BTHK = y_BHTK[:, :, state.count :].transpose(1, 2).to(x_BTD.dtype)
         if self.gate is not None:
             y_BTHK = y_BTHK * flow.project(x_BTD, self.gate).sigmoid()[..., None]
-        count = all_BTD.shape[1] % size
-        recent_BCD = F.pad(all_BTD[:, all_BTD.shape[1] - count :], (0, 0, 0, size - 1 - count))
+        count = all_BTD.shape[1] % self.plan.chunk
+        recent_BCD = F.pad(all_BTD[:, all_BTD.shape[1] - count :], (0, 0, 0, self.plan.chunk - 1 - count))
         return flow.project(y_BTHK.flatten(-2), self.o), MemoryState(weights, momenta, recent_BCD, count)
+
+    def _learn(
+        self,
+        q_BHTK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        steps_BHT: Tensor,
+        stays_BHT: Tensor,
+        keeps_BHT: Tensor | None,
+        state: MemoryState,
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """M_t(q_t) of every token, (B, H, T, K), and the weights and momenta after the last whole chunk."""
+        weights, momenta, parts, size = state.weights, state.momenta, list[Tensor](), self.plan.chunk
+        for start in range(0, q_BHTK.shape[2], size):
+            here = slice(start, start + size)
+            pace = _pace(stays_BHT[..., here], None if keeps_BHT is None else keeps_BHT[..., here])
+            errors = self._errors(k_BHTK[:, :, here], v_BHTK[:, :, here], steps_BHT[..., here], weights)
+            parts.append(_recalled(q_BHTK[:, :, here], weights, momenta, errors, pace))
+            if start + size <= q_BHTK.shape[2]:
+                weights, momenta = _renewed(weights, momenta, errors, pace)
+        return torch.cat(parts, dim=2), weights, momenta
 
     def _heads(self, x_BTD: Tensor, weight: Tensor, flow: Flow) -> Tensor:
         """(B, H, T, K)."""

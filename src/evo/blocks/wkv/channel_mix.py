@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow, State
-from evo.blocks.shift import shifted
+from evo.blocks.shift import mixed, shifted
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class ChannelMix(Block):
         return y_BTD, ChannelMixState(x_BTD[:, -1])
 
     def _mix(self, x_BTD: Tensor, earlier_BTD: Tensor, flow: Flow) -> Tensor:
-        hidden_BTF = F.relu(flow.project(torch.lerp(earlier_BTD, x_BTD, self.k_mix), self.k)).square()
+        hidden_BTF = F.relu(flow.project(mixed(earlier_BTD, x_BTD, self.k_mix), self.k)).square()
         y_BTD = flow.project(hidden_BTF, self.v)
         if self.r is None or self.r_mix is None:
             return y_BTD
-        return y_BTD * flow.project(torch.lerp(earlier_BTD, x_BTD, self.r_mix), self.r).sigmoid()
+        return y_BTD * flow.project(mixed(earlier_BTD, x_BTD, self.r_mix), self.r).sigmoid()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow, State
-from evo.blocks.shift import shifted
+from evo.blocks.shift import mixed, shifted
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.documents import document_starts
 from evo.kernels.scan import plan as plan_scan
@@ -63,7 +63,7 @@ class WKV(Block):
         """The next T positions."""
         earlier_BTD = shifted(x_BTD, state.before_BD, flow.segments_BT)
         parts = ((self.r_mix, self.r), (self.k_mix, self.k), (self.v_mix, self.v))
-        r, k, v = (flow.project(torch.lerp(earlier_BTD, x_BTD, mix), weight) for mix, weight in parts)
+        r, k, v = (flow.project(mixed(earlier_BTD, x_BTD, mix), weight) for mix, weight in parts)
         mean_BTC, memory = self._means(k.to(compute_dtype(k)), v.to(compute_dtype(v)), state, flow)
         y_BTD = flow.project(r.sigmoid() * mean_BTC.to(r.dtype), self.o)
         return y_BTD, WKVState(x_BTD[:, -1], *memory)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow
 from evo.blocks.rwkv import TimeMixing, TimeMixingState
-from evo.blocks.shift import shifted
+from evo.blocks.shift import mixed, shifted
 from evo.blocks.wkv6.spec import STREAMS, WKV6Plan
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.recurrence import plan as plan_recurrence
@@ -52,7 +51,7 @@ class WKV6(TimeMixing):
     def _streams(self, x_BTD: Tensor, earlier_BTD: Tensor, flow: Flow) -> dict[str, Tensor]:
         """What each stream reads: x + (x_{t-1} - x) (mix + what the data says of it)."""
         count = len(STREAMS)
-        narrow_BTX = flow.project(torch.lerp(x_BTD, earlier_BTD, self.x_mix), self.mix_down).tanh()
+        narrow_BTX = flow.project(mixed(x_BTD, earlier_BTD, self.x_mix), self.mix_down).tanh()
         said_SBTD = flow.project(narrow_BTX.unflatten(-1, (count, -1)).movedim(-2, 0), self.mix_up)
-        shares_SBTD = (said_SBTD + self.stream_mix[:, None, None]).to(x_BTD.dtype)
-        return dict(zip(STREAMS, torch.lerp(x_BTD, earlier_BTD, shares_SBTD).unbind(0), strict=True))
+        shares_SBTD = said_SBTD + self.stream_mix[:, None, None]
+        return dict(zip(STREAMS, mixed(x_BTD, earlier_BTD, shares_SBTD).unbind(0), strict=True))

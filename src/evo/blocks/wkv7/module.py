@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow
 from evo.blocks.rwkv import TimeMixing, TimeMixingState
-from evo.blocks.shift import shifted
+from evo.blocks.shift import mixed, shifted
 from evo.blocks.wkv7.spec import STREAMS, WKV7Plan
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.recurrence import plan as plan_recurrence
@@ -58,7 +57,7 @@ class WKV7(TimeMixing):
 
     def _mix(self, x_BTD: Tensor, state: TimeMixingState | None, flow: Flow) -> tuple[Tensor, TimeMixingState]:
         earlier_BTD = shifted(x_BTD, None if state is None else state.before_BD, flow.segments_BT)
-        x = {name: torch.lerp(x_BTD, earlier_BTD, getattr(self, f"{name}_mix")) for name in STREAMS}
+        x = {name: mixed(x_BTD, earlier_BTD, getattr(self, f"{name}_mix")) for name in STREAMS}
         r_BTHK, k_BTHK, v_BTHV, form = self._parts(x, flow)
         normed_BTD, memory_BHKV = self._read(r_BTHK, k_BTHK, v_BTHV, state, flow, **form)
         bonus_BTH1 = (r_BTHK * k_BTHK * self.bonus).sum(-1, keepdim=True)
@@ -90,4 +89,4 @@ class WKV7(TimeMixing):
         assert self.share_up is not None
         assert self.share_base is not None
         share_BTD = flow.project(flow.project(x_BTD, self.share_down), self.share_up) + self.share_base
-        return torch.lerp(v_BTD, flow.signals[self.taken], share_BTD.sigmoid().to(v_BTD.dtype))
+        return mixed(v_BTD, flow.signals[self.taken], share_BTD.sigmoid())
