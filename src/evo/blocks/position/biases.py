@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, Distances, Position
 from evo.blocks.flow import Flow
 from evo.blocks.position.relative import BucketsPlan, QueriedPlan, XLPlan
+from evo.blocks.position.table import Table
 
 
 class Buckets(Position):
@@ -66,6 +67,7 @@ class TransformerXL(Position):
         super().__init__(plan, children)
         self.heads, self.head_dim = plan.heads, plan.head_dim
         self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
+        self.table = Table(self._sinusoids)
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Queries plus u."""
@@ -73,9 +75,11 @@ class TransformerXL(Position):
         return q_BTHK + self.u.unflatten(0, (self.heads, -1)), k_BTGK
 
     def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
-        most = int(at.most)
-        angles = torch.outer(torch.arange(most, dtype=torch.float64), self.frequencies)
-        table_EC = torch.cat((angles.sin(), angles.cos()), -1).to(q_BTHK)
+        table_EC = self.table.rows(0, int(at.most), q_BTHK.device, q_BTHK.dtype)
         r_EHK = flow.project(table_EC, self.r).unflatten(-1, (self.heads, -1))
         asked_BTHK = q_BTHK + (self.v - self.u).unflatten(0, (self.heads, -1))
         return scale * at.gathered(torch.einsum("bthk,ehk->bhte", asked_BTHK, r_EHK.to(asked_BTHK.dtype)))
+
+    def _sinusoids(self, positions_T: Tensor) -> Tensor:
+        angles = torch.outer(positions_T, self.frequencies)
+        return torch.cat((angles.sin(), angles.cos()), -1)

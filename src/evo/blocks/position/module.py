@@ -11,8 +11,8 @@ from torch import Tensor
 
 from evo.blocks.base import Block, Constant, Position
 from evo.blocks.position.spec import AlibiPlan, RopePlan, SinusoidPlan
+from evo.blocks.position.table import Table
 from evo.kernels.fused import FUSED, rotate, rotate_qkv, takes_triton
-from evo.kernels.operators import lasting_tensors
 
 
 class NoPosition(Position):
@@ -33,9 +33,10 @@ class Rope(Position):
         self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
         self.amplitude = plan.amplitude
         self.neighbours, self.last = plan.neighbours, plan.last
+        self.cos, self.sin = Table(self._cosines), Table(self._sines)
         self.decays = torch.tensor(plan.decays, dtype=torch.float64) if plan.decays else None
         self.center = plan.center
-        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self.growth, self.decline = Table(self._growth), Table(self._decline)
 
     def rotate(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both turned as if the first of them stood at position `offset`."""
@@ -48,10 +49,16 @@ class Rope(Position):
         """Both with xPos's factors, whose product depends on the distance alone."""
         if self.decays is None:
             return q_BTHK, k_BTGK
-        places_T = torch.arange(offset, offset + q_BTHK.shape[1], dtype=torch.float64) - self.center
-        logs_TC = F.pad(torch.outer(places_T, self.decays.repeat(2)), (0, q_BTHK.shape[-1] - 2 * len(self.decays)))
-        logs_T1C = logs_TC[:, None].to(q_BTHK.device)
-        return q_BTHK * logs_T1C.exp().to(q_BTHK.dtype), k_BTGK * (-logs_T1C).exp().to(k_BTGK.dtype)
+        at, rest = (offset, offset + q_BTHK.shape[1], q_BTHK.device), q_BTHK.shape[-1] - 2 * len(self.decays)
+        q_T1C, k_T1C = self.growth.rows(*at, q_BTHK.dtype), self.decline.rows(*at, k_BTGK.dtype)
+        return q_BTHK * F.pad(q_T1C, (0, rest), value=1.0), k_BTGK * F.pad(k_T1C, (0, rest), value=1.0)
+
+    def _growth(self, positions_T: Tensor) -> Tensor:
+        assert self.decays is not None
+        return torch.outer(positions_T - self.center, self.decays.repeat(2))[:, None].exp()
+
+    def _decline(self, positions_T: Tensor) -> Tensor:
+        return self._growth(positions_T).reciprocal()
 
     def _arranged(self, x_BTHK: Tensor) -> Tensor:
         """The rotated dimensions first, partners half of them apart."""
@@ -95,17 +102,14 @@ class Rope(Position):
 
     def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (T, 1, dims / 2), times the amplitude."""
-        key, end = (device, dtype), offset + length
-        if key not in self._tables or self._tables[key][0].shape[0] < end:
-            with lasting_tensors():
-                self._tables[key] = self._table(1 << (end - 1).bit_length(), device, dtype)
-        cos, sin = self._tables[key]
-        return cos[offset:end], sin[offset:end]
+        at = (offset, offset + length, device, dtype)
+        return self.cos.rows(*at), self.sin.rows(*at)
 
-    def _table(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        angles = torch.outer(torch.arange(length, dtype=torch.float64), self.frequencies)[:, None]
-        cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
-        return cos.to(dtype).to(device), sin.to(dtype).to(device)
+    def _cosines(self, positions_T: Tensor) -> Tensor:
+        return torch.outer(positions_T, self.frequencies)[:, None].cos() * self.amplitude
+
+    def _sines(self, positions_T: Tensor) -> Tensor:
+        return torch.outer(positions_T, self.frequencies)[:, None].sin() * self.amplitude
 
 
 def turn(x_BTHK: Tensor, cos_T1R: Tensor, sin_T1R: Tensor) -> Tensor:
@@ -159,14 +163,16 @@ class Sinusoids(Order):
         super().__init__(plan, children)
         self.frequencies = torch.tensor(plan.frequencies, dtype=torch.float64)
         self.offset, self.alternating, self.width = plan.offset, plan.alternating, plan.width
+        self.table = Table(self._sinusoids)
 
     def vectors(self, start: int, end: int, like: Tensor) -> Tensor:
-        frequencies = self.frequencies.to(like.device)
-        positions_T = torch.arange(start, end, device=like.device, dtype=torch.float64) + self.offset
-        angles = torch.outer(positions_T, frequencies)
+        return self.table.rows(start, end, like.device, like.dtype)
+
+    def _sinusoids(self, positions_T: Tensor) -> Tensor:
+        angles = torch.outer(positions_T + self.offset, self.frequencies)
         sines = (angles.sin(), angles.cos())
         table_TD = torch.stack(sines, -1).flatten(-2) if self.alternating else torch.cat(sines, -1)
-        return F.pad(table_TD, (0, self.width - table_TD.shape[1])).to(like.dtype)
+        return F.pad(table_TD, (0, self.width - table_TD.shape[1]))
 
 
 class Alibi(Position):

@@ -75,5 +75,8 @@ class Ngrams(Stage):
 
 def hashed(windows_BTN: Tensor, prime: int) -> Tensor:
     """sum_i token_i prime^i, modulo 2^64 as int64: (B, T, N) -> (B, T)."""
-    powers = [(prime**i + 2**63) % 2**64 - 2**63 for i in range(windows_BTN.shape[-1])]
-    return (windows_BTN * torch.tensor(powers, device=windows_BTN.device)).sum(-1)
+    factor = (prime + 2**63) % 2**64 - 2**63
+    *earlier, sums_BT = windows_BTN.unbind(-1)
+    for tokens_BT in reversed(earlier):
+        sums_BT = sums_BT * factor + tokens_BT
+    return sums_BT
