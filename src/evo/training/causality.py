@@ -280,8 +280,8 @@ class _Probe:
             pairs_BT = torch.stack((case.tokens_BT, case.changed_BT), 1).flatten(0, 1)
             logits_BTV, changed_BTV = self._logits(run, pairs_BT).unflatten(0, (-1, 2)).unbind(1)
         else:
-            logits_BTV = self._first_logits(run, case)
             changed_BTV = self._logits(run, case.changed_BT)
+            logits_BTV = self._first_logits(run, case)  # last: a captured step's flow renews what a graph has saved
         in_values_B = _in_values(logits_BTV.detach(), changed_BTV.detach(), case.is_early_BT)
         if not run.has_gradients:
             return in_values_B, torch.zeros(len(case.cuts))
