@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,6 +13,18 @@ from torch import Tensor
 from evo.blocks.flow import Flow, Runs, State
 from evo.kernels.documents import document_numbers
 from evo.kernels.operators import in_transform
+
+_has_fixed_lengths: ContextVar[bool] = ContextVar("has_fixed_lengths", default=False)
+
+
+@contextmanager
+def fixed_lengths() -> Iterator[None]:
+    """A block in which a subsequence has room for every token: the host may not ask how many are sent."""
+    token = _has_fixed_lengths.set(True)
+    try:
+        yield
+    finally:
+        _has_fixed_lengths.reset(token)
 
 
 @dataclass(frozen=True)
@@ -26,10 +40,11 @@ class Subsequence:
     rank_BT: Tensor
 
     @classmethod
-    def of(cls, is_sent_BT: Tensor) -> Subsequence:
-        """The tokens for which it is true. N is the most that a row has, or T where the host may not ask."""
+    def of(cls, is_sent_BT: Tensor, most: int | None = None) -> Subsequence:
+        """The tokens for which it is true. N is `most` if given, else the most that a row has, or T where the host may
+        not ask."""
         order_BT = (~is_sent_BT).to(torch.uint8).argsort(dim=1, stable=True)
-        longest = _longest(is_sent_BT)
+        longest = _longest(is_sent_BT) if most is None else most
         rank_BT = (is_sent_BT.cumsum(1) - 1).clamp(0, longest - 1)
         return cls(order_BT[:, :longest], rank_BT)
 
@@ -57,8 +72,7 @@ def _rows(x_BTX: Tensor, at_BN: Tensor) -> Tensor:
 
 def _longest(is_sent_BT: Tensor) -> int:
     """The most tokens that a row has, one at least."""
-    is_hidden = is_sent_BT.is_meta or in_transform()
-    if is_hidden or (is_sent_BT.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if is_sent_BT.is_meta or in_transform() or _has_fixed_lengths.get():
         return is_sent_BT.shape[1]
     return max(1, int(is_sent_BT.sum(1).max()))
 

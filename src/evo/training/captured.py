@@ -19,6 +19,7 @@ from evo.base.streams import Stream
 from evo.blocks.companion import Companion
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
+from evo.blocks.subsequence import fixed_lengths
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
@@ -194,7 +195,7 @@ class CapturedStep(DeviceStep):
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         try:
-            with torch.cuda.stream(side):
+            with torch.cuda.stream(side), fixed_lengths():
                 for _ in range(WARM_UPS):
                     self.body()
             torch.cuda.current_stream(self.device).wait_stream(side)
@@ -203,7 +204,8 @@ class CapturedStep(DeviceStep):
                 torch._foreach_copy_([tensor.detach() for tensor in state], before)
             self.row.zero_()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(self.graph, capture_error_mode="thread_local")
+        with torch.cuda.device(self.device), fixed_lengths(), recording:
             self.body()
         self.update.find_gradients()
 
@@ -234,9 +236,15 @@ def captured_step(
         step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block, companion)
         step.capture()
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:  # TypeError: a rule of numbers only
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return None, f"the step cannot be captured: {first}"
+        return None, f"the step cannot be captured: {_first_line(error)}"
     finally:
         for parameter in model.parameters():
             parameter.grad = None
     return step, "one CUDA graph, replayed"
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong first: ending a capture that failed raises an error of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

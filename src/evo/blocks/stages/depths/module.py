@@ -44,8 +44,12 @@ class Depths(Stage):
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """The stream behind the stage, (B, T, D)."""
         weight_BT = self._weight(x_BTD, flow)
-        is_picked_BT = weight_BT > 0 if flow.seed is None else self._best(weight_BT, flow)
-        picked = Subsequence.of(is_picked_BT)
+        if flow.seed is None:
+            is_picked_BT, most = weight_BT > 0, None
+        else:
+            most = max(1, round(self.plan.share * weight_BT.shape[1]))
+            is_picked_BT = self._best(weight_BT, most, flow)
+        picked = Subsequence.of(is_picked_BT, most)
         inner_BND = picked.take(x_BTD)
         change_BTD = picked.back(self.of[0](inner_BND, picked.flow(flow, (TOKENS,))) - inner_BND)
         self._tell(is_picked_BT, flow)
@@ -72,9 +76,8 @@ class Depths(Stage):
         """r, (B, T), in float32 or float64."""
         return flow.project(x_BTD, self.router).to(compute_dtype(x_BTD))[..., 0]
 
-    def _best(self, weight_BT: Tensor, flow: Flow) -> Tensor:
+    def _best(self, weight_BT: Tensor, count: int, flow: Flow) -> Tensor:
         """Whether a token is among the best of its row, (B, T). Adds the loss that teaches it without the row."""
-        count = max(1, round(self.plan.share * weight_BT.shape[1]))
         best_BK = weight_BT.detach().topk(count, dim=1).indices
         is_picked_BT = (best_BK[..., None] == torch.arange(weight_BT.shape[1], device=weight_BT.device)).any(1)
         loss = F.binary_cross_entropy_with_logits(weight_BT, is_picked_BT.to(weight_BT.dtype))
