@@ -10,7 +10,7 @@ import pytest
 from commands import Evo
 from evo.compiler.check import check, require_valid
 from evo.compiler.resolve import resolve
-from evo.compiler.scale import CannotScaleError, scaled
+from evo.compiler.scale import CannotScaleError, Way, scaled
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, from_data, load, parse
 from evo.dsl.rates import MaximalUpdateRates
@@ -51,13 +51,37 @@ def test_rates_that_are_written_are_kept_and_sizes_out_of_reach_refused() -> Non
         scaled(small, 50)
 
 
+WIRED: list[Any] = [
+    {"name": "low", "repeat": 2, "mix": {"kind": "attention", "heads": 4}},
+    {"name": "side", "from": "embedding", "mix": {"kind": "convolution"}},
+    {"name": "low_2", "from": ["low", "side"], "mix": {"kind": "attention", "heads": 4}, "kv_add": "embedding"},
+]
+
+
+def test_stacking_repeats_the_graph_after_itself() -> None:
+    """Every copy is wired as the first, and reads the end of the one before where the first reads the embedding; names
+    stay apart, and depth is a whole number of graphs."""
+    large = scaled(require_valid(from_data({"evo": 1, "organism": {"width": 64, "stages": WIRED}})), 1e6, "stacking")
+    assert resolve(large.organism).parameters == pytest.approx(1e6, rel=0.2)
+    assert check(parse(to_yaml(large))) == []
+    stages: list[Any] = list(large.organism.stages)
+    assert len(stages) % 3 == 0
+    assert len({stage.name for stage in stages}) == len(stages) > 3
+    assert [stage.repeat for stage in stages] == [2, 1, 1] * (len(stages) // 3)
+    assert [stages[2].name, stages[3].name, stages[5].name] == ["low_2", "low_3", "low_2_2"]
+    assert stages[3].from_ is None
+    assert stages[4].from_ == ("low_2",) == stages[5].kv_add
+    assert stages[5].from_ == ("low_3", stages[4].name)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["stretching", "stacking"])
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
-def test_examples_scale(path: Path) -> None:
+def test_examples_scale(path: Path, way: Way) -> None:
     """Every example, whatever its kinds, at four times its size."""
     document = load(path).document
     target = 4 * resolve(document.organism).parameters
-    assert resolve(scaled(document, target).organism).parameters == pytest.approx(target, rel=0.25)
+    assert resolve(scaled(document, target, way).organism).parameters == pytest.approx(target, rel=0.25)
 
 
 def test_the_command_writes_it(evo: Evo, tmp_path: Path) -> None:
@@ -69,6 +93,9 @@ def test_the_command_writes_it(evo: Evo, tmp_path: Path) -> None:
     assert shown["parameters"] == resolve(parse(shown["document"]).document.organism).parameters
     assert shown["parameters"] == pytest.approx(1e6, rel=0.1)
     assert evo("scale", own, "--params", "1M").out == shown["document"]
+    stacked = evo("scale", own, "--params", "1M", "--by", "stacking")
+    assert stacked.code == 0
+    assert "- name: low_2" in stacked.out
     assert evo("scale", own, "--params", "1M", "--out", tmp_path / "large.yaml").code == 0
     assert to_yaml(load(tmp_path / "large.yaml").document) == shown["document"]
     assert evo("scale", own, "--params", "lots").code == 2

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Overrides, read_valid
 
+By = Annotated[
+    Literal["stretching", "stacking"],
+    typer.Option("--by", help="How it gets deeper: each stage in place, or the whole of them after itself."),
+]
 SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
 def command(
     cfg: Annotated[Path, typer.Argument(help="The document.")],
     params: Annotated[str, typer.Option(help="How many parameters, such as 300k, 100M or 1.5B.")],
+    way: By = "stretching",
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a document's organism at another size.
 
-    Widths and heads grow together, stages are stretched in place, and learning rates follow the width.
+    Widths and heads grow together, depth with them, and learning rates follow the width.
     """
-    from evo.base.diagnostics import Diagnostic, DiagnosticError
     from evo.base.files import write_atomic
     from evo.compiler.resolve import resolve
-    from evo.compiler.scale import CannotScaleError, scaled
+    from evo.compiler.scale import scaled
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated
 
-    wanted = _number(params)
+    wanted = size_of(params)
     (loaded,) = read_valid(cfg, overrides=overrides)
-    try:
-        document = scaled(loaded.document, wanted)
-    except CannotScaleError as error:
-        help = "ask for a size nearer to the document's own"
-        raise DiagnosticError([Diagnostic("EVO622", str(error), None, help)]) from None
+    document = scaled(loaded.document, wanted, way)
     before, after = (resolve(own.organism).parameters for own in (loaded.document, document))
     if out is not None:
         from evo.evolution.rundir import root_of  # loads numpy, which printing has no need of
@@ -54,7 +54,8 @@ def command(
         view.say(f"wrote {out}: {before:,} parameters became {after:,}")
 
 
-def _number(text: str) -> float:
+def size_of(text: str) -> float:
+    """A number of parameters as people write it. Raises typer.BadParameter."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     if found is None or not float(found[1]):
         raise typer.BadParameter(f"'{text}' is not a number of parameters such as 300k, 100M or 1.5B")

@@ -5,61 +5,75 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Any
+from itertools import count
+from typing import Any, Literal
 
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.check import problems
 from evo.compiler.resolve import resolve, stages_of
 from evo.dsl.document import Document
 from evo.dsl.genes import Widening
+from evo.dsl.organism import StageSpec
 from evo.dsl.rates import MaximalUpdateRates
+from evo.dsl.spec import INPUT
 from evo.dsl.tree import Path, replaced, walk
+
+Way = Literal["stretching", "stacking"]
+"""How an organism gets deeper: each stage in place, or the whole of them after itself."""
 
 MOST_WIDTH = 32_768
 ALIGNED = 8
 """What widths are whole multiples of."""
-RATIOS = [step / 10 for step in range(5, 21)]
-"""How much the depth grows as a multiple of what the width grows, tried around 1."""
+RATIOS: dict[Way, list[float]] = {
+    "stretching": [step / 10 for step in range(5, 21)],
+    "stacking": [step / 10 for step in range(8, 14)],
+}
+"""How much the depth grows as a multiple of what the width grows, tried around 1. Whole copies are coarse: nearer to 1,
+lest the width alone grow."""
 
 
-class CannotScaleError(Exception):
-    """No valid organism of the same shape is near the size that is asked for."""
+class CannotScaleError(DiagnosticError):
+    """No valid organism of the same shape is near the size that is asked for (EVO624)."""
 
 
-def scaled(document: Document, parameters: float) -> Document:
+def scaled(document: Document, parameters: float, way: Way = "stretching") -> Document:
     """A document whose organism has about so many parameters, in the shape of the given one.
 
     Widths grow and shrink together, so that heads keep theirs: everything that is marked as `Widening` goes by the
-    width of the stream, and stays whole. Stages are stretched in place, their lists cycling on, by about as much as
-    the width (aspect kept, Kaplan et al. 2020); those that cannot be longer keep their depth. None gets shallower.
+    width of the stream, and stays whole. Depth grows by about as much as the width (aspect kept, Kaplan et al. 2020):
+    by stretching, each stage in place, its lists cycling on, where those that cannot be longer keep their depth; or by
+    stacking the whole graph after itself, so that what stood first stands first in every copy. None gets shallower.
     Rates follow the width by `train.rates`, muP's if there are none, based on the width that they were found at.
 
     Raises:
         CannotScaleError: nothing valid comes within a third of it.
     """
     best: tuple[float, Document] | None = None
-    for candidate in _candidates(document, parameters):
+    for candidate in _candidates(document, parameters, way):
         miss = abs(math.log(resolve(candidate.organism).parameters / parameters))
         if (best is None or miss < best[0]) and not any(fault.severity == "error" for fault in problems(candidate)):
             best = miss, candidate
     if best is None or best[0] > math.log(4 / 3):
-        raise CannotScaleError(f"no organism of this shape has about {parameters:,.0f} parameters")
+        own = f"'{document.name}'" if document.name else "this organism"
+        message = f"nothing of the shape of {own} has about {parameters:,.0f} parameters"
+        raise CannotScaleError([Diagnostic("EVO624", message, None, "ask for a size nearer to the document's own")])
     return best[1]
 
 
-def _candidates(document: Document, parameters: float) -> Iterator[Document]:
+def _candidates(document: Document, parameters: float, way: Way) -> Iterator[Document]:
     """Documents around the size: for each depth, the widths on both sides of it."""
     growths = list(_growths(document))
-    for ratio in RATIOS:
+    for ratio in RATIOS[way]:
 
         def size(growth: float, ratio: float = ratio) -> int:
-            return resolve(_sized(document, growth, max(1.0, growth * ratio)).organism).parameters
+            return resolve(_sized(document, growth, max(1.0, growth * ratio), way).organism).parameters
 
         reach = 1  # doubled until it is beyond the size: plans of huge organisms take long
         while reach < len(growths) and size(growths[reach - 1]) < parameters:
             reach *= 2
         above = bisect_left(growths[:reach], parameters, key=size)
         for growth in growths[max(0, above - 1) : above + 1]:
-            yield _sized(document, growth, max(1.0, growth * ratio))
+            yield _sized(document, growth, max(1.0, growth * ratio), way)
 
 
 def _growths(document: Document) -> Iterator[float]:
@@ -78,14 +92,44 @@ def _widening(document: Document) -> Iterator[tuple[Path, int]]:
             yield place.path, place.value
 
 
-def _sized(document: Document, growth: float, deeper: float) -> Document:
+def _sized(document: Document, growth: float, deeper: float, way: Way) -> Document:
     """The document with widths and depths multiplied."""
     changes: dict[Path, Any] = {path: max(1, round(value * growth)) for path, value in _widening(document) if value > 1}
     changes["organism", "width"] = round(document.organism.width * growth)
     wide = replaced(document, changes)
     stages = stages_of(wide.organism)
-    longer = [stage.longer(round(stage.depth * (deeper - 1))) or stage for stage in stages]
-    changes = {("organism", "stages"): tuple(longer)}
+    deepen = _stretched if way == "stretching" else _stacked
+    changes = {("organism", "stages"): tuple(deepen(stages, deeper))}
     if growth != 1 and document.train.rates is None:
         changes["train", "rates"] = MaximalUpdateRates(base=document.organism.width)
     return replaced(wide, changes)
+
+
+def _stretched(stages: list[StageSpec], deeper: float) -> list[StageSpec]:
+    """Each stage with more layers of its kind, where it can have more."""
+    return [stage.longer(round(stage.depth * (deeper - 1))) or stage for stage in stages]
+
+
+def _stacked(stages: list[StageSpec], deeper: float) -> list[StageSpec]:
+    """The graph after itself: what reads the embedding in the first copy reads the end of the one before in another."""
+    found = list(stages)
+    for turn in range(2, round(deeper) + 1):
+        taken, new = {stage.name for stage in found}, {INPUT: found[-1].name}
+        for stage in stages:
+            free = (f"{stage.name}_{number}" for number in count(turn))
+            new[stage.name] = next(name for name in free if name not in taken)
+            taken.add(new[stage.name])
+        found += [_renamed(stage, new) for stage in stages]
+    return found
+
+
+def _renamed(stage: StageSpec, new: dict[str, str]) -> StageSpec:
+    """A stage under its new name, which reads others under theirs."""
+    changes: dict[Path, Any] = {("name",): new[stage.name]}
+    for field in stage.source_fields().values():
+        written = getattr(stage, field.name)
+        if isinstance(written, str):
+            changes[field.key,] = new[written]
+        elif written is not None:
+            changes[field.key,] = tuple(new[name] for name in written)
+    return replaced(stage, changes)

@@ -174,6 +174,14 @@ RUNS = {
         "of this document could not be built or probed, or all of them behave alike.",
         source="command",
     ),
+    "EVO624": Code(
+        "No organism of that size",
+        "`evo scale` and `evo ladder` keep an organism's shape: widths grow together, in steps that keep everything "
+        "whole, and nothing gets shallower. Nothing valid comes within a third of the size that was asked for.",
+        "evo scale examples/first.yaml --params 50",
+        "evo scale examples/first.yaml --params 1M",
+        "command",
+    ),
     "EVO650": Code(
         "Not a configuration",
         "`evo import` reads a config.json as transformers writes it, or a folder that holds one.",
