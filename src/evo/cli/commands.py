@@ -38,6 +38,7 @@ ROWS: dict[str, Row] = {
     "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's as a document."),
     "export": Row("evo.cli.export_model:command", "Write a checkpoint as a model of another tool."),
     "scale": Row("evo.cli.scale:command", "Write a document's organism at another size."),
+    "ladder": Row("evo.cli.ladder:command", "Train a variant and baselines at several sizes."),
     "mutate": Row("evo.cli.mutate:command", "Write mutated children of a document."),
     "measures": Row("evo.cli.measures:command", "Say which behaviour measures tell the same."),
     "evolve": Row("evo.cli.evolve:command", "Evolve a population of documents."),

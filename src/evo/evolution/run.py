@@ -118,7 +118,7 @@ def _carry_out(
         if journal.finished() == 0:  # with no seed a run cannot begin: whatever stood in its way may be gone by now
             journal.forget_failures(0, RETRIED)
         search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
-        with _engine(settings) as engine:
+        with engine_of(settings) as engine:
             search.run(engine)
         verify(settings, journal, observer, evaluate)
     finally:
@@ -178,7 +178,7 @@ def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: s
     seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
     lineage = Lineage(journal)
     own = replace(settings, workers=min(settings.workers, len(wanted)), max_seconds=seconds)
-    with _engine(own) as engine:
+    with engine_of(own) as engine:
         for outcome in engine.map(Job(key, evaluate, _verdict_job(own, row, lineage)) for key, row in wanted.items()):
             found = outcome_of(outcome)
             journal.set_fact(outcome.id, {"score": found.scores.get(own.primary.name), "cause": found.cause})
@@ -203,7 +203,7 @@ def _verdict_job(settings: Settings, training: Training, lineage: Lineage) -> Tr
     )
 
 
-def _engine(settings: Settings) -> Engine:
+def engine_of(settings: Settings) -> Engine:
     """The engine that the search names; where it names none, processes if there are workers, otherwise this one."""
     hard_limit = None if settings.max_seconds is None else 2 * settings.max_seconds + 60
     workers, preload = max(1, settings.workers), ("evo.evolution.evaluate",)
