@@ -48,8 +48,9 @@ def test_children_are_valid_and_unlike_both() -> None:
             build(resolve(child.document.organism), 0)
 
 
-def test_exchanged_stages_bring_their_weights() -> None:
-    """Stages of the second parent come with its weights, all others with the first one's."""
+def test_what_both_parents_have_is_averaged() -> None:
+    """Weights of one path, kind of block and shape in both parents begin at their mean, all others at those of the
+    parent whose stage it is: nothing is drawn. An output map of attention is not averaged with one of a convolution."""
     one, two = pair()
     first, second = weights_of(one, 1), weights_of(two, 2)
     seen = set()
@@ -59,10 +60,34 @@ def test_exchanged_stages_bring_their_weights() -> None:
         start, report = starting_weights(plan, child.document, [first, second], child.origins)
         assert report.share == 1.0
         for path, tensor in start.items():
-            kind = "convolution" if path.startswith("stages.") and is_convolution(child.document, path) else "attention"
-            assert torch.equal(tensor, (second if kind == "convolution" else first)[path]), path
+            if ".mixer." in path:
+                kind = "convolution" if is_convolution(child.document, path) else "attention"
+                assert torch.equal(tensor, (second if kind == "convolution" else first)[path]), path
+            else:
+                kind = "both"
+                assert torch.equal(tensor, (first[path] + second[path]) / 2), path
             seen.add(kind)
-    assert seen == {"attention", "convolution"}
+    assert seen == {"attention", "convolution", "both"}
+
+
+def test_the_average_follows_the_stages() -> None:
+    """Of stages of other names at the same place, and of a stage that grew: what fits is averaged, the rest is the
+    parent's whose stage it is."""
+    one = document(stage("lower"), stage("upper"))
+    two = document(stage("lower", repeat=2), stage("top"), train={"clip": 2.0})
+    first, second = weights_of(one, 1), weights_of(two, 2)
+    adopted = False
+    for seed in range(12):
+        child = cross(one, two, Stream(seed))
+        start, _ = starting_weights(resolve(child.document.organism), child.document, [first, second], child.origins)
+        for name, tensor in start.items():
+            there = name.replace("stages.upper.", "stages.top.")
+            if name in first:
+                assert torch.equal(tensor, (first[name] + second[there]) / 2), name
+            else:
+                adopted = True
+                assert torch.equal(tensor, second[there]), name
+    assert adopted
 
 
 def is_convolution(child: Document, path: str) -> bool:

@@ -1,8 +1,8 @@
-"""Two parents, one child: stages that correspond are exchanged, with their weights."""
+"""Two parents, one child: stages that correspond are exchanged; weights that both have are averaged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,20 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve, stages_of
 from evo.dsl.document import Document
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.patch import diff, rewrite
+from evo.dsl.patch import Patch, diff, rewrite
 from evo.dsl.paths import stage_path
+from evo.dsl.plan import BlockPlan
 from evo.dsl.spec import spec_fields
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import Path, inline, replaced, specs
 from evo.evolution.mutate import Child, NoChildError, differs, validated
-from evo.evolution.operators.base import Proposal, moved
+from evo.evolution.operators.base import Proposal, WeightSources, moved
 from evo.evolution.operators.stages import own_gains
 from evo.evolution.sites import is_evolvable
 
 TRIES = 40
+BOTH: WeightSources = (("", 0, ""), ("", 1, ""))
+"""The rows of all that belongs to no stage."""
 
 
 def align(one: Document, two: Document) -> list[tuple[int, int]]:
@@ -46,37 +49,61 @@ def cross(
 ) -> Child:
     """A child with the wiring of `one` and some stages of `two`; its training settings come from one of them.
 
-    It differs from both parents in the plan or in the training settings.
+    It differs from both parents in the plan or in the training settings. Weights that both parents have at
+    corresponding places, in blocks of one kind and in the child's shape, begin at their mean; others are those of the
+    parent whose stage it is, or else of the one that has them.
 
     Raises:
         NoChildError: the parents have nothing to exchange that gives such a child.
     """
     rng = stream.numpy()
-    pairs = align(one, two)
+    pairs, plans = align(one, two), (resolve(one.organism), resolve(two.organism))
     for _ in range(TRIES):
-        proposal = _exchange(one, two, pairs, rng)
-        loaded = validated(one, proposal)
+        taken = [pair for pair in pairs if rng.random() < 0.5]
+        loaded = validated(one, Proposal(_exchanged(one, two, taken, rng)))
         if loaded is None:
             continue
         plan = resolve(loaded.document.organism)
-        child = Child(loaded.document, diff(one, loaded.document), ("crossover",), proposal.origins)
+        rows = tuple(row for pair in pairs for row in _stage_rows(plans, pair, pair in taken))
+        child = Child(loaded.document, diff(one, loaded.document), ("crossover",), (*BOTH, *rows))
         if all(differs(parent, child.document, plan) for parent in (one, two)) and accept(child, plan):
             return child
     raise NoChildError(f"these parents gave no new child in {TRIES} draws")
 
 
-def _exchange(one: Document, two: Document, pairs: list[tuple[int, int]], rng: np.random.Generator) -> Proposal:
+def _exchanged(one: Document, two: Document, taken: list[tuple[int, int]], rng: np.random.Generator) -> Patch:
     ours, theirs = stages_of(one.organism), stages_of(two.organism)
-    taken = [pair for pair in pairs if rng.random() < 0.5]
     changes: dict[Path, Any] = {}
-    origins: list[tuple[str, int, str]] = []
     for i, j in taken:
         adopted = _self_contained(theirs[j], two.organism, one.organism)
         changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, **_wiring(adopted, ours[i])})
-        origins += moved(stage_path(ours[i].name), stage_path(theirs[j].name), 1) + own_gains(ours[i].name)
     if rng.random() < 0.5:
         changes |= _training_of(two.train)
-    return Proposal(rewrite(one, changes), tuple(origins))
+    return rewrite(one, changes)
+
+
+def _stage_rows(plans: tuple[Plan, Plan], pair: tuple[int, int], is_taken: bool) -> WeightSources:
+    """Where the weights of a stage come from: of both parents, whose it is first, but below blocks of another kind in
+    the other one, where equal shapes mean nothing. Gains on its sources stay with the wiring."""
+    stages = [plan.stages[place] for plan, place in zip(plans, pair, strict=True)]
+    here, own, other = stages[0].name, int(is_taken), int(not is_taken)
+    path, theirs = stage_path(here), stage_path(stages[own].name)
+    rows = [*moved(path, theirs, own), *own_gains(here)]
+    if stages[own].kind != stages[other].kind:
+        return tuple(rows)
+    for inner in _strangers(stages[own], stages[other]):
+        rows += moved(f"{path}.{inner}", f"{theirs}.{inner}", own)
+    return (*rows, *moved(path, stage_path(stages[other].name), other))
+
+
+def _strangers(block: BlockPlan, other: BlockPlan) -> Iterator[str]:
+    """The blocks inside one that are of another kind in another one, by their dotted names."""
+    known = dict(other.children)
+    for name, child in block.children:
+        if name in known and known[name].kind != child.kind:
+            yield name
+        elif name in known:
+            yield from (f"{name}.{inner}" for inner in _strangers(child, known[name]))
 
 
 def _wiring(adopted: StageSpec, ours: StageSpec) -> dict[Path, Any]:

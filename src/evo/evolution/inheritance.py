@@ -21,15 +21,24 @@ def starting_weights(
 
 
 def _origin(path: str, weight: Weight, parents: list[dict[str, Tensor]], origins: WeightSources) -> Tensor | None:
-    """The parents' tensor for a path: by the rows of its entries, by the longest renamed prefix, or parent 0's own."""
+    """The parents' tensor for a path: by the rows of its entries, by those of the longest prefix, or parent 0's own.
+
+    Several rows of one prefix, as crossover writes them, stand for the mean of what fits (Wortsman et al. 2022, model
+    soups); where nothing does, for the first there is.
+    """
     entries = {index: row for index in range(weight.shape[0]) for row in origins if row[0] == entry(path, index)}
     if entries:
         return _stacked(weight, entries, parents)
     renamed = [row for row in origins if path.startswith(row[0])]
     if not renamed:
         return parents[0].get(path)
-    prefix, parent, source = max(renamed, key=lambda row: len(row[0]))
-    return parents[parent].get(source + path.removeprefix(prefix))
+    longest = max(len(prefix) for prefix, _, _ in renamed)
+    rows = [(parent, source + path[longest:]) for prefix, parent, source in renamed if len(prefix) == longest]
+    found = [tensor for parent, place in rows if (tensor := parents[parent].get(place)) is not None]
+    fitting = [tensor for tensor in found if tuple(tensor.shape) == weight.shape]
+    if len(fitting) > 1:
+        return torch.stack([tensor.detach().to("cpu", torch.float32) for tensor in fitting]).mean(0)
+    return next(iter(fitting or found), None)
 
 
 def _stacked(weight: Weight, entries: dict[int, tuple[str, int, str]], parents: list[dict[str, Tensor]]) -> Tensor:

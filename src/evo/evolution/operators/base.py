@@ -15,7 +15,8 @@ from evo.dsl.patch import Patch
 WeightSources = tuple[tuple[str, int, str], ...]
 """Rows (prefix in the child, parent's index, prefix in that parent); the longest that begins a path counts.
 
-A row between two `entry` names speaks for one entry of a stack of gains.
+Several rows of one prefix stand for the mean of what fits (`evo.evolution.inheritance`). A row between two `entry`
+names speaks for one entry of a stack of gains.
 """
 NOBODY = -1
 """The parent's index in the row of an entry that no parent has: it starts at zero."""
