@@ -124,7 +124,7 @@ def test_each_is_planned_and_built() -> None:
     assert {path: tuple(p.shape) for path, p in network.named_parameters()} == {
         path: weight.shape for path, weight in plan.weights.items()
     }
-    assert plan.losses == ("balance", "kl")
+    assert plan.losses == ("ahead_2", "balance", "kl")
     assert list(broken_promises(network)) == []
     stack = plan.weights["stages.upper.0.ffn.up"]
     assert (stack.axes, stack.share, plan.weights["stages.upper.0.ffn.down"].writes_residual) == (
@@ -157,7 +157,7 @@ def test_two_steps_move_everything_and_report_each_loss() -> None:
     eager, other = trainer(strange()), trainer(strange())
     before, seen = model(strange()), list[Progress]()
     eager.run(on_step=seen.append)
-    assert [set(progress.auxiliary) for progress in seen] == [{"balance", "kl"}] * 2
+    assert [set(progress.auxiliary) for progress in seen] == [{"ahead_2", "balance", "kl"}] * 2
     assert all(value > 0 for progress in seen for value in progress.auxiliary.values())
     assert not any(torch.equal(*pair) for pair in zip(before.parameters(), eager.model.parameters(), strict=True))
     source = other.task.on_device(other.device)

@@ -13,10 +13,11 @@ from evo.blocks.flow import Flow
 from evo.compiler.build import build, initial_weight, make
 from evo.compiler.check import check
 from evo.compiler.organism import Organism, OrganismState
-from evo.compiler.plan import TOKENS, Plan
+from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document, from_data
 from evo.dsl.plan import BlockPlan
+from evo.dsl.spec import TOKENS
 
 WIDTH, CONTEXT = 16, 24
 

@@ -29,6 +29,8 @@ FLOW: dict[str, dict[str, Any]] = {
             },
         ],
     },
+    "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
+    "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],

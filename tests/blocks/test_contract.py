@@ -28,8 +28,8 @@ from ffn_variants import FFNS, STATEFUL_FFNS
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
-from evo.compiler.plan import TOKENS
 from evo.dsl.index import kinds
+from evo.dsl.spec import TOKENS
 
 EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
 

@@ -34,9 +34,9 @@ from evo.blocks.attention.stencils import (
 from evo.blocks.base import state_size
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
-from evo.compiler.plan import TOKENS
 from evo.dsl.index import kind_class
 from evo.dsl.plan import BlockPlan, matmul_flops
+from evo.dsl.spec import TOKENS
 from evo.kernels.attention import Stencil
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups

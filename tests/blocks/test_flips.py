@@ -351,7 +351,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
-    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select", "stage"):
+    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select", "stage", "ahead"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return [cls for cls in found if cls.__name__ not in JUDGED_THERE]
 

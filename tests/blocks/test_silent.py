@@ -10,8 +10,8 @@ from ffn_variants import FFNS
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.compiler.build import initial_weight, make
-from evo.compiler.plan import TOKENS
 from evo.dsl.plan import BlockPlan
+from evo.dsl.spec import TOKENS
 
 HOSTED = {**MIXERS, **FFNS}
 QUICK = {"attention", "attention full dress", "experts, shared", "experts, idle", "dense relu bias"}

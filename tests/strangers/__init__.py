@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 POINTS = {
+    "ahead.guess": "strangers.aheads:GuessSpec",
     "mixer.ahead": "strangers.mixers:AheadSpec",
     "mixer.blocks": "strangers.mixers:BlocksSpec",
     "mixer.inheriting": "strangers.mixers:InheritingSpec",
@@ -81,6 +82,7 @@ def data(**train: Any) -> dict[str, Any]:
         "position": {"kind": "spin", "scaling": {"kind": "stretch", "factor": 2.0}},
         "norm": {"kind": "peak"},
         "pseudopods": {"near": NEAR},
+        "ahead": {"kind": "guess"},
         "stages": stages,
     }
     settings = {

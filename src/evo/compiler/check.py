@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
+from evo.blocks.ahead.spec import AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, stage_scope, stages_of
@@ -64,6 +65,7 @@ def _meant(document: Document) -> Iterator[Fault]:
                 problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
             )
             yield replace(problem, path=where)
+    yield from _ahead(document)
     yield from _unused(organism)
     yield from _train_problems(document)
     yield from _name(document)
@@ -90,6 +92,15 @@ def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:
     if embedding.width == organism.width:
         message = "the embedding is as wide as the stream anyway, and would be projected to the same width"
         yield Fault("EVO330", ("organism", "embedding", "width"), message, "remove it", "warning")
+
+
+def _ahead(document: Document) -> Iterator[Fault]:
+    """Tokens that cannot be predicted behind the last stage, or over so few tokens as training reads."""
+    organism = document.organism
+    if isinstance(organism.ahead, AheadSpec):
+        scope = replace(stage_scope(organism, len(organism.stages) - 1), context=document.context)
+        for problem in organism.ahead.problems_behind(stages_of(organism)[-1], scope):
+            yield replace(problem, path=("organism", "ahead", *problem.path))
 
 
 def _frozen(document: Document) -> Iterator[Fault]:

@@ -45,7 +45,9 @@ def kernel_choices(
     """
     organism = Organism(plan, make).to("meta")
     x_BTD, flow = torch.empty(batch, tokens, plan.width, device="meta"), Flow()
-    posed_by = (row for stage in plan.stages for row in organism.stages[stage.name].layer_problems(x_BTD, flow))
+    stages = [organism.stages[stage.name] for stage in plan.stages]
+    parts = stages if organism.ahead is None else [*stages, organism.ahead]
+    posed_by = (row for part in parts for row in part.layer_problems(x_BTD, flow))
     found: list[KernelChoice] = []
     for path, problems in posed_by:
         for problem in dict.fromkeys(problems):

@@ -9,13 +9,14 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.ahead.module import Ahead, Trunk
 from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
 from evo.compiler.ends import Embedding, Make, Readout
-from evo.compiler.plan import TOKENS, Plan
-from evo.dsl.spec import INPUT
+from evo.compiler.plan import Plan
+from evo.dsl.spec import INPUT, TOKENS
 from evo.kernels.dispatch import AUTO
 from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
 
@@ -82,6 +83,7 @@ class Organism(nn.Module):
         self.stages = Stages({stage.name: _stage(make(stage)) for stage in plan.stages})
         self.final_norm = None if plan.final_norm is None else _norm(make(plan.final_norm))
         self.readout = Readout(plan, make)
+        self.ahead = None if plan.ahead is None else _ahead(make(plan.ahead))
         for path, block in self.named_blocks():
             block.path = path
 
@@ -111,12 +113,19 @@ class Organism(nn.Module):
     def hidden(self, x_BTD: Tensor, flow: Flow | None = None) -> Tensor:
         """What the readout reads, (B, T, D) -> (B, T, D)."""
         flow = Flow() if flow is None else flow
+        return self._normed(self._streamed(x_BTD, flow), flow)
+
+    def _streamed(self, x_BTD: Tensor, flow: Flow) -> Residual:
+        """The residual stream behind the last stage."""
         flow.signals[INPUT] = x_BTD
         last = Residual(x_BTD)
         for stage in self.plan.stages:
             last = self._run(self.stages[stage.name], flow)
             if stage is not self.plan.stages[-1]:
                 flow.signals[stage.name] = last.value()
+        return last
+
+    def _normed(self, last: Residual, flow: Flow) -> Tensor:
         return last.value() if self.final_norm is None else last.normed(self.final_norm, flow)[1]
 
     def read(self, h_BTD: Tensor, flow: Flow | None = None) -> Tensor:
@@ -143,10 +152,20 @@ class Organism(nn.Module):
         flow = Flow() if flow is None else flow
         if flow.seed is None:
             flow = replace(flow, seed=torch.zeros((), dtype=torch.int64, device=tokens_BT.device))
-        h_BTD, bias_V = self.readout.read(self.hidden(self.embed(tokens_BT, flow), flow), flow)
-        h_ND = h_BTD.flatten(0, 1)
-        task = linear_cross_entropy(
-            h_ND,
+        last = self._streamed(self.embed(tokens_BT, flow), flow)
+        h_BTD = self._normed(last, flow)
+        task = self._cross_entropy(h_BTD, targets_BT, weights_BT, flow)
+        if self.plan.z_loss:
+            flow.add_loss("z", self._mean_square_of_sums(h_BTD, weights_BT, flow), self.plan.z_loss)
+        if self.ahead is not None:
+            self._add_losses_ahead(self.ahead, last, targets_BT, weights_BT, flow)
+        return Losses(task, dict(flow.losses))
+
+    def _cross_entropy(self, h_BTD: Tensor, targets_BT: Tensor, weights_BT: Tensor | None, flow: Flow) -> Tensor:
+        """The mean cross-entropy of targets, from what stands before the readout."""
+        h_BTD, bias_V = self.readout.read(h_BTD, flow)
+        return linear_cross_entropy(
+            h_BTD.flatten(0, 1),
             self._readout_weight(),
             targets_BT.flatten(),
             self.plan.soft_cap,
@@ -155,9 +174,20 @@ class Organism(nn.Module):
             project=flow.project,
             backend=self.backend,
         )
-        if self.plan.z_loss:
-            flow.add_loss("z", self._mean_square_of_sums(h_ND, bias_V, weights_BT, flow), self.plan.z_loss)
-        return Losses(task, dict(flow.losses))
+
+    def _add_losses_ahead(
+        self, ahead: Ahead, last: Residual, targets_BT: Tensor, weights_BT: Tensor | None, flow: Flow
+    ) -> None:
+        """The loss of each token beyond the next, over the positions that have one in their own document."""
+        stage = self.stages[self.plan.stages[-1].name]
+        trunk = Trunk(self._inputs(stage, flow), last, lambda residual: self._normed(residual, flow))
+        for places, h_BTD in enumerate(ahead.vectors(trunk, flow), start=1):
+            weights = None if weights_BT is None else weights_BT[:, places:]
+            if flow.segments_BT is not None:
+                is_one_BT = flow.segments_BT[:, places:] == flow.segments_BT[:, :-places]
+                weights = is_one_BT.float() if weights is None else weights * is_one_BT
+            loss = self._cross_entropy(h_BTD, targets_BT[:, places:], weights, flow)
+            flow.add_loss(f"ahead_{places + 1}", loss, ahead.loss_weight)
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
         """What training minimises, a float32 scalar: the task's loss and the auxiliary ones; see `losses`."""
@@ -173,11 +203,9 @@ class Organism(nn.Module):
         logits_BTV = self.forward(tokens_BT, flow)
         return logits_BTV, OrganismState(flow.next_states, state.seen + tokens_BT.shape[1])
 
-    def _mean_square_of_sums(
-        self, h_ND: Tensor, bias_V: Tensor | None, weights_BT: Tensor | None, flow: Flow
-    ) -> Tensor:
+    def _mean_square_of_sums(self, h_BTD: Tensor, weights_BT: Tensor | None, flow: Flow) -> Tensor:
         """The mean of log(sum exp logits)^2 over what counts; the logits are made once more for it."""
-        logits_NV = soft_capped(flow.project(h_ND, self._readout_weight(), bias_V), self.plan.soft_cap)
+        logits_NV = self.read(h_BTD, flow).flatten(0, 1)
         squares_N = logits_NV.to(compute_dtype(logits_NV)).logsumexp(-1).square()
         if weights_BT is None:
             return squares_N.mean()
@@ -185,8 +213,10 @@ class Organism(nn.Module):
         return (squares_N * weights_N).sum() / weights_N.sum().clamp_min(1e-30)
 
     def _run(self, stage: Stage, flow: Flow) -> Residual:
-        inputs = {slot: [flow.signals[name] for name in names] for slot, names in stage.reads}
-        return stage.run(inputs, flow)
+        return stage.run(self._inputs(stage, flow), flow)
+
+    def _inputs(self, stage: Stage, flow: Flow) -> dict[str, list[Tensor]]:
+        return {slot: [flow.signals[name] for name in names] for slot, names in stage.reads}
 
     def _readout_weight(self) -> nn.Parameter:
         return self.embedding.weight if self.readout.weight is None else self.readout.weight
@@ -195,6 +225,12 @@ class Organism(nn.Module):
 def _stage(block: Block) -> Stage:
     if not isinstance(block, Stage):
         raise TypeError(f"{type(block).__name__} is not a stage")
+    return block
+
+
+def _ahead(block: Block) -> Ahead:
+    if not isinstance(block, Ahead):
+        raise TypeError(f"{type(block).__name__} predicts nothing")
     return block
 
 

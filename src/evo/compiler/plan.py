@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from evo.blocks.ahead.spec import AheadPlan
 from evo.dsl.layers import StagePlan
-from evo.dsl.paths import stage_path
+from evo.dsl.paths import AHEAD, stage_path
 from evo.dsl.plan import BlockPlan, Weight, matmul_flops
-from evo.dsl.spec import INPUT
-
-TOKENS = "tokens"
-"""The name of the token ids among the signals of a pass."""
+from evo.dsl.spec import INPUT, TOKENS
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,7 @@ class Plan:
     norm stands before positions are added. projects_last: whether narrower vectors are projected after both. order: a
     block of fixed positions.
     readout_maps: what stands before and beside the readout: the transform with its bias, and a bias of logits.
+    ahead: what training predicts besides the next token.
     """
 
     width: int
@@ -45,6 +44,7 @@ class Plan:
     readout_scale: float | None = None
     readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
     z_loss: float = 0.0
+    ahead: AheadPlan | None = None
 
     @property
     def embedding(self) -> tuple[Weight, ...]:
@@ -63,8 +63,9 @@ class Plan:
 
     @cached_property
     def layers(self) -> dict[str, BlockPlan]:
-        """The plan of every distinct layer by dotted path."""
-        return {path: block for path, block in self.named_blocks() if block.is_layer}
+        """The plan of every distinct layer of its stages by dotted path."""
+        found = (named for stage in self.stages for named in stage.named_blocks(stage_path(stage.name)))
+        return {path: block for path, block in found if block.is_layer}
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -98,9 +99,19 @@ class Plan:
 
     @property
     def flops_per_token(self) -> float:
-        """Forward floating-point operations per token over a full context, readout included."""
-        ends = matmul_flops((*self.embedding_maps, *self.readout_maps))
-        return sum(block.flops for _, block in self._top()) + ends + 2.0 * self.read_width * self.vocab
+        """Forward floating-point operations per token of training over a full context, readout included."""
+        blocks = sum(block.flops for _, block in self._top())
+        return blocks + matmul_flops(self.embedding_maps) + self.read_flops * (1 + self.tokens_ahead)
+
+    @property
+    def read_flops(self) -> float:
+        """The same of one readout."""
+        return matmul_flops(self.readout_maps) + 2.0 * self.read_width * self.vocab
+
+    @property
+    def tokens_ahead(self) -> int:
+        """How many tokens beyond the next training predicts."""
+        return 0 if self.ahead is None else self.ahead.tokens
 
     @property
     def cache_per_token(self) -> int:
@@ -124,9 +135,10 @@ class Plan:
     @property
     def activations_per_token(self) -> int:
         """Values kept for the backward pass per token: an estimate that ignores what fusion saves."""
-        running = list(self._running())
+        running = [*self._running(), *(self.ahead.blocks() if self.ahead is not None else ())]
         layers = sum(block.is_layer for block in running)
-        return sum(block.cost.activations for block in running) + self.width * (2 + layers) + self.vocab
+        ends = (self.width + self.vocab) * (1 + self.tokens_ahead)
+        return sum(block.cost.activations for block in running) + self.width * (1 + layers) + ends
 
     @property
     def activations_between_layers(self) -> int:
@@ -149,6 +161,8 @@ class Plan:
         if self.final_norm is not None:
             yield "final_norm", self.final_norm
         yield from ((f"readout.{name}", block) for name, block in self.readout_blocks)
+        if self.ahead is not None:
+            yield AHEAD, self.ahead
 
     def _running(self) -> Iterator[BlockPlan]:
         """Every block inside the stages, as often as it runs on a token."""

@@ -38,8 +38,9 @@ def broken_promises(model: Organism) -> Iterator[str]:
     met = Met()
     parameter = next(model.parameters())
     flow = Flow(project=met, seed=torch.zeros((), dtype=torch.int64, device=parameter.device))
-    tokens = min(PROBE_TOKENS, model.plan.context)
-    model(torch.zeros(1, tokens, dtype=torch.int64, device=parameter.device), flow)
+    tokens = min(PROBE_TOKENS + model.plan.tokens_ahead, model.plan.context)
+    tokens_1T = torch.zeros(1, tokens, dtype=torch.int64, device=parameter.device)
+    model.losses(tokens_1T, tokens_1T, None, flow)
     for path, weight in model.named_parameters():
         if model.plan.weights[path].is_linear and id(weight) not in met.weights:
             yield f"{path} is planned as a linear map, but the module never calls flow.project with it"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from evo.blocks.activation.spec import act_child, act_word
+from evo.blocks.ahead.spec import AheadPlan, AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.compiler.plan import Plan
@@ -37,6 +38,7 @@ def resolve(organism: OrganismSpec) -> Plan:
         soft_cap=organism.readout.soft_cap,
         **_embedding(organism, _placed(organism, scope)),
         **_transform(organism, scope),
+        ahead=_ahead(organism),
     )
 
 
@@ -86,6 +88,13 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         "z_loss": readout.z_loss,
         "readout_blocks": tuple(blocks),
     }
+
+
+def _ahead(organism: OrganismSpec) -> AheadPlan | None:
+    """What predicts tokens beyond the next, behind the last stage."""
+    if not isinstance(organism.ahead, AheadSpec):
+        return None
+    return organism.ahead.behind(stages_of(organism)[-1], stage_scope(organism, len(organism.stages) - 1))
 
 
 def stages_of(organism: OrganismSpec) -> list[StageSpec]:

@@ -102,6 +102,10 @@ KINDS: dict[str, dict[str, str]] = {
         "patches": "evo.blocks.stages.patches.spec:PatchesSpec",
         "loop": "evo.blocks.stages.loop.spec:LoopSpec",
     },
+    "ahead": {
+        "parallel": "evo.blocks.ahead.spec:ParallelAheadSpec",
+        "sequential": "evo.blocks.ahead.spec:SequentialAheadSpec",
+    },
     "layer": {
         "sublayers": "evo.blocks.stages.layers.sublayers:SublayersSpec",
     },

@@ -188,6 +188,8 @@ class OrganismSpec(Spec):
     """The graph, in order; the last stage is read out."""
     readout: ReadoutSpec = Field(default_factory=ReadoutSpec)
     """From the last stage to logits."""
+    ahead: Annotated[Spec | None, RoleOf("ahead")] = None
+    """How training predicts tokens beyond the next; only the next one if left out."""
 
     @property
     def parts(self) -> dict[str, Spec]:

@@ -5,12 +5,15 @@ stages.STAGE.merge                      gains on what a stage reads, where that 
 stages.STAGE.LAYER.BLOCK.WEIGHT         and whatever else a stage contains, below stages.STAGE
 final_norm.WEIGHT
 readout.weight
+ahead.BLOCK.WEIGHT                      what predicts tokens beyond the next
 """
 
 from __future__ import annotations
 
 MERGE = "merge"
 """The gains on a stage's sources: they belong to its wiring, all else below it to its layers."""
+AHEAD = "ahead"
+"""What the paths of weights that predict tokens beyond the next begin with."""
 
 
 def stage_path(name: str) -> str:

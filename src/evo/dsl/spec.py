@@ -177,6 +177,8 @@ class Spec(BaseModel):
 
 INPUT = "embedding"
 """The name of the graph's input among the sources of a stage."""
+TOKENS = "tokens"
+"""The name of the token ids among the signals of a pass."""
 KV = "kv"
 """The name among the signals of what a stage gives to the keys and values of its mixers."""
 

@@ -40,7 +40,7 @@ def rows(plan: Plan) -> list[Row]:
     found = [*_embedding(plan)]
     for stage in plan.stages:
         found += _stage(stage)
-    return [*found, *_end(plan)]
+    return [*found, *_end(plan), *_ahead(plan)]
 
 
 def to_data(plan: Plan) -> dict[str, Any]:
@@ -158,6 +158,16 @@ def _end(plan: Plan) -> Iterator[Row]:
     count = sum(weight.count for weight in (plan.readout, *plan.readout_maps) if weight is not None)
     yield Row("readout", "", kind, cap, shapes, count, matmul_flops(plan.readout_maps) + 2.0 * math.prod(shape))
     yield from (_row(name, block) for name, block in plan.readout_blocks)
+
+
+def _ahead(plan: Plan) -> Iterator[Row]:
+    """What predicts tokens beyond the next, as it costs in training: decoding has none of it."""
+    if plan.ahead is None:
+        return
+    for index, (name, block) in enumerate(plan.ahead.children):
+        row = _row(name, block)
+        yield replace(row, layers="" if index else "ahead", cache_bytes_per_token=0, state_bytes=0)
+    yield Row("", "readouts", "shared", "", "", 0, plan.read_flops * plan.tokens_ahead)
 
 
 def _ranges(indices: list[int]) -> str:

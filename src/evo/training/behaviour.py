@@ -15,7 +15,8 @@ from torch import Tensor
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.compiler.plan import TOKENS, Plan
+from evo.compiler.plan import Plan
+from evo.dsl.spec import TOKENS
 from evo.kernels.fused import cross_entropy
 from evo.kernels.fused.project import project
 from evo.kernels.fused.support import REFERENCE

@@ -11,6 +11,12 @@ def _stages(*lines: str) -> str:
 
 _NEAR = "{kind: attention, heads: 2}"
 
+
+def _ahead(tokens: int) -> str:
+    stages = _stages(f"{{name: body, mix: {_NEAR}}}")
+    return f"{stages}  context: 8\n  ahead: {{kind: sequential, tokens: {tokens}}}\n"
+
+
 FLOW = {
     "EVO350": Code(
         "Tokens that cannot be routed so",
@@ -59,5 +65,11 @@ FLOW = {
         "Sizes of n-grams are different, and no larger than the context.",
         _stages("{name: grams, kind: ngrams, sizes: [3, 3]}", f"{{name: body, mix: {_NEAR}}}"),
         _stages("{name: grams, kind: ngrams, sizes: [3, 4]}", f"{{name: body, mix: {_NEAR}}}"),
+    ),
+    "EVO356": Code(
+        "Tokens that cannot be predicted so",
+        "A token further ahead lies within the context, and modules one behind another are layers like the last one.",
+        _ahead(8),
+        _ahead(2),
     ),
 }

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
-from evo.blocks.stages.depths.spec import TOKENS, DepthsPlan
+from evo.blocks.stages.depths.spec import DepthsPlan
 from evo.blocks.stages.stage import Stage
 from evo.blocks.subsequence import Seen, Subsequence, extended
+from evo.dsl.spec import TOKENS
 from evo.kernels.dispatch import KernelCall
 
 

@@ -14,10 +14,7 @@ from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, gains, linear, matmul_flops
 from evo.dsl.references import reached
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
-
-TOKENS = "tokens"
-"""The one signal that a stage which few tokens enter may read."""
+from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)

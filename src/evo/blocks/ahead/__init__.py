@@ -1,0 +1,1 @@
+"""Predictions of tokens beyond the next, in training alone."""
