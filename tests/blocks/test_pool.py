@@ -73,6 +73,33 @@ def test_what_slots_would_share_keeps_them_apart(name: str) -> None:
     assert len(whole.mixers) == SLOTS
 
 
+STACKED: dict[str, Any] = {
+    **APART,
+    "recurrence": RECURRENCE,
+    "pool of pools": {"kind": "pool", "slots": 2, "of": CONVOLUTION},
+    "route with a loss": {"route": [ATTENTION, CONVOLUTION], "top_k": 1, "balance": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_slots_over_stacked_weights_are_slots_one_by_one(name: str) -> None:
+    """A training step runs the slots as one: values, gradients, losses and figures are those of each by itself."""
+    whole, x_BTD = pool(STACKED[name]), inputs()
+    found, calls = list[tuple[Any, ...]](), list[int]()
+    for mixer in whole.mixers:
+        mixer.register_forward_pre_hook(lambda *_: calls.append(1))
+    for seed in (None, torch.zeros((), dtype=torch.int64)):
+        whole.zero_grad()
+        flow = Flow(seed=seed, figures={})
+        before = len(calls)
+        y_BTD = whole(x_BTD, flow)
+        assert len(calls) - before == (SLOTS if seed is None else 1)
+        (y_BTD.square().sum() + sum(flow.losses.values())).backward()
+        gradients = {path: torch.zeros_like(p) if p.grad is None else p.grad for path, p in whole.named_parameters()}
+        found.append((y_BTD.detach(), gradients, flow.losses, flow.figures))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("of", [TOGETHER["heads"], APART["convolution"], APART["two mixers"]], ids=str)
 def test_each_slot_can_run_by_itself(of: dict[str, Any]) -> None:
     """Row p of `apart` is f_p of row p, whatever the gains, and tells what enters its output maps."""

@@ -1,4 +1,4 @@
-"""A pool of pseudopods: all slots in one product where their mixer can stand side by side, else one by one."""
+"""A pool of pseudopods: all slots in one product where their mixer can stand side by side, or over stacked weights."""
 
 # pyright: reportPrivateImportUsage=false
 # torch exports its foreach functions under a leading underscore only.
@@ -16,6 +16,7 @@ from evo.blocks.flow import Flow, Project
 from evo.blocks.pool.spec import PoolPlan
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.grouped import Groups
+from evo.kernels.operators import is_inlining
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Pool(Block):
         super().__init__(plan, children)
         self.plan, self.slots = plan, plan.slots
         self.mixers = tuple(children.values())
+        self.publishes = any(block.outputs for _, child in plan.children for _, block in child.named_blocks(""))
         self.writers = [
             [path.lstrip(".") for path, weight in child.named_weights("") if weight.writes_residual]
             for _, child in plan.children
@@ -50,6 +52,8 @@ class Pool(Block):
         if self.plan.side_by_side:
             factors_P = self.gains_P.to(x_BTD.dtype)
             return replace(flow, project=self._scaled(flow.project, factors_P)).run(self.mixers[0], x_BTD)
+        if self._is_stacked(flow):
+            return torch.einsum("p,pbtd->btd", self.gains_P.to(x_BTD.dtype), self._stacked(x_BTD, flow))
         return sum_scaled(self.gains_P.to(x_BTD.dtype), [flow.run(mixer, x_BTD) for mixer in self.mixers])
 
     def apart(self, x_PTD: Tensor, flow: Flow) -> Apart:
@@ -101,11 +105,39 @@ class Pool(Block):
         """Those of every mixer."""
         return [problem for mixer in self.mixers for problem in mixer.problems(x_BTD, flow)]
 
+    def _is_stacked(self, flow: Flow) -> bool:
+        """Whether slots run as one over their weights in stacks: in passes whose loss is minimised, as nobody watches
+        single weights there, and as every launch counts. What is drawn by the place of a call, and what later blocks
+        read, would not be each slot's own; a trace unrolls the slots."""
+        is_trained = flow.seed is not None and torch.is_grad_enabled()
+        is_traced = torch.compiler.is_compiling() or is_inlining()
+        return is_trained and not is_traced and flow.dropout is None and not self.publishes
+
+    def _stacked(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What each slot gives, (P, B, T, D): the first slot's code, run on the weights of all (`torch.func.vmap`)."""
+        first, asks = self.mixers[0], flow.figures is not None
+        weights_P = {
+            path: torch.stack([_weight(mixer, path) for mixer in self.mixers]) for path, _ in first.named_parameters()
+        }
+
+        def one(weights: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, list[Tensor]]]:
+            inner = replace(flow, signals=dict(flow.signals), losses={}, figures={} if asks else None)
+            y_BTD: Tensor = torch.func.functional_call(first, weights, (x_BTD, inner))
+            return y_BTD, inner.losses, inner.figures or {}
+
+        outputs_PBTD, losses, figures = torch.func.vmap(one)(weights_P)
+        for name, loss_P in losses.items():
+            flow.add_loss(name, loss_P.sum())
+        for name, told in figures.items():
+            for values_P in told:
+                for value in values_P:
+                    flow.tell(name, value)
+        return outputs_PBTD
+
     def _writers(self, index: int) -> Iterator[Tensor]:
         """The weights of a mixer that write to the stream."""
         for path in self.writers[index]:
-            *inside, name = path.split(".")
-            yield getattr(self.mixers[index].get_submodule(".".join(inside)), name)
+            yield _weight(self.mixers[index], path)
 
     def _scaled(self, project: Project, factors_P: Tensor) -> Project:
         """Projections in which each slot's share of what enters the output map is multiplied by its factor (..., P)."""
@@ -127,3 +159,9 @@ class Pool(Block):
             return project(x, weight, bias, groups)
 
         return noted
+
+
+def _weight(mixer: nn.Module, path: str) -> Tensor:
+    """A weight by its path, a tensor that `torch.func` has put in its place too."""
+    *inside, name = path.split(".")
+    return getattr(mixer.get_submodule(".".join(inside)), name)
