@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
 import evo
-from evo.api.slime import FlowState, MetricsCollector, Pseudopod
+from evo.api.slime import FlowState, MetricsCollector, Pseudopod, export_encoder
 from evo.kernels.dispatch import BackendError
 
 
@@ -38,10 +39,17 @@ def test_it_is_an_ordinary_module() -> None:
 
 
 @pytest.mark.slow
-def test_it_exports() -> None:
-    """torch.export gives a program of the same values, at the shape it was traced for."""
-    model, x = encoder(causal=True), vectors()
-    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+@pytest.mark.parametrize("causal", [True, False])
+def test_it_exports(tmp_path: Path, causal: bool) -> None:
+    """ONNX and torch's archive give the same values, for another number of rows too; the encoder stays what it is."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, x = encoder(causal=causal, slots=4, metrics=MetricsCollector()), vectors()
+    archive = torch.export.load(export_encoder(model, 10, tmp_path, "torch")).module()
+    session = onnxruntime.InferenceSession(str(export_encoder(model, 10, tmp_path, "onnx")))
+    for rows in (x, x[:1], x.repeat(3, 1, 1)):
+        torch.testing.assert_close(archive(rows), model(rows))
+        (found,) = session.run(["latents"], {"vectors": rows.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), model(rows), rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_the_equation() -> None:

@@ -7,6 +7,7 @@ from evo.api.slime.config import Config as Config
 from evo.api.slime.config import load_config as load_config
 from evo.api.slime.encoder import FlowState as FlowState
 from evo.api.slime.encoder import SlimeMoldEncoder as SlimeMoldEncoder
+from evo.api.slime.export import export_encoder as export_encoder
 from evo.api.slime.texts import load_tinystories as load_tinystories
 from evo.api.slime.texts import load_wikitext as load_wikitext
 from evo.api.slime.trainer import Trainer as Trainer

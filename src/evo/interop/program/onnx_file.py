@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.organism import Organism
@@ -56,6 +57,12 @@ def write_onnx(organism: Organism, length: int, out: Path) -> None:
     Raises:
         DiagnosticError: `onnx` or `onnxscript` is missing (EVO656), or as `trace`.
     """
+    require_onnx()
+    save_onnx(trace(organism, length), ("tokens", "logits"), out)
+
+
+def require_onnx() -> None:
+    """Raise DiagnosticError (EVO656) where a package that writes ONNX is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -63,12 +70,16 @@ def write_onnx(organism: Organism, length: int, out: Path) -> None:
         help = "`pip install evo[onnx]`, or export `--to torch`"
         message = f"ONNX is written by packages of which one is not installed: {error.name}"
         raise DiagnosticError([Diagnostic("EVO656", message, None, help)]) from error
-    traced = trace(organism, length)
+
+
+def save_onnx(traced: ExportedProgram, names: tuple[str, str], out: Path) -> None:
+    """Write a graph as `model.onnx`, its input and output by name. Raises DiagnosticError (EVO655) where ONNX cannot
+    say it."""
     try:
         with quiet():
             exported: Any = traced.run_decompositions(OTHERWISE)
-            names: Any = {"input_names": ["tokens"], "output_names": ["logits"]}
-            program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
+            called: Any = {"input_names": [names[0]], "output_names": [names[1]]}
+            program = torch.onnx.export(exported, dynamo=True, verbose=False, **called)
     except Exception as error:  # whatever torch's exporter has no ONNX for
         raise untraceable("write as ONNX", error.__cause__ or error, "`--to torch` writes it as Python") from error
     out.mkdir(parents=True, exist_ok=True)

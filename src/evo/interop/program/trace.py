@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
@@ -26,11 +27,16 @@ def trace(organism: Organism, length: int) -> ExportedProgram:
     """
     tokens_BT = torch.arange(ROWS * length).reshape(ROWS, length) % organism.plan.vocab
     try:
-        with torch.no_grad(), inlined(), quiet():
-            return export(organism.eval(), (tokens_BT,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+        return graph(organism, tokens_BT)
     except Exception as error:  # whatever a block did that has no place in a graph
         help = "`--to hf` writes weights without tracing, where the architecture has a class there"
         raise untraceable("trace", error, help) from error
+
+
+def graph(module: nn.Module, rows: Tensor) -> ExportedProgram:
+    """What a module of our blocks computes from inputs such as these (B, ...), for any B."""
+    with torch.no_grad(), inlined(), quiet():
+        return export(module.eval(), (rows,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
 
 
 def untraceable(what: str, error: BaseException, help: str) -> DiagnosticError:
