@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # Two test processes on two cores: one thread each is faster than four fighting; the one that is done first takes tests over.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
+# All 10,000 take two cores some minutes: `make test-schedules SCHEDULES=10000`.
+SCHEDULES ?= 2000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-schedules test-ray test-gpu clean
@@ -61,8 +63,8 @@ schema-check: setup
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
 
-test-schedules: setup ## 10,000 schedules of kills, late, doubled and lost results and full disks (minutes)
-	PYTHONPATH=tests $(BIN)/python tests/evolution/schedules.py 10000
+test-schedules: setup ## SCHEDULES=2000 drawn schedules of kills, late, doubled and lost results and full disks
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/evolution/schedules.py $(SCHEDULES)
 
 test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
 	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels

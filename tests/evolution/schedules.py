@@ -2,6 +2,8 @@
 
     schedules.py COUNT [FIRST]
 
+COUNT schedules from the FIRST on, on all cores.
+
 Trials are made up, and a virtual clock says when each result arrives. A schedule is drawn from its number; whatever
 happens in it, the journal must end as that of a search that nothing disturbed: no evaluation lost or counted twice, no
 promotion or repetition missed. Prints how many schedules there were, and what happened in them.
@@ -11,10 +13,12 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -183,6 +187,8 @@ def live(numbers: range) -> Counter[str]:
 
 if __name__ == "__main__":
     count, first = (int(given) for given in [*sys.argv[1:], "0"][:2])
-    began = time.perf_counter()
-    found = live(range(first, first + count))
+    began, cores = time.perf_counter(), os.cpu_count() or 1
+    shares = [range(first + core, first + count, cores) for core in range(cores)]
+    with ProcessPoolExecutor(cores) as processes:
+        found = sum(processes.map(live, shares), Counter[str]())
     print(json.dumps({"schedules": count, "seconds": round(time.perf_counter() - began, 1), **found}))
