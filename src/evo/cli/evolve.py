@@ -13,6 +13,7 @@ import typer
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
+from evo.cli.tracking import Track, trackers_of
 from evo.dsl.evolve import EvolveSpec
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def command(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Begin nothing: measure a few steps, and say what the search would take.")
     ] = False,
+    track: Track = None,
     as_json: Json = False,
     **fields: Any,
 ) -> None:
@@ -82,7 +84,10 @@ def command(
         _forecast(settings, as_json)
         return
     folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
-    carry_out(folder, settings, as_json, lambda observer: start(folder, settings, observer, force=force))
+    trackers = trackers_of(track)
+    carry_out(
+        folder, settings, as_json, lambda observer: start(folder, settings, observer, force=force, trackers=trackers)
+    )
 
 
 def _described(settings: Settings, folder: Path) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from evo.cli.documents import Json
 from evo.cli.options import MOST_SECONDS, MOST_THREADS, finite
+from evo.cli.tracking import Track, trackers_of
 
 
 def command(
@@ -26,6 +27,7 @@ def command(
     root: Annotated[
         Path | None, typer.Option(help="The folder that relative corpus paths start from, where that was moved.")
     ] = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.
@@ -38,7 +40,7 @@ def command(
     from evo.evolution.run import resume
     from evo.evolution.rundir import RunDirectory
 
-    settings = RunDirectory(directory).load()
+    settings, trackers = RunDirectory(directory).load(), trackers_of(track)
     if generations is not None:
         settings = settings.of_generations(max(generations, settings.evolve.generations))
     carry_out(
@@ -46,6 +48,12 @@ def command(
         settings,
         as_json,
         lambda observer: resume(
-            directory, observer, workers, root=root, generations=generations, max_seconds=max_seconds
+            directory,
+            observer,
+            workers,
+            root=root,
+            generations=generations,
+            max_seconds=max_seconds,
+            trackers=trackers,
         ),
     )

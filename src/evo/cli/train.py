@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evo.base.diagnostics import DiagnosticError
 from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_STEPS, MOST_THREADS
+from evo.cli.tracking import Track, trackers_of
 
 if TYPE_CHECKING:
     from evo.dsl.document import Document
@@ -40,12 +40,7 @@ def command(
     device: Device = "auto",
     kernels: Kernels = "auto",
     save_every: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps between checkpoints.")] = 500,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="YAML", help="Whom to tell what is measured: tensorboard, wandb, mlflow, opentelemetry. Repeatable."
-        ),
-    ] = None,
+    track: Track = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +68,7 @@ def command(
         document, root = loaded.document, root_of(cfg)
         folder = out or Path("results") / (document.name or cfg.stem)
     overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
-    trackers = tuple(map(_tracker, track or ()))
+    trackers = trackers_of(track)
     settings = _Settings(root, device, kernels, steps, threads, save_every, trackers, as_json)
     if seeds is not None:
         _over_seeds(document, folder, seeds, resume, settings)
@@ -95,22 +90,6 @@ class _Settings:
     save_every: int
     trackers: tuple[TrackerSpec, ...]
     as_json: bool
-
-
-def _tracker(text: str) -> TrackerSpec:
-    """A tracker by its kind alone, or as YAML. Raises DiagnosticError."""
-    from evo.dsl.build import Builder
-    from evo.dsl.tracker import TrackerSpec
-    from evo.dsl.yaml import Entry, Node, read
-
-    node = read(text, "--track")
-    if isinstance(node.value, str):
-        node = Node({"kind": Entry(node.span, node)}, node.span)
-    builder = Builder(node)
-    spec = builder.kind("tracker", ())
-    if not isinstance(spec, TrackerSpec):
-        raise DiagnosticError(builder.diagnostics, text)
-    return spec
 
 
 def _trained(document: Document, folder: Path, resume: bool, settings: _Settings) -> TrainResult:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.compute import step_tokens
+from evo.dsl.canonical import to_data
 from evo.dsl.document import parse
 from evo.dsl.schedules import Course
+from evo.dsl.tracker import TrackerSpec
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Job, Limits, make_engine
 from evo.engines.pool import ProcessSpec
@@ -21,9 +25,11 @@ from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
 from evo.evolution.settings import Settings, primary_of
+from evo.evolution.tracking import Tracking
 from evo.evolution.verdict import Training, missing
 from evo.tasks.base import open_task
 from evo.training.device import choose_device
+from evo.training.trackers.base import Tracked, Trackers, make_trackers
 
 RETRIED = ("crash", "timeout", "memory")
 """Causes of failure that another limit or a quieter machine may cure."""
@@ -45,15 +51,23 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def start(path: Path, settings: Settings, observer: Observer, *, force: bool = False, evaluate: str = EVALUATE) -> None:
+def start(
+    path: Path,
+    settings: Settings,
+    observer: Observer,
+    *,
+    force: bool = False,
+    trackers: Sequence[TrackerSpec] = (),
+    evaluate: str = EVALUATE,
+) -> None:
     """Begin a run in a new directory and carry it to its end. `force` removes what an earlier run left there.
 
-    evaluate: what measures a trial, see `Search`.
+    trackers: who is told of trials and generations, see `Tracking`. evaluate: what measures a trial, see `Search`.
 
     Raises:
         DiagnosticError: a run is there already, or around it (EVO601), or going on (EVO604), a corpus cannot be read
-            (EVO500, EVO501), every weight is 0 (EVO345), no seed trains (EVO620), or seeds have different scores
-            (EVO621).
+            (EVO500, EVO501), every weight is 0 (EVO345), no seed trains (EVO620), seeds have different scores
+            (EVO621), or a tracker's package is missing (EVO525).
     """
     primary_of(settings.seeds)
     fitness = settings.evolve.fitness
@@ -63,11 +77,11 @@ def start(path: Path, settings: Settings, observer: Observer, *, force: bool = F
     settings = replace(settings, task_digest=next(iter(corpora.values())))
     directory = RunDirectory(path)
     directory.require_outside()
-    with directory.held():
+    with directory.held(), _trackers(trackers, directory, settings) as told:
         if force:
             directory.remove()
         directory.create(settings, corpora)
-        _carry_out(directory, settings, observer, evaluate)
+        _carry_out(directory, settings, observer, evaluate, told)
 
 
 def resume(
@@ -78,12 +92,13 @@ def resume(
     root: Path | None = None,
     generations: int | None = None,
     max_seconds: float | None = None,
+    trackers: Sequence[TrackerSpec] = (),
     evaluate: str = EVALUATE,
 ) -> None:
     """Continue a run to its end, whatever stopped it. Does nothing to a finished run but write its files again.
 
     root: where relative corpus paths start from now. generations: how many it shall have in all, as many as before or
-    more. max_seconds: another limit from now on.
+    more. max_seconds: another limit from now on. trackers: who is told of what is still to come.
 
     Raises:
         DiagnosticError: what `start` raises, EVO603 for other settings, another text, or fewer generations, and EVO600
@@ -102,16 +117,32 @@ def resume(
             message = f"corpus '{name}' is no longer the text that this run began with"
             help = f"put the old text back into {settings.root}, or say by --root where it is"
             raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
-    with directory.held():
-        _carry_out(directory, settings, observer, evaluate, generations)
+    with directory.held(), _trackers(trackers, directory, settings) as told:
+        _carry_out(directory, settings, observer, evaluate, told, generations)
+
+
+def _trackers(
+    specs: Sequence[TrackerSpec], directory: RunDirectory, settings: Settings
+) -> AbstractContextManager[Trackers]:
+    """Trackers that know the run by the name of its folder, and its first seed with the settings of the search."""
+    seed = to_data(parse(settings.seeds[0]).document)
+    document = {**seed, "evolve": to_data(settings.evolve)}
+    return make_trackers(specs, Tracked(directory.path, directory.path.resolve().name, document))
 
 
 def _carry_out(
-    directory: RunDirectory, settings: Settings, observer: Observer, evaluate: str, generations: int | None = None
+    directory: RunDirectory,
+    settings: Settings,
+    observer: Observer,
+    evaluate: str,
+    trackers: Trackers,
+    generations: int | None = None,
 ) -> None:
     directory.sweep()
     journal = Journal(directory.journal_file)
     try:
+        if trackers.made:
+            observer = Tracking(observer, trackers, journal)
         settings = _extended(journal, settings, generations)
         directory.change(settings)
         observer.warned(_warnings(journal, settings))

@@ -17,7 +17,7 @@ from evo.training.loop import Progress
 
 @dataclass(frozen=True)
 class Tracked:
-    """One training. folder: where its checkpoint goes. document: canonical data."""
+    """A training or a search. folder: where its checkpoint or run goes. document: canonical data."""
 
     folder: Path
     name: str
@@ -58,7 +58,7 @@ def _made(spec: TrackerSpec, tracked: Tracked) -> Tracker:
 
 @dataclass(frozen=True)
 class Trackers:
-    """All of a training's, told at once."""
+    """All of a training's or a search's, told at once."""
 
     made: tuple[Tracker, ...] = ()
 
@@ -71,13 +71,14 @@ class Trackers:
             "tokens_per_second": progress.tokens_per_second,
             **{f"auxiliary/{name}": value for name, value in progress.auxiliary.items()},
         }
-        self._tell(progress.step, values)
+        self.note(progress.step, values)
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Tell of held-out scores."""
-        self._tell(step, {f"held_out/{name}": value for name, value in scores.items()})
+        self.note(step, {f"held_out/{name}": value for name, value in scores.items()})
 
-    def _tell(self, step: int, values: Mapping[str, float]) -> None:
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        """Tell of those values that are finite."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         for tracker in self.made:
             tracker.note(step, finite)
