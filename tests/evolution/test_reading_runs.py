@@ -18,7 +18,9 @@ from evo.evolution.rundir import RunDirectory
 from evo.report.runs import best, read_report
 
 
-def test_runs_lists_the_runs_of_a_folder(whole: Path, evo: Evo, tmp_path: Path) -> None:
+def test_runs_lists_the_runs_of_a_folder(
+    whole: Path, evo: Evo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One row a run with its state; folders inside a run are none; an empty folder is a warning and no error."""
     assert runs_in(whole.parent) == runs_in(whole) == [whole]
     (found,) = evo("runs", whole.parent, "--json").json["runs"]
@@ -27,6 +29,9 @@ def test_runs_lists_the_runs_of_a_folder(whole: Path, evo: Evo, tmp_path: Path) 
     outcome = evo("runs", tmp_path)
     assert (outcome.code, outcome.out, "EVO600 warning" in outcome.err) == (0, "", True)
     assert (evo("runs", tmp_path / "nowhere").code, "EVO600" in evo("runs", tmp_path / "nowhere").err) == (1, True)
+    monkeypatch.chdir(tmp_path)
+    outcome = evo("runs")  # before the first search there is no folder `results`
+    assert (outcome.code, "`evo evolve CFG` makes one in results" in outcome.err) == (0, True)
 
 
 def test_elites_are_those_of_the_report(whole: Path, evo: Evo) -> None:

@@ -12,9 +12,11 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
 from evo.cli.documents import Json
 
+USUAL = Path("results")
+
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Where to look; its folders are searched too.")] = Path("results"),
+    folder: Annotated[Path, typer.Argument(help="Where to look; its folders are searched too.")] = USUAL,
     as_json: Json = False,
 ) -> None:
     """List the runs of a folder.
@@ -24,7 +26,7 @@ def command(
     from evo.base.rundirs import runs_in
     from evo.evolution.status import status
 
-    if not folder.is_dir():
+    if not folder.is_dir() and folder != USUAL:  # which the first search makes
         raise DiagnosticError([Diagnostic("EVO600", f"{folder} is no folder", None, "name one that holds runs")])
     found = []
     for path in runs_in(folder):
