@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.yaml"))
 ZOO = [pytest.param(path, marks=pytest.mark.slow) for path in sorted((FOLDER / "zoo").glob("*.yaml"))]
 PROBED = 256
-"""Tokens that are probed at most: some contexts are a publication's 2,048 or 8,192, where no window is longer than 8."""
+"""Tokens that are probed at most: some contexts are a publication's 2,048 or 8,192, and no window there is as long."""
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *ZOO], ids=lambda path: path.stem)
