@@ -13,13 +13,14 @@ from evo.base.diagnostics import DiagnosticError
 from evo.blocks.feedforward.spec import DenseSpec
 from evo.blocks.norm.spec import LayerNormSpec
 from evo.dsl import index
+from evo.dsl.build import Builder
 from evo.dsl.canonical import to_data
 from evo.dsl.describe import field_docs, summary
 from evo.dsl.document import Document, from_data, load
 from evo.dsl.patch import diff
 from evo.dsl.schema import organism_schema, patch_schema
 from evo.dsl.spec import DEFAULT, ListOf, RoleOf, Spec, spec_fields
-from evo.dsl.yaml import read
+from evo.dsl.yaml import read, write
 from strategies import document_data, documents
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -144,3 +145,17 @@ def test_a_field_says_its_default_kind_once():
     host = HostSpec()
     assert (host.one, host.several) == (LayerNormSpec(), (DenseSpec(),))
     assert spec_fields(HostSpec)["one"].default == LayerNormSpec()
+
+
+@pytest.mark.parametrize("role", index.KINDS)
+def test_every_kind_has_a_snippet_that_is_right(role: str):
+    """What an editor puts in for a kind fits the schema and the language as it stands."""
+    snippets = SCHEMA["$defs"][role]["defaultSnippets"]
+    assert sorted(snippet["label"] for snippet in snippets) == index.kinds(role)
+    fits = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{role}", "$defs": SCHEMA["$defs"]})
+    for snippet in snippets:
+        assert list(fits.iter_errors(snippet["body"])) == []
+        builder = Builder(read(write(snippet["body"])))
+        made = builder.kind(role, ())
+        assert builder.diagnostics == []
+        assert isinstance(made, index.kind_class(role, snippet["label"]))

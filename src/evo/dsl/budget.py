@@ -40,7 +40,7 @@ class FlopsBudget(BudgetSpec):
     kind: ClassVar[str | None] = "flops"
     unit: ClassVar[str] = "FLOPs"
 
-    flops: Annotated[Amount, FIXED]
+    flops: Annotated[Amount, Field(examples=[1e13]), FIXED]
     """How many."""
 
     @property
@@ -60,7 +60,7 @@ class TokensBudget(BudgetSpec):
     kind: ClassVar[str | None] = "tokens"
     unit: ClassVar[str] = "tokens"
 
-    tokens: Annotated[Amount, FIXED]
+    tokens: Annotated[Amount, Field(examples=[1e6]), FIXED]
     """How many."""
 
     @property

@@ -19,7 +19,7 @@ class StageSpec(Spec):
 
     called: ClassVar[str | None] = "this stage"
 
-    name: Annotated[Name, FIXED]
+    name: Annotated[Name, Field(examples=["body"]), FIXED]
     """The stage's name: what `from` refers to and what its weights are called."""
     from_: Annotated[
         Annotated[tuple[Name, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), Sources("x"), FIXED

@@ -25,7 +25,7 @@ class RatesSpec(Spec):
     the readout too goes by the readout. Weight decay by step stays as it was.
     """
 
-    base: Annotated[int, Field(ge=1, le=1_000_000)]
+    base: Annotated[int, Field(ge=1, le=1_000_000, examples=[128])]
     """The size at which rates are as they are written: that of the network that they were found for."""
 
     def factor(self, weight: Weight, width: int, step: Step) -> float:

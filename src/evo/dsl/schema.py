@@ -14,6 +14,7 @@ from evo.dsl.genes import Fixed, Gene
 from evo.dsl.index import DEFAULT_KIND, KINDS, UNIONS, keyed, kind_class, members, tagged
 from evo.dsl.organism import NAME
 from evo.dsl.patch import PATCH_VERSION
+from evo.dsl.snippets import snippets
 from evo.dsl.spec import Spec, SpecField, spec_fields
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -105,7 +106,7 @@ def _role(role: str) -> Json:
     if tagged(role):  # of a wrong word an editor says which are right, and no more
         kind = {"enum": tagged(role), "description": f"Which {role} it is."}
         found = {"if": {"type": "object"}, "then": {"properties": {"kind": kind}}, **found}
-    return found
+    return {**found, "defaultSnippets": snippets(role)}
 
 
 def _ref(name: str) -> Json:

@@ -126,7 +126,12 @@ class LongRopeScaling(ScalingSpec):
 
     kind: ClassVar[str | None] = "longrope"
 
-    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], AsTuple, Field(min_length=1, max_length=4096), FIXED]
+    factors: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        AsTuple,
+        Field(min_length=1, max_length=4096, examples=[[1.0, 2.0]]),
+        FIXED,
+    ]
     """What each frequency is divided by; those of the longer context, where the organism's is beyond the original."""
     warmth: Annotated[float, Field(gt=0, le=1e3), FIXED] = 1.0
     """What cosine and sine are multiplied by."""

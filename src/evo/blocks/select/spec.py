@@ -248,7 +248,7 @@ class SharedSelect(SelectSpec):
 
     kind: ClassVar[str | None] = "shared"
 
-    of: Annotated[str, Field(pattern=NAME, max_length=64), FIXED]
+    of: Annotated[str, Field(pattern=NAME, max_length=64, examples=["chosen"]), FIXED]
     """The name under which that one publishes it."""
 
     def chooser(self, scope: Scope, asker: Asker) -> SharedPlan:

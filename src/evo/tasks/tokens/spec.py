@@ -18,9 +18,9 @@ class TokensSpec(BytesSpec):
     builder: ClassVar[str] = "evo.tasks.tokens.task:open_tokens"
     tokens_are: ClassVar[str] = "tokens"
 
-    tokenizer: Annotated[Text, FIXED]
+    tokenizer: Annotated[Text, Field(examples=["tokenizer.json"]), FIXED]
     """A tokenizer.json of the `tokenizers` package, relative to this document."""
-    tokens: Annotated[int, Field(ge=1, le=1_000_000), FIXED]
+    tokens: Annotated[int, Field(ge=1, le=1_000_000, examples=[32_000]), FIXED]
     """How many tokens the tokenizer has, special ones included."""
 
     def relocated(self, before: Path, after: Path) -> dict[str, Data]:
