@@ -19,6 +19,7 @@ from evo.evolution.fitness import Terms
 from evo.evolution.journal import VERSION, Journal, Placed
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
+from evo.slime.lives import Lived
 
 ONE = Candidate("0000/00", 0, 0, "hash", "document")
 TWO = Candidate(
@@ -34,6 +35,7 @@ SCORED = Evaluation(
     (0.1, 0.2),
     b"\x00bytes",
     ((10, 3.25), (30, 2.5)),
+    (Lived("pool", 0, "s0", 0), Lived("pool", 1, "b4.1", 4, 8, "s0", "cull")),
 )
 TERMS = Terms(task=0.4, efficiency=0.3, gradient=0.2, objective=0.5)
 

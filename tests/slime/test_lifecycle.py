@@ -14,6 +14,7 @@ from evo.dsl.canonical import to_yaml
 from evo.dsl.spec import spec_fields
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.trial import Budget
+from evo.slime.lives import lives
 from evo.slime.spec import AnnealedLifeSpec
 from evo.tasks.bytes.task import BytesTask
 from evo.training import run as module
@@ -59,6 +60,10 @@ def test_pseudopods_are_born_and_die(of: Any) -> None:
     spaces = kinds(events, "space")
     assert spaces
     assert all(0 <= event["kmo"] <= 1 for event in spaces)
+    told = lives(events)
+    assert sum(lived.died is None for lived in told) == alive
+    assert sum(lived.born > 0 for lived in told) == len(births)
+    assert {lived.parent for lived in told} - {""} <= {lived.name for lived in told}
     figures = training.companion.figures()
     assert (figures["births"], figures["deaths"], figures["pool_size"]) == (len(births), len(deaths), alive)
     assert 0 < figures["archive_coverage"] <= 1
@@ -205,13 +210,13 @@ def test_a_step_without_memory_is_tried_once_more(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_search_tells_of_lives(tmp_path: Path) -> None:
-    """A trial's scores, which the journal keeps, count births and deaths."""
+    """A trial's scores, which the journal keeps, count births and deaths; its lives are kept too."""
     (tmp_path / "words.txt").write_bytes(b"the pool lives and dies " * 400)
     made = living(train={"task": {"kind": "bytes", "corpus": "words.txt"}})
     job = TrialJob(to_yaml(made), str(tmp_path), budget=Budget(256, 128, 128), tolerance=None)
-    scores = evaluate(job).scores
-    assert scores["births"] > 0
-    assert {"deaths", "pool_size", "archive_coverage"} <= scores.keys()
+    found = evaluate(job)
+    assert found.scores["births"] == sum(lived.born > 0 for lived in found.lives) > 0
+    assert {"deaths", "pool_size", "archive_coverage"} <= found.scores.keys()
     assert isinstance(trainer(made).task, BytesTask)
 
 

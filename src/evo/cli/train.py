@@ -95,6 +95,7 @@ class _Settings:
 def _trained(document: Document, folder: Path, resume: bool, settings: _Settings) -> TrainResult:
     """Train under a bar, and say what came of it."""
     from evo.cli.watching import training_bar
+    from evo.report.life import write_life
     from evo.training.run import TrainingRun
 
     as_json = settings.as_json
@@ -121,7 +122,10 @@ def _trained(document: Document, folder: Path, resume: bool, settings: _Settings
         raise
     for warning in result.warnings[len(run.warnings) :]:
         view.say(f"warning: {warning}", file=sys.stderr)
+    drawn = write_life(folder, document.name or folder.name, result.step) if document.train.life else None
     if not as_json:
+        if drawn is not None:
+            view.say(f"life of the pools: {drawn}")
         view.say(
             f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
             f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"

@@ -17,6 +17,7 @@ from evo.archive.snapshot.encode import encode
 from evo.archive.snapshot.record import Snapshot
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
+from evo.blocks.companion import Event
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
@@ -27,6 +28,7 @@ from evo.engines.jobs import Outcome, OutsideError
 from evo.evolution.inheritance import starting_weights
 from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
+from evo.slime.lives import lives
 from evo.tasks.base import Task, open_task
 from evo.training.behaviour import behaviour
 from evo.training.curve import LossCurve
@@ -89,12 +91,17 @@ def evaluate(job: TrialJob) -> Evaluation:
     task = _opened(job, document)
     task.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
-    known, seen = {"inherited": inheritance.share}, LossCurve(job.done)
+    known, seen, events = {"inherited": inheritance.share}, LossCurve(job.done), list[Event]()
+
+    def note(progress: Progress) -> None:
+        seen.note(progress)
+        events.extend(progress.events)
+
     try:
         trainer = make_trainer(
             document, task, job.device, base, kernels=job.kernels, course=job.course, offset=job.offset
         )
-        state = _train(job, trainer, seen.note)
+        state = _train(job, trainer, note)
     except LeakError as error:
         return _leaking(error, known)
     except DivergedError as error:
@@ -105,7 +112,8 @@ def evaluate(job: TrialJob) -> Evaluation:
     assert last is not None, "a training has a step"
     known |= {"train_loss": last.loss, **{f"loss.{name}": value for name, value in last.auxiliary.items()}}
     known |= {} if trainer.companion is None else trainer.companion.figures()
-    return replace(_measured(job, document, trainer, task, base, known), curve=seen.points, state=state)
+    found = _measured(job, document, trainer, task, base, known)
+    return replace(found, curve=seen.points, lives=lives(events), state=state)
 
 
 def seeded(document: Document, repeat: int) -> Document:

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
 from evo.evolution.trial import Evaluation, Start, Timing, Trial, WeightsRef
+from evo.slime.lives import Lived
 
 VERSION = 6
 """Of the schema. A journal of another version is refused, never migrated."""
@@ -227,7 +228,9 @@ class Journal:
 
     def add_evaluation(self, ref: WeightsRef, evaluation: Evaluation, seconds: float) -> None:
         """Record what came of one trial."""
-        key, result = _key(ref), json.dumps({"measures": evaluation.measures, "curve": evaluation.curve})
+        key, lives = _key(ref), [astuple(lived) for lived in evaluation.lives]
+        told = {"measures": evaluation.measures, "curve": evaluation.curve, **({"lives": lives} if lives else {})}
+        result = json.dumps(told)
         numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
         with self._transaction():
             row = (*key, evaluation.cause, evaluation.message, result, evaluation.snapshot)
@@ -246,7 +249,8 @@ class Journal:
         numbers = {name: value for name, value in self._numbers(ref).items() if not _is_objective(name)}
         data = json.loads(result)
         curve = tuple((step, loss) for step, loss in data["curve"])
-        return Evaluation(cause, message, numbers, tuple(data["measures"]), blob, curve)
+        lives = tuple(Lived(*row) for row in data.get("lives", ()))
+        return Evaluation(cause, message, numbers, tuple(data["measures"]), blob, curve, lives)
 
     def is_evaluated(self, ref: WeightsRef) -> bool:
         """Whether a trial was carried out."""

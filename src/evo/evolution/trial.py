@@ -9,6 +9,7 @@ from statistics import fmean
 from evo.dsl.schedules import Course
 from evo.evolution.candidate import Candidate
 from evo.evolution.operators.base import WeightSources
+from evo.slime.lives import Lived
 from evo.training.curve import Curve
 
 
@@ -118,8 +119,8 @@ class Evaluation:
     snapshot_bytes, fp32_bytes and snapshot_increase (of the held-out loss by restoring, relative). A failure has those
     that were known by then.
     measures: a point of the archive, in [0, 1] each. curve: (step, training loss), see `evo.training.curve`, of the
-    steps that were the trial's own. state: weights and optimizer where a longer trial goes on; kept
-    beside the journal, as it can be computed again.
+    steps that were the trial's own. lives: of the pseudopods of living pools in these steps. state: weights and
+    optimizer where a longer trial goes on; kept beside the journal, as it can be computed again.
     """
 
     cause: str = ""
@@ -128,6 +129,7 @@ class Evaluation:
     measures: tuple[float, ...] = ()
     snapshot: bytes = b""
     curve: Curve = ()
+    lives: tuple[Lived, ...] = ()
     state: bytes = field(default=b"", compare=False, repr=False)
 
 

@@ -19,6 +19,7 @@ from evo.report.page.glossary import glossary
 from evo.report.page.headline import headline
 from evo.report.page.interactive import front, parallel, sides
 from evo.report.page.learning import learning
+from evo.report.page.life import life
 from evo.report.page.lineage import against_seed, lineage
 from evo.report.page.markup import Html, tag
 from evo.report.page.next_commands import next_commands
@@ -33,7 +34,7 @@ LIVE = "live"
 """What makes a page that is served renew itself."""
 SECTIONS = (
     *(curves, learning, elites, front, archive, parallel, genealogy, lineage, against_seed, sides),
-    *(operators, snapshots, everything, next_commands, glossary),
+    *(life, operators, snapshots, everything, next_commands, glossary),
 )
 
 

@@ -13,6 +13,7 @@ from evo.dsl.task import Score
 from evo.evolution.fitness import Terms
 from evo.evolution.summary import Summary
 from evo.report.conclusion import Conclusion, conclusion
+from evo.slime.lives import Lived
 from evo.training.curve import Curve
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Variant:
 
     document: canonical YAML. held_values: parameters and what is cached after a full context. steps: of training.
     score: the primary one, among `scores`; None where it failed. terms: its objective, once it was placed. curves: of
-    its trainings, the first at each rung. step_flops: what a step of training takes.
+    its trainings, the first at each rung. step_flops: what a step of training takes. lives: of pseudopods, in the last.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Variant:
     measures: tuple[float, ...] = ()
     curves: tuple[Curve, ...] = ()
     step_flops: float = 0.0
+    lives: tuple[Lived, ...] = ()
 
     @property
     def generation(self) -> int:
@@ -82,6 +84,7 @@ class Variant:
         data: dict[str, Any] = {name: getattr(self, name) for name in names}
         data |= {"parents": list(self.parents), "operators": list(self.operators)}
         data |= {"step_flops": self.step_flops, "curves": _listed(self.curves)}
+        data |= {"lives": [asdict(lived) for lived in self.lives]} if self.lives else {}
         if self.score is None:
             return {**data, "message": self.message}
         scores = {primary.name: self.score, **self.scores}

@@ -114,6 +114,7 @@ def _variant(
         measures=tuple(found.measures[MEASURES.index(name)] for name in settings.evolve.measures if found.measures),
         curves=curves,
         step_flops=plan.step_flops,
+        lives=found.lives,
     )
 
 

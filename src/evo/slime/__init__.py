@@ -10,6 +10,7 @@
 | `chemotaxis.py` | where the next birth aims |
 | `colony.py` | one pool of a network: births and deaths, in place |
 | `lifecycle.py` | when what happens: timescales, phases, temperature, the gate of the loss |
+| `lives.py` | who lived where, how long and from whom, by the events of a training |
 | `pseudopod.py` | one slot by itself: its statistics, its weights as data |
 | `comonad.py` | a pseudopod among its neighbours, and what is relative to them |
 | `tubes.py` | memory of what flowed, fading |

@@ -168,6 +168,7 @@ class Lifecycle(Companion):
         elites = colony.elites
         row = {"step": step, "event": "look", "pool": colony.path, "pool_size": len(census.alive), "entered": entered}
         row |= {"phase": self.phase(step), "temperature": self.temperature(step), "fitness": census.mean}
+        row |= {"alive": [[slot, colony.names[slot], colony.born[slot]] for slot in census.alive]}
         return row if elites is None else {**row, "archive_coverage": len(elites) / elites.archive.cells}
 
 
