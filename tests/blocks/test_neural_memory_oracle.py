@@ -82,7 +82,7 @@ def test_titans_pytorch(depth: int, momentum: bool) -> None:
 def test_token_by_token_by_autograd(depth: int) -> None:
     """Equations 10 and 13 one token after another, the gradient by autograd at the weights before its chunk."""
     chunk, time = 3, 8
-    module, x = our(depth=depth, chunk=chunk, dim=4), inputs(time, batch=1)
+    module, x = our(depth=depth, chunk=chunk, dim=4, rate=1.0), inputs(time, batch=1)
     named, outputs = dict(module.named_parameters()), torch.zeros(1, time, HEADS * 4, dtype=torch.float64)
     for head in range(HEADS):
         rows = slice(4 * head, 4 * head + 4)
@@ -111,3 +111,11 @@ def recalled(x: Tensor, weights: list[Tensor]) -> Tensor:
     for index, weight in enumerate(weights):
         x = weight @ (F.gelu(x) if index else x)
     return x
+
+
+@pytest.mark.parametrize(("rate", "is_finite"), [({}, True), ({"rate": 3.0}, False)], ids=["by default", "too fast"])
+def test_a_memory_of_two_layers_stays_finite(rate: dict[str, float], is_finite: bool) -> None:
+    """Gradient descent inside a memory explodes at large steps, and not at those of the default."""
+    block = our(depth=2, **rate).float()
+    y = Flow().run(block, inputs(512, batch=8).float())
+    assert bool(y.isfinite().all()) == is_finite

@@ -45,8 +45,8 @@ class MemorySpec(Spec):
     """Tokens whose gradients are taken at the same weights, those before the first of them."""
     momentum: bool = True
     """Whether past surprise is carried on."""
-    rate: Annotated[float, Field(gt=0, le=100), Gene(0.1, 4, "scale")] = 1.0
-    """The largest step on a token's loss, the mean square over `dim`."""
+    rate: Annotated[float, Field(gt=0, le=100), Gene(0.01, 1, "scale")] = 0.1
+    """The largest step on a token's loss, the mean square over `dim`. A memory of two layers explodes near 1."""
     act: Annotated[Word, FIXED] = "silu"
     """The activation of queries, keys and values."""
     qk_norm: bool = True
