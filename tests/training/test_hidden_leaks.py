@@ -366,7 +366,8 @@ def test_a_candidate_has_cuts_of_its_own() -> None:
 
 
 def test_a_leak_says_what_it_is() -> None:
-    """Three sentences: a later input, another row, another form."""
+    """Four sentences: no number, a later input, another row, another form."""
+    assert "no finite numbers" in str(Leak(3, float("nan"), 0.0))
     assert str(Leak(3, 1.0, 0.0)) == "outputs before token 3 depend on later inputs"
     assert str(Leak(3, 1.0, 0.0, across_rows=True)) == "outputs before token 3 depend on another row of the batch"
     assert "outputs of stages.body.0.mixer from token 3 on" in str(Leak(3, 1.0, 0.0, block="stages.body.0.mixer"))

@@ -77,6 +77,8 @@ class Leak:
         return math.isfinite(self.in_values) and math.isfinite(self.in_gradients)
 
     def __str__(self) -> str:
+        if not self.is_finite:
+            return f"outputs before token {self.cut}, or their gradients, are no finite numbers"
         if self.block:
             return f"outputs of {self.block} from token {self.cut} on depend on later inputs: one at a time they differ"
         if self.probe == MEMORY:
@@ -308,7 +310,8 @@ class _Probe:
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(0)
-        flow = self.flow() if run.is_training else Flow()
+        is_trained_so = run.is_training and run.precision == self.precision
+        flow = self.flow() if is_trained_so else Flow()
         with torch.set_grad_enabled(run.is_training), autocast(self.device, run.precision):
             return _exact(self.model(tokens_BT.to(self.device), flow))
 
