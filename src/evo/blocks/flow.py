@@ -67,6 +67,7 @@ class Flow:
         other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
     sample: which of the draws from priors a pass without a seed has.
     forgets_layers: whether the backward pass computes each layer again instead of keeping what it needs of it.
+    has_fixed_shapes: whether no shape may follow from values, for which the host would have to wait.
     """
 
     signals: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -80,6 +81,7 @@ class Flow:
     seed: Tensor | None = None
     sample: int = 0
     forgets_layers: bool = False
+    has_fixed_shapes: bool = False
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
     _visits: dict[str, int] = field(default_factory=dict[str, int])
 

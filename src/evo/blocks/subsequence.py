@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,18 +11,6 @@ from torch import Tensor
 from evo.blocks.flow import Flow, Runs, State
 from evo.kernels.documents import document_numbers
 from evo.kernels.operators import in_transform
-
-_has_fixed_lengths: ContextVar[bool] = ContextVar("has_fixed_lengths", default=False)
-
-
-@contextmanager
-def fixed_lengths() -> Iterator[None]:
-    """A block in which a subsequence has room for every token: the host may not ask how many are sent."""
-    token = _has_fixed_lengths.set(True)
-    try:
-        yield
-    finally:
-        _has_fixed_lengths.reset(token)
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,7 @@ def _rows(x_BTX: Tensor, at_BN: Tensor) -> Tensor:
 
 def _longest(is_sent_BT: Tensor) -> int:
     """The most tokens that a row has, one at least."""
-    if is_sent_BT.is_meta or in_transform() or _has_fixed_lengths.get():
+    if is_sent_BT.is_meta or in_transform():
         return is_sent_BT.shape[1]
     return max(1, int(is_sent_BT.sum(1).max()))
 

@@ -19,7 +19,6 @@ from evo.base.streams import Stream
 from evo.blocks.companion import Companion
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
-from evo.blocks.subsequence import fixed_lengths
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
@@ -109,7 +108,8 @@ class DeviceStep:
         seed_1 = self.seeds_S.index_select(0, self.row)
         for parameter in self.update.parameters:
             parameter.grad = None
-        flow = Flow(seed=seed_1[0], forgets_layers=self.spec.activation_checkpointing)
+        forgets = self.spec.activation_checkpointing
+        flow = Flow(seed=seed_1[0], forgets_layers=forgets, has_fixed_shapes=True)
         if self.half is not None:
             flow.project = self.half
         if self.spec.dropout is not None:
@@ -195,7 +195,7 @@ class CapturedStep(DeviceStep):
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         try:
-            with torch.cuda.stream(side), fixed_lengths():
+            with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
                     self.body()
             torch.cuda.current_stream(self.device).wait_stream(side)
@@ -204,8 +204,7 @@ class CapturedStep(DeviceStep):
                 torch._foreach_copy_([tensor.detach() for tensor in state], before)
             self.row.zero_()
         self.graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(self.graph, capture_error_mode="thread_local")
-        with torch.cuda.device(self.device), fixed_lengths(), recording:
+        with torch.cuda.device(self.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.body()
         self.update.find_gradients()
 

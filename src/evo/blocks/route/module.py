@@ -34,9 +34,9 @@ class Route(Block):
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         shares_BTE, is_sent_BTE = self._routes(x_BTD, flow)
-        total_BTD = torch.zeros_like(x_BTD)
+        total_BTD, most = torch.zeros_like(x_BTD), x_BTD.shape[1] if flow.has_fixed_shapes else None
         for index, mixer in enumerate(self.mixers):
-            sent = Subsequence.of(is_sent_BTE[..., index])
+            sent = Subsequence.of(is_sent_BTE[..., index], most)
             y_BTD = sent.back(sent.flow(flow).run(mixer, sent.take(x_BTD)))
             total_BTD = total_BTD + y_BTD * shares_BTE[..., index, None].to(y_BTD.dtype)
         return total_BTD
