@@ -83,6 +83,7 @@ MIXERS: dict[str, dict[str, Any]] = {
         "differ": 0.3,
         "select": {"kind": "tokens", "top": 3, "heads": 2, "dim": 6, "q_norm": {"kind": "rms"}, "to": "seen"},
     },
+    "attention values": {**ATTENTION, "kv_heads": 2, "select": {"kind": "values", "top": 5, "bias": True}},
     "attention blocks": {**ATTENTION, "kv_heads": 2, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
     "attention compressed": {
         **ATTENTION,

@@ -20,6 +20,15 @@ FLOW: dict[str, dict[str, Any]] = {
     },
     "written layers": {
         "stages": [
+            {
+                "name": "c",
+                "layers": {
+                    "sublayers": [
+                        {"parallel": [{"block": CONVOLUTION}, {"block": CONVOLUTION, "late": 1}]},
+                        {"block": CONVOLUTION, "norm": {"in": RMS}},
+                    ]
+                },
+            },
             {"name": "a", "repeat": 2, "layers": {"sublayers": [{"block": ATTENTION, "norm": {"in": RMS}}]}},
             {
                 "name": "b",

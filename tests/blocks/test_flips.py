@@ -213,6 +213,7 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
+    "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
     "compressed": {
         "stages": [
             stage(
@@ -311,7 +312,13 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage(
                 "body",
                 CONVOLUTION,
-                ffn={**ROUTED, "identity": 1, "latent": 32, "shared": [{"ffn": ROUTED, "gate": "sigmoid"}, {}]},
+                ffn={
+                    **ROUTED,
+                    "identity": 1,
+                    "latent": 32,
+                    "router": {"rivals": 0.5},
+                    "shared": [{"ffn": ROUTED, "gate": "sigmoid"}, {}],
+                },
             )
         ]
     },
@@ -325,6 +332,7 @@ FOCUS = {
     "tokens": "select",
     "blocks": "select",
     "compressed": "select",
+    "values": "select",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 

@@ -87,6 +87,19 @@ def test_blocks_side_by_side() -> None:
     torch.testing.assert_close(output(shared, x), x + g["0"](h) + g["1"](h), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("between", [ATTENTION, {"kind": "none"}])
+def test_a_late_branch_is_added_further_on(between: dict[str, Any]) -> None:
+    """What a branch makes of x joins the sum of a later sublayer, also where that builds nothing."""
+    first = {"parallel": [{"block": GATED}, {"block": CONVOLUTION, "late": 1, "gain": 2.0}], "norm": {"in": LAYER}}
+    layer, f = layer_of(first, {"block": between, "norm": {"in": RMS}}, {"block": GATED})
+    x = inputs()
+    h = f["0_norm"](x)
+    middle = x + f["0"](h)
+    second = 0.0 if between["kind"] == "none" else f["2"](f["2_in_norm"](middle))
+    last = middle + second + 2.0 * f["1"](h)
+    torch.testing.assert_close(output(layer, x), last + f["3"](last), rtol=1e-12, atol=1e-12)
+
+
 def test_gains_and_skips() -> None:
     """x <- skip x + gain f(x): numbers, powers of the depth, and learned gains that get gradients."""
     layer, f = layer_of(
@@ -162,6 +175,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "one block side by side": (written({"parallel": [{"block": ATTENTION}]}), {}, "EVO306"),
     "a gain for several": (
         written({"parallel": [{"block": ATTENTION}, {"block": GATED}], "gain": 0.5}),
+        {},
+        "EVO306",
+    ),
+    "a branch later than the end": (
+        written({"parallel": [{"block": ATTENTION}, {"block": GATED, "late": 2}]}, {"block": GATED}),
         {},
         "EVO306",
     ),

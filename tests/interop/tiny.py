@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tiny_settings import AROUND, COMMON, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
+from tiny_settings import AROUND, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
 from torch import nn
 
 from evo.compiler.build import build
@@ -181,8 +181,10 @@ def unused_tensors(theirs: Any, model: Model) -> list[str]:
     return [name for name, _ in rest if not any(part in f"{root}.{name.removeprefix('model.')}" for part in idle)]
 
 
-def tokens(length: int = 25) -> torch.Tensor:
+def tokens(length: int = 25, distinct: bool = False) -> torch.Tensor:
     """Two rows of tokens without the padding token."""
+    if distinct:
+        return 3 + torch.randperm(297, generator=torch.Generator().manual_seed(3))[: 2 * length].view(2, length)
     return torch.randint(3, 300, (2, length), generator=torch.Generator().manual_seed(3))
 
 
@@ -211,7 +213,7 @@ class Parity:
 
 def parity(pair: Twin) -> Parity:
     """How far both sides are apart."""
-    x = tokens(SHORT.get(pair.kind, 25))
+    x = tokens(SHORT.get(pair.kind, 25), pair.kind in DISTINCT)
     theirs, ours = logits_of(pair.theirs, x), pair.ours(x)
     ours = ours[..., : theirs.shape[-1]]
     scale = theirs.detach().abs().max()

@@ -79,6 +79,10 @@ OWN: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     **{key: {"head_dim": 4} for key in ("deepseek_v3", "youtu", "axk1")},
     "deepseek_v32": {**INDEX, "head_dim": 4},
+    "longcat_flash": {
+        "num_layers": 2, "ffn_hidden_size": 44, "expert_ffn_hidden_size": 20, "zero_expert_num": 2, "moe_topk": 3,
+        "num_key_value_heads": 4, "head_dim": 4,
+    },
     "axk2": {**INDEX, "head_dim": 4, "gated_norm_rank": 5},
     "dots3_note_text": {
         **INDEX, "num_hidden_layers": 4, "layer_types": [*["indexed_attention", "sliding_attention"] * 2],
@@ -88,6 +92,14 @@ OWN: dict[str, dict[str, Any]] = {
             "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 5,
         } for i in (1, 3)},
     },
+    "phimoe": {
+        "lm_head_bias": True, "attention_bias": True, "router_jitter_noise": 0.3,
+        "rope_parameters": {
+            "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.1, 1.2, 1.3],
+            "long_factor": [2.0] * 4, "short_mscale": 1.2, "long_mscale": 1.3, "original_max_position_embeddings": 64,
+        },
+    },
+    "doge": {"keep_window_size": 6, "attention_bias": True},
     "beam": {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "mlp_layer_types": ["dense", "sparse", "sparse"], "final_logit_softcapping": 30.0,
@@ -223,6 +235,8 @@ TOWERS: dict[str, Any] = {
 
 SHORT = {"qwen3_next": 14}
 """Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
+DISTINCT = ("doge",)
+"""Types that choose among tokens by what each is alone: of equal ones, torch.topk takes any."""
 SINGLE = ("xglm",)
 """Types that fail in float64."""
 FORMULAS = {

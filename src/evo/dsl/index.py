@@ -92,6 +92,7 @@ KINDS: dict[str, dict[str, str]] = {
         "compressed": "evo.blocks.select.spec:CompressedSelect",
         "shared": "evo.blocks.select.spec:SharedSelect",
         "tokens": "evo.blocks.select.spec:TokensSelect",
+        "values": "evo.blocks.select.spec:ValuesSelect",
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",

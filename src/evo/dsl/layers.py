@@ -3,6 +3,8 @@
 One formula serves every wiring, pre, post, sandwich, output-only and parallel:
 
     x <- after(skip * x + sum_j gain_j * out_j(f_j(in_j(x))))
+
+A branch may be late: what it makes of x is a summand of a later sublayer.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ class Branch:
     """One summand of a sublayer: gain * out(f(in(x))).
 
     block, norm_in, norm_out: names of children of the layer; a norm may be None, and branches may share one.
-    gain: a number, or the name of a weight of the layer.
+    gain: a number, or the name of a weight of the layer. late: how many sublayers later it is added.
     """
 
     block: str
     norm_in: str | None = None
     norm_out: str | None = None
     gain: float | str = 1.0
+    late: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Sub:
     skip: Any = 1.0
     gain_source: Source | None = None
     skip_source: Source | None = None
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,8 @@ def _branch(branch: Sub, name: str, weights: Weights) -> Data:
             weights |= under(f"{name}_{slot}_norm", part.weights)
     if norm:
         data["norm"] = norm
+    if branch.late:
+        data["late"] = branch.late
     if branch.gain != 1.0:
         data["gain"] = branch.gain
         if branch.gain_source is not None:

@@ -235,7 +235,7 @@ class AttentionSpec(Spec):
 
     def _asker(self, scope: Scope) -> Asker:
         """What a selection must know of this attention."""
-        dim, values = self._head_dim(scope), self._value_dim(scope)
+        dim, (_, values) = self._head_dim(scope), self._outputs(scope)
         return Asker(self.heads, self._groups, dim, values, self._position(scope), scope.width)
 
     def _pairs(self, scope: Scope) -> float:

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
-from evo.blocks.experts.routing import Routes, best, hashed, loads, scores_of, taken, weighed, within
+from evo.blocks.experts.routing import Routes, best, hashed, loads, rivalled, scores_of, taken, weighed, within
 from evo.blocks.experts.spec import ExpertsPlan
 from evo.blocks.flow import Flow, State
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.fused import soft_capped
 from evo.kernels.grouped import Groups
 from evo.kernels.grouped import plan as plan_grouped
 
@@ -106,8 +107,10 @@ class Experts(Block):
             state = ExpertsState(state.taken_BE, torch.cat((state.scores_BSE, own_BTE), dim=1))
         chosen_BTP = self._chosen(choice_BTE, granted_BTE, flow)
         granted_BTP, state = self._granted(chosen_BTP, granted_BTE, state, flow)
-        if scores_BTE is None:
+        if scores_BTE is None or logits_BTE is None:
             scores_BTP = granted_BTP.new_ones(granted_BTP.shape, dtype=compute_dtype(x_BTD))
+        elif spec.rivals is not None:
+            scores_BTP = rivalled(soft_capped(logits_BTE, spec.soft_cap), chosen_BTP, spec.rivals)
         else:
             scores_BTP = scores_BTE.gather(-1, chosen_BTP)
         routes = Routes(chosen_BTP, weighed(scores_BTP, granted_BTP, spec), granted_BTP)

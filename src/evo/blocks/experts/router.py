@@ -41,6 +41,9 @@ class RouterSpec(Spec):
     """What is added to that sum."""
     scale: Annotated[float, Field(gt=0), Gene(0.25, 4, "scale")] = 1.0
     """What shares are multiplied by in the end."""
+    rivals: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """Each choice's score is softmax among logits near its own: not chosen before it, and below it by at most this
+    share of the larger of both (SparseMixer, 2409.12136: 0.02)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(5, 50, "scale", optional=True)] = None
     """Bounds logits to ±cap by `cap * tanh(logits / cap)`."""
     bias: bool = False
@@ -107,10 +110,20 @@ class RouterSpec(Spec):
         yield from self._group_faults(top, classes)
         yield from self._unread(top, count, context)
         yield from self._hash_faults(idle)
+        if self.rivals is not None:
+            yield from self._rival_faults()
         is_constant = self.renormalise and top == 1 and not self.eps
         if is_constant and self.has_logits and self.choose != "each_expert":
             message = "a single share divided by itself is always 1, so the task teaches the router nothing"
             yield Fault("EVO307", ("router", "renormalise"), message, "write renormalise: false, or raise top")
+
+    def _rival_faults(self) -> Iterator[Fault]:
+        """Rivals are those of a choice by the softmax of logits alone."""
+        others = {"choose": "each_token", "score": "softmax", "choice_bias": False, "groups": 1}
+        for name, value in others.items():
+            if getattr(self, name) != value:
+                message = "rivals are near choices by the logits themselves"
+                yield Fault("EVO307", ("router", name), message, "remove it, or rivals")
 
     def _group_faults(self, top: int, classes: int) -> Iterator[Fault]:
         if classes % self.groups:

@@ -46,6 +46,21 @@ def scores_of(logits_BTE: Tensor, router: RouterSpec) -> Tensor:
     return SCORES[router.score](soft_capped(logits_BTE, router.soft_cap))
 
 
+def rivalled(logits_BTE: Tensor, chosen_BTP: Tensor, margin: float) -> Tensor:
+    """The scores of choices, best first, each among those left that are near it, (B, T, P).
+
+    Near is below it by at most `margin` times the larger of both sizes (SparseMixer, 2409.12136).
+    """
+    scores: list[Tensor] = []
+    for chosen_BT1 in chosen_BTP.split(1, -1):
+        own_BT1 = logits_BTE.gather(-1, chosen_BT1)
+        with torch.no_grad():
+            is_far = (own_BT1 - logits_BTE) / torch.maximum(logits_BTE.abs(), own_BT1) > margin
+        scores.append((own_BT1 - logits_BTE.masked_fill(is_far, -torch.inf).logsumexp(-1, keepdim=True)).exp())
+        logits_BTE = logits_BTE.scatter(-1, chosen_BT1, -torch.inf)
+    return torch.cat(scores, dim=-1)
+
+
 def best(choice_BTE: Tensor, top: int, router: RouterSpec) -> Tensor:
     """The `top` best classes by `choice_BTE`, within the best groups: (B, T, P) int64."""
     if router.groups > 1:

@@ -10,7 +10,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.organism import NAME
-from evo.dsl.plan import BlockPlan, Cost, Weight, linear, matmul_flops
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
 
@@ -77,6 +77,14 @@ class CompressedPlan(BlockPlan):
     size: int
     top: int
     window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByValuesPlan(BlockPlan):
+    """A choice of the best `top` tokens by what their values are worth to each key head."""
+
+    builder: ClassVar[str] = "evo.blocks.select.values:ByValues"
+    top: int
 
 
 class SelectSpec(Spec):
@@ -291,6 +299,33 @@ class CompressedSelect(SelectSpec):
 
     def pairs(self, context: int) -> int:
         return block_pairs(self.size, self.top, context)
+
+
+class ValuesSelect(SelectSpec):
+    """The best `top` earlier tokens by exp(a softplus(w v)) of each key head, added to scores (Doge, 2508.02124)."""
+
+    kind: ClassVar[str | None] = "values"
+
+    top: Annotated[int, Field(ge=1), Gene(4, 512, "x2")]
+    """How many tokens a query meets at most; where there are no more, what is added is all that it does."""
+    bias: Annotated[bool, FIXED] = False
+    """Whether the map of values has a bias."""
+
+    def faults(self, scope: Scope, asker: Asker) -> Iterator[Fault]:
+        if not asker.has_heads:
+            message = "what values are worth needs them by head, which this attention does not keep"
+            yield Fault("EVO360", (), message, "choose tokens or blocks")
+
+    def chooser(self, scope: Scope, asker: Asker) -> ByValuesPlan:
+        weights = [linear("worth", asker.groups, asker.groups * asker.value_dim)]
+        weights.append(vector("rate", asker.groups, Init("normal", 0.1)))
+        if self.bias:
+            weights.append(vector("worth_bias", asker.groups, ZEROS))
+        cost = Cost(flops=matmul_flops(tuple(weights[:1])), activations=2 * asker.groups)
+        return ByValuesPlan(kind=self.label, weights=tuple(weights), cost=cost, top=self.top)
+
+    def pairs(self, context: int) -> int | None:
+        return near_pairs(self.top, context) if self.top < context else None
 
 
 def near_pairs(size: int, context: int) -> int:

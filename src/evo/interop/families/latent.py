@@ -1,13 +1,14 @@
 """Latent attention in Llama's layout: DeepSeek-V2 to V3.2, Youtu, MiniCPM 3, GLM-4.7-Flash, GLM-5, A.X, Dots 3."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from evo.interop.assemble import Model, Sub
+from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import mscale, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
-from evo.interop.experts import experts
+from evo.interop.experts import experts, stacks
 from evo.interop.families.experts import MLP, biased, count_of, is_sparse, routed, shared_of, top_of
 from evo.interop.families.llama import AT
 from evo.interop.parts import Data, Part, Source, View, gated, layer, rms, times, under
@@ -230,3 +231,51 @@ def _dots3_mixer(c: Config, index: int) -> Part:
     windowed: Data = {"stencil": {"kind": "window", "size": c.sliding_window}} if kind == "sliding_attention" else {}
     is_usual = position == _dots3_position(c, c.layer_types[0], c.qk_rope_head_dim)
     return Part({**data, **windowed, **({} if is_usual else {"position": position})}, whole.weights)
+
+
+def longcat(c: Config) -> Model:
+    """Two attentions and feed-forwards a layer; experts that read after the first and are added after the second."""
+    router: Data = {
+        "renormalise": False,
+        "choice_bias": True,
+        "scale": float(c.routed_scaling_factor),
+        "bias": bool(c.get("router_bias", False)),
+    }
+    count, hidden = c.n_routed_experts, c.expert_ffn_hidden_size
+    every = stacks(f"{MLP}.experts", hidden)
+    own = {name: replace(source, view=partial(_first, count, source.view)) for name, source in every.items()}
+    sparse = experts(
+        MLP,
+        count=count,
+        top=c.moe_topk,
+        hidden=hidden,
+        act=c.hidden_act,
+        router=router,
+        gate="router.classifier.weight",
+        choice_bias="router.e_score_correction_bias",
+        weights=own,
+        identity=c.get("zero_expert_num", 0),
+    )
+    mixers = [_longcat_mixer(c, f"{AT}.self_attn.{k}") for k in (0, 1)]
+    before = [plain_norm(c, f"{AT}.input_layernorm.{k}") for k in (0, 1)]
+    behind = [plain_norm(c, f"{AT}.post_attention_layernorm.{k}") for k in (0, 1)]
+    dense = [gated(f"{AT}.mlps.{k}", c.ffn_hidden_size, c.hidden_act) for k in (0, 1)]
+    whole: Layer = [
+        Sub(mixers[0], pre=before[0]),
+        Beside((Sub(dense[0]), Sub(sparse, late=2)), pre=behind[0]),
+        Sub(mixers[1], pre=before[1]),
+        Sub(dense[1], pre=behind[1]),
+    ]
+    position = rope(c, c.qk_rope_head_dim, pairs="neighbours")
+    return decoder(c, [whole] * c.num_layers, final=plain_norm(c, "model.norm"), position=position)
+
+
+def _first(count: int, view: View, tensor: Any) -> Any:
+    return view(tensor[:count])
+
+
+def _longcat_mixer(c: Config, at: str) -> Part:
+    """Queries, and what keys and values are made of, are scaled up by how narrow they are."""
+    plain = latent(c, at)
+    ratios = {"q": c.q_lora_rank, "kv_norm.gain": c.kv_lora_rank}
+    return Part(plain.data, times(plain.weights, {name: (c.hidden_size / r) ** 0.5 for name, r in ratios.items()}))

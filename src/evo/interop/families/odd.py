@@ -4,12 +4,12 @@ import math
 
 from evo.interop.assemble import Model, Sub
 from evo.interop.attention import NO_POSITION, attention, projections, rope
-from evo.interop.config import Config
+from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
 from evo.interop.experts import experts
 from evo.interop.families.experts import MLP, count_of, is_sparse, shared_of, top_of
 from evo.interop.families.llama import AT, Llama, position_of, window_of
-from evo.interop.parts import Data, Part, Source, dense, gated, gated_fused, layer, rms, under
+from evo.interop.parts import Data, Part, Source, dense, gated, gated_fused, layer, linear, rms, under
 
 
 def diffllama(c: Config) -> Model:
@@ -166,3 +166,29 @@ def moshi(c: Config) -> Model:
     model = decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=rope(c, c.head_dim))
     table = Source("model.embed_tokens.weight", lambda tensor: tensor[: c.vocab_size])
     return Model(model.organism, {**model.weights, "embedding.weight": table})
+
+
+def doge(c: Config) -> Model:
+    """Keys that are worth more for their values; streams with gains."""
+    if c.get("is_moe", False):
+        raise refuse(c, "experts that are single rows, chosen by pairs of keys across tokens")
+    at, bias = f"{AT}.self_attn", bool(c.get("attention_bias", False))
+    biased = "qkvo" if bias else ""
+    weights = projections(at, biased=biased) | {"select.rate": Source(f"{at}.A")}
+    weights |= linear("select.worth", f"{at}.dt_proj", bias=bias)
+    whole = Llama(
+        c,
+        biased=biased,
+        qk=lambda name: rms(f"{name}_norm", c.rms_norm_eps),
+        weights=weights,
+        options=lambda i: {"select": {"kind": "values", "top": c.keep_window_size, **({"bias": True} if bias else {})}},
+    )
+    ffn = gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=c.get("mlp_bias", False))
+    one, other = (rms(f"{AT}.{name}_layernorm", c.rms_norm_eps) for name in ("input", "post_attention"))
+    first, second = (Source(f"{AT}.{name}_residual") for name in ("input", "post_attention"))
+    kept: Data = {"kind": "learned", "per": "channel"}
+    layers = [
+        [Sub(whole.mixer(i), pre=one, skip=kept, skip_source=first), Sub(ffn, pre=other, skip=kept, skip_source=second)]
+        for i in range(c.num_hidden_layers)
+    ]
+    return decoder(c, layers, final=rms("model.norm", c.rms_norm_eps), position=rope(c, whole.width_of_head))

@@ -205,3 +205,28 @@ def beam(c: Config) -> Model:
 def _nth(n: int, block: Part, pre: Part, out: Part) -> Sub:
     """The n-th sum of a stream, whose every part weighs the same."""
     return Sub(block, pre=pre, out=out, gain=n**-0.5, skip=((n - 1) / n) ** 0.5)
+
+
+def phimoe(c: Config) -> Model:
+    """Layer norms and biases; two experts, each by its share among those near it."""
+    if c.num_experts_per_tok != 2:
+        raise refuse(c, "a choice of other than two experts")
+    said: Data = c.get("rope_parameters") or {}
+    if said.get("rope_type", "default") != "default":
+        is_long = c.max_position_embeddings > said["original_max_position_embeddings"]
+        said = {**said, "attention_factor": said["long_mscale" if is_long else "short_mscale"]}
+    part = routed(
+        c,
+        c.intermediate_size,
+        router={"renormalise": False, "rivals": 2.0 * float(c.router_jitter_noise)},
+        gate="router.weight",
+    )
+    ends = Part({"bias": True}, {"bias": Source("lm_head.bias")}) if c.get("lm_head_bias", False) else None
+    return Llama(
+        c,
+        biased="qkvo" if c.get("attention_bias", False) else "",
+        norm=partial(layer, eps=c.rms_norm_eps),
+        ffn=lambda i: part,
+        position=rope(c, c.hidden_size // c.num_attention_heads, said),
+        readout=ends,
+    ).model()

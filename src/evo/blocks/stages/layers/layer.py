@@ -33,21 +33,26 @@ class Layer(Block):
 
     def run(self, residual: Residual, flow: Flow) -> Residual:
         """`forward` on a residual stream whose last sum may still be open."""
-        for sublayer in self.sublayers:
-            residual = self._sublayer(sublayer, residual, flow)
+        waiting: dict[int, Tensor] = {}
+        for index, sublayer in enumerate(self.sublayers):
+            residual = self._sublayer(sublayer, residual, flow, waiting, index)
         return residual
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """Those of its blocks, in order."""
         return [problem for name in self.block_names for problem in self.child(name).problems(x_BTD, flow)]
 
-    def _sublayer(self, sublayer: Sublayer, residual: Residual, flow: Flow) -> Residual:
+    def _sublayer(
+        self, sublayer: Sublayer, residual: Residual, flow: Flow, waiting: dict[int, Tensor], index: int
+    ) -> Residual:
+        """waiting: by the index of a sublayer, the sum of what it adds; late branches are put there."""
+        if not sublayer.branches:  # what is late comes here all the same
+            return Residual(residual.value(), waiting.pop(index, None))
         inputs, x_BTD = self._inputs(sublayer, residual, flow)
-        total_BTD: Tensor | None = None
         for branch in sublayer.branches:
-            y_BTD = self._branch(branch, inputs[branch.norm_in], flow)
-            total_BTD = y_BTD if total_BTD is None else total_BTD + y_BTD
-        after = Residual(self._scaled(x_BTD, sublayer.skip), total_BTD)
+            y_BTD, at = self._branch(branch, inputs[branch.norm_in], flow), index + branch.late
+            waiting[at] = y_BTD if at not in waiting else waiting[at] + y_BTD
+        after = Residual(self._scaled(x_BTD, sublayer.skip), waiting.pop(index, None))
         if sublayer.norm_after is None:
             return after
         return Residual(after.normed(self._norm(sublayer.norm_after), flow)[1])

@@ -47,6 +47,8 @@ class BranchSpec(Spec):
     """Its own norms; without `in`, it reads through that of the sublayer."""
     gain: Gain = 1.0
     """What it is multiplied by: a number, or a gain that is learned."""
+    late: Annotated[int, Field(ge=0, le=15), FIXED] = 0
+    """How many sublayers later its output is added to the stream (LongCat-Flash's shortcut)."""
 
 
 class SublayerSpec(Spec):
@@ -112,10 +114,17 @@ class SublayersSpec(Spec):
             for problem in sublayer.problems(scope):
                 is_elsewhere = problem.path[:1] == ("//",)
                 yield problem if is_elsewhere else replace(problem, path=("sublayers", index, *problem.path))
+            for place, branch in enumerate(sublayer.parallel):
+                if index + branch.late >= len(self.sublayers):
+                    rest = len(self.sublayers) - 1 - index
+                    path = ("sublayers", index, "parallel", place, "late")
+                    yield Fault("EVO306", path, f"{rest} sublayers follow, of which none adds it", "lower `late`")
 
     def plan(self, scope: Scope) -> LayerPlan:
         parts = _Parts(scope)
-        sublayers = [planned for spec in self.sublayers if (planned := parts.sublayer(spec)) is not None]
+        sublayers = [parts.sublayer(spec) for spec in self.sublayers]
+        if not any(branch.late for sublayer in sublayers for branch in sublayer.branches):
+            sublayers = [sublayer for sublayer in sublayers if sublayer.branches]
         return LayerPlan(
             kind=self.label,
             weights=tuple(parts.weights),
@@ -134,13 +143,13 @@ class _Parts:
         self.weights: list[Weight] = []
         self.count = 0
 
-    def sublayer(self, spec: SublayerSpec) -> Sublayer | None:
-        """A planned sublayer; None if none of its blocks builds anything."""
+    def sublayer(self, spec: SublayerSpec) -> Sublayer:
+        """A planned sublayer; without branches and norm if none of its blocks builds anything."""
         start = self.count
         shared = self._norm(spec.norm.in_, f"{start}_norm") if spec.parallel else None
         branches = [found for branch in spec.branches() if (found := self._branch(branch, shared)) is not None]
         if not branches:
-            return None
+            return Sublayer(())
         after = self._norm(spec.norm.after, f"{start}_after_norm")
         return Sublayer(tuple(branches), after, self._gain(spec.skip, f"{start}_skip"))
 
@@ -152,7 +161,7 @@ class _Parts:
         self.children[name] = plan_mixer(spec.block, self.scope)
         norm_in = self._norm(spec.norm.in_, f"{name}_in_norm") or shared
         norm_out = self._norm(spec.norm.out, f"{name}_out_norm")
-        return Branch(name, norm_in, norm_out, self._gain(spec.gain, f"{name}_gain"))
+        return Branch(name, norm_in, norm_out, self._gain(spec.gain, f"{name}_gain"), spec.late)
 
     def _norm(self, norm: Spec | None, name: str) -> str | None:
         if norm is None:
