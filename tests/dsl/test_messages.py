@@ -67,6 +67,7 @@ WRONG = {
     "no_colon_at_last": organism("context 128"),
     "two_colons": START.replace("width: 64", "width: 64: 128"),
     "one_column_off": START.replace("      mix:", "     mix:"),
+    "one_column_deeper": START.replace("      mix:", "       mix:"),
     "brace_not_closed": START.replace("2}", "2") + "train: {steps: 3}\n",
     "bracket_not_closed": stage("from: [input"),
     "kv_heads": START.replace("heads: 2}", "heads: 4, kv_heads: 3}"),

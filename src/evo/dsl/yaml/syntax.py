@@ -33,11 +33,15 @@ def explained(error: yaml.YAMLError, text: str) -> Explained | None:
     opened: Any = getattr(error, "context_mark", None)
     found = None
     if problem == "mapping values are not allowed here":
-        found = _without_colon(lines, _line_above(lines, mark.line)) or _two_colons(lines, mark)
+        found = (
+            _without_colon(lines, _line_above(lines, mark.line))
+            or _two_colons(lines, mark)
+            or _between_levels(lines, mark.line, _indent(lines, mark.line))
+        )
     elif problem == "could not find expected ':'" and opened is not None:
         found = _without_colon(lines, opened.line)
     elif "expected <block end>" in problem:
-        found = _between_levels(lines, mark)
+        found = _between_levels(lines, mark.line, mark.column)
     elif opened is not None:
         found = _never_closed(problem, context, opened)
     return found or Explained(f"{problem} ({context})" if context else problem, mark.line, mark.column)
@@ -66,25 +70,28 @@ def _two_colons(lines: list[str], mark: Any) -> Explained | None:
     return Explained("a second ':' on this line", mark.line, mark.column, help)
 
 
-def _between_levels(lines: list[str], mark: Any) -> Explained | None:
+def _indent(lines: list[str], row: int) -> int:
+    """The column in which a line begins."""
+    return len(lines[row]) - len(lines[row].lstrip()) if row < len(lines) else 0
+
+
+def _between_levels(lines: list[str], row: int, column: int) -> Explained | None:
     """A line that begins in no column in which a line above, whose block is open, begins."""
-    row: int = mark.line
     line = lines[row] if row < len(lines) else ""
-    if line[: mark.column].strip():
+    if line[:column].strip():
         return None
     levels: list[int] = []
-    for above in lines[: mark.line]:
+    for above in lines[:row]:
         if _COMMENT.fullmatch(above):
             continue
         starts = [match.start() for match in re.finditer(r"(?<![^\s])- +(?=\S)|\S.*$", above)]
         levels = [level for level in levels if level < starts[0]] + starts
-    if mark.column in levels:
+    if column in levels or not levels:
         return None
-    near = sorted(levels, key=lambda level: abs(level - mark.column))[:2]
+    near = sorted(levels, key=lambda level: abs(level - column))[:2]
     known = " or ".join(str(level + 1) for level in sorted(near))
     help = f"lines that belong together begin in one column: here {known}"
-    message = f"this line begins in column {mark.column + 1}, where no line above it does"
-    return Explained(message, mark.line, mark.column, help)
+    return Explained(f"this line begins in column {column + 1}, where no line above it does", row, column, help)
 
 
 def _never_closed(problem: str, context: str, opened: Any) -> Explained | None:
