@@ -1,5 +1,6 @@
 """Jobs for the engine tests: well-behaved and otherwise. Workers import this module by name."""
 
+import ctypes
 import os
 import signal
 import time
@@ -34,6 +35,11 @@ def leave_politely(payload: int) -> None:
 def kill_itself(payload: object) -> None:
     """Die as under the system's out-of-memory killer."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_nowhere(payload: object) -> None:
+    """Die of a fault in C."""
+    ctypes.string_at(0)
 
 
 def sleep(payload: float) -> float:

@@ -49,6 +49,7 @@ def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
     [
         ("leave", 7, Failure("crash", "the worker exited with status 7")),
         ("leave", 0, Failure("crash", "the worker exited with status 0")),
+        ("read_nowhere", None, Failure("crash", "the worker was killed by SIGSEGV")),
         (
             "kill_itself",
             None,

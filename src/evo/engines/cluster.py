@@ -22,7 +22,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.dsl.engine import EngineSpec
 from evo.engines.crew import Crew
 from evo.engines.inline import run_here
-from evo.engines.jobs import Failure, Job, Limits, Outcome, explain
+from evo.engines.jobs import Failure, Job, Limits, Outcome, answered, explain
 
 if TYPE_CHECKING:
     from ray import ObjectRef  # pyright: ignore[reportMissingImports]
@@ -164,7 +164,7 @@ class RayEngine(Crew[Lane]):
             return None
         lane.job = lane.payload = lane.result = None
         try:
-            return pickle.loads(value)
+            return answered(job, pickle.loads(value))
         except Exception as error:
             message = f"the job's value cannot be read: {explain(error).message}"
             return Outcome(job.id, None, Failure("error", message), 0.0)

@@ -113,6 +113,13 @@ def run_job(job: Job, function: Callable[[Any], Any]) -> Outcome:
     return Outcome(job.id, value, failure, time.perf_counter() - started)
 
 
+def answered(job: Job, outcome: Outcome) -> Outcome:
+    """The outcome that a worker sent for a job, or the failure that it sent another job's."""
+    if outcome.id == job.id:
+        return outcome
+    return Outcome(job.id, None, Failure("error", f"the worker answered for job '{outcome.id}'"), outcome.seconds)
+
+
 def explain(error: BaseException) -> Failure:
     """The failure that an exception stands for; out of memory, on any device, and faults of the system are causes of
     their own."""

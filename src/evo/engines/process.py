@@ -11,7 +11,7 @@ from enum import Enum
 from multiprocessing import get_context, resource_tracker
 from typing import Any
 
-from evo.engines.jobs import Failure, Job, Outcome, explain
+from evo.engines.jobs import Failure, Job, Outcome, answered, explain
 from evo.engines.memory import times_out_of_memory
 from evo.engines.worker import serve
 
@@ -115,6 +115,7 @@ class WorkerProcess:
     def _finish(self, result: Failure | Outcome) -> Outcome:
         assert self.job is not None
         outcome = result if isinstance(result, Outcome) else Outcome(self.job.id, None, result, 0.0)
+        outcome = answered(self.job, outcome)
         self.job = None
         self._enter(Phase.IDLE)
         return outcome

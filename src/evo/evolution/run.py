@@ -17,7 +17,7 @@ from evo.dsl.tracker import TrackerSpec
 from evo.engines.inline import InlineSpec
 from evo.engines.jobs import Engine, Job, Limits, make_engine
 from evo.engines.pool import ProcessSpec
-from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
+from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
 from evo.evolution.extension import extend, spans
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
@@ -25,6 +25,7 @@ from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
 from evo.evolution.settings import Settings, primary_of
+from evo.evolution.told import told
 from evo.evolution.tracking import Tracking
 from evo.evolution.verdict import Training, missing
 from evo.tasks.base import open_task
@@ -211,7 +212,7 @@ def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: s
     own = replace(settings, workers=min(settings.workers, len(wanted)), max_seconds=seconds)
     with engine_of(own) as engine:
         for outcome in engine.map(Job(key, evaluate, _verdict_job(own, row, lineage)) for key, row in wanted.items()):
-            found = outcome_of(outcome)
+            found = told(outcome, own.primary)
             journal.set_fact(outcome.id, {"score": found.scores.get(own.primary.name), "cause": found.cause})
 
 

@@ -19,7 +19,7 @@ from evo.evolution.candidate import Candidate, candidate_id
 from evo.evolution.documents import document_of, plan_of
 from evo.evolution.emission import emit
 from evo.evolution.emitters.base import Situation
-from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of, pack_weights
+from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
 from evo.evolution.journal import Journal
 from evo.evolution.judge import Judge
 from evo.evolution.lineage import Lineage
@@ -30,8 +30,10 @@ from evo.evolution.scheduler import Scheduler
 from evo.evolution.scoring import Scoring
 from evo.evolution.settings import Settings
 from evo.evolution.states import States
+from evo.evolution.told import told
 from evo.evolution.trial import Evaluation, Trial
 from evo.evolution.variants import write_variants
+from evo.training.behaviour import MEASURES
 
 SAMPLE_LEAST = 16
 """Mutants that are probed for the shortest search; no search probes more than it has candidates."""
@@ -98,14 +100,16 @@ class Search:
             self.observer.evaluated(trial, evaluation, took)
 
     def run(self, engine: Engine) -> None:
-        """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` and `outcome_of` raise."""
+        """Ask, evaluate on an engine, and tell, to the end. Raises what `ask` and `told` raise."""
         self._probe(engine)
         while trials := self.ask():
             by_id = {trial.id: trial for trial in trials}
             jobs = (Job(trial.id, self.evaluate, self.job(trial)) for trial in trials)
             for outcome in engine.map(jobs):
                 trial = by_id[outcome.id]
-                self.tell({trial: outcome_of(outcome)}, {trial: outcome.seconds})
+                self.tell(
+                    {trial: told(outcome, self.settings.primary, measures=len(MEASURES))}, {trial: outcome.seconds}
+                )
         self.states.clear()
 
     def _probe(self, engine: Engine) -> None:

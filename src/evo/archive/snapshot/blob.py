@@ -69,12 +69,13 @@ def _save(snapshot: Snapshot, streams: dict[str, Tensor], compression: float) ->
     return save(streams, metadata={"evo": text})  # one key: the library writes several in an order of its own
 
 
-def from_bytes(data: bytes) -> Snapshot:
-    """The inverse of `to_bytes`.
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The metadata of a blob whose content is what its digest says, nothing decoded. Raises what `from_bytes` does."""
+    return dict(_verified(data)[0]["metadata"])
 
-    Raises:
-        SnapshotError: not a snapshot, a newer one, or a damaged one; says which.
-    """
+
+def _verified(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The head and the streams of a blob."""
     head = _head(data)
     if head.get("format") != FORMAT:
         raise SnapshotError("not a snapshot of this program: a safetensors file of another kind")
@@ -86,6 +87,16 @@ def from_bytes(data: bytes) -> Snapshot:
         raise SnapshotError(f"a damaged snapshot: {error}") from error
     if head.get("digest") != _digest({key: value for key, value in head.items() if key != "digest"}, streams):
         raise SnapshotError("a damaged snapshot: its digest does not match its content")
+    return head, streams
+
+
+def from_bytes(data: bytes) -> Snapshot:
+    """The inverse of `to_bytes`.
+
+    Raises:
+        SnapshotError: not a snapshot, a newer one, or a damaged one; says which.
+    """
+    head, streams = _verified(data)
     if not all(bool(t.isfinite().all()) for t in streams.values() if t.is_floating_point()):
         raise SnapshotError("a damaged snapshot: it holds numbers that are not finite")
     try:

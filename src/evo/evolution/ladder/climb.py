@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,13 @@ from evo.compiler.scale import Way
 from evo.dsl.document import Document
 from evo.dsl.schedules import Course
 from evo.engines.jobs import Engine, Job
-from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of
+from evo.evolution.evaluate import EVALUATE, TrialJob
 from evo.evolution.ladder.findings import Findings, findings
 from evo.evolution.ladder.records import FILE, Records, Scored
 from evo.evolution.ladder.trainings import LadderTraining, Size, contestants
 from evo.evolution.run import corpora_of, engine_of
 from evo.evolution.settings import Settings
+from evo.evolution.told import told
 
 OnScored = Callable[[int, int, LadderTraining, Scored], None]
 """Called with the number of a training, how many there are, the training, and what came of it."""
@@ -77,10 +77,9 @@ def climb(
     missing = {keys[training]: training for training in trainings if keys[training] not in records.by_key}
     jobs = (Job(key, evaluate, _job(training, settings)) for key, training in missing.items())
     for number, outcome in enumerate(engine.map(jobs), 1):
-        found = outcome_of(outcome)
-        score = found.scores.get(settings.primary.name)
-        cause = found.cause or ("" if score is not None and math.isfinite(score) else "diverged")
-        scored = Scored(None if cause else score, cause, round(outcome.seconds, 3))
+        found = told(outcome, settings.primary)
+        score = None if found.cause else found.scores[settings.primary.name]
+        scored = Scored(score, found.cause, round(outcome.seconds, 3))
         records.add(outcome.id, scored)
         on_scored(len(trainings) - len(missing) + number, len(trainings), missing[outcome.id], scored)
     return {training: records.by_key[key] for training, key in keys.items()}
