@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evo.kernels.triton_support import is_interpreting
+from evo.kernels.triton_support import IS_INSTALLED, is_interpreting
 
 AUTO, REFERENCE, TRITON = "auto", "reference", "triton"
 BLOCK = 32
@@ -29,7 +29,7 @@ def nearest_plane(wanted_GNR: Tensor, metric_GNN: Tensor, *, backend: str = AUTO
     Args:
         wanted_GNR: float64, a column of numbers to be rounded for each of R.
         metric_GNN: float64 L, with a positive diagonal.
-        backend: `reference`, `triton`, or `auto`, which is the reference.
+        backend: `reference`, `triton`, or `auto`, which is Triton on CUDA and the reference elsewhere.
     """
     spill_GNN = (metric_GNN / metric_GNN.diagonal(dim1=-2, dim2=-1)[:, None]).contiguous()
     wanted_GNR = wanted_GNR.contiguous()
@@ -69,5 +69,5 @@ def _takes_triton(x: Tensor, backend: str) -> bool:
     if backend not in (AUTO, REFERENCE, TRITON):
         raise ValueError(f"unknown backend {backend!r}")
     if backend == AUTO:
-        return False  # until a GPU has checked the kernel: so far the interpreter has
+        return x.is_cuda and IS_INSTALLED
     return backend == TRITON and (x.is_cuda or is_interpreting())
