@@ -35,7 +35,9 @@ class Made:
 
 
 class OperatorsSpec(Spec):
-    """How often each class of operators is tried."""
+    """How often each class of operators is tried. learns: whether shares follow the history; only then it is read."""
+
+    learns: ClassVar[bool] = True
 
     @abstractmethod
     def shares(
@@ -52,6 +54,7 @@ class FixedOperators(OperatorsSpec):
     """Every class with the share that it has by itself."""
 
     kind: ClassVar[str | None] = "fixed"
+    learns: ClassVar[bool] = False
 
     def shares(
         self, usual: Mapping[str, float], history: Sequence[Made], before: str, stream: "Stream"

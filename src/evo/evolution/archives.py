@@ -41,6 +41,7 @@ class Archives:
         self.space: Space | None = None
         self.standings: dict[str, Standing] = {}
         self.improved: list[bool] = []
+        self._best: Standing | None = None
 
     def temperature(self, generation: int) -> float:
         """The temperature at which a generation is made and placed; the seeds and the first children have the start."""
@@ -53,8 +54,7 @@ class Archives:
 
     def best(self) -> Standing | None:
         """The best objective of the highest rung that any candidate reached, the eldest among equals."""
-        by_rung = lambda own: (own.trial.rung, own.objective)  # noqa: E731
-        return max(self.standings.values(), key=by_rung, default=None)
+        return self._best
 
     def rivals(self, own: Standing) -> list[Standing]:
         """Whom a candidate would overtake as the best or in its cell, where they were judged at the same rung."""
@@ -71,6 +71,8 @@ class Archives:
         points = self._points(standings).tolist()
         standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
         self.standings |= {own.id: own for own in standings}
+        by_rung = lambda own: (own.trial.rung, own.objective)  # noqa: E731
+        self._best = max(self.standings.values(), key=by_rung, default=None)
         stream = Stream(self.evolve.seed).child("accept", generation)
         drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)
 

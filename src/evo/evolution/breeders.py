@@ -12,15 +12,6 @@ from evo.evolution.journal import Journal
 from evo.evolution.trial import WeightsRef
 
 
-def gains_of(journal: Journal) -> dict[str, float]:
-    """What those candidates brought the result archive that entered it: see `Breeders.gains`."""
-    return {
-        placed.trial.candidate: placed.value
-        for placed in journal.placements("result")
-        if placed.status in ("new", "improved")
-    }
-
-
 class ArchiveBreeders:
     """See `evo.dsl.selections.Breeders`. What a selection does not ask for is not read."""
 
@@ -64,12 +55,10 @@ class ArchiveBreeders:
 
     @cached_property
     def _all_gains(self) -> list[tuple[float, ...]]:
-        gained = gains_of(self._journal)
-        children: dict[str, list[float]] = {}
-        for id, parents, _ in self._journal.descent():
-            for parent in parents:
-                children.setdefault(parent, []).append(max(0.0, gained.get(id, 0.0)))
-        return [tuple(children.get(self.id(index), ())) for index in range(len(self._elites))]
+        past = self._journal.past
+        gains = past.gains()
+        families = (past.children(self.id(index)) for index in range(len(self._elites)))
+        return [tuple(max(0.0, gains.get(child, 0.0)) for child in children) for children in families]
 
     def _terms(self, id: str) -> tuple[float, ...]:
         rung = self._journal.rung(id)

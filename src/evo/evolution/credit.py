@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from evo.base.streams import Stream
 from evo.dsl.operators import Made, OperatorsSpec
-from evo.evolution.breeders import gains_of
 from evo.evolution.candidate import Candidate
 from evo.evolution.journal import Journal
 from evo.evolution.mutate import Odds
@@ -29,7 +28,7 @@ def last_family(operators: tuple[str, ...]) -> str:
 
 def history(journal: Journal) -> list[Made]:
     """Every child of mutations, in the order in which they were made; those that failed brought nothing."""
-    gains, found, made_by = gains_of(journal), list[Made](), dict[str, tuple[str, ...]]()
+    gains, found, made_by = journal.past.gains(), list[Made](), dict[str, tuple[str, ...]]()
     for id, parents, operators in journal.descent():
         made_by[id] = operators
         families = tuple(FAMILIES[name] for name in operators if name in FAMILIES)

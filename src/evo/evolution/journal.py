@@ -13,7 +13,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -25,13 +25,14 @@ from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
 from evo.evolution.operators.base import WeightSources
+from evo.evolution.past import Descent, Past
 from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
 from evo.evolution.trial import Evaluation, Start, Timing, Trial, WeightsRef
 from evo.slime.lives import Lived
 
-VERSION = 6
+VERSION = 7
 """Of the schema. A journal of another version is refused, never migrated."""
 SCHEMA = """
 CREATE TABLE candidates (
@@ -62,6 +63,8 @@ CREATE TABLE timings (
   candidate TEXT NOT NULL, rung INTEGER NOT NULL, repeat INTEGER NOT NULL, seconds REAL NOT NULL,
   ended REAL NOT NULL, PRIMARY KEY (candidate, rung, repeat)
 ) STRICT;
+CREATE INDEX candidates_of ON candidates (generation, slot);
+CREATE INDEX trials_of ON trials (generation);
 CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
 OBJECTIVE = "objective"
@@ -119,6 +122,7 @@ class Journal:
         except DiagnosticError:
             self._db.close()
             raise
+        self.past = Past(self._db)
 
     @classmethod
     def copied(cls, path: Path) -> Journal:
@@ -157,6 +161,7 @@ class Journal:
                 if evaluation is not None and evaluation.cause in causes:
                     for table in ("evaluations", "scores", "timings"):
                         delete(self._db, table, *_key(ref))
+        self.past = Past(self._db)
 
     def _version(self) -> int:
         """The version of the schema, which is laid down first if the file is empty."""
@@ -184,10 +189,9 @@ class Journal:
         rows = self._db.execute(f"SELECT * FROM candidates {where} ORDER BY generation, slot", values)
         return [_candidate(row) for row in rows]
 
-    def descent(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    def descent(self) -> Sequence[Descent]:
         """Every candidate's id, parents and operators, in order: `candidates` without the documents."""
-        rows = self._db.execute("SELECT id, parents, operators FROM candidates ORDER BY generation, slot")
-        return [(id, tuple(json.loads(parents)), tuple(json.loads(made_by))) for id, parents, made_by in rows]
+        return self.past.descent()
 
     def candidates_before(self, generation: int) -> int:
         """How many candidates the generations before one have."""
@@ -261,19 +265,7 @@ class Journal:
 
         Less is better, and a failure is infinite. Of a candidate's trials at one rung it is the mean.
         """
-        rows = self._db.execute(
-            "SELECT trials.candidate, trials.rung, CASE cause WHEN '' THEN value END "
-            "FROM trials JOIN evaluations USING (candidate, rung, repeat) JOIN candidates ON id = trials.candidate "
-            "LEFT JOIN (SELECT * FROM scores WHERE name = ?) USING (candidate, rung, repeat) "
-            f"ORDER BY {IN_ORDER}",
-            (primary.name,),
-        )
-        found: dict[int, dict[str, list[float]]] = {}
-        for candidate, rung, value in rows:
-            cost = math.inf if value is None else primary.cost(value)
-            found.setdefault(rung, {}).setdefault(candidate, []).append(cost)
-        means = {rung: {id: sum(costs) / len(costs) for id, costs in own.items()} for rung, own in found.items()}
-        return [means.get(rung, {}) for rung in range(max(found, default=-1) + 1)]
+        return self.past.costs(primary)
 
     def rungs(self, candidate: str) -> list[int]:
         """The rungs at which a candidate gave scores, the lowest first."""

@@ -60,7 +60,8 @@ class Situation:
 
     def operators(self, parent: Candidate, stream: Stream) -> Odds:
         """The operators for one child of an elite, with how often each is tried first: as the search chooses them."""
-        return odds(self.evolve.operators, self._history, parent, stream)
+        spec = self.evolve.operators
+        return odds(spec, self._history if spec.learns else [], parent, stream)
 
     @cached_property
     def scored(self) -> list[tuple[str, float]]:
