@@ -28,6 +28,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, from_data, parse
 from evo.dsl.index import KINDS, kind_class, kinds
+from evo.dsl.patch import apply, rewrite
 from evo.dsl.schema import organism_schema
 from evo.dsl.spec import Spec
 from evo.dsl.tree import specs
@@ -80,6 +81,11 @@ def plain() -> Document:
     return require_valid(from_data({"evo": 1, "organism": organism, "train": train}))
 
 
+def adapting() -> Document:
+    """A document of built-in kinds, but for its task and the adapters, beside which no pool may live."""
+    return apply(rewrite(plain(), {("organism", "adapters"): {"kind": "flat"}}), plain()).document
+
+
 def model(document: Document) -> Organism:
     """Its organism, untrained."""
     return build(resolve(document.organism), document.train.seed)
@@ -99,7 +105,7 @@ def used(document: Document) -> set[str]:
 def test_the_package_has_a_stranger_of_every_role() -> None:
     """Every role of the index has one, and the document and the search use it."""
     assert {role for role, _ in STRANGE} == KINDS.keys()
-    known = used(strange()) | {str(spec.kind) for spec in SEARCHED.values()}
+    known = used(strange()) | used(adapting()) | {str(spec.kind) for spec in SEARCHED.values()}
     assert {role for role, kind in STRANGE if kind in known} == KINDS.keys()
     assert all(kind in kinds(role) and kind_class(role, kind).kind == kind for role, kind in STRANGE)
 
@@ -134,6 +140,16 @@ def test_each_is_planned_and_built() -> None:
     gradients = torch.autograd.grad(network.loss(batch.inputs_BT, batch.targets_BT), list(network.parameters()))
     names = [path for path, _ in network.named_parameters()]
     assert [name for name, g in zip(names, gradients, strict=True) if not bool(g.any())] == []
+
+
+def test_its_adapters_alone_are_trained() -> None:
+    """What stands beside maps moves in a step, and nothing else does."""
+    run = trainer(adapting())
+    before = model(adapting())
+    run.run()
+    pairs = zip(before.named_parameters(), run.model.parameters(), strict=True)
+    assert {path for (path, one), two in pairs if not torch.equal(one, two)} == set(run.model.plan.trained)
+    assert list(broken_promises(run.model)) == []
 
 
 def test_the_whole_decodes_and_does_not_leak() -> None:

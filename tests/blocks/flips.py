@@ -163,8 +163,9 @@ class Behaviour:
         self.loss.backward()
         with torch.no_grad():
             for parameter in self.model.parameters():
-                assert parameter.grad is not None
-                parameter.sub_(parameter.grad)
+                assert (parameter.grad is not None) == parameter.requires_grad
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad)
         loss = self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]).detach()
         with torch.no_grad():
             return self.model(self.tokens_BT[:, :-1]), loss

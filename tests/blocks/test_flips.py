@@ -168,6 +168,8 @@ HOSTS: dict[str, dict[str, Any]] = {
     "bonus": {
         "stages": [stage("body", {**OUTER, "decay": "channel", "feature": "identity", "bonus": True, "conv": 2})]
     },
+    "lora": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "lora", "rank": 2, "on": ["q", "up"]}},
+    "svf": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "svf", "on": ["q", "up"]}},
     "convolution": {"stages": [stage("body", {**CONVOLUTION, "gate": False, "act": "silu"})]},
     "named": {
         "pseudopods": {"near": _window(5, 1), "fast": CONVOLUTION},
@@ -326,6 +328,8 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 FOCUS = {
+    "lora": "adapters",
+    "svf": "adapters",
     "product": "mix",
     "memory": "mix",
     "biases": "position",
@@ -359,7 +363,21 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
-    for role in ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select", "stage", "ahead"):
+    roles = (
+        "mixer",
+        "ffn",
+        "act",
+        "norm",
+        "decay",
+        "position",
+        "scaling",
+        "stencil",
+        "select",
+        "stage",
+        "ahead",
+        "adapter",
+    )
+    for role in roles:
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return [cls for cls in found if cls.__name__ not in JUDGED_THERE]
 

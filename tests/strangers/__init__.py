@@ -18,6 +18,7 @@ POINTS = {
     "mixer.pair": "strangers.mixers:PairSpec",
     "mixer.dispatch": "strangers.dispatch:DispatchSpec",
     "ffn.crowd": "strangers.experts:CrowdSpec",
+    "adapter.flat": "strangers.adapters:FlatSpec",
     "decay.fading": "strangers.decays:FadingSpec",
     "act.bump": "strangers.acts:BumpSpec",
     "norm.peak": "strangers.surroundings:PeakSpec",

@@ -8,7 +8,7 @@ from pathlib import Path
 from evo.api.documents import File, Source, document_of, holds_tensors
 from evo.dsl.document import Document
 from evo.evolution.mutate import Child, mutants
-from evo.evolution.onward import begun
+from evo.evolution.onward import begun, started
 from evo.evolution.rundir import root_of
 from evo.training.loop import Progress
 from evo.training.run import TrainingRun, TrainResult
@@ -42,6 +42,7 @@ def train(
     source: Source,
     out: File,
     *,
+    start: File | None = None,
     steps: int | None = None,
     root: File | None = None,
     device: str = "auto",
@@ -58,6 +59,8 @@ def train(
     Args:
         source: a document, the file of one, or a checkpoint or variant's snapshot to go on from.
         out: the folder.
+        start: a checkpoint or a variant's snapshot whose weights the organism starts with, as far as names and shapes
+            are alike; adapters merged.
         steps: of the optimizer, in all; the document's own if left out.
         root: the folder that relative corpus paths start from; the file's, or this one for a document.
         resume: go on from the checkpoint in `out`.
@@ -72,13 +75,22 @@ def train(
     """
     folder = Path(out)
     if isinstance(source, Document):
-        document, start = source, Path(root or ".")
+        document, origin = source, Path(root or ".")
     elif holds_tensors(source):
-        document, start = begun(Path(source), folder)
+        document, origin = begun(Path(source), folder)
         resume = True
     else:
-        document, start = document_of(source), Path(root) if root is not None else root_of(Path(source))
+        document, origin = document_of(source), Path(root) if root is not None else root_of(Path(source))
+    weights = None if start is None or resume else started(document, Path(start)).weights
     run = TrainingRun.open(
-        document, start, folder, device, kernels=kernels, steps=steps, resume=resume, threads=threads
+        document,
+        origin,
+        folder,
+        device,
+        kernels=kernels,
+        steps=steps,
+        weights=weights,
+        resume=resume,
+        threads=threads,
     )
     return run.carry_out(on_step, save_every)

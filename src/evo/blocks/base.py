@@ -3,8 +3,8 @@ state."""
 
 from __future__ import annotations
 
-from abc import ABC
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -12,10 +12,19 @@ from typing import Any, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.flow import Flow, State
-from evo.dsl.plan import BlockPlan, Weight
+from evo.blocks.flow import Flow, Project, State
+from evo.dsl.plan import ADAPTERS, BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, KernelCall, Table
+from evo.kernels.grouped import Groups
 from evo.kernels.operators import lasting_tensors
+
+
+class Adapters(nn.Module):
+    """Blocks under the names of the maps that they stand beside, whatever those are (`training`, `keys`)."""
+
+    def __init__(self, adapters: Mapping[str, Block]) -> None:
+        super().__init__()
+        self._modules.update(adapters)
 
 
 def parameter(weight: Weight) -> nn.Parameter:
@@ -56,6 +65,17 @@ class Block(nn.Module):
         for name, child in children.items():
             self.add_module(name, child)
 
+    def adapt(self, adapters: Mapping[str, Block]) -> None:
+        """Take what stands beside its linear maps, by their names."""
+        self.add_module(ADAPTERS, Adapters(adapters))
+
+    def adapted(self) -> Iterator[tuple[Tensor, Adapter]]:
+        """Its linear maps that something stands beside, each with it."""
+        found = self._modules.get(ADAPTERS)
+        for name, adapter in () if found is None else found.named_children():
+            assert isinstance(adapter, Adapter)
+            yield getattr(self, name), adapter
+
     @classmethod
     def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
         """The names of weights that it reads without annotating them, because its plan names them."""
@@ -67,6 +87,11 @@ class Block(nn.Module):
         found = self._modules[name]
         assert isinstance(found, Block)
         return found
+
+    def merged(self, name: str) -> Tensor:
+        """One of its linear maps with what stands beside it, for a block that makes another map of it."""
+        weight = getattr(self, name)
+        return next((weight + adapter.delta() for own, adapter in self.adapted() if own is weight), weight)
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """All positions of a sequence that starts here, (B, T, D) -> (B, T, D) unless the block says otherwise."""
@@ -109,6 +134,22 @@ class Norm(Block, ABC):
         """x + y and its norm, each (..., D): in one launch where the norm can."""
         total_BTD = x_BTD + y_BTD
         return total_BTD, self(total_BTD, flow)
+
+
+class Adapter(Block, ABC):
+    """What is trained beside one frozen linear map, or one stack of them."""
+
+    def begin(self, weight: Tensor) -> None:
+        """Take note of the map, (..., out, in), as training finds it."""
+        del weight
+
+    @abstractmethod
+    def delta(self) -> Tensor:
+        """What is added to the map when it is merged, (..., out, in)."""
+
+    @abstractmethod
+    def project(self, inner: Project, x: Tensor, groups: Groups | None) -> Tensor:
+        """delta x, without making delta; see `Project`."""
 
 
 class Position(Block):

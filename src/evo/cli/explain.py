@@ -125,8 +125,10 @@ def _print_layers(plan: object) -> None:
         view.say(line)
         for details in filter(None, (row.settings, row.weights)):
             view.say(textwrap.fill(details, view.width(), initial_indent=indent, subsequent_indent=indent))
-    totals = costs(plan).to_data()
-    view.say(f"\n{view.table([[LABELS[key], view.count(value)] for key, value in totals.items()])}")
+    totals = [[LABELS[key], view.count(value)] for key, value in costs(plan).to_data().items()]
+    if plan.is_adapted:
+        totals.insert(1, ["trained parameters", view.count(plan.trained_parameters)])
+    view.say(f"\n{view.table(totals)}")
 
 
 def _list_codes(as_json: bool) -> int:

@@ -55,7 +55,7 @@ def command(
     """Write a checkpoint as a model of another tool.
 
     torch: model.py, one readable file that only needs torch, and model.safetensors. onnx: model.onnx. hf: the weights
-    go into the tensors of a folder of the same architecture, where `evo import` found them.
+    go into the tensors of a folder of the same architecture, where `evo import` found them. Adapters are merged.
     """
     if (to is Target.HF) != (like is not None):
         raise typer.BadParameter("belongs to --to hf, and is needed there", context, param_hint="--like")
@@ -86,13 +86,15 @@ def _require_free(out: Path, to: Target) -> None:
 
 
 def _traced(loaded: Checkpoint, to: Target, length: int | None, out: Path) -> tuple[dict[str, int], str]:
+    from evo.compiler.adapters import merged
     from evo.compiler.build import build
     from evo.compiler.check import is_causal
     from evo.compiler.resolve import resolve
 
-    organism = loaded.document.organism
+    document, weights = merged(loaded.document, loaded.weights)
+    organism = document.organism
     length = min(length or organism.context, organism.context)
-    model = build(resolve(organism), 0, weights=loaded.weights)
+    model = build(resolve(organism), 0, weights=weights)
     if to is Target.ONNX:
         from evo.interop.program.onnx_file import write_onnx
 
@@ -100,6 +102,6 @@ def _traced(loaded: Checkpoint, to: Target, length: int | None, out: Path) -> tu
         return {"length": length}, f"model.onnx, for {length} tokens"
     from evo.interop.program.torch_file import write_torch
 
-    name = loaded.document.name or "an organism"
-    lines = write_torch(model, name, length, is_causal(loaded.document), out)
+    name = document.name or "an organism"
+    lines = write_torch(model, name, length, is_causal(document), out)
     return {"length": length, "lines": lines}, f"model.py ({lines} lines, {length} tokens a pass) and model.safetensors"

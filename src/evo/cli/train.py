@@ -31,6 +31,10 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="A checkpoint or a variant's snapshot, whose weights the organism starts with."),
+    ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     seeds: Annotated[
@@ -48,14 +52,15 @@ def command(
 
     Prints the held-out score at the end and leaves checkpoint.safetensors and metrics.jsonl in --out. An interrupted
     run goes on with --resume, to the same weights as an uninterrupted one. A checkpoint, or the snapshot of a run's
-    variant, in place of the document is gone on from: --steps says to which step in all. --seeds trains from scratch
-    over several seeds and prints mean, standard deviation and 95 % interval.
+    variant, in place of the document is gone on from: --steps says to which step in all. --from starts a training of
+    its own from such weights, as far as names and shapes are alike: fine-tuning. --seeds trains over several seeds
+    and prints mean, standard deviation and 95 % interval.
     """
     from evo.evolution.onward import begun
     from evo.evolution.rundir import root_of
 
     if cfg.suffix == WEIGHTS:
-        for option, given in (("--set", overrides), ("--seeds", seeds)):
+        for option, given in (("--set", overrides), ("--seeds", seeds), ("--from", start)):
             if given:
                 raise typer.BadParameter("a training goes on with its own settings", param_hint=option)
         folder = out or cfg.parent
@@ -69,7 +74,7 @@ def command(
         folder = out or Path("results") / (document.name or cfg.stem)
     overridden(document, "train", {"steps": steps})  # the checkpoint keeps the document's own, which it resumes
     trackers = trackers_of(track)
-    settings = _Settings(root, device, kernels, steps, threads, save_every, trackers, as_json)
+    settings = _Settings(root, device, kernels, steps, threads, save_every, trackers, as_json, start)
     if seeds is not None:
         _over_seeds(document, folder, seeds, resume, settings)
         return
@@ -90,15 +95,18 @@ class _Settings:
     save_every: int
     trackers: tuple[TrackerSpec, ...]
     as_json: bool
+    start: Path | None = None
 
 
 def _trained(document: Document, folder: Path, resume: bool, settings: _Settings) -> TrainResult:
     """Train under a bar, and say what came of it."""
     from evo.cli.watching import training_bar
+    from evo.evolution.onward import started
     from evo.report.life import write_life
     from evo.training.run import TrainingRun
 
     as_json = settings.as_json
+    start = None if settings.start is None or resume else started(document, settings.start)
     run = TrainingRun.open(
         document,
         settings.root,
@@ -106,10 +114,12 @@ def _trained(document: Document, folder: Path, resume: bool, settings: _Settings
         settings.device,
         kernels=settings.kernels,
         steps=settings.steps,
+        weights=None if start is None else start.weights,
         resume=resume,
         threads=settings.threads,
     )
-    for line in [f"warning: {warning}" for warning in run.warnings] if as_json else run.describe():
+    told = [] if start is None else [start.describe()]
+    for line in [f"warning: {warning}" for warning in run.warnings] if as_json else [*told, *run.describe()]:
         view.say(line, file=sys.stderr if as_json else sys.stdout)
     try:
         with training_bar(run.trainer.steps, quiet=as_json) as on_step:

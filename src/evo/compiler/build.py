@@ -39,13 +39,19 @@ def load(organism: Organism, weights: Mapping[str, Tensor]) -> None:
             if tensor.shape != parameters[path].shape:
                 raise ValueError(f"{path} is {tuple(tensor.shape)}, planned {tuple(parameters[path].shape)}")
             parameters[path].copy_(tensor)
+        for _, block in organism.named_blocks():
+            for weight, adapter in block.adapted():
+                adapter.begin(weight)
 
 
 def make(block: BlockPlan) -> Block:
     """The module of a block, its children first."""
     children = {name: make(child) for name, child in block.children}
     module, _, name = block.builder.partition(":")
-    return getattr(importlib.import_module(module), name)(block, children)
+    built: Block = getattr(importlib.import_module(module), name)(block, children)
+    if block.adapters:
+        built.adapt({name: make(adapter) for name, adapter in block.adapters})
+    return built
 
 
 def initial_weights(plan: Plan, seed: int) -> dict[str, Tensor]:

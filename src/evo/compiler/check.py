@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
+from evo.blocks.adapters.spec import AdapterSpec
 from evo.blocks.ahead.spec import AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
@@ -49,7 +50,7 @@ def problems(document: Document) -> Iterator[Fault]:
     found = [*_meant(document)]
     yield from found
     if all(problem.severity == "warning" for problem in found):
-        yield from _unmet(organism)
+        yield from _planned(organism)
 
 
 def _meant(document: Document) -> Iterator[Fault]:
@@ -195,8 +196,13 @@ def _sources(
             yield Fault("EVO310", where, f"no stage is named '{source}'", help)
 
 
-def _unmet(organism: OrganismSpec) -> Iterator[Fault]:
-    """What only the plans of blocks tell: values that they read by name."""
+def _planned(organism: OrganismSpec) -> Iterator[Fault]:
+    """What only the plans of blocks tell: values that they read by name, and what adapters can stand beside."""
+    spec = organism.adapters
+    if isinstance(spec, AdapterSpec):
+        blocks = [block for stage in resolve(organism).stages for block in stage.blocks()]
+        found = spec.problems_on([block for block in blocks if not block.is_adapter])
+        yield from (replace(problem, path=("organism", "adapters", *problem.path)) for problem in found)
     for index, path, name in resolve(organism).unmet_inputs():
         message = f"{path} reads '{name}', which no block before it provides"
         yield Fault("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
@@ -265,6 +271,9 @@ def _train_problems(document: Document) -> Iterator[Fault]:
     yield from train.task.problems_with(organism)
     if train.life is not None:
         yield from train.life.problems_with(organism, train.steps if train.budget is None else None)
+        if organism.adapters is not None:
+            message = "adapters leave pools as they are, in which nothing could be born or die"
+            yield Fault("EVO336", ("train", "life"), message, "remove one of them")
     scope = organism_scope(organism)
     if train.budget is not None:
         yield from (

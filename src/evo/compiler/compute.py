@@ -7,9 +7,6 @@ from evo.dsl.budget import BudgetSpec, FlopsBudget
 from evo.dsl.document import Document
 from evo.dsl.tree import replaced
 
-PASSES = 3.0
-"""Training FLOPs as a multiple of the forward pass's: the backward pass costs two of it (Kaplan et al. 2020, 2.1)."""
-
 
 def step_tokens(document: Document) -> int:
     """Tokens that an optimizer step reads."""
@@ -22,7 +19,7 @@ def step_flops(document: Document) -> float:
     organism = document.organism
     if document.context != organism.context:
         organism = replaced(organism, {("context",): document.context})
-    return PASSES * resolve(organism).flops_per_token * step_tokens(document)
+    return resolve(organism).training_flops_per_token * step_tokens(document)
 
 
 def budget_of(document: Document) -> BudgetSpec:

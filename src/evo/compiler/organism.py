@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.adapters.module import Adapted
 from evo.blocks.ahead.module import Ahead, Trunk
 from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.flow import Flow, State
@@ -86,6 +87,8 @@ class Organism(nn.Module):
         self.ahead = None if plan.ahead is None else _ahead(make(plan.ahead))
         for path, block in self.named_blocks():
             block.path = path
+        for path, parameter in self.named_parameters():
+            parameter.requires_grad_(path in plan.trained)
 
     def named_blocks(self) -> Iterator[tuple[str, Block]]:
         """Every distinct block by dotted path, containers first."""
@@ -117,6 +120,7 @@ class Organism(nn.Module):
 
     def _streamed(self, x_BTD: Tensor, flow: Flow) -> Residual:
         """The residual stream behind the last stage."""
+        flow = self._adapting(flow)
         flow.signals[INPUT] = x_BTD
         last = Residual(x_BTD)
         for stage in self.plan.stages:
@@ -211,6 +215,14 @@ class Organism(nn.Module):
             return squares_N.mean()
         weights_N = weights_BT.flatten()
         return (squares_N * weights_N).sum() / weights_N.sum().clamp_min(1e-30)
+
+    def _adapting(self, flow: Flow) -> Flow:
+        """The same pass, with adapters beside the maps that have one."""
+        if not self.plan.is_adapted:
+            return flow
+        # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
+        found = {weight: adapter for _, block in self.named_blocks() for weight, adapter in block.adapted()}
+        return replace(flow, project=Adapted(flow.project, found))
 
     def _run(self, stage: Stage, flow: Flow) -> Residual:
         return stage.run(self._inputs(stage, flow), flow)

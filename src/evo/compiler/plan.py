@@ -12,6 +12,9 @@ from evo.dsl.paths import AHEAD, stage_path
 from evo.dsl.plan import BlockPlan, Weight, matmul_flops
 from evo.dsl.spec import INPUT, TOKENS
 
+PASSES = 3.0
+"""Training FLOPs as a multiple of the forward pass's: the backward pass costs two of it (Kaplan et al. 2020, 2.1)."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,6 +63,22 @@ class Plan:
         if self.readout is not None:
             named["readout.weight"] = self.readout
         return {**named, **{f"readout.{weight.name}": weight for weight in self.readout_maps}}
+
+    @cached_property
+    def trained(self) -> dict[str, Weight]:
+        """The weights that training changes, by dotted path: those of adapters where there are any, all otherwise."""
+        adapters = {
+            path: weight
+            for prefix, block in self.named_blocks()
+            if block.is_adapter
+            for path, weight in block.named_weights(prefix)
+        }
+        return adapters or self.weights
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether adapters are trained, and nothing else."""
+        return self.trained is not self.weights
 
     @cached_property
     def layers(self) -> dict[str, BlockPlan]:
@@ -112,6 +131,22 @@ class Plan:
     def tokens_ahead(self) -> int:
         """How many tokens beyond the next training predicts."""
         return 0 if self.ahead is None else self.ahead.tokens
+
+    @property
+    def training_flops_per_token(self) -> float:
+        """Operations of a forward and a backward pass per token: no gradients are made of weights that stay."""
+        total = PASSES * self.flops_per_token
+        if not self.is_adapted:
+            return total
+        kept = (block for block in self._running() if not block.is_adapter)
+        spared = sum(min(block.cost.flops, matmul_flops(block.weights)) for block in kept)
+        ends = matmul_flops((*self.embedding_maps, *self.readout_maps)) + 2.0 * self.read_width * self.vocab
+        return total - spared - ends
+
+    @property
+    def trained_parameters(self) -> int:
+        """The number of parameters that training changes."""
+        return sum(weight.count for weight in self.trained.values())
 
     @property
     def cache_per_token(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from evo.blocks.activation.spec import act_child, act_word
+from evo.blocks.adapters.spec import AdapterSpec, adapted
 from evo.blocks.ahead.spec import AheadPlan, AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
@@ -24,6 +25,8 @@ def resolve(organism: OrganismSpec) -> Plan:
     """The plan of an organism that `check` finds no error in."""
     scope = organism_scope(organism)
     stages = tuple(stage.plan(stage_scope(organism, index)) for index, stage in enumerate(stages_of(organism)))
+    if isinstance(organism.adapters, AdapterSpec):
+        stages = tuple(adapted(stage, organism.adapters) for stage in stages)
     assert isinstance(organism.norm, NormSpec)
     assert isinstance(organism.position, PositionSpec)
     return Plan(

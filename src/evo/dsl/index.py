@@ -50,6 +50,10 @@ KINDS: dict[str, dict[str, str]] = {
         "top_gauss": "evo.blocks.activation.spec:TopGaussSpec",
         "xielu": "evo.blocks.activation.spec:XieluSpec",
     },
+    "adapter": {
+        "lora": "evo.blocks.adapters.spec:LoraSpec",
+        "svf": "evo.blocks.adapters.spec:SvfSpec",
+    },
     "norm": {
         "gated": "evo.blocks.norm.gated.spec:GatedNormSpec",
         "l2": "evo.blocks.norm.spec:L2NormSpec",

@@ -190,6 +190,8 @@ class OrganismSpec(Spec):
     """From the last stage to logits."""
     ahead: Annotated[Spec | None, RoleOf("ahead")] = None
     """How training predicts tokens beyond the next; only the next one if left out."""
+    adapters: Annotated[Spec | None, RoleOf("adapter"), FIXED] = None
+    """What is trained beside the linear maps of the stages; nothing else is then trained."""
 
     @property
     def parts(self) -> dict[str, Spec]:

@@ -120,6 +120,10 @@ class Cost:
     activations: int = 0
 
 
+ADAPTERS = "adapters"
+"""What stands in the paths of a block's adapters, between its own and the name of a map."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockPlan:
     """One block, ready to be built by `builder` ("package.module:Class"). Each kind has a plan class of its own.
@@ -129,12 +133,14 @@ class BlockPlan:
 
     kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
     flow besides x. outputs: those it puts there for later blocks. losses: the names of those it adds to the task's.
-    has_state: whether decoding keeps a state for it.
+    has_state: whether decoding keeps a state for it. adapters: what stands beside its linear maps, by the map's name.
     """
 
     builder: ClassVar[str]
     is_layer: ClassVar[bool] = False
     """Whether it is one layer of a stage: what gradient flow is compared between."""
+    is_adapter: ClassVar[bool] = False
+    """Whether it is trained in place of a map of the block that it belongs to."""
     runs_once: ClassVar[bool] = False
     """Whether it runs once a pass, for all rows of a batch together."""
     summed_by: ClassVar[str] = ""
@@ -147,6 +153,7 @@ class BlockPlan:
     outputs: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     has_state: bool = False
+    adapters: tuple[tuple[str, AdapterPlan], ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,24 +161,29 @@ class BlockPlan:
         common = {field.name for field in fields(BlockPlan)}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
 
+    @property
+    def inside(self) -> tuple[tuple[str, BlockPlan], ...]:
+        """Its children and adapters by dotted path."""
+        return (*self.children, *((f"{ADAPTERS}.{name}", adapter) for name, adapter in self.adapters))
+
     def named_weights(self, prefix: str) -> Iterator[tuple[str, Weight]]:
         """Every weight of this block and those it contains, by dotted path."""
         for weight in self.weights:
             yield f"{prefix}.{weight.name}", weight
-        for name, child in self.children:
-            yield from child.named_weights(f"{prefix}.{name}")
+        for name, part in self.inside:
+            yield from part.named_weights(f"{prefix}.{name}")
 
     def named_blocks(self, prefix: str) -> Iterator[tuple[str, BlockPlan]]:
         """This block and all that it contains, each once, by dotted path."""
         yield prefix, self
-        for name, child in self.children:
-            yield from child.named_blocks(f"{prefix}.{name}")
+        for name, part in self.inside:
+            yield from part.named_blocks(f"{prefix}.{name}")
 
     def blocks(self) -> Iterator[BlockPlan]:
         """This block and all that it contains, as often as they run on a token."""
         yield self
-        for _, child in self.children:
-            yield from child.blocks()
+        for _, part in self.inside:
+            yield from part.blocks()
 
     @property
     def can_be_silent(self) -> bool:
@@ -187,6 +199,13 @@ class BlockPlan:
     def flops(self) -> float:
         """Forward floating-point operations per token, children included."""
         return sum(block.cost.flops for block in self.blocks())
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterPlan(BlockPlan):
+    """What is trained in place of one linear map of the block that it belongs to."""
+
+    is_adapter: ClassVar[bool] = True
 
 
 def matmul_flops(weights: tuple[Weight, ...]) -> float:

@@ -8,6 +8,7 @@ import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import write_atomic
+from evo.compiler.adapters import merged
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data
 from evo.interop.config import read_config
@@ -32,7 +33,8 @@ def import_weights(imported: Imported, folder: Path, out: Path) -> None:
 def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
     """Write a folder like another one, config.json and model.safetensors, with a checkpoint's weights in its tensors.
 
-    Tensors keep their dtypes, and those that no weight lies in their values. Gives how many there are.
+    Adapters are merged. Tensors keep their dtypes, and those that no weight lies in their values. Gives how many there
+    are.
 
     Raises:
         DiagnosticError: the organism is not that of the folder's configuration (EVO654), or as `import_weights`.
@@ -40,14 +42,15 @@ def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
     from safetensors.torch import save
 
     loaded, config = load_checkpoint(checkpoint), read_config(like)
-    imported = imported_from(config, loaded.document.name or "")
-    if to_data(imported.document.organism) != to_data(loaded.document.organism):
+    document, weights = merged(loaded.document, loaded.weights)
+    imported = imported_from(config, document.name or "")
+    if to_data(imported.document.organism) != to_data(document.organism):
         help = f"`evo import {like}` shows that architecture, and `evo diff` what differs"
         message = f"{checkpoint} is another architecture than the '{config.type}' in {like}"
         raise DiagnosticError([Diagnostic("EVO654", message, None, help)])
     before = read_checkpoint(like)
     held = published(before, imported.types)
-    theirs = held.back(put(imported.weights, loaded.weights, held.tensors), before)
+    theirs = held.back(put(imported.weights, weights, held.tensors), before)
     out.mkdir(parents=True, exist_ok=True)
     source = like / "config.json" if like.is_dir() else like
     write_atomic(out / "config.json", source.read_text(encoding="utf-8"))

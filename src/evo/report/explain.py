@@ -45,6 +45,7 @@ def rows(plan: Plan) -> list[Row]:
 
 def to_data(plan: Plan) -> dict[str, Any]:
     """The whole plan as plain data: every layer with its blocks, shapes and costs, and the totals."""
+    trained = {"trained_parameters": plan.trained_parameters} if plan.is_adapted else {}
     return {
         "width": plan.width,
         "vocab": plan.vocab,
@@ -54,7 +55,7 @@ def to_data(plan: Plan) -> dict[str, Any]:
             for stage in plan.stages
         ],
         "weights": {path: list(weight.shape) for path, weight in plan.weights.items()},
-        "totals": costs(plan).to_data(),
+        "totals": costs(plan).to_data() | trained,
     }
 
 
@@ -117,6 +118,7 @@ def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) 
         for name, child in block.children:
             if child.parameters or child.flops:
                 yield replace(_row(f"  {name}", child), part=True)
+        yield from _adapters(block)
     if layer.weights:
         parameters = sum(weight.count for weight in layer.weights)
         numbers = (parameters, layer.cost.flops)
@@ -128,6 +130,16 @@ def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) 
     settings = ", ".join(filter(None, (f"{len(norms)} of them", layer.wiring)))
     kinds = ", ".join(dict.fromkeys(norm.kind for norm in norms))
     yield Row("", "norms", kinds, settings, _weights(norms[0]), parameters, flops, count=count, copies=copies)
+
+
+def _adapters(block: BlockPlan) -> Iterator[Row]:
+    """All adapters of a block and of what it contains, in one row."""
+    beside = [(name, adapter) for _, part in block.named_blocks("") for name, adapter in part.adapters]
+    if beside:
+        names, adapters = zip(*beside, strict=True)
+        settings = f"beside {' '.join(dict.fromkeys(names))}, {_settings(adapters[0])}".removesuffix(", ")
+        numbers = (sum(adapter.parameters for adapter in adapters), sum(adapter.flops for adapter in adapters))
+        yield Row("", "  adapters", adapters[0].kind, settings, "", *numbers, part=True)
 
 
 def _row(role: str, block: BlockPlan) -> Row:

@@ -150,7 +150,7 @@ def _layer_flows(model: Organism, loss: Tensor) -> list[float]:
     """|gradient| / |weights| of each layer (layers that share weights count once)."""
     layers = model.plan.layers.items()
     layer_of = {f"{layer}{path}": layer for layer, plan in layers for path, _ in plan.named_weights("")}
-    named = [(layer_of[path], p) for path, p in model.named_parameters() if path in layer_of]
+    named = [(layer_of[path], p) for path, p in model.named_parameters() if path in layer_of and p.requires_grad]
     gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
     sums: dict[str, list[float]] = {}
     for (layer, parameter), gradient in zip(named, gradients, strict=True):

@@ -24,7 +24,7 @@ from evo.compiler.organism import Organism
 from evo.kernels.fused.support import REFERENCE
 from evo.training.cuts import dense_cuts, spread_cuts, telling_cuts
 from evo.training.device import autocast
-from evo.training.moves import moved, untouched
+from evo.training.moves import differentiable, moved, untouched
 from evo.training.score import Scored
 from evo.training.stepwise import Call, mismatch, noted_calls
 
@@ -136,7 +136,7 @@ def find_leak(
     probe = _Probe(model, stream, max(batch, 2), tokens or model.plan.context, precision, scored, every_cut, flow)
     if model.plan.vocab < 2:
         return None
-    with untouched(model):
+    with untouched(model), differentiable(model.embedding.weight):
         if scored is not None:
             return probe.first_leak()
         with moved(model, stream.child("moves")):

@@ -80,7 +80,9 @@ class HalfWeights:
         self._gradients.clear()
 
     def differentiate(self, weights: tuple[nn.Parameter, ...], dy_NO: Tensor, x_NI: Tensor) -> None:
-        """Begin the joint gradient dy^T x of weights side by side, in float32."""
+        """Begin the joint gradient dy^T x of weights side by side, in float32, unless training leaves them alone."""
+        if not weights[0].requires_grad:
+            return
         with self.side.launch(dy_NO, x_NI):
             gradient = torch.mm(dy_NO.t(), x_NI, out_dtype=torch.float32)
         self._gradients.append((weights, gradient))
@@ -118,14 +120,15 @@ def _is_read(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 
 
 def _runs(calls: Sequence[Call]) -> list[tuple[nn.Parameter, ...]]:
-    """The weights in runs of calls on one input. A weight that is called twice stands alone."""
+    """The weights in runs of calls on one input, all trained or none. A weight that is called twice stands alone."""
     seen: dict[nn.Parameter, int] = {}
     for _, weight in calls:
         seen[weight] = seen.get(weight, 0) + 1
     runs: list[tuple[Tensor | None, list[nn.Parameter]]] = []
     for x, weight in calls:
         is_shared = seen[weight] > 1
-        if runs and runs[-1][0] is x and not is_shared:
+        is_alike = runs and runs[-1][0] is x and runs[-1][1][-1].requires_grad == weight.requires_grad
+        if is_alike and not is_shared:
             runs[-1][1].append(weight)
         else:
             runs.append((None if is_shared else x, [weight]))

@@ -89,9 +89,10 @@ class Trainer:
         self.course = course or Course.of(spec.steps if steps is None else steps)
         self.context = spec.context or model.plan.context
         self.device = next(model.parameters()).device
+        trained = model.plan.trained
         self.optimizer = Optimizer(
-            dict(model.named_parameters()),
-            model.plan.weights,
+            {path: parameter for path, parameter in model.named_parameters() if path in trained},
+            trained,
             spec.optimizer,
             spec.clip,
             spec.rates,

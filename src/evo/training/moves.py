@@ -32,6 +32,17 @@ def untouched(model: Organism) -> Iterator[None]:
 
 
 @contextmanager
+def differentiable(weight: Tensor) -> Iterator[None]:
+    """Let gradients be asked of a weight that training leaves alone."""
+    was_trained = weight.requires_grad
+    weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        weight.requires_grad_(was_trained)
+
+
+@contextmanager
 def moved(model: Organism, stream: Stream) -> Iterator[None]:
     """Every weight moved by a share of its tensor's root mean square, zeros replaced by draws of that size.
 

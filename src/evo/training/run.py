@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import held, require_writable
@@ -95,10 +96,13 @@ class TrainingRun:
         *,
         kernels: str = "auto",
         steps: int | None = None,
+        weights: Mapping[str, Tensor] | None = None,
         resume: bool = False,
         threads: int | None = None,
     ) -> TrainingRun:
         """Build or, with `resume`, load; check causality first.
+
+        weights: what a training that is not resumed starts from, by path; by default the draws of the document's seed.
 
         Raises:
             DiagnosticError: no such corpus (EVO500) or too short a one (EVO501), no such device (EVO510), kernels
@@ -121,7 +125,7 @@ class TrainingRun:
         if saved is not None:
             _require_same(saved, document, task)
         notes = tuple(_on_steps(saved, document, steps)) if saved else ()
-        weights, steps = (saved.weights, steps or saved.steps) if saved else (None, steps)
+        weights, steps = (saved.weights, steps or saved.steps) if saved else (weights, steps)
         try:
             trainer = make_trainer(document, task, where, weights, kernels=kernels, steps=steps)
         except LeakError as error:
@@ -136,8 +140,9 @@ class TrainingRun:
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
         plan, train = self.trainer.model.plan, self.document.train
+        trained = f", {plan.trained_parameters:,} of them trained," if plan.is_adapted else ""
         lines = [
-            f"{plan.parameters:,} parameters on {self.trainer.device}; {self.task.describe()}",
+            f"{plan.parameters:,} parameters{trained} on {self.trainer.device}; {self.task.describe()}",
             f"steps {self.trainer.step} to {self.trainer.steps}, {train.batch} x {self.trainer.context} tokens each: "
             f"{self.trainer.steps * step_tokens(self.document):,} tokens, "
             f"{self.trainer.steps * step_flops(self.document):.3g} FLOPs in all",

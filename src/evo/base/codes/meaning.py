@@ -188,6 +188,22 @@ _EFFECT = {
         _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed}}\n"),
         _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed, every: 10, warmup: 20}}\n"),
     ),
+    "EVO335": Code(
+        "An adapter beside a map that is not there",
+        "`adapters.on` lists linear maps inside the stages by the names that `evo explain` prints.",
+        _document(organism="  adapters: {kind: lora, on: [q, w]}\n"),
+        _document(organism="  adapters: {kind: lora, on: [q, v]}\n"),
+    ),
+    "EVO336": Code(
+        "A life beside adapters",
+        "Beside adapters all weights of an organism stay as they are, so its pools cannot live.",
+        _document(
+            "{kind: pool}",
+            organism="  adapters: {kind: lora}\n",
+            rest="train: {steps: 80, life: {kind: annealed, every: 10, warmup: 20}}\n",
+        ),
+        _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed, every: 10, warmup: 20}}\n"),
+    ),
 }
 
 _TRAINING = {

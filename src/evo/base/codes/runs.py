@@ -150,6 +150,12 @@ RUNS = {
         "evo elites results/demo",
         "command",
     ),
+    "EVO609": Code(
+        "Nothing to start from",
+        "`evo train --from` starts from another organism's weights as far as names and shapes are alike. The stages of "
+        "these two have none in common: they, or their layers, are called otherwise, or hold other blocks.",
+        source="command",
+    ),
     "EVO620": Code(
         "No seed could be evaluated",
         "Every document that the search was to begin with failed to train; the causes are named. A search needs one "

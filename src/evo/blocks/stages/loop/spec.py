@@ -36,7 +36,7 @@ class LoopPlan(StagePlan):
     def blocks(self) -> Iterator[BlockPlan]:
         """What it runs as often as it does: with the FLOPs of training, and what decoding keeps."""
         yield self
-        inner = [block for _, child in self.children for block in child.blocks()]
+        inner = [block for _, part in self.inside for block in part.blocks()]
         for turn in range(max(self.times, self.score_times)):
             for block in inner:
                 cost = block.cost

@@ -1,0 +1,118 @@
+"""The language and the plan of adapters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, TypeVar
+
+from pydantic import Field
+
+from evo.base.diagnostics import suggestion
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.plan import ONES, ZEROS, AdapterPlan, BlockPlan, Cost, Init, Weight, matmul_flops
+from evo.dsl.spec import AsTuple, Fault, ListOf, Spec
+
+P = TypeVar("P", bound=BlockPlan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraPlan(AdapterPlan):
+    """W + scale * up down."""
+
+    builder: ClassVar[str] = "evo.blocks.adapters.module:Lora"
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingularGainsPlan(AdapterPlan):
+    """U diag(gains * s) V^T of W = U diag(s) V^T."""
+
+    builder: ClassVar[str] = "evo.blocks.adapters.module:SingularGains"
+    rows: int
+    columns: int
+    keeps_sum: bool
+
+
+class AdapterSpec(Spec):
+    """What is trained in place of the weights of linear maps inside the stages: all else stays as it was.
+
+    A new adapter leaves each map as it is. `evo train --from` starts from the weights of a trained organism; what
+    `evo export` writes has each adapter merged into its map.
+    """
+
+    on: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), FIXED] = None
+    """The names of the maps that have one, as `evo explain` prints them (q, k, v, o, up); every map if left out."""
+
+    def targets(self, block: BlockPlan) -> list[Weight]:
+        """The maps of a block that have an adapter."""
+        return [weight for weight in block.weights if is_map(weight) and (self.on is None or weight.name in self.on)]
+
+    def plan_for(self, weight: Weight) -> AdapterPlan:
+        """The adapter of one map."""
+        raise NotImplementedError
+
+    def problems_on(self, blocks: list[BlockPlan]) -> Iterator[Fault]:
+        """Faults of meaning that need the plans of all blocks; paths are relative to this spec."""
+        known = {weight.name: None for block in blocks for weight in block.weights if is_map(weight)}
+        listed = f"the maps here: {', '.join(known)}" if known else "there is none inside the stages"
+        if not known:
+            yield Fault("EVO335", (), "there is no linear map that an adapter could stand beside", listed)
+        for index, name in enumerate(self.on or ()):
+            if name not in known:
+                help = f"{suggestion(name, known)}{listed}"
+                yield Fault("EVO335", ("on", index), f"no linear map is named '{name}'", help)
+
+
+class LoraSpec(AdapterSpec):
+    """W + (alpha / rank) B A: a low-rank map beside each frozen one (Hu et al. 2106.09685, section 4.1)."""
+
+    kind: ClassVar[str | None] = "lora"
+
+    rank: Annotated[int, Field(ge=1, le=4096), Gene(1, 64, "x2")] = 8
+    """The rank of B A."""
+    alpha: Annotated[float, Field(gt=0, le=4096), Gene(1, 128, "scale")] = 8.0
+    """What B A is multiplied by, over the rank."""
+    stabilised: bool = False
+    """Whether it is over the root of the rank, so that the rate fits all ranks alike (Kalajdzievski 2312.03732)."""
+
+    def plan_for(self, weight: Weight) -> LoraPlan:
+        *stack, rows, columns = weight.shape
+        bound = columns**-0.5  # He et al.'s uniform law with a = sqrt(5), as published
+        down, up = (*stack, self.rank, columns), (*stack, rows, self.rank)
+        weights = (
+            Weight("down", down, Init("uniform", -bound, bound), weight.axes, "matrix", weight.share),
+            Weight("up", up, ZEROS, weight.axes, "matrix", weight.share),
+        )
+        cost = Cost(flops=matmul_flops(weights) + rows, activations=self.rank)
+        scale = self.alpha / (self.rank**0.5 if self.stabilised else self.rank)
+        return LoraPlan(kind=self.label, weights=weights, cost=cost, scale=scale)
+
+
+class SvfSpec(AdapterSpec):
+    """U diag(z * s) V^T: a gain z for each singular value s of each frozen map (Sun et al. 2501.06252, section 3.2)."""
+
+    kind: ClassVar[str | None] = "svf"
+
+    keep_sum: bool = False
+    """Whether gains are divided by their mean weighted by singular values, whose sum then stays (the authors' code)."""
+
+    def plan_for(self, weight: Weight) -> SingularGainsPlan:
+        *stack, rows, columns = weight.shape
+        shape = (*stack, min(rows, columns))
+        gains = Weight("gains", shape, ONES, (*weight.axes[:-2], "channel"), share=weight.share)
+        flops = 2.0 * gains.count * (rows + columns) * weight.share + rows
+        cost = Cost(flops=flops, activations=2 * shape[-1])
+        return SingularGainsPlan(
+            kind=self.label, weights=(gains,), cost=cost, rows=rows, columns=columns, keeps_sum=self.keep_sum
+        )
+
+
+def adapted(plan: P, spec: AdapterSpec) -> P:
+    """A block with adapters beside its linear maps, and beside those of all that it contains."""
+    children = tuple((name, adapted(child, spec)) for name, child in plan.children)
+    adapters = tuple((weight.name, spec.plan_for(weight)) for weight in spec.targets(plan))
+    return replace(plan, children=children, adapters=adapters)
+
+
+def is_map(weight: Weight) -> bool:
+    """Whether a weight is a linear map, or one stack of them, of the kind that an adapter may stand beside."""
+    return weight.is_linear and weight.group == "matrix" and len(weight.shape) <= 3
