@@ -15,6 +15,7 @@
 | `comonad.py` | a pseudopod among its neighbours, and what is relative to them |
 | `tubes.py` | memory of what flowed, fading |
 | `messages.py`, `feedback.py` | a bus between components; what surprise and loss do to the memory |
+| `adaptation.py` | learning at test time: a rate a component, and back where it harms |
 | `placement.py`, `spread.py` | which device a cell of behaviour space belongs to; a pool whose slots stand on several |
 | `observability.py`, `slo.py` | series, spans, Prometheus' text; objectives with error budgets |
 | `telemetry.py` | the same to OpenTelemetry |

@@ -12,6 +12,7 @@ from evo.api.slime.texts import load_tinystories as load_tinystories
 from evo.api.slime.texts import load_wikitext as load_wikitext
 from evo.api.slime.trainer import Trainer as Trainer
 from evo.bench.profile import profile_model as profile_model
+from evo.slime.adaptation import Adaptation as Adaptation
 from evo.slime.chemotaxis import Chemotaxis as Chemotaxis
 from evo.slime.feedback import Feedback as Feedback
 from evo.slime.messages import Bus as Bus
