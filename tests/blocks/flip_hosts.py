@@ -40,6 +40,19 @@ FLOW: dict[str, dict[str, Any]] = {
     },
     "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
+    "streams": {
+        "stages": [
+            stage("a", CONVOLUTION, repeat=2, streams={"kind": "hyper", "count": 2}),
+            stage("b", CONVOLUTION, streams={"kind": "hyper", "count": 2, "dynamic": False}),
+            stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
+            stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
+            {
+                "name": "e",
+                "layers": {"sublayers": [{"block": CONVOLUTION}]},
+                "streams": {"kind": "dual", "norm": {**RMS, "eps": 0.1}},
+            },
+        ]
+    },
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],

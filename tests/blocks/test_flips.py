@@ -337,6 +337,7 @@ FOCUS = {
     "blocks": "select",
     "compressed": "select",
     "values": "select",
+    "streams": "streams",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
@@ -363,21 +364,8 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
-    roles = (
-        "mixer",
-        "ffn",
-        "act",
-        "norm",
-        "decay",
-        "position",
-        "scaling",
-        "stencil",
-        "select",
-        "stage",
-        "ahead",
-        "adapter",
-    )
-    for role in roles:
+    inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
+    for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]
     return [cls for cls in found if cls.__name__ not in JUDGED_THERE]
 

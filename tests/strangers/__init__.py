@@ -29,6 +29,7 @@ POINTS = {
     "stage.coder": "strangers.stages:CoderSpec",
     "stage.reading": "strangers.stages:ReadingSpec",
     "stage.twin": "strangers.stages:TwinSpec",
+    "streams.twins": "strangers.streams:TwinStreams",
     "layer.lone": "strangers.stages:LoneSpec",
     "gain.half": "strangers.stages:HalfGain",
     "task.copy": "strangers.copying:CopySpec",
@@ -74,7 +75,10 @@ def data(**train: Any) -> dict[str, Any]:
             "name": "upper", "kind": "reading", "from": "lower", "kv_from": "latent", "repeat": 2,
             "mix": ["near", {"kind": "lookup"}], "ffn": EXPERTS,
         },
-        {"name": "end", "layers": {"kind": "lone", "block": {"kind": "leaky"}, "gain": {"kind": "half"}}},
+        {
+            "name": "end", "layers": {"kind": "lone", "block": {"kind": "leaky"}, "gain": {"kind": "half"}},
+            "streams": {"kind": "twins"},
+        },
     ]  # fmt: skip
     organism = {
         "width": 16,

@@ -112,6 +112,13 @@ def _leading(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> 
     return torch.where(torch.arange(shape[-1]) < init.a, init.b, 0.0).expand(shape).clone()
 
 
+def _diagonal(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    del generator
+    rows, columns = (1, *shape)[-2:]
+    is_on = torch.arange(columns) == torch.arange(rows)[:, None] + init.a
+    return torch.where(is_on, init.b, 0.0).expand(*shape[:-2], rows, columns).reshape(shape).clone()
+
+
 LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "constant": _constant,
@@ -121,4 +128,5 @@ LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "ring": _ring,
     "ramp": _ramp,
     "leading": _leading,
+    "diagonal": _diagonal,
 }

@@ -111,6 +111,12 @@ KINDS: dict[str, dict[str, str]] = {
         "parallel": "evo.blocks.ahead.spec:ParallelAheadSpec",
         "sequential": "evo.blocks.ahead.spec:SequentialAheadSpec",
     },
+    "streams": {
+        "dual": "evo.blocks.streams.spec:DualStreams",
+        "gates": "evo.blocks.streams.spec:GatesStreams",
+        "hyper": "evo.blocks.streams.spec:HyperStreams",
+        "sinkhorn": "evo.blocks.streams.spec:SinkhornStreams",
+    },
     "layer": {
         "sublayers": "evo.blocks.stages.layers.sublayers:SublayersSpec",
     },

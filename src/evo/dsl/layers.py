@@ -63,6 +63,16 @@ class LayerPlan(BlockPlan):
         """The children that are norms, in the order they run."""
         return tuple(name for sublayer in self.sublayers for name in sublayer.norms())
 
+    def other_names(self) -> tuple[str, ...]:
+        """The children that are neither."""
+        known = {*self.block_names(), *self.norm_names()}
+        return tuple(name for name, _ in self.children if name not in known)
+
+    @property
+    def at_first(self) -> LayerPlan:
+        """A layer without what it has besides, if it computes the same before it learns; else itself."""
+        return self
+
     def child(self, name: str) -> BlockPlan:
         """The plan of one child. Raises KeyError if there is none."""
         return dict(self.children)[name]

@@ -27,9 +27,10 @@ class Init:
     normal: N(0, a²). constant: a. uniform: U[a, b]. timestep: inverse softplus of a log-uniform draw from [a, b].
     log_count: log(a + i) at place i of the last axis. ring: x with exp(-2 softplus(x)) uniform in [a², b²]. ramp: from
     a to b in equal steps along the last axis. leading: b at the first a places of the last axis, 0 behind them.
+    diagonal: b where the last axis is a places on from the one before it (from 0 in a vector), 0 elsewhere.
     """
 
-    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading"]
+    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading", "diagonal"]
     a: float
     b: float = 0.0
 

@@ -123,6 +123,8 @@ def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) 
         parameters = sum(weight.count for weight in layer.weights)
         numbers = (parameters, layer.cost.flops)
         yield Row("", "gains", "learned", "", _weights(layer), *numbers, count=count, copies=copies)
+    for name in layer.other_names():
+        yield replace(_row(name, layer.child(name)), count=count, copies=copies)
     norms = [layer.child(name) for name in layer.norm_names()]
     if not norms:
         return

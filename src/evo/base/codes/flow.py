@@ -72,4 +72,10 @@ FLOW = {
         _ahead(8),
         _ahead(2),
     ),
+    "EVO357": Code(
+        "Streams that cannot be",
+        "Sublayers on several residual streams add to them: no norm stands behind a sum, and no skip scales it.",
+        _stages(f"{{name: body, mix: {_NEAR}, norm: {{kind: rms, place: post}}, streams: {{kind: hyper}}}}"),
+        _stages(f"{{name: body, mix: {_NEAR}, norm: {{kind: rms, place: sandwich}}, streams: {{kind: hyper}}}}"),
+    ),
 }

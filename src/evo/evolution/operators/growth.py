@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evo.base.diagnostics import DiagnosticError
+from evo.blocks.streams.spec import StreamsSpec
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve, stages_of
 from evo.dsl.document import Document
@@ -24,7 +25,7 @@ from evo.evolution.composites import around, composites, inside
 from evo.evolution.operators.base import Operator, Proposal, WeightSources, entry, moved
 from evo.evolution.operators.layers import Insert, draw_mixer, places
 from evo.evolution.operators.wiring import edges, kept_gains, rewired
-from evo.evolution.sample import raise_number
+from evo.evolution.sample import draw_spec, drawable, raise_number
 from evo.evolution.sites import sites
 
 
@@ -114,12 +115,32 @@ class AddSource:
         return Proposal(rewired(document, stages, reads), kept_gains(stages[site].name, before, reads[site]))
 
 
+@dataclass(frozen=True)
+class AddStreams:
+    """Gives a stage several residual streams that compute what its one did."""
+
+    name: str = "add_streams"
+    family: str = "grow"
+
+    def sites(self, document: Document) -> Sequence[Place]:
+        return [site for site in sites(document) if site.role == "streams" and site.value is None]
+
+    def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
+        del scale
+        drawn = [draw_spec("streams", rng, kind) for kind in drawable("streams")]
+        plain = [spec for spec in drawn if isinstance(spec, StreamsSpec) and spec.is_plain_at_first]
+        if not plain:
+            return None
+        return Proposal(rewrite(document, {site.path: plain[int(rng.integers(len(plain)))]}))
+
+
 GROWING: tuple[tuple[Operator, float], ...] = (
     (Widen(), 0.3),
     (Deepen(), 0.2),
     (Insert(), 0.2),
     (AddBranch(), 0.2),
     (AddSource(), 0.1),
+    (AddStreams(), 0.05),
 )
 """Every operator that adds, with how often it is tried first."""
 
@@ -162,7 +183,8 @@ def _is_open(layer: BlockPlan) -> bool:
     """Whether a layer passes the stream on while its blocks are silent, as they are at first."""
     if not isinstance(layer, LayerPlan):
         return False
-    passes = all(part.skip == 1.0 and part.norm_after is None for part in layer.sublayers)
+    layer = layer.at_first
+    passes = not layer.other_names() and all(part.skip == 1.0 and part.norm_after is None for part in layer.sublayers)
     return passes and all(_is_silent(layer.child(name)) for name in layer.block_names())
 
 
@@ -173,6 +195,8 @@ def _is_silent(block: BlockPlan) -> bool:
 
 def _same(old: BlockPlan, new: BlockPlan) -> bool:
     """Whether a block that was there computes the same, but for what grew in it."""
+    if isinstance(new, LayerPlan) and type(new) is not type(old):
+        new = new.at_first
     if _became_sum(old, new):
         (_, first), *others = new.children
         return _same(old, first) and all(_is_silent(other) for _, other in others)

@@ -1,12 +1,14 @@
 """Layers that are listed once and repeated: what kinds of stages that do so have in common."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from evo.dsl.genes import FIXED
+from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
 from evo.dsl.references import reached
 from evo.dsl.spec import KV, AsTuple, Fault, ListOf, Scope, Sources, Spec
@@ -28,6 +30,7 @@ class CyclingSpec(StageSpec):
         share: bool
         position: Spec | None
         kv_add: tuple[str, ...] | None
+        streams: Spec | None
 
     @property
     @abstractmethod
@@ -60,6 +63,16 @@ class CyclingSpec(StageSpec):
         if self.kv_add is not None and not any(spec.reads_kv for spec in reached(self, parts)):
             message = "no mixer of this stage has keys and values of its own"
             yield Fault("EVO351", ("kv_add",), message, "remove it, or write an attention")
+
+    def streams_problems(self, scope: Scope, layer: Callable[[int], LayerPlan]) -> Iterator[Fault]:
+        """Faults of its streams, and sublayers that cannot read and write any, by the plans of its layers."""
+        if self.streams is None:
+            return
+        yield from (replace(fault, path=("streams", *fault.path)) for fault in self.streams.problems(scope))
+        sublayers = [sublayer for index in range(min(self.cycle, self.repeat)) for sublayer in layer(index).sublayers]
+        if any(s.norm_after is not None or s.skip != 1.0 or any(b.late for b in s.branches) for s in sublayers):
+            message = "streams are added to and mixed: no sum of them passes a norm, is scaled, or comes late"
+            yield Fault("EVO357", ("streams",), message, "put norms inside branches, or keep one stream")
 
     def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Fault]:
         """Lists, by field, that are longer than the stage; weights that are shared by one layer alone."""

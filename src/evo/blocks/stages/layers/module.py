@@ -29,14 +29,24 @@ class Layers(Stage):
         """(B, T, D) -> (B, T, D), the last sum left open."""
         if KV in inputs:
             flow.signals[KV] = torch.stack(list(inputs[KV])).sum(0)
-        residual = Residual(self.merged(inputs["x"]))
+        residual = Residual(self._begun(self.merged(inputs["x"])))
         for layer in self.layers():
             residual = forgotten(layer, residual, flow) if flow.forgets_layers else layer.run(residual, flow)
+        residual = self._ended(residual, flow)
         if self.norm_end is None:
             return residual
         norm = self.child(self.norm_end)
         assert isinstance(norm, Norm)
         return Residual(residual.normed(norm, flow)[1])
+
+    def _begun(self, x_BTD: Tensor) -> Tensor:
+        """What enters the first layer."""
+        return x_BTD
+
+    def _ended(self, residual: Residual, flow: Flow) -> Residual:
+        """The residual stream, from what the last layer gives."""
+        del flow
+        return residual
 
     def layers(self) -> list[Layer]:
         """Its layers as they run; a shared one stands there several times."""

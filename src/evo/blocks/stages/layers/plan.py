@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+from evo.blocks.streams.spec import StreamsSpec
 from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.organism import StageSpec
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, gains
-from evo.dsl.spec import KV, Scope
+from evo.dsl.spec import KV, Scope, Spec
 
 END = "end_norm"
+STREAMS_END = "streams_end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +41,75 @@ class LayersPlan(StagePlan):
         return ((name, built[name]) for name in self.order)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamedLayerPlan(LayerPlan):
+    """A layer on streams. connections: the child around each sublayer. is_plain: whether new ones change nothing."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.layers.streamed:StreamedLayer"
+    connections: tuple[str, ...]
+    is_plain: bool
+
+    @property
+    def at_first(self) -> LayerPlan:
+        if not self.is_plain:
+            return self
+        kept = tuple((name, child) for name, child in self.children if name not in self.connections)
+        return LayerPlan(**{**_values(self, LayerPlan), "children": kept})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedLayersPlan(LayersPlan):
+    """A run of layers on `count` streams, with what ends them as a child."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.layers.streamed:StreamedLayers"
+    count: int
+
+    def blocks(self) -> Iterator[BlockPlan]:
+        yield from super().blocks()
+        yield from dict(self.children)[STREAMS_END].blocks()
+
+
+def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> StreamedLayersPlan:
+    """A run of layers on streams, each sublayer behind a connection of its own."""
+    children: list[tuple[str, BlockPlan]] = []
+    index = 0
+    for name, child in plan.children:
+        if isinstance(child, LayerPlan):
+            child, index = _connected(child, streams, scope, index), index + len(child.sublayers)
+        children.append((name, child))
+    end = streams.end(scope)
+    values = {**_values(plan, LayersPlan), "children": (*children, (STREAMS_END, end))}
+    return StreamedLayersPlan(**values, count=end.count)
+
+
+def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int) -> StreamedLayerPlan:
+    names = tuple(f"{sublayer.branches[0].block}_streams" for sublayer in layer.sublayers)
+    found = tuple((name, streams.connection(scope, first + place)) for place, name in enumerate(names))
+    values = {**_values(layer, LayerPlan), "children": (*layer.children, *found)}
+    return StreamedLayerPlan(**values, connections=names, is_plain=streams.is_plain_at_first)
+
+
+def _values(plan: BlockPlan, cls: type[BlockPlan]) -> dict[str, Any]:
+    """The fields of a plan that a class of its bases has."""
+    return {field.name: getattr(plan, field.name) for field in fields(cls)}
+
+
 def layers_plan(
-    stage: StageSpec, scope: Scope, layer: Callable[[int], LayerPlan], end: BlockPlan | None = None
+    stage: StageSpec,
+    scope: Scope,
+    layer: Callable[[int], LayerPlan],
+    end: BlockPlan | None = None,
+    streams: Spec | None = None,
 ) -> LayersPlan:
     """The plan of a stage whose layers are called as `stage.layer_names` says.
 
     layer: the plan of the layer that runs at a place; asked once for each name. end: a norm that the output passes.
+    streams: what it has instead of one residual stream.
     """
     names, reads = stage.layer_names, stage.reads(scope.before)
     built = {name: layer(index) for index, name in enumerate(dict.fromkeys(names))}
     sources = len(dict(reads)["x"])
-    return LayersPlan(
+    plan = LayersPlan(
         kind=stage.label,
         name=stage.name,
         reads=reads,
@@ -61,3 +121,4 @@ def layers_plan(
         order=names,
         norm_end=None if end is None else END,
     )
+    return with_streams(plan, streams, scope) if isinstance(streams, StreamsSpec) else plan

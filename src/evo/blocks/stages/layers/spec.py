@@ -39,6 +39,8 @@ class BlocksSpec(CyclingSpec):
     """Overrides the organism's position encoding."""
     kv_add: KvAdd = None
     """Stages whose sum is added to what its attentions make keys and values of (Fleuret 2025)."""
+    streams: Annotated[Spec | None, RoleOf("streams")] = None
+    """What it has instead of one residual stream (hyper-connections); one if left out."""
     share: bool = False
     """Whether the repeats share one set of weights (one set for each entry of a cycling list)."""
 
@@ -64,7 +66,7 @@ class BlocksSpec(CyclingSpec):
         return replaced(self, {(key,): value for key, value in changes.items()})
 
     def part(self, name: str, start: int, count: int) -> StageSpec | None:
-        if self.share:
+        if self.share or self.streams is not None:
             return None
         mix, ffn = (turned(entries, start)[:count] for entries in (self.mix, self.ffn))
         return replaced(self, {("name",): name, ("repeat",): count, ("mix",): mix, ("ffn",): ffn})
@@ -73,6 +75,12 @@ class BlocksSpec(CyclingSpec):
         return self.counted(self.mix)
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
+        faults = list(self._meant(scope))
+        yield from faults
+        if all(fault.severity == "warning" for fault in faults):
+            yield from self.streams_problems(scope, lambda index: self._layer(self._scope(scope), index))
+
+    def _meant(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
         for index, entry in enumerate(self.mix):
             yield from mixer_problems(entry, inner, ("mix", index))
@@ -88,7 +96,7 @@ class BlocksSpec(CyclingSpec):
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner = self._scope(scope)
-        return layers_plan(self, scope, lambda index: self._layer(inner, index))
+        return layers_plan(self, scope, lambda index: self._layer(inner, index), streams=self.streams)
 
     def _scope(self, scope: Scope) -> Scope:
         inner = replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)

@@ -34,6 +34,8 @@ class LayersSpec(CyclingSpec):
     """Overrides the organism's position encoding."""
     kv_add: KvAdd = None
     """Stages whose sum is added to what its attentions make keys and values of (Fleuret 2025)."""
+    streams: Annotated[Spec | None, RoleOf("streams")] = None
+    """What it has instead of one residual stream (hyper-connections); one if left out."""
     share: bool = False
     """Whether the repeats share one set of weights for each entry of the list."""
 
@@ -47,7 +49,7 @@ class LayersSpec(CyclingSpec):
         return len(self.layers)
 
     def part(self, name: str, start: int, count: int) -> StageSpec | None:
-        if self.share:
+        if self.share or self.streams is not None:
             return None
         layers = turned(self.layers, start)[:count]
         return replaced(self, {("name",): name, ("repeat",): count, ("layers",): layers})
@@ -56,6 +58,12 @@ class LayersSpec(CyclingSpec):
         return self.counted(self.layers)
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
+        faults = list(self._meant(scope))
+        yield from faults
+        if all(fault.severity == "warning" for fault in faults):
+            yield from self.streams_problems(scope, lambda index: self._layer(self._scope(scope), index))
+
+    def _meant(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
         for index, entry in enumerate(self.layers):
             yield from _layer_problems(entry, inner, ("layers", index))
@@ -67,7 +75,7 @@ class LayersSpec(CyclingSpec):
     def plan(self, scope: Scope) -> LayersPlan:
         inner, end = self._scope(scope), self.norm_end
         assert end is None or isinstance(end, NormSpec)
-        return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope))
+        return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope), self.streams)
 
     def _scope(self, scope: Scope) -> Scope:
         inner = replace(scope, position=self.position or scope.position)

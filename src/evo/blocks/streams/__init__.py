@@ -1,0 +1,1 @@
+"""Residual streams side by side, and what connects them with the blocks of a layer."""
