@@ -14,17 +14,18 @@ from evo.cli.documents import Json
 def command(
     context: typer.Context,
     path: Annotated[
-        Path | None, typer.Argument(help="A folder with config.json and safetensors, or a config.json.")
+        Path | None, typer.Argument(help="A folder with config.json and safetensors, a config.json, or a .gguf file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The document to write; printed if left out.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="The checkpoint to write.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the architectures that can be read.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Read a model of Hugging Face's as a document.
+    """Read a model of Hugging Face's, or a GGUF file, as a document.
 
     The document is the architecture, and trains with the folder's tokenizer.json if there is one; with --weights, the
-    folder's safetensors become a checkpoint that `evo generate` and `evo evolve` start from. Nothing is downloaded.
+    folder's safetensors, or the file's tensors, become a checkpoint that `evo generate` and `evo evolve` start from.
+    Nothing is downloaded.
     """
     from evo.interop.families import FAMILIES, types
 
@@ -40,8 +41,10 @@ def command(
     text = to_yaml(imported.document)
     if weights is not None:
         from evo.interop.checkpoint import import_weights
+        from evo.interop.gguf_file import SUFFIX
 
-        import_weights(imported, path if path.is_dir() else path.parent, weights)
+        is_config = path.is_file() and path.suffix != SUFFIX
+        import_weights(imported, path.parent if is_config else path, weights)
     if out is not None:
         write_atomic(out, text)
     if as_json:

@@ -13,18 +13,22 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data
 from evo.interop.config import read_config
 from evo.interop.document import Imported, imported_from
+from evo.interop.gguf_file import SUFFIX, gguf_tensors
 from evo.interop.published import published
 from evo.interop.weights import put, read_checkpoint, take
 from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
-def import_weights(imported: Imported, folder: Path, out: Path) -> None:
-    """Write the weights of a folder's safetensors, in float32, as a checkpoint at step 0.
+def import_weights(imported: Imported, path: Path, out: Path) -> None:
+    """Write the weights of a folder's safetensors, or of a GGUF file, in float32, as a checkpoint at step 0.
 
     Raises:
         DiagnosticError: a tensor is not there or of another size (EVO653).
     """
-    theirs = published(read_checkpoint(folder), imported.types).tensors
+    if path.suffix == SUFFIX:
+        theirs = gguf_tensors(path, (source.name for source in imported.weights.values()))
+    else:
+        theirs = published(read_checkpoint(path), imported.types).tensors
     found = take(resolve(imported.document.organism), imported.weights, theirs)
     weights = {path: tensor.to(torch.float32) for path, tensor in found.items()}
     save_checkpoint(out, Checkpoint(imported.document, weights, 0, imported.document.train.steps, ""))

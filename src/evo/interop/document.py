@@ -11,6 +11,7 @@ from evo.compiler.check import problems, require_valid
 from evo.dsl.document import LANGUAGE, Document, from_data
 from evo.interop.config import Config, read_config, unlike
 from evo.interop.families import read
+from evo.interop.gguf_file import SUFFIX, gguf_config
 from evo.interop.parts import Data, Weights
 
 
@@ -32,18 +33,19 @@ class Imported:
 
 
 def import_document(path: Path, start: Path | None = None) -> Imported:
-    """What a folder's configuration, or one file, describes.
+    """What a folder's configuration, or one file, a config.json or a GGUF file, describes.
 
     start: the folder that the document will stand in. Given that, it trains with the tokenizer.json of the model's
     folder, if there is one.
 
     Raises:
         DiagnosticError: no configuration (EVO650), a key is missing or its value makes no sense (EVO651), what the
-            language cannot say (EVO652), or faults of the document.
+            language cannot say (EVO652), no package for GGUF files (EVO656), or faults of the document.
     """
     folder = path.resolve().parent if path.is_file() else path.resolve()
     task = None if start is None else _tokens_task(folder / "tokenizer.json", start)
-    return imported_from(read_config(path), folder.name, task)
+    config = gguf_config(path) if path.suffix == SUFFIX else read_config(path)
+    return imported_from(config, path.stem if path.suffix == SUFFIX else folder.name, task)
 
 
 def _tokens_task(file: Path, start: Path) -> Data | None:

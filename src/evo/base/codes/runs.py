@@ -223,8 +223,9 @@ RUNS = {
         source="command",
     ),
     "EVO656": Code(
-        "A package that an export needs is missing",
-        "`--to onnx` is written by `onnx` and `onnxscript`: `pip install evo[onnx]`.",
+        "A package that an export or an import needs is missing",
+        "`--to onnx` is written by `onnx` and `onnxscript`: `pip install evo[onnx]`; a .gguf file is read by `gguf`: "
+        "`pip install evo[gguf]`.",
         source="command",
     ),
 }
