@@ -116,6 +116,11 @@ def test_the_axes_of_the_front_are_chosen(opened: Browser) -> None:
     """The best is alone in front by score and FLOPs, which all share; another axis draws another picture."""
     label = "document.querySelector('[data-part=front] svg').getAttribute('aria-label')"
     assert opened.value(label) == "3 variants by FLOPs/token and bits per byte, 1 of them on the front"
+    assert opened.value(
+        "(() => { const box = document.querySelector('[data-part=front] .whisker').getBBox();"
+        " const frame = document.querySelector('[data-part=front] svg').viewBox.baseVal;"
+        " return box.height > 0 && box.y >= 0 && box.y + box.height <= frame.height - 40 })()"
+    )
     choose(opened, "[data-part=front] select", "measure 0")
     assert "attention span" in opened.value(label)
 

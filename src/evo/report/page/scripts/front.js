@@ -41,8 +41,8 @@ function paretoFront(shown, across, up) {
 
 function frontPicture(place, shown, front, across, up) {
   const width = Math.max(300, Math.min(900, place.clientWidth || 700)), height = FRONT.height;
-  const x = scaleOver(shown.map(({ values }) => values[across.key]), FRONT.left, width - FRONT.right);
-  const y = scaleOver(shown.map(({ values }) => values[up.key]), height - FRONT.below, FRONT.top);
+  const x = scaleOver(reached(shown, front, across), FRONT.left, width - FRONT.right);
+  const y = scaleOver(reached(shown, front, up), height - FRONT.below, FRONT.top);
   const at = ({ values }) => [x(values[across.key]).toFixed(1), y(values[up.key]).toFixed(1)];
   const onFront = new Set(front), picked = new Set(Object.values(data.chosen));
   const course = `M${front.map((variant) => at(variant).join(" ")).join("L")}`;
@@ -62,6 +62,13 @@ function frontPicture(place, shown, front, across, up) {
   const frame = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spoken, style: `max-width:${width}px` };
   return draw("svg", frame,
     ...frontAxes(x, y, across, up, width, height), line, ...whiskers(front, across, up, x, y), ...dots, ...named);
+}
+
+/** All values along an axis, the ends of whiskers among them. */
+function reached(shown, front, axis) {
+  const ends = axis.key === "score" && data.noise
+    ? front.flatMap(({ values }) => [values.score - data.noise, values.score + data.noise]) : [];
+  return [...shown.map(({ values }) => values[axis.key]), ...ends];
 }
 
 function frontAxes(x, y, across, up, width, height) {
