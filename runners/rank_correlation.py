@@ -14,10 +14,7 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
-import platform
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -134,6 +131,8 @@ def markdown(rows: list[dict[str, Any]], head: dict[str, Any]) -> str:
 
 def main() -> None:
     """Train, correlate, write."""
+    from evo.bench.tables import commit, hardware
+
     parser = argparse.ArgumentParser(description="What ranks candidates as a long training would?")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
@@ -159,7 +158,7 @@ def main() -> None:
     head = {
         "about": f"{len(texts)} documents, {given.steps} seed steps of FLOPs, {given.corpus}",
         "command": "python runners/rank_correlation.py " + " ".join(sys.argv[1:]),
-        "commit": _commit(), "hardware": _hardware(given.device),
+        "commit": commit(), "hardware": hardware(given.device),
     }  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
     data = {**head, "rows": rows, "trainings": found, "documents": texts}
@@ -167,18 +166,6 @@ def main() -> None:
     text = markdown(rows, head)
     (given.out / f"ranks_{given.corpus}.md").write_text(text)
     print(text)
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def _hardware(device: str) -> str:
-    import torch
-
-    cores = f"{platform.machine()}, {os.cpu_count()} cores"
-    return torch.cuda.get_device_name() if device.startswith("cuda") else cores
 
 
 if __name__ == "__main__":

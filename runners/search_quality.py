@@ -14,10 +14,8 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
-import platform
 import random
-import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -240,6 +238,8 @@ def markdown(rows: list[dict[str, Any]], head: dict[str, Any]) -> str:
 
 def main() -> None:
     """Search, verify, write."""
+    from evo.bench.tables import commit, hardware
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
@@ -265,8 +265,8 @@ def main() -> None:
         f"over {given.verify_seeds} seeds, corpora {', '.join(given.corpora)}, search seeds {given.seeds}"
     )
     head = {
-        "about": about, "command": "python runners/search_quality.py " + " ".join(os.sys.argv[1:]),
-        "commit": _commit(), "hardware": _hardware(given.device), "seconds": took,
+        "about": about, "command": "python runners/search_quality.py " + " ".join(sys.argv[1:]),
+        "commit": commit(), "hardware": hardware(given.device), "seconds": took,
     }  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
     name = "quality_" + "_".join(map(str, given.seeds))
@@ -291,19 +291,6 @@ def carry_out(setting: Setting, given: argparse.Namespace) -> tuple[list[Found],
         jobs = [(verify, setting, *row, seed) for seed in range(setting.verify_seeds) for row in named]
         checks = list(pool.imap_unordered(call, jobs, chunksize=1))
     return found, checks, [searched - began, time.monotonic() - searched]
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def _hardware(device: str) -> str:
-    import torch
-
-    return (
-        torch.cuda.get_device_name() if device.startswith("cuda") else f"{platform.machine()}, {os.cpu_count()} cores"
-    )
 
 
 if __name__ == "__main__":

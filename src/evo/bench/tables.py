@@ -57,9 +57,9 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def hardware() -> str:
-    """The processor or GPU that ran."""
-    if torch.cuda.is_available():
+def hardware(device: str | None = None) -> str:
+    """The processor or GPU that ran; where no device is named, the GPU if there is one."""
+    if device.startswith("cuda") if device else torch.cuda.is_available():
         return torch.cuda.get_device_name()
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,14 @@ from evo.cli.documents import Json
 command = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Measure speed side by side."
 )
+Out = Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
 @command.command()
 def train(
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every model is timed.")] = 7,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Training throughput on one CPU thread, beside a plain torch GPT of the same shape."""
@@ -64,19 +67,16 @@ def step(
 
 @command.command()
 def probe(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every candidate is evaluated.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """What the causality probe takes of the time of one candidate of a search."""
     from evo.bench.probe import SHAPES, cells, measure
     from evo.bench.tables import markdown, write_table
-    from evo.training.device import choose_device
 
-    if device not in SHAPES:
-        raise typer.BadParameter(f"'{device}' is not one of: {', '.join(SHAPES)}", param_hint="--device")
-    choose_device(device)
+    _require(device, SHAPES)
     rows = measure(device, rounds)
     if out is not None:
         title = "The causality probe's share of one candidate: trained, scored, probed, measured, with its snapshot"
@@ -90,7 +90,7 @@ def probe(
 @command.command()
 def archive(
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often each archive is filled.")] = 7,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """The archive beside pyribs' with the same candidates, which must end in the same cells."""
@@ -141,19 +141,16 @@ def kernels(
 
 @command.command()
 def pool(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every way is timed.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """A step with a pool of pseudopods, static and alive, beside attention of the same heads; and what elites take."""
     from evo.bench.pool import SETTINGS, cells, elites_megabytes, measure
     from evo.bench.tables import markdown, write_table
-    from evo.training.device import choose_device
 
-    if device not in SETTINGS:
-        raise typer.BadParameter(f"'{device}' is not one of: {', '.join(SETTINGS)}", param_hint="--device")
-    choose_device(device)
+    _require(device, SETTINGS)
     if out is not None:
         require_writable(out)
     rows, megabytes = measure(device, rounds), elites_megabytes()
@@ -168,6 +165,15 @@ def pool(
     else:
         view.say(view.table(cells(rows)))
         view.say(took)
+
+
+def _require(device: str, known: Collection[str]) -> None:
+    """Refuse a device that there are no sizes for, or that is not there (EVO510)."""
+    from evo.training.device import choose_device
+
+    if device not in known:
+        raise typer.BadParameter(f"'{device}' is not one of: {', '.join(known)}", param_hint="--device")
+    choose_device(device)
 
 
 def _require_cuda() -> None:
