@@ -102,13 +102,13 @@ def test_slots_over_stacked_weights_are_slots_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("of", [TOGETHER["heads"], APART["convolution"], APART["two mixers"]], ids=str)
 def test_each_slot_can_run_by_itself(of: dict[str, Any]) -> None:
-    """Row p of `apart` is f_p of row p, whatever the gains, and tells what enters its output maps."""
-    whole, x_PTD = pool(of), inputs(batch=SLOTS)
-    found = whole.apart(x_PTD, Flow())
+    """Rows p and p + P of `apart` are f_p of these rows, whatever the gains; what enters its output maps is told."""
+    whole, x_RTD = pool(of), inputs(batch=2 * SLOTS)
+    found = whole.apart(x_RTD, Flow())
     for slot in range(SLOTS):
-        expected = alone(whole, of, slot)(x_PTD[slot : slot + 1], Flow())
-        torch.testing.assert_close(found.outputs_PTD[slot : slot + 1], expected, rtol=1e-10, atol=1e-12)
-    assert found.hidden_PTC.shape[:2] == x_PTD.shape[:2]
+        expected = alone(whole, of, slot)(x_RTD[slot::SLOTS], Flow())
+        torch.testing.assert_close(found.outputs_RTD[slot::SLOTS], expected, rtol=1e-10, atol=1e-12)
+    assert found.hidden_RTC.shape[:2] == x_RTD.shape[:2]
 
 
 @pytest.mark.parametrize("of", [TOGETHER["heads"], CONVOLUTION], ids=["together", "apart"])

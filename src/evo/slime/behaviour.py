@@ -74,18 +74,20 @@ def _reach(pool: Pool, x_TD: Tensor, flow: Flow, queries_Q: Tensor, stream: Stre
     length = x_TD.shape[0]
     generator = torch.Generator().manual_seed(stream.integer())
     projection_D = torch.randn(x_TD.shape[1], generator=generator).to(x_TD)
-    signals = {name: s[:1, :length].expand(pool.slots, *s[:1, :length].shape[1:]) for name, s in flow.signals.items()}
-    influences, hidden = [], None
-    for query in queries_Q.tolist() or [length - 1]:
-        x_PTD = x_TD.detach().expand(pool.slots, -1, -1).clone().requires_grad_(True)
-        with torch.enable_grad():
-            found = pool.apart(x_PTD, Flow(dict(signals)))
-            (gradient_PTD,) = torch.autograd.grad((found.outputs_PTD[:, query] @ projection_D).sum(), x_PTD)
-        influences.append(gradient_PTD.norm(dim=-1).float().cpu() * (torch.arange(length) < query))
-        hidden = found.hidden_PTC.detach().float()
-    assert hidden is not None
+    queries = queries_Q.tolist() or [length - 1]
+    rows = len(queries) * pool.slots
+    signals = {name: s[:1, :length].expand(rows, *s[:1, :length].shape[1:]) for name, s in flow.signals.items()}
+    x_RTD = x_TD.detach().expand(rows, -1, -1).clone().requires_grad_(True)
+    with torch.enable_grad():
+        found = pool.apart(x_RTD, Flow(signals))
+        outputs_QPTD = found.outputs_RTD.unflatten(0, (len(queries), -1))
+        asked = [outputs_PTD[:, query] for outputs_PTD, query in zip(outputs_QPTD, queries, strict=True)]
+        (gradient_RTD,) = torch.autograd.grad((torch.stack(asked) @ projection_D).sum(), x_RTD)
+    hidden = found.hidden_RTC[: pool.slots].detach().float()
+    influence_QPT = gradient_RTD.norm(dim=-1).float().cpu().unflatten(0, (len(queries), -1))
     if not len(queries_Q):
         nothing_P = torch.zeros(pool.slots)
         return nothing_P, nothing_P, hidden
-    span_PQ, near_PQ = reach(torch.stack(influences, dim=1), queries_Q)
+    influence_QPT = influence_QPT * (torch.arange(length) < queries_Q[:, None])[:, None]
+    span_PQ, near_PQ = reach(influence_QPT.movedim(0, 1), queries_Q)
     return span_PQ.nanmean(1), near_PQ.nanmean(1), hidden

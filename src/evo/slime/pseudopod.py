@@ -27,7 +27,7 @@ class Pseudopod:
     def feel(self, x_TD: Tensor) -> Pseudopod:
         """The same after a sequence (T, D), as wide as the pool, went through it."""
         found = self.pool.apart(x_TD.expand(self.pool.slots, -1, -1), Flow())
-        return Pseudopod(self.pool, self.slot, found.hidden_PTC[self.slot])
+        return Pseudopod(self.pool, self.slot, found.hidden_RTC[self.slot])
 
     @property
     def is_alive(self) -> bool:

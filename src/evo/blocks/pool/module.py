@@ -21,10 +21,10 @@ from evo.kernels.operators import is_inlining
 
 @dataclass(frozen=True)
 class Apart:
-    """Slot p alone, on row p. outputs_PTD: what it gives. hidden_PTC: what enters its projections to the stream."""
+    """Slots alone, a row each. outputs_RTD: what they give. hidden_RTC: what enters their projections to the stream."""
 
-    outputs_PTD: Tensor
-    hidden_PTC: Tensor
+    outputs_RTD: Tensor
+    hidden_RTC: Tensor
 
 
 class Pool(Block):
@@ -56,19 +56,22 @@ class Pool(Block):
             return torch.einsum("p,pbtd->btd", self.gains_P.to(x_BTD.dtype), self._stacked(x_BTD, flow))
         return sum_scaled(self.gains_P.to(x_BTD.dtype), [flow.run(mixer, x_BTD) for mixer in self.mixers])
 
-    def apart(self, x_PTD: Tensor, flow: Flow) -> Apart:
-        """Each slot by itself on a row of its own, whatever its gain; (P, T, D)."""
+    def apart(self, x_RTD: Tensor, flow: Flow) -> Apart:
+        """Each slot by itself on rows of its own, whatever its gain: slot p on rows p, p + P, ... of (R, T, D)."""
         seen: list[list[Tensor]] = [[] for _ in self.mixers]
         flows = [replace(flow, project=self._noted(flow.project, index, seen[index])) for index in range(len(seen))]
         if not self.plan.side_by_side:
             outputs = [
-                f.run(mixer, x_PTD[p : p + 1]) for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
+                f.run(mixer, x_RTD[p :: self.slots])
+                for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
             ]
-            return Apart(torch.cat(outputs), torch.cat([torch.cat(rows, dim=-1) for rows in seen]))
-        own_PP = torch.eye(self.slots, dtype=x_PTD.dtype, device=x_PTD.device)
-        outputs_PTD = replace(flow, project=self._scaled(flows[0].project, own_PP[:, None])).run(self.mixers[0], x_PTD)
-        hidden_PTPC = seen[0][0].unflatten(-1, (self.slots, -1))
-        return Apart(outputs_PTD, torch.stack([hidden_PTPC[p, :, p] for p in range(self.slots)]))
+            hidden = [torch.cat(rows, dim=-1) for rows in seen]
+            return Apart(torch.stack(outputs, 1).flatten(0, 1), torch.stack(hidden, 1).flatten(0, 1))
+        own_RP = torch.eye(self.slots, dtype=x_RTD.dtype, device=x_RTD.device).repeat(len(x_RTD) // self.slots, 1)
+        outputs_RTD = replace(flow, project=self._scaled(flows[0].project, own_RP[:, None])).run(self.mixers[0], x_RTD)
+        hidden_RTPC = seen[0][0].unflatten(-1, (self.slots, -1))
+        rows_R = torch.arange(len(x_RTD), device=x_RTD.device)
+        return Apart(outputs_RTD, hidden_RTPC[rows_R, :, rows_R % self.slots])
 
     def slot_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """By slot, its own share of tensors that are shaped like this block's weights, by their paths in one slot.
