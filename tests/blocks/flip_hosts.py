@@ -138,6 +138,7 @@ ELSEWHERE = {
 
 NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "causal"),
+    ("ConditionedSpec", "at"),
     ("ExpertsSpec", "router"),
     ("AttentionSpec", "kv_to"),
     ("TokensSelect", "to"),

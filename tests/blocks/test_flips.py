@@ -168,6 +168,12 @@ HOSTS: dict[str, dict[str, Any]] = {
     "bonus": {
         "stages": [stage("body", {**OUTER, "decay": "channel", "feature": "identity", "bonus": True, "conv": 2})]
     },
+    "conditioned": {
+        "stages": [
+            stage("a", {"conditioned": ATTENTION, "segment": 4, "hidden": 8}),
+            stage("b", {"conditioned": CONVOLUTION, "by": "lora", "source": "a", "at": "x", "rank": 2}),
+        ]
+    },
     "lora": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "lora", "rank": 2, "on": ["q", "up"]}},
     "svf": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "svf", "on": ["q", "up"]}},
     "convolution": {"stages": [stage("body", {**CONVOLUTION, "gate": False, "act": "silu"})]},
@@ -328,6 +334,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 FOCUS = {
+    "conditioned": "mix",
     "lora": "adapters",
     "svf": "adapters",
     "product": "mix",

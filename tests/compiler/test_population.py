@@ -32,6 +32,7 @@ MIXERS: dict[str, Any] = {
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},
     "attention to chosen blocks": {**ATTENTION, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
     "attention to means of blocks": {**ATTENTION, "select": {"kind": "compressed", "size": 3, "top": 3, "window": 2}},
+    "conditioned": {"conditioned": ATTENTION, "by": "lora", "at": ["input", "v"]},
     "convolution": {"kind": "convolution", "act": "silu"},
     "gated delta rule": RECURRENCE,
     "delta rule": {**RECURRENCE, "decay": "none"},

@@ -15,7 +15,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.document import Document
 from evo.evolution.inheritance import starting_weights
 from evo.evolution.mutate import Child, NoChildError, mutate
-from evo.evolution.operators import Operator, WeightSources
+from evo.evolution.operators import Operator, WeightSources, growth
 from evo.evolution.operators.growth import GROWING, AddSource, keeps
 from evo.evolution.operators.wiring import Rewire
 
@@ -65,6 +65,19 @@ def test_the_childs_first_loss_is_the_parents(name: str) -> None:
             assert after.parameters > before.parameters
             first = loss(after, inherited(child.document, weights, child.origins))
             assert first == pytest.approx(loss(before, weights), rel=1e-6)
+
+
+def test_a_condition_around_a_mixer_is_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mixer's weights move into what is made around it, which computes what it did."""
+    monkeypatch.setattr(growth, "composites", lambda: ["conditioned"])
+    parent = document(stage("one", repeat=2))
+    before = resolve(parent.organism)
+    weights, child = trained(before), child_of(parent, BY_NAME["add_branch"], 0)
+    assert child is not None
+    after = resolve(child.document.organism)
+    assert any(block.begins_as for _, block in after.named_blocks())
+    first = loss(after, inherited(child.document, weights, child.origins))
+    assert first == pytest.approx(loss(before, weights), rel=1e-6)
 
 
 @pytest.mark.slow

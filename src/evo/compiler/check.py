@@ -170,6 +170,7 @@ def _wiring(organism: OrganismSpec) -> Iterator[Fault]:
         for slot, listed in reads(organism, index):
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)
+    read.update(*(spec.signals for _, spec in _living(organism)))
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"

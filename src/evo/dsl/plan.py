@@ -134,7 +134,8 @@ class BlockPlan:
 
     kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
     flow besides x. outputs: those it puts there for later blocks. losses: the names of those it adds to the task's.
-    has_state: whether decoding keeps a state for it. adapters: what stands beside its linear maps, by the map's name.
+    has_state: whether decoding keeps a state for it. absorbed: the linear maps that it makes others of. adapters: what
+    stands beside its linear maps, by the map's name.
     """
 
     builder: ClassVar[str]
@@ -146,6 +147,8 @@ class BlockPlan:
     """Whether it runs once a pass, for all rows of a batch together."""
     summed_by: ClassVar[str] = ""
     """The name of the weight whose entries scale its children in order, where it is their sum and nothing else."""
+    begins_as: ClassVar[str] = ""
+    """The name of the child that it computes the same as at first, where there is one."""
     kind: str
     weights: tuple[Weight, ...] = ()
     cost: Cost = Cost()
@@ -154,6 +157,7 @@ class BlockPlan:
     outputs: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     has_state: bool = False
+    absorbed: tuple[str, ...] = ()
     adapters: tuple[tuple[str, AdapterPlan], ...] = ()
 
     @property

@@ -139,6 +139,11 @@ class Spec(BaseModel):
         return False
 
     @property
+    def signals(self) -> frozenset[str]:
+        """The names of stages that it reads, wherever it stands; what is inside it answers for itself."""
+        return frozenset()
+
+    @property
     def is_causal(self) -> bool:
         """Whether no output of it depends on later inputs; what is inside it answers for itself."""
         return True

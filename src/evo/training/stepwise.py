@@ -45,7 +45,8 @@ def noted_calls(model: Organism) -> Iterator[dict[Block, Call]]:
         if block not in blocks:  # of a copy of the model
             return
         x_BTD, flow = args
-        found.setdefault(block, Call(x_BTD, Flow(dict(flow.signals), project=flow.project), y_BTD))
+        if not flow.is_bound:  # what binds it is asked itself
+            found.setdefault(block, Call(x_BTD, Flow(dict(flow.signals), project=flow.project), y_BTD))
 
     with ExitStack() as stack:
         for _, block in model.named_blocks():

@@ -194,6 +194,13 @@ _EFFECT = {
         _document(organism="  adapters: {kind: lora, on: [q, w]}\n"),
         _document(organism="  adapters: {kind: lora, on: [q, v]}\n"),
     ),
+    "EVO337": Code(
+        "A condition at a place that is not there",
+        "A condition bends the input or the output of a mixer, or what its own linear maps give; not maps of which "
+        "decoding makes others, as a latent attention does of k and v.",
+        _document("{conditioned: {kind: attention, heads: 2}, at: w}"),
+        _document("{conditioned: {kind: attention, heads: 2}, at: v}"),
+    ),
     "EVO336": Code(
         "A life beside adapters",
         "Beside adapters all weights of an organism stay as they are, so its pools cannot live.",

@@ -142,6 +142,7 @@ class LatentSpec(Spec):
         return LatentPlan(
             kind=self.label,
             weights=weights,
+            absorbed=("k", "v"),
             cost=Cost(
                 flops=matmul_flops(weights) + 2.0 * self.heads * (key_dim + self.value_dim) * pairs,
                 cache_per_token=self.kv_rank + self.rope_dim,

@@ -68,7 +68,7 @@ class Deepen:
 
 @dataclass(frozen=True)
 class AddBranch:
-    """Sets a fresh mixer beside one that is there, its output zero at first."""
+    """Sets a fresh mixer, its output zero at first, beside one that is there, or a condition around it."""
 
     name: str = "add_branch"
     family: str = "grow"
@@ -146,15 +146,24 @@ GROWING: tuple[tuple[Operator, float], ...] = (
 
 
 def inner_rows(parent: Plan, child: Plan) -> WeightSources:
-    """The rows of blocks of the parent that are the first summand of a sum in the child, with a gain of one."""
+    """The rows of blocks of the parent that stand in one of the child: the first summand of a sum, with a gain of one,
+    or what it begins as."""
     known = dict(parent.named_blocks())
-    found = dict(child.named_blocks())
-    sums = ((path, block) for path, block in found.items() if path in known and _became_sum(known[path], block))
-    return tuple(row for path, block in sums for row in _summand_rows(path, block))
+    rows: list[tuple[str, int, str]] = []
+    for path, block in child.named_blocks():
+        if path in known and _became_sum(known[path], block):
+            rows += _summand_rows(path, block)
+        elif path in known and _was_wrapped(known[path], block):
+            rows += moved(f"{path}.{block.begins_as}", path)
+    return tuple(rows)
 
 
 def _became_sum(old: BlockPlan, new: BlockPlan) -> bool:
     return bool(new.summed_by) and not old.summed_by and new.children[0][1].kind == old.kind
+
+
+def _was_wrapped(old: BlockPlan, new: BlockPlan) -> bool:
+    return bool(new.begins_as) and not old.begins_as and dict(new.children)[new.begins_as].kind == old.kind
 
 
 def _summand_rows(path: str, block: BlockPlan) -> WeightSources:
@@ -200,6 +209,8 @@ def _same(old: BlockPlan, new: BlockPlan) -> bool:
     if _became_sum(old, new):
         (_, first), *others = new.children
         return _same(old, first) and all(_is_silent(other) for _, other in others)
+    if _was_wrapped(old, new):
+        return _same(old, dict(new.children)[new.begins_as])
     shapes = [(weight.name, weight.shape) for weight in old.weights] == [(w.name, w.shape) for w in new.weights]
     if old.kind != new.kind or (shapes and old.settings != new.settings):
         return False
