@@ -34,7 +34,7 @@ def filled(batches: list) -> CVTArchive:
     return archive
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(BATCHES)
 def test_same_as_ribs(batches: list) -> None:
     """Same centroids and solutions give ribs' cells, statuses, values, elites, coverage, QD score and best."""
@@ -168,7 +168,7 @@ def test_the_best_is_remembered() -> None:
     assert archive.statistics().objective_max == 1.0
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(BATCHES, st.integers(0, 2**32))
 def test_zero_temperature_is_elitist(batches: list, seed: int) -> None:
     """At zero temperature the annealed rule gives exactly the elitist archive."""
@@ -181,7 +181,7 @@ def test_zero_temperature_is_elitist(batches: list, seed: int) -> None:
     assert cold.to_data() == filled(batches).to_data()
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(BATCHES, st.floats(0.01, 10))
 def test_a_result_archive_only_improves(batches: list, temperature: float) -> None:
     """In the elitist archive no cell ever gets worse and no cell empties, and it is never below the annealed one."""
@@ -215,7 +215,7 @@ def test_a_rule_needs_a_number_for_each() -> None:
     assert len(archive) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(BATCHES, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 def test_thresholds_are_those_of_ribs(batches: list, rate: float) -> None:
     """With a learning rate, elites and thresholds are those of ribs' archive with that rate, which begins at 0."""
@@ -238,7 +238,7 @@ def test_thresholds_are_those_of_ribs(batches: list, rate: float) -> None:
     assert again.to_data() == ours.to_data()
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(BATCHES)
 def test_plain_data_round_trip(batches: list) -> None:
     """An archive survives JSON exactly: elites, best, statistics, and what it does next."""

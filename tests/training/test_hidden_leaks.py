@@ -108,11 +108,16 @@ ACROSS = [name for name in HIDDEN if name.startswith(("the next row", "the row",
 @pytest.mark.parametrize("batch", [4, 16])
 @pytest.mark.parametrize("name", HIDDEN)
 def test_hidden_leaks_are_found(name: str, batch: int) -> None:
-    """Whatever a leak hides behind, it is found, and the record says where; the honest model is not accused."""
+    """Whatever a leak hides behind, it is found, and the record says where."""
     leak = find_leak(plant(model(context=LONG), HIDDEN[name]), batch=batch)
     assert leak is not None
     assert 0 < leak.cut <= LONG
     assert leak.across_rows == (name in ACROSS)
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+def test_a_model_that_hides_nothing_is_not_accused(batch: int) -> None:
+    """What is planted is seen because of what it does."""
     assert find_leak(plant(model(context=LONG), torch.zeros_like), batch=batch) is None
 
 

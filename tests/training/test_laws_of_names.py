@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -101,16 +102,24 @@ def test_plans_differ_in_paths_alone(names: dict[str, str]) -> None:
     assert one.cache_values(CONTEXT) == two.cache_values(CONTEXT)
 
 
+@cache
+def plainly(optimizer: str) -> tuple[dict[str, Tensor], list[float], Any, Snapshot]:
+    """Of the model with plain names: weights, losses, measures and snapshot."""
+    model, base, losses = trained(PLAIN, optimizer)
+    weights = {path: parameter.detach().clone() for path, parameter in model.named_parameters()}
+    return weights, losses, behaviour(model, task(), CONTEXT, 0), snapshot(model, base)
+
+
 @pytest.mark.parametrize("optimizer", kinds("optimizer"))
 @pytest.mark.parametrize("names", RENAMED, ids=lambda names: names["low"])
 def test_training_is_equal_to_the_last_byte(names: dict[str, str], optimizer: str) -> None:
     """With the initial weights carried over: every loss, every weight, the measures, and each tensor's snapshot."""
-    (one, base_one, losses_one), (two, base_two, losses_two) = (trained(found, optimizer) for found in (PLAIN, names))
+    first, losses_one, behaviour_one, kept_one = plainly(optimizer)
+    two, base_two, losses_two = trained(names, optimizer)
     assert losses_one == losses_two
-    first, second = dict(one.named_parameters()), dict(two.named_parameters())
-    assert all(torch.equal(parameter, first[back(path, names)]) for path, parameter in second.items())
-    assert behaviour(one, task(), CONTEXT, 0) == behaviour(two, task(), CONTEXT, 0)
-    kept_one, kept_two = snapshot(one, base_one), snapshot(two, base_two)
+    assert all(torch.equal(parameter, first[back(path, names)]) for path, parameter in two.named_parameters())
+    assert behaviour_one == behaviour(two, task(), CONTEXT, 0)
+    kept_two = snapshot(two, base_two)
     assert kept_one.payload_bytes == kept_two.payload_bytes
     pieces = {piece.name: piece for piece in kept_one.pieces}
     for piece in kept_two.pieces:
