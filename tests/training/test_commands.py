@@ -204,3 +204,37 @@ def test_train_over_seeds_gives_mean_and_spread(tmp_path: Path, evo: Evo) -> Non
     shown = evo("train", cfg, "--seeds", 1, "--out", tmp_path / "two", "--device", "cpu").out
     assert "over 1 seed: " in shown
     assert "one seed tells no spread" in shown
+
+
+@pytest.fixture
+def seeded(tmp_path: Path) -> Path:
+    """A document of four short steps."""
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text(
+        "evo: 1\norganism: {width: 16, context: 16, stages: [{name: a, mix: {kind: convolution}}]}\n"
+        "train: {steps: 4, batch: 2, seed: 4}\n"
+    )
+    return cfg
+
+
+def test_seeds_are_trained_as_one(tmp_path: Path, evo: Evo, seeded: Path) -> None:
+    """Each leaves what it leaves alone, up to rounding."""
+    out = tmp_path / "out"
+    found = evo("train", seeded, "--seeds", 2, "--device", "cpu", "--json", "--out", out, "--stacked").json
+    alone = evo("train", seeded, "--device", "cpu", "--json", "--out", tmp_path / "alone").json
+    for name in ("bits_per_byte", "train_loss"):
+        assert found["trainings"][0][name] == pytest.approx(alone[name], rel=1e-4)
+    for place in (out / "seed_4", out / "seed_5", tmp_path / "alone"):
+        assert (place / "metrics.jsonl").read_text().count("\n") == 5
+    assert evo("train", seeded, "--stacked").code == 2
+
+
+@pytest.mark.slow
+def test_stacked_seeds_go_on_where_they_were(tmp_path: Path, evo: Evo, seeded: Path) -> None:
+    """All from one step; what cannot be stacked is trained one after the other, with a warning."""
+    options = ("--seeds", 2, "--device", "cpu", "--json", "--stacked", "--out")
+    evo("train", seeded, *options, tmp_path / "half", "--steps", 2)
+    found = evo("train", seeded, *options, tmp_path / "half", "--resume", "--steps", 4).json
+    assert [row["step"] for row in found["trainings"]] == [4, 4]
+    shown = evo("train", seeded, *options, tmp_path / "again", "--set", "train.activation_checkpointing=true")
+    assert "trained one after the other: layers are computed again" in shown.err

@@ -12,7 +12,8 @@ from torch import Tensor
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
-from evo.training.captured import DeviceStep, step_seed
+from evo.training.captured import DeviceStep
+from evo.training.device_block import step_seed
 from evo.training.loop import Trainer
 from evo.training.setup import require_causal
 

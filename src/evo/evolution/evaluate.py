@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -86,34 +86,72 @@ def evaluate(job: TrialJob) -> Evaluation:
     Raises:
         OutsideError: the task cannot be opened, or is no longer what the run began with.
     """
+    begun = begin(job)
+    if isinstance(begun, Evaluation):
+        return begun
+    try:
+        state = _train(job, begun.trainer, begun.note)
+    except (DivergedError, BudgetError) as error:
+        return begun.failed(error)
+    return begun.measured(state)
+
+
+@dataclass
+class Begun:
+    """A trial that is ready to train. base: the weights it starts from. known: scores so far. seen: its curve.
+
+    events: what a companion did.
+    """
+
+    job: TrialJob
+    document: Document
+    task: Task
+    base: dict[str, Tensor]
+    trainer: Trainer
+    known: dict[str, float]
+    seen: LossCurve
+    events: list[Event] = field(default_factory=list[Event])
+
+    def note(self, progress: Progress) -> None:
+        """Take a look into account."""
+        self.seen.note(progress)
+        self.events.extend(progress.events)
+
+    def failed(self, error: DivergedError | BudgetError) -> Evaluation:
+        """What a training that ended so is recorded as."""
+        if isinstance(error, BudgetError):  # how far it came is a matter of the machine
+            return Evaluation("timeout", str(error), self.known)
+        return Evaluation("diverged", str(error), self.known, curve=self.seen.points)
+
+    def measured(self, state: bytes = b"") -> Evaluation:
+        """What a training that came to its end is worth. state: see `Evaluation`."""
+        last, trainer = self.seen.last, self.trainer
+        assert last is not None, "a training has a step"
+        known = {**self.known, "train_loss": last.loss}
+        known |= {f"loss.{name}": value for name, value in last.auxiliary.items()}
+        known |= {} if trainer.companion is None else trainer.companion.figures()
+        found = _measured(self.job, self.document, trainer, self.task, self.base, known)
+        return replace(found, curve=self.seen.points, lives=lives(self.events), state=state)
+
+
+def begin(job: TrialJob, mode: str = "auto") -> Begun | Evaluation:
+    """Build a trial's model, check that it is causal, and prepare its trainer; a leak is an evaluation already.
+
+    mode: see `Trainer`. Raises as `evaluate` does.
+    """
     document = seeded(parse(job.document).document, job.repeat)
     plan = resolve(document.organism)
     task = _opened(job, document)
     task.require(document.context)
     base, inheritance = starting_weights(plan, document, [load_tensors(blob) for blob in job.parents], job.origins)
-    known, seen, events = {"inherited": inheritance.share}, LossCurve(job.done), list[Event]()
-
-    def note(progress: Progress) -> None:
-        seen.note(progress)
-        events.extend(progress.events)
-
+    known = {"inherited": inheritance.share}
     try:
         trainer = make_trainer(
-            document, task, job.device, base, kernels=job.kernels, course=job.course, offset=job.offset
+            document, task, job.device, base, kernels=job.kernels, course=job.course, offset=job.offset, mode=mode
         )
-        state = _train(job, trainer, note)
     except LeakError as error:
         return _leaking(error, known)
-    except DivergedError as error:
-        return Evaluation("diverged", str(error), known, curve=seen.points)
-    except BudgetError as error:  # how far it came is a matter of the machine
-        return Evaluation("timeout", str(error), known)
-    last = seen.last
-    assert last is not None, "a training has a step"
-    known |= {"train_loss": last.loss, **{f"loss.{name}": value for name, value in last.auxiliary.items()}}
-    known |= {} if trainer.companion is None else trainer.companion.figures()
-    found = _measured(job, document, trainer, task, base, known)
-    return replace(found, curve=seen.points, lives=lives(events), state=state)
+    return Begun(job, document, task, base, trainer, known, LossCurve(job.done))
 
 
 def seeded(document: Document, repeat: int) -> Document:

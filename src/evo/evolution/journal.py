@@ -13,7 +13,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -325,8 +325,12 @@ class Journal:
 
     def set_fact(self, key: str, value: Any) -> None:
         """Record one named fact of the run, replacing an earlier one."""
+        self.set_facts({key: value})
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Record several at once: all or none of them."""
         with self._transaction():
-            insert(self._db, "facts", [(key, json.dumps(value))], replace=True)
+            insert(self._db, "facts", [(key, json.dumps(value)) for key, value in facts.items()], replace=True)
 
     def fact(self, key: str) -> Any:
         """A named fact, or None."""

@@ -15,7 +15,7 @@ from evo.dsl.document import parse
 from evo.dsl.schedules import Course
 from evo.dsl.tracker import TrackerSpec
 from evo.engines.inline import InlineSpec
-from evo.engines.jobs import Engine, Job, Limits, make_engine
+from evo.engines.jobs import Engine, Limits, make_engine
 from evo.engines.pool import ProcessSpec
 from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
 from evo.evolution.extension import extend, spans
@@ -25,6 +25,7 @@ from evo.evolution.observer import Observer
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.search import Search
 from evo.evolution.settings import Settings, primary_of
+from evo.evolution.together import outcomes, stackable
 from evo.evolution.told import told
 from evo.evolution.tracking import Tracking
 from evo.evolution.verdict import Training, missing
@@ -202,18 +203,21 @@ def _require_same(journal: Journal, settings: Settings) -> None:
 def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
     """Carry out the trainings of the verdict that are missing. They may take longer than a candidate, in proportion to
     the steps."""
-    wanted = {training.key: training for training in missing(settings, journal)}
+    wanted = missing(settings, journal)
     if not wanted:
         return
     observer.verdict_began(len(wanted))
-    share = max(row.steps for row in wanted.values()) / min(trial.steps for trial in journal.trials())
+    share = max(row.steps for row in wanted) / min(trial.steps for trial in journal.trials())
     seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
+    groups = stackable(wanted, settings.device) if evaluate == EVALUATE else [[row] for row in wanted]
+    own = replace(settings, workers=min(settings.workers, len(groups)), max_seconds=seconds)
     lineage = Lineage(journal)
-    own = replace(settings, workers=min(settings.workers, len(wanted)), max_seconds=seconds)
-    with engine_of(own) as engine:
-        for outcome in engine.map(Job(key, evaluate, _verdict_job(own, row, lineage)) for key, row in wanted.items()):
-            found = told(outcome, own.primary)
-            journal.set_fact(outcome.id, {"score": found.scores.get(own.primary.name), "cause": found.cause})
+    with engine_of(own, together=max(map(len, groups))) as engine:
+        jobs = {row.key: _verdict_job(own, row, lineage) for row in wanted}
+        for group in outcomes([[row.key for row in group] for group in groups], jobs, engine, evaluate):
+            found = {outcome.id: told(outcome, own.primary) for outcome in group}
+            scores = {key: {"score": e.scores.get(own.primary.name), "cause": e.cause} for key, e in found.items()}
+            journal.set_facts(scores)
 
 
 def _verdict_job(settings: Settings, training: Training, lineage: Lineage) -> TrialJob:
@@ -235,9 +239,12 @@ def _verdict_job(settings: Settings, training: Training, lineage: Lineage) -> Tr
     )
 
 
-def engine_of(settings: Settings) -> Engine:
-    """The engine that the search names; where it names none, processes if there are workers, otherwise this one."""
-    hard_limit = None if settings.max_seconds is None else 2 * settings.max_seconds + 60
+def engine_of(settings: Settings, together: int = 1) -> Engine:
+    """The engine that the search names; where it names none, processes if there are workers, otherwise this one.
+
+    together: how many trainings a job carries out at most.
+    """
+    hard_limit = None if settings.max_seconds is None else 2 * together * settings.max_seconds + 60
     workers, preload = max(1, settings.workers), ("evo.evolution.evaluate",)
     limits = Limits(workers, hard_limit, settings.max_memory_bytes, preload)
     usual = ProcessSpec() if settings.workers else InlineSpec()

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from evo.base.streams import Stream
 from evo.blocks.companion import Companion
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
@@ -23,6 +22,7 @@ from evo.compiler.organism import Losses, Organism
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import DeviceSource, Task
 from evo.training.device import autocast
+from evo.training.device_block import DeviceBlock
 from evo.training.device_updates import DeviceUpdate
 from evo.training.half_weights import HalfWeights
 from evo.training.optimizer import Optimizer
@@ -38,11 +38,6 @@ def recorded(losses: Losses, names: Sequence[str]) -> Tensor:
     if not names:
         return losses.task.detach().view(1)
     return torch.stack([value.detach().float() for value in (losses.task, *(losses.auxiliary[n] for n in names))])
-
-
-def step_seed(spec: TrainSpec, step: int) -> int:
-    """What decides all that a step draws and drops: 31 bits, by the seed of the training and the step alone."""
-    return Stream(spec.seed).child("draws", step).integer() & (2**31 - 1)
 
 
 class DeviceStep:
@@ -63,38 +58,28 @@ class DeviceStep:
         block: int = 16,
         companion: Companion | None = None,
     ) -> None:
-        self.model, self.source, self.spec, self.context = model, source, spec, context
+        self.model, self.spec = model, spec
         self.companion = companion
-        self.scale, self.offset, self.block = scale, offset, block
-        self.stream = Stream(spec.seed).child("data")
         device = self.device = next(model.parameters()).device
+        self.block = DeviceBlock(source, spec, context, scale, offset, block, len(model.plan.losses), device)
         self.side = SideStream(device)
         self.half = self._half_weights()
         copies = None if self.half is None or self.half.dtype != torch.bfloat16 else self.half.copies
         self.update = DeviceUpdate(optimizer, copies)
         self.addresses = self._addresses()
-        self.drawn_S = torch.stack([self._draw_one(0)] * block).to(device)
-        self.scales_S = torch.zeros(block, device=device)
-        self.seeds_S = torch.zeros(block, dtype=torch.int64, device=device)
-        self.losses_SL = torch.zeros(block, 1 + len(model.plan.losses), device=device)
-        self.row = torch.zeros(1, dtype=torch.int64, device=device)
-        self.first, self.next = 0, -1
-        """The loaded block's first step, and the step that comes next in it."""
-        self._ready: tuple[int, Tensor, Tensor] | None = None
 
     def begin(self) -> None:
         """Expect weights that someone else has changed."""
-        self.next = -1
+        self.block.next = -1
 
     def take(self, step: int) -> Tensor:
         """Carry out one step and return its losses, as `recorded` gives them; the next block overwrites them."""
-        if step != self.next or step == self.first + self.block:
-            self._load(step)
+        if not self.block.is_at(step):
+            if self.half is not None:
+                self.half.refresh()
+            self.block.load(step)
         self.launch()
-        self.next = step + 1
-        if self.next == self.first + self.block:  # drawn while the device works
-            self._ready = self._draw(self.next)
-        return self.losses_SL[step - self.first]
+        return self.block.advance(step)
 
     def launch(self) -> None:
         """One step's work."""
@@ -102,10 +87,7 @@ class DeviceStep:
 
     def body(self) -> None:
         """Make the batch, forward, backward, clip, update, note the losses, count."""
-        batch = self.source.batch(self.drawn_S, self.row, self.context)
-        with self.side.launch():
-            scale = self.scales_S.index_select(0, self.row)
-        seed_1 = self.seeds_S.index_select(0, self.row)
+        batch, scale, seed_1 = self.block.batch(), self.block.launched_scale(self.side), self.block.seed_1()
         for parameter in self.update.parameters:
             parameter.grad = None
         forgets = self.spec.activation_checkpointing
@@ -131,8 +113,7 @@ class DeviceStep:
             self.companion.note(losses.task.detach())
         with torch.no_grad():
             with self.side.launch():
-                self.losses_SL.index_copy_(0, self.row, recorded(losses, self.model.plan.losses).view(1, -1))
-                self.row.add_(1)
+                self.block.note(recorded(losses, self.model.plan.losses))
             self.update.apply(scale)
         self.side.wait()
 
@@ -158,29 +139,6 @@ class DeviceStep:
             is_half, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         return HalfWeights(dtype, self.side) if is_half else None
 
-    def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
-        """The draws and scales of the block whose first step is `first`, in memory that the device can read."""
-        steps = range(first, first + self.block)
-        drawn_S = torch.stack([self._draw_one(step) for step in steps])
-        scales_S = torch.tensor([self.scale(step) for step in steps])
-        if self.device.type == "cuda":
-            drawn_S, scales_S = drawn_S.pin_memory(), scales_S.pin_memory()
-        return first, drawn_S, scales_S
-
-    def _draw_one(self, step: int) -> Tensor:
-        return self.source.draw(self.offset + step, self.spec.batch, self.context, self.stream)
-
-    def _load(self, first: int) -> None:
-        if self.half is not None:
-            self.half.refresh()
-        ready = self._ready if self._ready is not None and self._ready[0] == first else self._draw(first)
-        self.first, drawn_S, scales_S = ready
-        self.drawn_S.copy_(drawn_S, non_blocking=True)
-        self.scales_S.copy_(scales_S, non_blocking=True)
-        steps = range(first, first + self.block)
-        self.seeds_S.copy_(torch.tensor([step_seed(self.spec, self.offset + step) for step in steps]))
-        self.row.zero_()
-
 
 class CapturedStep(DeviceStep):
     """The same steps as replays of one CUDA graph. `capture` comes first; it leaves weights and state alone."""
@@ -190,27 +148,35 @@ class CapturedStep(DeviceStep):
     def capture(self) -> None:
         """Record the body. Raises what the body raises when the host must not look at the device."""
         noted = [] if self.companion is None else self.companion.tensors()
-        state = [*self.update.state(), *self.model.buffers(), *noted]
-        before = [tensor.detach().clone() for tensor in state]
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        try:
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UPS):
-                    self.body()
-            torch.cuda.current_stream(self.device).wait_stream(side)
-        finally:
-            with torch.no_grad():
-                torch._foreach_copy_([tensor.detach() for tensor in state], before)
-            self.row.zero_()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.body()
+        changed = [*self.update.state(), *self.model.buffers(), *noted, self.block.row]
+        self.graph = captured(self.body, changed, self.device)
         self.update.find_gradients()
 
     def launch(self) -> None:
         """Replay."""
         self.graph.replay()
+
+
+def captured(body: Callable[[], None], changed: Sequence[Tensor], device: torch.device) -> torch.cuda.CUDAGraph:
+    """A step's launches as a CUDA graph. changed: all that the step changes and the next reads; left as it is here.
+
+    Raises what `body` raises when the host must not look at the device.
+    """
+    before = [tensor.detach().clone() for tensor in changed]
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    try:
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                body()
+        torch.cuda.current_stream(device).wait_stream(side)
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_([tensor.detach() for tensor in changed], before)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        body()
+    return graph
 
 
 def captured_step(

@@ -35,6 +35,10 @@ class DeviceUpdate:
         if self.fused is not None:
             self.fused.point_at([p.grad for p in self.parameters if p.grad is not None], self.copies)
 
+    def gradient_norm(self) -> Tensor | None:
+        """Of all gradients at the last step, before they were clipped; None where nothing is clipped."""
+        return self.optimizer.gradient_norm if self.fused is None else self.fused.gradient_norm()
+
     @property
     def renews_copies(self) -> bool:
         """Whether `apply` writes the copies too."""

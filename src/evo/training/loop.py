@@ -18,9 +18,11 @@ from evo.compiler.organism import Losses, Organism
 from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
 from evo.tasks.base import Task
-from evo.training.captured import CapturedStep, captured_step, recorded, step_seed
+from evo.training.captured import CapturedStep, captured_step, recorded
 from evo.training.companions import companion_of
 from evo.training.device import autocast
+from evo.training.device_block import step_seed
+from evo.training.device_updates import DeviceUpdate
 from evo.training.optimizer import Optimizer
 
 GUARD_EVERY = 16
@@ -111,6 +113,8 @@ class Trainer:
         self._is_refused = False
         self.captured: CapturedStep | None = None
         """The steps that `run` replays; None before `prepare`, and where steps are eager."""
+        self.update: DeviceUpdate | None = None
+        """What updates the weights on the device; None where `optimizer.step` does."""
 
     @property
     def steps(self) -> int:
@@ -142,6 +146,7 @@ class Trainer:
             self.rate, self.offset, GUARD_EVERY, self.companion,
         )  # fmt: skip
         self._is_refused = self.captured is None
+        self.update = None if self.captured is None else self.captured.update
         if self._is_refused and self.mode == "captured":
             raise RuntimeError(self.step_reason)
 
@@ -170,18 +175,34 @@ class Trainer:
             tokens += self.spec.batch * self.context
             looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0 or self.step == end
             if looks:
-                loss, auxiliary = self._guard(losses)
                 seconds = time.perf_counter() - started
-                if on_step is not None:
-                    rate, norm = self.rate(self.step - 1), self._gradient_norm()
-                    told = self.take_events()
-                    on_step(Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm, told))
+                if on_step is None:
+                    loss, _ = self._guard(losses)
+                else:
+                    progress = self.look(losses, tokens, seconds)
+                    loss = progress.loss
+                    on_step(progress)
                 if max_seconds is not None and seconds > max_seconds:
                     raise BudgetError(f"training took more than {max_seconds:g} s")
+        self.require_finite()
+        return loss
+
+    def look(self, losses: torch.Tensor, tokens: int, seconds: float) -> Progress:
+        """Where the run stands after a step with these losses, as `recorded` gives them. It waits for the device.
+
+        Raises:
+            DivergedError: one of them is not finite.
+        """
+        loss, auxiliary = self._guard(losses)
+        rate, norm = self.rate(self.step - 1), self._gradient_norm()
+        return Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm, self.take_events())
+
+    def require_finite(self) -> None:
+        """End a part of the training: the model scores from here on. Raises DivergedError for a weight that is not
+        finite."""
         self.model.eval()
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise DivergedError(f"a weight is no finite number after step {self.step} of {self.steps}")
-        return loss
 
     def losses(self, step: int) -> Losses:
         """What one step minimises, with its graph."""
@@ -256,8 +277,7 @@ class Trainer:
 
     def _gradient_norm(self) -> float | None:
         """That of the last step. It waits for the device."""
-        fused = None if self.captured is None else self.captured.update.fused
-        norm = self.optimizer.gradient_norm if fused is None else fused.gradient_norm()
+        norm = self.optimizer.gradient_norm if self.update is None else self.update.gradient_norm()
         return None if norm is None else float(norm)
 
     def _guard(self, losses: torch.Tensor) -> tuple[float, dict[str, float]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.metrics import Metrics
 from evo.training.score import HELD_OUT_TOKENS, held_out_scores
 from evo.training.setup import LeakError, make_trainer, verified_scores
-from evo.training.trackers.base import Tracked, Trackers, make_trackers
+from evo.training.stacked import Stack
+from evo.training.trackers.base import Tracked, make_trackers
+from evo.training.watch import Watch
 
 FILE = "checkpoint.safetensors"
 GLANCE_TOKENS = 8_192
@@ -99,8 +102,9 @@ class TrainingRun:
         weights: Mapping[str, Tensor] | None = None,
         resume: bool = False,
         threads: int | None = None,
+        mode: str = "auto",
     ) -> TrainingRun:
-        """Build or, with `resume`, load; check causality first.
+        """Build or, with `resume`, load; check causality first. mode: see `Trainer`.
 
         weights: what a training that is not resumed starts from, by path; by default the draws of the document's seed.
 
@@ -127,7 +131,7 @@ class TrainingRun:
         notes = tuple(_on_steps(saved, document, steps)) if saved else ()
         weights, steps = (saved.weights, steps or saved.steps) if saved else (weights, steps)
         try:
-            trainer = make_trainer(document, task, where, weights, kernels=kernels, steps=steps)
+            trainer = make_trainer(document, task, where, weights, kernels=kernels, steps=steps, mode=mode)
         except LeakError as error:
             raise _leaks(error) from None
         if saved is not None:
@@ -166,45 +170,19 @@ class TrainingRun:
             DiagnosticError: the loss diverged (EVO521), or the trained model leaks (EVO520); the last checkpoint stays.
                 Another process trains into the folder (EVO604).
         """
+        with self.watched(on_step, trackers) as watch:
+            carry_out_all([watch], save_every, lambda until: self.trainer.run(until, watch.note))
+            return self.result(watch)
+
+    @contextmanager
+    def watched(self, on_step: Callable[[Progress], None] | None, trackers: Sequence[TrackerSpec]) -> Iterator[Watch]:
+        """The run with its folder held, and with who is told of it. Raises as `carry_out` does."""
         tracked = Tracked(self.file.parent, self.document.name or self.file.parent.name, to_data(self.document))
         with held(self.file.parent), make_trackers(trackers, tracked) as told:
-            return self._carry_out(on_step, save_every, told)
-
-    def _carry_out(self, on_step: Callable[[Progress], None] | None, save_every: int, told: Trackers) -> TrainResult:
-        trainer, last = self.trainer, Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
-        tokens, seconds = 0, 0.0
-        metrics = Metrics(self.file.with_name(METRICS), trainer.steps)
-        metrics.begin(trainer.step)
-
-        def note(progress: Progress) -> None:
-            nonlocal last
-            last = replace(progress, tokens=tokens + progress.tokens, seconds=seconds + progress.seconds)
-            metrics.note(last)
-            told.step(last)
-            if on_step is not None:
-                on_step(last)
-
-        try:
-            with termination_raised():
-                while trainer.step < trainer.steps:
-                    trainer.run(until=trainer.step + save_every - trainer.step % save_every, on_step=note)
-                    tokens, seconds = last.tokens, last.seconds
-                    self.save()
-                    if trainer.step < trainer.steps:
-                        scores = self._scores_so_far()
-                        metrics.score(trainer.step, scores)
-                        told.scores(trainer.step, scores)
-        except DivergedError as error:
-            raise _training_failed(str(error)) from None
-        except KeyboardInterrupt:
-            if trainer.is_consistent:
-                self.save()
-                metrics.note_events(trainer.step, trainer.take_events())
-            raise
-        result = self._result(last)
-        metrics.score(result.step, result.scores)
-        told.scores(result.step, result.scores)
-        return result
+            metrics = Metrics(self.file.with_name(METRICS), self.trainer.steps)
+            metrics.begin(self.trainer.step)
+            last = Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
+            yield Watch(self.trainer, self.save, self._scores_so_far, metrics, told, on_step, last)
 
     def _scores_so_far(self) -> dict[str, float]:
         precision, context = self.document.train.precision, self.document.context
@@ -221,7 +199,8 @@ class TrainingRun:
             Checkpoint(self.document, weights, trainer.step, trainer.steps, self.task.digest, state, self.root, beside),
         )
 
-    def _result(self, last: Progress) -> TrainResult:
+    def result(self, watch: Watch) -> TrainResult:
+        """Score what came of it. Raises DiagnosticError (EVO520, EVO521)."""
         trainer = self.trainer
         try:
             found = verified_scores(trainer, self.document, self.task, HELD_OUT_TOKENS)
@@ -229,6 +208,8 @@ class TrainingRun:
             raise _training_failed(str(error)) from None
         except LeakError as error:
             raise _leaks(error) from None
+        watch.score(found.scores)
+        last = watch.last
         return TrainResult(
             content_hash=content_hash(self.document),
             step=trainer.step,
@@ -247,6 +228,54 @@ class TrainingRun:
                 *([] if trainer.companion is None else trainer.companion.warnings()),
             ),
         )
+
+
+def carry_out_all(watches: Sequence[Watch], save_every: int, train: Callable[[int], object]) -> None:
+    """Train runs that stand at one step to their end, saving on the way.
+
+    train: takes all of them to a step. Raises DiagnosticError (EVO521) where one diverges; Ctrl-C and SIGTERM save.
+    """
+    first = watches[0].trainer
+    try:
+        with termination_raised():
+            while first.step < first.steps:
+                train(first.step + save_every - first.step % save_every)
+                for watch in watches:
+                    watch.pause()
+    except DivergedError as error:
+        raise _training_failed(str(error)) from None
+    except KeyboardInterrupt:
+        for watch in watches:
+            watch.stopped()
+        raise
+
+
+def carry_out_stacked(
+    runs: Sequence[TrainingRun],
+    on_step: Callable[[Progress], None] | None,
+    save_every: int,
+    trackers: Sequence[TrackerSpec] = (),
+) -> list[TrainResult]:
+    """`carry_out` of runs that differ in their seeds, in one stack. on_step: is told of the first.
+
+    Raises:
+        StackError: they cannot be stacked; nothing was trained.
+        DiagnosticError: as `carry_out`, for the first that fails.
+    """
+    stack = Stack([run.trainer for run in runs])
+    with ExitStack() as held_open:
+        listeners = [on_step, *[None] * (len(runs) - 1)]
+        pairs = zip(runs, listeners, strict=True)
+        watches = [held_open.enter_context(run.watched(listener, trackers)) for run, listener in pairs]
+
+        def train(until: int) -> None:
+            failures = stack.run(until, [watch.note for watch in watches])
+            for run, failure in zip(runs, failures, strict=True):
+                if failure is not None:
+                    raise DivergedError(f"with seed {run.document.train.seed} {failure}")
+
+        carry_out_all(watches, save_every, train)
+        return [run.result(watch) for run, watch in zip(runs, watches, strict=True)]
 
 
 def _leaks(error: LeakError) -> DiagnosticError:

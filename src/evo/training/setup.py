@@ -42,13 +42,14 @@ def make_trainer(
     steps: int | None = None,
     course: Course | None = None,
     offset: int = 0,
+    mode: str = "auto",
 ) -> Trainer:
     """A trainer of a document's organism at step 0.
 
     Args:
         weights: what the organism starts from, by path; the draws of the document's seed by default.
         kernels: the backend asked for.
-        steps, course, offset: see `Trainer`; the document's steps by default.
+        steps, course, offset, mode: see `Trainer`; the document's steps by default.
 
     Raises:
         DiagnosticError: kernels that cannot run a layer (EVO511), a block that breaks its plan's promises (EVO512).
@@ -59,7 +60,7 @@ def make_trainer(
     require_promises(model)
     use_kernels(model, kernels, batch=train.batch, tokens=document.context)
     course = course or Course.of(steps_of(document) if steps is None else steps)
-    trainer = Trainer(model, task, train, course=course, offset=offset)
+    trainer = Trainer(model, task, train, course=course, offset=offset, mode=mode)
     require_causal(trainer, document)
     return trainer
 
