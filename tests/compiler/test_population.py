@@ -62,6 +62,7 @@ MIXERS: dict[str, Any] = {
     "mlstm": {"kind": "mlstm", "heads": 2},
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},
+    "pool over stacked weights": {"kind": "pool", "slots": 2, "of": {"kind": "convolution"}},
     "product": {"product": [ATTENTION, {"kind": "convolution"}]},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
     "route": {"route": [ATTENTION, RECURRENCE, {"kind": "convolution"}], "top_k": 2},

@@ -59,7 +59,7 @@ def test_pseudopods_are_born_and_die(of: Any) -> None:
     assert training.companion is not None
     spaces = kinds(events, "space")
     assert spaces
-    assert all(0 <= event["kmo"] <= 1 for event in spaces)
+    assert all(0 <= event["kmo"] <= 1 <= event["kernel_dims"] for event in spaces)
     told = lives(events)
     assert sum(lived.died is None for lived in told) == alive
     assert sum(lived.born > 0 for lived in told) == len(births)

@@ -160,7 +160,8 @@ class Lifecycle(Companion):
             space = colony.space()
             if space is not None:
                 row = {"step": step, "event": "space", "pool": colony.path, "kmo": space.kmo, "points": space.count}
-                events.append({**row, "bartlett_p": space.p_value, "constant": list(space.constant)})
+                row |= {"bartlett_p": space.p_value, "kernel_dims": colony.dims()}
+                events.append({**row, "constant": list(space.constant)})
         return events + colony.breed(census, step, temperature, stream.child("birth"))
 
     def _summary(self, colony: Colony, census: Census, step: int, entered: int) -> dict[str, Any]:
