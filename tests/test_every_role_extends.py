@@ -46,7 +46,7 @@ from evo.training.captured import DeviceStep
 from evo.training.causality import find_leak
 from evo.training.loop import Progress, Trainer
 from evo.training.run import TrainingRun
-from strangers.search import Afresh, Backwards, Diagonal, Eldest, Halving, HyperbolicCooling, Upside
+from strangers.search import Afresh, Backwards, Diagonal, Eldest, Halving, HyperbolicCooling, Shortest, Upside
 from strangers.training import ListedTracker
 
 pytestmark = pytest.mark.usefixtures("strangers")
@@ -60,6 +60,7 @@ SEARCHED: dict[str, Spec] = {
     "cooling": HyperbolicCooling(),
     "selection": Eldest(),
     "operators": Upside(),
+    "surrogate": Shortest(),
     "centroids": Diagonal(),
     "tracker": ListedTracker(),
 }

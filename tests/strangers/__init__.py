@@ -45,6 +45,7 @@ POINTS = {
     "centroids.diagonal": "strangers.search:Diagonal",
     "emitter.afresh": "strangers.search:Afresh",
     "operators.upside": "strangers.search:Upside",
+    "surrogate.shortest": "strangers.search:Shortest",
     "tracker.listed": "strangers.training:ListedTracker",
     "selection.eldest": "strangers.search:Eldest",
 }

@@ -18,6 +18,7 @@ from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
 from evo.dsl.operators import Made, OperatorsSpec
 from evo.dsl.selections import Breeders, SelectionSpec
+from evo.dsl.surrogate import SurrogateSpec
 from evo.dsl.task import Score
 from evo.engines.jobs import Job, Limits, Outcome, find_function, run_job
 from evo.evolution.emitters.base import Offspring, Situation
@@ -145,3 +146,22 @@ class Upside(OperatorsSpec):
         del history, before, stream
         turned = {name: 1 / share for name, share in usual.items()}
         return {name: share / sum(turned.values()) for name, share in turned.items()}
+
+
+class Shortest(SurrogateSpec):
+    """The shorter its document, the better a candidate."""
+
+    kind: ClassVar[str | None] = "shortest"
+    builder: ClassVar[str] = "strangers.search:ShortestFirst"
+
+
+class ShortestFirst:
+    """Guesses by the length of the document."""
+
+    def __init__(self, spec: Shortest, settings: object) -> None:
+        del spec, settings
+
+    def guess(self, documents: Sequence[str], known: object) -> list[float] | None:
+        """See `Surrogate.guess`."""
+        del known
+        return [-float(len(text)) for text in documents]

@@ -12,6 +12,7 @@ from evo.dsl.engine import EngineSpec
 from evo.dsl.fidelity import FidelitySpec
 from evo.dsl.operators import OperatorsSpec
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, RoleOf, Spec
+from evo.dsl.surrogate import SurrogateSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal[
@@ -84,6 +85,8 @@ class EvolveSpec(Spec):
         tuple[EmitterSpec, ...], AsTuple, ListOf(bare=True), RoleOf("emitter", default="variation"), Field(min_length=1)
     ] = DEFAULT
     """What makes the children, or a list whose entries take turns."""
+    surrogate: Annotated[SurrogateSpec | None, RoleOf("surrogate")] = None
+    """What chooses among several children before one is trained; each child made is trained if left out."""
     repeats: Annotated[int, Field(ge=1, le=1_000)] = 3
     """The most trials of a candidate, with seeds of their own, where one would win by less than the noise."""
     engine: Annotated[EngineSpec | None, RoleOf("engine")] = None

@@ -188,6 +188,11 @@ KINDS: dict[str, dict[str, str]] = {
         "fixed": "evo.dsl.operators:FixedOperators",
         "q_learning": "evo.dsl.operators:QLearningOperators",
     },
+    "surrogate": {
+        "gradient_norm": "evo.evolution.surrogates.proxies.spec:GradientNormSpec",
+        "ridge": "evo.evolution.surrogates.ridge.spec:RidgeSpec",
+        "synflow": "evo.evolution.surrogates.proxies.spec:SynflowSpec",
+    },
     "tracker": {
         "mlflow": "evo.training.trackers.spec:MlflowSpec",
         "opentelemetry": "evo.training.trackers.spec:OpenTelemetrySpec",

@@ -30,6 +30,7 @@ from evo.evolution.scheduler import Scheduler
 from evo.evolution.scoring import Scoring
 from evo.evolution.settings import Settings
 from evo.evolution.states import States
+from evo.evolution.surrogates.base import GUESSES, Chooser, make_surrogate
 from evo.evolution.told import told
 from evo.evolution.trial import Evaluation, Trial
 from evo.evolution.variants import write_variants
@@ -190,7 +191,14 @@ class Search:
             scale=self.archives.mutation_scale(self.generation),
             known=self.known,
         )
-        return emit(self.generation, situation)
+        spec = self.evolve.surrogate
+        if spec is None:
+            return emit(self.generation, situation)[0]
+        known = [(self.journal.candidate(id).document, objective) for id, objective in situation.scored]
+        chooser = Chooser(make_surrogate(spec, self.settings), known)
+        candidates, guesses = emit(self.generation, situation, chooser.choose, spec.pool)
+        self.journal.set_fact(f"{GUESSES}/{self.generation}", guesses)
+        return candidates
 
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""

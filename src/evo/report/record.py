@@ -95,6 +95,16 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Guessed:
+    """How a surrogate's guesses rank what was trained: Spearman's correlation with the primary score, positive where
+    better guesses went with better scores, over `count` candidates that it chose; None for fewer than three."""
+
+    kind: str
+    count: int
+    correlation: float | None
+
+
+@dataclass(frozen=True)
 class Step:
     """One member of the best variant's line of first parents, with the patch from the one before."""
 
@@ -182,6 +192,7 @@ class Report:
     occasion: Occasion
     noise: float | None = None
     warnings: tuple[str, ...] = ()
+    surrogate: Guessed | None = None
 
     @property
     def name(self) -> str:
@@ -260,6 +271,7 @@ class Report:
             "operators": [asdict(credit) for credit in self.operators],
             "failures": self.failures,
             "noise": self.noise,
+            **({"surrogate": asdict(self.surrogate)} if self.surrogate else {}),
             "snapshots": self.snapshots and asdict(self.snapshots),
             "trained": asdict(self.trained),
         }

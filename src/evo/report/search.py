@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evo.base.files import write_atomic
@@ -21,12 +21,13 @@ from evo.evolution.journal import Journal
 from evo.evolution.noise import Noise
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
+from evo.evolution.surrogates.base import GUESSES
 from evo.evolution.trial import Evaluation, Result, Timing, Trial, latest
 from evo.evolution.verdict import verdict
 from evo.report.html import page
 from evo.report.page.figures import duration
 from evo.report.planned import planned
-from evo.report.record import Credit, Occasion, Report, SnapshotFigures, Step, Trained, Variant
+from evo.report.record import Credit, Guessed, Occasion, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 from evo.training.curve import Curve
 
@@ -82,6 +83,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         occasion=occasion(directory, journal.timings().values()),
         noise=noise(trials, primary),
         warnings=tuple(journal.fact("warnings") or ()),
+        surrogate=guessed(journal, settings, evaluations),
     )
 
 
@@ -210,6 +212,27 @@ def noise(trials: Mapping[Trial, Evaluation], primary: Score) -> float | None:
     return spread.deviation
 
 
+def guessed(journal: Journal, settings: Settings, evaluations: Mapping[str, Evaluation]) -> Guessed | None:
+    """How the search's surrogate ranked those that gave scores; None where it had none."""
+    spec, primary = settings.evolve.surrogate, settings.primary
+    if spec is None:
+        return None
+    generations = range(1, settings.evolve.generations + 1)
+    guesses = {id: guess for number in generations for id, guess in (journal.fact(f"{GUESSES}/{number}") or {}).items()}
+    scored = {id: own.scores[primary.name] for id, own in evaluations.items() if id in guesses and not own.cause}
+    correlation = rank_correlation([guesses[id] for id in scored], [-primary.cost(score) for score in scored.values()])
+    return Guessed(spec.label, len(scored), correlation)
+
+
+def rank_correlation(one: Sequence[float], two: Sequence[float]) -> float | None:
+    """Spearman's, ties by their mean ranks; None for fewer than three pairs, or where one side is one number."""
+    from scipy.stats import rankdata  # takes most of a second
+
+    if len(one) < 3 or len(set(one)) == 1 or len(set(two)) == 1:
+        return None
+    return statistics.correlation(rankdata(one).tolist(), rankdata(two).tolist())
+
+
 def occasion(directory: RunDirectory, timings: Iterable[Timing]) -> Occasion:
     """When, where and on what a run was carried out."""
     run_file, spans = directory.run_file(), sorted((t.ended - t.seconds, t.ended) for t in timings)
@@ -275,6 +298,10 @@ def summary_lines(report: Report) -> list[str]:
             f"snapshots: {report.snapshots.median_ratio:.0f}x smaller than fp32 (median), loss after restoring "
             f"{report.snapshots.median_increase:+.2%} (median), {report.snapshots.worst_increase:+.2%} (worst)"
         )
+    if report.surrogate and report.surrogate.correlation is not None:
+        own = report.surrogate
+        chosen = f"the {label} of the {own.count} candidates that it chose"
+        lines.append(f"surrogate {own.kind}: rank correlation {own.correlation:+.2f} with {chosen}")
     lines.append(f"evaluations took {duration(report.occasion.busy_s)}, summed over workers")
     lines.append(f"report: {report.run}/report.html")
     return lines

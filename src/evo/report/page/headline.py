@@ -114,6 +114,10 @@ def _facts(report: Report) -> list[Html]:
         ("Device time", duration(report.occasion.busy_s), "of trials, summed over workers"),
         ("Noise", decimals(report.noise), f"standard deviation of {report.primary.label} in one trial"),
     ]
+    if report.surrogate is not None:
+        own = report.surrogate
+        note = f"rank correlation of guesses with scores, {counted(own.count, 'candidate')} that it chose"
+        rows.append((f"Surrogate {own.kind}", signed(own.correlation, 2), note))
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in rows]
 
 

@@ -1,0 +1,1 @@
+"""Guesses at candidates before they are trained."""

@@ -1,0 +1,1 @@
+"""Ridge regression over what plans say."""

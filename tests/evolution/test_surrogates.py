@@ -1,0 +1,137 @@
+"""Surrogates: what they compute, and that a search which asks one is the same every time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from parents import document, stage
+from searches import seed_document, settings
+from test_rungs import made_up
+
+from evo.base.streams import Stream
+from evo.compiler.build import build
+from evo.compiler.resolve import resolve
+from evo.dsl.canonical import to_yaml
+from evo.dsl.index import kind_class, kinds
+from evo.dsl.surrogate import SurrogateSpec
+from evo.evolution.journal import Journal
+from evo.evolution.search import Search
+from evo.evolution.surrogates.base import GUESSES, make_surrogate
+from evo.evolution.surrogates.ridge.surrogate import PENALTIES, _coefficients
+from evo.report.search import guessed, rank_correlation
+from evo.tasks.base import open_task
+
+SIZES = [to_yaml(document(stage("body", repeat=repeat), width=width)) for width in (16, 32, 48) for repeat in (1, 2, 4)]
+"""Documents of nine sizes."""
+
+
+def made(kind: str) -> SurrogateSpec:
+    """A surrogate's spec, which chooses one of two."""
+    spec = kind_class("surrogate", kind)(pool=2)
+    assert isinstance(spec, SurrogateSpec)
+    return spec
+
+
+def searched(spec: SurrogateSpec | None) -> Search:
+    """A search of made-up scores, carried to its end."""
+    search = Search(settings(seed_document(), generations=3, population=4, surrogate=spec), Journal(":memory:"))
+    while trials := search.ask():
+        search.tell({trial: made_up(trial) for trial in trials})
+    return search
+
+
+@pytest.fixture(scope="module")
+def without() -> Search:
+    """A search that asks nobody."""
+    return searched(None)
+
+
+def test_ridge_is_chosen_by_leaving_one_out() -> None:
+    """The penalty is the one of the least error when every row is left out in turn, the mean fitted anew."""
+    rng = np.random.default_rng(0)
+    x_NF = rng.normal(size=(12, 5))
+    x_NF -= x_NF.mean(0)
+    y_N = x_NF @ rng.normal(size=5) + rng.normal(scale=2.0, size=12)
+    y_N -= y_N.mean()
+
+    def solved(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+        return np.linalg.solve(x.T @ x + penalty * np.eye(5), x.T @ y)
+
+    def error(penalty: float) -> float:
+        found = 0.0
+        for row in range(12):
+            x, y = np.delete(x_NF, row, 0), np.delete(y_N, row)
+            weights = solved(x - x.mean(0), y - y.mean(), penalty)
+            found += (y_N[row] - y.mean() - (x_NF[row] - x.mean(0)) @ weights) ** 2
+        return found
+
+    best = min(PENALTIES.tolist(), key=error)
+    np.testing.assert_allclose(_coefficients(x_NF, y_N), solved(x_NF, y_N, best), rtol=1e-9)
+
+
+def test_ridge_learns_what_pays() -> None:
+    """From eight documents on, in whatever order the objective has put them; before, it cannot tell."""
+    ridge = make_surrogate(made("ridge"), settings())
+    sizes = [resolve(document(stage("b"), width=w).organism).parameters for w in (16, 32, 48)]
+    assert len(set(sizes)) == 3
+    for sign in (1.0, -1.0):
+        known = [(text, sign * math.log(len(text) + 100 * place)) for place, text in enumerate(SIZES)]
+        guesses = ridge.guess(SIZES, known)
+        assert guesses is not None
+        assert (rank_correlation(guesses, [objective for _, objective in known]) or 0) > 0.7
+    assert ridge.guess(SIZES, [(SIZES[0], 0.0)] * 7) is None
+
+
+def test_proxies_are_what_torch_computes() -> None:
+    """The norm of the first gradient as torch's own clipping measures it; synaptic flow by autograd on weights that
+    were made positive; a document that cannot be run is thought worst."""
+    own = document(stage("body", repeat=2), width=16)
+    model = build(resolve(own.organism), own.train.seed)
+    task = open_task(own.train.task, "/nowhere")  # type: ignore[arg-type]
+    batch = task.batch(0, min(own.train.batch, 8), own.context, Stream(own.train.seed).child("proxy"))
+    model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT).backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    broken = to_yaml(document(stage("body"), train={"task": {"kind": "bytes", "corpus": "./gone.txt"}}))
+    found = make_surrogate(made("gradient_norm"), settings()).guess([to_yaml(own), broken], [])
+    assert found == [pytest.approx(math.log(norm), rel=1e-5), -math.inf]
+
+    positive = {path: weight.detach().abs().requires_grad_() for path, weight in model.named_parameters()}
+    tokens = torch.zeros(1, own.context, dtype=torch.int64)
+    torch.func.functional_call(model, positive, (tokens,)).sum().backward()
+    flow = sum((w * w.grad).abs().sum().item() for w in positive.values() if w.grad is not None)
+    found = make_surrogate(made("synflow"), settings()).guess([to_yaml(own)], [])
+    assert found == [pytest.approx(math.log(flow), rel=1e-4)]
+
+
+@pytest.mark.parametrize("kind", kinds("surrogate"))
+def test_a_search_that_asks_one_repeats(kind: str, without: Search) -> None:
+    """The same candidates every time, others than without; guesses are in the journal and correlate in the report."""
+    first, again = searched(made(kind)), searched(made(kind))
+    made_of = [search.journal.dump()["candidates"] for search in (first, again, without)]
+    assert made_of[0] == made_of[1]
+    assert made_of[0] != made_of[2]
+    journal = first.journal
+    evaluations = {trial.candidate.id: made_up(trial) for trial in journal.trials()}
+    told = guessed(journal, first.settings, evaluations)
+    assert told is not None
+    assert told.kind == kind
+    assert told.count == sum(len(journal.fact(f"{GUESSES}/{number}")) for number in range(1, 4)) > 3
+    assert guessed(without.journal, without.settings, evaluations) is None
+
+
+def test_while_nothing_can_be_told_the_search_is_as_without(without: Search) -> None:
+    """Ridge regression is mute until eight are trained: the first children are those of a search that asks nobody."""
+    asked = searched(made("ridge"))
+    first = [search.journal.candidates(1) for search in (asked, without)]
+    assert first[0] == first[1]
+    assert asked.journal.fact(f"{GUESSES}/1") == {}
+
+
+def test_ranks_are_compared() -> None:
+    """Spearman's correlation, and none where there is nothing to rank."""
+    assert rank_correlation([1.0, 2.0, 9.0], [1.0, 4.0, 5.0]) == pytest.approx(1.0)
+    assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
