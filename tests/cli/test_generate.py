@@ -50,6 +50,19 @@ def test_a_prompt_that_is_not_utf8_comes_out_as_it_came(evo, trained: Path):
     assert text == found.stdout[4:-1]
 
 
+def test_caches_are_kept_as_asked(evo, trained: Path, tmp_path: Path):
+    """No cache gives the text that a full one does; fewer bits and windows decode, and explain counts their bytes."""
+    texts = {
+        store: evo("generate", trained, "--tokens", 6, "--temperature", 0, "--cache", store, "--json").json["text"]
+        for store in ("full", "none", "nf4")
+    }
+    assert texts["full"] == texts["none"]
+    assert evo("generate", trained, "--tokens", 12, "--cache", "int8", "--window", 2).code == 0
+    assert evo("generate", trained, "--cache", "none", "--window", 2).code == 2
+    kept = evo("explain", tmp_path / "tiny.yaml", "--cache", "nf4", "--window", 2, "--json").json["kept_bytes"]
+    assert kept == {"nf4, window 2": 6 * 4 * (8 // 2 + 2)}
+
+
 def test_a_run_and_a_variant_lead_to_snapshot_restore(evo, tmp_path: Path):
     """What is no checkpoint says what makes one."""
     run = tmp_path / "r"

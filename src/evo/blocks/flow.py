@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from evo.blocks.cache.packers import packed_state, unpacked_state
+from evo.blocks.cache.policy import EVERYTHING, CachePolicy
 from evo.blocks.dropout import Dropout
+from evo.blocks.state import State
 from evo.kernels.fused.project import project as plain_project
 from evo.kernels.grouped import Groups
-
-
-class State:
-    """What a block keeps between two chunks of a sequence. Frozen dataclasses."""
 
 
 class Runs(Protocol):
@@ -67,6 +66,7 @@ class Flow:
     seed: of what is drawn at random in a pass whose loss is minimised, an int64 scalar on its device. None in every
         other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
     sample: which of the draws from priors a pass without a seed has.
+    cache: how decoding keeps keys and values.
     forgets_layers: whether the backward pass computes each layer again instead of keeping what it needs of it.
     has_fixed_shapes: whether no shape may follow from values, for which the host would have to wait.
     """
@@ -82,6 +82,7 @@ class Flow:
     dropout: Dropout | None = None
     seed: Tensor | None = None
     sample: int = 0
+    cache: CachePolicy = EVERYTHING
     forgets_layers: bool = False
     has_fixed_shapes: bool = False
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])
@@ -100,7 +101,8 @@ class Flow:
         state = self.states.get(key)
         if state is None:
             state = block.initial_state(x.shape[0], x.device, x.dtype)
-        y, self.next_states[key] = block.extend(x, state, self)
+        y, after = block.extend(x, unpacked_state(state, self.cache.store), self)
+        self.next_states[key] = packed_state(after, self.cache.store)
         return y
 
     def copied(self) -> Flow:

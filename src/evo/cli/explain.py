@@ -11,6 +11,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
+from evo.cli.caches import Cache, Kept, Window, cache_policy
 from evo.cli.documents import Json, Overrides, read_valid
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
@@ -30,6 +31,8 @@ def command(
         bool, typer.Option("--kernels", help="Show which kernels each layer trains on, and why.")
     ] = False,
     overrides: Overrides = None,
+    cache: Cache = Kept.full,
+    window: Window = None,
     device: Annotated[
         str | None, typer.Option(help="With --kernels: cpu (if left out), cuda or mps; it need not be here.")
     ] = None,
@@ -51,24 +54,28 @@ def command(
         return _list_codes(as_json) if subject == "codes" else explain_language(subject, as_json)
     if kernels:
         return _explain_kernels(Path(subject), device or "cpu", overrides, as_json)
-    return _explain_document(Path(subject), overrides, as_json)
+    return _explain_document(Path(subject), overrides, as_json, cache, window)
 
 
-def _explain_document(path: Path, overrides: list[str] | None, as_json: bool) -> int:
+def _explain_document(path: Path, overrides: list[str] | None, as_json: bool, cache: Kept, window: int | None) -> int:
+    from evo.blocks.cache.policy import EVERYTHING
     from evo.compiler.resolve import resolve
     from evo.dsl.canonical import content_hash
     from evo.report.explain import to_data
 
     [loaded] = read_valid(path, overrides=overrides)
     document = loaded.document
-    plan = resolve(document.organism)
+    plan, policy = resolve(document.organism), cache_policy(cache, window)
+    kept = {} if policy == EVERYTHING else {policy.label: plan.cache_bytes(plan.context, policy)}
     if as_json:
-        head = {"name": document.name, "content_hash": content_hash(document)}
+        head = {"name": document.name, "content_hash": content_hash(document), "kept_bytes": kept}
         view.print_json("explain", {**head, **to_data(plan)})
         return 0
     view.say(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
     view.say(f"content hash {content_hash(document)}\n")
     _print_layers(plan)
+    for label, count in kept.items():
+        view.say(f"kept with {label} after a full context: {count:,} bytes")
     return 0
 
 

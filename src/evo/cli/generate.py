@@ -17,6 +17,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
+from evo.cli.caches import Cache, Kept, Window, cache_policy
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, finite
 
@@ -32,13 +33,15 @@ def command(
         int | None, typer.Option(min=1, max=1_000_000, help="Sample among the k likeliest tokens.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
+    cache: Cache = Kept.full,
+    window: Window = None,
     kernels: Kernels = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Sample text from a checkpoint.
 
-    Decodes step by step from the mixers' caches and states.
+    Decodes step by step from the mixers' caches and states; --cache says in how many bits it keeps keys and values.
     """
     import torch
 
@@ -54,9 +57,9 @@ def command(
     model = build(resolve(saved.document.organism), saved.document.train.seed, choose_device(device), saved.weights)
     with torch.no_grad():
         use_kernels(model, kernels, batch=1, tokens=1)
-    given = os.fsencode(prompt)
+    given, policy = os.fsencode(prompt), cache_policy(cache, window)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
-    sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed)
+    sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed, cache=policy)
     if as_json:
         text = task.decode(sampled)
         data = {key: value.decode(errors="replace") for key, value in (("prompt", given), ("text", text))}

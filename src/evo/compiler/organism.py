@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evo.blocks.adapters.module import Adapted
 from evo.blocks.ahead.module import Ahead, Trunk
 from evo.blocks.base import Block, Norm, compute_dtype
+from evo.blocks.cache.policy import EVERYTHING, CachePolicy
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
@@ -201,9 +202,11 @@ class Organism(nn.Module):
         """The state before the first token."""
         return OrganismState()
 
-    def extend(self, tokens_BT: Tensor, state: OrganismState, sample: int = 0) -> tuple[Tensor, OrganismState]:
-        """The next T >= 1 tokens after `state`: logits (B, T, V) and the state after them. sample: see `Flow`."""
-        flow = Flow(position=state.seen, states=state.blocks, sample=sample)
+    def extend(
+        self, tokens_BT: Tensor, state: OrganismState, sample: int = 0, cache: CachePolicy = EVERYTHING
+    ) -> tuple[Tensor, OrganismState]:
+        """The next T >= 1 tokens after `state`: logits (B, T, V) and the state behind them; see `Flow`."""
+        flow = Flow(position=state.seen, states=state.blocks, sample=sample, cache=cache)
         logits_BTV = self.forward(tokens_BT, flow)
         return logits_BTV, OrganismState(flow.next_states, state.seen + tokens_BT.shape[1])
 

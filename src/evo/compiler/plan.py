@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evo.blocks.ahead.spec import AheadPlan
+from evo.blocks.cache.policy import NONE, CachePolicy
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import AHEAD, stage_path
 from evo.dsl.plan import BlockPlan, Weight, matmul_flops
@@ -160,6 +161,21 @@ class Plan:
             limit = block.cost.cache_limit
             kept = tokens if limit is None else min(tokens, limit)
             total += block.cost.cache_per_token * kept + block.cost.state
+        return total
+
+    def cache_bytes(self, tokens: int, policy: CachePolicy, full: int = 2) -> int:
+        """Bytes kept while decoding after so many tokens under a policy. full: of a value that is kept as it is."""
+        if policy.store == NONE:
+            return 0
+        total = 0
+        for block in self._running():
+            cost = block.cost
+            has_window = cost.cache_limit is None and bool(cost.cache_vectors) and "select" not in dict(block.children)
+            limit = policy.limit if has_window else cost.cache_limit
+            kept = tokens if limit is None else min(tokens, limit)
+            is_packed = bool(cost.cache_vectors and cost.cache_per_token and policy.store.packer)
+            packed = policy.bytes_kept(cost.cache_vectors, kept)
+            total += (packed if is_packed else full * cost.cache_per_token * kept) + full * cost.state
         return total
 
     @property

@@ -111,7 +111,8 @@ class Cost:
 
     flops: forward floating-point operations (a multiply-add is two), parameters included. cache_per_token: values kept
     for every token seen while decoding (keys and values), until `cache_limit` tokens if that is set. state: values of
-    fixed size kept while decoding. activations: values kept for the backward pass.
+    fixed size kept while decoding. activations: values kept for the backward pass. cache_vectors: the widths of the
+    vectors that make up `cache_per_token`, where a cache policy may keep them in fewer bits.
     """
 
     flops: float = 0.0
@@ -119,6 +120,7 @@ class Cost:
     cache_limit: int | None = None
     state: int = 0
     activations: int = 0
+    cache_vectors: tuple[int, ...] = ()
 
 
 ADAPTERS = "adapters"

@@ -8,6 +8,8 @@ import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
+from evo.blocks.cache.policy import EVERYTHING, NONE, CachePolicy
+from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.tasks.base import Task
 
@@ -21,6 +23,7 @@ def generate(
     temperature: float = 0.8,
     top_k: int | None = None,
     seed: int = 0,
+    cache: CachePolicy = EVERYTHING,
 ) -> Iterator[int]:
     """`tokens` sampled tokens of a task that continue the prompt, one by one.
 
@@ -28,6 +31,7 @@ def generate(
         prompt: text; one that holds no token starts from the task's `start`.
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: sample among the k likeliest only.
+        cache: how keys and values are kept.
 
     Raises:
         DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522).
@@ -36,22 +40,43 @@ def generate(
     _require_room(model, len(fed) + tokens - 1)
     generator = torch.Generator().manual_seed(Stream(seed).child("generate").integer())
     choose = lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator)  # noqa: E731
-    return _decode(model, fed, tokens, choose, Stream(seed).child("priors").integer())
+    priors = Stream(seed).child("priors").integer()
+    if cache.store == NONE:
+        return _decode_afresh(model, fed, tokens, choose, priors)
+    return _decode(model, fed, tokens, choose, priors, cache)
 
 
 @torch.no_grad()
 def _decode(
-    model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int], priors: int
+    model: Organism,
+    prompt: list[int],
+    tokens: int,
+    sample: Callable[[torch.Tensor], int],
+    priors: int,
+    cache: CachePolicy,
 ) -> Iterator[int]:
     model.eval()
     parameter = next(model.parameters())
     state = model.initial_state()
     fed_1T = torch.tensor([prompt], device=parameter.device)
     for _ in range(tokens):
-        logits_1TV, state = model.extend(fed_1T, state, priors)
+        logits_1TV, state = model.extend(fed_1T, state, priors, cache)
         token = sample(logits_1TV[0, -1].float().cpu())
         yield token
         fed_1T = torch.tensor([[token]], device=parameter.device)
+
+
+@torch.no_grad()
+def _decode_afresh(
+    model: Organism, prompt: list[int], tokens: int, sample: Callable[[torch.Tensor], int], priors: int
+) -> Iterator[int]:
+    """Every token from a pass over all before it: nothing is kept."""
+    model.eval()
+    fed, device = list(prompt), next(model.parameters()).device
+    for _ in range(tokens):
+        logits_1TV = model(torch.tensor([fed], device=device), Flow(sample=priors))
+        fed.append(sample(logits_1TV[0, -1].float().cpu()))
+        yield fed[-1]
 
 
 def _sample(logits_V: torch.Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:

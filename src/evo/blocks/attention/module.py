@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
+from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
@@ -26,6 +27,7 @@ from evo.kernels.fused import ACTS
 class AttentionState(State):
     """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest."""
 
+    vectors = ("keys_BSGK", "values_BSGV")
     keys_BSGK: Tensor
     values_BSGV: Tensor
 
@@ -103,11 +105,11 @@ class Attention(Block):
         self._publish(flow, keys, values)
         y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
         seen = flow.position + x_BTD.shape[1]
-        return y_BTD, AttentionState(self._keep(keys, seen), self._keep(values, seen))
+        return y_BTD, AttentionState(self._keep(keys, seen, flow), self._keep(values, seen, flow))
 
     def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """The output of queries that stand behind the keys that a cache has kept."""
-        slots_S, parts = self._slots(flow.position, keys), self._parts(q_BTHK)
+        slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
         at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
         where = self._bias(x_BTD, q_BTHK, at, flow)
         if slots_S is not None:
@@ -239,22 +241,19 @@ class Attention(Block):
         heat_T = self._heat(flow.position, x_BTD) if self.position.heats_bias else None
         return {"bias_HTS": bias_HTS if heat_T is None else bias_HTS * heat_T[:, None]}
 
-    def _slots(self, seen: int, keys_BSGK: Tensor) -> Tensor | None:
+    def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:
         """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest."""
-        if self.kept is None or seen <= self.kept:
-            return None
-        sinks = torch.arange(self.stencil.sinks, device=keys_BSGK.device)
-        start = seen - (self.kept - self.stencil.sinks)
-        latest = torch.arange(start, start + keys_BSGK.shape[1] - self.stencil.sinks, device=keys_BSGK.device)
-        return torch.cat((sinks, latest))
+        return slots(keys_BSGK, flow.position, *self._limits(flow))
 
-    def _keep(self, x_BSGX: Tensor, seen: int) -> Tensor:
+    def _keep(self, x_BSGX: Tensor, seen: int, flow: Flow) -> Tensor:
         """What later queries may see of keys or values after `seen` tokens."""
-        if self.kept is None or seen <= self.kept:
-            return x_BSGX
-        sinks = self.stencil.sinks
-        latest = x_BSGX.shape[1] - (self.kept - sinks)
-        return torch.cat((x_BSGX[:, :sinks], x_BSGX[:, latest:]), dim=1)
+        return latest(x_BSGX, seen, *self._limits(flow))
+
+    def _limits(self, flow: Flow) -> tuple[int | None, int]:
+        """How many positions are kept at most, and how many of these are the first ones."""
+        if self.kept is not None or "select" in self._modules:
+            return self.kept, self.stencil.sinks
+        return flow.cache.limit, SINKS
 
 
 def dropping(flow: Flow) -> Callable[..., Tensor]:
@@ -277,6 +276,22 @@ def require_past(stencil: Stencil, end: int) -> None:
         raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
     if end < stencil.together:
         raise ValueError(f"a prefix of {stencil.together} tokens is read in one piece: {end} are there so far")
+
+
+def slots(kept_BSX: Tensor, seen: int, limit: int | None, sinks: int) -> Tensor | None:
+    """The position of each kept vector after `seen` tokens and those that came now; None where s stands at s."""
+    if limit is None or seen <= limit:
+        return None
+    device, start = kept_BSX.device, seen - (limit - sinks)
+    behind = torch.arange(start, start + kept_BSX.shape[1] - sinks, device=device)
+    return torch.cat((torch.arange(sinks, device=device), behind))
+
+
+def latest(x_BSX: Tensor, seen: int, limit: int | None, sinks: int) -> Tensor:
+    """The first `sinks` and the latest of what is kept after `seen` tokens, `limit` in all."""
+    if limit is None or seen <= limit:
+        return x_BSX
+    return torch.cat((x_BSX[:, :sinks], x_BSX[:, x_BSX.shape[1] - (limit - sinks) :]), dim=1)
 
 
 def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:

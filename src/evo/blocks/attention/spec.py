@@ -282,6 +282,7 @@ class AttentionSpec(Spec):
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope),
             cache_per_token=groups * (dim + values) if is_own else 0,
+            cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.attention.module import dropping, require_past
+from evo.blocks.attention.module import dropping, latest, require_past, slots
 from evo.blocks.base import Block, Norm, Position
+from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.latent.spec import LatentPlan
 from evo.blocks.select.module import Asked, Select
@@ -24,6 +25,7 @@ from evo.kernels.dispatch import KernelCall
 class LatentState(State):
     """Narrow vectors and turned shared keys side by side, (B, S, 1, R + K), of what later queries may see."""
 
+    vectors = ("kept_BS1C",)
     kept_BS1C: Tensor
 
 
@@ -81,7 +83,7 @@ class Latent(Block):
             attend,
             scale=self.scale,
             query_offset=flow.position,
-            key_positions_S=self._slots(flow.position, kept_BS1C),
+            key_positions_S=slots(kept_BS1C, flow.position, *self._limits(flow)),
             backend=self.backend,
             **self._parts(rope_BTHK),
         )
@@ -90,7 +92,7 @@ class Latent(Block):
         down_HVR = self.merged("v").unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
         y_BTD = self._out(o_BTHV, gate, flow)
-        return y_BTD, LatentState(self._keep(kept_BS1C, flow.position + x_BTD.shape[1]))
+        return y_BTD, LatentState(latest(kept_BS1C, flow.position + x_BTD.shape[1], *self._limits(flow)))
 
     def _out(self, o_BTHV: Tensor, gate: Tensor | None, flow: Flow) -> Tensor:
         """What heads see, gated and mapped, (B, T, H, V) -> (B, T, D)."""
@@ -136,18 +138,8 @@ class Latent(Block):
     def _parts(self, like: Tensor) -> dict[str, Any]:
         return {"repeatable": True, "alibi_slopes_H": self.position.slopes_H(like)}
 
-    def _slots(self, seen: int, kept_BS1C: Tensor) -> Tensor | None:
-        """The position of each kept vector, or None where s stands at s: sinks, a gap, the latest."""
-        if self.kept is None or seen <= self.kept:
-            return None
-        sinks = torch.arange(self.stencil.sinks, device=kept_BS1C.device)
-        start = seen - (self.kept - self.stencil.sinks)
-        latest = torch.arange(start, start + kept_BS1C.shape[1] - self.stencil.sinks, device=kept_BS1C.device)
-        return torch.cat((sinks, latest))
-
-    def _keep(self, x_BS1C: Tensor, seen: int) -> Tensor:
-        """What later queries may see after `seen` tokens."""
-        if self.kept is None or seen <= self.kept:
-            return x_BS1C
-        latest = x_BS1C.shape[1] - (self.kept - self.stencil.sinks)
-        return torch.cat((x_BS1C[:, : self.stencil.sinks], x_BS1C[:, latest:]), dim=1)
+    def _limits(self, flow: Flow) -> tuple[int | None, int]:
+        """How many positions are kept at most, and how many of these are the first ones."""
+        if self.kept is not None or "select" in self._modules:
+            return self.kept, self.stencil.sinks
+        return flow.cache.limit, SINKS

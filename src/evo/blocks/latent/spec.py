@@ -146,6 +146,7 @@ class LatentSpec(Spec):
             cost=Cost(
                 flops=matmul_flops(weights) + 2.0 * self.heads * (key_dim + self.value_dim) * pairs,
                 cache_per_token=self.kv_rank + self.rope_dim,
+                cache_vectors=(self.kv_rank + self.rope_dim,),
                 cache_limit=self.stencil.kept(),
                 activations=scope.width + made + self.kv_rank + (self.q_rank or 0),
             ),

@@ -69,7 +69,14 @@ class Patches(Stage):
         given_BSD, blocks = state.given_BSD, state.blocks
         if new_BKW.shape[1]:
             at = state.seen // self.size + 1 if state.seen else 0
-            inner = Flow(position=at, project=flow.project, figures=flow.figures, states=blocks, sample=flow.sample)
+            inner = Flow(
+                position=at,
+                project=flow.project,
+                figures=flow.figures,
+                states=blocks,
+                sample=flow.sample,
+                cache=flow.cache,
+            )
             given_BSD = torch.cat((given_BSD, self._tokens(new_BKW, inner, flow)), dim=1)
             blocks = inner.next_states
         start = state.seen % self.size

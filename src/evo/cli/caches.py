@@ -1,0 +1,44 @@
+"""The options that say how decoding keeps keys and values."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evo.blocks.cache.policy import CachePolicy
+
+
+class Kept(StrEnum):
+    """In how many bits: the names of `evo.blocks.cache.policy.STORES`."""
+
+    full = "full"
+    int8 = "int8"
+    fp8 = "fp8"
+    nf4 = "nf4"
+    none = "none"
+
+
+Cache = Annotated[
+    Kept, typer.Option("--cache", help="How decoding keeps keys and values; none: it computes them again every time.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        min=1,
+        max=10_000_000,
+        help="Of full attention, keep the first 4 positions and the latest ones.",
+    ),
+]
+
+
+def cache_policy(cache: Kept, window: int | None) -> CachePolicy:
+    """The policy of both options. Raises BadParameter where nothing is kept of a window."""
+    from evo.blocks.cache.policy import STORES, CachePolicy
+
+    if cache == Kept.none and window is not None:
+        raise typer.BadParameter("--cache none keeps nothing of it", param_hint="--window")
+    return CachePolicy(STORES[cache.value], window)

@@ -1,0 +1,147 @@
+"""Caches in few bits and of few positions: published number formats, exact bytes, decoding written out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from statistics import NormalDist
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from block_variants import organism, stage
+from torch import Tensor
+
+from evo.blocks.attention.module import Attention
+from evo.blocks.cache.packers import NORMAL_FLOAT, Packed, pack, packer_of, unpack
+from evo.blocks.cache.policy import EVERYTHING, SINKS, STORES, CachePolicy
+from evo.blocks.flow import Flow, State
+from evo.compiler.organism import Organism
+from evo.dsl.layers import LayerPlan
+
+ATTENTION = {"kind": "attention", "heads": 4, "kv_heads": 2, "head_dim": 6}
+LATENT = {"kind": "latent", "heads": 2, "kv_rank": 5, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
+WINDOW = {**ATTENTION, "stencil": {"kind": "window", "size": 4, "sinks": 1}}
+PACKING = [name for name, store in STORES.items() if store.packer]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def decoded(model: Organism, tokens: Tensor, policy: CachePolicy, first: int = 1) -> tuple[Tensor, Any]:
+    """Logits token by token after a first piece, and the last state."""
+    state, parts = model.initial_state(), []
+    for part in tokens.split([first, *[1] * (tokens.shape[1] - first)], dim=1):
+        logits, state = model.extend(part, state, cache=policy)
+        parts.append(logits)
+    return torch.cat(parts, 1), state
+
+
+def kept_bytes(state: object) -> int:
+    """The bytes of all floating-point tensors in states, those that are not packed as two a number."""
+    if isinstance(state, Packed):
+        return state.nbytes
+    if isinstance(state, Tensor):
+        return 2 * state.numel() if state.is_floating_point() else 0
+    if isinstance(state, State):
+        return sum(kept_bytes(getattr(state, field.name)) for field in fields(state))  # pyright: ignore[reportArgumentType]
+    items = state.values() if isinstance(state, dict) else state if isinstance(state, tuple) else ()
+    return sum(map(kept_bytes, items))
+
+
+def test_nf4_is_the_quantiles_of_a_normal() -> None:
+    """The 16 published values are what QLoRA's appendix derives: quantiles, 0 among them, scaled to end at one."""
+    offset, quantile = 0.9677083, NormalDist().inv_cdf
+    above = [quantile(0.5 + (offset - 0.5) * (8 - i) / 8) for i in range(8)]
+    below = [-quantile(0.5 + (offset - 0.5) * (7 - i) / 7) for i in range(7)]
+    table = torch.tensor(sorted([*above, 0.0, *below]))
+    torch.testing.assert_close(table / table.max(), torch.tensor(NORMAL_FLOAT), rtol=0, atol=1e-6)
+
+
+def test_fp8_is_that_of_ml_dtypes() -> None:
+    """Bytes equal an independent implementation's."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = (noise(500) * 100).clamp(-448, 448)
+    codes = packer_of(STORES["fp8"]).codes(x).view(torch.uint8)
+    assert codes.numpy().tobytes() == x.numpy().astype(ml_dtypes.float8_e4m3fn).tobytes()
+
+
+@pytest.mark.parametrize("name", PACKING)
+@pytest.mark.parametrize("width", [1, 7, 8])
+def test_each_number_is_the_nearest_there_is(name: str, width: int) -> None:
+    """Of all values that the codes stand for; a second round changes nothing; zeros stay; bytes are as counted."""
+    store = STORES[name]
+    packer = packer_of(store)
+    x = torch.cat((noise(50, width) * 10 ** noise(50, 1, seed=1), torch.zeros(1, width)))
+    packed = pack(x, store)
+    found = unpack(packed, store)
+    every = torch.arange(256, dtype=torch.uint8)
+    values = torch.tensor(NORMAL_FLOAT) if name == "nf4" else packer.values(every.view(packer.codes(x[:1]).dtype), 256)
+    grid = values[values.abs() <= packer.top] * packed.scales.float()
+    nearest = (x[..., None] - grid[:, None]).abs().amin(-1)
+    torch.testing.assert_close((x - found).abs(), nearest, rtol=1e-3, atol=1e-6)
+    again = pack(found, store)
+    assert torch.equal(again.codes.view(torch.uint8), packed.codes.view(torch.uint8))
+    assert torch.equal(again.scales, packed.scales)
+    assert not found[-1].any()
+    assert packed.nbytes == len(x) * store.vector_bytes(width)
+
+
+@pytest.mark.parametrize("mixer", [ATTENTION, LATENT, WINDOW], ids=["attention", "latent", "window"])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("name", ["full", *PACKING])
+def test_bytes_are_those_that_the_plan_counts(name: str, window: int | None, mixer: dict[str, Any]) -> None:
+    """What decoding holds after some tokens, convolutions' states among it, is what `explain` says, to the byte."""
+    model = organism([stage("a", [mixer, {"kind": "convolution"}], repeat=2, ffn={"kind": "none"})]).float()
+    policy = CachePolicy(STORES[name], window)
+    tokens = torch.randint(256, (1, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, state = decoded(model, tokens, policy, first=5)
+    assert kept_bytes(state) == model.plan.cache_bytes(12, policy)
+    if name == "full" and window is None:
+        assert model.plan.cache_bytes(12, EVERYTHING) == 2 * model.plan.cache_values(12)
+
+
+@pytest.mark.parametrize(("name", "window"), [("int8", None), ("nf4", None), ("full", 3), ("fp8", 2)])
+def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
+    """Each query meets its own key and value as they are, and earlier ones as the policy kept them, written out."""
+    model = organism([stage("a", ATTENTION, ffn={"kind": "none"})]).float()
+    layer = model.plan.layers["stages.a.0"]
+    assert isinstance(layer, LayerPlan)
+    block = model.stages["a"].child("0").child("mixer")
+    assert isinstance(block, Attention)
+    store, x = STORES[name], noise(1, 11, 16)
+    with torch.no_grad():
+        q, k, v = block._project(x, Flow())  # pyright: ignore[reportPrivateUsage]
+        kept = [unpack(pack(y, store), store) if store.packer else y for y in (k, v)]
+        states, parts = {}, []
+        expected = []
+        for t in range(11):
+            flow = Flow(position=t, states=states, cache=CachePolicy(store, window))
+            parts.append(flow.run(block, x[:, t : t + 1]))
+            states = flow.next_states
+            past = [s for s in range(t) if window is None or s < SINKS or s >= t - window]
+            keys, values = (
+                torch.cat((old[:, past], new[:, t : t + 1]), 1).repeat_interleave(2, 2).transpose(1, 2)
+                for old, new in zip(kept, (k, v), strict=True)
+            )
+            seen = F.scaled_dot_product_attention(q[:, t : t + 1].transpose(1, 2), keys, values)
+            expected.append(seen.transpose(1, 2).flatten(2) @ block.o.T)
+    torch.testing.assert_close(torch.cat(parts, 1), torch.cat(expected, 1))
+
+
+def test_fewer_bits_are_further_off() -> None:
+    """Decoding with everything equals the parallel pass; with 8 bits it is near, with 4 less so."""
+    model = organism([stage("a", ATTENTION, repeat=2)]).float()
+    with torch.no_grad():
+        for parameter in model.stages.parameters():
+            parameter.mul_(2)
+        tokens = torch.randint(256, (2, 20), generator=torch.Generator().manual_seed(0))
+        whole = model(tokens)
+        off = {
+            name: float((decoded(model, tokens, CachePolicy(store))[0] - whole).abs().max() / whole.abs().max())
+            for name, store in STORES.items()
+            if name != "none"
+        }
+    assert off["full"] < 1e-5 < off["int8"] < off["fp8"] < off["nf4"] < 1.0
