@@ -68,8 +68,8 @@ def _explain_document(path: Path, overrides: list[str] | None, as_json: bool, ca
     plan, policy = resolve(document.organism), cache_policy(cache, window)
     kept = {} if policy == EVERYTHING else {policy.label: plan.cache_bytes(plan.context, policy)}
     if as_json:
-        head = {"name": document.name, "content_hash": content_hash(document), "kept_bytes": kept}
-        view.print_json("explain", {**head, **to_data(plan)})
+        head = {"name": document.name, "content_hash": content_hash(document)}
+        view.print_json("explain", {**head, **to_data(plan), **({"kept_bytes": kept} if kept else {})})
         return 0
     view.say(f"{document.name or path.stem}: width {plan.width}, vocab {plan.vocab}, context {plan.context}")
     view.say(f"content hash {content_hash(document)}\n")

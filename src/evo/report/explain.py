@@ -62,7 +62,8 @@ def to_data(plan: Plan) -> dict[str, Any]:
 def _layers_data(stage: StagePlan) -> Iterator[dict[str, Any]]:
     for name, layer in stage.running_layers():
         norms = [_block_data(layer.child(norm)) for norm in layer.norm_names()[:1]]
-        parts = {part: _block_data(layer.child(part)) for part in layer.block_names()}
+        names = (*layer.block_names(), *layer.other_names())
+        parts = {part: _block_data(layer.child(part)) for part in names}
         path = layer_path(stage.name, name)
         yield {"path": path, "place": layer.wiring, "norm": norms[0] if norms else None, **parts}
 
