@@ -10,7 +10,9 @@ device until someone looks. So a replay needs nothing from the host, and reads e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -174,9 +176,21 @@ def captured(body: Callable[[], None], changed: Sequence[Tensor], device: torch.
         with torch.no_grad():
             torch._foreach_copy_([tensor.detach() for tensor in changed], before)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.device(device), _no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         body()
     return graph
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """A block in which Python collects no cycles: to free what an earlier trainer's graph held would end a capture."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def captured_step(
