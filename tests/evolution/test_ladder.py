@@ -108,6 +108,15 @@ def test_laws_and_equal_compute_are_those_of_the_means() -> None:
     assert advantage.slope.value == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_loss_that_rises_with_compute_obeys_no_law() -> None:
+    """Nothing is foretold of what overfits, nor of how much compute would match it."""
+    told = found(variant=[2.3, 2.0, 2.6], baseline=[2.5, 2.2, 2.0])
+    assert told.climbs[0].law is None
+    assert told.climbs[0].ahead is None
+    assert told.advantages[0].equal_compute is None
+    assert "variant: its losses do not fall by a power law of compute" in conclusions(told)
+
+
 def test_higher_scores_may_be_better() -> None:
     """Of accuracies, the distance from 1 is what falls."""
     own = found(ACCURACY, variant=[0.6, 0.8, 0.9], plain=[0.5, 0.7, 0.8])

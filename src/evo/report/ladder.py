@@ -57,7 +57,7 @@ def conclusions(found: Findings) -> list[str]:
     variant, last = found.climbs[0].name, len(found.sizes) - 1
     return [
         *(_against(variant, advantage, last) for advantage in found.advantages),
-        *(_law(climb, found) for climb in found.climbs if climb.law is not None),
+        *(_law(climb, found) for climb in found.climbs if len(climb.scores) > 1),
     ]
 
 
@@ -74,7 +74,8 @@ def _against(variant: str, advantage: Advantage, last: int) -> str:
 
 def _law(climb: Climb, found: Findings) -> str:
     law = climb.law
-    assert law is not None
+    if law is None:
+        return f"{climb.name}: its losses do not fall by a power law of compute"
     floor = f"{law.floor:.4g} + " if law.floor else ""
     turn = f", {law.slope + law.bend:.4f} from {law.place:.3g} FLOPs on" if law.is_broken else ""
     far = f"{BEYOND * found.sizes[-1].flops:.3g}"

@@ -169,7 +169,8 @@ def _law(
     losses = {at: loss(primary, fmean(values)) for at, values in scores.items()}
     if len(losses) < 2 or min(losses.values()) <= 0:  # a perfect score has no logarithm
         return None
-    return fit([flops[at] for at in losses], list(losses.values()), floor=floor, may_break=may_break)
+    law = fit([flops[at] for at in losses], list(losses.values()), floor=floor, may_break=may_break)
+    return law if law(BEYOND * flops[-1]) < law(flops[-1]) else None  # overfitting obeys no law
 
 
 def loss(primary: Score, score: float) -> float:
