@@ -101,7 +101,8 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "measures": "[attention_span, gradient_flow]",
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
-        "engine": "process", "verify": "{seeds: 2}", "repeats": 4, "operators": "bandit", "surrogate": "{kind: ridge, pool: 3}",
+        "engine": "process", "verify": "{seeds: 2}", "repeats": 4, "operators": "bandit",
+        "surrogate": "{kind: ridge, pool: 3}",
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
