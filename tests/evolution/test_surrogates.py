@@ -21,7 +21,7 @@ from evo.evolution.journal import Journal
 from evo.evolution.search import Search
 from evo.evolution.surrogates.base import GUESSES, make_surrogate
 from evo.evolution.surrogates.ridge.surrogate import PENALTIES, _coefficients
-from evo.report.search import guessed, rank_correlation
+from evo.report.guesses import foreseen, guessed, rank_correlation
 from evo.tasks.base import open_task
 
 SIZES = [to_yaml(document(stage("body", repeat=repeat), width=width)) for width in (16, 32, 48) for repeat in (1, 2, 4)]
@@ -115,11 +115,11 @@ def test_a_search_that_asks_one_repeats(kind: str, without: Search) -> None:
     assert made_of[0] != made_of[2]
     journal = first.journal
     evaluations = {trial.candidate.id: made_up(trial) for trial in journal.trials()}
-    told = guessed(journal, first.settings, evaluations)
+    told = guessed(journal, first.settings, evaluations, {})
     assert told is not None
     assert told.kind == kind
     assert told.count == sum(len(journal.fact(f"{GUESSES}/{number}")) for number in range(1, 4)) > 3
-    assert guessed(without.journal, without.settings, evaluations) is None
+    assert guessed(without.journal, without.settings, evaluations, {}) is None
 
 
 def test_while_nothing_can_be_told_the_search_is_as_without(without: Search) -> None:
@@ -135,3 +135,12 @@ def test_ranks_are_compared() -> None:
     assert rank_correlation([1.0, 2.0, 9.0], [1.0, 4.0, 5.0]) == pytest.approx(1.0)
     assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
     assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+
+
+def test_half_a_curve_foretells_the_whole() -> None:
+    """Losses that fall by a power law end where their first half says; what is not finite is left out, and a few points
+    say nothing."""
+    curve = tuple((step, 8.0 * step**-0.2) for step in range(10, 330, 10))
+    assert foreseen(curve) == pytest.approx(curve[-1][1], rel=1e-6)
+    assert foreseen(((5, math.nan), *curve)) == pytest.approx(curve[-1][1], rel=1e-6)
+    assert foreseen(curve[:7]) is None

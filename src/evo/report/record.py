@@ -96,12 +96,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Guessed:
-    """How a surrogate's guesses rank what was trained: Spearman's correlation with the primary score, positive where
-    better guesses went with better scores, over `count` candidates that it chose; None for fewer than three."""
+    """How guesses rank what was trained: Spearman's correlation with the primary score, positive where better guesses
+    went with better scores; None for fewer than three.
+
+    correlation: of a surrogate of some `kind`, over the `count` candidates that it chose. foresight: of the training
+    losses that first halves of all learning curves foretell by power laws.
+    """
 
     kind: str
     count: int
     correlation: float | None
+    foresight: float | None
 
 
 @dataclass(frozen=True)

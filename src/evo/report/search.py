@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evo.base.files import write_atomic
@@ -21,13 +21,13 @@ from evo.evolution.journal import Journal
 from evo.evolution.noise import Noise
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.settings import Settings
-from evo.evolution.surrogates.base import GUESSES
 from evo.evolution.trial import Evaluation, Result, Timing, Trial, latest
 from evo.evolution.verdict import verdict
+from evo.report.guesses import guessed
 from evo.report.html import page
 from evo.report.page.figures import duration
 from evo.report.planned import planned
-from evo.report.record import Credit, Guessed, Occasion, Report, SnapshotFigures, Step, Trained, Variant
+from evo.report.record import Credit, Occasion, Report, SnapshotFigures, Step, Trained, Variant
 from evo.training.behaviour import MEASURES
 from evo.training.curve import Curve
 
@@ -83,7 +83,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         occasion=occasion(directory, journal.timings().values()),
         noise=noise(trials, primary),
         warnings=tuple(journal.fact("warnings") or ()),
-        surrogate=guessed(journal, settings, evaluations),
+        surrogate=guessed(journal, settings, evaluations, curves),
     )
 
 
@@ -210,27 +210,6 @@ def noise(trials: Mapping[Trial, Evaluation], primary: Score) -> float | None:
     for scores in groups.values():
         spread.note(scores)
     return spread.deviation
-
-
-def guessed(journal: Journal, settings: Settings, evaluations: Mapping[str, Evaluation]) -> Guessed | None:
-    """How the search's surrogate ranked those that gave scores; None where it had none."""
-    spec, primary = settings.evolve.surrogate, settings.primary
-    if spec is None:
-        return None
-    generations = range(1, settings.evolve.generations + 1)
-    guesses = {id: guess for number in generations for id, guess in (journal.fact(f"{GUESSES}/{number}") or {}).items()}
-    scored = {id: own.scores[primary.name] for id, own in evaluations.items() if id in guesses and not own.cause}
-    correlation = rank_correlation([guesses[id] for id in scored], [-primary.cost(score) for score in scored.values()])
-    return Guessed(spec.label, len(scored), correlation)
-
-
-def rank_correlation(one: Sequence[float], two: Sequence[float]) -> float | None:
-    """Spearman's, ties by their mean ranks; None for fewer than three pairs, or where one side is one number."""
-    from scipy.stats import rankdata  # takes most of a second
-
-    if len(one) < 3 or len(set(one)) == 1 or len(set(two)) == 1:
-        return None
-    return statistics.correlation(rankdata(one).tolist(), rankdata(two).tolist())
 
 
 def occasion(directory: RunDirectory, timings: Iterable[Timing]) -> Occasion:
