@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from evo.blocks.flow import Project
 from evo.training.half_weights import HalfWeights
-from evo.training.side_stream import SideStream
+from evo.training.side_stream import HELD_BYTES, SideStream
 
 COUNT, SIZE = 40, 1 << 20
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -35,6 +35,23 @@ def test_a_piece_reads_what_was_there(device: str) -> None:
         pytest.skip("needs a CUDA device")
     found = sums_aside(SideStream(torch.device(device)), device)
     assert [float(x) for x in found] == [float(SIZE * index) for index in range(COUNT)]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_pieces_under_way_hold_little_memory() -> None:
+    """However large what they read is, no more of it waits for them than is allowed."""
+    side, size = SideStream(torch.device("cuda")), HELD_BYTES // 3
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for _ in range(12):
+        x = torch.zeros(size, dtype=torch.uint8, device="cuda")
+        with side.launch(x):
+            torch.cuda._sleep(1_000_000)
+        del x
+    assert torch.cuda.max_memory_allocated() - before < 1.5 * HELD_BYTES
+    side.wait()
 
 
 @pytest.mark.gpu

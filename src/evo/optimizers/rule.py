@@ -78,6 +78,10 @@ class FusedStep(Protocol):
         """
         ...
 
+    def let_go(self) -> None:
+        """Hold the gradients no longer: before the next step, they are pointed at again."""
+        ...
+
     def launch(self, lr_G: Tensor) -> None:
         """One step at a learning rate a group, float32."""
         ...

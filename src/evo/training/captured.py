@@ -151,7 +151,7 @@ class CapturedStep(DeviceStep):
         """Record the body. Raises what the body raises when the host must not look at the device."""
         noted = [] if self.companion is None else self.companion.tensors()
         changed = [*self.update.state(), *self.model.buffers(), *noted, self.block.row]
-        self.graph = captured(self.body, changed, self.device)
+        self.graph = captured(self.body, changed, self.update.let_go, self.device)
         self.update.find_gradients()
 
     def launch(self) -> None:
@@ -159,8 +159,13 @@ class CapturedStep(DeviceStep):
         self.graph.replay()
 
 
-def captured(body: Callable[[], None], changed: Sequence[Tensor], device: torch.device) -> torch.cuda.CUDAGraph:
-    """A step's launches as a CUDA graph. changed: all that the step changes and the next reads; left as it is here.
+def captured(
+    body: Callable[[], None], changed: Sequence[Tensor], let_go: Callable[[], None], device: torch.device
+) -> torch.cuda.CUDAGraph:
+    """A step's launches as a CUDA graph.
+
+    changed: all that the step changes and the next reads; left as it is here. let_go: frees what steps before the
+    capture have made: the graph has memory of its own, to which all that is held beside it is lost.
 
     Raises what `body` raises when the host must not look at the device.
     """
@@ -175,6 +180,8 @@ def captured(body: Callable[[], None], changed: Sequence[Tensor], device: torch.
     finally:
         with torch.no_grad():
             torch._foreach_copy_([tensor.detach() for tensor in changed], before)
+    del before
+    let_go()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device), _no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         body()

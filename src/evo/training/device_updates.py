@@ -35,6 +35,13 @@ class DeviceUpdate:
         if self.fused is not None:
             self.fused.point_at([p.grad for p in self.parameters if p.grad is not None], self.copies)
 
+    def let_go(self) -> None:
+        """Hold no gradient, until the next backward pass makes them anew."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        if self.fused is not None:
+            self.fused.let_go()
+
     def gradient_norm(self) -> Tensor | None:
         """Of all gradients at the last step, before they were clipped; None where nothing is clipped."""
         return self.optimizer.gradient_norm if self.fused is None else self.fused.gradient_norm()

@@ -11,6 +11,8 @@ from torch import Tensor
 
 LAG = 8
 """How many pieces may be under way: what they read stays in memory until they are done."""
+HELD_BYTES = 1 << 28
+"""How much they may hold together. Pieces that read more fill the device by themselves, and gain nothing by lagging."""
 
 
 class SideStream:
@@ -35,7 +37,7 @@ class SideStream:
         with torch.cuda.stream(self.stream):
             yield
         self._under_way.append((self.stream.record_event(), reads))
-        if len(self._under_way) > LAG:
+        while len(self._under_way) > LAG or self._held_bytes() > HELD_BYTES:
             main.wait_event(self._under_way.popleft()[0])
 
     def wait(self) -> None:
@@ -43,3 +45,7 @@ class SideStream:
         if self.stream is not None and self._under_way:
             torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
             self._under_way.clear()
+
+    def _held_bytes(self) -> int:
+        """What the pieces that are under way hold."""
+        return sum(x.numel() * x.element_size() for _, reads in self._under_way for x in reads)

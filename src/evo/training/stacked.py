@@ -176,7 +176,8 @@ class StackedStep:
         """Capture the step where there are graphs; elsewhere see that one can be taken. Weights and state stay."""
         if self.device.type == "cuda":
             changed = [tensor for update in self.updates for tensor in update.state()]
-            self.graph = captured(self.body, [*changed, *(block.row for block in self.blocks)], self.device)
+            changed += [block.row for block in self.blocks]
+            self.graph = captured(self.body, changed, self._let_go, self.device)
             for update in self.updates:
                 update.find_gradients()
         else:
@@ -202,6 +203,12 @@ class StackedStep:
             for member, (block, update, scale) in enumerate(zip(self.blocks, self.updates, scales, strict=True)):
                 block.note(found_ML[member])
                 update.apply(scale)
+
+    def _let_go(self) -> None:
+        for update in self.updates:
+            update.let_go()
+        for stack in self.stacks.values():
+            stack.grad = None
 
     def _differentiate(self, batches: Sequence[Batch]) -> Tensor:
         """The losses of all members, (M, L), and each member's gradients in its parameters' `grad`."""

@@ -70,6 +70,10 @@ class AdamWTable:
             rows.append(_rows(tensors[0], tensors[1], *tensors[2], tensors[3], self.copies.get(tensors[0])))
         self.table.copy_(torch.from_numpy(np.concatenate(rows)))
 
+    def let_go(self) -> None:
+        """Keep the gradients alive no longer; `point_at` comes before the next step is taken."""
+        self.gradients.clear()
+
     def gradient_norm(self) -> Tensor | None:
         """Of all gradients at the last step, before they were clipped; None where nothing is clipped."""
         return None if self.rates.clip is None else self.sums.sum().sqrt()
