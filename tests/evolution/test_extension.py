@@ -56,7 +56,8 @@ def test_a_run_goes_on(finished: Path, copy: Path) -> None:
     after = dump(copy)
     for table in ("candidates", "trials", "evaluations", "scores", "placements", "generations"):
         assert set(before[table]) < set(after[table])
-    assert files.items() < variants(copy).items()
+    stay = {name: digest for name, digest in files.items() if ".exact." not in name}  # these follow the ranks
+    assert stay.items() < variants(copy).items()
     assert len(after["generations"]) == 5
     assert any("extended from 2 to 4 generations" in warning for warning in seen.warnings)
     assert RunDirectory(copy).load().evolve.generations == 4

@@ -72,7 +72,7 @@ def test_what_a_run_holds(whole: Path) -> None:
     assert len(tables["placements"]) == 14
     assert len(tables["generations"]) == 3
     assert {fact[0] for fact in tables["facts"]} == {"centroids", "settings", "warnings"}
-    assert len(variants(whole)) == 14
+    assert len(variants(whole)) == 7 * 2 + 3  # documents, snapshots, exact weights
 
 
 def test_resuming_a_finished_run_restores_its_files(whole: Path) -> None:

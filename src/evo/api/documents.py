@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from evo.base.diagnostics import DiagnosticError, render, source_of
+from evo.base.rundirs import exact_or
 from evo.compiler.check import require_valid
 from evo.compiler.examine import examine_file
 from evo.compiler.plan import Plan
@@ -39,7 +40,7 @@ def load(path: File) -> Document:
     if holds_tensors(path):
         from evo.training.checkpoint import load_checkpoint
 
-        return load_checkpoint(Path(path)).document
+        return load_checkpoint(exact_or(Path(path))).document
     examined = examine_file(Path(path))
     for warning in examined.warnings:
         warnings.warn(render(warning, source_of(warning, examined.sources)), stacklevel=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from evo.api.documents import Source, document_of, holds_tensors
+from evo.base.rundirs import exact_or
 from evo.compiler import build as compiler
 from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
@@ -33,7 +34,7 @@ def build(source: Source, seed: int | None = None, device: torch.device | str = 
     >>> model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
     """
     if not isinstance(source, Document) and holds_tensors(source):
-        checkpoint = load_checkpoint(Path(source))
+        checkpoint = load_checkpoint(exact_or(Path(source)))
         return compiler.build(resolve(checkpoint.document.organism), 0, device, checkpoint.weights)
     document = document_of(source)
     return compiler.build(resolve(document.organism), document.train.seed if seed is None else seed, device)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from evo.api.documents import File
+from evo.base.rundirs import exact_beside
 from evo.dsl.document import Document, parse
 from evo.evolution.journal import Journal
 from evo.evolution.rundir import RunDirectory
@@ -117,7 +118,8 @@ class Run:
             journal.close()
 
     def model(self, id: str) -> Organism:
-        """A variant as a torch module with the weights of its snapshot, in float32 on the CPU.
+        """A variant as a torch module in float32 on the CPU: with its weights as they were trained where the run keeps
+        them, otherwise with those of its snapshot.
 
         Raises:
             KeyError: an id that is not there, or a variant without a snapshot.
@@ -125,7 +127,12 @@ class Run:
         from evo.compiler.build import build
         from evo.compiler.resolve import resolve
         from evo.evolution.lineage import Lineage
+        from evo.training.checkpoint import load_checkpoint
 
+        exact = exact_beside(self.folder / self.report.by_id[id].file)
+        if exact.is_file():
+            saved = load_checkpoint(exact)
+            return build(resolve(saved.document.organism), 0, "cpu", saved.weights)
         journal = self._journal()
         try:
             lineage = Lineage(journal)

@@ -12,8 +12,11 @@ REPORTS = ("search_report.json", "report.html")
 JOURNAL_SIDES = tuple(JOURNAL + end for end in ("-journal", "-wal", "-shm"))
 """What SQLite keeps beside the journal while it writes."""
 GENERATION = re.compile(r"gen_\d{4,}")
-VARIANT = re.compile(r"variant_\d{2,}\.(yaml|safetensors)")
-UNFINISHED = re.compile(r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|safetensors))\.\w+")
+VARIANT = re.compile(r"variant_\d{2,}\.(yaml|(exact\.)?safetensors)")
+EXACT = ".exact.safetensors"
+UNFINISHED = re.compile(
+    r"\.(run\.yaml|search_report\.json|report\.html|variant_\d+\.(yaml|(exact\.)?safetensors))\.\w+"
+)
 """Names of `write_atomic` for files whose writing did not end."""
 APPLICATION_ID = int.from_bytes(b"evo!")
 """What SQLite keeps in the head of a journal, so that it can be told from other databases."""
@@ -46,6 +49,23 @@ def run_of(file: Path) -> Path | None:
     if VARIANT.fullmatch(file.name) and GENERATION.fullmatch(folder.name):
         return folder.parent if is_run(folder.parent) else None
     return None
+
+
+def is_exact(file: Path) -> bool:
+    """Whether a variant's file is the checkpoint of its weights as they were trained."""
+    return VARIANT.fullmatch(file.name) is not None and file.name.endswith(EXACT)
+
+
+def exact_beside(file: Path) -> Path:
+    """Where a variant's weights as they were trained are kept, by any of its files."""
+    return file.with_name(file.name.partition(".")[0] + EXACT)
+
+
+def exact_or(file: Path) -> Path:
+    """The checkpoint of a variant's weights as they were trained, where its run keeps one, in place of its snapshot."""
+    found = exact_beside(file)
+    is_snapshot = VARIANT.fullmatch(file.name) is not None and file.suffix == ".safetensors"
+    return found if is_snapshot and run_of(file.resolve()) is not None and found.is_file() else file
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -86,11 +86,12 @@ def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:
 
 def _checkpoint(path: Path) -> Any:
     """The checkpoint in a file or folder. Raises DiagnosticError (EVO602), for a run or a snapshot with the way on."""
+    from evo.base.rundirs import exact_or
     from evo.training.checkpoint import load_checkpoint
     from evo.training.run import FILE
 
     try:
-        return load_checkpoint(path / FILE if path.is_dir() else path)
+        return load_checkpoint(path / FILE if path.is_dir() else exact_or(path))
     except DiagnosticError as error:
         variant = "gen_0001/variant_00.safetensors"
         if (path / "run.yaml").is_file():

@@ -74,6 +74,8 @@ class EvolveSpec(Spec):
     """Parts of the seeds that no child changes, by their paths, such as `organism.stages.body.mix` or `train`."""
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The largest relative rise of the held-out loss that a snapshot may cost, measured after restoring."""
+    keep_exact: Annotated[int, Field(ge=0, le=1_000)] = 3
+    """How many of the best variants keep their weights as they were trained, in checkpoints beside the snapshots."""
     cooling: Annotated[CoolingSpec, RoleOf("cooling", default="linear")] = DEFAULT
     """The temperature over the generations."""
     thresholds: Annotated[float | None, Field(ge=0, le=1)] = None

@@ -25,6 +25,7 @@ from evo.dsl.document import Document, parse
 from evo.dsl.schedules import Course
 from evo.dsl.tree import replaced
 from evo.engines.jobs import Outcome, OutsideError
+from evo.evolution.fitness import Bar
 from evo.evolution.inheritance import starting_weights
 from evo.evolution.operators.base import WeightSources
 from evo.evolution.trial import FULL_BUDGET, Budget, Evaluation
@@ -54,6 +55,8 @@ class TrialJob:
     the document's by default. state: what a shorter trial of the course left after `done` steps; empty to take these
     again, to the same bytes. is_kept: whether a longer trial may go on from this one. repeat: which further seed is
     used. offset: steps its ancestry has trained, so that it reads on. tolerance: of the snapshot; None makes none.
+    exact: what
+    its objective has to clear for the weights to come back as they were trained; None for never.
     is_verdict: whether it is scored on the text of the verdict instead of that of searches. metadata: written into the
     snapshot.
     """
@@ -74,6 +77,7 @@ class TrialJob:
     max_seconds: float | None = None
     tolerance: float | None = 0.01
     budget: Budget = FULL_BUDGET
+    exact: Bar | None = None
     is_verdict: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
 
@@ -222,7 +226,9 @@ def _measured(
         return Evaluation(scores=scores, measures=seen.measures.vector())
     blob, snapshot = take_snapshot(job, job.tolerance, model, task, document, base, scored)
     sizes = {"snapshot_bytes": len(blob), "fp32_bytes": snapshot.fp32_bytes, "snapshot_increase": snapshot.increase}
-    return Evaluation(scores={**scores, **sizes}, measures=seen.measures.vector(), snapshot=blob)
+    is_kept = job.exact is not None and job.exact.is_cleared(scores, model.plan)
+    weights = pack_weights({path: p.detach().cpu() for path, p in model.named_parameters()}) if is_kept else b""
+    return Evaluation(scores={**scores, **sizes}, measures=seen.measures.vector(), snapshot=blob, weights=weights)
 
 
 def _leaking(error: LeakError, known: dict[str, float]) -> Evaluation:

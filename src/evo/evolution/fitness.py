@@ -74,3 +74,18 @@ def _ratio(above: float, below: float) -> float:
     if below == 0.0:
         return 1.0 if above == 0.0 else WORST_RATIO
     return min(above / below, WORST_RATIO)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What an objective has to be above for its weights to be kept. Without a reference everything is."""
+
+    objective: float = -math.inf
+    reference: Reference | None = None
+    weights: FitnessSpec | None = None
+
+    def is_cleared(self, scores: Mapping[str, float], plan: Plan) -> bool:
+        """Whether scores of a network of that plan are good enough."""
+        if self.reference is None or self.weights is None:
+            return True
+        return fitness(scores, plan, self.reference, self.weights).objective > self.objective

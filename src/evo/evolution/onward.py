@@ -11,7 +11,7 @@ from torch import Tensor
 from evo.archive.snapshot.blob import from_bytes, read_blob
 from evo.archive.snapshot.record import SnapshotError
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.base.rundirs import run_of
+from evo.base.rundirs import exact_or, is_exact, run_of
 from evo.compiler.adapters import merged
 from evo.compiler.resolve import resolve
 from evo.compiler.transplant import WeightTransfer, transplant
@@ -66,8 +66,9 @@ def _saved(source: Path) -> Checkpoint:
 def begun(source: Path, folder: Path) -> tuple[Document, Path]:
     """Put a checkpoint of a file's weights into a folder, for `TrainingRun.open` to go on from.
 
-    A checkpoint is copied, with its optimizer's state; of a snapshot the weights are restored, and the optimizer begins
-    afresh. A checkpoint in its own folder stays as it is.
+    A checkpoint is copied, with its optimizer's state; of a variant's snapshot the weights are restored, or taken as
+    they were trained where the run keeps them, and the optimizer begins afresh. A checkpoint in its own folder stays as
+    it is.
 
     Returns:
         The document, and the folder that relative corpus paths start from.
@@ -80,7 +81,8 @@ def begun(source: Path, folder: Path) -> tuple[Document, Path]:
         help = "--out names another folder"
         raise DiagnosticError([Diagnostic("EVO601", f"{file} exists", None, help)])
     run = run_of(source.resolve())
-    if run is None:
+    source = exact_or(source)
+    if run is None or is_exact(source):
         saved = load_checkpoint(source)
         if file.resolve() != source.resolve():
             save_checkpoint(file, saved)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evo.base.rundirs import STATES, VARIANT
+from evo.base.rundirs import STATES, VARIANT, is_exact
 from evo.evolution.rundir import RunDirectory
 
 
@@ -22,7 +22,8 @@ def prune(folder: Path, kept: frozenset[Path], *, is_dry: bool) -> Pruned:
     """Remove the files of variants that are not kept, and the states of trainings that might go on.
 
     The journal stays whole, so that `evo resume` writes every file again, and nothing is lost but the steps that states
-    save. kept: files of variants, beside which their snapshots stay.
+    save. Weights as they were trained stay, which the journal does not hold. kept: files of variants, beside which
+    their snapshots stay.
 
     Raises:
         DiagnosticError: there is no run (EVO600), or it is going on (EVO604).
@@ -44,7 +45,7 @@ def prune(folder: Path, kept: frozenset[Path], *, is_dry: bool) -> Pruned:
 def _dispensable(directory: RunDirectory, kept: frozenset[Path]) -> Iterator[Path]:
     for folder in directory.folders():
         for file in sorted(folder.iterdir()):
-            if VARIANT.fullmatch(file.name) and file.with_suffix(".yaml") not in kept:
+            if VARIANT.fullmatch(file.name) and not is_exact(file) and file.with_suffix(".yaml") not in kept:
                 yield file
     states = directory.path / STATES
     if states.is_dir():

@@ -32,10 +32,13 @@ class Scoring:
             self.references[rung] = Reference(self.primary, self._value(best), cost)
 
     def terms(self, scored: Result) -> Terms:
-        """The objective of a trial; against a lower rung's seed where no seed came as far."""
-        rung = max((rung for rung in self.references if rung <= scored.trial.rung), default=min(self.references))
+        """The objective of a trial."""
         plan = plan_of(scored.trial.candidate.document)
-        return fitness(scored.evaluation.scores, plan, self.references[rung], self.weights)
+        return fitness(scored.evaluation.scores, plan, self.reference(scored.trial.rung), self.weights)
+
+    def reference(self, rung: int) -> Reference:
+        """What scores of a rung are held against: a lower rung's seed where no seed came as far."""
+        return self.references[max((own for own in self.references if own <= rung), default=min(self.references))]
 
     def cost(self, scored: Result) -> float:
         """The primary score with its sign such that less is better."""

@@ -20,6 +20,7 @@ from evo.evolution.documents import document_of, plan_of
 from evo.evolution.emission import emit
 from evo.evolution.emitters.base import Situation
 from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
+from evo.evolution.exact import ExactWeights
 from evo.evolution.journal import Journal
 from evo.evolution.judge import Judge
 from evo.evolution.lineage import Lineage
@@ -64,6 +65,7 @@ class Search:
         self.scheduler = Scheduler(settings, journal)
         self.archives = Archives(self.evolve, journal)
         self.judge = Judge(Scoring(settings.primary, self.evolve.fitness), self.archives, self.evolve.repeats)
+        self.exact = ExactWeights(settings, directory, journal, self.judge.scoring)
         self.known: set[str] = set()
         self.generation = 0
         self.is_open = False
@@ -95,6 +97,8 @@ class Search:
                 continue
             if evaluation.state:
                 self.states.put(trial.ref, evaluation.state)
+            if not evaluation.cause:
+                self.exact.put(trial, evaluation.weights)
             took = (seconds or {}).get(trial, 0.0)
             self.journal.add_evaluation(trial.ref, evaluation, took)
             self.states.drop(trial.below)
@@ -112,6 +116,7 @@ class Search:
                     {trial: told(outcome, self.settings.primary, measures=len(MEASURES))}, {trial: outcome.seconds}
                 )
         self.states.clear()
+        self.exact.prune()
 
     def _probe(self, engine: Engine) -> None:
         """Sample what organisms can show, where the cells are to be fitted to it and trials are measured by evo."""
@@ -144,6 +149,7 @@ class Search:
             max_seconds=self.settings.max_seconds,
             tolerance=self.evolve.tolerance,
             budget=self.settings.budget,
+            exact=self.exact.bar(trial),
             metadata=(("candidate", candidate.id), ("hash", candidate.hash), ("parents", ",".join(candidate.parents))),
         )
 
@@ -203,8 +209,10 @@ class Search:
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""
         judgement = self.judge.judge(self.generation, self._evaluated())
+        self.exact.note(self.archives.standings.values())
         if not is_done:
             self.journal.add_generation(judgement.summary, judgement.terms, judgement.placed)
+            self.exact.prune()
         if self.directory is not None:
             write_variants(self.directory, judgement.results, judgement.terms)
         self.observer.generation_ended(judgement.summary)

@@ -120,7 +120,8 @@ class Evaluation:
     that were known by then.
     measures: a point of the archive, in [0, 1] each. curve: (step, training loss), see `evo.training.curve`, of the
     steps that were the trial's own. lives: of the pseudopods of living pools in these steps. state: weights and
-    optimizer where a longer trial goes on; kept beside the journal, as it can be computed again.
+    optimizer where a longer trial goes on; kept beside the journal, as it can be computed again. weights: as they
+    were trained, where the job asked for them.
     """
 
     cause: str = ""
@@ -131,6 +132,7 @@ class Evaluation:
     curve: Curve = ()
     lives: tuple[Lived, ...] = ()
     state: bytes = field(default=b"", compare=False, repr=False)
+    weights: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
