@@ -39,12 +39,11 @@ class Chemotaxis:
 
     def smells(self, behaviour: Floats, metabolic_rate: float) -> Floats:
         """What each source smells like at a behaviour (M,), in their order."""
-        return np.array(
-            [
-                source.concentration * np.exp(-metabolic_rate * np.linalg.norm(source.location_M - behaviour))
-                for source in self.sources
-            ]
-        )
+        if not self.sources:
+            return np.zeros(0)
+        locations_SM = np.stack([source.location_M for source in self.sources])
+        concentrations_S = np.array([source.concentration for source in self.sources])
+        return concentrations_S * np.exp(-metabolic_rate * np.linalg.norm(locations_SM - behaviour, axis=1))
 
     def sample(self, behaviour: Floats, metabolic_rate: float, hunger: float, stream: Stream) -> Source | None:
         """The source to turn to; None where nothing smells. Drawn with shares smell ** ((1 - hunger) / hunger)."""

@@ -223,7 +223,7 @@ class Colony:
         """Fill a slot with an elite's weights, moved, or with fresh ones; its optimizer state begins anew."""
         if elite is None or self.elites is None:
             fresh = {path: self.around.draw(self._full(path), stream.child("fresh", path)) for path, _ in self._inner()}
-            weights = self.pool.slot_tensors(fresh)[slot]
+            weights = self.pool.share(fresh, slot)
         else:
             scale = self.spec.mutation * mutation_scale(
                 temperature, self.spec.cooling.temperature(0, self.around.steps), 0.0
@@ -243,7 +243,7 @@ class Colony:
 
     def _share(self, slot: int) -> dict[str, Tensor]:
         """The weights of a slot; views."""
-        return self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})[slot]
+        return self.pool.share({path: p.detach() for path, p in self.pool.named_parameters()}, slot)
 
     def _weights_of(self, name: str) -> dict[str, Tensor]:
         """The weights of an elite on the CPU: its own as they are, if it lives, else those of its genome."""
@@ -262,7 +262,7 @@ class Colony:
                 if name in states[self._full(path)] and states[self._full(path)][name].shape == p.shape
             }
             if shaped.keys() >= {path for path, _ in self._inner()}:
-                for tensor in self.pool.slot_tensors(shaped)[slot].values():
+                for tensor in self.pool.share(shaped, slot).values():
                     tensor.zero_()
             if "gain" in shaped:
                 shaped["gain"][slot] = 0.0

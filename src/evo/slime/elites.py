@@ -50,10 +50,13 @@ class Genome:
 
 
 def encoded(components: Sequence[Mapping[str, Tensor]]) -> list[Genome]:
-    """The genomes of some pseudopods of one shape, weight by weight in stacks."""
+    """The genomes of some pseudopods of one shape, weight by weight in stacks.
+
+    On the CPU: a decomposition of one head is so small that on a GPU it would be waiting for its launches.
+    """
     rows: list[list[EncodedTensor]] = [[] for _ in components]
     for name in components[0]:
-        trained_G = torch.stack([component[name].detach().float() for component in components])
+        trained_G = torch.stack([component[name].detach().float() for component in components]).cpu()
         stack = ChangeStack((name,) * len(components), trained_G.double(), trained_G, (None,) * len(components))
         for row, piece in zip(rows, stack.at(LEVEL), strict=True):
             row.append(piece)

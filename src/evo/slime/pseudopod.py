@@ -49,7 +49,7 @@ class Pseudopod:
 
     def weights(self) -> dict[str, Tensor]:
         """Its own share of each weight; views."""
-        return self.pool.slot_tensors({path: p.detach() for path, p in self.pool.named_parameters()})[self.slot]
+        return self.pool.share({path: p.detach() for path, p in self.pool.named_parameters()}, self.slot)
 
     @torch.no_grad()
     def reset(self) -> None:

@@ -74,23 +74,21 @@ class Pool(Block):
         return Apart(outputs_RTD, hidden_RTPC[rows_R, :, rows_R % self.slots])
 
     def slot_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """By slot, its own share of tensors that are shaped like this block's weights, by their paths in one slot.
+        """By slot, its own share of tensors; see `share`."""
+        return [self.share(tensors, slot) for slot in range(self.slots)]
+
+    def share(self, tensors: Mapping[str, Tensor], slot: int) -> dict[str, Tensor]:
+        """A slot's own share of tensors that are shaped like this block's weights, by their paths in one slot.
 
         Views: what is written into them is written into the tensors. The gains are not among them.
         """
         if not self.plan.side_by_side:
-            names = [name for name, _ in self.plan.children]
-            return [
-                {
-                    path.removeprefix(f"{name}."): tensor
-                    for path, tensor in tensors.items()
-                    if path.startswith(f"{name}.")
-                }
-                for name in names
-            ]
+            prefix = f"{self.plan.children[slot][0]}."
+            return {path.removeprefix(prefix): t for path, t in tensors.items() if path.startswith(prefix)}
         (name, _), axes = self.plan.children[0], self.plan.side_by_side
-        parts = {weight: tensors[f"{name}.{weight}"].chunk(self.slots, axis) for weight, axis in axes}
-        return [{weight: shares[slot] for weight, shares in parts.items()} for slot in range(self.slots)]
+        wholes = {weight: (tensors[f"{name}.{weight}"], axis) for weight, axis in axes}
+        sizes = {weight: whole.shape[axis] // self.slots for weight, (whole, axis) in wholes.items()}
+        return {w: whole.narrow(axis, slot * sizes[w], sizes[w]) for w, (whole, axis) in wholes.items()}
 
     def slot_squares(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The sum of squares of each slot's share of such tensors, (P,), in few launches."""
