@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import searches
 from parents import document, stage
 
 from evo.dsl.canonical import to_yaml
+from evo.dsl.evolve import VerifySpec
 from evo.engines.inline import InlineEngine
 from evo.engines.jobs import Failure, Job, Outcome, find_function, run_job
-from evo.evolution import together
+from evo.evolution import run, together
 from evo.evolution.evaluate import EVALUATE, TrialJob, evaluate
+from evo.evolution.journal import Journal
 from evo.evolution.together import EVALUATE_TOGETHER, evaluate_together, outcomes, stackable
 from evo.evolution.trial import Evaluation
-from evo.evolution.verdict import Training
+from evo.evolution.verdict import FACT, Training
 from evo.training.loop import Trainer
 from evo.training.stacked import StackError
 
@@ -94,3 +97,30 @@ def test_a_stack_that_fails_as_a_whole_is_tried_one_by_one() -> None:
     found = list(outcomes([["one", "two"]], {"one": one, "two": two}, engine, EVALUATE))
     assert [[(own.id, own.value.cause) for own in group] for group in found] == [[("one", "")], [("two", "")]]
     assert engine.ran == [("one", EVALUATE_TOGETHER), ("one", EVALUATE), ("two", EVALUATE)]
+
+
+class Stop(Exception):
+    """Ends a run from outside."""
+
+
+@pytest.mark.slow
+def test_a_verdict_cut_between_its_stacks_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings of a stack are recorded together, so what is missing is whole stacks."""
+    asked = searches.settings(verify=VerifySpec(seeds=2), generations=1)
+    run.start(tmp_path / "whole", asked, searches.Quiet())
+    plain, recorded = Journal.set_facts, list[int]()
+
+    def cut(self: Journal, facts: Mapping[str, object]) -> None:
+        if any(key.startswith(FACT) for key in facts):
+            if recorded:
+                raise Stop
+            recorded.append(len(facts))
+        plain(self, facts)
+
+    monkeypatch.setattr(Journal, "set_facts", cut)
+    with pytest.raises(Stop):
+        run.start(tmp_path / "cut", asked, searches.Quiet())
+    monkeypatch.undo()
+    assert recorded == [2]
+    run.resume(tmp_path / "cut", searches.Quiet())
+    assert searches.dump(tmp_path / "cut") == searches.dump(tmp_path / "whole")
