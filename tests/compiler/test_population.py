@@ -144,3 +144,10 @@ def test_norms_feed_forwards_and_readouts_stack_too(planned: Any, place: str, de
     norm = {"kind": "layer", "place": place}
     plan = planned(*stages, norm=norm, position={"kind": "learned"}, readout={"tie": False, "soft_cap": 10.0})
     check_members(plan, device)
+
+
+@pytest.mark.parametrize("kind", ["sinkhorn", "dual"])  # of equal streams, others have gradients that are rounding
+def test_streams_and_predictions_ahead_stack_too(planned: Any, kind: str) -> None:
+    """Connections of residual streams, and modules that predict further tokens."""
+    stages = [{"name": "low", "mix": ATTENTION, "streams": {"kind": kind}}, {"name": "top", "mix": ATTENTION}]
+    check_members(planned(*stages, ahead={"kind": "sequential", "tokens": 2}), "cpu")
