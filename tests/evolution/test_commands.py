@@ -67,8 +67,8 @@ def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     resumed = json.loads(out)
     assert code == 0
     assert {key: resumed[key] for key in report} == report
-    code, _, err = evo("evolve", cfg, *options)
-    assert (code, err[:6]) == (1, "EVO601")
+    code, out, err = evo("evolve", cfg, *options)
+    assert (code, out, err[:6]) == (1, "", "EVO601")
     code, _, err = evo("resume", tmp_path)
     assert (code, err[:6]) == (1, "EVO600")
 

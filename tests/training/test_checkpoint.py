@@ -69,6 +69,8 @@ def refused(path: Path) -> str:
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     """A missing file, a folder, an empty file, text, and another program's safetensors are EVO602."""
     assert "no such file" in refused(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    assert "no such file" in refused(tmp_path / "file" / "checkpoint.safetensors")
     refused(tmp_path)
     for name, content in {"empty": b"", "text": b"evo: 1\n", "zeros": bytes(100), "long": b"\xff" * 100}.items():
         (tmp_path / name).write_bytes(content)

@@ -107,8 +107,6 @@ class SearchTable:
     def __enter__(self) -> SearchTable:
         if self.live:
             self.live.start()
-        else:
-            print("  ".join(f"{name:>{width}}" for name, width in self.headings))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -116,6 +114,8 @@ class SearchTable:
             self.live.stop()
 
     def warned(self, warnings: tuple[str, ...]) -> None:
+        if self.live is None:  # the run has begun: nothing that would refuse it stands in its way
+            print("  ".join(f"{name:>{width}}" for name, width in self.headings))
         say(warnings)
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:

@@ -67,7 +67,7 @@ class RunDirectory:
         if taken is not None:
             message, help = (
                 f"{self.path} already holds a run",
-                f"`evo resume {self.path}` continues it; --force starts anew",
+                f"`evo resume {self.path}` continues it, beyond its end with --generations; --force starts anew",
             )
             if not is_run(self.path):
                 message, help = f"{taken} is there, and no run that wrote it", "--out names another folder"

@@ -25,6 +25,7 @@ FORMAT = "evo-checkpoint-2"
 HEAD = "evo"
 """The metadata key: JSON with all that is not a tensor."""
 MOST_STEPS = 10**8
+HELP = "`evo train CFG --resume` goes on in the folder --out; a checkpoint from elsewhere stands in place of CFG"
 """What `train.steps` may be at most."""
 MODEL, OPTIMIZER, COMPANION = "model.", "optimizer.", "companion."
 
@@ -81,8 +82,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 raise _fault(path, "it was not written by `evo train`")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return _checkpoint(head, tensors)
-    except FileNotFoundError:
-        raise _fault(path, "there is no such file") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise _fault(path, "there is no such file", HELP) from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _fault(path, f"{type(error).__name__}: {error}") from None
 
@@ -151,5 +152,5 @@ def _optimizer_state(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]
     return state
 
 
-def _fault(path: Path, reason: str) -> DiagnosticError:
-    return DiagnosticError([Diagnostic("EVO602", f"{path} is not a checkpoint: {reason}")])
+def _fault(path: Path, reason: str, help: str | None = None) -> DiagnosticError:
+    return DiagnosticError([Diagnostic("EVO602", f"{path} is not a checkpoint: {reason}", None, help)])
