@@ -12,8 +12,10 @@ from ffn_variants import FFNS
 from flip_hosts import FLOW, SLOW
 
 from evo.blocks.adapters.module import SingularGains
+from evo.blocks.adapters.nf4 import LEVELS, Packed
+from evo.blocks.adapters.spec import FourBitSpec
 from evo.blocks.base import Adapter
-from evo.compiler.adapters import merged_weights
+from evo.compiler.adapters import held_weights, merged_weights
 from evo.compiler.build import build
 from evo.compiler.compute import step_flops
 from evo.compiler.organism import Organism
@@ -125,3 +127,57 @@ def test_training_spares_the_gradients_of_frozen_weights() -> None:
     frozen = sum(matmul_flops(block.weights) for block in layers) + 2.0 * 16 * 256
     expected = (3.0 * plan.flops_per_token - frozen) * whole.train.batch * whole.context
     assert step_flops(whole) == pytest.approx(expected, rel=1e-12)
+
+
+FOUR_BITS = {**LORA, "four_bits": {"block": 16}}
+
+
+def test_four_bit_levels_are_those_of_a_normal_law() -> None:
+    """Of equal probability: 8 quantiles above zero, 7 below, out of QLoRA's appendix E."""
+    above = torch.special.ndtri(torch.linspace(0.9677083, 0.5, 9, dtype=torch.float64)[:-1])
+    below = -torch.special.ndtri(torch.linspace(0.9677083, 0.5, 8, dtype=torch.float64)[:-1])
+    levels = torch.cat((above, below, torch.zeros(1, dtype=torch.float64))).sort().values
+    torch.testing.assert_close(levels / levels.max(), LEVELS.values, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+def test_four_bits_round_once(doubled: bool) -> None:
+    """Each weight lies at the nearest level of its block's scale; what was rounded rounds to itself; bytes are few."""
+    weight = torch.randn(37, 53, generator=torch.Generator().manual_seed(1)) * torch.logspace(-4, 0, 37)[:, None]
+    packed = Packed(weight.shape, 64, doubled)
+    packed.fill(weight)
+    once = packed.whole()
+    packed.fill(once)
+    assert torch.equal(packed.whole(), once)
+    flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).view(-1, 64)
+    scales = flat.abs().amax(1, keepdim=True)
+    nearest = (flat[..., None] / scales[..., None] - LEVELS.values.float()).abs().argmin(-1)
+    expected = (LEVELS.values.float()[nearest] * scales).flatten()[: weight.numel()].view_as(weight)
+    if not doubled:
+        torch.testing.assert_close(once, expected, rtol=1e-6, atol=0)
+    gap, step = float(LEVELS.values.diff().max()) / 2, float(scales.max()) / 255 if doubled else 1e-9
+    errors = torch.nn.functional.pad((once - weight).flatten(), (0, -weight.numel() % 64)).view(-1, 64).abs()
+    assert bool((errors <= gap * scales + step).all())
+    spec = FourBitSpec(block=64, double=doubled)
+    assert spec.bytes_of(weight.numel()) == sum(buffer.nbytes for buffer in packed.buffers())
+
+
+@pytest.mark.parametrize("name", ["attention", "latent", "experts", "gated"])
+def test_four_bit_maps_compute_and_learn_as_rounded_ones(name: str) -> None:
+    """A frozen map in four bits is a rounded one, whole and step by step, in gradients too; bytes are as planned."""
+    block = {**BLOCKS, "gated": {"kind": "gated", "ratio": 1.0}}[name]
+    whole, model = adapted([{"name": "s", "layers": {"sublayers": [{"block": block}]}}], FOUR_BITS)
+    assert_merged(whole, model)
+    rounded = build(resolve(replaced(whole, {("organism", "adapters", "four_bits"): None}).organism), 0).double()
+    held = held_weights(model)
+    for path, parameter in rounded.named_parameters():
+        parameter.data.copy_(held[path])
+    for one in (model, rounded):
+        one.loss(TOKENS_BT[:, :-1], TOKENS_BT[:, 1:]).backward()
+    gradients = {path: parameter.grad for path, parameter in rounded.named_parameters()}
+    for path, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, gradients[path], rtol=1e-8, atol=1e-10)
+    built = build(resolve(whole.organism), 0)
+    kept = sum(t.nbytes for t in (*built.parameters(), *built.buffers()))
+    assert kept == built.plan.weight_bytes < 4 * built.plan.parameters

@@ -20,6 +20,7 @@ ATTENTION = {"kind": "attention", "heads": 2}
 TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
 BLOCKS = {"kind": "blocks", "size": 3, "top": 4, "dim": 4, "q_norm": {"kind": "layer"}}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
+LORA = {"kind": "lora", "rank": 2, "on": ["q", "up"]}
 LLAMA3 = {"kind": "llama3", "factor": 3.0, "original": 20, "low": 1.0, "high": 6.0}
 LONGROPE = {"kind": "longrope", "factors": [1.0, 2.0, 3.0, 4.0]}
 YARN = {"kind": "yarn", "factor": 4.0, "original": 700}
@@ -174,7 +175,7 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("b", {"conditioned": CONVOLUTION, "by": "lora", "source": "a", "at": "x", "rank": 2}),
         ]
     },
-    "lora": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "lora", "rank": 2, "on": ["q", "up"]}},
+    "lora": {"stages": [stage("body", ATTENTION)], "adapters": {**LORA, "four_bits": {"block": 6}}},
     "svf": {"stages": [stage("body", ATTENTION)], "adapters": {"kind": "svf", "on": ["q", "up"]}},
     "convolution": {"stages": [stage("body", {**CONVOLUTION, "gate": False, "act": "silu"})]},
     "named": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,9 +31,10 @@ def _short_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELD_OUT_TOKENS", 500)
 
 
-@pytest.mark.parametrize("spec", ["{kind: lora, rank: 2}", "{kind: svf}"])
+@pytest.mark.parametrize("spec", ["{kind: lora, rank: 2}", "{kind: lora, four_bits: {}}", "{kind: svf}"])
 def test_a_checkpoint_is_fine_tuned(tmp_path: Path, evo: Evo, spec: str) -> None:
-    """`--from` starts where the base ended, whose weights stay to the bit; what is exported has adapters merged."""
+    """`--from` starts where the base ended, whose weights stay to the bit, or as four bits round them; what is exported
+    has adapters merged."""
     base, tuned, out = tmp_path / "base.yaml", tmp_path / "tuned.yaml", tmp_path / "out"
     base.write_text(BASE)
     tuned.write_text(f"extends: base.yaml\norganism: {{adapters: {spec}}}\n")
@@ -42,7 +44,8 @@ def test_a_checkpoint_is_fine_tuned(tmp_path: Path, evo: Evo, spec: str) -> None
     assert found.code == 0
     assert f"parameters start from {start}" in found.out
     before, after = load_checkpoint(start).weights, load_checkpoint(out / FILE)
-    assert all(torch.equal(after.weights[path], tensor) for path, tensor in before.items())
+    stay = [torch.equal(after.weights[path], tensor) for path, tensor in before.items()]
+    assert all(stay) == ("four_bits" not in spec)
     assert set(after.optimizer or {}) == set(after.weights) - set(before)
     plain, weights = merged(after.document, after.weights)
     assert plain.organism == load_checkpoint(start).document.organism
@@ -51,9 +54,10 @@ def test_a_checkpoint_is_fine_tuned(tmp_path: Path, evo: Evo, spec: str) -> None
     assert evo("export", out / FILE, "--to", "torch", "--out", tmp_path / "torch").code == 0
 
 
-def test_adapters_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"four_bits": {"block": 32}}], ids=["lora", "four bits"])
+def test_adapters_resume(tmp_path: Path, more: dict[str, Any]) -> None:
     """A fine-tuning that goes on ends with the weights of one that did not stop."""
-    made = document(adapters={"kind": "lora", "rank": 2}, train={"steps": 3})
+    made = document(adapters={"kind": "lora", "rank": 2, **more}, train={"steps": 3})
     TrainingRun.open(made, tmp_path, tmp_path / "whole", "cpu").carry_out(None, 100)
     stopped = TrainingRun.open(made, tmp_path, tmp_path / "parts", "cpu")
     stopped.trainer.run(until=1)
@@ -73,3 +77,21 @@ def test_what_cannot_be_started_from(tmp_path: Path, evo: Evo) -> None:
     for start, code in ((FILE, "EVO609"), ("nowhere.safetensors", "EVO602")):
         odd = evo("train", tmp_path / "other.yaml", "--from", tmp_path / start, "--out", tmp_path / "new")
         assert odd.err.startswith(code)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("spec", [{"kind": "lora"}, {"kind": "lora", "four_bits": {}}, {"kind": "svf"}])
+def test_captured_steps_are_eager_steps(spec: dict[str, Any], tmp_path: Path) -> None:
+    """On a GPU, steps of adapters are captured, lose what eager ones lose, and leave the rest as it was."""
+    made = document(adapters=spec, train={"steps": 6})
+    losses = []
+    for mode in ("eager", "captured"):
+        run = TrainingRun.open(made, tmp_path, tmp_path / mode, "cuda")
+        before = {path: parameter.detach().clone() for path, parameter in run.trainer.model.named_parameters()}
+        run.trainer.mode, run.trainer.captured = mode, None
+        losses.append(run.trainer.run())
+        assert run.trainer.step_mode == mode
+        moved = {path for path, p in run.trainer.model.named_parameters() if not torch.equal(p, before[path])}
+        assert moved == set(run.trainer.model.plan.trained)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)

@@ -71,10 +71,22 @@ class Block(nn.Module):
 
     def adapted(self) -> Iterator[tuple[Tensor, Adapter]]:
         """Its linear maps that something stands beside, each with it."""
+        return ((getattr(self, name), adapter) for name, adapter in self.named_adapters().items())
+
+    def named_adapters(self) -> dict[str, Adapter]:
+        """What stands beside its linear maps, by their names."""
         found = self._modules.get(ADAPTERS)
-        for name, adapter in () if found is None else found.named_children():
-            assert isinstance(adapter, Adapter)
-            yield getattr(self, name), adapter
+        named = () if found is None else found.named_children()
+        return {name: adapter for name, adapter in named if isinstance(adapter, Adapter)}
+
+    def begin_adapters(self) -> None:
+        """Let each adapter take note of its map. One that an adapter keeps is a parameter no more: a shape remains."""
+        for name, adapter in self.named_adapters().items():
+            adapter.begin(getattr(self, name))
+            if adapter.holds_map:
+                shape = self._parameters.pop(name, None)
+                assert shape is not None
+                setattr(self, name, torch.empty(shape.shape, device="meta"))
 
     @classmethod
     def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
@@ -91,7 +103,8 @@ class Block(nn.Module):
     def merged(self, name: str) -> Tensor:
         """One of its linear maps with what stands beside it, for a block that makes another map of it."""
         weight = getattr(self, name)
-        return next((weight + adapter.delta() for own, adapter in self.adapted() if own is weight), weight)
+        adapter = self.named_adapters().get(name)
+        return weight if adapter is None else adapter.whole(weight) + adapter.delta()
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """All positions of a sequence that starts here, (B, T, D) -> (B, T, D) unless the block says otherwise."""
@@ -139,9 +152,20 @@ class Norm(Block, ABC):
 class Adapter(Block, ABC):
     """What is trained beside one frozen linear map, or one stack of them."""
 
+    holds_map: bool = False
+    """Whether it keeps the map itself, in another form, from `begin` on."""
+
     def begin(self, weight: Tensor) -> None:
         """Take note of the map, (..., out, in), as training finds it."""
         del weight
+
+    def whole(self, weight: Tensor) -> Tensor:
+        """The map without what the adapter adds."""
+        return weight
+
+    def base(self, inner: Project, x: Tensor, weight: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        """What the map gives without the adapter; see `Project`."""
+        return inner(x, weight, bias, groups)
 
     @abstractmethod
     def delta(self) -> Tensor:

@@ -135,6 +135,7 @@ def _print_layers(plan: object) -> None:
     totals = [[LABELS[key], view.count(value)] for key, value in costs(plan).to_data().items()]
     if plan.is_adapted:
         totals.insert(1, ["trained parameters", view.count(plan.trained_parameters)])
+        totals.insert(2, ["weight bytes while training", view.count(plan.weight_bytes)])
     view.say(f"\n{view.table(totals)}")
 
 

@@ -27,6 +27,19 @@ def merged(document: Document, weights: Mapping[str, Tensor]) -> tuple[Document,
 @torch.no_grad()
 def merged_weights(model: Organism) -> dict[str, Tensor]:
     """The weights of an organism by path, with what its adapters add in the maps that they stand beside."""
-    deltas = {weight: adapter.delta() for _, block in model.named_blocks() for weight, adapter in block.adapted()}
-    named = model.named_parameters()
-    return {path: p + deltas[p] if p in deltas else p.detach().clone() for path, p in named}
+    found = held_weights(model)
+    for path, block in model.named_blocks():
+        for name, adapter in block.named_adapters().items():
+            found[f"{path}.{name}"] = found[f"{path}.{name}"] + adapter.delta()
+    return found
+
+
+@torch.no_grad()
+def held_weights(model: Organism) -> dict[str, Tensor]:
+    """The weights of an organism by path, copies of none; those that adapters keep in another form are made of it."""
+    found = {path: parameter.detach() for path, parameter in model.named_parameters()}
+    for path, block in model.named_blocks():
+        for name, adapter in block.named_adapters().items():
+            if adapter.holds_map:
+                found[f"{path}.{name}"] = adapter.whole(getattr(block, name))
+    return found

@@ -40,8 +40,7 @@ def load(organism: Organism, weights: Mapping[str, Tensor]) -> None:
                 raise ValueError(f"{path} is {tuple(tensor.shape)}, planned {tuple(parameters[path].shape)}")
             parameters[path].copy_(tensor)
         for _, block in organism.named_blocks():
-            for weight, adapter in block.adapted():
-                adapter.begin(weight)
+            block.begin_adapters()
 
 
 def make(block: BlockPlan) -> Block:

@@ -10,7 +10,7 @@ from evo.blocks.ahead.spec import AheadPlan
 from evo.blocks.cache.policy import NONE, CachePolicy
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import AHEAD, stage_path
-from evo.dsl.plan import BlockPlan, Weight, matmul_flops
+from evo.dsl.plan import AdapterPlan, BlockPlan, Weight, matmul_flops
 from evo.dsl.spec import INPUT, TOKENS
 
 PASSES = 3.0
@@ -148,6 +148,12 @@ class Plan:
     def trained_parameters(self) -> int:
         """The number of parameters that training changes."""
         return sum(weight.count for weight in self.trained.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as they are kept while training: float32, but for maps that adapters keep smaller."""
+        spared = sum(block.spared_bytes for _, block in self.named_blocks() if isinstance(block, AdapterPlan))
+        return 4 * self.parameters - spared
 
     @property
     def cache_per_token(self) -> int:

@@ -213,6 +213,8 @@ class AdapterPlan(BlockPlan):
     """What is trained in place of one linear map of the block that it belongs to."""
 
     is_adapter: ClassVar[bool] = True
+    spared_bytes: int = 0
+    """Bytes that the map takes less than in float32, because the adapter keeps it in another form."""
 
 
 def matmul_flops(weights: tuple[Weight, ...]) -> float:

@@ -249,7 +249,8 @@ def take_snapshot(
 
     scored: the trained model's logits for the held-out windows that restored weights are judged by.
     """
-    trained = {path: p.detach().clone() for path, p in model.named_parameters()}
+    moved = {path: p.detach().clone() for path, p in model.named_parameters()}
+    trained = {**base, **moved}  # what adapters keep in another form has not moved
     where = next(model.parameters()).device
     if where.type != "cuda":  # not every device computes in float64
         where = torch.device("cpu")

@@ -45,7 +45,7 @@ def rows(plan: Plan) -> list[Row]:
 
 def to_data(plan: Plan) -> dict[str, Any]:
     """The whole plan as plain data: every layer with its blocks, shapes and costs, and the totals."""
-    trained = {"trained_parameters": plan.trained_parameters} if plan.is_adapted else {}
+    trained = {"trained_parameters": plan.trained_parameters, "weight_bytes": plan.weight_bytes}
     return {
         "width": plan.width,
         "vocab": plan.vocab,
@@ -55,7 +55,7 @@ def to_data(plan: Plan) -> dict[str, Any]:
             for stage in plan.stages
         ],
         "weights": {path: list(weight.shape) for path, weight in plan.weights.items()},
-        "totals": costs(plan).to_data() | trained,
+        "totals": costs(plan).to_data() | (trained if plan.is_adapted else {}),
     }
 
 

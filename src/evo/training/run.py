@@ -16,6 +16,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import held, require_writable
 from evo.base.rundirs import METRICS
 from evo.base.signals import termination_raised
+from evo.compiler.adapters import held_weights
 from evo.compiler.compute import step_flops, step_tokens
 from evo.dsl.canonical import content_hash, to_data
 from evo.dsl.document import Document
@@ -191,7 +192,7 @@ class TrainingRun:
     def save(self) -> None:
         """Write the checkpoint as of now."""
         trainer = self.trainer
-        weights = {path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
+        weights = held_weights(trainer.model)
         state = trainer.optimizer.state_dict()
         beside = {} if trainer.companion is None else trainer.companion.state_dict()
         save_checkpoint(

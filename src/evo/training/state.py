@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from evo.compiler.adapters import held_weights
 from evo.training.loop import Trainer
 
 MODEL, OPTIMIZER, COMPANION, STEP = "model.", "optimizer.", "companion.", "step"
@@ -13,7 +14,7 @@ MODEL, OPTIMIZER, COMPANION, STEP = "model.", "optimizer.", "companion.", "step"
 
 def pack_state(trainer: Trainer) -> bytes:
     """All that the next step of a trainer depends on."""
-    tensors = {MODEL + path: parameter.detach() for path, parameter in trainer.model.named_parameters()}
+    tensors = {MODEL + path: weight for path, weight in held_weights(trainer.model).items()}
     for path, state in trainer.optimizer.state_dict().items():
         tensors |= {f"{OPTIMIZER}{path}.{name}": tensor for name, tensor in state.items()}
     if trainer.companion is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.adapters.nf4 import Packed
 from evo.blocks.adapters.spec import LoraPlan, SingularGainsPlan
 from evo.blocks.base import Adapter, Block
 from evo.blocks.flow import Project
@@ -20,9 +21,11 @@ class Adapted:
         self.inner, self.adapters = inner, adapters
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
-        y = self.inner(x, weight, bias, groups)
         adapter = self.adapters.get(weight)
-        return y if adapter is None else y + adapter.project(self.inner, x, groups)
+        if adapter is None:
+            return self.inner(x, weight, bias, groups)
+        y = adapter.base(self.inner, x, weight, bias, groups)
+        return y + adapter.project(self.inner, x, groups)
 
 
 class Lora(Adapter):
@@ -34,6 +37,23 @@ class Lora(Adapter):
     def __init__(self, plan: LoraPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.scale = plan.scale
+        self.packed = None if plan.block is None else Packed(plan.shape, plan.block, plan.doubled)
+        self.holds_map = self.packed is not None
+
+    def begin(self, weight: Tensor) -> None:
+        if self.packed is not None:
+            self.packed.fill(weight)
+
+    def whole(self, weight: Tensor) -> Tensor:
+        return weight if self.packed is None else self.packed.whole()
+
+    def base(self, inner: Project, x: Tensor, weight: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        if self.packed is None:
+            return inner(x, weight, bias, groups)
+        if groups is not None or weight.ndim > 2:
+            return inner(x, self.packed.whole(x.dtype), bias, groups)
+        y = self.packed.project(x)
+        return y if bias is None else y + bias
 
     def delta(self) -> Tensor:
         return self.scale * (self.up @ self.down)

@@ -11,6 +11,8 @@ from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ONES, ZEROS, AdapterPlan, BlockPlan, Cost, Init, Weight, matmul_flops
 from evo.dsl.spec import AsTuple, Fault, ListOf, Spec
 
+SUPER = 256
+"""Scales of 4-bit maps that share one of their own, where they are quantised too."""
 P = TypeVar("P", bound=BlockPlan)
 
 
@@ -20,6 +22,9 @@ class LoraPlan(AdapterPlan):
 
     builder: ClassVar[str] = "evo.blocks.adapters.module:Lora"
     scale: float
+    shape: tuple[int, ...]
+    block: int | None
+    doubled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,21 @@ class AdapterSpec(Spec):
                 yield Fault("EVO335", ("on", index), f"no linear map is named '{name}'", help)
 
 
+class FourBitSpec(Spec):
+    """How frozen maps are kept in 4 bits a weight: levels of a normal law, by blocks (Dettmers et al. 2305.14314)."""
+
+    block: Annotated[int, Field(ge=2, le=65536, multiple_of=2), FIXED] = 64
+    """Weights that share a scale."""
+    double: Annotated[bool, FIXED] = True
+    """Whether scales are kept in 8 bits, 256 of them with a scale in float32; else in float32 themselves."""
+
+    def bytes_of(self, count: int) -> int:
+        """Bytes that so many weights of one map take."""
+        blocks = -(-count // self.block)
+        scales = blocks + 4 * -(-blocks // SUPER) if self.double else 4 * blocks
+        return blocks * self.block // 2 + scales
+
+
 class LoraSpec(AdapterSpec):
     """W + (alpha / rank) B A: a low-rank map beside each frozen one (Hu et al. 2106.09685, section 4.1)."""
 
@@ -73,6 +93,8 @@ class LoraSpec(AdapterSpec):
     """What B A is multiplied by, over the rank."""
     stabilised: bool = False
     """Whether it is over the root of the rank, so that the rate fits all ranks alike (Kalajdzievski 2312.03732)."""
+    four_bits: Annotated[FourBitSpec | None, FIXED] = None
+    """Keeps the frozen maps in 4 bits a weight, rounded (QLoRA); in float32 as they are if left out."""
 
     def plan_for(self, weight: Weight) -> LoraPlan:
         *stack, rows, columns = weight.shape
@@ -84,7 +106,17 @@ class LoraSpec(AdapterSpec):
         )
         cost = Cost(flops=matmul_flops(weights) + rows, activations=self.rank)
         scale = self.alpha / (self.rank**0.5 if self.stabilised else self.rank)
-        return LoraPlan(kind=self.label, weights=weights, cost=cost, scale=scale)
+        kept = self.four_bits
+        return LoraPlan(
+            kind=self.label,
+            weights=weights,
+            cost=cost,
+            scale=scale,
+            shape=weight.shape,
+            block=None if kept is None else kept.block,
+            doubled=kept is not None and kept.double,
+            spared_bytes=0 if kept is None else 4 * weight.count - kept.bytes_of(weight.count),
+        )
 
 
 class SvfSpec(AdapterSpec):
