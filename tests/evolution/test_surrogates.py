@@ -119,6 +119,11 @@ def test_a_search_that_asks_one_repeats(kind: str, without: Search) -> None:
     assert told is not None
     assert told.kind == kind
     assert told.count == sum(len(journal.fact(f"{GUESSES}/{number}")) for number in range(1, 4)) > 3
+    assert (told.curves, told.foresight) == (0, None)
+    curves = dict.fromkeys(evaluations, (((1, 8.0), (2, 7.0), (3, 6.5), (4, 6.0), (8, 5.0)),))
+    known = guessed(journal, first.settings, evaluations, curves)
+    assert known is not None
+    assert known.curves == len(evaluations)
     assert guessed(without.journal, without.settings, evaluations, {}) is None
 
 

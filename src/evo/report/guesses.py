@@ -32,7 +32,7 @@ def guessed(
     goals = {id: -primary.cost(own.scores[primary.name]) for id, own in evaluations.items() if not own.cause}
     ahead = {id: own for id in goals if curves.get(id) and (own := foreseen(curves[id][-1])) is not None}
     foresight = rank_correlation([-loss for loss in ahead.values()], [goals[id] for id in ahead])
-    return Guessed(spec.label, len(scored), correlation, foresight)
+    return Guessed(spec.label, len(scored), correlation, len(ahead), foresight)
 
 
 def foreseen(curve: Curve) -> float | None:

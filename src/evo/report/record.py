@@ -100,12 +100,13 @@ class Guessed:
     went with better scores; None for fewer than three.
 
     correlation: of a surrogate of some `kind`, over the `count` candidates that it chose. foresight: of the training
-    losses that first halves of all learning curves foretell by power laws.
+    losses that the first halves of `curves` learning curves foretell by power laws.
     """
 
     kind: str
     count: int
     correlation: float | None
+    curves: int
     foresight: float | None
 
 

@@ -118,7 +118,7 @@ def _facts(report: Report) -> list[Html]:
         own = report.surrogate
         note = f"rank correlation of guesses with scores, {counted(own.count, 'candidate')} that it chose"
         rows.append((f"Surrogate {own.kind}", signed(own.correlation, 2), note))
-        note = "rank correlation with scores of what halves of learning curves foretell by power laws"
+        note = f"rank correlation with scores of what halves of {counted(own.curves, 'learning curve')} foretell"
         rows.append(("Half the training", signed(own.foresight, 2), note))
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in rows]
 
