@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 Data = dict[str, Any]
@@ -69,6 +70,16 @@ def times(weights: Mapping[str, Source], factors: Mapping[str, float]) -> Weight
 def rows(start: int, count: int) -> View:
     """Some rows of a tensor."""
     return lambda tensor: tensor[start : start + count]
+
+
+def split_by_head(heads: int, *sizes: int) -> list[View]:
+    """The rows of several maps that lie in one matrix head by head: so many of the first, of the second, ..."""
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    return [partial(_of_heads, heads, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _of_heads(heads: int, start: int, end: int, tensor: Any) -> Any:
+    return tensor.unflatten(0, (heads, -1))[:, start:end]
 
 
 def linear(ours: str, theirs: str, view: View = whole, bias: bool = False, scale: float = 1.0) -> Weights:

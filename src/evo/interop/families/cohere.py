@@ -1,10 +1,12 @@
 """Cohere: attention and feed-forward beside each other behind one norm, neighbouring pairs, scaled logits."""
 
+from functools import partial
+
 from evo.interop.assemble import Model
 from evo.interop.attention import NO_POSITION
 from evo.interop.config import Config
 from evo.interop.families.llama import Llama, scaled, window_of
-from evo.interop.parts import Data, layer
+from evo.interop.parts import Data, Part, layer
 
 
 def cohere(c: Config) -> Model:
@@ -12,8 +14,10 @@ def cohere(c: Config) -> Model:
 
     Compass turns halves, in the layers that have a rotation of their own.
     """
-    norm = lambda name: layer(name, c.layer_norm_eps, bias=False)  # noqa: E731
-    heads = lambda name: layer(f"{name}_norm", c.layer_norm_eps, bias=False, gain="heads")  # noqa: E731
+    norm = partial(layer, eps=c.layer_norm_eps, bias=False)
+
+    def heads(name: str) -> Part:
+        return norm(f"{name}_norm", gain="heads")
 
     is_compass = c.type == "cohere_compass_text"
 

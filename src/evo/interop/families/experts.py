@@ -107,7 +107,10 @@ def glm4_moe(c: Config) -> Model:
     hidden = c.get("moe_intermediate_size") or c.intermediate_size
     scale, shared_count = None, c.get("n_shared_experts", c.get("num_shared_experts", 0)) or 0
     choice, gate, qk = "gate.e_score_correction_bias", "gate.weight", None
-    named = lambda name: rms(f"{name}_norm", c.rms_norm_eps)  # noqa: E731
+
+    def named(name: str) -> Part:
+        return rms(f"{name}_norm", c.rms_norm_eps)
+
     if c.type == "minimax_m2":
         choice, qk = "e_score_correction_bias", lambda name: rms(f"{name}_norm", c.rms_norm_eps, groups=1)
     if c.type == "hy_v3":

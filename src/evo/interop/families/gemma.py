@@ -1,5 +1,7 @@
 """Gemma: gains less one, a scaled embedding, gelu; later sandwich norms, caps, windows and norms of q and k."""
 
+from functools import partial
+
 from evo.interop.assemble import Model
 from evo.interop.config import Config
 from evo.interop.families.llama import AT, Llama, capped
@@ -8,7 +10,7 @@ from evo.interop.parts import Part, gated, rms
 
 def gemma(c: Config) -> Model:
     """From the second version on sandwich norms, caps and windows; in the third norms of q and k."""
-    one_plus = lambda name: rms(name, c.rms_norm_eps, one_plus=True)  # noqa: E731
+    one_plus = partial(rms, eps=c.rms_norm_eps, one_plus=True)
     is_first, act = c.type == "gemma", c.get("hidden_activation") or c.get("hidden_act")
     is_plain = c.type in ("gemma", "vaultgemma")
     pre = "post_attention_layernorm" if is_first else "pre_feedforward_layernorm"

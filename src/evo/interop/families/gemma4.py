@@ -1,5 +1,6 @@
 """Gemma 4: norms of values, global heads of another width, keys and values of later layers shared, layers scaled."""
 
+from functools import partial
 from typing import Any
 
 from evo.interop.assemble import Layer, Model, Sub
@@ -22,7 +23,7 @@ def gemma4(c: Config) -> Model:
     if c.get("use_bidirectional_attention") == "all":
         raise refuse(c, "attention to both sides")
     first = c.num_hidden_layers - c.get("num_kv_shared_layers", 0)
-    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    normed = partial(rms, eps=c.rms_norm_eps)
     layers: list[Layer] = []
     head_dim = _own(c, 0, "head_dim")
     for i in range(c.num_hidden_layers):

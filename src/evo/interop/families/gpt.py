@@ -1,5 +1,6 @@
 """GPT-2 and its line: layer norms and dense feed-forwards, positions of several kinds, branches in turn or beside."""
 
+from functools import partial
 from typing import Any
 
 from evo.interop.assemble import Beside, Layer, Model, Sub
@@ -315,7 +316,7 @@ def layered(c: Config) -> Model:
     heads = c.num_attention_heads
     head_dim = c.get("head_dim") or c.hidden_size // heads
     eps = c.get("layer_norm_eps") or c.get("norm_epsilon") or c.get("norm_eps")
-    norm = lambda name: layer(name, eps, one_plus=c.type == "nemotron")  # noqa: E731
+    norm = partial(layer, eps=eps, one_plus=c.type == "nemotron")
     biased, out, parallel, final = "", "o_proj", False, "model.norm"
     readout = Part({})
     if c.type == "phi":

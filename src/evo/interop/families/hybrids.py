@@ -1,5 +1,7 @@
 """Hybrids with layouts of their own: OLMo Hybrid, Nemotron-H, Falcon-H1, MiniMax, Kimi Linear, Ling."""
 
+from functools import partial
+
 from evo.interop.assemble import Beside, Layer, Model, Sub
 from evo.interop.attention import NO_POSITION, attention, projections, rope
 from evo.interop.config import Config, refuse
@@ -25,7 +27,7 @@ def _require_no_bias(c: Config) -> None:
 def olmo_hybrid(c: Config) -> Model:
     """Gated DeltaNet, perhaps with negative eigenvalues, behind norms; OLMo 2's attention with its norms behind it."""
     _require_no_bias(c)
-    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    normed = partial(rms, eps=c.rms_norm_eps)
     head_dim = c.hidden_size // c.num_attention_heads
     norms = tuple(rms(f"{AT}.self_attn.{name}_norm", c.rms_norm_eps, groups=1) for name in ("q", "k"))
     attend = attention(
@@ -129,7 +131,7 @@ def falcon_h1(c: Config) -> Model:
     )
     feed = gated(f"{AT}.feed_forward", c.intermediate_size, c.hidden_act)
     feed = Part(feed.data, times(feed.weights, dict(zip(("gate", "down"), c.mlp_multipliers, strict=True))))
-    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    normed = partial(rms, eps=c.rms_norm_eps)
     beside = Beside((Sub(_scaled_ssd(c)), Sub(attend)), pre=normed(f"{AT}.input_layernorm"))
     layer: Layer = [beside, Sub(feed, pre=normed(f"{AT}.pre_ff_layernorm"))]
     return decoder(
@@ -166,7 +168,7 @@ def minimax(c: Config) -> Model:
     x <- a N(x) + b f(N(x)) is a norm behind the sublayer before: the first stands behind the embedding.
     """
     heads, head_dim = c.num_attention_heads, c.get("head_dim") or c.hidden_size // c.num_attention_heads
-    normed = lambda name: rms(name, c.rms_norm_eps)  # noqa: E731
+    normed = partial(rms, eps=c.rms_norm_eps)
     full = attention(
         heads,
         kv_heads=c.num_key_value_heads,

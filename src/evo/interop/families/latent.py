@@ -11,7 +11,7 @@ from evo.interop.decoder import decoder
 from evo.interop.experts import experts, stacks
 from evo.interop.families.experts import MLP, biased, count_of, is_sparse, routed, shared_of, top_of
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, View, gated, layer, rms, times, under
+from evo.interop.parts import Data, Part, Source, View, gated, layer, rms, split_by_head, times, under
 
 
 def latent(c: Config, at: str = f"{AT}.self_attn") -> Part:
@@ -26,11 +26,12 @@ def latent(c: Config, at: str = f"{AT}.self_attn") -> Part:
         "rope_dim": turned,
         "value_dim": value,
     }
+    keys, values = split_by_head(heads, nope, value)
     weights = {
         "kv_down": Source(f"{at}.kv_a_proj_with_mqa.weight"),
         "kv_norm.gain": Source(f"{at}.kv_a_layernorm.weight"),
-        "k": Source(f"{at}.kv_b_proj.weight", lambda tensor: tensor.unflatten(0, (heads, -1))[:, :nope]),
-        "v": Source(f"{at}.kv_b_proj.weight", lambda tensor: tensor.unflatten(0, (heads, -1))[:, nope:]),
+        "k": Source(f"{at}.kv_b_proj.weight", keys),
+        "v": Source(f"{at}.kv_b_proj.weight", values),
         "o": Source(f"{at}.o_proj.weight"),
     }
     if c.get("q_lora_rank") is not None:
@@ -146,7 +147,7 @@ def axk2(c: Config) -> Model:
     at, sizes = f"{AT}.self_attn.q_gate_proj.weight", (c.qk_nope_head_dim + c.qk_rope_head_dim, c.v_head_dim)
     plain = latent(c)
     weights = {**plain.weights}
-    for name, view in zip(("q", "gate"), by_head(c.num_attention_heads, *sizes), strict=True):
+    for name, view in zip(("q", "gate"), split_by_head(c.num_attention_heads, *sizes), strict=True):
         weights[name] = Source(at, view)
     whole = Part({**plain.data, "q_from": "both", "gate": "channel", "gate_from": "q"}, weights)
     dense = gated(MLP, c.intermediate_size, c.hidden_act)
@@ -167,16 +168,6 @@ def axk2(c: Config) -> Model:
         final=plain_norm(c, "model.norm"),
         position=rope(c, c.qk_rope_head_dim, pairs="neighbours"),
     )
-
-
-def by_head(heads: int, *sizes: int) -> list[View]:
-    """The rows of several maps that lie in one head by head."""
-    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    return [partial(_of_heads, heads, end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
-def _of_heads(heads: int, start: int, end: int, tensor: Any) -> Any:
-    return tensor.unflatten(0, (heads, -1))[:, start:end]
 
 
 def plain_norm(c: Config, name: str) -> Part:

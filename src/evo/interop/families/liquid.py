@@ -61,7 +61,10 @@ def lfm(c: Config) -> Model:
     """Convolutions and attention in turn, each behind a norm, or between two (LFM3)."""
     sandwich = c.get("use_sandwich_norm", False)
     names = ("q_norm", "k_norm", "o_proj") if c.get("sliding_window") else ("q_layernorm", "k_layernorm", "out_proj")
-    normed = lambda name: rms(f"{AT}.{name}", c.norm_eps)  # noqa: E731
+
+    def normed(name: str) -> Part:
+        return rms(f"{AT}.{name}", c.norm_eps)
+
     plain = gated(FEED, hidden_of(c), "silu", names=("w1", "w3", "w2"))
     layers: list[Layer] = []
     for i, kind in enumerate(c.layer_types):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evo.interop.assemble import Beside, Layer, Model, Sub
@@ -296,7 +297,7 @@ def apertus(c: Config) -> Model:
 
 def nanochat(c: Config) -> Model:
     """No gains anywhere; q and k are normed after they turn, backwards."""
-    bare = lambda name: rms(name, c.rms_norm_eps, gain=False)  # noqa: E731
+    bare = partial(rms, eps=c.rms_norm_eps, gain=False)
     return Llama(
         c,
         biased="qkvo" if c.get("attention_bias", False) else "",

@@ -1,6 +1,7 @@
 """Llama's layout with an attention or ends of its own: differential, gated, with sinks."""
 
 import math
+from functools import partial
 
 from evo.interop.assemble import Model, Sub
 from evo.interop.attention import NO_POSITION, attention, projections, rope
@@ -27,7 +28,7 @@ def diffllama(c: Config) -> Model:
 
 def modernbert(c: Config) -> Model:
     """No norm before the first attention; a transform before the readout."""
-    norm = lambda name: layer(name, c.norm_eps, bias=c.norm_bias)  # noqa: E731
+    norm = partial(layer, eps=c.norm_eps, bias=c.norm_bias)
     layers = []
     head_dim = c.hidden_size // c.num_attention_heads
     for i in range(c.num_hidden_layers):

@@ -1,7 +1,7 @@
 """Scans and recurrences, alone and beside attention: Mamba, Mamba-2, Griffin, RWKV-4, gated DeltaNet."""
 
 import struct
-from collections.abc import Callable
+from functools import partial
 
 from evo.interop.assemble import Layer, Model, Sub
 from evo.interop.attention import attention, projections, rope
@@ -10,7 +10,7 @@ from evo.interop.decoder import decoder
 from evo.interop.experts import experts
 from evo.interop.families.experts import MLP, count_of, granite_experts, shared_of, top_of
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, gated, layer, linear, rms, rows, under
+from evo.interop.parts import Data, Part, Source, gated, layer, linear, rms, rows, split_by_head, under
 
 NONE: Data = {"kind": "none"}
 
@@ -311,13 +311,11 @@ def delta(c: Config, *, is_fused: bool) -> Part:
         "head_norm.gain": Source(f"{at}.norm.weight"),
     }
     if is_fused:
-        cut = lambda a, b: lambda tensor: tensor.unflatten(0, (keys, -1))[:, a:b]  # noqa: E731
-        ends = (0, k_dim, 2 * k_dim, 2 * k_dim + each, 2 * k_dim + 2 * each)
-        for name, a, b in zip(("q", "k", "v", "gate"), ends, ends[1:], strict=False):
-            weights[name] = Source(f"{at}.in_proj_qkvz.weight", cut(a, b))
+        for name, view in zip(("q", "k", "v", "gate"), split_by_head(keys, k_dim, k_dim, each, each), strict=True):
+            weights[name] = Source(f"{at}.in_proj_qkvz.weight", view)
         share = values // keys
-        weights["beta"] = Source(f"{at}.in_proj_ba.weight", cut(0, share))
-        weights["decay"] = Source(f"{at}.in_proj_ba.weight", cut(share, 2 * share))
+        for name, view in zip(("beta", "decay"), split_by_head(keys, share, share), strict=True):
+            weights[name] = Source(f"{at}.in_proj_ba.weight", view)
     else:
         weights |= {"gate": Source(f"{at}.in_proj_z.weight"), "beta": Source(f"{at}.in_proj_b.weight")}
         weights["decay"] = Source(f"{at}.in_proj_a.weight")
@@ -340,11 +338,11 @@ def delta(c: Config, *, is_fused: bool) -> Part:
 def qwen_next(c: Config) -> Model:
     """Gated DeltaNet in three layers of four, attention gated by channel in the fourth, perhaps experts."""
     head_dim, heads, eps = c.head_dim, c.num_attention_heads, c.rms_norm_eps
-    normed: Callable[[str], Part] = lambda name: rms(name, eps, one_plus=True)  # noqa: E731
+    normed = partial(rms, eps=eps, one_plus=True)
     at = f"{AT}.self_attn"
-    both = lambda half: lambda tensor: tensor.unflatten(0, (heads, 2, head_dim))[:, half]  # noqa: E731
     weights = projections(at)
-    weights |= {"q": Source(f"{at}.q_proj.weight", both(0)), "gate": Source(f"{at}.q_proj.weight", both(1))}
+    for name, view in zip(("q", "gate"), split_by_head(heads, head_dim, head_dim), strict=True):
+        weights[name] = Source(f"{at}.q_proj.weight", view)
     full = attention(
         heads,
         kv_heads=c.num_key_value_heads,

@@ -1,6 +1,7 @@
 """Experts in layouts of their own: Kolibri, Command A's, DBRX, MiMo-V2, MiniMax-M3, Beam."""
 
 from functools import partial
+from typing import Any
 
 from evo.interop.assemble import Model, Sub
 from evo.interop.attention import NO_POSITION, fused, projections, rope
@@ -69,7 +70,10 @@ def dbrx(c: Config) -> Model:
     if norm not in (None, 1, 1.0):
         raise refuse(c, f"shares divided by a norm of order {norm}")
     at = "transformer.blocks.{i}"
-    stack = lambda tensor: tensor.unflatten(0, (count, hidden))  # noqa: E731
+
+    def stack(tensor: Any) -> Any:
+        return tensor.unflatten(0, (count, hidden))
+
     part = experts(
         f"{at}.ffn",
         count=count,
@@ -139,7 +143,7 @@ def minimax_m3(c: Config) -> Model:
         router=biased(c),
         shared=gated_fused(f"{MLP}.shared_experts", c.shared_intermediate_size, act),
     )
-    norm = lambda name: rms(name, c.rms_norm_eps, one_plus=True)  # noqa: E731
+    norm = partial(rms, eps=c.rms_norm_eps, one_plus=True)
     at, index = f"{AT}.self_attn", f"{AT}.self_attn.indexer"
     norms = {name: norm(f"{index}.{name}") for name in ("q_norm", "k_norm")}
     chooses = [kind == "minimax_m3_sparse" for kind in c.layer_types]

@@ -144,7 +144,8 @@ class _Scope:
     def lines(self, node: Node) -> Iterator[str]:
         """The statements of a node: one or none."""
         if node.op == "output":
-            yield f"return {self.name(node.args[0][0])}"  # type: ignore[index, arg-type]
+            results: Any = node.args[0]
+            yield f"return {self.name(results[0])}"
         if node.op != "call_function":
             return
         target: Any = node.target
@@ -152,7 +153,8 @@ class _Scope:
         if title in SILENT or (not node.users and not title.endswith("_")):
             return
         if _changes_nothing(node, title):
-            self.given[node] = self.name(node.args[0])  # type: ignore[arg-type]
+            given: Any = node.args[0]
+            self.given[node] = self.name(given)
             return
         text = self._expression(node, target, title)
         if not node.users:
@@ -178,8 +180,9 @@ class _Scope:
     def _indexed(self, node: Node, title: str) -> str:
         """`x[:, a:b]`, or `x[:, i]`."""
         x: Any = node.args[0]
+        dim: Any
         dim, *ends = [*node.args[1:], *((0,) if title == "slice" and len(node.args) < 3 else ())]
-        axis = int(dim) % x.meta["val"].ndim  # type: ignore[call-overload]
+        axis = int(dim) % x.meta["val"].ndim
         words = [
             "" if end in (None, FAR) or (end == 0 and at == 0) else self.literal(end) for at, end in enumerate(ends)
         ]
