@@ -45,7 +45,7 @@ def command(
         typer.Option(min=1, max=1000, help="Train once a seed, from the document's on, each in a folder."),
     ] = None,
     stacked: Annotated[
-        bool, typer.Option("--stacked", help="Train the --seeds as one: faster on a GPU, equal up to rounding.")
+        bool, typer.Option("--stacked", help="Train the --seeds as one: faster for tiny models on a CPU.")
     ] = False,
     device: Device = "auto",
     kernels: Kernels = "auto",

@@ -21,7 +21,7 @@ from evo.dsl.train import TrainSpec
 from evo.dsl.tree import replaced
 from evo.kernels.fused.adamw import ALIGNMENT
 from evo.tasks.base import Batch
-from evo.training.captured import captured, recorded
+from evo.training.captured import recorded
 from evo.training.device import autocast
 from evo.training.device_block import DeviceBlock
 from evo.training.device_updates import DeviceUpdate
@@ -30,7 +30,8 @@ from evo.training.side_stream import SideStream
 
 PAYS_BELOW_FLOPS = 5e7
 """Of one member's step on a CPU: above, its products fill a core, and stacks only move memory. Three members of 3e7
-each took 0.84 of their time alone, of 1e8 each 1.2 of it."""
+each took 0.84 of their time alone, of 1e8 each 1.2 of it. On a GPU captured steps one after another are faster at any
+size: results/bench/stacked_h200.md."""
 
 OnStep = Callable[[Progress], None]
 
@@ -44,18 +45,18 @@ def pays(spec: TrainSpec, step_flops: float, device: torch.device | str) -> bool
 
     A rule of the document and the kind of device alone, so that every run of a search stacks the same.
     """
-    can = spec.life is None and not spec.activation_checkpointing
-    return can and (torch.device(device).type != "cpu" or step_flops < PAYS_BELOW_FLOPS)
+    can = spec.life is None and not spec.activation_checkpointing and torch.device(device).type == "cpu"
+    return can and step_flops < PAYS_BELOW_FLOPS
 
 
 class Stack:
     """Trainers of equal plans and steps, prepared to be run together.
 
     From here on the parameters of their models are views of stacks, (members, ...). They may differ in seed, offset,
-    optimizer, schedule and clipping. On CUDA the step is captured.
+    optimizer, schedule and clipping.
 
     Raises:
-        StackError: they differ in more, have companions, or their steps cannot be stacked or captured.
+        StackError: they differ in more, have companions, or their steps cannot be stacked; they are not on a CPU.
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
@@ -89,8 +90,6 @@ class Stack:
         while first.step < end and not all(failures):
             losses_ML = self._step()
             tokens += first.spec.batch * first.context
-            if first.device.type != "cpu" and first.step % GUARD_EVERY and first.step != end:
-                continue
             seconds = time.perf_counter() - started
             for member, trainer in enumerate(self.trainers):
                 if failures[member] is None:
@@ -136,6 +135,8 @@ def common(spec: TrainSpec) -> TrainSpec:
 
 def _require_alike(trainers: Sequence[Trainer]) -> None:
     first = trainers[0]
+    if first.device.type != "cpu":
+        raise StackError(f"captured steps one after another are faster on {first.device.type}")
     if any(trainer.companion is not None for trainer in trainers):
         raise StackError("a companion watches each training alone")
     if first.spec.activation_checkpointing:
@@ -170,28 +171,17 @@ class StackedStep:
         for trainer, update in zip(trainers, self.updates, strict=True):
             trainer.update = update
         self.one = _Pass(self.model, self.spec)
-        self.graph: torch.cuda.CUDAGraph | None = None
 
     def prepare(self) -> None:
-        """Capture the step where there are graphs; elsewhere see that one can be taken. Weights and state stay."""
-        if self.device.type == "cuda":
-            changed = [tensor for update in self.updates for tensor in update.state()]
-            changed += [block.row for block in self.blocks]
-            self.graph = captured(self.body, changed, self._let_go, self.device)
-            for update in self.updates:
-                update.find_gradients()
-        else:
-            self._differentiate([block.batch() for block in self.blocks])
+        """See that a step can be taken. Weights and state stay."""
+        self._differentiate([block.batch() for block in self.blocks])
 
     def take(self, step: int) -> list[Tensor]:
         """Carry out one step; the losses of each member as `recorded` gives them."""
         for block in self.blocks:
             if not block.is_at(step):
                 block.load(step)
-        if self.graph is None:
-            self.body()
-        else:
-            self.graph.replay()
+        self.body()
         return [block.advance(step) for block in self.blocks]
 
     def body(self) -> None:
@@ -203,12 +193,6 @@ class StackedStep:
             for member, (block, update, scale) in enumerate(zip(self.blocks, self.updates, scales, strict=True)):
                 block.note(found_ML[member])
                 update.apply(scale)
-
-    def _let_go(self) -> None:
-        for update in self.updates:
-            update.let_go()
-        for stack in self.stacks.values():
-            stack.grad = None
 
     def _differentiate(self, batches: Sequence[Batch]) -> Tensor:
         """The losses of all members, (M, L), and each member's gradients in its parameters' `grad`."""
