@@ -117,6 +117,14 @@ def test_a_loss_that_rises_with_compute_obeys_no_law() -> None:
     assert "variant: its losses do not fall by a power law of compute" in conclusions(told)
 
 
+def test_a_law_that_some_draws_do_not_have_is_told_without_an_interval() -> None:
+    """Losses that fall by less than their noise foretell a number and no bounds."""
+    means = [2.0, 1.9999, 1.9996]
+    ahead = found(variant=means, plain=means).climbs[0].ahead
+    assert ahead is not None
+    assert (ahead.low, ahead.high) == (None, None)
+
+
 def test_higher_scores_may_be_better() -> None:
     """Of accuracies, the distance from 1 is what falls."""
     own = found(ACCURACY, variant=[0.6, 0.8, 0.9], plain=[0.5, 0.7, 0.8])

@@ -246,8 +246,11 @@ def _range(samples: Sequence[Scores], number: Callable[[Sequence[Scores]], float
         return Range(value, None, None)
     rng = Stream(0).child("ladder", *names).numpy()
     drawn = [number([_drawn(scores, rng) for scores in samples]) for _ in range(DRAWS)]
+    known = [own for own in drawn if own is not None]
+    if len(known) < len(drawn):  # of some draws no law was fitted: what the others say would be too sure
+        return Range(value, None, None)
     freedom = sum(len(values) - 1 for scores in samples for values in scores.values())
-    return Range(value, *drawn_interval([own for own in drawn if own is not None], freedom))
+    return Range(value, *drawn_interval(known, freedom))
 
 
 def _drawn(scores: Scores, rng: np.random.Generator) -> dict[int, list[float]]:
