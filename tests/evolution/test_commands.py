@@ -102,10 +102,10 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         "tolerance": 0.5, "cooling": "{kind: geometric, start: 0.5}", "fitness": "{efficiency: 0}", "seed": 7,
         "emitters": "{kind: variation, selection: {kind: tournament, size: 3}}", "fidelity": "single",
         "engine": "process", "verify": "{seeds: 2}", "repeats": 4, "operators": "bandit",
-        "surrogate": "{kind: ridge, pool: 3}",
+        "surrogate": "{kind: ridge, pool: 3}", "keep_exact": 5,
     }  # fmt: skip
     assert {*given, "inherit"} == set(spec_fields(EvolveSpec))
-    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert evo("evolve", cfg, *words, "--inherit", "--device", "cpu").code == 0
     assert evo("evolve", cfg, "--cooling", "cosine", "--device", "cpu").code == 0
     settings, other = started
@@ -115,7 +115,7 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
         freeze=("train", "organism.width"), thresholds=0.5, centroids=UniformCentroids(),
         measures=("attention_span", "gradient_flow"),
-        verify=VerifySpec(seeds=2), repeats=4, operators=BanditOperators(), surrogate=RidgeSpec(pool=3),
+        verify=VerifySpec(seeds=2), repeats=4, operators=BanditOperators(), surrogate=RidgeSpec(pool=3), keep_exact=5,
     )  # fmt: skip
     assert other.evolve == EvolveSpec(cells=3, fitness=FitnessSpec(task=0.5), growth=4.0, cooling=CosineCooling())
 
