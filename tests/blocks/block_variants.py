@@ -201,7 +201,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     },
     "latent": LATENT,
     "latent gate": {**LATENT, "gate": "head"},
-    "latent gates": {**LATENT, "gate": "channel"},
+    "latent gates": {**LATENT, "gate": "channel", "sink_logit": True},
     "latent whole": {**LATENT, "q_rank": 10, "bias": True, "scale": 0.4},
     "latent tokens": {**LATENT, "q_rank": 10, "select": {"kind": "tokens", "top": 4, "heads": 2, "dim": 4}},
     "latent blocks": {**LATENT, "select": {"kind": "blocks", "size": 4, "top": 3, "local": 2, "dim": 4}},

@@ -107,6 +107,10 @@ OWN: dict[str, dict[str, Any]] = {
     "glm_moe_dsa": {
         **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
     },
+    "hy_v4": {
+        **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
+        "num_key_value_heads": 4, "hc_mult": 3, "hc_eps": 1e-3, "hc_magnitude": 1.5, "swiglu_limit": 1.5,
+    },
     "kolibri1": {"num_hidden_layers": 5},
     "minimax_m3_vl_text": {
         "num_hidden_layers": 4, "layer_types": ["full_attention", *["minimax_m3_sparse"] * 3], "index_n_heads": 2,

@@ -13,7 +13,10 @@ NO_FFN: Data = {"kind": "none"}
 
 @dataclass(frozen=True)
 class Sub:
-    """A sublayer of one block: x <- after(skip * x + gain * out(f(in(x))))."""
+    """A sublayer of one block: x <- after(skip * x + gain * out(f(in(x)))).
+
+    streams: the weights of its connection, where the stage has several residual streams.
+    """
 
     block: Part
     pre: Part | None = None
@@ -24,6 +27,7 @@ class Sub:
     gain_source: Source | None = None
     skip_source: Source | None = None
     late: int = 0
+    streams: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
         return None, {}
     weights: Weights = {}
     for sub, role in zip(subs, ("mixer", "ffn"), strict=False):
-        weights |= under(role, sub.block.weights)
+        weights |= under(role, sub.block.weights) | under(f"{role}_streams", sub.streams)
         for part, suffix in ((sub.pre, "norm"), (sub.after, "norm"), (sub.out, "out_norm")):
             weights |= under(f"{role}_{suffix}", part.weights) if part else {}
     where = place[next(iter(shapes))]
@@ -174,7 +178,7 @@ def _written(layer: Layer) -> tuple[Data, Weights]:
 
 def _branch(branch: Sub, name: str, weights: Weights) -> Data:
     data: Data = {"block": branch.block.data}
-    weights |= under(name, branch.block.weights)
+    weights |= under(name, branch.block.weights) | under(f"{name}_streams", branch.streams)
     norm: Data = {}
     for part, slot in ((branch.pre, "in"), (branch.out, "out")):
         if part is not None:

@@ -23,16 +23,21 @@ def decoder(
     readout: Part | None = None,
     tables: Weights | None = None,
     numbers: Sequence[int] | None = None,
+    streams: Part | None = None,
 ) -> Model:
     """A model of layers in one run.
 
     final: the norm before the readout. head: the tensor of an untied readout. embedding, readout: their data, and
     further weights below `embedding.` and `readout.`. tables: learned positions, below `embedding.`.
-    numbers: of the layers in the checkpoint, where some of its layers are left out.
+    numbers: of the layers in the checkpoint, where some of its layers are left out. streams: of the residual, and the
+    weights of their end.
     """
     embedding, readout = embedding or Part({}), readout or Part({})
     tied = bool(config.get("tie_word_embeddings", True))
     stage, extra, weights = stage_of(layers, numbers=numbers)
+    if streams is not None:
+        stage["streams"] = streams.data
+        weights |= under(f"stages.{stage['name']}.streams_end", streams.weights)
     norm = dict(extra.get("norm", {}))
     place = {"place": norm.pop("place")} if "place" in norm else {}
     if final is not None and norm != final.data:

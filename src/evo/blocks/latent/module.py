@@ -42,6 +42,7 @@ class Latent(Block):
     kv_down_bias: nn.Parameter | None
     o_bias: nn.Parameter | None
     gate: nn.Parameter | None
+    sink_logit: nn.Parameter | None
     position: Position
     kv_norm: Norm
 
@@ -136,7 +137,11 @@ class Latent(Block):
         return made_of, gate, q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
 
     def _parts(self, like: Tensor) -> dict[str, Any]:
-        return {"repeatable": True, "alibi_slopes_H": self.position.slopes_H(like)}
+        return {
+            "repeatable": True,
+            "sink_logits_H": self.sink_logit,
+            "alibi_slopes_H": self.position.slopes_H(like),
+        }
 
     def _limits(self, flow: Flow) -> tuple[int | None, int]:
         """How many positions are kept at most, and how many of these are the first ones."""

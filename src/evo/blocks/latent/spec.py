@@ -32,6 +32,7 @@ class LatentPlan(BlockPlan):
     scale: float
     stencil: KernelStencil
     bias: bool
+    sink_logit: bool
     gate: str
     q_from_both: bool
     gate_from_q: bool
@@ -66,6 +67,8 @@ class LatentSpec(Spec):
     """Which of the earlier keys a query meets, chosen by what they hold (DeepSeek-V3.2); all if left out."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What scores are multiplied by; (nope_dim + rope_dim) ** -0.5 if left out."""
+    sink_logit: bool = False
+    """A learned logit a head that shares the softmax with the keys (HY-V4)."""
     bias: bool = False
     """Biases of the maps to the narrow vectors and of the output."""
     gate: Annotated[Literal["none", "head", "channel"], FIXED] = "none"
@@ -161,6 +164,7 @@ class LatentSpec(Spec):
             scale=key_dim**-0.5 if self.scale is None else self.scale,
             stencil=self.stencil.kernel(),
             bias=self.bias,
+            sink_logit=self.sink_logit,
             gate=self.gate,
             q_from_both=self.q_rank is not None and self.q_from == "both",
             gate_from_q=self.gate != "none" and self.gate_from == "q",
@@ -197,6 +201,8 @@ class LatentSpec(Spec):
         if self.gate != "none":
             made_of = self._made_of(width) if self.gate_from == "q" else width
             weights.append(linear("gate", self.heads * (1 if self.gate == "head" else self.value_dim), made_of))
+        if self.sink_logit:
+            weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.bias:
             sizes = (("q_down_bias", self.q_rank), ("kv_down_bias", self.kv_rank + self.rope_dim), ("o_bias", width))
             weights += [vector(name, size, ZEROS) for name, size in sizes if size is not None]

@@ -55,6 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "latent:axk2": ("axk2",),
     "latent:dots3": ("dots3_note_text",),
     "latent:longcat": ("longcat_flash",),
+    "streamed:hy_v4": ("hy_v4",),
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),
     "odd:doge": ("doge",),

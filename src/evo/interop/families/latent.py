@@ -70,20 +70,27 @@ CHOICE = "choice"
 """The name under which layers find the tokens that an earlier one chose."""
 
 
-def chosen(c: Config, index: int, whole: Part) -> Part:
-    """The attention of a layer over the tokens of an index of its own, or of the last layer that has one."""
+def chosen(c: Config, index: int, whole: Part, *, eps: float = 1e-6, at_end: bool = False) -> Part:
+    """The attention of a layer over the tokens of an index of its own, or of the last layer that has one.
+
+    eps: of the norm of the index's keys. at_end: whether their last channels turn.
+    """
     kinds = c.get("indexer_types") or ["full"] * c.num_hidden_layers
     if kinds[index] == "shared":
         return Part({**whole.data, "select": {"kind": "shared", "of": CHOICE}}, whole.weights)
     pairs = "neighbours" if c.type in INDEX_BY_NEIGHBOURS else "halves"
-    at, norm = f"{AT}.self_attn.indexer", layer(f"{AT}.self_attn.indexer.k_norm", 1e-6)
+    at, norm = f"{AT}.self_attn.indexer", layer(f"{AT}.self_attn.indexer.k_norm", eps)
     select: Data = {
         "kind": "tokens",
         "top": c.index_topk,
         "heads": c.index_n_heads,
         "dim": c.index_head_dim,
         "norm": norm.data,
-        "position": {**rope(c, c.qk_rope_head_dim, pairs=pairs), "dims": c.qk_rope_head_dim},
+        "position": {
+            **rope(c, c.qk_rope_head_dim, pairs=pairs),
+            "dims": c.qk_rope_head_dim,
+            **({"at": "last"} if at_end else {}),
+        },
     }
     if "shared" in kinds[index + 1 : index + 2]:
         select["to"] = CHOICE
