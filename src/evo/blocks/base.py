@@ -100,7 +100,7 @@ class Block(nn.Module):
         assert isinstance(found, Block)
         return found
 
-    def merged(self, name: str) -> Tensor:
+    def with_adapter(self, name: str) -> Tensor:
         """One of its linear maps with what stands beside it, for a block that makes another map of it."""
         weight = getattr(self, name)
         adapter = self.named_adapters().get(name)

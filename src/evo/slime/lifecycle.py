@@ -161,7 +161,7 @@ class Lifecycle(Companion):
             if space is not None:
                 row = {"step": step, "event": "space", "pool": colony.path, "kmo": space.kmo, "points": space.count}
                 row |= {"bartlett_p": space.p_value, "kernel_dims": colony.dims()}
-                events.append({**row, "constant": list(space.constant)})
+                events.append({**row, "constant_measures": list(space.constant)})
         return events + colony.breed(census, step, temperature, stream.child("birth"))
 
     def _summary(self, colony: Colony, census: Census, step: int, entered: int) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Latent(Block):
         made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
         kept_BS1C = torch.cat((state.kept_BS1C, new_BT1C), dim=1)
-        up_HRK = self.merged("k").unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
+        up_HRK = self.with_adapter("k").unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
         q_BTHR = flow.project(nope_BTHK.movedim(2, 0), up_HRK).movedim(0, 2)
         run = partial(
             attend,
@@ -90,7 +90,7 @@ class Latent(Block):
         )
         q_BTHC = torch.cat((q_BTHR, rope_BTHK), dim=-1)
         o_BTHR = self._attended(x_BTD, made_of, q_BTHC, kept_BS1C, kept_BS1C[..., : self.kv_rank], flow, run)
-        down_HVR = self.merged("v").unflatten(0, (self.heads, self.value_dim))
+        down_HVR = self.with_adapter("v").unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
         y_BTD = self._out(o_BTHV, gate, flow)
         return y_BTD, LatentState(latest(kept_BS1C, flow.position + x_BTD.shape[1], *self._limits(flow)))
