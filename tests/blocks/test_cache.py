@@ -131,6 +131,63 @@ def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), torch.cat(expected, 1))
 
 
+@pytest.mark.parametrize("name", ["full", "nf4"])
+def test_the_heaviest_and_the_latest_are_kept(name: str) -> None:
+    """Each key head forgets, outside the latest, the key with the least attention so far: H2O written out.
+
+    A first piece of five tokens is read whole, as its bytes are counted; those held are those that the plan says.
+    """
+    policy, first, steps = CachePolicy(STORES[name], window=2, heavy=3), 5, 14
+    model = organism([stage("a", ATTENTION, ffn={"kind": "none"})]).float()
+    block = model.stages["a"].child("0").child("mixer")
+    assert isinstance(block, Attention)
+    x = noise(2, steps, 16, seed=3) * 2
+    with torch.no_grad():
+        q, k, v = block._project(x, Flow())  # pyright: ignore[reportPrivateUsage]
+        states, parts, position = {}, [], 0
+        for piece in x.split([first, *[1] * (steps - first)], dim=1):
+            flow = Flow(position=position, states=states, cache=policy)
+            parts.append(flow.run(block, piece))
+            states, position = flow.next_states, position + piece.shape[1]
+        store = STORES[name]
+        kept_k, kept_v = (unpack(pack(y, store), store) if store.packer else y for y in (k, v))
+        expected = torch.zeros(2, steps, 4, 6)
+        for row in range(2):
+            for head in range(2):
+                past: list[int] = []
+                got: dict[int, float] = {}
+                for piece in torch.arange(steps).split([first, *[1] * (steps - first)]):
+                    new = piece.tolist()
+                    for t in new:
+                        here = [*past, *(s for s in new if s <= t)]
+                        keys = torch.stack([(k if s in new else kept_k)[row, s, head] for s in here])
+                        values = torch.stack([(v if s in new else kept_v)[row, s, head] for s in here])
+                        shares = (q[row, t, 2 * head : 2 * head + 2] @ keys.T / 6**0.5).softmax(-1)
+                        expected[row, t, 2 * head : 2 * head + 2] = shares @ values
+                        for s, share in zip(here, shares.sum(0).tolist(), strict=True):
+                            got[s] = got.get(s, 0.0) + share
+                    old, latest = [*past, *new][:-2], [*past, *new][-2:]
+                    past = [*sorted(sorted(old, key=lambda s: -got[s])[:3]), *latest]
+        torch.testing.assert_close(torch.cat(parts, 1), expected.flatten(2) @ block.o.T, rtol=1e-4, atol=1e-5)
+    sums = 4 * 2 * 5  # float32, two key heads, five positions
+    vectors = model.plan.cache_bytes(5, CachePolicy(store))
+    assert model.plan.cache_bytes(steps, policy) == vectors + sums
+    assert kept_bytes(next(iter(states.values()))) == 2 * (vectors + sums // 2)  # two rows; sums counted as two bytes
+
+
+def test_room_for_all_forgets_nothing() -> None:
+    """With as many places as tokens, and for attention that knows distances, choosing the heaviest changes nothing."""
+    tokens = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(0))
+    whole, window = CachePolicy(window=4, heavy=8), CachePolicy(window=3)
+    with torch.no_grad():
+        model = organism([stage("a", ATTENTION, repeat=2)]).float()
+        torch.testing.assert_close(decoded(model, tokens, whole, first=3)[0], model(tokens))
+        by_place = organism([stage("a", [{**ATTENTION, "position": {"kind": "alibi"}}, LATENT], repeat=2)]).float()
+        heavy = CachePolicy(window=3, heavy=2)
+        assert torch.equal(decoded(by_place, tokens, heavy)[0], decoded(by_place, tokens, window)[0])
+    assert by_place.plan.cache_bytes(12, heavy) == by_place.plan.cache_bytes(12, window)
+
+
 def test_fewer_bits_are_further_off() -> None:
     """Decoding with everything equals the parallel pass; with 8 bits it is near, with 4 less so."""
     model = organism([stage("a", ATTENTION, repeat=2)]).float()

@@ -59,6 +59,8 @@ def test_caches_are_kept_as_asked(evo, trained: Path, tmp_path: Path):
     assert texts["full"] == texts["none"]
     assert evo("generate", trained, "--tokens", 12, "--cache", "int8", "--window", 2).code == 0
     assert evo("generate", trained, "--cache", "none", "--window", 2).code == 2
+    assert evo("generate", trained, "--tokens", 12, "--window", 2, "--heavy", 3).code == 0
+    assert evo("generate", trained, "--heavy", 3).code == 2
     kept = evo("explain", tmp_path / "tiny.yaml", "--cache", "nf4", "--window", 2, "--json").json["kept_bytes"]
     assert kept == {"nf4, window 2": 6 * 4 * (8 // 2 + 2)}
 

@@ -33,12 +33,23 @@ Window = Annotated[
         help="Of full attention, keep the first 4 positions and the latest ones.",
     ),
 ]
+Heavy = Annotated[
+    int | None,
+    typer.Option(
+        "--heavy",
+        min=1,
+        max=10_000_000,
+        help="With --window, keep these many that got most attention in place of the first 4 (H2O).",
+    ),
+]
 
 
-def cache_policy(cache: Kept, window: int | None) -> CachePolicy:
-    """The policy of both options. Raises BadParameter where nothing is kept of a window."""
+def cache_policy(cache: Kept, window: int | None, heavy: int | None) -> CachePolicy:
+    """The policy of these options. Raises BadParameter where they do not go together."""
     from evo.blocks.cache.policy import STORES, CachePolicy
 
     if cache == Kept.none and window is not None:
         raise typer.BadParameter("--cache none keeps nothing of it", param_hint="--window")
-    return CachePolicy(STORES[cache.value], window)
+    if heavy is not None and window is None:
+        raise typer.BadParameter("say with --window how many of the latest are kept beside them", param_hint="--heavy")
+    return CachePolicy(STORES[cache.value], window, heavy)

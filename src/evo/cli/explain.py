@@ -11,7 +11,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
-from evo.cli.caches import Cache, Kept, Window, cache_policy
+from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy
 from evo.cli.documents import Json, Overrides, read_valid
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
@@ -33,6 +33,7 @@ def command(
     overrides: Overrides = None,
     cache: Cache = Kept.full,
     window: Window = None,
+    heavy: Heavy = None,
     device: Annotated[
         str | None, typer.Option(help="With --kernels: cpu (if left out), cuda or mps; it need not be here.")
     ] = None,
@@ -54,10 +55,12 @@ def command(
         return _list_codes(as_json) if subject == "codes" else explain_language(subject, as_json)
     if kernels:
         return _explain_kernels(Path(subject), device or "cpu", overrides, as_json)
-    return _explain_document(Path(subject), overrides, as_json, cache, window)
+    return _explain_document(Path(subject), overrides, as_json, (cache, window, heavy))
 
 
-def _explain_document(path: Path, overrides: list[str] | None, as_json: bool, cache: Kept, window: int | None) -> int:
+def _explain_document(
+    path: Path, overrides: list[str] | None, as_json: bool, kept_as: tuple[Kept, int | None, int | None]
+) -> int:
     from evo.blocks.cache.policy import EVERYTHING
     from evo.compiler.resolve import resolve
     from evo.dsl.canonical import content_hash
@@ -65,7 +68,7 @@ def _explain_document(path: Path, overrides: list[str] | None, as_json: bool, ca
 
     [loaded] = read_valid(path, overrides=overrides)
     document = loaded.document
-    plan, policy = resolve(document.organism), cache_policy(cache, window)
+    plan, policy = resolve(document.organism), cache_policy(*kept_as)
     kept = {} if policy == EVERYTHING else {policy.label: plan.cache_bytes(plan.context, policy)}
     if as_json:
         head = {"name": document.name, "content_hash": content_hash(document)}

@@ -17,7 +17,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
-from evo.cli.caches import Cache, Kept, Window, cache_policy
+from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, finite
 
@@ -35,6 +35,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
     cache: Cache = Kept.full,
     window: Window = None,
+    heavy: Heavy = None,
     kernels: Kernels = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
     as_json: Json = False,
@@ -57,7 +58,7 @@ def command(
     model = build(resolve(saved.document.organism), saved.document.train.seed, choose_device(device), saved.weights)
     with torch.no_grad():
         use_kernels(model, kernels, batch=1, tokens=1)
-    given, policy = os.fsencode(prompt), cache_policy(cache, window)
+    given, policy = os.fsencode(prompt), cache_policy(cache, window, heavy)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
     sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed, cache=policy)
     if as_json:

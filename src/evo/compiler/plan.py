@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evo.blocks.ahead.spec import AheadPlan
-from evo.blocks.cache.policy import NONE, CachePolicy
+from evo.blocks.cache.policy import NONE, SUM_BYTES, CachePolicy
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import AHEAD, stage_path
 from evo.dsl.plan import AdapterPlan, BlockPlan, Weight, matmul_flops
@@ -178,9 +178,12 @@ class Plan:
             cost = block.cost
             has_window = cost.cache_limit is None and bool(cost.cache_vectors) and "select" not in dict(block.children)
             limit = policy.limit if has_window else cost.cache_limit
+            evicts = bool(cost.evicting_heads) and policy.evicting_limit is not None
+            limit = policy.evicting_limit if evicts else limit
             kept = tokens if limit is None else min(tokens, limit)
             is_packed = bool(cost.cache_vectors and cost.cache_per_token and policy.store.packer)
             packed = policy.bytes_kept(cost.cache_vectors, kept)
+            total += SUM_BYTES * cost.evicting_heads * kept if evicts else 0
             total += (packed if is_packed else full * cost.cache_per_token * kept) + full * cost.state
         return total
 

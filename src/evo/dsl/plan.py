@@ -112,7 +112,8 @@ class Cost:
     flops: forward floating-point operations (a multiply-add is two), parameters included. cache_per_token: values kept
     for every token seen while decoding (keys and values), until `cache_limit` tokens if that is set. state: values of
     fixed size kept while decoding. activations: values kept for the backward pass. cache_vectors: the widths of the
-    vectors that make up `cache_per_token`, where a cache policy may keep them in fewer bits.
+    vectors that make up `cache_per_token`, where a cache policy may keep them in fewer bits. evicting_heads: how many
+    key heads may each keep other positions, where a cache policy asks for the heaviest; 0 for none.
     """
 
     flops: float = 0.0
@@ -121,6 +122,7 @@ class Cost:
     state: int = 0
     activations: int = 0
     cache_vectors: tuple[int, ...] = ()
+    evicting_heads: int = 0
 
 
 ADAPTERS = "adapters"

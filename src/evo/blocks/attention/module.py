@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
+from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
@@ -25,11 +27,15 @@ from evo.kernels.fused import ACTS
 
 @dataclass(frozen=True)
 class AttentionState(State):
-    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest."""
+    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
+
+    got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
+    """
 
     vectors = ("keys_BSGK", "values_BSGV")
     keys_BSGK: Tensor
     values_BSGV: Tensor
+    got_BSG: Tensor | None = None
 
 
 class Attention(Block):
@@ -104,8 +110,27 @@ class Attention(Block):
         keys, values = _append(state.keys_BSGK, k_BTGK), _append(state.values_BSGV, v_BTGV)
         self._publish(flow, keys, values)
         y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
+        if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
+            return y_BTD, self._evicted(q_BTHK, keys, values, state, flow)
         seen = flow.position + x_BTD.shape[1]
         return y_BTD, AttentionState(self._keep(keys, seen, flow), self._keep(values, seen, flow))
+
+    def _evicted(
+        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, state: AttentionState, flow: Flow
+    ) -> AttentionState:
+        """What each key head keeps: the latest positions, and those before them that got most attention."""
+        # values here are as wide as there are keys: no kernel is asked for by name
+        run = partial(attend, stencil=self.stencil, key_positions_S=self._slots(keys, flow), **self._parts(q_BTHK))
+        got_BSG = attention_got(run, q_BTHK, keys, flow.position)
+        if state.got_BSG is not None:
+            got_BSG = got_BSG + F.pad(state.got_BSG, (0, 0, 0, q_BTHK.shape[1]))
+        limit, heavy = self._limits(flow)
+        if limit is None or keys.shape[1] <= limit:
+            return AttentionState(keys, values, got_BSG)
+        slots_BNG = kept_slots(got_BSG, heavy, limit - heavy)
+        return AttentionState(
+            taken(keys, slots_BNG), taken(values, slots_BNG), got_BSG.take_along_dim(slots_BNG, dim=1)
+        )
 
     def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """The output of queries that stand behind the keys that a cache has kept."""
@@ -242,7 +267,10 @@ class Attention(Block):
         return {"bias_HTS": bias_HTS if heat_T is None else bias_HTS * heat_T[:, None]}
 
     def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:
-        """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest."""
+        """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest.
+
+        Those that a head keeps for the attention that they got stand in for sinks: every later query sees them.
+        """
         return slots(keys_BSGK, flow.position, *self._limits(flow))
 
     def _keep(self, x_BSGX: Tensor, seen: int, flow: Flow) -> Tensor:
@@ -253,6 +281,8 @@ class Attention(Block):
         """How many positions are kept at most, and how many of these are the first ones."""
         if self.kept is not None or "select" in self._modules:
             return self.kept, self.stencil.sinks
+        if self.plan.cost.evicting_heads and flow.cache.heavy is not None:
+            return flow.cache.evicting_limit, flow.cache.heavy
         return flow.cache.limit, SINKS
 
 

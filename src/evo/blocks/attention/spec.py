@@ -284,6 +284,7 @@ class AttentionSpec(Spec):
             cache_per_token=groups * (dim + values) if is_own else 0,
             cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
+            evicting_heads=groups if self._may_evict(scope) else 0,
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
         heat = self.temperature
@@ -318,6 +319,13 @@ class AttentionSpec(Spec):
             kv_from=self._signals(self.kv_from, scope),
             kv=scope.kv if is_own else "",
         )
+
+    def _may_evict(self, scope: Scope) -> bool:
+        """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""
+        position = self._position(scope)
+        by_place = self.stencil.masks or position.adds_bias or position.acts_on == "scores"
+        is_shared = self.kv_from is not None or self.kv_to is not None
+        return not (by_place or is_shared or self.select is not None or self.persistent or self.differ is not None)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What keys and values are called in a pass: shapes and stencil too, so that only equal ones meet."""

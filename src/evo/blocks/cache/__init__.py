@@ -1,1 +1,1 @@
-"""How decoding keeps keys and values: in how many bits, and for how many positions."""
+"""How decoding keeps keys and values: in how many bits, for how many positions, and for which."""

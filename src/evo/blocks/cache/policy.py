@@ -9,6 +9,8 @@ SINKS = 4
 """The first positions, which softmax leans on and a window keeps (Xiao et al. 2024)."""
 SCALE_BYTES = 2
 """Of the bfloat16 number beside a vector of few bits."""
+SUM_BYTES = 4
+"""Of the float32 sum of the attention that a key got."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,35 @@ STORES = {
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """How decoding keeps keys and values. window: the latest positions kept beside the first `SINKS`; None for all."""
+    """How decoding keeps keys and values.
+
+    window: the latest positions kept beside the first `SINKS`; None for all. heavy: how many are kept beside the latest
+    in place of the first, of each key head those that got most attention so far (H2O); it needs a window.
+    """
 
     store: Store = FULL
     window: int | None = None
+    heavy: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.heavy is not None and self.window is None:
+            raise ValueError("the heaviest positions are kept beside a window of the latest")
 
     @property
     def label(self) -> str:
         """What people call it."""
-        return self.store.name if self.window is None else f"{self.store.name}, window {self.window}"
+        parts = [("window", self.window), ("heavy", self.heavy)]
+        return ", ".join([self.store.name, *(f"{name} {count}" for name, count in parts if count is not None)])
 
     @property
     def limit(self) -> int | None:
         """The most positions that are kept of an attention that sees all."""
         return None if self.window is None else self.window + SINKS
+
+    @property
+    def evicting_limit(self) -> int | None:
+        """The most positions that a key head keeps which chooses its own; None where none does."""
+        return None if self.window is None or self.heavy is None else self.window + self.heavy
 
     def bytes_kept(self, vectors: Sequence[int], tokens: int) -> int:
         """The bytes that vectors of such widths take, each kept for so many tokens."""
