@@ -119,6 +119,17 @@ def test_only_adapters_are_trained() -> None:
     assert model.plan.trained_parameters == sum(3 * (rows + columns) for rows, columns in maps)
 
 
+@pytest.mark.parametrize("bits", [{}, {"four_bits": {"block": 16}}], ids=["float32", "four bits"])
+def test_slots_of_a_pool_train_their_adapters(bits: dict[str, Any]) -> None:
+    """A training step, where slots else run over stacked weights, loses as merged maps do and moves each adapter."""
+    pool = {"kind": "pool", "slots": 2, "alive": 2, "of": {"kind": "convolution"}}
+    whole, model = adapted([{"name": "s", "layers": {"sublayers": [{"block": pool}]}}], {**LORA, **bits})
+    loss = model.loss(TOKENS_BT[:, :-1], TOKENS_BT[:, 1:])
+    torch.testing.assert_close(loss, without(whole, model).loss(TOKENS_BT[:, :-1], TOKENS_BT[:, 1:]))
+    loss.backward()
+    assert {path for path, p in model.named_parameters() if p.grad is not None} == set(model.plan.trained)
+
+
 def test_training_spares_the_gradients_of_frozen_weights() -> None:
     """FLOPs of a step: three passes, less one product a frozen map and the readout's."""
     whole, _ = adapted([BODY], LORA)
