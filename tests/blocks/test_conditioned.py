@@ -69,9 +69,10 @@ def test_it_changes_nothing_at_first(by: str) -> None:
     assert (bent(TOKENS_BT) == bare(TOKENS_BT)).all()
 
 
-def test_documents_do_not_meet() -> None:
-    """Packed documents have means of their own."""
-    whole, x = conditioned(at=["output"]), inputs()
+@pytest.mark.parametrize("segment", [None, 5])
+def test_documents_do_not_meet(segment: int | None) -> None:
+    """Packed documents have means of their own, and segments that begin where they do."""
+    whole, x = conditioned(at=["output"], **({"segment": segment} if segment else {})), inputs()
     segments_BT = (torch.arange(CONTEXT) >= 9).long().expand(2, -1)
     packed = whole.block(x, Flow(segments_BT=segments_BT))
     torch.testing.assert_close(packed, torch.cat((whole(x[:, :9]), whole(x[:, 9:])), 1))

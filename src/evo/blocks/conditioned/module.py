@@ -76,9 +76,11 @@ class Conditioned(Block):
             sums_BTD = wide_BTD.cumsum(1)
             counts_BT = counts_BT + places_T - state.seen + 1
         else:
-            sees = (places_T[:, None] >= places_T) & (places_T[:, None] // size == places_T // size)
-            if segments_BT is not None:
+            sees, within = places_T[:, None] >= places_T, places_T
+            if segments_BT is not None:  # each document counts from its own first token
                 sees = sees & (segments_BT[:, :, None] == segments_BT[:, None, :])
+                within = sees.sum(-1) - 1
+            sees = sees & (within[..., :, None] // size == within[..., None, :] // size)
             sums_BTD = sees.to(wide_BTD.dtype) @ wide_BTD
             counts_BT = counts_BT + sees.sum(-1)
         sums_BTD = sums_BTD + goes_on_T[:, None] * state.total_BD[:, None]
