@@ -121,6 +121,17 @@ def test_only_targets_that_count_are_predicted(ahead: dict[str, Any]) -> None:
 
 
 @FORMS
+def test_a_sequence_too_short_to_look_ahead_has_no_loss(ahead: dict[str, Any]) -> None:
+    """Where no token is so far on, nothing counts: the loss is 0, and gradients are finite."""
+    found = model(ahead)
+    losses = found.losses(tokens()[:, :2], tokens(1)[:, :2])
+    assert float(losses.auxiliary["ahead_2"].detach()) > 0.0 == float(losses.auxiliary["ahead_3"].detach())
+    losses.total.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in found.parameters() if p.grad is not None)
+    assert float(found.losses(tokens()[:, :1], tokens(1)[:, :1]).auxiliary["ahead_2"].detach()) == 0.0
+
+
+@FORMS
 def test_the_plan_counts_what_training_runs(ahead: dict[str, Any]) -> None:
     """Parameters are those built; FLOPs are those of the parts and of a readout a token; promises are kept."""
     found, plain = model(ahead), plan(STAGES)

@@ -191,6 +191,8 @@ class Organism(nn.Module):
             if flow.segments_BT is not None:
                 is_one_BT = flow.segments_BT[:, places:] == flow.segments_BT[:, :-places]
                 weights = is_one_BT.float() if weights is None else weights * is_one_BT
+            if weights is None and not h_BTD.shape[1]:  # nothing is so far on, and a mean of nothing is no number
+                weights = h_BTD.new_zeros(h_BTD.shape[:2], dtype=torch.float32)
             loss = self._cross_entropy(h_BTD, targets_BT[:, places:], weights, flow)
             flow.add_loss(f"ahead_{places + 1}", loss, ahead.loss_weight)
 
