@@ -135,7 +135,7 @@ class Run:
             return build(resolve(saved.document.organism), 0, "cpu", saved.weights)
         journal = self._journal()
         try:
-            lineage = Lineage(journal)
+            lineage = Lineage(journal, RunDirectory(self.folder).load(), self.folder)
             weights = lineage.weights(lineage.latest(id))
         finally:
             journal.close()

@@ -43,6 +43,10 @@ def command(
     address: Annotated[
         str | None, typer.Option(help="Of the cluster that --engine ray runs on; auto: this machine's.")
     ] = None,
+    warm: Annotated[
+        bool,
+        typer.Option("--warm", help="Begin from the weights of CFG..., variants of runs, or runs for their best."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is in --out already.")] = False,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Begin nothing: measure a few steps, and say what the search would take.")
@@ -55,14 +59,20 @@ def command(
 
     Leaves every variant as YAML with a low-rank snapshot of its weights, the journal, search_report.json and
     report.html in --out. `evo resume` continues a run that was stopped, to the same result.
+
+    --warm begins from a finished run's weights: every candidate is trained on from what they are in it, the compute
+    behind them is charged, and the verdict holds them against a start from scratch at equal compute.
     """
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated
     from evo.evolution.run import default_workers, start
     from evo.evolution.rundir import root_of
     from evo.evolution.settings import Settings
+    from evo.evolution.warm import variant_in, warmed
     from evo.training.device import choose_device
 
+    if warm:
+        cfgs = [variant_in(cfg) for cfg in cfgs]
     if address is not None:
         if not isinstance(fields["engine"], dict):
             raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")
@@ -80,13 +90,19 @@ def command(
         max_seconds=max_seconds,
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
     )
+    founders: tuple[bytes, ...] = ()
+    if warm:
+        settings, founders = warmed(settings, cfgs)
     if dry:
         _forecast(settings, as_json)
         return
     folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
     trackers = trackers_of(track)
     carry_out(
-        folder, settings, as_json, lambda observer: start(folder, settings, observer, force=force, trackers=trackers)
+        folder,
+        settings,
+        as_json,
+        lambda observer: start(folder, settings, observer, force=force, founders=founders, trackers=trackers),
     )
 
 
@@ -104,8 +120,13 @@ def _described(settings: Settings, folder: Path) -> str:
     candidates = seeds + evolve.generations * evolve.population
     return (
         f"{folder}: {candidates} candidates ({view.plural(seeds, 'seed')} and {evolve.generations} generations of "
-        f"{evolve.population}) on {settings.device}, {where}; {task.label} {flow(learned)}"
+        f"{evolve.population}) on {settings.device}, {where}; {task.label} {flow(learned)}{_begun(settings)}"
     )
+
+
+def _begun(settings: Settings) -> str:
+    """What the seeds begin from, where a search is begun warm."""
+    return "".join(f"; seed {slot} begins from the {founder}" for slot, founder in enumerate(settings.founders))
 
 
 def _forecast(settings: Settings, as_json: bool) -> None:
@@ -115,7 +136,8 @@ def _forecast(settings: Settings, as_json: bool) -> None:
 
     found = forecast(settings)
     if as_json:
-        view.print_json("evolve", {"dry_run": asdict(found)})
+        founders = [founder.model_dump() for founder in settings.founders]
+        view.print_json("evolve", {"dry_run": {**asdict(found), "founders": founders}})
         return
     rows = [("seed", "parameters", "memory", "steps", "FLOPs", "s/step", "s/candidate")]
     for seed in found.seeds:
@@ -125,7 +147,7 @@ def _forecast(settings: Settings, as_json: bool) -> None:
     view.say(
         f"\n{found.candidates} candidates and up to {found.verdict_trainings} trainings of the verdict: about "
         f"{found.flops:.2e} FLOPs and {found.seconds / 60:.3g} min on {settings.device} with "
-        f"{view.plural(max(1, found.workers), 'worker')}, if all cost what the seeds do"
+        f"{view.plural(max(1, found.workers), 'worker')}, if all cost what the seeds do{_begun(settings)}"
     )
 
 

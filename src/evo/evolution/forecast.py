@@ -18,6 +18,8 @@ WARM, MEASURED = 1, 3
 """Steps that are taken before the clock runs, and with it."""
 CONTESTANTS = 4
 """The most that a verdict trains: two winners and two seeds."""
+ARMS = 2
+"""More of a winner that inherits: with what it inherited, and from scratch for the compute of both."""
 STATE_BYTES = 16
 """Of a parameter in training: itself, its gradient and two moments, in fp32."""
 
@@ -71,7 +73,7 @@ def forecast(settings: Settings) -> Forecast:
     children = evolve.generations * evolve.population
     mean_s = sum(seed.train_s for seed in seeds) / len(seeds)
     mean_flops = sum(seed.flops for seed in seeds) / len(seeds)
-    verdict = evolve.verify.seeds * CONTESTANTS
+    verdict = evolve.verify.seeds * (CONTESTANTS + (ARMS if settings.founders else 0))
     trainings = len(seeds) + children + verdict
     return Forecast(
         candidates=len(seeds) + children,

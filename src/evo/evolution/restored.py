@@ -49,7 +49,7 @@ def restored(path: Path, id: str, out: Path, snapshot: bytes | None = None) -> R
     settings = directory.load()
     journal = Journal(directory.journal_file)
     try:
-        lineage = Lineage(journal)
+        lineage = Lineage(journal, settings, path)
         ref = lineage.latest(id)
         weights, trial = lineage.weights(ref), journal.trial(ref)
         evaluation = journal.evaluation(ref)

@@ -19,6 +19,7 @@ from evo.engines.jobs import Engine, Limits, make_engine
 from evo.engines.pool import ProcessSpec
 from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
 from evo.evolution.extension import extend, spans
+from evo.evolution.founders import read_founder
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
 from evo.evolution.observer import Observer
@@ -59,12 +60,14 @@ def start(
     observer: Observer,
     *,
     force: bool = False,
+    founders: Sequence[bytes] = (),
     trackers: Sequence[TrackerSpec] = (),
     evaluate: str = EVALUATE,
 ) -> None:
     """Begin a run in a new directory and carry it to its end. `force` removes what an earlier run left there.
 
-    trackers: who is told of trials and generations, see `Tracking`. evaluate: what measures a trial, see `Search`.
+    founders: the weights that the settings' founders stand for, see `warmed`. trackers: who is told of trials and
+    generations, see `Tracking`. evaluate: what measures a trial, see `Search`.
 
     Raises:
         DiagnosticError: a run is there already, or around it (EVO601), or going on (EVO604), a corpus cannot be read
@@ -82,7 +85,7 @@ def start(
     with directory.held(), _trackers(trackers, directory, settings) as told:
         if force:
             directory.remove()
-        directory.create(settings, corpora)
+        directory.create(settings, corpora, founders)
         _carry_out(directory, settings, observer, evaluate, told)
 
 
@@ -104,7 +107,7 @@ def resume(
 
     Raises:
         DiagnosticError: what `start` raises, EVO603 for other settings, another text, or fewer generations, and EVO600
-            for a journal that is gone.
+            for a journal or founders that are gone.
     """
     directory = RunDirectory(path)
     settings = directory.load(workers)
@@ -119,6 +122,8 @@ def resume(
             message = f"corpus '{name}' is no longer the text that this run began with"
             help = f"put the old text back into {settings.root}, or say by --root where it is"
             raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
+    for slot, founder in enumerate(settings.founders):
+        read_founder(path, slot, founder)  # rather now than in the middle
     with directory.held(), _trackers(trackers, directory, settings) as told:
         _carry_out(directory, settings, observer, evaluate, told, generations)
 
@@ -153,7 +158,7 @@ def _carry_out(
         search = Search(settings, journal, evaluate=evaluate, directory=directory, observer=observer)
         with engine_of(settings) as engine:
             search.run(engine)
-        verify(settings, journal, observer, evaluate)
+        verify(settings, journal, observer, evaluate, directory.path)
     finally:
         journal.close()
 
@@ -200,9 +205,9 @@ def _require_same(journal: Journal, settings: Settings) -> None:
         raise DiagnosticError([Diagnostic("EVO603", message, None, help)])
 
 
-def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: str) -> None:
+def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: str, folder: Path | None = None) -> None:
     """Carry out the trainings of the verdict that are missing. They may take longer than a candidate, in proportion to
-    the steps."""
+    the steps. folder: of the run."""
     wanted = missing(settings, journal)
     if not wanted:
         return
@@ -211,7 +216,7 @@ def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: s
     seconds = None if settings.max_seconds is None else settings.max_seconds * max(1.0, share)
     groups = stackable(wanted, settings.device) if evaluate == EVALUATE else [[row] for row in wanted]
     own = replace(settings, workers=min(settings.workers, len(groups)), max_seconds=seconds)
-    lineage = Lineage(journal)
+    lineage = Lineage(journal, settings, folder)
     with engine_of(own, together=max(map(len, groups))) as engine:
         jobs = {row.key: _verdict_job(own, row, lineage) for row in wanted}
         for group in outcomes([[row.key for row in group] for group in groups], jobs, engine, evaluate):

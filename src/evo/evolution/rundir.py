@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from evo.base.rundirs import (
 )  # fmt: skip
 from evo.dsl.yaml import write
 from evo.evolution.candidate import Candidate
+from evo.evolution.founders import remove_founders, write_founders
 from evo.evolution.settings import RunFile, Settings, changed, read_run_file, run_file_text
 from evo.evolution.states import States
 
@@ -57,8 +58,8 @@ class RunDirectory:
         """The YAML of a candidate; its snapshot stands beside it."""
         return self.path / f"gen_{candidate.generation:04d}" / f"variant_{candidate.slot:02d}.yaml"
 
-    def create(self, settings: Settings, corpora: dict[str, str]) -> None:
-        """Make the directory.
+    def create(self, settings: Settings, corpora: dict[str, str], founders: Sequence[bytes] = ()) -> None:
+        """Make the directory. founders: weights of the settings' founders.
 
         Raises:
             DiagnosticError: a run is there already, or files that a run would overwrite (EVO601).
@@ -72,6 +73,7 @@ class RunDirectory:
             if not is_run(self.path):
                 message, help = f"{taken} is there, and no run that wrote it", "--out names another folder"
             raise DiagnosticError([Diagnostic("EVO601", message, None, help)])
+        write_founders(self.path, founders)  # before run.yaml, which makes it a run
         write_atomic(self.settings_file, run_file_text(settings, corpora, self.path))
 
     def require_outside(self) -> None:
@@ -111,6 +113,7 @@ class RunDirectory:
             return
         self.sweep()
         States(self.path).clear()
+        remove_founders(self.path)
         for file in list(self.own_files()):
             file.unlink(missing_ok=True)
         for folder in self.folders():

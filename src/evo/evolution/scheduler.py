@@ -7,12 +7,12 @@ from math import isfinite
 
 from evo.compiler.compute import whole_steps
 from evo.dsl.schedules import Course
-from evo.evolution.ancestry import charge_of
+from evo.evolution.ancestry import charge_of, seed_of
 from evo.evolution.candidate import Candidate
 from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.settings import Settings
-from evo.evolution.trial import FRESH, Start, Trial, WeightsRef
+from evo.evolution.trial import FOUNDING, FRESH, Start, Trial, WeightsRef
 
 NEARLY = 1 - 1e-9
 """Of what is left of a budget: sums round."""
@@ -24,6 +24,7 @@ class Scheduler:
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self.evolve, self.primary, self.budget = settings.evolve, settings.primary, settings.train_budget
         self.shares = self.evolve.fidelity.shares
+        self.founders, self.age = settings.founder_by_seed, settings.age
         self.journal = journal
 
     @property
@@ -82,21 +83,35 @@ class Scheduler:
         """What a candidate begins from, and the rung at which it does.
 
         Inherited weights are charged with the training behind them: the candidate begins at the rung whose budget
-        leaves it as much as the first rung has. Where none does, the parents' lower rungs are tried, then fresh draws.
+        leaves it as much as the first rung has. Where none does, the parents' lower rungs are tried, then what its line
+        was begun from.
         """
+        first = self._founded(candidate)
         if not candidate.parents or not self.evolve.inherit:
-            return FRESH, entry
+            return first, entry
         reached = {parent: self.journal.rungs(parent) for parent in candidate.parents}
         for highest in range(self.top, -1, -1):
             below = {parent: [rung for rung in rungs if rung <= highest] for parent, rungs in reached.items()}
             if not all(below.values()):
                 break
             sources = tuple(WeightsRef(parent, rungs[-1]) for parent, rungs in below.items())
-            charge = charge_of(self.journal, sources, self.budget)
+            charge = charge_of(self.journal, sources, self.budget, self.founders)
             for rung in range(entry, self.top + 1):
-                if self.shares[rung] - charge / self.budget.amount >= self.shares[0] * NEARLY:
+                if self.shares[rung] - self._paid(charge) >= self.shares[0] * NEARLY:
                     return Start(sources, candidate.origins, self._trained(sources[0]), charge), rung
-        return FRESH, entry
+        return first, entry
+
+    def _founded(self, candidate: Candidate) -> Start:
+        """What a candidate begins from that has nothing of what was trained in this run: its founder's weights in a
+        search that was begun warm, otherwise fresh draws."""
+        if not self.founders:
+            return FRESH
+        founder = self.founders[seed_of(self.journal, candidate.id)]
+        return Start((WeightsRef(candidate.id, FOUNDING),), (), founder.offset, founder.charge)
+
+    def _paid(self, charge: float) -> float:
+        """The share of the budget that a start is paid for by: what it took more than the oldest founder did."""
+        return (charge - self.age) / self.budget.amount
 
     def _higher(self, id: str, rung: int) -> Trial:
         """The trial at a rung above the one that a candidate reached.
@@ -129,7 +144,7 @@ class Scheduler:
         """Steps up to the end of each rung from the first on: all candidates get the same compute, so a cheaper one
         takes more of them; what it inherits is paid for."""
         document = document_of(candidate.document)
-        paid = start.charge / self.budget.amount
+        paid = self._paid(start.charge)
         found: list[int] = []
         for share in self.shares[entry:]:
             least = found[-1] + 1 if found else 1

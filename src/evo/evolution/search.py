@@ -60,7 +60,7 @@ class Search:
         self.settings, self.journal, self.evaluate = settings, journal, evaluate
         self.directory, self.observer = directory, observer or Silent()
         self.evolve = settings.evolve
-        self.lineage = Lineage(journal)
+        self.lineage = Lineage(journal, settings, directory and directory.path)
         self.states = States(directory and directory.path)
         self.scheduler = Scheduler(settings, journal)
         self.archives = Archives(self.evolve, journal)

@@ -24,7 +24,9 @@ from evo.dsl.document import parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
+from evo.evolution.candidate import candidate_id
 from evo.evolution.documents import document_of
+from evo.evolution.founders import Founder
 from evo.evolution.trial import FULL_BUDGET, Budget
 
 RUN_VERSION = 4
@@ -38,8 +40,9 @@ class Settings:
     """Everything that a run's result depends on, and how it is carried out.
 
     seeds: canonical YAML of the seed documents. root: the folder that relative corpus paths start from. budget: what a
-    measurement reads. task_digest: of what all seeds learn; empty where it is not held to. workers and the limits say
-    how: they do not change the result of candidates within them.
+    measurement reads. task_digest: of what all seeds learn; empty where it is not held to. founders: the weights that
+    the seeds of a search begun warm begin from, one a seed; otherwise none. workers and the limits say how: they do not
+    change the result of candidates within them.
     """
 
     seeds: tuple[str, ...]
@@ -52,6 +55,7 @@ class Settings:
     max_memory_bytes: int | None = None
     budget: Budget = FULL_BUDGET
     task_digest: str = ""
+    founders: tuple[Founder, ...] = ()
 
     @cached_property
     def primary(self) -> Score:
@@ -62,6 +66,17 @@ class Settings:
     def train_budget(self) -> BudgetSpec:
         """What each candidate is trained for by the end of the last rung: as much as the first seed."""
         return budget_of(document_of(self.seeds[0]))
+
+    @property
+    def founder_by_seed(self) -> dict[str, Founder]:
+        """The founders by the candidates that the seeds become."""
+        return {candidate_id(0, slot): founder for slot, founder in enumerate(self.founders)}
+
+    @property
+    def age(self) -> float:
+        """What every candidate may take beyond its share of the budget, in its unit: the training behind the oldest
+        founder. So all get equal compute, ancestors' included."""
+        return max((founder.charge for founder in self.founders), default=0.0)
 
     def of_generations(self, generations: int) -> Settings:
         """The same settings for another number of generations."""
@@ -84,6 +99,7 @@ class Settings:
         """
         evolve = {key: value for key, value in to_data(self.evolve).items() if key != "engine"}
         known = (self.seeds, evolve, self.device, self.kernels, asdict(self.budget), self.task_digest)
+        known += tuple(founder.model_dump() for founder in self.founders)
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -114,7 +130,7 @@ class RunFile(_Part):
     """`run.yaml` as it stands.
 
     root: relative to its folder. corpora: the content digest of each corpus by name, all the same. environment: what
-    it was begun with, for people.
+    it was begun with, for people. founders: none, or one a seed.
     """
 
     evo_run: int
@@ -125,12 +141,15 @@ class RunFile(_Part):
     budget: dict[str, int]
     execution: _Execution
     environment: dict[str, Any]
+    founders: list[Founder] = []
 
     def settings(self, folder: Path) -> Settings:
         """The settings that it holds in a folder. Raises DiagnosticError, TypeError, ValueError or IndexError where it
         makes no sense."""
         if len(set(self.corpora.values())) > 1:
             raise ValueError("its corpora differ")
+        if self.founders and len(self.founders) != len(self.seeds):
+            raise ValueError("it has founders for some seeds only")
         return Settings(
             seeds=tuple(to_yaml(parse(write(seed)).document) for seed in self.seeds),
             root=str((folder / self.root).resolve()),
@@ -142,6 +161,7 @@ class RunFile(_Part):
             max_memory_bytes=self.execution.max_memory,
             budget=Budget(**self.budget),
             task_digest=next(iter(self.corpora.values()), ""),
+            founders=tuple(self.founders),
         )
 
 
@@ -208,5 +228,6 @@ def run_file_text(settings: Settings, corpora: dict[str, str], folder: Path) -> 
         budget=asdict(settings.budget),
         execution=execution,
         environment=environment,
+        founders=list(settings.founders),
     )
     return write(run_file.model_dump())

@@ -29,11 +29,16 @@ class Budget:
 FULL_BUDGET = Budget()
 
 
+FOUNDING = -1
+"""The rung, below the first, of the weights that a candidate has from a search's being begun warm."""
+
+
 @dataclass(frozen=True, order=True)
 class WeightsRef:
     """The weights that a candidate had after its trial at a rung, named instead of carried.
 
-    repeat: how many trials of the candidate at that rung were asked for before it, each with a seed of its own.
+    rung: `FOUNDING` for its founder's weights, as they are in it without training. repeat: how many trials of the
+    candidate at that rung were asked for before it, each with a seed of its own.
     """
 
     candidate: str

@@ -133,7 +133,8 @@ def inheritance_trainings(settings: Settings, journal: Journal, winner: str) -> 
     trial, text = journal.trial(WeightsRef(winner, rung)), journal.candidate(winner).document
     if not trial.start.sources:
         return []
-    total = whole_steps(settings.train_budget, document_of(text), settings.evolve.fidelity.shares[rung])
+    share = settings.evolve.fidelity.shares[rung] + settings.age / settings.train_budget.amount
+    total = whole_steps(settings.train_budget, document_of(text), share)
     arms = {INHERITED: (trial.steps, trial.start), SCRATCH: (total, FRESH)}
     seeds = range(settings.evolve.verify.seeds)
     return [Training(winner, text, steps, seed, start, arm) for seed in seeds for arm, (steps, start) in arms.items()]

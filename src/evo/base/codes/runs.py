@@ -188,6 +188,15 @@ RUNS = {
         "evo scale examples/first.yaml --params 1M",
         "command",
     ),
+    "EVO625": Code(
+        "No weights to begin a search from",
+        "`evo evolve --warm` begins from the weights of a run's variants, and charges every candidate with the compute "
+        "behind them. So it needs variants that stand in their run directory and gave scores, each another organism, "
+        "and the text that their run learned from: what is held out must not have been learned before.",
+        "evo evolve examples/first.yaml --warm",
+        "evo evolve results/demo --warm --out results/warm",
+        "command",
+    ),
     "EVO650": Code(
         "Not a configuration",
         "`evo import` reads a config.json as transformers writes it, or a folder that holds one.",
