@@ -31,6 +31,14 @@ RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
         (".mlp.expert_bias", ".mlp.e_score_correction_bias"),
         (".mlp.shared_mlp.", ".mlp.shared_experts."),
     ),
+    "hy_v4": (
+        (".hc_pre.hc_", ".hc_"),
+        (".hc_attn_layer.hc_", ".attn_hc."),
+        (".hc_mlp_layer.hc_", ".ffn_hc."),
+        (".hc_head_", ".hc_"),
+        (".learnable_sink_param", ".sinks"),
+        (".linear_gate.", ".gate_proj."),
+    ),
     "kimi_linear": (*SPARSE, *((f".self_attn.{name}", f".self_attn.forget_gate.{name}") for name in FORGETS)),
     "kolibri1": (
         (".moe.router.expert_bias", ".mlp.gate.e_score_correction_bias"),
