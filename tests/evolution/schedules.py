@@ -154,15 +154,15 @@ def remembered() -> Iterator[None]:
     real, real_flops = module.emit, compute.step_flops
     made, flops = dict[int, tuple[Any, list[Candidate]]](), dict[int, tuple[Document, float]]()
 
-    def emit(generation: int, situation: Situation) -> list[Candidate]:
+    def emit(generation: int, situation: Situation) -> tuple[list[Candidate], dict[str, float]]:
         elites = [(e.id, e.objective, e.measures) for e in situation.archive.elites()]
         seen = (elites, situation.scale, situation.max_flops, sorted(situation.known))
         if generation not in made:
-            made[generation] = seen, real(generation, situation)
+            made[generation] = seen, real(generation, situation)[0]
         before, children = made[generation]
         assert before == seen, f"generation {generation} was made in another situation"
         situation.known.update(child.hash for child in children)
-        return children
+        return children, {}
 
     def step_flops(document: Document) -> float:
         if id(document) not in flops:
