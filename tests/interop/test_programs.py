@@ -96,6 +96,16 @@ def test_the_file_computes_and_learns_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_file_has_streams(tmp_path: Path) -> None:
+    """Residual streams are mixed in full precision, of which a program needs to hold nothing."""
+    stage = {"mix": {"kind": "convolution"}, "streams": {"kind": "hyper", "count": 2}}
+    organism = {"width": 8, "context": 8, "vocab": 20, "stages": [{"name": "a", **stage}]}
+    tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
+    logits = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")(tokens)
+    compare(logits, {}, tokens, ours)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_it_does_so_alone(name: str, tmp_path: Path) -> None:
     """In a process that has no evo, for mixers of many kinds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -150,7 +151,9 @@ def weighed(x_BTND: Tensor, gates_BTN: Tensor) -> Tensor:
 
 def mixed(x_BTND: Tensor, mix_NM: Tensor) -> Tensor:
     """sum_n mix_nm X_n, (B, T, M, D), never in half precision: it is the residual stream."""
-    with torch.autocast(x_BTND.device.type, enabled=False):
+    kind = x_BTND.device.type
+    is_lowered = torch.is_autocast_enabled(kind)  # an exported program can hold no context, and needs none
+    with torch.autocast(kind, enabled=False) if is_lowered else nullcontext():
         return mix_NM.to(x_BTND.dtype).transpose(-1, -2) @ x_BTND
 
 
