@@ -37,7 +37,7 @@ def test_from_a_checkpoint(tmp_path: Path, evo: Evo) -> None:
     made, there = tmp_path / "made", tmp_path / "there"
     assert evo("train", tmp_path / "tiny.yaml", "--device", "cpu", "--out", made).code == 0
     file = made / "checkpoint.safetensors"
-    assert evo("train", file, "--steps", 4, "--device", "cpu", "--out", there).code == 0
+    assert evo("train", made, "--steps", 4, "--device", "cpu", "--out", there).code == 0
     assert load_checkpoint(file).step == 2
     assert evo("train", file, "--steps", 4, "--device", "cpu").code == 0
     one, two = (load_checkpoint(folder / "checkpoint.safetensors") for folder in (made, there))

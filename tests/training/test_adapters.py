@@ -12,8 +12,8 @@ from tiny_models import document
 from commands import Evo
 from evo.compiler.adapters import merged
 from evo.training import run as module
-from evo.training.checkpoint import load_checkpoint
-from evo.training.run import FILE, TrainingRun
+from evo.training.checkpoint import FILE, load_checkpoint
+from evo.training.run import TrainingRun
 
 BASE = """\
 evo: 1
@@ -51,7 +51,7 @@ def test_a_checkpoint_is_fine_tuned(tmp_path: Path, evo: Evo, spec: str) -> None
     assert plain.organism == load_checkpoint(start).document.organism
     changed = {path for path, tensor in before.items() if not torch.equal(weights[path], tensor)}
     assert {path.rsplit(".", 1)[-1] for path in changed} == {"q", "k", "v", "o", "gate", "up", "down"}
-    assert evo("export", out / FILE, "--to", "torch", "--out", tmp_path / "torch").code == 0
+    assert evo("export", out, "--to", "torch", "--out", tmp_path / "torch").code == 0
 
 
 @pytest.mark.parametrize("more", [{}, {"four_bits": {"block": 32}}], ids=["lora", "four bits"])

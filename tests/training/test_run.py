@@ -10,9 +10,9 @@ from evo.base.diagnostics import DiagnosticError
 from evo.dsl.document import Document
 from evo.tasks.bytes.task import BytesTask
 from evo.training import run as module
-from evo.training.checkpoint import load_checkpoint
+from evo.training.checkpoint import FILE, load_checkpoint
 from evo.training.loop import Progress
-from evo.training.run import FILE, TrainingRun, TrainResult
+from evo.training.run import TrainingRun, TrainResult
 
 
 @pytest.fixture(autouse=True)

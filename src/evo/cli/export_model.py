@@ -36,7 +36,7 @@ WRITTEN = {
 def command(
     context: typer.Context,
     checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, as `evo train` or `evo import --weights` writes it.")
+        Path, typer.Argument(help="A checkpoint, as `evo train` or `evo import --weights` writes it, or its folder.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     to: Annotated[Target, typer.Option("--to", help="Python that only needs torch, ONNX, or Hugging Face's.")],

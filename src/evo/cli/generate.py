@@ -89,10 +89,9 @@ def _checkpoint(path: Path) -> Any:
     """The checkpoint in a file or folder. Raises DiagnosticError (EVO602), for a run or a snapshot with the way on."""
     from evo.base.rundirs import exact_or
     from evo.training.checkpoint import load_checkpoint
-    from evo.training.run import FILE
 
     try:
-        return load_checkpoint(path / FILE if path.is_dir() else exact_or(path))
+        return load_checkpoint(exact_or(path))
     except DiagnosticError as error:
         variant = "gen_0001/variant_00.safetensors"
         if (path / "run.yaml").is_file():
@@ -103,7 +102,7 @@ def _checkpoint(path: Path) -> Any:
             help = f"`evo train {shlex.quote(str(path))}` makes a checkpoint of a document"
             raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
         help = f"of a variant of a search, `evo snapshot restore {variant} --out best.safetensors` makes a checkpoint"
-        raise DiagnosticError([replace(fault, help=fault.help or help) for fault in error.diagnostics]) from None
+        raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
 
 
 def _warn_beyond(positions: int, plan: Any) -> None:

@@ -29,14 +29,18 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
 def command(
-    cfg: Annotated[Path, typer.Argument(help="The organism; or a checkpoint or a variant's snapshot to go on from.")],
+    cfg: Annotated[
+        Path, typer.Argument(help="The organism; or a checkpoint, its folder, or a variant's snapshot, to go on from.")
+    ],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the document's if left out.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where checkpoint.safetensors goes; results/NAME if left out.")
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="A checkpoint or a variant's snapshot, whose weights the organism starts with."),
+        typer.Option(
+            "--from", help="A checkpoint, its folder, or a variant's snapshot, whose weights the organism starts with."
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
@@ -64,7 +68,9 @@ def command(
     """
     from evo.evolution.onward import begun
     from evo.evolution.rundir import root_of
+    from evo.training.checkpoint import FILE
 
+    cfg = cfg / FILE if (cfg / FILE).is_file() else cfg
     if cfg.suffix == WEIGHTS:
         for option, given in (("--set", overrides), ("--seeds", seeds), ("--from", start)):
             if given:
@@ -203,7 +209,7 @@ def _over_seeds(document: Document, folder: Path, seeds: int, resume: bool, sett
 
     from evo.base.intervals import mean_interval
     from evo.evolution.evaluate import seeded
-    from evo.training.run import FILE
+    from evo.training.checkpoint import FILE
 
     documents = [seeded(document, count) for count in range(seeds)]
     places = [folder / f"seed_{own.train.seed}" for own in documents]

@@ -18,8 +18,7 @@ from evo.compiler.transplant import WeightTransfer, transplant
 from evo.dsl.document import Document
 from evo.dsl.paths import stage_path
 from evo.evolution.restored import restored
-from evo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from evo.training.run import FILE
+from evo.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from evo.training.optimizer import Optimizer
 FORMAT = "evo-checkpoint-2"
 HEAD = "evo"
 """The metadata key: JSON with all that is not a tensor."""
+FILE = "checkpoint.safetensors"
+"""What it is called in the folder of a training."""
 MOST_STEPS = 10**8
-HELP = "`evo train CFG --resume` goes on in the folder --out; a checkpoint from elsewhere stands in place of CFG"
 """What `train.steps` may be at most."""
+HELP = "`evo train CFG --resume` goes on in the folder --out; a checkpoint from elsewhere stands in place of CFG"
 MODEL, OPTIMIZER, COMPANION = "model.", "optimizer.", "companion."
 
 
@@ -67,12 +69,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint: of the file, or of the folder that a training left it in.
 
     Raises:
         DiagnosticError: not one, or damaged: also where weights are no finite float32 numbers of the shapes that its
             document plans, or steps are no counts (EVO602).
     """
+    path = path / FILE if path.is_dir() else path
     if path.exists() and not path.is_file():
         raise _fault(path, "it is not a file")
     try:

@@ -24,7 +24,14 @@ from evo.dsl.patch import diff
 from evo.dsl.task import Score
 from evo.dsl.tracker import TrackerSpec
 from evo.tasks.base import Task, open_task
-from evo.training.checkpoint import Checkpoint, load_checkpoint, restore_companion, restore_optimizer, save_checkpoint
+from evo.training.checkpoint import (
+    FILE,
+    Checkpoint,
+    load_checkpoint,
+    restore_companion,
+    restore_optimizer,
+    save_checkpoint,
+)
 from evo.training.device import choose_device
 from evo.training.loop import DivergedError, Progress, Trainer
 from evo.training.metrics import Metrics
@@ -34,7 +41,6 @@ from evo.training.stacked import Stack
 from evo.training.trackers.base import Tracked, make_trackers
 from evo.training.watch import Watch
 
-FILE = "checkpoint.safetensors"
 GLANCE_TOKENS = 8_192
 """Held-out targets of a score that is taken while training goes on."""
 SUSPICIOUS = "the score is better than is plausible for this text, although no leak was found at any position"
