@@ -7,9 +7,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
+from evo.cli import watching
 from evo.cli.watching import SearchTable, bar_columns, fitting, headings
+from evo.evolution.candidate import Candidate
+from evo.evolution.trial import Evaluation, Trial
 from evo.tasks.bytes.spec import BytesSpec
 
+TRIAL = Trial(Candidate("0000/00", 0, 0, "", ""), 0, 1)
 ROW = ("12", "100.0%", "123.456", "0.8980", "2.9183", "0.1000", "17", "3")
 
 
@@ -49,3 +53,25 @@ def test_the_bar_of_a_training_cuts_no_number(width: int):
         assert "step 1250/10000" in printed
         assert "loss 12.345" in printed
     assert ("123,456 tokens/s" in printed) == (width >= 80)
+
+
+def test_one_candidate_is_not_called_several(capsys: pytest.CaptureFixture[str]):
+    """What is said of a repetition agrees in number."""
+    table = SearchTable(1, 2, BytesSpec.primary)
+    table.repeated([TRIAL])
+    table.repeated([TRIAL, TRIAL])
+    one, two = capsys.readouterr().err.splitlines()
+    assert one == "generation 0: 1 candidate to try again with another seed"
+    assert two == "generation 0: 2 candidates to try again with another seed"
+
+
+def test_the_start_of_workers_is_not_in_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Workers that took 300 s to start, and a candidate that took 60: two more take 2 minutes, not 12."""
+    clock = iter((0.0, 360.0, 360.0))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(clock))
+    table = SearchTable(0, 0, BytesSpec.primary)
+    table.pending = 3
+    table.evaluated(TRIAL, Evaluation(cause="leak"), 60.0)
+    assert capsys.readouterr().err == "0000/00 seed: leak in 60 s; 2.0 min left\n"

@@ -118,9 +118,10 @@ def _described(settings: Settings, folder: Path) -> str:
     task = parse(settings.seeds[0]).document.train.task
     learned = {key: plain(getattr(task, field.name), field) for key, field in spec_fields(type(task)).items()}
     candidates = seeds + evolve.generations * evolve.population
+    made = f"{view.plural(seeds, 'seed')} and {view.plural(evolve.generations, 'generation')} of {evolve.population}"
     return (
-        f"{folder}: {candidates} candidates ({view.plural(seeds, 'seed')} and {evolve.generations} generations of "
-        f"{evolve.population}) on {settings.device}, {where}; {task.label} {flow(learned)}{_begun(settings)}"
+        f"{folder}: {view.plural(candidates, 'candidate')} ({made}) on {settings.device}, {where}; "
+        f"{task.label} {flow(learned)}{_begun(settings)}"
     )
 
 

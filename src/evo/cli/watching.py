@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evo.base.diagnostics import printable
+from evo.cli.view import plural
 from evo.evolution.observer import Silent
 
 if TYPE_CHECKING:
@@ -123,17 +124,19 @@ class SearchTable:
             print(printable(self.opening), file=sys.stderr, flush=True)
             self.opening = ""
         self.generation, self.pending = generation, len(candidates)
-        self._say(f"generation {generation}: {len(candidates)} candidates at temperature {temperature:.4f}")
+        self._say(f"generation {generation}: {plural(len(candidates), 'candidate')} at temperature {temperature:.4f}")
 
     def promoted(self, trials: list[Trial]) -> None:
         self.pending += len(trials)
-        self._say(f"generation {self.generation}: {len(trials)} candidates climb a rung")
+        self._say(f"generation {self.generation}: {plural(len(trials), 'candidate')} to climb a rung")
 
     def repeated(self, trials: list[Trial]) -> None:
         self.pending += len(trials)
-        self._say(f"generation {self.generation}: {len(trials)} candidates are tried again with another seed")
+        self._say(f"generation {self.generation}: {plural(len(trials), 'candidate')} to try again with another seed")
 
     def evaluated(self, trial: Trial, evaluation: Evaluation, seconds: float) -> None:
+        if not self.done:  # the start of the workers tells nothing of those to come
+            self.began = time.monotonic() - seconds
         self.done += 1
         self.pending -= 1
         how = "+".join(trial.candidate.operators) or "seed"
