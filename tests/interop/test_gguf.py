@@ -116,6 +116,7 @@ def test_what_cannot_be_read(tmp_path: Path, evo: Evo) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + b"\xff" * 60)
     assert evo("import", bad).err.split()[0] == "EVO650"
+    assert evo("import", tmp_path / "none.gguf").err.split()[0] == "EVO001"
     other = gguf.GGUFWriter(tmp_path / "other.gguf", "lama")
     other.write_header_to_file()
     other.write_kv_data_to_file()

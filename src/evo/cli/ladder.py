@@ -90,7 +90,7 @@ def command(
     found = carry_out(
         folder,
         documents,
-        ladder_sizes(own[0], [size_of(text) for text in sizes.split(",")], flops),
+        ladder_sizes(own[0], [size_of(text, "--sizes") for text in sizes.split(",")], flops),
         settings,
         seeds=seeds,
         way=way,

@@ -36,7 +36,7 @@ def command(
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated
 
-    wanted = size_of(params)
+    wanted = size_of(params, "--params")
     (loaded,) = read_valid(cfg, overrides=overrides)
     document = scaled(loaded.document, wanted, way)
     before, after = (resolve(own.organism).parameters for own in (loaded.document, document))
@@ -54,9 +54,10 @@ def command(
         view.say(f"wrote {out}: {before:,} parameters became {after:,}")
 
 
-def size_of(text: str) -> float:
-    """A number of parameters as people write it. Raises typer.BadParameter."""
+def size_of(text: str, option: str) -> float:
+    """A number of parameters as people write it. Raises typer.BadParameter, which names the option."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     if found is None or not float(found[1]):
-        raise typer.BadParameter(f"'{text}' is not a number of parameters such as 300k, 100M or 1.5B")
+        message = f"'{text}' is not a number of parameters such as 300k, 100M or 1.5B"
+        raise typer.BadParameter(message, param_hint=option)
     return float(found[1]) * SUFFIXES[found[2]]

@@ -102,6 +102,8 @@ def _opened(path: Path) -> Any:
         raise DiagnosticError([Diagnostic("EVO656", message, None, "pip install evo[gguf]")]) from None
     try:
         return package.GGUFReader(path)
+    except FileNotFoundError:
+        raise DiagnosticError([Diagnostic("EVO001", f"no such file: {path}")]) from None
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         raise DiagnosticError([Diagnostic("EVO650", f"{path} is no GGUF file, or damaged: {error}")]) from None
 
