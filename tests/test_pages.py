@@ -36,6 +36,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in here if not (page.parent / link).exists()] == []
 
 
+def test_the_session_validates_every_example() -> None:
+    """The README's count of documents is that of `examples`."""
+    (count,) = re.findall(r"\$ evo validate examples\n(\d+) files: valid\n", (ROOT / "README.md").read_text())
+    assert int(count) == len([*(ROOT / "examples").rglob("*.yaml")])
+
+
 def test_the_floors_are_those_of_the_import_contract() -> None:
     """The picture of the floors has the rooms of `.importlinter`, floor by floor."""
     picture = re.findall(r"^([0-7])  (\w+(?:   \w+)*)  ", DESIGN, re.MULTILINE)
