@@ -11,7 +11,7 @@ import typer
 
 from evo.cli.commands import ROWS, present
 
-ARGUMENTS = {"resume": ["{folder}"], "generate": ["{folder}"], "bench": []}
+ARGUMENTS = {"resume": ["{folder}"], "generate": ["{folder}"], "ladder": ["{folder}/good.yaml"] * 2, "bench": []}
 """What commands take instead of one document."""
 
 

@@ -57,6 +57,7 @@ def command(
     command goes on where it was stopped, and trains only what is missing.
     """
     from evo.base.files import write_atomic
+    from evo.dsl.budget import MOST_AMOUNT
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated
     from evo.evolution.ladder.climb import carry_out
@@ -86,11 +87,15 @@ def command(
         came = scored.cause if scored.score is None else f"{scored.score:.4f} {settings.primary.label}"
         view.say(f"{number}/{of} {training.label}: {came} ({scored.seconds:.0f} s)", file=sys.stderr, flush=True)
 
+    rungs = ladder_sizes(own[0], [size_of(text, "--sizes") for text in sizes.split(",")], flops)
+    if rungs[-1].flops > MOST_AMOUNT:
+        message = f"the largest size would get {rungs[-1].flops:.3g} FLOPs; there may be {MOST_AMOUNT:.0e} at most"
+        raise typer.BadParameter(message, param_hint="--flops")
     folder = out or Path("results") / f"{next(iter(documents))}_ladder"
     found = carry_out(
         folder,
         documents,
-        ladder_sizes(own[0], [size_of(text, "--sizes") for text in sizes.split(",")], flops),
+        rungs,
         settings,
         seeds=seeds,
         way=way,

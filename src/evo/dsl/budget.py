@@ -11,7 +11,8 @@ from pydantic import Field
 from evo.dsl.genes import FIXED
 from evo.dsl.spec import Spec
 
-Amount = Annotated[float, Field(gt=0, le=1e30)]
+MOST_AMOUNT = 1e30
+Amount = Annotated[float, Field(gt=0, le=MOST_AMOUNT)]
 
 
 class BudgetSpec(Spec):
