@@ -18,7 +18,7 @@ from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
 from evo.dsl.genes import Gene
 from evo.dsl.index import keyed, kind_class, tagged
-from evo.dsl.organism import OrganismSpec
+from evo.dsl.organism import Name, OrganismSpec
 from evo.dsl.spec import Spec, SpecField, spec_fields
 
 Data = dict[str, Any]
@@ -88,10 +88,17 @@ def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
 
 def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
     """Specs of a role: any of its kinds, and composites near the surface."""
-    choices = [specs(kind_class(role, kind), kind, depth) for kind in tagged(role)]
-    if depth < 2:
+    plain = [kind for kind in tagged(role) if not _holds(kind_class(role, kind), role)]
+    choices = [specs(kind_class(role, kind), kind, depth) for kind in plain]
+    if depth < DEEP:
+        choices += [specs(kind_class(role, kind), kind, depth + 1) for kind in tagged(role) if kind not in plain]
         choices += [specs(kind_class(role, key), None, depth + 1) for key in keyed(role)]
     return st.one_of(choices)
+
+
+def _holds(cls: type[Spec], role: str) -> bool:
+    """Whether it holds another of its own role."""
+    return any(shape.kind is not None and shape.kind.role == role for shape in spec_fields(cls).values())
 
 
 def _one(shape: SpecField, depth: int) -> st.SearchStrategy[Any]:
@@ -130,7 +137,7 @@ def _scalar(annotation: Any, shape: SpecField) -> st.SearchStrategy[Any]:
     if annotation is float:
         low, high = _range(shape, 0.0, 1e6)
         return st.floats(low, high, allow_nan=False, exclude_min=_meta(shape, "gt", None) == low, exclude_max=True)
-    if shape.many is not None or _meta(shape, "max_length", 0) == 64:
+    if shape.many is not None or _meta(shape, "max_length", 0) == 64 or annotation == Name:
         return st.sampled_from(NAMES)
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
