@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,19 @@ def test_weights_of_zero_are_refused_as_an_option_too(tmp_path: Path, cfg: Path,
     code, _, err = evo("evolve", cfg, *words)
     assert (code, err[:6]) == (1, "EVO345")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_say_how_to_go_on(
+    tmp_path: Path, cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
+    """SIGTERM ends a search as Ctrl-C does, with its own status."""
+
+    def stopped(*_: object, **__: object) -> None:
+        assert signal.getsignal(number) is not signal.SIG_DFL
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(run, "start", stopped)
+    outcome = evo("evolve", cfg, "--out", tmp_path / "r")
+    assert outcome.code == status
+    assert f"`evo resume {tmp_path / 'r'}` continues" in outcome.err

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evo.base.signals import TERMINATED, TerminatedError, termination_raised
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
 from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
@@ -158,15 +159,18 @@ def carry_out(folder: Path, settings: Settings, as_json: bool, run: Callable[[Ob
     from evo.report.search import summary_lines, write_reports
 
     try:
-        if as_json:
-            run(Warned())
-        else:
-            evolve = settings.evolve
-            opening = _described(settings, folder)
-            with SearchTable(evolve.generations, evolve.population, settings.primary, opening) as table:
-                run(table)
-    except KeyboardInterrupt:
+        with termination_raised():
+            if as_json:
+                run(Warned())
+            else:
+                evolve = settings.evolve
+                opening = _described(settings, folder)
+                with SearchTable(evolve.generations, evolve.population, settings.primary, opening) as table:
+                    run(table)
+    except KeyboardInterrupt as error:
         view.say(f"\nstopped; `evo resume {shlex.quote(str(folder))}` continues", file=sys.stderr)  # stdout may be JSON
+        if isinstance(error, TerminatedError):
+            raise typer.Exit(TERMINATED) from None
         raise
     report = write_reports(folder)
     if as_json:
