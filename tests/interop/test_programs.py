@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,9 +97,16 @@ def test_the_file_computes_and_learns_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_has_streams(tmp_path: Path) -> None:
-    """Residual streams are mixed in full precision, of which a program needs to hold nothing."""
-    stage = {"mix": {"kind": "convolution"}, "streams": {"kind": "hyper", "count": 2}}
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"mix": {"kind": "convolution"}, "streams": {"kind": "hyper", "count": 2}},
+        {"mix": {"kind": "memory", "heads": 1, "depth": 2, "chunk": 3}},
+    ],
+    ids=["streams", "memory"],
+)
+def test_a_file_has_what_computes_in_its_own_precision(stage: dict[str, Any], tmp_path: Path) -> None:
+    """Streams and memories leave half precision, of which a program needs to hold nothing."""
     organism = {"width": 8, "context": 8, "vocab": 20, "stages": [{"name": "a", **stage}]}
     tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
     logits = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")(tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -250,6 +251,12 @@ class Constant:
             with lasting_tensors():
                 self._ready[key] = self.values.to(key[1]).to(key[0])
         return self._ready[key]
+
+
+def in_own_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A block in which autocast lowers no product. None where it lowers none: an exported program can hold no context."""
+    is_lowered = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_lowered else nullcontext()
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, compute_dtype
+from evo.blocks.base import Block, compute_dtype, in_own_precision
 from evo.blocks.flow import Flow, State
 from evo.blocks.memory.spec import MemoryPlan
 from evo.kernels.documents import document_starts
@@ -109,7 +109,7 @@ class Memory(Block):
         if self.plan.qk_norm:
             q, k = (part * (part.square().sum(-1, keepdim=True) + EPS).rsqrt() for part in (q, k))
         steps, stays, keeps = self._controls(all_BTD, flow, compute)
-        with torch.autocast(x_BTD.device.type, enabled=False):  # a memory that learns from its own rounding explodes
+        with in_own_precision(x_BTD.device):  # a memory that learns from its own rounding explodes
             y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, keeps, state)
         y_BTHK = y_BHTK[:, :, state.count :].transpose(1, 2).to(x_BTD.dtype)
         if self.gate is not None:

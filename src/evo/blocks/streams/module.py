@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Norm, compute_dtype
+from evo.blocks.base import Block, Norm, compute_dtype, in_own_precision
 from evo.blocks.flow import Flow
 from evo.blocks.streams.spec import GatedEndPlan, GatesPlan, HyperPlan, PooledPlan
 
@@ -151,9 +150,7 @@ def weighed(x_BTND: Tensor, gates_BTN: Tensor) -> Tensor:
 
 def mixed(x_BTND: Tensor, mix_NM: Tensor) -> Tensor:
     """sum_n mix_nm X_n, (B, T, M, D), never in half precision: it is the residual stream."""
-    kind = x_BTND.device.type
-    is_lowered = torch.is_autocast_enabled(kind)  # an exported program can hold no context, and needs none
-    with torch.autocast(kind, enabled=False) if is_lowered else nullcontext():
+    with in_own_precision(x_BTND.device):
         return mix_NM.to(x_BTND.dtype).transpose(-1, -2) @ x_BTND
 
 
