@@ -254,7 +254,7 @@ class Constant:
 
 
 def in_own_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A block in which autocast lowers no product. None where it lowers none: an exported program can hold no context."""
+    """A block in which autocast lowers no product: no context where it is off, as exported programs can hold none."""
     is_lowered = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if is_lowered else nullcontext()
 
