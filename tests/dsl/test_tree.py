@@ -31,7 +31,7 @@ def at(value: Any, path: tuple[str | int, ...]) -> Any:
     """What stands at a path, found without the walker."""
     for step in path:
         value = (
-            getattr(value, f"{step}_" if step in ("from", "in") else str(step))
+            getattr(value, f"{step}_" if f"{step}_" in type(value).model_fields else str(step))
             if isinstance(value, Spec)
             else value[step]
         )
