@@ -189,6 +189,8 @@ def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
         holder[key] = {"sublayers": [{"block": {"kind": "convolution"}}]}
     elif code in ("EVO320", "EVO311", "EVO322") or key == "mix" or (isinstance(key, int) and _is_composite(path)):
         holder[key] = {"kind": "convolution"}
+    elif key in keyed("mixer") and not isinstance(holder[key], list):
+        holder[key] = {"kind": "convolution"}
     elif key == "heads":
         holder.update({name: value for name, value in (("heads", 1), ("kv_heads", 1)) if name in holder})
         holder.pop("position", None)

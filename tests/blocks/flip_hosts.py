@@ -53,6 +53,12 @@ FLOW: dict[str, dict[str, Any]] = {
             },
         ]
     },
+    "gated norms": {
+        "stages": [
+            stage("a", CONVOLUTION, norm={"kind": "gated", "norm": RMS, "rank": 2}),
+            stage("b", CONVOLUTION, norm={"kind": "rms"}),
+        ],
+    },
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],

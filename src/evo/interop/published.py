@@ -17,7 +17,8 @@ GRANITE = (
 )
 FORGETS = ("f_a_proj", "f_b_proj", "dt_bias", "A_log")
 RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
-    **dict.fromkeys(("minimax", "minimax_m2", "mixtral", "phimoe"), SPARSE),
+    **dict.fromkeys(("minimax", "minimax_m2", "mixtral"), SPARSE),
+    "phimoe": (*SPARSE, (".mlp.gate.", ".mlp.router.")),
     "aria_text": (("experts.fc1.weight", "experts.gate_up_proj"), ("experts.fc2.weight", "experts.down_proj")),
     "axk1": (("layers.{i}.post_mlp_layernorm", "layers.{i}.mlp.post_mlp_layernorm"),),
     "ernie4_5_moe": ((".mlp.moe_statics.", ".mlp.gate.moe_statics."),),
