@@ -176,6 +176,12 @@ def _stage(draw: st.DrawFn, name: str, earlier: list[str]) -> Data:
     return {**data, "name": name, "repeat": draw(st.integers(1, 3))}
 
 
+def _is_a_mixer(holder: Any, key: str | int, path: tuple[str | int, ...]) -> bool:
+    """Whether what stands at a key, the nearest to a path, is one mixer that must be there."""
+    is_alone = key == "mix" or (key in keyed("mixer") and not isinstance(holder[key], list))
+    return is_alone or (isinstance(key, int) and _is_composite(path))
+
+
 def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
     """Change a document so that one fault goes: leave the key out, or put what always fits in its place."""
     holder, key = _nearest(data, path)
@@ -187,9 +193,7 @@ def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
         holder[key] = {"name": "only", "mix": {"kind": "convolution"}}
     elif "layers" in path[:-1] and "sublayers" not in path:
         holder[key] = {"sublayers": [{"block": {"kind": "convolution"}}]}
-    elif code in ("EVO320", "EVO311", "EVO322") or key == "mix" or (isinstance(key, int) and _is_composite(path)):
-        holder[key] = {"kind": "convolution"}
-    elif key in keyed("mixer") and not isinstance(holder[key], list):
+    elif code in ("EVO320", "EVO311", "EVO322") or _is_a_mixer(holder, key, path):
         holder[key] = {"kind": "convolution"}
     elif key == "heads":
         holder.update({name: value for name, value in (("heads", 1), ("kv_heads", 1)) if name in holder})
