@@ -56,7 +56,7 @@ FLOW: dict[str, dict[str, Any]] = {
     "gated norms": {
         "stages": [
             stage("a", CONVOLUTION, norm={"kind": "gated", "norm": RMS, "rank": 2}),
-            stage("b", CONVOLUTION, norm={"kind": "rms"}),
+            stage("b", CONVOLUTION, norm={"kind": "layer"}),
         ],
     },
     "norms everywhere": {
