@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from evo.kernels.dispatch import choose
 from evo.kernels.scan import doubling, reference, scan
+from evo.kernels.scan.scan import TABLE, ScanCall
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -20,11 +22,13 @@ def problem(time: int, channels: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     return drawn(2, time, channels, seed=0), drawn(2, time, channels, seed=1), drawn(2, channels, seed=2)
 
 
-@pytest.mark.parametrize("backend", ["doubling", "reference"])
+@pytest.mark.parametrize(
+    ("backend", "channels"), [("doubling", 3), ("reference", 3), ("sequential", 513), ("auto", 513)]
+)
 @pytest.mark.parametrize("time", [1, 2, 7, 33])
-def test_backends_compute_the_definition(backend: str, time: int):
+def test_backends_compute_the_definition(backend: str, channels: int, time: int):
     """Values, the last state, and all gradients are those of autograd through the loop over tokens."""
-    given = problem(time)
+    given = problem(time, channels)
     wanted = reference.states(*given)
     states, last = scan(*given, backend=backend)
     torch.testing.assert_close(states, wanted)
@@ -33,6 +37,15 @@ def test_backends_compute_the_definition(backend: str, time: int):
     got = torch.autograd.grad((states * cotangent).sum() + last.sum(), given)
     expected = torch.autograd.grad((wanted * cotangent).sum() + wanted[:, -1].sum(), given)
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "channels", "name"), [("cpu", 512, "sequential"), ("cpu", 511, "doubling"), ("cuda", 512, "doubling")]
+)
+def test_wide_scans_go_through_memory_once_on_a_cpu(device: str, channels: int, name: str):
+    """Passes over the sequence copy all of it again and again."""
+    call = ScanCall(device=device, dtype="float32", batch=2, time=8, channels=channels)
+    assert choose(TABLE, call).backend.name == name
 
 
 def test_long_sequences_go_in_runs(monkeypatch: pytest.MonkeyPatch):

@@ -11,15 +11,9 @@ from torch import Tensor
 from evo.kernels.dispatch import AUTO, Backend, KernelCall, Table, always, choose
 from evo.kernels.documents import check_segments, document_starts
 from evo.kernels.members import Fold, folds
-from evo.kernels.operators import operator
-from evo.kernels.scan import doubling, reference
+from evo.kernels.operators import is_inlining, operator
+from evo.kernels.scan import doubling, reference, sequential
 from evo.kernels.triton_support import dtype_name
-
-TABLE = Table(
-    family="scan",
-    backends=(Backend("doubling", doubling.states, always), Backend("reference", reference.states, always)),
-    priority={"cpu": ("doubling", "reference"), "cuda": ("doubling", "reference")},
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +24,29 @@ class ScanCall(KernelCall):
     batch: int
     time: int
     channels: int
+
+
+def _no_loop(call: ScanCall) -> list[str]:
+    """Why a loop over the tokens is not the way."""
+    reasons: list[str] = []
+    if call.device != "cpu":
+        reasons.append("a launch a token")
+    if call.batch * call.channels < sequential.LEAST:
+        reasons.append(f"fewer than {sequential.LEAST} numbers a token")
+    if torch.compiler.is_compiling() or is_inlining():
+        reasons.append("a trace would hold every token")
+    return reasons
+
+
+TABLE = Table(
+    family="scan",
+    backends=(
+        Backend("sequential", sequential.states, _no_loop),
+        Backend("doubling", doubling.states, always),
+        Backend("reference", reference.states, always),
+    ),
+    priority={"cpu": ("sequential", "doubling", "reference"), "cuda": ("doubling", "reference")},
+)
 
 
 def scan(
