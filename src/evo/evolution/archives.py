@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,7 @@ class Archives:
         points = self._points(standings).tolist()
         standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
         self.standings |= {own.id: own for own in standings}
-        by_rung = lambda own: (own.trial.rung, own.objective)  # noqa: E731
-        self._best = max(self.standings.values(), key=by_rung, default=None)
+        self._best = max(self.standings.values(), key=attrgetter("rank"), default=None)
         stream = Stream(self.evolve.seed).child("accept", generation)
         drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection
+from operator import attrgetter
 from pathlib import Path
 
 from safetensors.torch import load
@@ -37,7 +38,7 @@ class ExactWeights:
     def note(self, standings: Collection[Standing]) -> None:
         """Learn the ranks at the end of a generation: by rung, then by objective, the eldest among equals."""
         if self.count:
-            self._leading = heapq.nlargest(self.count + 1, standings, key=_rank)
+            self._leading = heapq.nlargest(self.count + 1, standings, key=attrgetter("rank"))
 
     def bar(self, trial: Trial) -> Bar | None:
         """What a trial has to clear to be among the best so far; None where it cannot be."""
@@ -76,7 +77,3 @@ class ExactWeights:
     def _file(self, candidate: Candidate) -> Path:
         assert self.directory is not None
         return exact_beside(self.directory.variant(candidate))
-
-
-def _rank(own: Standing) -> tuple[int, float]:
-    return own.trial.rung, own.objective

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from evo.archive.cvt import CVTArchive, Placement
 from evo.archive.rules import ELITIST, Rule
@@ -24,6 +25,11 @@ class Standing:
     def id(self) -> str:
         """The candidate."""
         return self.trial.candidate
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Its rung, then its objective: scores of different rungs are not held against one another."""
+        return self.trial.rung, self.objective
 
 
 class RankedArchive:
@@ -73,7 +79,7 @@ class RankedArchive:
         for cell in sorted(wanted):
             mine = [own for own, its in zip(standings, cells, strict=True) if its == cell]
             if mine:
-                yield from self._add([max(mine, key=lambda own: (own.trial.rung, own.objective))], ELITIST)
+                yield from self._add([max(mine, key=attrgetter("rank"))], ELITIST)
 
     def _add(self, standings: list[Standing], rule: Rule) -> list[Placed]:
         if not standings:

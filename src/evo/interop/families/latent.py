@@ -157,13 +157,7 @@ def axk2(c: Config) -> Model:
     for name, view in zip(("q", "gate"), split_by_head(c.num_attention_heads, *sizes), strict=True):
         weights[name] = Source(at, view)
     whole = Part({**plain.data, "q_from": "both", "gate": "channel", "gate_from": "q"}, weights)
-    dense = gated(MLP, c.intermediate_size, c.hidden_act)
-    sparse = routed(
-        c,
-        c.moe_intermediate_size,
-        router=biased(c, renormalise=bool(c.norm_topk_prob)),
-        shared=shared_of(c, c.moe_intermediate_size * c.n_shared_experts),
-    )
+    dense, sparse = dense_and_sparse(c, c.moe_intermediate_size * c.n_shared_experts)
     layers = []
     for i in range(c.num_hidden_layers):
         behind = gated_norm if is_sparse(c, i) else plain_norm
@@ -175,6 +169,13 @@ def axk2(c: Config) -> Model:
         final=plain_norm(c, "model.norm"),
         position=rope(c, c.qk_rope_head_dim, pairs="neighbours"),
     )
+
+
+def dense_and_sparse(c: Config, shared: int) -> tuple[Part, Part]:
+    """The feed-forwards of first layers and of others, whose shared experts are so wide together."""
+    router = biased(c, renormalise=bool(c.norm_topk_prob))
+    sparse = routed(c, c.moe_intermediate_size, router=router, shared=shared_of(c, shared))
+    return gated(MLP, c.intermediate_size, c.hidden_act), sparse
 
 
 def plain_norm(c: Config, name: str) -> Part:
@@ -192,13 +193,7 @@ def gated_norm(c: Config, name: str) -> Part:
 
 def dots3(c: Config) -> Model:
     """Narrow vectors scaled up, a norm of the shared key, gated heads, an index or a window, whose sizes are others."""
-    dense = gated(MLP, c.intermediate_size, c.hidden_act)
-    sparse = routed(
-        c,
-        c.moe_intermediate_size,
-        router=biased(c, renormalise=bool(c.norm_topk_prob)),
-        shared=shared_of(c, c.shared_experts_intermediate_size * c.n_shared_experts),
-    )
+    dense, sparse = dense_and_sparse(c, c.shared_experts_intermediate_size * c.n_shared_experts)
     layers = []
     for i in range(c.num_hidden_layers):
         one, other = (plain_norm(c, f"{AT}.{name}") for name in ("input_layernorm", "post_attention_layernorm"))
