@@ -12,9 +12,10 @@ from ffn_variants import FFNS
 from flip_hosts import FLOW, SLOW
 
 from evo.blocks.adapters.module import SingularGains
-from evo.blocks.adapters.nf4 import LEVELS, Packed
+from evo.blocks.adapters.nf4 import Packed
 from evo.blocks.adapters.spec import FourBitSpec
 from evo.blocks.base import Adapter
+from evo.blocks.nf4 import LEVELS
 from evo.compiler.adapters import held_weights, merged_weights
 from evo.compiler.build import build
 from evo.compiler.compute import step_flops

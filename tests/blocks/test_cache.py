@@ -13,9 +13,10 @@ from block_variants import organism, stage
 from torch import Tensor
 
 from evo.blocks.attention.module import Attention
-from evo.blocks.cache.packers import NORMAL_FLOAT, Packed, pack, packer_of, unpack
+from evo.blocks.cache.packers import Packed, pack, packer_of, unpack
 from evo.blocks.cache.policy import EVERYTHING, SINKS, STORES, CachePolicy
 from evo.blocks.flow import Flow, State
+from evo.blocks.nf4 import LEVELS
 from evo.compiler.organism import Organism
 from evo.dsl.layers import LayerPlan
 
@@ -56,7 +57,7 @@ def test_nf4_is_the_quantiles_of_a_normal() -> None:
     above = [quantile(0.5 + (offset - 0.5) * (8 - i) / 8) for i in range(8)]
     below = [-quantile(0.5 + (offset - 0.5) * (7 - i) / 7) for i in range(7)]
     table = torch.tensor(sorted([*above, 0.0, *below]))
-    torch.testing.assert_close(table / table.max(), torch.tensor(NORMAL_FLOAT), rtol=0, atol=1e-6)
+    torch.testing.assert_close(table / table.max(), LEVELS.values.float(), rtol=0, atol=1e-6)
 
 
 def test_fp8_is_that_of_ml_dtypes() -> None:
@@ -77,7 +78,7 @@ def test_each_number_is_the_nearest_there_is(name: str, width: int) -> None:
     packed = pack(x, store)
     found = unpack(packed, store)
     every = torch.arange(256, dtype=torch.uint8)
-    values = torch.tensor(NORMAL_FLOAT) if name == "nf4" else packer.values(every.view(packer.codes(x[:1]).dtype), 256)
+    values = LEVELS.values.float() if name == "nf4" else packer.values(every.view(packer.codes(x[:1]).dtype), 256)
     grid = values[values.abs() <= packer.top] * packed.scales.float()
     nearest = (x[..., None] - grid[:, None]).abs().amin(-1)
     torch.testing.assert_close((x - found).abs(), nearest, rtol=1e-3, atol=1e-6)

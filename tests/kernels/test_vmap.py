@@ -11,7 +11,7 @@ from tests.kernels.device import DEVICE, RUNS_KERNELS
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import normalize
 
-from evo.blocks.base import Constant
+from evo.blocks.constant import Constant
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.position.module import turn
 from evo.kernels import fused

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from evo.blocks.attention.stencils import KernelStencil, StencilSpec
-from evo.blocks.base import Block, Constant, Norm, Position, compute_dtype
+from evo.blocks.base import Block, Norm, Position, compute_dtype
+from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.scaling import ScalingSpec

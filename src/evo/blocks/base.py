@@ -17,7 +17,6 @@ from evo.blocks.flow import Flow, Project, State
 from evo.dsl.plan import ADAPTERS, BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, KernelCall, Table
 from evo.kernels.grouped import Groups
-from evo.kernels.operators import lasting_tensors
 
 
 class Adapters(nn.Module):
@@ -233,24 +232,6 @@ class Distances:
         """What each pair has of a table by distance, (B, H, T, E) -> (B, H, T, S); the nearest one there is."""
         index_TS = self.of_TS.clamp(0, by_distance_BHTE.shape[-1] - 1)
         return by_distance_BHTE.gather(-1, index_TS.expand(*by_distance_BHTE.shape[:2], -1, -1))
-
-
-@dataclass
-class Constant:
-    """A tensor that follows from settings: kept in float64, handed out per device and dtype."""
-
-    values: Tensor
-
-    def __post_init__(self) -> None:
-        self._ready: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-
-    def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """The constant on the device of `x`, in its dtype or the one given."""
-        key = (x.device, dtype or x.dtype)
-        if key not in self._ready:
-            with lasting_tensors():
-                self._ready[key] = self.values.to(key[1]).to(key[0])
-        return self._ready[key]
 
 
 def in_own_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -10,19 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.adapters.spec import SUPER
-from evo.blocks.base import Constant
+from evo.blocks.nf4 import nearest, values
 
-LEVELS = Constant(
-    torch.tensor(
-        [
-            -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
-            -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-            0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-        ],
-        dtype=torch.float64,
-    )
-)  # fmt: skip
-"""Of equal probability under N(0, 1), zero among them, scaled to [-1, 1] (their appendix E)."""
 CLOSE = 0.1
 """A code of a scale is the largest that exceeds it by no more than this: so what was quantised is quantised to itself,
 which the nearest code would not give for the smallest of them."""
@@ -61,15 +50,12 @@ class Packed(nn.Module):
             self.scales.copy_((shares + CLOSE).floor().flatten()[: len(largest)])
         else:
             self.scales.copy_(largest)
-        levels = LEVELS.like(rows)
         shares = rows / self._scales(torch.float32).clamp_min(torch.finfo(torch.float32).tiny)[:, None]
-        codes = torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).flatten().to(torch.uint8)
-        self.codes.copy_(codes[0::2] << 4 | codes[1::2])
+        self.codes.copy_(nearest(shares.flatten()))
 
     def whole(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The map as it is kept, in a dtype."""
-        codes = torch.stack((self.codes >> 4, self.codes & 15), -1).flatten().long()
-        levels = LEVELS.like(self.codes, torch.float32)[codes].unflatten(0, (-1, self.block))
+        levels = values(self.codes, 2 * self.codes.numel()).unflatten(0, (-1, self.block))
         flat = (levels * self._scales(torch.float32)[:, None]).flatten()[: math.prod(self.shape)]
         return flat.view(self.shape).to(dtype)
 

@@ -11,28 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from evo.blocks import nf4
 from evo.blocks.cache.policy import Store
 from evo.blocks.state import State
-
-NORMAL_FLOAT = (
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-)
-"""NF4 (Dettmers et al. 2023, appendix E)."""
 
 
 class Packer(ABC):
@@ -76,20 +57,15 @@ class Fp8(Packer):
 
 
 class Nf4(Packer):
-    """The nearest of `NORMAL_FLOAT`, two in a byte, the first in its high bits."""
+    """The nearest of sixteen levels, two in a byte."""
 
     top = 1.0
 
     def codes(self, x: Tensor) -> Tensor:
-        table = torch.tensor(NORMAL_FLOAT, device=x.device)
-        nearest = torch.bucketize(x, (table[1:] + table[:-1]) / 2).to(torch.uint8)
-        if nearest.shape[-1] % 2:
-            nearest = torch.nn.functional.pad(nearest, (0, 1))
-        return nearest[..., ::2] * 16 + nearest[..., 1::2]
+        return nf4.nearest(x)
 
     def values(self, codes: Tensor, width: int) -> Tensor:
-        table = torch.tensor(NORMAL_FLOAT, device=codes.device)
-        return table[torch.stack((codes // 16, codes % 16), dim=-1).flatten(-2)[..., :width].long()]
+        return nf4.values(codes, width)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Constant, compute_dtype
+from evo.blocks.base import Block, compute_dtype
+from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow, State
 from evo.blocks.hyena.spec import HyenaPlan
 from evo.kernels.convolution import long_convolution, short_convolution

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.blocks.base import Block, Constant, Position
+from evo.blocks.base import Block, Position
+from evo.blocks.constant import Constant
 from evo.blocks.position.spec import AlibiPlan, RopePlan, SinusoidPlan
 from evo.blocks.position.table import Table
 from evo.kernels.fused import FUSED, rotate, rotate_qkv, takes_triton

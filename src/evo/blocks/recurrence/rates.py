@@ -7,7 +7,8 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Constant, compute_dtype
+from evo.blocks.base import compute_dtype
+from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow
 from evo.blocks.recurrence.decays import ChannelDecay, HeadDecay, TokenDecay
 

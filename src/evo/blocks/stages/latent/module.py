@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Constant, Norm, compute_dtype
+from evo.blocks.base import Block, Norm, compute_dtype
+from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
 from evo.blocks.stages.latent.spec import NAT, LatentPlan
