@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_each_number_is_the_nearest_there_is(name: str, width: int) -> None:
     packer = packer_of(store)
     x = torch.cat((noise(50, width) * 10 ** noise(50, 1, seed=1), torch.zeros(1, width)))
     packed = pack(x, store)
-    found = unpack(packed, store)
+    found = unpack(packed)
     every = torch.arange(256, dtype=torch.uint8)
     values = LEVELS.values.float() if name == "nf4" else packer.values(every.view(packer.codes(x[:1]).dtype), 256)
     grid = values[values.abs() <= packer.top] * packed.scales.float()
@@ -115,7 +115,7 @@ def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
     store, x = STORES[name], noise(1, 11, 16)
     with torch.no_grad():
         q, k, v = block._project(x, Flow())  # pyright: ignore[reportPrivateUsage]
-        kept = [unpack(pack(y, store), store) if store.packer else y for y in (k, v)]
+        kept = [unpack(pack(y, store)) if store.packer else y for y in (k, v)]
         states, parts = {}, []
         expected = []
         for t in range(11):
@@ -151,7 +151,7 @@ def test_the_heaviest_and_the_latest_are_kept(name: str) -> None:
             parts.append(flow.run(block, piece))
             states, position = flow.next_states, position + piece.shape[1]
         store = STORES[name]
-        kept_k, kept_v = (unpack(pack(y, store), store) if store.packer else y for y in (k, v))
+        kept_k, kept_v = (unpack(pack(y, store)) if store.packer else y for y in (k, v))
         expected = torch.zeros(2, steps, 4, 6)
         for row in range(2):
             for head in range(2):
@@ -187,6 +187,45 @@ def test_room_for_all_forgets_nothing() -> None:
         heavy = CachePolicy(window=3, heavy=2)
         assert torch.equal(decoded(by_place, tokens, heavy)[0], decoded(by_place, tokens, window)[0])
     assert by_place.plan.cache_bytes(12, heavy) == by_place.plan.cache_bytes(12, window)
+
+
+@pytest.mark.parametrize("mixer", [ATTENTION, LATENT], ids=["attention", "latent"])
+@pytest.mark.parametrize("policy", [CachePolicy(STORES[name]) for name in PACKING], ids=PACKING)
+def test_what_is_packed_stays_as_it_is(policy: CachePolicy, mixer: dict[str, Any]) -> None:
+    """A step adds the bytes of its own token and packs no earlier one again: bytes it would never write stay."""
+    model = organism([stage("a", mixer, ffn={"kind": "none"})]).float()
+    tokens = torch.randint(256, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, state = decoded(model, tokens[:, :8], policy, first=7)
+        [(key, block)] = state.blocks.items()
+        packed = {name: kept for name, kept in vars(block).items() if isinstance(kept, Packed)}
+        odd = {name: replace(kept, codes=torch.ones_like(kept.codes)) for name, kept in packed.items()}
+        _, after = model.extend(tokens[:, 8:], replace(state, blocks={key: replace(block, **odd)}), cache=policy)
+    for name, kept in odd.items():
+        late = getattr(after.blocks[key], name)
+        assert late.codes.shape[1] == 9
+        assert torch.equal(late.codes[:, :8], kept.codes)
+        assert torch.equal(late.scales[:, :8], kept.scales)
+
+
+def test_coarse_caches_tip_what_chooses() -> None:
+    """Rounding beyond a hundredth is told of where something chooses by numbers, and nowhere else."""
+    experts = {"kind": "experts", "count": 4}
+    chooser, none = (organism([stage("a", ATTENTION, ffn=ffn)]).plan for ffn in (experts, {"kind": "dense"}))
+    found = {
+        name: (chooser.tipped(CachePolicy(store)), none.tipped(CachePolicy(store))) for name, store in STORES.items()
+    }
+    coarse = (("experts",), ())
+    assert found == {"full": ((), ()), "int8": ((), ()), "fp8": coarse, "nf4": coarse, "none": ((), ())}
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_errors_of_rounding_are_as_declared(name: str) -> None:
+    """Of the largest number of a vector, the most that any number of it moves by; some number moves nearly that far."""
+    store = STORES[name]
+    x = torch.linspace(-1, 1, 20_001)[None]
+    off = (unpack(pack(x, store)) - x).abs().amax()
+    assert 0.95 * store.error < off < 1.02 * store.error
 
 
 def test_fewer_bits_are_further_off() -> None:

@@ -65,6 +65,16 @@ def test_caches_are_kept_as_asked(evo, trained: Path, tmp_path: Path):
     assert kept == {"nf4, window 2": 6 * 4 * (8 // 2 + 2)}
 
 
+def test_a_cache_that_may_tip_routers_is_told_of(evo, tmp_path: Path):
+    """A warning on stderr, by the command that decodes and by the one that counts; none with int8."""
+    (tmp_path / "experts.yaml").write_text(TINY.replace("train:", "      ffn: {kind: experts, count: 4}\ntrain:"))
+    said = "EVO526 warning: a cache of nf4 may change what experts chooses"
+    assert said in evo("explain", tmp_path / "experts.yaml", "--cache", "nf4").err
+    assert "EVO526" not in evo("explain", tmp_path / "experts.yaml", "--cache", "int8").err
+    assert evo("train", tmp_path / "experts.yaml", "--out", tmp_path / "t").code == 0
+    assert said in evo("generate", tmp_path / "t", "--tokens", 2, "--cache", "nf4").err
+
+
 def test_a_run_and_a_variant_lead_to_snapshot_restore(evo, tmp_path: Path):
     """What is no checkpoint says what makes one."""
     run = tmp_path / "r"

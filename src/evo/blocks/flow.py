@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from evo.blocks.cache.packers import packed_state, unpacked_state
 from evo.blocks.cache.policy import EVERYTHING, CachePolicy
 from evo.blocks.dropout import Dropout
 from evo.blocks.state import State
@@ -101,8 +100,7 @@ class Flow:
         state = self.states.get(key)
         if state is None:
             state = block.initial_state(x.shape[0], x.device, x.dtype)
-        y, after = block.extend(x, unpacked_state(state, self.cache.store), self)
-        self.next_states[key] = packed_state(after, self.cache.store)
+        y, self.next_states[key] = block.extend(x, state, self)
         return y
 
     def copied(self) -> Flow:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evo.base.diagnostics import Diagnostic
+from evo.cli import view
+
 if TYPE_CHECKING:
     from evo.blocks.cache.policy import CachePolicy
+    from evo.compiler.plan import Plan
 
 
 class Kept(StrEnum):
@@ -53,3 +57,11 @@ def cache_policy(cache: Kept, window: int | None, heavy: int | None) -> CachePol
     if heavy is not None and window is None:
         raise typer.BadParameter("say with --window how many of the latest are kept beside them", param_hint="--heavy")
     return CachePolicy(STORES[cache.value], window, heavy)
+
+
+def warn_tipped(plan: Plan, policy: CachePolicy) -> None:
+    """Say so where a cache rounds what blocks choose by (EVO526)."""
+    if kinds := plan.tipped(policy):
+        message = f"a cache of {policy.store.name} may change what {', '.join(kinds)} choose{'s' * (len(kinds) == 1)}"
+        help = "compare the text with that of --cache full, or take int8"
+        view.show([Diagnostic("EVO526", message, None, help, "warning")])

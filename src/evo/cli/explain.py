@@ -11,7 +11,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
-from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy
+from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy, warn_tipped
 from evo.cli.documents import Json, Overrides, read_valid
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
@@ -69,6 +69,7 @@ def _explain_document(
     [loaded] = read_valid(path, overrides=overrides)
     document = loaded.document
     plan, policy = resolve(document.organism), cache_policy(*kept_as)
+    warn_tipped(plan, policy)
     kept = {} if policy == EVERYTHING else {policy.label: plan.cache_bytes(plan.context, policy)}
     if as_json:
         head = {"name": document.name, "content_hash": content_hash(document)}

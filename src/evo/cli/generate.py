@@ -17,7 +17,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
-from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy
+from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy, warn_tipped
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, finite
 
@@ -59,6 +59,7 @@ def command(
     with torch.no_grad():
         use_kernels(model, kernels, batch=1, tokens=1)
     given, policy = os.fsencode(prompt), cache_policy(cache, window, heavy)
+    warn_tipped(model.plan, policy)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
     sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed, cache=policy)
     if as_json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evo.blocks.ahead.spec import AheadPlan
-from evo.blocks.cache.policy import NONE, SUM_BYTES, CachePolicy
+from evo.blocks.cache.policy import NONE, SUM_BYTES, TIPPING_ERROR, CachePolicy
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import AHEAD, stage_path
 from evo.dsl.plan import AdapterPlan, BlockPlan, Weight, matmul_flops
@@ -186,6 +186,12 @@ class Plan:
             total += SUM_BYTES * cost.evicting_heads * kept if evicts else 0
             total += (packed if is_packed else full * cost.cache_per_token * kept) + full * cost.state
         return total
+
+    def tipped(self, policy: CachePolicy) -> tuple[str, ...]:
+        """The kinds of its blocks that choose, where the policy rounds so coarsely that it may tip them."""
+        if policy.store.error < TIPPING_ERROR or not any(block.cost.cache_vectors for block in self._running()):
+            return ()
+        return tuple(dict.fromkeys(block.kind for block in self._running() if block.chooses))
 
     @property
     def state(self) -> int:

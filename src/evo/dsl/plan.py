@@ -151,6 +151,8 @@ class BlockPlan:
     """Whether it runs once a pass, for all rows of a batch together."""
     summed_by: ClassVar[str] = ""
     """The name of the weight whose entries scale its children in order, where it is their sum and nothing else."""
+    chooses: ClassVar[bool] = False
+    """Whether what a token meets turns on which of some numbers is larger, so that a small error may change much."""
     begins_as: ClassVar[str] = ""
     """The name of the child that it computes the same as at first, where there is one."""
     kind: str

@@ -86,6 +86,13 @@ RUNS = {
         "evo train examples/first.yaml",
         "command",
     ),
+    "EVO526": Code(
+        "A cache that may tip a choice",
+        "A warning: routers, experts, selections and mixtures of depths send a token where a number is largest. A "
+        "cache of 8-bit floats or 4 bits moves these numbers, so some tokens go another way than without it, and the "
+        "text may differ more than the bits suggest. int8 moves them less, full not at all.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

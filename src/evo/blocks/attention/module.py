@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
+from evo.blocks.cache.packers import Vectors, appended, picked, unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
@@ -32,9 +33,8 @@ class AttentionState(State):
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
     """
 
-    vectors = ("keys_BSGK", "values_BSGV")
-    keys_BSGK: Tensor
-    values_BSGV: Tensor
+    keys_BSGK: Vectors
+    values_BSGV: Vectors
     got_BSG: Tensor | None = None
 
 
@@ -107,29 +107,37 @@ class Attention(Block):
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
         require_past(self.stencil, flow.position + x_BTD.shape[1])
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
-        keys, values = _append(state.keys_BSGK, k_BTGK), _append(state.values_BSGV, v_BTGV)
+        keys, values = _append(unpack(state.keys_BSGK), k_BTGK), _append(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
         y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
+        kept = AttentionState(
+            appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
+        )
         if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
-            return y_BTD, self._evicted(q_BTHK, keys, values, state, flow)
-        seen = flow.position + x_BTD.shape[1]
-        return y_BTD, AttentionState(self._keep(keys, seen, flow), self._keep(values, seen, flow))
+            return y_BTD, self._evicted(q_BTHK, keys, kept, state.got_BSG, flow)
+        limit, sinks = self._limits(flow)
+        keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
+        return y_BTD, AttentionState(picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep))
 
     def _evicted(
-        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, state: AttentionState, flow: Flow
+        self, q_BTHK: Tensor, keys: Tensor, kept: AttentionState, past_BSG: Tensor | None, flow: Flow
     ) -> AttentionState:
-        """What each key head keeps: the latest positions, and those before them that got most attention."""
+        """What each key head keeps: the latest positions, and those before them that got most attention.
+
+        past_BSG: the attention that the keys before these queries had got before them.
+        """
         # values here are as wide as there are keys: no kernel is asked for by name
         run = partial(attend, stencil=self.stencil, key_positions_S=self._slots(keys, flow), **self._parts(q_BTHK))
         got_BSG = attention_got(run, q_BTHK, keys, flow.position)
-        if state.got_BSG is not None:
-            got_BSG = got_BSG + F.pad(state.got_BSG, (0, 0, 0, q_BTHK.shape[1]))
+        if past_BSG is not None:
+            got_BSG = got_BSG + F.pad(past_BSG, (0, 0, 0, q_BTHK.shape[1]))
         limit, heavy = self._limits(flow)
         if limit is None or keys.shape[1] <= limit:
-            return AttentionState(keys, values, got_BSG)
+            return replace(kept, got_BSG=got_BSG)
         slots_BNG = kept_slots(got_BSG, heavy, limit - heavy)
+        keep = partial(taken, slots_BNG=slots_BNG)
         return AttentionState(
-            taken(keys, slots_BNG), taken(values, slots_BNG), got_BSG.take_along_dim(slots_BNG, dim=1)
+            picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep), got_BSG.take_along_dim(slots_BNG, dim=1)
         )
 
     def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
@@ -272,10 +280,6 @@ class Attention(Block):
         Those that a head keeps for the attention that they got stand in for sinks: every later query sees them.
         """
         return slots(keys_BSGK, flow.position, *self._limits(flow))
-
-    def _keep(self, x_BSGX: Tensor, seen: int, flow: Flow) -> Tensor:
-        """What later queries may see of keys or values after `seen` tokens."""
-        return latest(x_BSGX, seen, *self._limits(flow))
 
     def _limits(self, flow: Flow) -> tuple[int | None, int]:
         """How many positions are kept at most, and how many of these are the first ones."""

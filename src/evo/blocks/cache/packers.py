@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from evo.blocks import nf4
 from evo.blocks.cache.policy import Store
-from evo.blocks.state import State
 
 
 class Packer(ABC):
@@ -44,16 +44,16 @@ class Int8(Packer):
 
 
 class Fp8(Packer):
-    """The nearest float with 4 bits of exponent and 3 of mantissa."""
+    """The nearest float with 4 bits of exponent and 3 of mantissa, kept as its byte."""
 
     top = 448.0
 
     def codes(self, x: Tensor) -> Tensor:
-        return x.to(torch.float8_e4m3fn)
+        return x.to(torch.float8_e4m3fn).view(torch.uint8)
 
     def values(self, codes: Tensor, width: int) -> Tensor:
         del width
-        return codes.float()
+        return codes.view(torch.float8_e4m3fn).float()
 
 
 class Nf4(Packer):
@@ -70,10 +70,11 @@ class Nf4(Packer):
 
 @dataclass(frozen=True)
 class Packed:
-    """Vectors (..., K) in few bits. codes: as their packer makes them; scales: bfloat16, (..., 1)."""
+    """Vectors (..., K) in the bits of a store. codes: as its packer makes them; scales: bfloat16, (..., 1)."""
 
     codes: Tensor
     scales: Tensor
+    store: Store
     width: int
     dtype: torch.dtype
 
@@ -83,12 +84,8 @@ class Packed:
         return self.codes.nbytes + self.scales.nbytes
 
 
-@dataclass(frozen=True)
-class PackedState(State):
-    """A state whose vectors are packed. rest: the state with empty tensors in their place."""
-
-    rest: State
-    packed: tuple[Packed, ...]
+Vectors = Tensor | Packed
+"""Vectors of earlier positions, (B, S, ..., K), as they are or packed."""
 
 
 @cache
@@ -103,27 +100,30 @@ def pack(x: Tensor, store: Store) -> Packed:
     packer = packer_of(store)
     scales = (x.float().abs().amax(-1, keepdim=True) / packer.top).bfloat16()
     scaled = x.float() / scales.float().clamp_min(torch.finfo(torch.float32).tiny)
-    return Packed(packer.codes(scaled.clamp(-packer.top, packer.top)), scales, x.shape[-1], x.dtype)
+    return Packed(packer.codes(scaled.clamp(-packer.top, packer.top)), scales, store, x.shape[-1], x.dtype)
 
 
-def unpack(packed: Packed, store: Store) -> Tensor:
+def unpack(kept: Vectors) -> Tensor:
     """The vectors again, in their dtype."""
-    values = packer_of(store).values(packed.codes, packed.width)
-    return (values * packed.scales.float()).to(packed.dtype)
+    if isinstance(kept, Tensor):
+        return kept
+    values = packer_of(kept.store).values(kept.codes, kept.width)
+    return (values * kept.scales.float()).to(kept.dtype)
 
 
-def packed_state(state: State, store: Store) -> State:
-    """A state with the vectors that it declares packed; as it is where it has none."""
-    if not store.packer or not state.vectors:
-        return state
-    found = {name: getattr(state, name) for name in state.vectors}
-    rest = replace(state, **{name: x[:, :0] for name, x in found.items()})  # pyright: ignore[reportArgumentType]
-    return PackedState(rest, tuple(pack(x, store) for x in found.values()))
+def appended(kept: Vectors, new_BTX: Tensor, store: Store) -> Vectors:
+    """What is kept, as it is, with the vectors of T further positions behind it in the bits of a store."""
+    if isinstance(kept, Tensor):
+        if not store.packer:
+            return torch.cat((kept, new_BTX), dim=1) if kept.shape[1] else new_BTX
+        kept = pack(kept, store)
+    new = pack(new_BTX, kept.store)
+    codes, scales = torch.cat((kept.codes, new.codes), dim=1), torch.cat((kept.scales, new.scales), dim=1)
+    return replace(new, codes=codes, scales=scales)
 
 
-def unpacked_state(state: State, store: Store) -> State:
-    """The same state again."""
-    if not isinstance(state, PackedState):
-        return state
-    found = {name: unpack(x, store) for name, x in zip(state.rest.vectors, state.packed, strict=True)}
-    return replace(state.rest, **found)  # pyright: ignore[reportArgumentType]
+def picked(kept: Vectors, pick: Callable[[Tensor], Tensor]) -> Vectors:
+    """Those of some positions, as they are kept: `pick` takes them out of (B, S, ..., X)."""
+    if isinstance(kept, Tensor):
+        return pick(kept)
+    return replace(kept, codes=pick(kept.codes), scales=pick(kept.scales))

@@ -11,15 +11,21 @@ SCALE_BYTES = 2
 """Of the bfloat16 number beside a vector of few bits."""
 SUM_BYTES = 4
 """Of the float32 sum of the attention that a key got."""
+TIPPING_ERROR = 0.01
+"""From which rounding on a router is likely to send some tokens another way."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """How a number is kept. bits: of each; packer: `module:class` that packs vectors, empty for none."""
+    """How a number is kept. bits: of each; packer: `module:class` that packs vectors, empty for none.
+
+    error: the most that rounding moves a number by, of the largest in its vector.
+    """
 
     name: str
     bits: int
     packer: str = ""
+    error: float = 0.0
 
     def vector_bytes(self, width: int) -> int:
         """The bytes of one vector, with the number that scales it."""
@@ -32,9 +38,9 @@ STORES = {
     store.name: store
     for store in (
         FULL,
-        Store("int8", 8, "evo.blocks.cache.packers:Int8"),
-        Store("fp8", 8, "evo.blocks.cache.packers:Fp8"),
-        Store("nf4", 4, "evo.blocks.cache.packers:Nf4"),
+        Store("int8", 8, "evo.blocks.cache.packers:Int8", 1 / 254),
+        Store("fp8", 8, "evo.blocks.cache.packers:Fp8", 1 / 28),
+        Store("nf4", 4, "evo.blocks.cache.packers:Nf4", 0.152),
         NONE,
     )
 }

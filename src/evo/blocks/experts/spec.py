@@ -21,6 +21,7 @@ class ExpertsPlan(BlockPlan):
     """
 
     builder: ClassVar[str] = "evo.blocks.experts.module:Experts"
+    chooses: ClassVar[bool] = True
     count: int
     top: int
     identity: int

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evo.blocks.attention.module import dropping, latest, require_past, slots
 from evo.blocks.base import Block, Norm, Position
+from evo.blocks.cache.packers import Vectors, appended, picked, unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.latent.spec import LatentPlan
@@ -25,8 +26,7 @@ from evo.kernels.dispatch import KernelCall
 class LatentState(State):
     """Narrow vectors and turned shared keys side by side, (B, S, 1, R + K), of what later queries may see."""
 
-    vectors = ("kept_BS1C",)
-    kept_BS1C: Tensor
+    kept_BS1C: Vectors
 
 
 class Latent(Block):
@@ -77,14 +77,15 @@ class Latent(Block):
         require_past(self.stencil, flow.position + x_BTD.shape[1])
         made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
-        kept_BS1C = torch.cat((state.kept_BS1C, new_BT1C), dim=1)
+        kept_BS1C = torch.cat((unpack(state.kept_BS1C), new_BT1C), dim=1)
         up_HRK = self.with_adapter("k").unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
         q_BTHR = flow.project(nope_BTHK.movedim(2, 0), up_HRK).movedim(0, 2)
+        limit, sinks = self._limits(flow)
         run = partial(
             attend,
             scale=self.scale,
             query_offset=flow.position,
-            key_positions_S=slots(kept_BS1C, flow.position, *self._limits(flow)),
+            key_positions_S=slots(kept_BS1C, flow.position, limit, sinks),
             backend=self.backend,
             **self._parts(rope_BTHK),
         )
@@ -93,7 +94,9 @@ class Latent(Block):
         down_HVR = self.with_adapter("v").unflatten(0, (self.heads, self.value_dim))
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
         y_BTD = self._out(o_BTHV, gate, flow)
-        return y_BTD, LatentState(latest(kept_BS1C, flow.position + x_BTD.shape[1], *self._limits(flow)))
+        kept = appended(state.kept_BS1C, new_BT1C, flow.cache.store)
+        keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
+        return y_BTD, LatentState(picked(kept, keep))
 
     def _out(self, o_BTHV: Tensor, gate: Tensor | None, flow: Flow) -> Tensor:
         """What heads see, gated and mapped, (B, T, H, V) -> (B, T, D)."""

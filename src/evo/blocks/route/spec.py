@@ -19,6 +19,7 @@ class RoutePlan(BlockPlan):
     """Mixers, its children, of which a token is sent to `top`."""
 
     builder: ClassVar[str] = "evo.blocks.route.module:Route"
+    chooses: ClassVar[bool] = True
     top: int
     temperature: float
     balance: float

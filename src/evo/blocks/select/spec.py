@@ -54,6 +54,7 @@ class ByIndexPlan(BlockPlan):
     """
 
     builder: ClassVar[str] = "evo.blocks.select.module:ByIndex"
+    chooses: ClassVar[bool] = True
     top: int
     size: int
     local: int
@@ -73,6 +74,7 @@ class CompressedPlan(BlockPlan):
     """Three branches by gates: means of blocks, the best `top` blocks, and the last `window` tokens."""
 
     builder: ClassVar[str] = "evo.blocks.select.compressed:Compressed"
+    chooses: ClassVar[bool] = True
     heads: int
     size: int
     top: int
@@ -84,6 +86,7 @@ class ByValuesPlan(BlockPlan):
     """A choice of the best `top` tokens by what their values are worth to each key head."""
 
     builder: ClassVar[str] = "evo.blocks.select.values:ByValues"
+    chooses: ClassVar[bool] = True
     top: int
 
 

@@ -22,6 +22,7 @@ class DepthsPlan(StagePlan):
     """A stage, its one child, that a `share` of the tokens of each row passes in training."""
 
     builder: ClassVar[str] = "evo.blocks.stages.depths.module:Depths"
+    chooses: ClassVar[bool] = True
     share: float
     pick_loss: float
 
