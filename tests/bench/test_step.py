@@ -1,12 +1,14 @@
 """One training step on a GPU: what is told of it. Measuring it needs a GPU."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 from torch import nn
 
-from evo.bench import step_kernels
+from evo.bench import memory, step_kernels
+from evo.bench.memory import MemoryRow
 from evo.bench.plain_gpt import PlainGPT
-from evo.bench.step import CONTEXT, HEADS, LAYERS, SAME, TRAIN, WIDTH, StepReport, StepRow, cells
+from evo.bench.step import SAME, SHAPE, Shape, StepReport, StepRow, cells
 from evo.bench.step_kernels import Family, families
 from evo.compiler.build import build
 from evo.compiler.resolve import resolve
@@ -17,8 +19,19 @@ ROWS = [StepRow("evo captured", 3_200_000, 6.914, 6.9, 7.0, 1.777, "captured"), 
 
 def test_the_same_gpt_has_the_peers_size():
     """What says that it is the peer's shape has its parameters."""
-    ours = build(resolve(parse(f"evo: 1\n{SAME}{TRAIN}").document.organism), 0)
-    assert parameters(ours) == parameters(PlainGPT(WIDTH, LAYERS, HEADS, CONTEXT))
+    assert size_of(SAME) == parameters(plain(SHAPE))
+    small = Shape(width=24, layers=3, heads=2, context=8, batch=2)
+    assert size_of(memory.BODY.format(**asdict(small), checkpoints="true")) == parameters(plain(small))
+
+
+def size_of(body: str) -> int:
+    """The parameters of a document."""
+    return parameters(build(resolve(parse(f"evo: 1\n{body}").document.organism), 0))
+
+
+def plain(shape: Shape) -> PlainGPT:
+    """The peer."""
+    return PlainGPT(shape.width, shape.layers, shape.heads, shape.context)
 
 
 def parameters(model: nn.Module) -> int:
@@ -32,6 +45,14 @@ def test_a_way_is_a_row_of_cells():
         ("one step of", "parameters", "Mtok/s, median", "from", "to", "times the plain graph", "note"),
         ("evo captured", "3,200,000", "6.91", "6.90", "7.00", "1.78", "captured"),
         ("plain", "1", "3.89", "3.00", "4.00", "1.00", ""),
+    ]
+
+
+def test_memory_is_told_beside_the_peers():
+    """Golden text: GiB to a tenth."""
+    assert memory.cells([MemoryRow("evo captured", 31.06, 28.5, 519.4, 1.0564)]) == [
+        ("training by", "reserved, GiB", "allocated, GiB", "ktok/s", "times torch.compile's"),
+        ("evo captured", "31.1", "28.5", "519", "1.06"),
     ]
 
 

@@ -24,14 +24,13 @@ from evo.dsl.document import parse
 from evo.tasks.base import open_task
 from evo.training.loop import Trainer
 
-WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 256, 4, 4, 256, 32
 BODY = (
     "organism: {width: 256, context: 256, %s"
-    "stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}, ffn: %s}]}"
+    "stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}, ffn: %s}]}\n"
+    "train: {steps: 1000000, batch: 32, optimizer: {kind: adamw, lr: 1e-3}}\n"
 )
 GATED = BODY % ("", "{kind: gated}")
 SAME = BODY % ("position: {kind: learned}, norm: {kind: layer}, ", "{kind: dense, act: gelu, ratio: 4}")
-TRAIN = "\ntrain: {steps: 1000000, batch: 32, optimizer: {kind: adamw, lr: 1e-3}}\n"
 SHAPES = {"defaults: rope, rms, SwiGLU": GATED, "the same GPT": SAME}
 COMMAND = "evo bench step --out {path}"
 LR, CLIP, BETAS, DECAY = 1e-3, 1.0, (0.9, 0.95), 0.1
@@ -39,6 +38,21 @@ PEER = "plain torch GPT, CUDA graph"
 
 Steps = Callable[[int], object]
 """Carries out so many training steps."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a GPT is measured at."""
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    batch: int
+
+
+SHAPE = Shape(width=256, layers=4, heads=4, context=256, batch=32)
+"""That of the documents above."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,8 @@ def write(path: Path, rounds: int = 9) -> StepReport:
         {shape: step_kernels.breakdown(evo_trainer(document, "captured")) for shape, document in SHAPES.items()},
     )
     settings = (
-        f"{LAYERS} layers, width {WIDTH}, {HEADS} heads, T {CONTEXT}, batch {BATCH}, bf16 autocast, clipped AdamW"
+        f"{SHAPE.layers} layers, width {SHAPE.width}, {SHAPE.heads} heads, T {SHAPE.context}, batch {SHAPE.batch}, "
+        "bf16 autocast, clipped AdamW"
     )
     write_table(path, f"One training step: {settings}", COMMAND.format(path=path), report.to_markdown())
     return report
@@ -117,7 +132,7 @@ def _speed(run: Steps, steps: int) -> float:
     started = time.perf_counter()
     run(steps)
     torch.cuda.synchronize()
-    return steps * BATCH * CONTEXT / (time.perf_counter() - started) / 1e6
+    return steps * SHAPE.batch * SHAPE.context / (time.perf_counter() - started) / 1e6
 
 
 def _ways(compiled: bool) -> dict[str, tuple[Steps, int, Callable[[], str]]]:
@@ -141,7 +156,7 @@ def _note(trainer: Trainer) -> Callable[[], str]:
 
 def evo_trainer(document: str, mode: str) -> Trainer:
     """A trainer of one of the documents above on CUDA, every step's data and learning rate included."""
-    read = parse(f"evo: 1\n{document}{TRAIN}").document
+    read = parse(f"evo: 1\n{document}").document
     model = build(resolve(read.organism), 0, "cuda")
     return Trainer(model, open_task(read.train.task, Path()), read.train, mode=mode)
 
@@ -153,16 +168,18 @@ def _trainer_steps(trainer: Trainer) -> Steps:
 class PlainStep:
     """The peer: autocast, cross-entropy on float32 logits, clipping, torch's fused AdamW; one fixed learning rate."""
 
-    def __init__(self, graph: bool, compiles: bool) -> None:
+    def __init__(self, graph: bool, compiles: bool, shape: Shape = SHAPE) -> None:
+        self.shape = shape
         torch.manual_seed(0)
-        self.model: nn.Module = PlainGPT(WIDTH, LAYERS, HEADS, CONTEXT).cuda()
+        self.model: nn.Module = PlainGPT(shape.width, shape.layers, shape.heads, shape.context).cuda()
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=LR, betas=BETAS, weight_decay=DECAY, fused=True, capturable=graph
         )
         self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(self._loss) if compiles else self._loss
         self.corpus, self.stream, self.step = load_corpus("shakespeare"), Stream(0), 0
-        self.inputs, self.targets = (torch.zeros(BATCH, CONTEXT, dtype=torch.int64, device="cuda") for _ in range(2))
+        size = shape.batch, shape.context
+        self.inputs, self.targets = (torch.zeros(size, dtype=torch.int64, device="cuda") for _ in range(2))
         self._feed()
         self.graph = self._capture() if graph else None
 
@@ -173,7 +190,7 @@ class PlainStep:
             self._body() if self.graph is None else self.graph.replay()
 
     def _feed(self) -> None:
-        inputs, targets = training_batch(self.corpus, self.step, BATCH, CONTEXT, self.stream)
+        inputs, targets = training_batch(self.corpus, self.step, self.shape.batch, self.shape.context, self.stream)
         self.inputs.copy_(torch.from_numpy(inputs).pin_memory(), non_blocking=True)
         self.targets.copy_(torch.from_numpy(targets).pin_memory(), non_blocking=True)
         self.step += 1

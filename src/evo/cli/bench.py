@@ -66,6 +66,23 @@ def step(
 
 
 @command.command()
+def memory(
+    out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/memory.md"),
+    as_json: Json = False,
+) -> None:
+    """What a captured training step of a GPT of 99 M parameters reserves on a GPU, beside torch.compile."""
+    _require_cuda()
+    from evo.bench.memory import cells, write
+
+    require_writable(out)
+    rows = write(out)
+    if as_json:
+        view.print_json("bench memory", {"rows": [asdict(row) for row in rows]})
+    else:
+        view.say(view.table(cells(rows)))
+
+
+@command.command()
 def probe(
     device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every candidate is evaluated.")] = 3,
