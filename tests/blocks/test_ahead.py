@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from block_variants import document, organism, plan, stage
 from torch import Tensor
 
-from evo.blocks.ahead.module import Module
+from evo.blocks.ahead.module import Module, Trunk
 from evo.blocks.flow import Flow
 from evo.blocks.stages.stage import Stage
 from evo.compiler.build import build
@@ -166,3 +166,24 @@ def test_a_last_stage_that_reads_several_is_cut_well() -> None:
         found = build(plan(stages, ahead=ahead), 0)
         assert set(found.losses(tokens(), tokens(1)).auxiliary) == {"ahead_2", "ahead_3"}
     assert document(stages, ahead=SEQUENTIAL).organism.ahead is not None
+
+
+@FORMS
+def test_drafts_are_what_training_predicts(ahead: dict[str, Any]) -> None:
+    """Piece by piece, from caches, the likeliest tokens by the vectors of a whole pass over the same tokens."""
+    found, x = model(ahead), tokens()
+    assert found.ahead is not None
+    state, behind, start = found.initial_state(), found.initial_state(), 0
+    with torch.no_grad():
+        for end in (4, 5, 8):
+            piece, state = found.passed(x[:, start:end], state)
+            drafts, behind = found.drafts(piece, x[:, end : end + 1], 2, behind)
+            start, line = end, torch.cat((x[:, : end + 1], drafts), dim=1)
+            flow = Flow()
+            last = found._streamed(found.embed(line, flow), flow)  # pyright: ignore[reportPrivateUsage]
+            inputs = {"x": [flow.signals["trunk"]]}
+            trunk = Trunk(inputs, last, lambda residual, flow=flow: found._normed(residual, flow))  # pyright: ignore[reportPrivateUsage]
+            expected = [found.read(h[:, end - 1]).argmax(-1) for h in found.ahead.vectors(trunk, flow)]
+            # behind the first piece, the second module has read a draft where another token came
+            known = 2 if end == 4 or ahead["kind"] == "parallel" else 1
+            assert torch.equal(drafts[:, :known], torch.stack(expected[:known], 1))

@@ -65,6 +65,24 @@ def test_caches_are_kept_as_asked(evo, trained: Path, tmp_path: Path):
     assert kept == {"nf4, window 2": 6 * 4 * (8 // 2 + 2)}
 
 
+def test_speculation_is_reported(evo, trained: Path, tmp_path: Path):
+    """The same text with how many drafts stayed; refused beside other caches, and where nothing predicts ahead."""
+    (tmp_path / "ahead.yaml").write_text(TINY.replace("train:", "  ahead: {kind: parallel, tokens: 2}\ntrain:"))
+    assert evo("train", tmp_path / "ahead.yaml", "--out", tmp_path / "a").code == 0
+    plain, drafted = (
+        evo("generate", tmp_path / "a", "--tokens", 9, "--json", *more).json for more in ((), ("--speculate",))
+    )
+    assert plain["text_bytes"] == drafted["text_bytes"]
+    told = drafted["speculation"]
+    assert told["passes"] + told["accepted"] == 9
+    assert (
+        f"{told['accepted']} of {told['drafted']} drafted"
+        in evo("generate", tmp_path / "a", "--tokens", 9, "--speculate").err
+    )
+    assert evo("generate", tmp_path / "a", "--speculate", "--cache", "int8").code == 2
+    assert "EVO527" in evo("generate", trained, "--speculate").err
+
+
 def test_a_cache_that_may_tip_routers_is_told_of(evo, tmp_path: Path):
     """A warning on stderr, by the command that decodes and by the one that counts; none with int8."""
     (tmp_path / "experts.yaml").write_text(TINY.replace("train:", "      ffn: {kind: experts, count: 4}\ntrain:"))

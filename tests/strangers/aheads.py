@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from evo.blocks.ahead.module import Ahead, Trunk
+from evo.blocks.ahead.module import Ahead, Ends, Trunk
 from evo.blocks.ahead.spec import AheadPlan, AheadSpec
 from evo.blocks.flow import Flow
 from evo.dsl.organism import StageSpec
@@ -44,6 +44,10 @@ class Guess(Ahead):
     def vectors(self, trunk: Trunk, flow: Flow) -> Iterator[Tensor]:
         """The map of all but the last position."""
         yield flow.project(trunk.normed(trunk.last)[:, :-1], self.guess)
+
+    def drafts(self, trunk: Trunk, after_BT: Tensor, places: int, ends: Ends, flow: Flow) -> Tensor:
+        """That of the last position."""
+        return ends.likeliest(flow.project(trunk.normed(trunk.last)[:, -1], self.guess))[:, None]
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """None."""

@@ -6,6 +6,7 @@ from tiny_models import CONTEXT, MIXERS, model, perturbed, task
 
 from evo.base.diagnostics import DiagnosticError
 from evo.training.generate import generate
+from evo.training.speculate import Acceptance
 
 PROMPT, TASK = b"the prompt", task()
 
@@ -88,3 +89,45 @@ def test_only_tokens_of_the_task_are_sampled() -> None:
         network.get_parameter("readout.weight")[256:] *= 100
     drawn = {token for seed in range(5) for token in generate(network, TASK, PROMPT, 20, seed=seed)}
     assert max(drawn) < 256
+
+
+AHEAD = {"parallel": {"kind": "parallel", "tokens": 3}, "sequential": {"kind": "sequential", "tokens": 2}}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("kind", AHEAD)
+@pytest.mark.parametrize("mixer", ["attention", "window", "delta", "latent"])
+def test_speculation_writes_what_plain_decoding_does(mixer: str, kind: str, temperature: float) -> None:
+    """The same tokens from drafts that are right at times and wrong at times, for every kind of state behind them."""
+    mixers = {**MIXERS, "latent": {"kind": "latent", "heads": 2, "kv_rank": 5, "nope_dim": 4, "rope_dim": 2}}
+    network = perturbed(model(mixers[mixer], ahead=AHEAD[kind], readout={"tie": False}), 0.5).double()
+    with torch.no_grad():
+        readout = network.get_parameter("readout.weight")
+        readout[2:], readout[:2] = 0.0, 8 * readout[:2]  # few tokens are likely, so drafts are right at times
+    drawn = {"temperature": temperature, "seed": 3}
+    plain, told = list(generate(network, TASK, PROMPT, 24, **drawn)), Acceptance()
+    assert list(generate(network, TASK, PROMPT, 24, **drawn, speculation=told)) == plain
+    assert len(set(plain)) > 1
+    assert 0 < told.accepted < told.drafted
+    if mixer in ("attention", "latent"):  # nothing is read twice
+        assert told.accepted + told.passes == 24
+
+
+def test_right_drafts_save_passes() -> None:
+    """Where one token is always the likeliest, each pass gives it once more than it was drafted."""
+    network = model(ahead=AHEAD["parallel"])
+    with torch.no_grad():
+        for path, parameter in network.named_parameters():
+            if path.startswith(("stages", "ahead")) and path.endswith((".o", ".down")):
+                parameter.zero_()
+        network.get_parameter("embedding.weight").copy_(torch.ones(256, 16))
+        network.get_parameter("embedding.weight")[7] *= 2
+    told = Acceptance()
+    assert list(generate(network, TASK, PROMPT, 13, temperature=0, speculation=told)) == [7] * 13
+    assert (told.passes, told.accepted) == (4, 9)
+
+
+def test_nothing_drafts_without_predictions_ahead() -> None:
+    """EVO527 before the first token."""
+    with pytest.raises(DiagnosticError, match="EVO527"):
+        generate(model(), TASK, PROMPT, 2, speculation=Acceptance())

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,9 @@ def command(
     cache: Cache = Kept.full,
     window: Window = None,
     heavy: Heavy = None,
+    speculate: Annotated[
+        bool, typer.Option("--speculate", help="Let `organism.ahead` draft tokens; the text is the same.")
+    ] = False,
     kernels: Kernels = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
     as_json: Json = False,
@@ -46,12 +49,14 @@ def command(
     """
     import torch
 
+    from evo.blocks.cache.policy import EVERYTHING
     from evo.compiler.build import build
     from evo.compiler.kernels import use_kernels
     from evo.compiler.resolve import resolve
     from evo.tasks.base import open_task
     from evo.training.device import choose_device
     from evo.training.generate import generate
+    from evo.training.speculate import Acceptance
 
     saved = _checkpoint(checkpoint)
     task = open_task(saved.document.train.task, Path(saved.root))
@@ -59,16 +64,23 @@ def command(
     with torch.no_grad():
         use_kernels(model, kernels, batch=1, tokens=1)
     given, policy = os.fsencode(prompt), cache_policy(cache, window, heavy)
+    if speculate and policy != EVERYTHING:
+        raise typer.BadParameter("drafts are checked against everything as it is: leave --cache and --window out")
+    told = Acceptance() if speculate else None
     warn_tipped(model.plan, policy)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
-    sampled = generate(model, task, given, tokens, temperature=temperature, top_k=top_k, seed=seed, cache=policy)
+    drawn = {"temperature": temperature, "top_k": top_k, "seed": seed}
+    sampled = generate(model, task, given, tokens, **drawn, cache=policy, speculation=told)
     if as_json:
         text = task.decode(sampled)
         data = {key: value.decode(errors="replace") for key, value in (("prompt", given), ("text", text))}
         exact = {"prompt_bytes": base64.b64encode(given).decode(), "text_bytes": base64.b64encode(text).decode()}
-        view.print_json("generate", {**data, **exact})
+        view.print_json("generate", {**data, **exact, **({"speculation": asdict(told)} if told else {})})
         return
     _write(given, (task.decode([token]) for token in sampled))
+    if told:
+        counts = f"{told.accepted} of {told.drafted} drafted tokens stayed"
+        print(f"{counts}: {tokens} tokens in {told.passes} passes", file=sys.stderr)
 
 
 def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.adapters.module import Adapted
-from evo.blocks.ahead.module import Ahead, Trunk
+from evo.blocks.ahead.module import Ahead, Ends, Trunk
 from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.cache.policy import EVERYTHING, CachePolicy
 from evo.blocks.flow import Flow, State
@@ -29,6 +29,33 @@ class OrganismState(State):
 
     blocks: Mapping[tuple[str, int], State] = field(default_factory=dict)
     seen: int = 0
+
+    def before(self, latest: int) -> OrganismState | None:
+        """The state before the latest tokens; None where a block's does not say that any more."""
+        found = {key: state.without(latest, self.seen) for key, state in self.blocks.items()}
+        kept = {key: state for key, state in found.items() if state is not None}
+        return OrganismState(kept, self.seen - latest) if len(kept) == len(found) else None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one pass of decoding made of T tokens. flow: the pass. last: the stream behind the last stage."""
+
+    tokens_BT: Tensor
+    logits_BTV: Tensor
+    flow: Flow
+    last: Residual
+
+    def first(self, count: int) -> Piece:
+        """What it made of the first tokens."""
+        spare = self.tokens_BT.shape[1] - count
+        if not spare:
+            return self
+        # keys and values among the signals begin with those of earlier passes: the spare ones are the latest
+        signals = {name: x[:, : x.shape[1] - spare] for name, x in self.flow.signals.items()}
+        last = Residual(self.last.value()[:, :count])
+        flow = replace(self.flow, signals=signals)
+        return Piece(self.tokens_BT[:, :count], self.logits_BTV[:, :count], flow, last)
 
 
 @dataclass(frozen=True)
@@ -208,9 +235,40 @@ class Organism(nn.Module):
         self, tokens_BT: Tensor, state: OrganismState, sample: int = 0, cache: CachePolicy = EVERYTHING
     ) -> tuple[Tensor, OrganismState]:
         """The next T >= 1 tokens after `state`: logits (B, T, V) and the state behind them; see `Flow`."""
+        piece, state = self.passed(tokens_BT, state, sample, cache)
+        return piece.logits_BTV, state
+
+    def passed(
+        self, tokens_BT: Tensor, state: OrganismState, sample: int = 0, cache: CachePolicy = EVERYTHING
+    ) -> tuple[Piece, OrganismState]:
+        """As `extend`, with what `drafts` reads."""
         flow = Flow(position=state.seen, states=state.blocks, sample=sample, cache=cache)
-        logits_BTV = self.forward(tokens_BT, flow)
-        return logits_BTV, OrganismState(flow.next_states, state.seen + tokens_BT.shape[1])
+        last = self._streamed(self.embed(tokens_BT, flow), flow)
+        logits_BTV = self.read(self._normed(last, flow), flow)
+        seen = state.seen + tokens_BT.shape[1]
+        return Piece(tokens_BT, logits_BTV, flow, last), OrganismState(flow.next_states, seen)
+
+    def drafts(self, piece: Piece, token_B1: Tensor, places: int, state: OrganismState) -> tuple[Tensor, OrganismState]:
+        """The tokens that `ahead` expects behind the one after a piece, (B, K) int64, and what its blocks keep.
+
+        Args:
+            piece: what has come since the last call, without a gap.
+            token_B1: the token after it.
+            places: how many are of use at most; K is no larger.
+            state: of the last call; the initial one at first.
+        """
+        assert self.ahead is not None
+        signals, at = dict(piece.flow.signals), piece.flow.position
+        flow = self._adapting(Flow(signals, position=at, states=state.blocks, sample=piece.flow.sample))
+        stage = self.stages[self.plan.stages[-1].name]
+        trunk = Trunk(self._inputs(stage, flow), piece.last, lambda residual: self._normed(residual, flow))
+        ends = Ends(
+            lambda tokens_BT, position: self.embed(tokens_BT, Flow(position=position)),
+            lambda h_BD: self.read(h_BD, flow).argmax(-1),
+        )
+        after_BT = torch.cat((piece.tokens_BT[:, 1:], token_B1), dim=1)
+        found_BK = self.ahead.drafts(trunk, after_BT, places, ends, flow)
+        return found_BK, OrganismState(flow.next_states, state.seen + piece.tokens_BT.shape[1])
 
     def _mean_square_of_sums(self, h_BTD: Tensor, weights_BT: Tensor | None, flow: Flow) -> Tensor:
         """The mean of log(sum exp logits)^2 over what counts; the logits are made once more for it."""

@@ -12,6 +12,7 @@ from evo.blocks.cache.policy import EVERYTHING, NONE, CachePolicy
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
 from evo.tasks.base import Task
+from evo.training.speculate import Acceptance, require_ahead, speculate
 
 
 def generate(
@@ -24,6 +25,7 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
     cache: CachePolicy = EVERYTHING,
+    speculation: Acceptance | None = None,
 ) -> Iterator[int]:
     """`tokens` sampled tokens of a task that continue the prompt, one by one.
 
@@ -32,15 +34,21 @@ def generate(
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: sample among the k likeliest only.
         cache: how keys and values are kept.
+        speculation: where the organism predicts ahead, let it draft; how that went is counted here. The text is the
+            same. Everything is kept as it is then.
 
     Raises:
-        DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522).
+        DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522), or there
+            is nothing to draft with (EVO527).
     """
     fed = task.encode(prompt) or [task.start]
     _require_room(model, len(fed) + tokens - 1)
     generator = torch.Generator().manual_seed(Stream(seed).child("generate").integer())
     choose = lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator)  # noqa: E731
     priors = Stream(seed).child("priors").integer()
+    if speculation is not None:
+        require_ahead(model.plan)
+        return speculate(model, fed, tokens, choose, priors, speculation)
     if cache.store == NONE:
         return _decode_afresh(model, fed, tokens, choose, priors)
     return _decode(model, fed, tokens, choose, priors, cache)

@@ -93,6 +93,14 @@ RUNS = {
         "text may differ more than the bits suggest. int8 moves them less, full not at all.",
         source="command",
     ),
+    "EVO527": Code(
+        "Nothing to speculate with",
+        "`evo generate --speculate` lets what an organism has learned to predict further ahead (`organism.ahead`) "
+        "draft tokens, which the next pass checks. This organism predicts the next token alone.",
+        "evo generate results/first --speculate",
+        "evo generate results/first",
+        "command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

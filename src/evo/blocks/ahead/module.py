@@ -32,6 +32,18 @@ class Trunk:
     normed: Callable[[Residual], Tensor]
 
 
+@dataclass(frozen=True)
+class Ends:
+    """What stands at both ends of an organism while it drafts.
+
+    embedded: tokens (B, T) int64, the first of which stands at a position, as vectors (B, T, D). likeliest: vectors for
+    the readout (B, D) -> the likeliest tokens (B,) int64.
+    """
+
+    embedded: Callable[[Tensor, int], Tensor]
+    likeliest: Callable[[Tensor], Tensor]
+
+
 class Ahead(Block, ABC):
     """Vectors for the readout, for tokens further and further on."""
 
@@ -45,6 +57,13 @@ class Ahead(Block, ABC):
         """(B, T - k, D) for k = 1, 2, ...: row t predicts the token k places behind the one after t."""
 
     @abstractmethod
+    def drafts(self, trunk: Trunk, after_BT: Tensor, places: int, ends: Ends, flow: Flow) -> Tensor:
+        """The likeliest tokens behind the last of `after_BT`, (B, K) int64, K <= places, while decoding.
+
+        trunk: of the T positions that have come since the last call. after_BT: the token after each of these.
+        """
+
+    @abstractmethod
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """The kernel problems that it would pose for such an input; see `Stage.layer_problems`."""
 
@@ -56,6 +75,13 @@ class Parallel(Ahead):
         for places, head in enumerate(self.parts, start=1):
             assert isinstance(head, Stage)
             yield trunk.normed(head.run(trunk.inputs, flow))[:, :-places]
+
+    def drafts(self, trunk: Trunk, after_BT: Tensor, places: int, ends: Ends, flow: Flow) -> Tensor:
+        found: list[Tensor] = []
+        for head in self.parts:  # all of them: each keeps what it has seen
+            assert isinstance(head, Stage)
+            found.append(ends.likeliest(trunk.normed(head.run(trunk.inputs, flow))[:, -1]))
+        return torch.stack(found[:places], dim=1)
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         for head in self.parts:
@@ -74,6 +100,18 @@ class Sequential(Ahead):
             last = module.run(h_BTD[:, :-1], embedding_BTD[:, places:], trunk.inputs, here)
             h_BTD = last.value()
             yield module.normed(last, here)
+
+    def drafts(self, trunk: Trunk, after_BT: Tensor, places: int, ends: Ends, flow: Flow) -> Tensor:
+        """A module reads what is not known yet as its forerunners draft it, and keeps that: drafts alone show it."""
+        h_BTD, found = trunk.last.value(), after_BT
+        for place, module in enumerate(self.parts[:places], start=1):
+            assert isinstance(module, Module)
+            here_BT = found[:, place - 1 :]
+            here = replace(flow, signals={**flow.signals, TOKENS: here_BT})
+            last = module.run(h_BTD, ends.embedded(here_BT, flow.position + place), trunk.inputs, here)
+            h_BTD = last.value()
+            found = torch.cat((found, ends.likeliest(module.normed(last, here)[:, -1])[:, None]), dim=1)
+        return found[:, after_BT.shape[1] :]
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         for places, module in enumerate(self.parts, start=1):

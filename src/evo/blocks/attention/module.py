@@ -15,7 +15,7 @@ from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.spec import AttentionPlan
 from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
-from evo.blocks.cache.packers import Vectors, appended, picked, unpack
+from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
@@ -36,6 +36,12 @@ class AttentionState(State):
     keys_BSGK: Vectors
     values_BSGV: Vectors
     got_BSG: Tensor | None = None
+
+    def without(self, latest: int, seen: int) -> AttentionState | None:
+        if self.got_BSG is not None or count(self.keys_BSGK) < seen:
+            return None
+        drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
+        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop))
 
 
 class Attention(Block):

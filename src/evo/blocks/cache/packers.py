@@ -111,6 +111,11 @@ def unpack(kept: Vectors) -> Tensor:
     return (values * kept.scales.float()).to(kept.dtype)
 
 
+def count(kept: Vectors) -> int:
+    """The number of positions."""
+    return (kept if isinstance(kept, Tensor) else kept.codes).shape[1]
+
+
 def appended(kept: Vectors, new_BTX: Tensor, store: Store) -> Vectors:
     """What is kept, as it is, with the vectors of T further positions behind it in the bits of a store."""
     if isinstance(kept, Tensor):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evo.blocks.attention.module import dropping, latest, require_past, slots
 from evo.blocks.base import Block, Norm, Position
-from evo.blocks.cache.packers import Vectors, appended, picked, unpack
+from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.flow import Flow, State
 from evo.blocks.latent.spec import LatentPlan
@@ -27,6 +27,11 @@ class LatentState(State):
     """Narrow vectors and turned shared keys side by side, (B, S, 1, R + K), of what later queries may see."""
 
     kept_BS1C: Vectors
+
+    def without(self, latest: int, seen: int) -> LatentState | None:
+        if count(self.kept_BS1C) < seen:
+            return None
+        return LatentState(picked(self.kept_BS1C, partial(torch.narrow, dim=1, start=0, length=seen - latest)))
 
 
 class Latent(Block):
