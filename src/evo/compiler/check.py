@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
 from evo.blocks.adapters.spec import AdapterSpec
@@ -18,6 +19,8 @@ from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
 from evo.dsl.spec import INPUT, Fault, Spec, spec_fields
 from evo.dsl.tree import Path, found_at, specs
 
+Living: TypeAlias = list[tuple[Path, Spec]]
+"""The specs that something reads, each with its path."""
 MAX_MIXERS = 10_000
 MAX_NAME_BYTES = 200
 UNSAFE = frozenset('/\\:*?"<>|')
@@ -56,7 +59,8 @@ def problems(document: Document) -> Iterator[Fault]:
 def _meant(document: Document) -> Iterator[Fault]:
     """What each part of a document says of itself and of its surroundings."""
     organism = document.organism
-    yield from _wiring(organism)
+    living = _living(organism)
+    yield from _wiring(organism, living)
     assert isinstance(organism.norm, NormSpec)
     yield from organism.norm.stream_problems(organism.width, ("organism", "norm"))
     yield from _end_norms(organism)
@@ -67,8 +71,8 @@ def _meant(document: Document) -> Iterator[Fault]:
             )
             yield replace(problem, path=where)
     yield from _ahead(document)
-    yield from _unused(organism)
-    yield from _train_problems(document)
+    yield from _unused(organism, living)
+    yield from _train_problems(document, living)
     yield from _name(document)
     fitness = document.evolve.fitness
     if not fitness.task + fitness.efficiency + fitness.gradient:
@@ -157,7 +161,7 @@ def _too_many_mixers(organism: OrganismSpec) -> Iterator[Fault]:
             return
 
 
-def _wiring(organism: OrganismSpec) -> Iterator[Fault]:
+def _wiring(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
     names = [stage.name for stage in organism.stages if isinstance(stage, StageSpec)]
     counts = Counter(names)
     read: set[str] = set()
@@ -170,7 +174,7 @@ def _wiring(organism: OrganismSpec) -> Iterator[Fault]:
         for slot, listed in reads(organism, index):
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)
-    read.update(*(spec.signals for _, spec in _living(organism)))
+    read.update(*(spec.signals for _, spec in living))
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"
@@ -209,7 +213,7 @@ def _planned(organism: OrganismSpec) -> Iterator[Fault]:
         yield Fault("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
 
 
-def _unused(organism: OrganismSpec) -> Iterator[Fault]:
+def _unused(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
     used = set(named(organism.stages, organism.parts))
     for name in organism.pseudopods:
         if name not in used:
@@ -224,7 +228,7 @@ def _unused(organism: OrganismSpec) -> Iterator[Fault]:
         elif name not in used:
             yield Fault("EVO321", path, f"no stage uses layer '{name}'", "remove it, or name it in a stage", "warning")
     yield from _unread_settings(organism)
-    for path, spec in _living(organism):
+    for path, spec in living:
         for key, shape in spec_fields(type(spec)).items():
             if shape.name in spec.unread & spec.model_fields_set:
                 message = "nothing reads it beside what stands here"
@@ -264,7 +268,7 @@ def _inherits_position(organism: OrganismSpec, stage: StageSpec) -> bool:
     return any(spec.reads_position for spec in reached(stage, organism.parts))
 
 
-def _train_problems(document: Document) -> Iterator[Fault]:
+def _train_problems(document: Document, living: Living) -> Iterator[Fault]:
     train, organism = document.train, document.organism
     if train.context is not None and train.context > organism.context:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
@@ -287,7 +291,7 @@ def _train_problems(document: Document) -> Iterator[Fault]:
             found = spec.problems(scope)
             yield from (replace(problem, path=("train", key, *problem.path)) for problem in found)
     if train.task.needs_causal:
-        yield from _leaks(document)
+        yield from _leaks(document, living)
 
 
 def is_causal(document: Document) -> bool:
@@ -295,8 +299,8 @@ def is_causal(document: Document) -> bool:
     return all(spec.is_causal for _, spec in _living(document.organism))
 
 
-def _leaks(document: Document) -> Iterator[Fault]:
-    for path, spec in _living(document.organism):
+def _leaks(document: Document, living: Living) -> Iterator[Fault]:
+    for path, spec in living:
         if not spec.is_causal:
             message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
             says_so = "causal" in spec_fields(type(spec))
@@ -305,13 +309,14 @@ def _leaks(document: Document) -> Iterator[Fault]:
             yield Fault("EVO343", where, message, f"{help}, or choose another task")
 
 
-def _living(organism: OrganismSpec) -> Iterator[tuple[Path, Spec]]:
+def _living(organism: OrganismSpec) -> Living:
     """Every spec of the organism's stages and of the pseudopods that they name."""
-    yield from specs(organism.embedding, ("organism", "embedding"))
     used = set(named(organism.stages, organism.parts))
+    found = specs(organism.embedding, ("organism", "embedding"))
     for key, table in (("pseudopods", organism.pseudopods), ("layers", organism.layers)):
         for name, spec in table.items():
             if name in used:
-                yield from specs(spec, ("organism", key, name))
+                found += specs(spec, ("organism", key, name))
     for index, stage in enumerate(organism.stages):
-        yield from specs(stage, ("organism", "stages", index))
+        found += specs(stage, ("organism", "stages", index))
+    return found

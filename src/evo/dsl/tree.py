@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from evo.dsl.spec import Spec, SpecField, spec_fields
@@ -35,13 +36,15 @@ class Place:
 
     def entries(self) -> Iterator[tuple[Path, Any]]:
         """The single values in it, each with its path: those of a list or table, or the value itself."""
-        value: Any = self.value
-        if self.field.table:
-            yield from (((*self.path, name), item) for name, item in value.items())
-        elif isinstance(value, tuple):
-            yield from (((*self.path, index), item) for index, item in enumerate(cast(tuple[Any, ...], value)))
-        else:
-            yield self.path, value
+        yield from _entries(self.field, self.value, self.path)
+
+
+def _entries(field: SpecField, value: Any, path: Path) -> list[tuple[Path, Any]]:
+    if field.table:
+        return [((*path, name), item) for name, item in value.items()]
+    if isinstance(value, tuple):
+        return [((*path, index), item) for index, item in enumerate(cast(tuple[Any, ...], value))]
+    return [(path, value)]
 
 
 def _any_field(field: SpecField) -> bool:
@@ -70,18 +73,43 @@ def places(spec: Spec, path: Path = (), within: Callable[[SpecField], bool] = _a
             yield Place((*path, key), spec, field, getattr(spec, field.name))
 
 
-def specs(spec: Spec, path: Path = ()) -> Iterator[tuple[Path, Spec]]:
+@cache
+def _holding(cls: type[Spec]) -> tuple[SpecField, ...]:
+    """The fields that may hold specs or their names: few of all, and every check of a document looks for those."""
+    return tuple(field for field in spec_fields(cls).values() if field.kind or field.nested or field.names)
+
+
+def specs(spec: Spec, path: Path = ()) -> list[tuple[Path, Spec]]:
     """A spec and every spec inside it, each with its path, parents before children."""
-    yield path, spec
-    for place in walk(spec, path):
-        yield from ((where, item) for where, item in place.entries() if isinstance(item, Spec))
+    found = [(path, spec)]
+    _find_specs(spec, path, found)
+    return found
 
 
-def names(spec: Spec) -> Iterator[tuple[Path, str]]:
+def _find_specs(spec: Spec, path: Path, found: list[tuple[Path, Spec]]) -> None:
+    for field in _holding(type(spec)):
+        entries = _entries(field, getattr(spec, field.name), (*path, field.key))
+        held = [(where, item) for where, item in entries if isinstance(item, Spec)]
+        found += held
+        for where, item in held:
+            _find_specs(item, where, found)
+
+
+def names(spec: Spec) -> list[tuple[Path, str]]:
     """Every text in a spec that stands for another spec, with its path."""
-    for place in walk(spec):
-        if place.field.names:
-            yield from ((where, item) for where, item in place.entries() if isinstance(item, str))
+    found: list[tuple[Path, str]] = []
+    _find_names(spec, (), found)
+    return found
+
+
+def _find_names(spec: Spec, path: Path, found: list[tuple[Path, str]]) -> None:
+    for field in _holding(type(spec)):
+        entries = _entries(field, getattr(spec, field.name), (*path, field.key))
+        if field.names:
+            found += [(where, item) for where, item in entries if isinstance(item, str)]
+        for where, item in entries:
+            if isinstance(item, Spec):
+                _find_names(item, where, found)
 
 
 def found_at(spec: Spec, path: tuple[str, ...]) -> Any:

@@ -68,13 +68,13 @@ def mutate(
     Raises:
         NoChildError: nothing was found in `TRIES` draws.
     """
-    rng = stream.numpy()
+    rng, before = stream.numpy(), resolve(parent.organism)
     for _ in range(TRIES):
-        child = _attempt(parent, mutations, scale, rng, operators)
-        if child is None:
+        found = _attempt(parent, before, mutations, scale, rng, operators)
+        if found is None:
             continue
-        plan = resolve(child.document.organism)
-        if differs(parent, child.document, plan) and accept(child, plan):
+        child, plan = found
+        if _differ(parent, before, child.document, plan) and accept(child, plan):
             return child
     raise NoChildError(f"no acceptable child in {TRIES} draws")
 
@@ -111,7 +111,11 @@ def _mutant(parent: Document, stream: Stream, number: int, known: set[str]) -> C
 
 def differs(parent: Document, child: Document, child_plan: Plan) -> bool:
     """Whether the child is another network, or is trained in another way."""
-    return resolve(parent.organism) != child_plan or trains_otherwise(parent.train, child.train, steps_of(parent))
+    return _differ(parent, resolve(parent.organism), child, child_plan)
+
+
+def _differ(parent: Document, parent_plan: Plan, child: Document, child_plan: Plan) -> bool:
+    return parent_plan != child_plan or trains_otherwise(parent.train, child.train, steps_of(parent))
 
 
 def trains_otherwise(one: TrainSpec, two: TrainSpec, steps: int) -> bool:
@@ -121,23 +125,25 @@ def trains_otherwise(one: TrainSpec, two: TrainSpec, steps: int) -> bool:
     return not same or any(one.schedule.scale(s, steps) != two.schedule.scale(s, steps) for s in sampled)
 
 
-def _attempt(parent: Document, mutations: int, scale: float, rng: np.random.Generator, operators: Odds) -> Child | None:
+def _attempt(
+    parent: Document, plan: Plan, mutations: int, scale: float, rng: np.random.Generator, operators: Odds
+) -> tuple[Child, Plan] | None:
+    """A child with its plan. plan: the parent's."""
     document, names = parent, list[str]()
     origins: WeightSources = ()
     for _ in range(mutations):
-        step = _step(document, scale, rng, operators)
+        step = _step(document, plan, scale, rng, operators)
         if step is None:
             return None
-        name, proposal, loaded = step
-        document = loaded.document
+        name, proposal, document, plan = step
         names.append(name)
         origins = compose(origins, proposal.origins)
-    return Child(document, diff(parent, document), tuple(names), origins)
+    return Child(document, diff(parent, document), tuple(names), origins), plan
 
 
 def _step(
-    document: Document, scale: float, rng: np.random.Generator, operators: Odds
-) -> tuple[str, Proposal, Loaded] | None:
+    document: Document, plan: Plan, scale: float, rng: np.random.Generator, operators: Odds
+) -> tuple[str, Proposal, Document, Plan] | None:
     odds = np.array([share for _, share in operators])
     operator, _ = operators[int(rng.choice(len(operators), p=odds / sum(odds)))]
     places = operator.sites(document)
@@ -147,9 +153,14 @@ def _step(
     if proposal is None:
         return None
     loaded = validated(document, proposal)
-    if loaded is None or not differs(document, loaded.document, resolve(loaded.document.organism)):
+    if loaded is None:
         return None
-    return operator.name, proposal, loaded
+    changed = resolve(loaded.document.organism)
+    return (
+        (operator.name, proposal, loaded.document, changed)
+        if _differ(document, plan, loaded.document, changed)
+        else None
+    )
 
 
 def validated(parent: Document, proposal: Proposal) -> Loaded | None:
