@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from evo.blocks.stages.layers.cycle import CyclingSpec
 from evo.blocks.streams.spec import StreamsSpec
 from evo.dsl.layers import LayerPlan, StagePlan
-from evo.dsl.organism import StageSpec
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, gains
 from evo.dsl.spec import KV, Scope, Spec
@@ -95,7 +95,7 @@ def _values(plan: BlockPlan, cls: type[BlockPlan]) -> dict[str, Any]:
 
 
 def layers_plan(
-    stage: StageSpec,
+    stage: CyclingSpec,
     scope: Scope,
     layer: Callable[[int], LayerPlan],
     end: BlockPlan | None = None,
@@ -103,11 +103,12 @@ def layers_plan(
 ) -> LayersPlan:
     """The plan of a stage whose layers are called as `stage.layer_names` says.
 
-    layer: the plan of the layer that runs at a place; asked once for each name. end: a norm that the output passes.
-    streams: what it has instead of one residual stream.
+    layer: the plan of the layer that runs at a place; asked once for each place of the cycle. end: a norm that the
+    output passes. streams: what it has instead of one residual stream.
     """
     names, reads = stage.layer_names, stage.reads(scope.before)
-    built = {name: layer(index) for index, name in enumerate(dict.fromkeys(names))}
+    cycle = [layer(index) for index in range(min(stage.cycle, stage.repeat))]
+    built = {name: cycle[index % len(cycle)] for index, name in enumerate(dict.fromkeys(names))}
     sources = len(dict(reads)["x"])
     plan = LayersPlan(
         kind=stage.label,

@@ -12,7 +12,7 @@ from evo.dsl.genes import FIXED
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, Weight
-from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
+from evo.dsl.references import mixer_problems, resolve_mixer
 from evo.dsl.spec import AsTuple, Fault, ListOf, OrNumber, Ref, RoleOf, Scope, Spec
 
 Gain = Annotated[float | Spec, RoleOf("gain"), OrNumber(), FIXED]
@@ -156,9 +156,10 @@ class _Parts:
     def _branch(self, spec: BranchSpec, shared: str | None) -> Branch | None:
         name = str(self.count)
         self.count += 1
-        if resolve_mixer(spec.block, self.scope).plan(self.scope) is None:
+        block = resolve_mixer(spec.block, self.scope).plan(self.scope)
+        if block is None:
             return None
-        self.children[name] = plan_mixer(spec.block, self.scope)
+        self.children[name] = block
         norm_in = self._norm(spec.norm.in_, f"{name}_in_norm") or shared
         norm_out = self._norm(spec.norm.out, f"{name}_out_norm")
         return Branch(name, norm_in, norm_out, self._gain(spec.gain, f"{name}_gain"), spec.late)
