@@ -31,6 +31,8 @@ from evo.training.optimizer import Optimizer
 from evo.training.side_stream import SideStream
 
 WARM_UPS = 2
+RESERVED_BYTES = 1 << 30
+"""Above this, a warm-up gives back what the allocator has kept: the next one cuts it up otherwise, and reserves more."""
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
 
 
@@ -176,6 +178,8 @@ def captured(
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
                 body()
+                if torch.cuda.memory_reserved(device) > RESERVED_BYTES:
+                    torch.cuda.empty_cache()
         torch.cuda.current_stream(device).wait_stream(side)
     finally:
         with torch.no_grad():
