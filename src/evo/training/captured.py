@@ -31,9 +31,9 @@ from evo.training.optimizer import Optimizer
 from evo.training.side_stream import SideStream
 
 WARM_UPS = 2
+"""Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
 RESERVED_BYTES = 1 << 30
 """Above this, a warm-up gives back what the allocator has kept: the next one cuts it up otherwise, and reserves more."""
-"""Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
 
 
 def recorded(losses: Losses, names: Sequence[str]) -> Tensor:
