@@ -82,8 +82,20 @@ def rows(kinds: list[str]) -> list[list[str]]:
     return found
 
 
+def by_hand() -> str:
+    """The table of documents that are no import, each beside somebody else's package."""
+    from by_hand import BY_HAND, lines, parity
+
+    rows = [["document", "lines", "beside", "prefill", "steps", "gradients"], ["---"] * 6]
+    for name, pair in BY_HAND.items():
+        far = parity(name)
+        numbers = [f"{number:.0e}" for number in (far.prefill, far.steps, far.gradients)]
+        rows.append([f"[{name}]({name}.yaml)", str(lines(name)), f"`{pair.module}`", *numbers])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main(arguments: list[str]) -> None:
-    """Print, or write, the table."""
+    """Print, or write, both tables."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as ALL
 
     from evo.interop.families import types
@@ -102,6 +114,8 @@ def main(arguments: list[str]) -> None:
         f"{whole} of the {len(ALL)} causal language models of transformers are read. Not yet: {', '.join(missing)}.\n\n"
     )
     text += "\n".join(lines)
+    if not named:
+        text += f"\n\n## Written by hand\n\n{by_hand()}"
     print(text)
     if "--write" in arguments:
         page = ROOT / "examples" / "zoo" / "README.md"
