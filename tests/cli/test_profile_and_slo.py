@@ -58,12 +58,21 @@ def test_objectives_have_error_budgets(evo, tmp_path: Path, objective: str, code
     assert evo("slo", *measured(tmp_path, f"[{objective}]")).out.rstrip().endswith("ok") == (code == 0)
 
 
-@pytest.mark.parametrize("wrong", ["[]", "[{metric: loss}]", "[{metric: loss, at_mots: 3}]", "3"])
-def test_objectives_that_make_no_sense_are_refused(evo, tmp_path: Path, wrong: str) -> None:
-    """With a diagnostic that names the file."""
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("[]", ":1:13: EVO203 'objectives' takes at least 1 of them, found 0"),
+        ("[{metric: loss}]", ": the objective of 'loss' has no limit"),
+        ("[{metric: loss, at_mots: 3}]", ":1:29: EVO200 unknown key 'at_mots' in objective"),
+        ("[{metric: loss, at_most: x}]", ":1:38: EVO202 'at_most' should be a valid number, found 'x'"),
+        ("3", ":1:13: EVO202 expected a list here, found 3"),
+    ],
+)
+def test_objectives_that_make_no_sense_are_refused(evo, tmp_path: Path, wrong: str, told: str) -> None:
+    """With a diagnostic that names the file and the place, as for a document."""
     outcome = evo("slo", *measured(tmp_path, wrong))
     assert outcome.code == 1
-    assert "slo.yaml" in outcome.err
+    assert f"slo.yaml{told}" in outcome.err
 
 
 def test_damaged_lines_count_for_none(evo, tmp_path: Path):

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.dsl.yaml import read_file
+from evo.dsl.settings import read_settings
+from evo.dsl.spec import AsTuple, ListOf, Spec
 
 
-class Objective(BaseModel):
+class Objective(Spec):
     """One objective. metric: a key of a line, inner ones joined by dots (`held_out.bits_per_byte`, `look.pool_size`).
 
     at_least, at_most: its limits, one of them at least. target: the share of lines that must keep them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     metric: str
     at_least: float | None = None
@@ -43,12 +42,10 @@ class Objective(BaseModel):
         return f"{self.metric} {' and '.join(f'{sign} {limit:g}' for sign, limit in limits if limit is not None)}"
 
 
-class Objectives(BaseModel):
+class Objectives(Spec):
     """A file of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objectives: Annotated[list[Objective], Field(min_length=1)]
+    objectives: Annotated[tuple[Objective, ...], AsTuple, ListOf(), Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -78,22 +75,14 @@ class Kept:
         return self.count > 0 and self.misses <= self.budget + 1e-9
 
 
-def load_objectives(path: Path) -> list[Objective]:
+def load_objectives(path: Path) -> tuple[Objective, ...]:
     """The objectives of a YAML file. Raises DiagnosticError for one that does not fit."""
-    node, _ = read_file(path)
-    try:
-        found = Objectives.model_validate(node.plain()).objectives
-    except ValidationError as error:
-        rows = [f"{path}: {'.'.join(map(str, row['loc']))}: {row['msg']}" for row in error.errors()]
-        raise DiagnosticError([Diagnostic("EVO203", row, None, SHAPE) for row in rows]) from None
+    found = read_settings(Objectives, path).objectives
     bare = [o.metric for o in found if o.at_least is None and o.at_most is None]
     if bare:
         message = f"{path}: the objective of '{bare[0]}' has no limit"
         raise DiagnosticError([Diagnostic("EVO203", message, None, "give it at_least or at_most")])
     return found
-
-
-SHAPE = "write {objectives: [{metric: tokens_per_second, at_least: 1000, target: 0.99}]}"
 
 
 def judge(objectives: Iterable[Objective], lines: Iterable[str]) -> list[Kept]:

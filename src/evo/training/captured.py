@@ -33,7 +33,7 @@ from evo.training.side_stream import SideStream
 WARM_UPS = 2
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
 RESERVED_BYTES = 1 << 30
-"""Above this, a warm-up gives back what the allocator has kept: the next one cuts it up otherwise, and reserves more."""
+"""Above this a warm-up gives back what the allocator keeps: the next one cuts it up otherwise, and reserves more."""
 
 
 def recorded(losses: Losses, names: Sequence[str]) -> Tensor:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from evo.base.diagnostics import Diagnostic, DiagnosticError
-from evo.dsl.yaml import read_file
+from evo.dsl.settings import read_settings
+from evo.dsl.spec import Spec
 
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModelConfig(_Section):
+class ModelConfig(Spec):
     """What `SlimeMoldEncoder` is made of. behavioral_dims is read and means nothing: there are five measures."""
+
+    called = "model"
 
     sensory_dim: Count = 512
     latent_dim: Count = 256
@@ -27,16 +25,20 @@ class ModelConfig(_Section):
     behavioral_dims: Annotated[int, Field(ge=1, le=5)] = 5
 
 
-class ArchiveConfig(_Section):
+class ArchiveConfig(Spec):
     """num_centroids: cells of the archive. low_rank_k means nothing: the rank of factors follows from a distortion."""
+
+    called = "archive"
 
     num_centroids: Annotated[int, Field(ge=0)] = 1000
     behavioral_dims: Literal[5] = 5
     low_rank_k: Count = 64
 
 
-class PoolConfig(_Section):
+class PoolConfig(Spec):
     """The fewest and the most pseudopods, the share that may die at once, and whether memory is bounded."""
+
+    called = "pool"
 
     min_size: Count = 4
     max_size: Count = 64
@@ -45,8 +47,10 @@ class PoolConfig(_Section):
     memory_budget_mb: Annotated[float, Field(gt=0)] = 500.0
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Spec):
     """Steps between looks, between times of dying, of the warm-up and of the gentle phase."""
+
+    called = "training"
 
     medium_every: Count = 100
     slow_every: Count = 1000
@@ -56,8 +60,10 @@ class TrainingConfig(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Config(_Section):
+class Config(Spec):
     """All of it; every section and every key may be left out."""
+
+    called = "these settings"
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     archive: ArchiveConfig = Field(default_factory=ArchiveConfig)
@@ -67,12 +73,4 @@ class Config(_Section):
 
 def load_config(path: str | Path) -> Config:
     """The settings in a YAML file. Raises DiagnosticError for a file that cannot be read or keys that do not fit."""
-    node, _ = read_file(Path(path))
-    try:
-        return Config.model_validate(node.plain())
-    except ValidationError as error:
-        found = [
-            Diagnostic("EVO203", f"{path}: {'.'.join(map(str, row['loc']))}: {row['msg']}", None)
-            for row in error.errors()
-        ]
-        raise DiagnosticError(found) from None
+    return read_settings(Config, Path(path))
