@@ -1,4 +1,4 @@
-"""`evo bench train|step|kernels|probe|archive|pool`: side by side, in one run."""
+"""`evo bench train|step|kernels|probe|archive|pool|candidates`: side by side, in one run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.files import require_writable
 from evo.cli import view
 from evo.cli.documents import Json
+from evo.cli.options import finite
 
 command = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Measure speed side by side."
@@ -182,6 +183,42 @@ def pool(
     else:
         view.say(view.table(cells(rows)))
         view.say(took)
+
+
+@command.command()
+def candidates(
+    device: Device = "cpu",
+    workers: Annotated[
+        list[int] | None, typer.Option(min=1, max=1024, help="Processes of a search; may be repeated. 1 if left out.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, callback=finite, help="How long each search goes.")] = 60,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Candidates an hour of `evo evolve`, everything included, with a cold and a warm cache of kernels.
+
+    Candidates have about 3.2 M parameters and 2 M tokens. The table is written whenever a search ended.
+    """
+    from evo.bench.candidates import cells, measure
+    from evo.bench.tables import markdown, write_table
+    from evo.training.device import choose_device
+
+    choose_device(device)
+    numbers = workers or [1]
+    if out is not None:
+        require_writable(out)
+    title = "Candidates an hour of one search: width 256, 4 layers, context 256, batch 32, the FLOPs of 244 steps"
+    said = " ".join(f"--workers {number}" for number in numbers)
+    rates = []
+    for rate in measure(device, numbers, seconds):
+        rates.append(rate)
+        if out is not None:
+            ran = f"evo bench candidates --device {device} {said} --seconds {seconds:g}"
+            write_table(out, title, ran, markdown(cells(rates)))
+        if not as_json:
+            view.say(view.table(cells(rates)))
+    if as_json:
+        view.print_json("bench candidates", {"rows": [asdict(rate) for rate in rates]})
 
 
 def _require(device: str, known: Collection[str]) -> None:

@@ -1,0 +1,46 @@
+"""`evo bench candidates`: how many candidates a search carries out in an hour."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from evo.bench.candidates import Rate, Size, cells, rate, seeds
+from evo.compiler.compute import step_tokens
+from evo.evolution.documents import document_of, plan_of
+from evo.evolution.evaluate import TrialJob
+from evo.evolution.trial import Evaluation
+
+TINY = Size(width=32, layers=1, context=32, batch=2, steps=4)
+
+
+def slow(job: TrialJob) -> Evaluation:
+    """Takes a twentieth of a second."""
+    time.sleep(0.05)
+    return Evaluation(scores={"bits_per_byte": 2.0, "gradient_evenness": 1.0}, measures=(0.5,) * 5)
+
+
+def test_rates_are_over_the_whole_and_after_the_start() -> None:
+    """Candidates an hour, and tokens a second."""
+    found = Rate(4, "warm", 60.0, 50, 2, 120_000_000, start_s=10.0, children=45)
+    assert found.per_hour == pytest.approx(3000)
+    assert found.children_per_hour == pytest.approx(3240)
+    assert found.tokens_per_second == pytest.approx(2e6)
+    assert cells([found])[1] == ("4", "warm", "60", "50", "2", "3,000", "10.0", "3,240", "2.00")
+
+
+def test_the_first_seed_is_what_is_asked_for() -> None:
+    """3.2 M parameters, 2 M tokens, and a mixed population."""
+    first, *others = map(document_of, seeds(Size()))
+    assert plan_of(seeds(Size())[0]).parameters == pytest.approx(3.2e6, rel=0.05)
+    assert first.train.steps * step_tokens(first) == pytest.approx(2e6, rel=0.01)
+    assert len(others) == 3
+
+
+def test_it_stops_on_time() -> None:
+    """A search that would go on for hours ends; what ended by then counts."""
+    found = rate("cpu", 0, "warm", 1.5, TINY, f"{__name__}:slow")
+    assert found.seconds == 1.5
+    assert found.children == max(0, found.candidates - 6)  # four seeds, and the best of them twice more
+    assert found.tokens >= found.candidates * 4 * 2 * 32
