@@ -77,7 +77,9 @@ def save_onnx(traced: ExportedProgram, names: tuple[str, str], out: Path) -> Non
     say it."""
     try:
         with quiet():
-            exported: Any = traced.run_decompositions(OTHERWISE)
+            exported: Any = traced
+            if any(node.target in OTHERWISE for node in traced.graph.nodes):  # it traces all anew, which takes its time
+                exported = traced.run_decompositions(OTHERWISE)
             called: Any = {"input_names": [names[0]], "output_names": [names[1]]}
             program = torch.onnx.export(exported, dynamo=True, verbose=False, **called)
     except Exception as error:  # whatever torch's exporter has no ONNX for
