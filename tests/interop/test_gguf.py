@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ pytest.importorskip("transformers", reason="the oracle transformers is not insta
 
 KINDS = {
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3", "gemma": "gemma", "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
+    "gemma3_text": "gemma3", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "olmoe": "olmoe",
 }  # fmt: skip
 """Types, and what their architecture is called in files."""
 
@@ -31,6 +32,16 @@ KINDS = {
 def paired(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows of q or k as llama.cpp's converter puts them for Llama (`LlamaModel.permute`)."""
     return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def split_up(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors by name, gate and up of all experts apart."""
+    for name, tensor in tensors.items():
+        if name.endswith("experts.gate_up_proj"):
+            gate, up = tensor.chunk(2, dim=1)
+            yield from ((name.replace("gate_up", "gate"), gate), (name.replace("gate_up", "up"), up))
+        else:
+            yield name, tensor
 
 
 def write(model: Any, arch: str, path: Path, *, is_quantised: bool = False) -> None:
@@ -55,8 +66,23 @@ def write(model: Any, arch: str, path: Path, *, is_quantised: bool = False) -> N
     ):
         if getattr(c, key, None) is not None:
             add(getattr(c, key))
+    if said.get("rope_type") == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(said["factor"])
+        writer.add_rope_scaling_orig_ctx_len(said["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(said["beta_fast"])
+    for key, add in (
+        ("num_experts_per_tok", writer.add_expert_used_count),
+        ("moe_intermediate_size", writer.add_expert_feed_forward_length),
+        ("shared_expert_intermediate_size", writer.add_expert_shared_feed_forward_length),
+        ("clip_qkv", writer.add_clamp_kqv),
+    ):
+        if getattr(c, key, None) is not None:
+            add(getattr(c, key))
+    if count := getattr(c, "num_experts", None) or getattr(c, "num_local_experts", None):
+        writer.add_expert_count(count)
     named = gguf.get_tensor_name_map({v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch], c.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
+    for name, tensor in split_up(model.state_dict()):
         if name == "lm_head.weight" and c.tie_word_embeddings:
             continue
         data = tensor.numpy()
@@ -66,7 +92,10 @@ def write(model: Any, arch: str, path: Path, *, is_quantised: bool = False) -> N
             data = paired(data, c.num_attention_heads if ".q_proj" in name else c.num_key_value_heads)
         if arch.startswith("gemma") and name.endswith("norm.weight"):
             data = data + 1.0
+        if "shared_expert_gate" in name:
+            data = data.squeeze()  # as the converter does with all
         theirs = named.get_name(name, try_suffixes=(".weight", ".bias"))
+        theirs = theirs if theirs.endswith((".weight", ".bias")) else f"{theirs}.weight"
         if is_quantised and data.ndim == 2 and data.shape[1] % 32 == 0:
             writer.add_tensor(theirs, _q8(data), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
         else:
@@ -81,11 +110,13 @@ def _q8(data: np.ndarray) -> np.ndarray:
     return gguf.quants.quantize(np.ascontiguousarray(data), gguf.GGMLQuantizationType.Q8_0)
 
 
-def parted(kind: str, path: Path, **how: Any) -> float:
+def parted(kind: str, path: Path, made: Any = None, **how: Any) -> float:
     """How far the logits of what is read are from those of the model, as a share of the largest."""
-    model = tiny_model(kind).float()
+    model = (made or tiny_model(kind)).float()
     for layer in model.model.layers:  # what files say nothing of is as in all sizes but the largest Gemma
         layer.self_attn.scaling = layer.self_attn.head_dim**-0.5
+        if kind == "qwen3_moe":  # and shares are as in all sizes that there are
+            layer.mlp.gate.norm_topk_prob = True
     write(model, KINDS[kind], path, **how)
     imported = import_document(path)
     import_weights(imported, path, path.with_suffix(".safetensors"))
@@ -109,6 +140,20 @@ def test_a_file_computes_what_its_model_does(kind: str, tmp_path: Path) -> None:
 def test_quantised_numbers_are_read(tmp_path: Path) -> None:
     """Of a file in Q8_0, a model with the numbers that quantisation left computes the same."""
     assert parted("llama", tmp_path / "m.gguf", is_quantised=True) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_yarn_is_read(tmp_path: Path) -> None:
+    """Of a file whose rotation is stretched by parts, logits within 1e-4 of the largest."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 8.0}
+    config = LlamaConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=24,
+        vocab_size=400, max_position_embeddings=64, rope_parameters={"rope_type": "yarn", "rope_theta": 500.0, **yarn},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    assert parted("llama", tmp_path / "m.gguf", LlamaForCausalLM(config).eval()) < 1e-4
 
 
 def test_what_cannot_be_read(tmp_path: Path, evo: Evo) -> None:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.interop.config import Config, refuse
-from evo.interop.gguf_lines import KEYS, LINES, UNREAD, Line
+from evo.interop.gguf_lines import KEYS, LINES, PARTS, UNREAD, YARN_KEYS, Line
 from evo.interop.parts import Data
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".gguf"
+ONE_ROW = "ffn_gate_inp_shexp"
+"""The one map to a single number: a vector in files."""
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 
 
@@ -38,7 +40,8 @@ def gguf_config(path: Path) -> Config:
 
     found: Data = {ours: value for ours, theirs in KEYS.items() if (value := said(theirs)) is not None}
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    found |= {"model_type": line.type, **line.fixed, "tie_word_embeddings": "output.weight" not in tensors}
+    kind = line.with_experts if line.with_experts and found.get("num_experts") else line.type
+    found |= {"model_type": kind, **line.fixed, "tie_word_embeddings": "output.weight" not in tensors}
     found["vocab_size"] = int(tensors["token_embd.weight"].shape[-1])
     found["attention_bias"] = "blk.0.attn_output.bias" in tensors
     config = Config(found)
@@ -78,11 +81,12 @@ def gguf_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
     groups = reader.get_field(f"{name}.attention.head_count_kv")
     heads["attn_k"] = heads["attn_q"] if groups is None else groups.contents()
     held = {tensor.name: tensor for tensor in reader.tensors}
-    found: dict[str, Tensor] = {}
-    for wanted in {one for several in names for one in several.split("|")}:
+
+    def values_of(wanted: str) -> Tensor | None:
         theirs = named.get_name(wanted, try_suffixes=(".weight", ".bias"))
+        theirs = theirs if theirs in held else f"{theirs}.weight"  # stacks of experts have no suffix in checkpoints
         if theirs not in held:
-            continue
+            return None
         tensor = held[theirs]
         values = torch.from_numpy(package.quants.dequantize(tensor.data, tensor.tensor_type).copy()).float()
         part = theirs.split(".")[-2]
@@ -90,7 +94,15 @@ def gguf_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
             values = values.unflatten(0, (heads[part], -1, 2)).transpose(1, 2).flatten(0, 2)
         if line.is_one_plus and part.endswith("norm"):
             values = values - 1.0
-        found[wanted] = values.contiguous()
+        return values[None] if part == ONE_ROW else values.contiguous()
+
+    found: dict[str, Tensor] = {}
+    for wanted in {one for several in names for one in several.split("|")}:
+        above, _, last = wanted.rpartition(".")
+        parts = [values_of(f"{above}.{part}") for part in PARTS.get(last, (last,))]
+        there = [part for part in parts if part is not None]
+        if len(there) == len(parts):
+            found[wanted] = there[0] if len(there) == 1 else torch.cat(there, dim=1)
     return found
 
 
@@ -129,6 +141,9 @@ def _scaling(config: Config, said: Any, tensors: dict[str, Any]) -> Data:
         return {"rope_type": "longrope", "attention_factor": 1.0, "long_factor": factors, "short_factor": factors}
     if kind == "none":
         return {}
+    if kind == "yarn":
+        parts = {ours: said(theirs) for ours, theirs in YARN_KEYS.items() if said(theirs) is not None}
+        return {"rope_type": "yarn", "factor": float(said("rope.scaling.factor")), **parts}
     if kind != "linear":
         raise refuse(config, f"rope scaling '{kind}' in a GGUF file")
     return {"rope_type": "linear", "factor": float(said("rope.scaling.factor"))}

@@ -16,6 +16,7 @@ class Line:
     them. locals: of how many layers all but the last look through a window; 0 for none. local_theta: the base of their
     rotation, where it is not that of the others and the file does not say it. by_width: the number of layers of the one
     size whose scores are divided by the root of width / heads and not of the width of a head (Gemma's 27B).
+    with_experts: the type where a file has experts.
     """
 
     type: str
@@ -25,14 +26,18 @@ class Line:
     locals: int = 0
     local_theta: float | None = None
     by_width: int | None = None
+    with_experts: str | None = None
 
 
 GELU: Mapping[str, Any] = {"hidden_activation": "gelu_pytorch_tanh"}
 SILU: Mapping[str, Any] = {"hidden_act": "silu"}
 LINES: Mapping[str, Line] = {
-    "llama": Line("llama", SILU, is_paired=True),
+    "llama": Line("llama", SILU, is_paired=True, with_experts="mixtral"),
     "qwen2": Line("qwen2", {**SILU, "use_sliding_window": False}),
     "qwen3": Line("qwen3", {**SILU, "use_sliding_window": False}),
+    "qwen2moe": Line("qwen2_moe", {**SILU, "use_sliding_window": False, "norm_topk_prob": False}),
+    "qwen3moe": Line("qwen3_moe", {**SILU, "use_sliding_window": False, "norm_topk_prob": True}),
+    "olmoe": Line("olmoe", {**SILU, "norm_topk_prob": False}),
     "phi3": Line("phi3", SILU),
     "gemma": Line("gemma", GELU, is_one_plus=True),
     "gemma2": Line("gemma2", GELU, is_one_plus=True, locals=2, by_width=46),
@@ -52,8 +57,33 @@ KEYS: Mapping[str, str] = {
     "sliding_window": "attention.sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
+    "clip_qkv": "attention.clamp_kqv",
+    "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
 }
 """Keys of a configuration, and of a file, the latter behind the name of the architecture."""
 
-UNREAD = ("expert_count", "attention.value_length_mla", "attention.scale", "rope.scaling.attn_factor")
+YARN_KEYS: Mapping[str, str] = {
+    "original_max_position_embeddings": "rope.scaling.original_context_length",
+    "beta_fast": "rope.scaling.yarn_beta_fast",
+    "beta_slow": "rope.scaling.yarn_beta_slow",
+}
+"""Keys of rotations that are stretched by parts, the same way."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {"gate_up_proj": ("gate_proj", "up_proj")}
+"""What lies in one tensor of all experts in checkpoints, and in several in files, one behind another."""
+
+UNREAD = (
+    "attention.value_length_mla",
+    "attention.scale",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_log_multiplier",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_attn_factor",
+    "expert_shared_count",
+    "expert_group_count",
+    "expert_weights_scale",
+)
 """Keys of files that say something of which no line here knows what it means."""
