@@ -71,6 +71,8 @@ MIXERS: dict[str, dict[str, Any]] = {
         **ATTENTION,
         "temperature": {"slope": 0.7, "period": 5, "form": "smooth", "first": 1},
     },
+    "attention taps": {**ATTENTION, "kv_heads": 2, "taps": {"size": 4, "on": ["k", "v"], "residual": True}},
+    "attention taps over a window": {**window(5), "taps": {"act": "silu"}, "values_to": "first"},
     "attention window": window(5),
     "attention window, sinks": window(5, 3),
     "attention window 1, sinks": window(1, 2),
@@ -209,6 +211,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution": CONVOLUTION,
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
     "convolution 1": {**CONVOLUTION, "size": 1},
+    "convolution without maps": {**CONVOLUTION, "maps": False, "residual": True, "act": "silu"},
+    "chain": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, window(5, 1), {"kind": "dense"}]},
     "selective scan": {"kind": "selective_scan", "state": 4},
     "selective scan, normed": {
         "kind": "selective_scan",

@@ -38,6 +38,11 @@ FFNS: dict[str, dict[str, Any]] = (
             },
         },
         "experts, shared": {**ROUTED, "shared": [{"gate": "sigmoid"}, {"ffn": {"kind": "dense"}}], "latent": 8},
+        "experts, shared by score": {
+            **ROUTED,
+            "shared": [{"gate": "routed"}, {"gate": "sigmoid", "ffn": {"kind": "dense"}}, {"gate": "routed"}],
+            "router": {"score": "sigmoid", "bias": True, "choice_bias": True},
+        },
         "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
         "experts on inputs": {
             **ROUTED,

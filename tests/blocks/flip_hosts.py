@@ -38,6 +38,13 @@ FLOW: dict[str, dict[str, Any]] = {
             },
         ],
     },
+    "values, taps": {
+        "stages": [
+            stage("a", {**ATTENTION, "values_to": "first", "taps": {"on": ["q", "v"]}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "values_from": "first"}, ffn={"kind": "none"}),
+        ]
+    },
+    "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
     "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "streams": {
@@ -147,6 +154,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("ConditionedSpec", "at"),
     ("ExpertsSpec", "router"),
     ("AttentionSpec", "kv_to"),
+    ("AttentionSpec", "values_to"),
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),
     ("PrefixStencil", "size"),

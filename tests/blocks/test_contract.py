@@ -25,7 +25,7 @@ from block_variants import (
 )
 from ffn_variants import FFNS, STATEFUL_FFNS
 
-from evo.blocks.attention.spec import AttentionPlan
+from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
 from evo.dsl.index import kinds

@@ -22,7 +22,7 @@ from block_variants import (
 from ffn_variants import FFNS, STATEFUL_FFNS
 from torch.utils.flop_counter import FlopCounterMode
 
-from evo.blocks.attention.spec import AttentionPlan
+from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.stencils import (
     BlockStencil,
     DilatedStencil,

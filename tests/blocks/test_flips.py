@@ -304,6 +304,7 @@ HOSTS: dict[str, dict[str, Any]] = {
                 ffn={
                     **ROUTED,
                     "count": 8,
+                    "shared": [{"gate": "routed"}],
                     "router": {
                         "score": "sigmoid",
                         "groups": 4,
@@ -339,6 +340,8 @@ FOCUS = {
     "lora": "adapters",
     "svf": "adapters",
     "product": "mix",
+    "chain": "mix",
+    "values, taps": "stages",
     "memory": "mix",
     "biases": "position",
     "tokens": "select",

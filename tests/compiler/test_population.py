@@ -63,6 +63,8 @@ MIXERS: dict[str, Any] = {
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},
     "pool over stacked weights": {"kind": "pool", "slots": 2, "of": {"kind": "convolution"}},
+    "chain": {"chain": [{"kind": "convolution", "maps": False, "residual": True}, ATTENTION]},
+    "attention taps": {**ATTENTION, "taps": {}},
     "product": {"product": [ATTENTION, {"kind": "convolution"}]},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
     "route": {"route": [ATTENTION, RECURRENCE, {"kind": "convolution"}], "top_k": 2},

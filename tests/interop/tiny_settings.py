@@ -57,6 +57,11 @@ OWN: dict[str, dict[str, Any]] = {
         "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
     },
     "granitemoe_swa": {"num_hidden_layers": 4},
+    "inkling_text": {
+        "num_hidden_layers": 4, "local_layer_ids": [1, 2], "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 6, "sliding_window_size": 7,
+        "d_rel": 5, "rel_extent": 11, "log_scaling_n_floor": 4, "n_shared_experts": 2, "conv_kernel_size": 3,
+    },
     "mllama_text_model": {"num_hidden_layers": 4, "cross_attention_layers": [1]},
     "granitemoehybrid": {
         "layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1,

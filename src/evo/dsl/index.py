@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, dict[str, str]] = {
     "mixer": {
         "attention": "evo.blocks.attention.spec:AttentionSpec",
+        "chain": "evo.blocks.chain.spec:ChainSpec",
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",

@@ -97,7 +97,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
     if not 1 <= len(layer) <= 2 or not all(isinstance(sub, Sub) for sub in layer):
         return None, {}
     subs = [sub for sub in layer if isinstance(sub, Sub)]
-    kinds = [sub.block.data["kind"] for sub in subs]
+    kinds = [sub.block.data.get("kind", "") for sub in subs]
     if (
         any(sub.gain != 1.0 or sub.skip != 1.0 for sub in subs)
         or kinds[0] in FFN_KINDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.persistent import remembering
-from evo.blocks.attention.spec import AttentionPlan
+from evo.blocks.attention.plan import AttentionPlan
+from evo.blocks.attention.tapped import Taps
 from evo.blocks.base import Block, Distances, Norm, Position
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
@@ -31,14 +32,16 @@ class AttentionState(State):
     """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
 
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
+    past: the projections at the latest W - 1 positions, by name, where taps read them.
     """
 
     keys_BSGK: Vectors
     values_BSGV: Vectors
     got_BSG: Tensor | None = None
+    past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def without(self, latest: int, seen: int) -> AttentionState | None:
-        if self.got_BSG is not None or count(self.keys_BSGK) < seen:
+        if self.got_BSG is not None or self.past or count(self.keys_BSGK) < seen:
             return None
         drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
         return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop))
@@ -58,6 +61,10 @@ class Attention(Block):
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
     gate_heads_bias: nn.Parameter | None
+    q_taps: nn.Parameter | None
+    k_taps: nn.Parameter | None
+    v_taps: nn.Parameter | None
+    value_mix: nn.Parameter | None
     sink_logit: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
@@ -95,24 +102,32 @@ class Attention(Block):
             shape = (*x_BTD.shape[:2], self.kv_heads)
             for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
+        for name in self.plan.values_from:
+            flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals.setdefault(KV, x_BTD)
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
+        taps = Taps(self.plan.taps, calls=[])
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         parts |= self._bias(x_BTD, q_BTHK, Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device), flow)
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
-        return found if isinstance(found, list) else [found]
+        return [*(taps.calls or ()), *(found if isinstance(found, list) else [found])]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
         shape = (batch, 0, self.kv_heads)
         keys = torch.empty(*shape, self.head_dim, device=device, dtype=dtype)
-        return AttentionState(keys, torch.empty(*shape, self.value_dim, device=device, dtype=dtype))
+        values = torch.empty(*shape, self.value_dim, device=device, dtype=dtype)
+        taps = {name: weight for name in "qkv" if (weight := getattr(self, f"{name}_taps")) is not None}
+        sizes = {name: (batch, weight.shape[1] - 1, weight.shape[0]) for name, weight in taps.items()}
+        past = {name: torch.zeros(size, device=device, dtype=dtype) for name, size in sizes.items()}
+        return AttentionState(keys, values, past=past)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
         require_past(self.stencil, flow.position + x_BTD.shape[1])
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
+        taps = Taps(self.plan.taps, state.past, backend=self.backend)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
         keys, values = _append(unpack(state.keys_BSGK), k_BTGK), _append(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
         y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
@@ -120,10 +135,10 @@ class Attention(Block):
             appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
         )
         if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
-            return y_BTD, self._evicted(q_BTHK, keys, kept, state.got_BSG, flow)
+            return y_BTD, replace(self._evicted(q_BTHK, keys, kept, state.got_BSG, flow), past=taps.after)
         limit, sinks = self._limits(flow)
         keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
-        return y_BTD, AttentionState(picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep))
+        return y_BTD, AttentionState(picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep), past=taps.after)
 
     def _evicted(
         self, q_BTHK: Tensor, keys: Tensor, kept: AttentionState, past_BSG: Tensor | None, flow: Flow
@@ -179,17 +194,18 @@ class Attention(Block):
         """Keys and values, those of a cache included, for whoever reads them in this pass."""
         flow.signals.update(zip(self.plan.kv_to, (keys, values), strict=False))
 
-    def _project(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        q_BTHK = self._normed("q_norm", self._heads(x_BTD, self.q, self.q_bias, self.head_dim, flow), flow)
+    def _project(self, x_BTD: Tensor, flow: Flow, taps: Taps | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        taps = taps or Taps(self.plan.taps, backend=self.backend)
+        q_BTHK = self._normed("q_norm", self._heads(x_BTD, "q", self.head_dim, flow, taps), flow)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
             q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
             return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
         x_BTD = self._kv_input(x_BTD, flow)
-        raw_BTGK = self._heads(x_BTD, self.k, self.k_bias, self.head_dim, flow)
+        raw_BTGK = self._heads(x_BTD, "k", self.head_dim, flow, taps)
         k_BTGK = self._normed("k_norm", raw_BTGK, flow)
-        v_BTGV = raw_BTGK if self.v is None else self._heads(x_BTD, self.v, self.v_bias, self.value_dim, flow)
-        v_BTGV = self._inner("v_norm", v_BTGV, flow)
+        v_BTGV = raw_BTGK if self.v is None else self._heads(x_BTD, "v", self.value_dim, flow, taps)
+        v_BTGV = self._inner("v_norm", self._values(v_BTGV, flow), flow)
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         return self._heated(q_BTHK, flow), k_BTGK, v_BTGV
@@ -200,9 +216,18 @@ class Attention(Block):
             return x_BTD
         return flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
 
-    def _heads(self, x_BTD: Tensor, weight: Tensor, bias: Tensor | None, dim: int, flow: Flow) -> Tensor:
-        """A projection of x cut into heads, within its bounds."""
-        y = flow.project(x_BTD, weight, bias)
+    def _values(self, v_BTGV: Tensor, flow: Flow) -> Tensor:
+        """Values with those of an earlier attention mixed in, if they are; as projected, for later ones."""
+        flow.signals.update(dict.fromkeys(self.plan.values_to, v_BTGV))
+        if self.value_mix is None:
+            return v_BTGV
+        earlier, own = self.value_mix.to(v_BTGV.dtype)
+        return earlier * flow.signals[self.plan.values_from[0]] + own * v_BTGV
+
+    def _heads(self, x_BTD: Tensor, name: str, dim: int, flow: Flow, taps: Taps) -> Tensor:
+        """A projection of x behind its taps, within its bounds, cut into heads."""
+        y = flow.project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
+        y = taps(name, y, getattr(self, f"{name}_taps"), flow)
         if self.plan.clip is not None:
             y = y.clamp(-self.plan.clip, self.plan.clip)
         return y.unflatten(-1, (-1, dim))

@@ -1,12 +1,14 @@
-"""The language and the plan of attention."""
+"""The language of attention."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
+from evo.blocks.attention.plan import AttentionPlan, Biased
+from evo.blocks.attention.stencils import FullStencil, StencilSpec
+from evo.blocks.attention.taps import TapsSpec, wrong_names
 from evo.blocks.attention.temperature import TemperatureSpec
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
@@ -17,43 +19,6 @@ from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
-
-Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionPlan(BlockPlan):
-    """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
-
-    value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
-    kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
-    kv: what the stage's `kv` is to the input of keys and values.
-    temperature: slope, period, form and the number of the first position.
-    """
-
-    builder: ClassVar[str] = "evo.blocks.attention.module:Attention"
-    heads: int
-    kv_heads: int
-    head_dim: int
-    qk_norm: str
-    soft_cap: float | None
-    stencil: KernelStencil
-    sink_logit: bool
-    bias: bool | tuple[Biased, ...]
-    causal: bool
-    value_dim: int | None = None
-    scale: float | None = None
-    clip: float | None = None
-    gate: str = "none"
-    gate_act: str = ""
-    values_from_keys: bool = False
-    norm_after_position: bool = False
-    differ: float | None = None
-    temperature: tuple[float, int, str, int] | None = None
-    persistent: int = 0
-    kv_to: tuple[str, ...] = ()
-    kv_from: tuple[str, ...] = ()
-    kv: str = ""
 
 
 class AttentionSpec(Spec):
@@ -112,6 +77,12 @@ class AttentionSpec(Spec):
     """A name under which later attentions may read its keys and values."""
     kv_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's keys and values, read instead of own ones (Gemma 3n)."""
+    values_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """A name under which later attentions may mix its projected values into theirs."""
+    values_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
+    taps: TapsSpec | None = None
+    """Short convolutions of the projections; none if left out."""
 
     @property
     def reads_kv(self) -> bool:
@@ -133,6 +104,8 @@ class AttentionSpec(Spec):
             ("value_dim", self.values == "keys" and self.kv_from is None),
             ("values", self.kv_from is not None),
             ("v_norm", self.kv_from is not None),
+            ("values_to", self.kv_from is not None),
+            ("values_from", self.kv_from is not None),
         ]
         return frozenset(name for name, is_unread in found if is_unread)
 
@@ -189,21 +162,25 @@ class AttentionSpec(Spec):
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
         if isinstance(self.bias, tuple):
             known = (*self._projections(scope), *(("gate_heads",) if self.gate == "channel" else ()))
-            for index, name in enumerate(self.bias):
-                if name not in known or name in self.bias[:index]:
-                    message = f"there is no projection '{name}' here" if name not in known else f"'{name}' stands above"
-                    yield Fault("EVO308", ("bias", index), message, "remove it")
+            yield from wrong_names(self.bias, known, "bias")
         if isinstance(self.select, SelectSpec):
             yield from self._select_problems(self.select, scope)
         if self.persistent and (self.select is not None or self._position(scope).acts_on == "scores"):
             message = "keys of no token have no place that a selection or a distance could tell"
             yield Fault("EVO308", ("persistent",), message, "leave out one of them")
-        if self.kv_from is not None and self.kv_from == self.kv_to:
-            yield Fault("EVO308", ("kv_to",), "it would publish what it reads under the same name", "remove it")
+        for to, read in (("kv_to", "kv_from"), ("values_to", "values_from")):
+            if getattr(self, to) is not None and getattr(self, to) == getattr(self, read):
+                yield Fault("EVO308", (to,), "it would publish what it reads under the same name", "remove it")
+        if self.taps is not None and self.kv_from is not None:
+            message = "queries of another's keys and values keep no past that taps could reach"
+            yield Fault("EVO308", ("taps",), message, "leave out one of them")
+        elif self.taps is not None:
+            yield from under(wrong_names(self.taps.on, self._projections(scope), "on"), "taps")
 
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
-        if any(part is not None for part in (self.differ, self.kv_to, self.kv_from, self.select)):
+        apart = (self.differ, self.kv_to, self.kv_from, self.values_to, self.values_from, self.taps, self.select)
+        if any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -284,17 +261,19 @@ class AttentionSpec(Spec):
             cache_per_token=groups * (dim + values) if is_own else 0,
             cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
+            state=sum(weight.shape[0] * (weight.shape[1] - 1) for weight in weights if weight.group == "taps"),
             evicting_heads=groups if self._may_evict(scope) else 0,
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
         heat = self.temperature
+        given, mixed = (self._value_signal(name, scope) for name in (self.values_to, self.values_from))
         return AttentionPlan(
             kind=self.label,
             weights=weights,
             cost=cost,
             children=self._children(scope),
-            inputs=(KV,) if is_own and scope.kv else self._signals(self.kv_from, scope),
-            outputs=self._signals(self.kv_to, scope),
+            inputs=(*((KV,) if is_own and scope.kv else self._signals(self.kv_from, scope)), *mixed),
+            outputs=(*self._signals(self.kv_to, scope), *given),
             has_state=is_own,
             heads=self.heads,
             kv_heads=groups,
@@ -317,6 +296,9 @@ class AttentionSpec(Spec):
             temperature=None if heat is None else (heat.slope, heat.period, heat.form, heat.first),
             kv_to=self._signals(self.kv_to, scope),
             kv_from=self._signals(self.kv_from, scope),
+            values_to=given,
+            values_from=mixed,
+            taps=self.taps,
             kv=scope.kv if is_own else "",
         )
 
@@ -334,6 +316,12 @@ class AttentionSpec(Spec):
         stencil = " ".join(str(item) for item in self.stencil.kernel().values())
         tail = f"{name} ({self._groups} heads of {self._head_dim(scope)} and {self._value_dim(scope)}, {stencil})"
         return (f"keys of {tail}", f"values of {tail}")
+
+    def _value_signal(self, name: str | None, scope: Scope) -> tuple[str, ...]:
+        """What projected values are called in a pass."""
+        if name is None or self.kv_from is not None:
+            return ()
+        return (f"projected values of {name} ({self._groups} heads of {self._value_dim(scope)})",)
 
     def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
         dim, values = self._head_dim(scope), self._value_dim(scope)
@@ -364,6 +352,9 @@ class AttentionSpec(Spec):
             groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}
             for name, dim in sizes_of.items():
                 weights.append(table(f"persistent_{name}", self.persistent, groups * dim, dim**-0.5))
+        weights += self.taps.weights(sizes) if self.taps is not None else []
+        if self.values_from is not None and self.kv_from is None:
+            weights.append(vector("value_mix", 2, Init("constant", 0.5)))
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.differ is not None:

@@ -24,17 +24,18 @@ class ConvolutionState(State):
 
 
 class Convolution(Block):
-    """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x)))."""
+    """o(c * act(conv(b * x))), or without maps act(conv(x)); plus x with a residual. See `ConvolutionSpec`."""
 
-    x: nn.Parameter
+    x: nn.Parameter | None
     b: nn.Parameter | None
     c: nn.Parameter | None
     taps: nn.Parameter
-    o: nn.Parameter
+    o: nn.Parameter | None
 
     def __init__(self, plan: ConvolutionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.activation = None if plan.act == "none" else plan.act
+        self.residual = plan.residual
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -65,9 +66,11 @@ class Convolution(Block):
         )
         if self.c is not None:
             mixed_BTD = mixed_BTD * flow.project(x_BTD, self.c)
-        return flow.project(mixed_BTD, self.o), past_BWD
+        if self.o is not None:
+            mixed_BTD = flow.project(mixed_BTD, self.o)
+        return (x_BTD + mixed_BTD if self.residual else mixed_BTD), past_BWD
 
     def _inner(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What the taps read."""
-        inner_BTD = flow.project(x_BTD, self.x)
+        inner_BTD = x_BTD if self.x is None else flow.project(x_BTD, self.x)
         return inner_BTD if self.b is None else inner_BTD * flow.project(x_BTD, self.b)

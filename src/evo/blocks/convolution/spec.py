@@ -18,10 +18,14 @@ class ConvolutionPlan(BlockPlan):
     size: int
     gate: bool
     act: str
+    residual: bool
 
 
 class ConvolutionSpec(Spec):
-    """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x)))."""
+    """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x))).
+
+    Without maps, act(conv(x)) of the input itself; with a residual, plus the input (a Canon layer, Allen-Zhu 2025).
+    """
 
     kind: ClassVar[str | None] = "convolution"
 
@@ -31,6 +35,14 @@ class ConvolutionSpec(Spec):
     """Whether input and output are gated by projections of the input."""
     act: Literal["none", "silu"] = "none"
     """What follows the convolution."""
+    maps: bool = True
+    """Whether there are projections; without them, the taps read the input, and nothing gates."""
+    residual: bool = False
+    """Whether the input is added to the output."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.maps else frozenset({"gate"})
 
     @property
     def grows(self) -> frozenset[str]:
@@ -38,16 +50,13 @@ class ConvolutionSpec(Spec):
 
     def plan(self, scope: Scope) -> ConvolutionPlan:
         width = scope.width
-        streams = ("x", "b", "c") if self.gate else ("x",)
-        weights = (
-            *(linear(name, width, width) for name in streams),
-            taps("taps", width, self.size),
-            linear("o", width, width, scope.residual_gain, writes_residual=True),
-        )
+        streams = () if not self.maps else ("x", "b", "c") if self.gate else ("x",)
+        out = (linear("o", width, width, scope.residual_gain, writes_residual=True),) if self.maps else ()
+        weights = (*(linear(name, width, width) for name in streams), taps("taps", width, self.size), *out)
         cost = Cost(
             flops=matmul_flops(weights),
             state=(self.size - 1) * width,
-            activations=width * (3 + 3 * self.gate),
+            activations=width * ((3 + 3 * self.gate) if self.maps else 2),
         )
         return ConvolutionPlan(
             kind=self.label,
@@ -55,6 +64,7 @@ class ConvolutionSpec(Spec):
             cost=cost,
             has_state=True,
             size=self.size,
-            gate=self.gate,
+            gate=self.gate and self.maps,
             act=self.act,
+            residual=self.residual,
         )

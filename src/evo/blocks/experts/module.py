@@ -81,15 +81,16 @@ class Experts(Block):
         y_BTD = self._sum_of_chosen(inner_BTD.flatten(0, 1), routes, flow).unflatten(0, x_BTD.shape[:2])
         if self.latent_out is not None:
             y_BTD = flow.project(y_BTD, self.latent_out)
-        return self._with_shared(y_BTD, x_BTD, flow), state
+        return self._with_shared(y_BTD, x_BTD, routes.shared_BTG, flow), state
 
-    def _with_shared(self, y_BTD: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+    def _with_shared(self, y_BTD: Tensor, x_BTD: Tensor, shares_BTG: Tensor, flow: Flow) -> Tensor:
         gates_BTG = None if self.shared_gate is None else flow.project(x_BTD, self.shared_gate).sigmoid()
-        used = 0
-        for child, is_gated in zip(self.shared, self.plan.gated, strict=True):
+        gates = iter(() if gates_BTG is None else gates_BTG.unbind(-1))
+        shares = iter(shares_BTG.to(x_BTD.dtype).unbind(-1))
+        for child, is_gated, is_routed in zip(self.shared, self.plan.gated, self.plan.routed_shared, strict=True):
             part_BTD = flow.run(child, x_BTD)
-            if is_gated and gates_BTG is not None:
-                part_BTD, used = part_BTD * gates_BTG[..., used, None], used + 1
+            if is_gated or is_routed:
+                part_BTD = part_BTD * next(gates if is_gated else shares)[..., None]
             y_BTD = y_BTD + part_BTD
         return y_BTD
 
@@ -98,6 +99,10 @@ class Experts(Block):
         spec, plan = self.spec, self.plan
         logits_BTE = self._logits(x_BTD, flow)
         scores_BTE = None if logits_BTE is None else scores_of(logits_BTE, spec)
+        shared_BTG = x_BTD.new_empty(*x_BTD.shape[:2], 0)
+        if logits_BTE is not None and scores_BTE is not None and any(plan.routed_shared):
+            logits_BTE, shared_BTG = logits_BTE[..., : plan.classes], scores_BTE[..., plan.classes :]
+            scores_BTE = scores_BTE[..., : plan.classes]
         choice_BTE = scores_BTE if spec.choice_of == "score" else logits_BTE
         granted_BTE = None
         if spec.choose == "each_expert":
@@ -113,7 +118,10 @@ class Experts(Block):
             scores_BTP = rivalled(soft_capped(logits_BTE, spec.soft_cap), chosen_BTP, spec.rivals)
         else:
             scores_BTP = scores_BTE.gather(-1, chosen_BTP)
-        routes = Routes(chosen_BTP, weighed(scores_BTP, granted_BTP, spec), granted_BTP)
+        shares_BTX = weighed(
+            torch.cat((scores_BTP, shared_BTG), dim=-1), F.pad(granted_BTP, (0, shared_BTG.shape[-1]), value=True), spec
+        )
+        routes = Routes(chosen_BTP, shares_BTX[..., : plan.top], granted_BTP, shares_BTX[..., plan.top :])
         self._add_losses(logits_BTE, scores_BTE, routes, flow)
         if flow.figures is not None:
             own_E = loads(chosen_BTP, granted_BTP, plan.classes, compute_dtype(x_BTD))[: plan.count] * plan.classes

@@ -22,12 +22,13 @@ class Routes:
     """The choices of each token.
 
     chosen_BTP: int64, P choices among the classes. shares_BTP: how much each counts, 0 for one that was not granted.
-    granted_BTP: whether it was.
+    granted_BTP: whether it was. shared_BTG: how much each of the G shared experts counts that the router weighs.
     """
 
     chosen_BTP: Tensor
     shares_BTP: Tensor
     granted_BTP: Tensor
+    shared_BTG: Tensor
 
 
 def _sqrt_softplus(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class ExpertsPlan(BlockPlan):
     """A stack of `count` feed-forwards of which a token meets `top`, and some that every token meets.
 
     identity, skip: further choices of the router that return their input, and nothing. limit: the most tokens that an
-    expert takes. gated: which of the shared ones are gated.
+    expert takes. gated, routed_shared: which of the shared ones are gated, or weighed by the router.
     """
 
     builder: ClassVar[str] = "evo.blocks.experts.module:Experts"
@@ -30,6 +30,7 @@ class ExpertsPlan(BlockPlan):
     router: RouterSpec
     limit: int | None
     gated: tuple[bool, ...]
+    routed_shared: tuple[bool, ...]
 
     @property
     def classes(self) -> int:
@@ -48,8 +49,9 @@ class SharedSpec(Spec):
 
     ffn: Annotated[Spec, RoleOf("ffn", default="gated")] = DEFAULT
     """What it is."""
-    gate: Literal["none", "sigmoid"] = "none"
-    """sigmoid: its output counts by sigmoid(w x), one number a token (Qwen2-MoE)."""
+    gate: Literal["none", "sigmoid", "routed"] = "none"
+    """sigmoid: its output counts by sigmoid(w x), one number a token (Qwen2-MoE). routed: by the router's score, in one
+    sum with those of the token's choices (Inkling)."""
 
 
 class ExpertsSpec(Spec):
@@ -81,6 +83,9 @@ class ExpertsSpec(Spec):
         yield from found
         yield from _inner_faults(self.of, self._inside(scope), ("of",), must_stack=True)
         for index, shared in enumerate(self.shared):
+            if shared.gate == "routed" and not (self.router.has_logits and self.router.rivals is None):
+                message = "this router has no score that a shared expert could count by"
+                yield Fault("EVO307", ("shared", index, "gate"), message, "write gate: none, or another score")
             yield from _inner_faults(shared.ffn, scope, ("shared", index, "ffn"), must_stack=False)
 
     def plan(self, scope: Scope) -> ExpertsPlan:
@@ -106,7 +111,8 @@ class ExpertsSpec(Spec):
             on=self.on,
             router=self.router,
             limit=self.router.limit(self.top, self.count, scope.context),
-            gated=tuple(spec.gate != "none" for spec in self.shared),
+            gated=tuple(spec.gate == "sigmoid" for spec in self.shared),
+            routed_shared=tuple(spec.gate == "routed" for spec in self.shared),
         )
 
     def _inside(self, scope: Scope) -> Scope:
@@ -114,16 +120,17 @@ class ExpertsSpec(Spec):
 
     def _weights(self, scope: Scope, inside: Scope, classes: int) -> tuple[Weight, ...]:
         weights: list[Weight] = []
+        scored = classes + sum(spec.gate == "routed" for spec in self.shared)
         if self.router.has_logits:
-            weights.append(linear("router", classes, scope.width))
+            weights.append(linear("router", scored, scope.width))
         if self.router.bias:
-            weights.append(vector("router_bias", classes, ZEROS))
+            weights.append(vector("router_bias", scored, ZEROS))
         if self.router.choice_bias:
             weights.append(vector("choice_bias", classes, ZEROS))
         if self.latent is not None:
             weights.append(linear("latent_in", inside.width, scope.width))
             weights.append(linear("latent_out", scope.width, inside.width, scope.residual_gain, writes_residual=True))
-        if gates := sum(spec.gate != "none" for spec in self.shared):
+        if gates := sum(spec.gate == "sigmoid" for spec in self.shared):
             weights.append(linear("shared_gate", gates, scope.width))
         return tuple(weights)
 

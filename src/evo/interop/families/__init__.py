@@ -58,6 +58,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "streamed:hy_v4": ("hy_v4",),
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),
+    "convolved:inkling": ("inkling_text",),
     "odd:doge": ("doge",),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),

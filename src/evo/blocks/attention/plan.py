@@ -1,0 +1,49 @@
+"""The plan of attention."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from evo.blocks.attention.stencils import KernelStencil
+from evo.blocks.attention.taps import TapsSpec
+from evo.dsl.plan import BlockPlan
+
+Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan(BlockPlan):
+    """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
+
+    value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
+    kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
+    values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
+    kv: what the stage's `kv` is to the input of keys and values.
+    temperature: slope, period, form and the number of the first position.
+    """
+
+    builder: ClassVar[str] = "evo.blocks.attention.module:Attention"
+    heads: int
+    kv_heads: int
+    head_dim: int
+    qk_norm: str
+    soft_cap: float | None
+    stencil: KernelStencil
+    sink_logit: bool
+    bias: bool | tuple[Biased, ...]
+    causal: bool
+    value_dim: int | None = None
+    scale: float | None = None
+    clip: float | None = None
+    gate: str = "none"
+    gate_act: str = ""
+    values_from_keys: bool = False
+    norm_after_position: bool = False
+    differ: float | None = None
+    temperature: tuple[float, int, str, int] | None = None
+    persistent: int = 0
+    kv_to: tuple[str, ...] = ()
+    kv_from: tuple[str, ...] = ()
+    values_to: tuple[str, ...] = ()
+    values_from: tuple[str, ...] = ()
+    taps: TapsSpec | None = None
+    kv: str = ""

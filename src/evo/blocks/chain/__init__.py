@@ -1,0 +1,1 @@
+"""Blocks one behind the other as one mixer."""

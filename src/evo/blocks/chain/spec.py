@@ -1,0 +1,51 @@
+"""The language and the plan of blocks one behind the other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.dsl.organism import Name
+from evo.dsl.plan import BlockPlan
+from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
+from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainPlan(BlockPlan):
+    """Blocks that each read what the one before gives: its children, in order."""
+
+    builder: ClassVar[str] = "evo.blocks.chain.module:Chain"
+
+    @property
+    def can_be_silent(self) -> bool:
+        return self.children[-1][1].can_be_silent
+
+
+class ChainSpec(Spec):
+    """f_n(... f_2(f_1(x))): mixers and feed-forwards without a residual stream between them.
+
+    With a convolution of `maps: false` and `residual: true`, it is a Canon layer before a block (Allen-Zhu 2025), or
+    the convolved branch of Inkling behind one.
+    """
+
+    kind: ClassVar[str | None] = "chain"
+    is_keyed: ClassVar[bool] = True
+
+    chain: Annotated[
+        tuple[Name | Spec, ...], AsTuple, ListOf(), RoleOf("block"), Ref(), Field(min_length=2, max_length=16)
+    ]
+    """The blocks in the order they run, at least two. Text names an entry of `pseudopods`."""
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        for index, entry in enumerate(self.chain):
+            faults = list(mixer_problems(entry, scope, ("chain", index)))
+            yield from faults
+            is_sound = all(fault.severity != "error" for fault in faults)
+            if is_sound and resolve_mixer(entry, scope).plan(scope) is None:
+                yield Fault("EVO306", ("chain", index), "this builds nothing that a chain could run", "remove it")
+
+    def plan(self, scope: Scope) -> ChainPlan:
+        links = tuple((f"link{index}", plan_mixer(entry, scope)) for index, entry in enumerate(self.chain))
+        return ChainPlan(kind=self.label, children=links)

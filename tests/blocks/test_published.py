@@ -1,0 +1,89 @@
+"""Architectures as their papers have them, written by who only knows the language: each decodes as it trains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from block_variants import document, plan
+
+from evo.compiler.build import build
+from evo.compiler.check import problems
+from evo.compiler.organism import Organism
+
+STAGES: dict[str, str] = {
+    "Primer (2109.08668): taps behind q, k and v, squared relu": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, taps: {size: 3}}, ffn: {kind: dense, act: relu2}}
+    """,
+    "Canon layers A, B and C (Allen-Zhu 2025)": """
+        - name: body
+          repeat: 2
+          mix:
+            chain:
+              - {kind: convolution, maps: false, residual: true}
+              - {kind: attention, heads: 2, taps: {size: 4, residual: true}}
+          ffn: {kind: none}
+        - name: top
+          layers:
+            sublayers:
+              - block: {chain: [{kind: convolution, maps: false, residual: true}, {kind: gated}]}
+                norm: {in: {kind: rms}}
+    """,
+    "ResFormer (2410.17897): first values in all layers": """
+        - {name: first, mix: {kind: attention, heads: 2, values_to: first}}
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, values_from: first}}
+    """,
+    "Samba (2406.07522): scans and windows in turn": """
+        - name: body
+          repeat: 2
+          mix: [{kind: selective_scan, state: 4}, {kind: attention, heads: 2, stencil: {kind: window, size: 5}}]
+    """,
+    "YOCO (2405.05254): one cache for the upper half": """
+        - name: self
+          repeat: 2
+          mix: {kind: recurrence, heads: 2, update: outer, decay: {kind: token, form: logsigmoid}, feature: identity}
+        - {name: cache, mix: {kind: attention, heads: 2, kv_to: global}}
+        - {name: cross, repeat: 2, mix: {kind: attention, heads: 2, kv_from: global}}
+    """,
+    "Hymba's heads (2411.13676): attention and a scan side by side": """
+        - name: body
+          repeat: 2
+          mix:
+            parallel:
+              - {kind: attention, heads: 2, persistent: 4, stencil: {kind: window, size: 5}}
+              - {kind: selective_scan, state: 4}
+    """,
+    "SWAN-GPT (2504.08719): windows with rope, then all without": """
+        - name: body
+          repeat: 4
+          mix:
+            - {kind: attention, heads: 2, position: {kind: none}, temperature: {period: 8}}
+            - {kind: attention, heads: 2, stencil: {kind: window, size: 4}}
+    """,
+}
+"""Stages by title, with tiny sizes."""
+
+
+def organism(title: str) -> Organism:
+    """The organism of some stages in float64, every weight drawn."""
+    found = build(plan(yaml.safe_load(STAGES[title])), 0).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return found
+
+
+@pytest.mark.parametrize("title", STAGES)
+def test_a_published_architecture_decodes_as_it_trains(title: str):
+    """It is valid without a warning; token by token it gives what it gives at once; every weight learns."""
+    assert not list(problems(document(yaml.safe_load(STAGES[title]))))
+    model = organism(title)
+    x = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(2))
+    whole, state, pieces = model(x), model.initial_state(), []
+    for chunk in x.split([5, *[1] * 7], dim=1):
+        logits, state = model.extend(chunk, state)
+        pieces.append(logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-9, atol=1e-9)
+    whole.square().sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []

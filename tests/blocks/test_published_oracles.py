@@ -1,0 +1,75 @@
+"""Constructs against what their papers say, written out here in plain torch: values and gradients of every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from block_variants import Whole, block_of, built, inputs, plan, stage
+from torch import Tensor
+
+from evo.blocks.flow import Flow
+
+HEADS = 2
+ATTENTION = {"kind": "attention", "heads": HEADS, "position": {"kind": "none"}}
+Theirs = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+
+
+def compare(mixer: dict[str, object], theirs: Theirs) -> None:
+    """A mixer's values and gradients against a function of its weights and x."""
+    block = Whole(built(block_of(plan([stage("s", mixer, ffn={"kind": "none"})]), "mixer")))
+    weights, x = dict(block.named_parameters()), inputs()
+    ours, expected = block(x), theirs(weights, x)
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+    cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found, wanted = (torch.autograd.grad((y * cotangent).sum(), list(weights.values())) for y in (ours, expected))
+    for name, one, other in zip(weights, found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9, msg=name)
+
+
+def convolved(x_BTC: Tensor, taps_CW: Tensor) -> Tensor:
+    """A causal depthwise convolution, by torch's conv1d."""
+    padded = F.pad(x_BTC.transpose(1, 2), (taps_CW.shape[1] - 1, 0))
+    return F.conv1d(padded, taps_CW[:, None], groups=taps_CW.shape[0]).transpose(1, 2)
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of heads that lie side by side in (B, T, C)."""
+    q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
+
+
+def test_taps_are_primers():
+    """q, k and v each pass a depthwise convolution behind their projections (So et al. 2109.08668, section 4.2)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k, v = (convolved(x @ w[name].T, w[f"{name}_taps"]) for name in "qkv")
+        return softmax_attention(q, k, v) @ w["o"].T
+
+    compare({**ATTENTION, "taps": {"size": 3}}, theirs)
+
+
+def test_a_chain_begins_with_a_canon_layer():
+    """h + conv(h) before attention (Allen-Zhu 2025, Canon-A)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        x = x + convolved(x, w["link0.taps"])
+        q, k, v = (x @ w[f"link1.{name}"].T for name in "qkv")
+        return softmax_attention(q, k, v) @ w["link1.o"].T
+
+    compare({"chain": [{"kind": "convolution", "maps": False, "residual": True}, ATTENTION]}, theirs)
+
+
+def test_values_of_the_first_layer_are_mixed_in():
+    """V'_n = a V_1 + b V_n (Zhou et al. 2410.17897, eq. 6)."""
+    mixers = [{**ATTENTION, "values_to": "first"}, {**ATTENTION, "values_from": "first"}]
+    whole = plan([stage(name, mixer, ffn={"kind": "none"}) for name, mixer in zip("ab", mixers, strict=True)])
+    first, second = (built(dict(dict(s.children)["0"].children)["mixer"]) for s in whole.stages)
+    x, y, flow = inputs(), inputs(seed=1), Flow()
+    first(x, flow)
+    w = dict(second.named_parameters())
+    earlier, own = w["value_mix"]
+    v = earlier * (x @ dict(first.named_parameters())["v"].T) + own * (y @ w["v"].T)
+    expected = softmax_attention(y @ w["q"].T, y @ w["k"].T, v) @ w["o"].T
+    torch.testing.assert_close(second(y, flow), expected, rtol=1e-9, atol=1e-9)
