@@ -59,20 +59,23 @@ class Pool(Block):
 
     def apart(self, x_RTD: Tensor, flow: Flow) -> Apart:
         """Each slot by itself on rows of its own, whatever its gain: slot p on rows p, p + P, ... of (R, T, D)."""
-        seen: list[list[Tensor]] = [[] for _ in self.mixers]
-        flows = [replace(flow, project=self._noted(flow.project, index, seen[index])) for index in range(len(seen))]
-        if not self.plan.side_by_side:
-            outputs = [
-                f.run(mixer, x_RTD[p :: self.slots])
-                for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
-            ]
-            hidden = [torch.cat(rows, dim=-1) for rows in seen]
-            return Apart(torch.stack(outputs, 1).flatten(0, 1), torch.stack(hidden, 1).flatten(0, 1))
-        own_RP = torch.eye(self.slots, dtype=x_RTD.dtype, device=x_RTD.device).repeat(len(x_RTD) // self.slots, 1)
-        outputs_RTD = replace(flow, project=self._scaled(flows[0].project, own_RP[:, None])).run(self.mixers[0], x_RTD)
-        hidden_RTPC = seen[0][0].unflatten(-1, (self.slots, -1))
-        rows_R = torch.arange(len(x_RTD), device=x_RTD.device)
-        return Apart(outputs_RTD, hidden_RTPC[rows_R, :, rows_R % self.slots])
+        if self.plan.side_by_side:
+            return self._apart_together(x_RTD, flow)
+        notes: list[list[Tensor]] = [[] for _ in self.mixers]
+        flows = [replace(flow, project=self._noted(flow.project, index, notes[index])) for index in range(self.slots)]
+        outputs = [
+            f.run(mixer, x_RTD[p :: self.slots]) for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
+        ]
+        hidden = [torch.cat(rows, dim=-1) for rows in notes]
+        return Apart(torch.stack(outputs, 1).flatten(0, 1), torch.stack(hidden, 1).flatten(0, 1))
+
+    def _apart_together(self, x_RTD: Tensor, flow: Flow) -> Apart:
+        """`apart` where slots stand side by side: the cost of R / P rows through all of them."""
+        seen = list[Tensor]()
+        project = self._noted(self._by_slot(flow.project), 0, seen)
+        outputs_RTD = replace(flow, project=project).run(self.mixers[0], x_RTD)
+        hidden_QTPC = seen[0].unflatten(-1, (self.slots, -1))
+        return Apart(outputs_RTD, hidden_QTPC.movedim(2, 1).flatten(0, 1))
 
     def slot_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """By slot, its own share of tensors; see `share`."""
@@ -151,6 +154,25 @@ class Pool(Block):
             return project(x * factors_C if weight is writer else x, weight, bias, groups)
 
         return scaled
+
+    def _by_slot(self, project: Project) -> Project:
+        """Projections in which each slot's share of a weight meets rows of its own, so that inside there is one row for
+        all slots: what enters has R rows, what is between R / P, and what leaves R again."""
+        axes, mixer = dict(self.plan.side_by_side), self.mixers[0]
+        readers = {id(_weight(mixer, path)) for path, axis in axes.items() if axis == 0}
+        (writer,) = self._writers(0)
+
+        def by_slot(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+            if weight is writer:
+                x_QTPC, weight_DPC = x.unflatten(-1, (self.slots, -1)), weight.unflatten(1, (self.slots, -1))
+                return torch.einsum("qtpc,dpc->qptd", x_QTPC, weight_DPC).flatten(0, 1)
+            if id(weight) not in readers:
+                return project(x, weight, bias, groups)
+            x_QPTD, weight_PCD = x.unflatten(0, (-1, self.slots)), weight.unflatten(0, (self.slots, -1))
+            y = torch.einsum("qptd,pcd->qtpc", x_QPTD, weight_PCD).flatten(-2)
+            return y if bias is None else y + bias
+
+        return by_slot
 
     def _noted(self, project: Project, index: int, seen: list[Tensor]) -> Project:
         """Projections that note what enters those of one mixer that write to the stream."""
