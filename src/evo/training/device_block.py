@@ -49,7 +49,7 @@ class DeviceBlock:
         self.row = torch.zeros(1, dtype=torch.int64, device=device)
         self.first, self.next = 0, -1
         """The loaded block's first step, and the step that comes next in it."""
-        self._ready: tuple[int, Tensor, Tensor] | None = None
+        self._ready: tuple[int, Tensor, Tensor, Tensor] | None = None
 
     def is_at(self, step: int) -> bool:
         """Whether a step is the next one of the loaded block."""
@@ -58,11 +58,10 @@ class DeviceBlock:
     def load(self, first: int) -> None:
         """Load the block whose first step is `first`."""
         ready = self._ready if self._ready is not None and self._ready[0] == first else self._draw(first)
-        self.first, drawn_S, scales_S = ready
+        self.first, drawn_S, scales_S, seeds_S = ready
         self.drawn_S.copy_(drawn_S, non_blocking=True)
         self.scales_S.copy_(scales_S, non_blocking=True)
-        steps = range(first, first + self.size)
-        self.seeds_S.copy_(torch.tensor([step_seed(self.spec, self.offset + step) for step in steps]))
+        self.seeds_S.copy_(seeds_S, non_blocking=True)
         self.row.zero_()
 
     def advance(self, step: int) -> Tensor:
@@ -90,14 +89,15 @@ class DeviceBlock:
         with side.launch():
             return self.scales_S.index_select(0, self.row)
 
-    def _draw(self, first: int) -> tuple[int, Tensor, Tensor]:
-        """The draws and scales of the block whose first step is `first`, in memory that the device can read."""
+    def _draw(self, first: int) -> tuple[int, Tensor, Tensor, Tensor]:
+        """Draws, scales and seeds of the block whose first step is `first`, in memory that the device can read."""
         steps = range(first, first + self.size)
         drawn_S = torch.stack([self._draw_one(step) for step in steps])
         scales_S = torch.tensor([self.scale(step) for step in steps])
+        seeds_S = torch.tensor([step_seed(self.spec, self.offset + step) for step in steps])
         if self.device.type == "cuda":
-            drawn_S, scales_S = drawn_S.pin_memory(), scales_S.pin_memory()
-        return first, drawn_S, scales_S
+            drawn_S, scales_S, seeds_S = drawn_S.pin_memory(), scales_S.pin_memory(), seeds_S.pin_memory()
+        return first, drawn_S, scales_S, seeds_S
 
     def _draw_one(self, step: int) -> Tensor:
         return self.source.draw(self.offset + step, self.spec.batch, self.context, self.stream)
