@@ -78,15 +78,33 @@ def test_the_same_seed_lives_the_same_life() -> None:
     assert pack_state(one) != pack_state(other)
 
 
-@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 8])
-def test_a_restored_life_goes_on(stop: int) -> None:
-    """Stopped and restored into another trainer, a training ends at the same bytes, its archive included."""
-    whole, first, second = trainer(living()), trainer(living()), trainer(living())
+@pytest.mark.parametrize(
+    ("stop", "every"),
+    [pytest.param(3, 2, marks=pytest.mark.slow), (8, 2), (8, 8)],
+    ids=["between", "at", "decided later"],
+)
+def test_a_restored_life_goes_on(stop: int, every: int) -> None:
+    """Stopped and restored into another trainer, a training ends at the same bytes, its archive included; also between
+    a look and what it leads to."""
+    whole, first, second = (trainer(living(every=every)) for _ in range(3))
     events = run(whole)
     before = run(first, stop)
     restore_state(second, pack_state(first))
     assert before + run(second) == events
     assert pack_state(second) == pack_state(whole)
+
+
+def test_what_a_look_leads_to_comes_later() -> None:
+    """An eighth of the interval behind it, whatever happened in between: who died meanwhile is not brought back."""
+    made = living(steps=40, every=8, warmup=8, gentle=40)
+    events = run(trainer(made), 10)
+    assert [(event["event"], event["step"]) for event in events] == [("birth", 9), ("look", 9)]
+    other = trainer(made)
+    other.run(8)
+    life = life_of(other)
+    assert [event["cause"] for event in life.relieve(8)] == ["memory"]
+    other.run(10)
+    assert life.colonies[0].counts == {"births": 0, "deaths": 1}
 
 
 @pytest.mark.slow
@@ -161,9 +179,10 @@ def test_a_loss_that_explodes_freezes_life() -> None:
     life = life_of(trainer(living()))
     states = []
     for loss in (1.0, 1.0, 11.0, 5.0, 2.5, 1.9, 3.0):
-        life.note(torch.tensor(loss))
-        states.append(bool(life.frozen))
+        life.gate.follow([loss])
+        states.append(life.gate.is_closed)
     assert states == [False, False, True, True, True, False, False]
+    life.note(torch.tensor(2.0))
     life.note(torch.tensor(1000.0))
     assert [event["event"] for event in life.between(12)] == ["frozen"]
 
@@ -174,7 +193,7 @@ def test_an_empty_slot_stays_empty_under_every_optimizer() -> None:
         training = trainer(living(train={"optimizer": {"kind": kind}}, every=100))
         training.run(3)
         (colony,) = life_of(training).colonies
-        census = colony.census(torch.zeros(4, 5).double().numpy())
+        census = colony.census(colony.vitals.rows(), torch.zeros(4, 5))
         colony.bury(0, census, 3, "cull")
         training.run(6)
         assert (colony.pool.gain != 0.0).tolist() == [False, True, True, False], kind

@@ -37,6 +37,7 @@ def correlations(seed: int) -> tuple[float, float]:
         gain_P[slot] = kept
     with listening(life.colonies) as looks:
         training._look(0)
+    colony.vitals.look()
     measures = measure(colony.pool, looks[colony.path], colony.vitals.gradient_P, training.stream).double().numpy()
     squares = [values_P.double().numpy() for values_P in (colony.vitals.task_P, colony.vitals.gradient_P)]
     found = worth(*squares, measures[:, -1], np.ones(SLOTS, dtype=bool))

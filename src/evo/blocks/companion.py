@@ -36,7 +36,11 @@ class Companion(ABC):
     """Changes parameters and optimizer state in place between steps, never their shapes or places."""
 
     every: int
-    """How many steps lie between two calls of `between`."""
+    """How many steps lie between two looks."""
+
+    def is_due(self, step: int) -> bool:
+        """Whether `between` is to be called after `step` steps."""
+        return step % self.every == 0
 
     @abstractmethod
     def note(self, loss: Tensor) -> None:
@@ -51,7 +55,8 @@ class Companion(ABC):
 
     @abstractmethod
     def between(self, step: int) -> list[Event]:
-        """Act after `step` steps, a multiple of `every`; a function of the training so far and nothing else."""
+        """Act after `step` steps, where `is_due`; a function of the training so far and nothing else. Only where it
+        tells of something may it have changed weights."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:

@@ -3,13 +3,15 @@
 | file | holds |
 | --- | --- |
 | `spec.py` | the settings of a life (`train.life`) |
-| `vitals.py` | what every step notes of each slot, on the device |
+| `vitals.py` | what every step and look note of each slot, on the device |
+| `transfer.py` | copies between host and device that wait for no step |
 | `behaviour.py` | five measures of what each slot does |
 | `fitness.py` | what a pseudopod is worth to its network |
 | `elites.py` | the archive: the best pseudopod of each behaviour, as low-rank factors |
 | `chemotaxis.py` | where the next birth aims |
 | `colony.py` | one pool of a network: births and deaths, in place |
-| `lifecycle.py` | when what happens: timescales, phases, temperature, the gate of the loss |
+| `gate.py` | no births and deaths while the loss is far above its average |
+| `lifecycle.py` | when what happens: timescales, phases, temperature |
 | `lives.py` | who lived where, how long and from whom, by the events of a training |
 | `pseudopod.py` | one slot by itself: its statistics, its weights as data |
 | `comonad.py` | a pseudopod among its neighbours, and what is relative to them |

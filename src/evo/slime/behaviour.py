@@ -15,6 +15,7 @@ from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
 from evo.kernels.structure import reach
+from evo.slime.transfer import sent
 
 MEASURES = (
     "attention_span",
@@ -38,7 +39,8 @@ class Look:
 
 
 def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tensor:
-    """(P, 5) float32 on the CPU, in the order of `MEASURES`; those of empty slots mean nothing.
+    """(P, 5) float32 on the pool's device, in the order of `MEASURES`; those of empty slots mean nothing. The host does
+    not wait for it.
 
     attention_span, memory_locality: `reach` of the influence of each earlier input on a random projection of the slot's
         output, at two positions of the later half of the window; 0 where it reaches nowhere.
@@ -50,8 +52,7 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tenso
         rank would need.
     """
     x_TD = look.x_TD[:WINDOW]
-    queries_Q = query_positions(x_TD.shape[0])
-    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, queries_Q, stream)
+    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, stream)
     size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
     sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))
     gram_PCC = hidden_PTC.mT @ hidden_PTC
@@ -60,21 +61,22 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tenso
     weights_P = pool.slot_squares({path: p.detach() for path, p in pool.named_parameters()})
     flow_P = (4.0 + 0.5 * torch.log10((gradient_P / weights_P.clamp_min(1e-30)).clamp_min(1e-24))) / 3.0
     measures = [span_P, sparsity_P, flow_P.float(), near_P, rank_P]
-    return torch.stack([values_P.float().cpu() for values_P in measures], dim=1).nan_to_num(0.0).clamp(0.0, 1.0)
+    return torch.stack([values_P.float() for values_P in measures], dim=1).nan_to_num(0.0).clamp(0.0, 1.0)
 
 
-def query_positions(length: int) -> Tensor:
+def query_positions(length: int, device: torch.device | str = "cpu") -> Tensor:
     """Up to `QUERIES` positions of the later half of a window, the last among them; none where nothing is past."""
     first, last = max(1, length // 2), length - 1
-    return torch.linspace(last, first, min(QUERIES, max(last - first + 1, 0))).round().long()
+    return torch.linspace(last, first, min(QUERIES, max(last - first + 1, 0)), device=device).round().long()
 
 
-def _reach(pool: Pool, x_TD: Tensor, flow: Flow, queries_Q: Tensor, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+def _reach(pool: Pool, x_TD: Tensor, flow: Flow, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
     """Span and locality (P,) of each slot, and what enters its output map, (P, T, C)."""
     length = x_TD.shape[0]
     generator = torch.Generator().manual_seed(stream.integer())
-    projection_D = torch.randn(x_TD.shape[1], generator=generator).to(x_TD)
-    queries = queries_Q.tolist() or [length - 1]
+    projection_D = sent(torch.randn(x_TD.shape[1], generator=generator).to(x_TD.dtype), x_TD.device)
+    queries_Q = query_positions(length, x_TD.device)
+    queries = query_positions(length).tolist() or [length - 1]
     rows = len(queries) * pool.slots
     signals = {name: s[:1, :length].expand(rows, *s[:1, :length].shape[1:]) for name, s in flow.signals.items()}
     x_RTD = x_TD.detach().expand(rows, -1, -1).clone().requires_grad_(True)
@@ -84,10 +86,10 @@ def _reach(pool: Pool, x_TD: Tensor, flow: Flow, queries_Q: Tensor, stream: Stre
         asked = [outputs_PTD[:, query] for outputs_PTD, query in zip(outputs_QPTD, queries, strict=True)]
         (gradient_RTD,) = torch.autograd.grad((torch.stack(asked) @ projection_D).sum(), x_RTD)
     hidden = found.hidden_RTC[: pool.slots].detach().float()
-    influence_QPT = gradient_RTD.norm(dim=-1).float().cpu().unflatten(0, (len(queries), -1))
+    influence_QPT = gradient_RTD.norm(dim=-1).float().unflatten(0, (len(queries), -1))
     if not len(queries_Q):
-        nothing_P = torch.zeros(pool.slots)
+        nothing_P = influence_QPT.new_zeros(pool.slots)
         return nothing_P, nothing_P, hidden
-    influence_QPT = influence_QPT * (torch.arange(length) < queries_Q[:, None])[:, None]
+    influence_QPT = influence_QPT * (torch.arange(length, device=x_TD.device) < queries_Q[:, None])[:, None]
     span_PQ, near_PQ = reach(influence_QPT.movedim(0, 1), queries_Q)
     return span_PQ.nanmean(1), near_PQ.nanmean(1), hidden

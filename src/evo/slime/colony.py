@@ -24,6 +24,7 @@ from evo.slime.comonad import Context, Neighbour, relative_fitness
 from evo.slime.elites import Elites, from_bytes, to_bytes
 from evo.slime.fitness import worth
 from evo.slime.spec import AnnealedLifeSpec
+from evo.slime.transfer import sent
 from evo.slime.vitals import Vitals
 
 Floats = NDArray[np.float64]
@@ -35,11 +36,14 @@ METABOLIC_RATE = 1.0
 
 @dataclass
 class Census:
-    """What a look found out: who is alive, their fitness, and where they lie in behaviour space; by slot."""
+    """What a look found out, by slot: who is alive, what each is worth, where it lies in behaviour space, its gain, and
+    the norm of its gradient."""
 
     alive: list[int]
     fitness_P: Floats
     measures_PM: Floats
+    gains_P: Floats
+    gradients_P: Floats
 
     @property
     def mean(self) -> float:
@@ -70,13 +74,14 @@ class Colony:
         self.names = self.names or [f"s{slot}" for slot in range(self.pool.slots)]
         self.born = self.born or [0] * self.pool.slots
 
-    def census(self, measures_PM: Floats) -> Census:
-        """Who is alive, and what each is worth. Reads the device once."""
-        rows = torch.stack([self.pool.gain.detach(), self.vitals.task_P, self.vitals.gradient_P]).double().cpu().numpy()
-        alive_P = rows[0] != 0.0
-        found = worth(rows[1], rows[2], measures_PM[:, -1], alive_P)
-        places_PM = measures_PM if self.spec.places == "measured" else self._drawn_places()
-        return Census(alive_P.nonzero()[0].tolist(), found.fitness(self.spec.worth), places_PM)
+    def census(self, rows_P: Tensor, measures_PM: Tensor) -> Census:
+        """Who is alive, and what each is worth, by what a look saw: `Vitals.rows` and `measure`, both on the host."""
+        (gains_P, task_P, gradient_P), measures = rows_P.double().numpy().T, measures_PM.double().numpy()
+        alive_P = gains_P != 0.0
+        found = worth(task_P, gradient_P, measures[:, -1], alive_P)
+        places = measures.copy() if self.spec.places == "measured" else self._drawn_places()
+        alive = alive_P.nonzero()[0].tolist()
+        return Census(alive, found.fitness(self.spec.worth), places, gains_P, np.sqrt(gradient_P))
 
     def remember(self, census: Census) -> int:
         """Keep the measures of the living, and show them to the archive; how many of them hold a cell now."""
@@ -167,9 +172,12 @@ class Colony:
 
     def context(self, census: Census, slot: int) -> Context[Neighbour]:
         """A living pseudopod among the others: what is relative to a neighbourhood is asked through it."""
-        gradient_P = self.vitals.gradient_P.double().sqrt().cpu().tolist()
         values = tuple(
-            Neighbour(float(census.fitness_P[other]), gradient_P[other], tuple(census.measures_PM[other].tolist()))
+            Neighbour(
+                float(census.fitness_P[other]),
+                float(census.gradients_P[other]),
+                tuple(census.measures_PM[other].tolist()),
+            )
             for other in census.alive
         )
         return Context(values, tuple(value.behaviour for value in values), census.alive.index(slot))
@@ -234,10 +242,10 @@ class Colony:
             }
         share = self._share(slot)
         for name, weight in weights.items():
-            share[name].copy_(weight)
+            share[name].copy_(sent(weight, share[name].device))
         self._forget(slot)
-        self.pool.gain[slot] = self.spec.gain * float(self.pool.gain[census.alive].mean())
-        self.vitals.settle(slot, census.alive)
+        self.vitals.settle(slot)
+        self.pool.gain[slot] = self.spec.gain * float(census.gains_P[census.alive].mean())
         census.alive = sorted([*census.alive, slot])
         census.fitness_P[slot], census.measures_PM[slot] = census.mean if elite is None else elite.objective, 0.0
 
@@ -246,11 +254,12 @@ class Colony:
         return self.pool.share({path: p.detach() for path, p in self.pool.named_parameters()}, slot)
 
     def _weights_of(self, name: str) -> dict[str, Tensor]:
-        """The weights of an elite on the CPU: its own as they are, if it lives, else those of its genome."""
+        """The weights of an elite on the device: its own as they are, if it lives, else those of its genome."""
         assert self.elites is not None
         if name in self.elites.genomes:
-            return self.elites.genomes[name].weights()
-        return {path: weight.cpu() for path, weight in self._share(self.names.index(name)).items()}
+            device = self.pool.gain.device
+            return {path: sent(weight, device) for path, weight in self.elites.genomes[name].weights().items()}
+        return self._share(self.names.index(name))
 
     def _forget(self, slot: int) -> None:
         """Zero what the optimizer keeps of a slot."""
@@ -282,6 +291,6 @@ class Colony:
 
 
 def _noise(like: Tensor, stream: Stream) -> Tensor:
-    """N(0, 1), on the CPU."""
+    """N(0, 1), drawn on the host."""
     generator = torch.Generator().manual_seed(stream.integer())
-    return torch.randn(like.shape, generator=generator)
+    return sent(torch.randn(like.shape, generator=generator), like.device)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,16 +17,21 @@ from evo.blocks.pool.module import Pool
 from evo.slime.behaviour import MEASURES, Look, measure
 from evo.slime.colony import Census, Colony
 from evo.slime.elites import Elites
+from evo.slime.gate import Gate
 from evo.slime.spec import AnnealedLifeSpec
-from evo.slime.vitals import Vitals
+from evo.slime.transfer import Arriving
+from evo.slime.vitals import Vitals, note
 
 REFINEMENT = 0.5
 """How far a centroid moves towards a pseudopod at the first temperature."""
 
 
 class Lifecycle(Companion):
-    """Fast: every step notes gradients and the loss. Medium, every `every` steps: measure, remember, breed. Slow, every
-    `cull_every`: cull, refine the cells, keep to the budget.
+    """Fast: every step notes the gradients of the gains and the loss, in five launches. Medium, every `every` steps:
+    measure, remember, breed. Slow, every `cull_every`: cull, refine the cells, keep to the budget.
+
+    A look launches its measures behind a step, and what it leads to follows `lag` steps later: the host decides while
+    the device goes on with these steps. The same lag is kept everywhere, so that the same seed lives the same life.
 
     Phases: nothing happens in the first `warmup` steps, nothing dies in the first `gentle`. While the loss is far above
     its moving average, nothing is born and nothing dies.
@@ -46,25 +50,25 @@ class Lifecycle(Companion):
             )
             for path, pool in pools
         ]  # fmt: skip
-        device = next(around.model.parameters()).device
-        self.average, self.frozen = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.gate = Gate(spec.freeze, spec.thaw, spec.every)
+        self.losses_N = torch.full((spec.every,), torch.nan, device=next(around.model.parameters()).device)
+        """The latest losses in their order."""
+        self.seen: Arriving | None = None
+        """What the last look saw, until it is acted upon: the losses since the one before, and by pool what the census
+        needs, if it is time."""
 
     def note(self, loss: Tensor) -> None:
         """See `Companion.note`."""
-        loss, average = loss.detach().float(), self.average
-        is_first = average == 0.0
-        limit = self.spec.freeze + (self.spec.thaw - self.spec.freeze) * self.frozen
-        is_frozen = (loss > limit * average) & ~is_first
-        self.frozen.copy_(is_frozen)
-        moved = torch.where(is_frozen, average, torch.lerp(average, loss, 1.0 / self.every))
-        average.copy_(torch.where(is_first, loss, moved))
-        for colony in self.colonies:
-            colony.vitals.note()
+        self.losses_N.copy_(torch.cat([self.losses_N[1:], loss.detach().float().view(1)]))
+        note([colony.vitals for colony in self.colonies])
 
     def tensors(self) -> list[Tensor]:
         """See `Companion.tensors`."""
-        vitals = [tensor for colony in self.colonies for tensor in colony.vitals.tensors().values()]
-        return [self.average, self.frozen, *vitals]
+        return [self.losses_N, *(colony.vitals.task_P for colony in self.colonies)]
+
+    def is_due(self, step: int) -> bool:
+        """See `Companion.is_due`."""
+        return step % self.every in (0, self.spec.lag)
 
     def phase(self, step: int) -> str:
         """`warmup`, `gentle` or `full`."""
@@ -78,17 +82,37 @@ class Lifecycle(Companion):
 
     def between(self, step: int) -> list[Event]:
         """See `Companion.between`."""
-        if not self.colonies or step < self.spec.warmup:
+        if not self.colonies:
             return []
-        if bool(self.frozen):
-            return [{"step": step, "event": "frozen"}]
-        events: list[Event] = []
+        if step % self.every == 0:
+            self.seen = Arriving({"losses": self.losses_N, **(self._look(step) if step >= self.spec.warmup else {})})
+        if self.seen is None or step % self.every != self.spec.lag:
+            return []
+        seen, self.seen = self.seen.wait(), None
+        return self._act(seen, step)
+
+    def _look(self, step: int) -> dict[str, Tensor]:
+        """What the census of each pool needs, on the device: `PATH:rows` and `PATH:measures`."""
         with listening(self.colonies) as looks:
             self.around.look(step)
+        seen: dict[str, Tensor] = {}
         for colony in self.colonies:
-            stream = self.around.stream.child("life", colony.path, step)
-            measures = measure(colony.pool, looks[colony.path], colony.vitals.gradient_P, stream.child("probe"))
-            census = colony.census(measures.double().numpy())
+            vitals, stream = colony.vitals, self.around.stream.child("life", colony.path, step, "probe")
+            vitals.look()
+            measures_PM = measure(colony.pool, looks[colony.path], vitals.gradient_P, stream)
+            seen |= {f"{colony.path}:rows": vitals.rows(), f"{colony.path}:measures": measures_PM}
+        return seen
+
+    def _act(self, seen: Mapping[str, Tensor], step: int) -> list[Event]:
+        """Births and deaths by what a look saw `lag` steps ago."""
+        self.gate.follow(seen["losses"].tolist())
+        if len(seen) == 1:
+            return []
+        if self.gate.is_closed:
+            return [{"step": step, "event": "frozen"}]
+        events: list[Event] = []
+        for colony in self.colonies:
+            census = colony.census(seen[f"{colony.path}:rows"], seen[f"{colony.path}:measures"])
             entered = colony.remember(census)
             events += self._decide(colony, census, step)
             events.append(self._summary(colony, census, step, entered))
@@ -96,7 +120,10 @@ class Lifecycle(Companion):
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `Companion.state_dict`."""
-        state = {"average": self.average, "frozen": self.frozen}
+        gate = torch.tensor([self.gate.average, self.gate.is_closed], dtype=torch.float64)
+        state = {"gate": gate, "losses": self.losses_N}
+        if self.seen is not None:
+            state |= {f"seen/{name}": tensor for name, tensor in self.seen.wait().items()}
         for colony in self.colonies:
             state |= {f"{colony.path}:{name}": tensor for name, tensor in colony.state_dict().items()}
         return state
@@ -105,8 +132,11 @@ class Lifecycle(Companion):
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """See `Companion.load_state_dict`."""
         try:
-            self.average.copy_(saved["average"])
-            self.frozen.copy_(saved["frozen"])
+            self.gate.average, is_closed = saved["gate"].tolist()
+            self.gate.is_closed = bool(is_closed)
+            self.losses_N.copy_(saved["losses"])
+            seen = {name.removeprefix("seen/"): t.cpu() for name, t in saved.items() if name.startswith("seen/")}
+            self.seen = Arriving(seen) if seen else None
             for colony in self.colonies:
                 prefix = f"{colony.path}:"
                 own = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
@@ -117,11 +147,14 @@ class Lifecycle(Companion):
     def relieve(self, step: int) -> list[Event]:
         """The worst pseudopod of the network dies, and the archives are emptied by half; the last of a pool stays."""
         found: list[tuple[float, Colony, Census, int]] = []
+        if self.seen is not None:  # who dies now would count as alive in what was seen before
+            self.seen = Arriving({"losses": self.seen.wait()["losses"]})
         for colony in self.colonies:
             if colony.elites is not None:
                 for _ in range((len(colony.elites) + 1) // 2):
                     colony.elites.drop_worst()
-            census = colony.census(np.zeros((colony.pool.slots, len(MEASURES))))
+            rows_P = colony.vitals.rows().cpu()
+            census = colony.census(rows_P, torch.zeros(colony.pool.slots, len(MEASURES)))
             if len(census.alive) > 1:
                 worst = min(census.alive, key=lambda slot, fitness_P=census.fitness_P: (fitness_P[slot], slot))
                 found.append((float(census.fitness_P[worst]), colony, census, worst))
@@ -150,7 +183,7 @@ class Lifecycle(Companion):
         """Deaths, if it is time, then a birth."""
         stream, temperature = self.around.stream.child("life", colony.path, step), self.temperature(step)
         events: list[Event] = []
-        if step % self.spec.cull_every < self.every:
+        if (step - self.spec.lag) % self.spec.cull_every < self.every:
             if step >= self.spec.gentle:
                 events += colony.cull(census, step, temperature, stream.child("cull"))
             events += colony.enforce_budget(census, step)

@@ -34,7 +34,8 @@ class AnnealedLifeSpec(LifeSpec):
     builder: ClassVar[str] = "evo.slime.lifecycle:Lifecycle"
 
     every: Annotated[int, Field(ge=1), Gene(10, 1000, "x2")] = 100
-    """Steps between two looks at the pools: the archive is brought up to date, and a pseudopod may be born."""
+    """Steps between two looks at the pools: the archive is brought up to date, and a pseudopod may be born. What a look
+    leads to is carried out an eighth of it later, so that neither host nor device waits for the other."""
     cull_every: Annotated[int, Field(ge=1), Gene(100, 10_000, "x2")] = 1000
     """Steps between two times of dying, which fall on looks; who is younger is spared."""
     warmup: Annotated[int, Field(ge=0), FIXED] = 1000
@@ -70,9 +71,14 @@ class AnnealedLifeSpec(LifeSpec):
     worth: WorthSpec = Field(default_factory=WorthSpec)
     """What makes a pseudopod worth keeping."""
 
+    @property
+    def lag(self) -> int:
+        """Steps between a look and what it leads to."""
+        return self.every // 8
+
     def problems_with(self, organism: OrganismSpec, steps: int | None) -> Iterator[Fault]:
         """Nothing that could live, or no look before the training ends."""
-        path, first = ("train", "life"), max(1, math.ceil(self.warmup / self.every)) * self.every
+        path, first = ("train", "life"), max(1, math.ceil(self.warmup / self.every)) * self.every + self.lag
         if not any(spec.lives for _, spec in specs(organism)):
             message = "nothing in this organism can live"
             yield Fault("EVO334", path, message, "write {kind: pool} as a mixer, or remove it", "warning")

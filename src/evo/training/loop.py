@@ -258,9 +258,10 @@ class Trainer:
     def _advance(self) -> None:
         """Count a step, and let the companion act behind it if it is time."""
         self.step += 1
-        if self.companion is not None and self.step % self.companion.every == 0:
-            self.events += self.companion.between(self.step)
-            if self.captured is not None:
+        if self.companion is not None and self.companion.is_due(self.step):
+            events = self.companion.between(self.step)
+            self.events += events
+            if events and self.captured is not None:
                 self.captured.begin()
         self.is_consistent = True
 
@@ -272,8 +273,10 @@ class Trainer:
     @torch.no_grad()
     def _look(self, step: int) -> None:
         """Run the model on one row of a step's batch, for whoever listens."""
-        batch = self.task.batch(self.offset + step, 1, self.context, self.stream).to(self.device)
-        self.model(batch.inputs_BT)
+        tokens_BT = self.task.batch(self.offset + step, 1, self.context, self.stream).inputs_BT
+        if self.device.type == "cuda":  # the host does not wait for steps in flight
+            tokens_BT = tokens_BT.pin_memory()
+        self.model(tokens_BT.to(self.device, non_blocking=True))
 
     def _gradient_norm(self) -> float | None:
         """That of the last step. It waits for the device."""

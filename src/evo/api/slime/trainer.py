@@ -106,7 +106,7 @@ class Trainer:
         self.life.note(loss)
         optimizer.step(1.0)
         before = self.life.figures()
-        if (step + 1) % self.life.every == 0:
+        if self.life.is_due(step + 1):
             self.life.between(step + 1)
         figures = self.life.figures()
         self.metrics.record_all({name: figures[name] for name in ("pool_size", "archive_coverage") if name in figures})
