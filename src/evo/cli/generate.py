@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,13 @@ from evo.cli import view
 from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy, warn_tipped
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, finite
+
+
+class Adapt(StrEnum):
+    """How the first pass finds what suits the prompt."""
+
+    select = "select"
+    mix = "mix"
 
 
 def command(
@@ -36,6 +44,15 @@ def command(
     cache: Cache = Kept.full,
     window: Window = None,
     heavy: Heavy = None,
+    expert: Annotated[
+        list[Path] | None, typer.Option("--expert", help="Another training of the same adapters; may be repeated.")
+    ] = None,
+    adapt: Annotated[
+        Adapt, typer.Option("--adapt", help="With --expert: take the one that suits the prompt best, or shares of all.")
+    ] = Adapt.mix,
+    samples: Annotated[
+        Path | None, typer.Option("--samples", help="With --expert: a text to judge by in place of the prompt.")
+    ] = None,
     speculate: Annotated[
         bool, typer.Option("--speculate", help="Let `organism.ahead` draft tokens; the text is the same.")
     ] = False,
@@ -67,6 +84,7 @@ def command(
     if speculate and policy != EVERYTHING:
         raise typer.BadParameter("drafts are checked against everything as it is: leave --cache and --window out")
     told = Acceptance() if speculate else None
+    shares = _adapted(model, task, saved, checkpoint, expert, adapt, given if samples is None else _read(samples), seed)
     warn_tipped(model.plan, policy)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
     drawn = {"temperature": temperature, "top_k": top_k, "seed": seed}
@@ -75,12 +93,37 @@ def command(
         text = task.decode(sampled)
         data = {key: value.decode(errors="replace") for key, value in (("prompt", given), ("text", text))}
         exact = {"prompt_bytes": base64.b64encode(given).decode(), "text_bytes": base64.b64encode(text).decode()}
-        view.print_json("generate", {**data, **exact, **({"speculation": asdict(told)} if told else {})})
+        more = {"speculation": asdict(told)} if told else {}
+        view.print_json("generate", {**data, **exact, **more, **({"experts": shares} if shares else {})})
         return
     _write(given, (task.decode([token]) for token in sampled))
+    if shares:
+        listed = ", ".join(f"{share:.3f} {name}" for name, share in shares.items())
+        print(f"experts: {listed}", file=sys.stderr)
     if told:
         counts = f"{told.accepted} of {told.drafted} drafted tokens stayed"
         print(f"{counts}: {tokens} tokens in {told.passes} passes", file=sys.stderr)
+
+
+def _adapted(
+    model: Any, task: Any, first: Any, path: Path, others: list[Path] | None, how: Adapt, text: bytes, seed: int
+) -> dict[str, float]:
+    """The first of two passes, where there is more than one expert: the share of each, by its file."""
+    if not others:
+        return {}
+    from evo.base.streams import Stream
+    from evo.training.two_pass import Experts
+
+    found = Experts(model, [first, *map(_checkpoint, others)])
+    shares = found.adapt(task.encode(text), how == Adapt.mix, Stream(seed).child("adapt"))
+    return dict(zip(map(str, (path, *others)), shares, strict=True))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DiagnosticError([Diagnostic("EVO001", f"{path} cannot be read: {error.strerror}")]) from None
 
 
 def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:

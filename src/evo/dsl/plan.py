@@ -217,6 +217,8 @@ class AdapterPlan(BlockPlan):
     """What is trained in place of one linear map of the block that it belongs to."""
 
     is_adapter: ClassVar[bool] = True
+    sums: ClassVar[bool] = False
+    """Whether any weighted sum of what several of it have learned is one too, so that they can be mixed."""
     spared_bytes: int = 0
     """Bytes that the map takes less than in float32, because the adapter keeps it in another form."""
 

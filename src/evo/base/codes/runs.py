@@ -101,6 +101,15 @@ RUNS = {
         "evo generate results/first",
         "command",
     ),
+    "EVO528": Code(
+        "Experts that cannot be mixed",
+        "`evo generate A --expert B` mixes what two trainings of singular-value gains (`adapters: {kind: svf}`) have "
+        "learned, by how well they predict the prompt. Both belong to one organism and start from the same frozen "
+        "weights, and the prompt holds at least two tokens.",
+        "evo generate results/first --expert results/second",
+        "evo generate results/maths --expert results/code",
+        "command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

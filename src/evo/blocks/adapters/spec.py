@@ -32,6 +32,7 @@ class SingularGainsPlan(AdapterPlan):
     """U diag(gains * s) V^T of W = U diag(s) V^T."""
 
     builder: ClassVar[str] = "evo.blocks.adapters.module:SingularGains"
+    sums: ClassVar[bool] = True
     rows: int
     columns: int
     keeps_sum: bool
