@@ -102,6 +102,18 @@ SLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
         ],
     },
+    "memory tokens": {
+        "stages": [
+            {"name": "a", "kind": "memory_tokens", "of": stage("b", CONVOLUTION), "every": 4, "count": 2},
+            {
+                "name": "c",
+                "kind": "memory_tokens",
+                "of": stage("d", CONVOLUTION),
+                "every": 3,
+                "from": ["embedding", "a"],
+            },
+        ],
+    },
     "ngrams": {
         "stages": [
             {"name": "a", "kind": "ngrams", "sizes": [2, 3], "rows": 50},
@@ -128,13 +140,16 @@ SLOW: dict[str, dict[str, Any]] = {
 }
 """Those that take long: `test_flips_of_flow.py` judges them."""
 
-JUDGED_THERE = frozenset(["RouteSpec", "LatentStageSpec", "LoopSpec", "DepthsSpec", "PatchesSpec", "NgramsSpec"])
+JUDGED_THERE = frozenset(
+    ["RouteSpec", "LatentStageSpec", "LoopSpec", "DepthsSpec", "PatchesSpec", "MemoryTokensSpec", "NgramsSpec"]
+)
 """The classes whose fields they flip."""
 NOT_BY_ITSELF = {
     ("LatentStageSpec", "name"),
     ("LoopSpec", "of"),
     ("DepthsSpec", "of"),
     ("PatchesSpec", "of"),
+    ("MemoryTokensSpec", "of"),
 }
 """A name that others read, and stages that are flipped inside."""
 SOMETIMES = {"LoopSpec.spread"}

@@ -149,6 +149,7 @@ def test_what_cannot_loop_is_refused() -> None:
     [
         {"kind": "loop", "of": BODY, "inject": "concat"},
         {"kind": "patches", "of": BODY, "size": 4},
+        {"kind": "memory_tokens", "of": BODY, "every": 4},
         {"kind": "latent", "heads": 2, "bits": 2},
         {"kind": "depths", "of": BODY},
         {"kind": "ngrams", "sizes": [2], "rows": 8},

@@ -54,7 +54,7 @@ def imported(module: str, environment: Mapping[str, str]) -> Any:
 def parity(name: str) -> Parity:
     """How far both sides of a document are apart, with every weight large, in float64."""
     ours = built(name)
-    x = tokens() % ours.plan.vocab
+    x = tokens(LENGTH.get(name, 25)) % ours.plan.vocab
     weights = {path: weight.detach().clone().requires_grad_() for path, weight in ours.named_parameters()}
     theirs, mine = BY_HAND[name].logits(x, weights), ours(x)
     scale = theirs.detach().abs().max()
@@ -150,8 +150,88 @@ def _rwkv7_row(rwkv: Any, tokens_T: Tensor, weights: Weights) -> Tensor:
     return torch.stack(logits)
 
 
+def titans(titans_pytorch: Any, tokens_BT: Tensor, weights: Weights) -> Tensor:
+    """titans-pytorch's memory as context: one residual stream, and without what the paper has not.
+
+    Axial positions and the share of the first layer's values are turned off by their weights.
+    """
+    theirs = titans_pytorch.MemoryAsContextTransformer(
+        num_tokens=256,
+        dim=64,
+        depth=2,
+        segment_len=32,
+        num_longterm_mem_tokens=4,
+        num_persist_mem_tokens=4,
+        neural_memory_segment_len=1,
+        neural_memory_batch_size=36,
+        dim_head=16,
+        heads=4,
+        num_residual_streams=1,
+        neural_memory_model=titans_pytorch.MemoryMLP(16, 2, expansion_factor=2.0),
+        neural_memory_kwargs={
+            "dim_head": 16,
+            "heads": 4,
+            "default_step_transform_max_lr": 0.1,
+            "activation": torch.nn.SiLU(),
+            "mem_model_norm_add_residual": False,
+        },
+    ).double()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.RMSNorm):
+            module.eps = 1e-6
+    held = {name: torch.zeros_like(weight) for name, weight in theirs.named_parameters() if "axial_pos_emb" in name}
+    held |= {"token_emb.weight": weights["embedding.weight"], "longterm_mems": weights["stages.body.learned"]}
+    held |= {"norm.weight": weights["final_norm.gain"], "to_logits.weight": weights["readout.weight"]}
+    for layer in range(2):
+        turns = 10000.0 ** -(torch.arange(0, 16, 2, dtype=torch.float64) / 16)  # theirs in float32
+        held |= {f"layers.{layer}.5.rotary_emb.freqs": turns}
+        held |= _titans_layer(f"layers.{layer}.", weights, f"stages.body.of_layers.{layer}.")
+        for name in ("weight", "bias"):
+            shape = (4, 64) if name == "weight" else (4,)
+            off = torch.full(shape, -1e9 if name == "bias" else 0.0, dtype=torch.float64)
+            held |= {f"layers.{layer}.5.to_learned_v_mix.0.{name}": off} if layer else {}
+    assert {name for name, _ in theirs.named_parameters()} == held.keys()
+    return torch.func.functional_call(theirs, held, (tokens_BT,))
+
+
+def _titans_layer(to: str, weights: Weights, at: str) -> dict[str, Tensor]:
+    """A layer's neural memory, attention and feed-forward under their names."""
+    named = {
+        "4.retrieve_norm": "0_in_norm.gain",
+        "4.store_norm": "0_in_norm.gain",
+        "4.combine_heads": "0.o",
+        "4.retrieve_gate.0": "0.gate",
+        "4.to_queries.0": "0.q",
+        "4.to_keys.0": "0.k",
+        "4.to_values.0": "0.v",
+        "4.to_adaptive_step.0": "0.step",
+        "4.to_momentum.0": "0.keep",
+        "4.to_decay_factor.0": "0.forget",
+        "5.norm": "1_in_norm.gain",
+        "5.to_out": "1.o",
+        "6.0": "2_in_norm.gain",
+        "6.3": "2.down",
+    }
+    held = {f"{to}{theirs}.weight": weights[f"{at}{ours}"] for theirs, ours in named.items()}
+    for theirs in ("4.to_adaptive_step.0", "4.to_momentum.0", "4.to_decay_factor.0", "6.3"):
+        held[f"{to}{theirs}.bias"] = weights[f"{at}{named[theirs]}_bias"]
+    for index in range(2):
+        held[f"{to}4.memory_model_parameters.{index}"] = weights[f"{at}0.memory_{index}"].mT
+        held[f"{to}4.memory_model.weights.{index}"] = weights[f"{at}0.memory_{index}"][0].detach()  # read by nobody
+    held[f"{to}5.to_qkv.weight"] = torch.cat([weights[f"{at}1.{name}"] for name in "qkv"])
+    persistent = [weights[f"{at}1.persistent_{name}"].unflatten(-1, (4, 16)).transpose(0, 1) for name in "kv"]
+    held[f"{to}5.persistent_memory"] = torch.stack(persistent)
+    for name in ("weight", "bias"):
+        parts = [weights[f"{at}2.{part}{'_bias' if name == 'bias' else ''}"] for part in ("up", "gate")]
+        held[f"{to}6.1.{name}"] = torch.cat(parts)
+    return held
+
+
 BY_HAND = {
     "retnet": ByHand(retnet, "torchscale.component.multiscale_retention", {}),
     "rwkv7": ByHand(rwkv7, "rwkv.model", {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "0"}),
+    "titans": ByHand(titans, "titans_pytorch", {}),
 }
 """By the names of documents."""
+LENGTH = {"titans": 75}
+"""Tokens where 25 are not enough: two whole segments, and more."""

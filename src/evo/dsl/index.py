@@ -105,6 +105,7 @@ KINDS: dict[str, dict[str, str]] = {
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",
+        "memory_tokens": "evo.blocks.stages.memory_tokens.spec:MemoryTokensSpec",
         "ngrams": "evo.blocks.stages.ngrams.spec:NgramsSpec",
         "patches": "evo.blocks.stages.patches.spec:PatchesSpec",
         "loop": "evo.blocks.stages.loop.spec:LoopSpec",

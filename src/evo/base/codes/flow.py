@@ -1,4 +1,4 @@
-"""35x: documents whose tokens cannot flow so: routes, latent stages, loops, patches."""
+"""35x: documents whose tokens cannot flow so: routes, latent stages, loops, patches, memory tokens."""
 
 from __future__ import annotations
 
@@ -77,5 +77,12 @@ FLOW = {
         "Sublayers on several residual streams add to them: no norm stands behind a sum, and no skip scales it.",
         _stages(f"{{name: body, mix: {_NEAR}, norm: {{kind: rms, place: post}}, streams: {{kind: hyper}}}}"),
         _stages(f"{{name: body, mix: {_NEAR}, norm: {{kind: rms, place: sandwich}}, streams: {{kind: hyper}}}}"),
+    ),
+    "EVO358": Code(
+        "Memory tokens that cannot be",
+        "A context goes on behind its first segment; a stage with memory tokens is causal, reads nothing else, and "
+        "shares no keys.",
+        _stages(f"{{name: body, kind: memory_tokens, every: 256, of: {{name: inner, mix: {_NEAR}}}}}"),
+        _stages(f"{{name: body, kind: memory_tokens, every: 32, of: {{name: inner, mix: {_NEAR}}}}}"),
     ),
 }

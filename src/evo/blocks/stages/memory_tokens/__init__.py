@@ -1,0 +1,1 @@
+"""A stage over segments of tokens with learned vectors between them."""

@@ -1,0 +1,86 @@
+"""The language and the plan of a stage with memory tokens."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evo.blocks.route.spec import shared
+from evo.blocks.stages.around import AroundSpec
+from evo.dsl.genes import Gene
+from evo.dsl.layers import StagePlan
+from evo.dsl.paths import MERGE
+from evo.dsl.plan import Cost, gains, table
+from evo.dsl.references import reached
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTokensPlan(StagePlan):
+    """A stage, its one child, over `every` tokens and `count` learned vectors in turn."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.memory_tokens.module:MemoryTokens"
+    every: int
+    count: int
+
+
+class MemoryTokensSpec(AroundSpec):
+    """A stage that reads, behind each segment of tokens, some learned vectors: places for what it makes of the segment
+    (Burtsev et al. 2020), and with a neural memory Titans' memory as context (Behrouz et al. 2025)."""
+
+    kind: ClassVar[str | None] = "memory_tokens"
+
+    of: Annotated[Spec, RoleOf("stage")]
+    """The stage. It reads the longer sequence, so it has no `from`; its positions count all of it."""
+    every: Annotated[int, Field(ge=1, le=65536), Gene(8, 128, "x2")] = 32
+    """Tokens of a segment."""
+    count: Annotated[int, Field(ge=1, le=4096), Gene(1, 16, "x2")] = 4
+    """Learned vectors behind each segment that further tokens follow."""
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        found = self._passed_on(scope)
+        yield from found
+        if self.every >= scope.context:
+            message = f"a context of {scope.context} tokens ends with its first segment of {self.every}"
+            yield Fault("EVO358", ("every",), message, "lower every")
+        for slot, names in self._inner.written_sources().items():
+            if names is not None:
+                field = self._inner.source_fields()[slot].key
+                message = "a stage with memory tokens reads one sequence with them, and no other"
+                yield Fault("EVO358", ("of", field), message, "write it on the stage around it, or take the stage out")
+                return
+        if all(fault.severity == "warning" for fault in found):
+            yield from self._inner_faults(scope)
+
+    def plan(self, scope: Scope) -> MemoryTokensPlan:
+        reads, width = self.reads(scope.before), scope.width
+        sources, inner = len(dict(reads)["x"]), self._inner.plan(self._scope(scope))
+        return MemoryTokensPlan(
+            kind=self.label,
+            name=self.name,
+            reads=reads,
+            weights=(
+                table("learned", self.count, width, 0.02),
+                *((gains(MERGE, sources, width),) if sources > 1 else ()),
+            ),
+            cost=Cost(activations=2 * width),
+            children=((self._child, shared(inner, inner, 1.0 + self.count / self.every)),),
+            has_state=True,
+            every=self.every,
+            count=self.count,
+        )
+
+    def _scope(self, scope: Scope) -> Scope:
+        longer = scope.context + (scope.context - 1) // self.every * self.count
+        return replace(scope, before=self.name, context=longer)
+
+    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
+        """What the stage inside may not be."""
+        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+            yield Fault("EVO358", ("of",), "a mixer here sees later segments", "write a causal one")
+        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if block.outputs or block.inputs:
+                message = f"'{block.kind}' shares what it computes with other blocks, which see no memory tokens"
+                yield Fault("EVO358", ("of",), message, "give it keys and values of its own")
+                return
