@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from evo.base.intervals import Interval, mean_interval
 from evo.compiler.build import build
 from evo.compiler.resolve import resolve
 from evo.dsl.document import from_data
@@ -24,41 +25,49 @@ ELITE_WIDTH, ELITE_HEAD = 512, 64
 
 @dataclass(frozen=True)
 class Setting:
-    """Which sizes are measured on a device. every: steps between looks; a round is `steps` steps, looks included."""
+    """Which sizes are measured on a device.
+
+    tokens: of a step. cases: slots and context of each row. every: steps between looks, and of a round, which so has
+    one look and what the one before leads to. cull_every: steps between deaths.
+    """
 
     width: int
     layers: int
-    batch: int
-    slots: tuple[int, ...]
-    contexts: tuple[int, ...]
+    tokens: int
+    cases: tuple[tuple[int, int], ...]
     every: int
     cull_every: int
-    steps: int
 
 
 SETTINGS = {
-    "cpu": Setting(64, 1, 2, (4, 8), (32,), every=10, cull_every=20, steps=20),
-    "cuda": Setting(512, 4, 16, (8, 16, 32, 64), (128, 256, 512, 1024), every=100, cull_every=1000, steps=1000),
-}
+    "cpu": Setting(64, 1, 64, ((4, 32), (8, 32)), every=16, cull_every=32),
+    "cuda": Setting(
+        512, 4, 4096,
+        (*((slots, T) for slots in (8, 64) for T in (128, 256, 512, 1024)), (16, 256), (32, 256)),
+        every=100, cull_every=500,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PoolRow:
-    """Milliseconds a step by way, the median over rounds. static: static pool over attention; living: living over
-    static pool: medians over rounds of ratios within a round. mode: how living steps were carried out."""
+    """Milliseconds a step by way, the mean over rounds. static: static pool over attention; living: living over static
+    pool: of ratios within a round. births, deaths: of all pools, so far. mode: how living steps were carried out."""
 
     slots: int
     context: int
     milliseconds: dict[str, float]
-    static: float
-    living: float
+    static: Interval
+    living: Interval
+    births: int
+    deaths: int
     mode: str
 
 
 def measure(device: str, rounds: int, setting: Setting | None = None) -> list[PoolRow]:
     """Time all ways in turn, round after round, for each number of slots and each context."""
     chosen = setting or SETTINGS[device]
-    return [_row(device, rounds, chosen, slots, T) for slots in chosen.slots for T in chosen.contexts]
+    return [_row(device, rounds, chosen, slots, T) for slots, T in chosen.cases]
 
 
 def elites_megabytes(count: int = 4) -> float:
@@ -75,13 +84,14 @@ def elites_megabytes(count: int = 4) -> float:
 
 def cells(rows: Sequence[PoolRow]) -> list[tuple[str, ...]]:
     """The rows of a table to print, heading first."""
-    heading = ("slots", "T", *(f"{way}, ms" for way in WAYS), "static / attention", "living / static", "steps")
+    ratios = ("static / attention", "living / static")
+    heading = ("slots", "T", *(f"{way}, ms" for way in WAYS), *ratios, "births", "deaths", "steps")
     return [
         heading,
         *(
             (
                 str(row.slots), str(row.context), *(f"{row.milliseconds[way]:.2f}" for way in WAYS),
-                f"{row.static:.3f}", f"{row.living:.3f}", row.mode,
+                _ratio(row.static), _ratio(row.living), str(row.births), str(row.deaths), row.mode,
             )
             for row in rows
         ),
@@ -91,28 +101,35 @@ def cells(rows: Sequence[PoolRow]) -> list[tuple[str, ...]]:
 def _row(device: str, rounds: int, setting: Setting, slots: int, context: int) -> PoolRow:
     trainers = {way: _trainer(device, setting, slots, context, way) for way in WAYS}
     for trainer in trainers.values():
-        _milliseconds(trainer, setting.steps)
-    found = [{way: _milliseconds(trainer, setting.steps) for way, trainer in trainers.items()} for _ in range(rounds)]
-    medians = {way: statistics.median(times[way] for times in found) for way in WAYS}
+        _milliseconds(trainer, setting.every)
+    found = [{way: _milliseconds(trainer, setting.every) for way, trainer in trainers.items()} for _ in range(rounds)]
+    living = trainers["living pool"]
+    counts = {} if living.companion is None else living.companion.figures()
     return PoolRow(
         slots,
         context,
-        medians,
-        statistics.median(times["static pool"] / times["attention"] for times in found),
-        statistics.median(times["living pool"] / times["static pool"] for times in found),
-        trainers["living pool"].step_mode,
+        {way: statistics.fmean(times[way] for times in found) for way in WAYS},
+        mean_interval([times["static pool"] / times["attention"] for times in found]),
+        mean_interval([times["living pool"] / times["static pool"] for times in found]),
+        int(counts["births"]),
+        int(counts["deaths"]),
+        living.step_mode,
     )
+
+
+def _ratio(ratio: Interval) -> str:
+    return f"{ratio.mean:.3f} \N{PLUS-MINUS SIGN} {ratio.half_width:.3f}"
 
 
 def _trainer(device: str, setting: Setting, slots: int, context: int, way: str) -> Trainer:
     heads = {"kind": "attention", "heads": slots, "head_dim": max(8, setting.width // slots)}
-    pool = {"kind": "pool", "slots": slots, "of": {**heads, "heads": 1}}
+    pool = {"kind": "pool", "slots": slots, "alive": slots * 3 // 4, "of": {**heads, "heads": 1}}
     life = {
         "kind": "annealed", "every": setting.every, "cull_every": setting.cull_every, "warmup": 0, "gentle": 0,
         "cells": CELLS,
     }  # fmt: skip
     mix = heads if way == WAYS[0] else pool
-    train = {"steps": 10**7, "batch": setting.batch, **({"life": life} if way == WAYS[2] else {})}
+    train = {"steps": 10**7, "batch": max(1, setting.tokens // context), **({"life": life} if way == WAYS[2] else {})}
     stage = {"name": "body", "repeat": setting.layers, "mix": mix}
     organism = {"width": setting.width, "context": context, "stages": [stage]}
     document = from_data({"evo": 1, "organism": organism, "train": train}).document

@@ -160,7 +160,7 @@ def kernels(
 @command.command()
 def pool(
     device: Device = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every way is timed.")] = 3,
+    rounds: Annotated[int, typer.Option(min=2, max=10_000, help="How often every way is timed.")] = 5,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
