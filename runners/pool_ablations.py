@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TRANSFORMER, STATIC, LIVING = "transformer", "static pool", "living pool"
+TRANSFORMER, STATIC, LIVING, HYPERNETWORK = "transformer", "static pool", "living pool", "hypernetwork"
 ARMS: dict[str, str] = {
     TRANSFORMER: "attention of as many heads",
     STATIC: "all slots alive, no life",
@@ -33,6 +33,8 @@ ARMS: dict[str, str] = {
     "without efficiency": "fitness is 0.7 task and 0.1 gradient",
     "any parent": "newborns come from any elite, not from where chemotaxis turns",
     "random behaviour": "pseudopods lie where they were drawn in behaviour space, not at their measures",
+    "begins whole": "all slots alive at the start, births and deaths",
+    HYPERNETWORK: "attention whose heads are made of templates by a vector each (package runners/hypernetwork)",
     "mixed operation": "two attentions, full and in a window, with learned gains (as DARTS mixes)",
 }
 LIVES: dict[str, dict[str, Any]] = {
@@ -44,7 +46,10 @@ LIVES: dict[str, dict[str, Any]] = {
     "without efficiency": {"worth": {"efficiency": 0.0}},
     "any parent": {"aim": "any"},
     "random behaviour": {"places": "drawn"},
+    "begins whole": {},
 }
+WHOLE = (STATIC, "begins whole")
+"""Arms whose slots are all alive at the start."""
 
 
 def mixer(arm: str, slots: int, head: int, context: int) -> dict[str, Any]:
@@ -52,11 +57,13 @@ def mixer(arm: str, slots: int, head: int, context: int) -> dict[str, Any]:
     attention = {"kind": "attention", "heads": slots, "head_dim": head}
     if arm == TRANSFORMER:
         return attention
+    if arm == HYPERNETWORK:
+        return {**attention, "kind": "hypernetwork"}
     if arm == "mixed operation":
         half = {**attention, "heads": slots // 2}
         window = {**half, "stencil": {"kind": "window", "size": max(2, context // 8)}}
         return {"parallel": [half, window]}
-    alive = {} if arm == STATIC else {"alive": slots // 2}
+    alive = {} if arm in WHOLE else {"alive": slots // 2}
     return {"kind": "pool", "slots": slots, "of": {**attention, "heads": 1}, **alive}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
+from evo.compiler.build import build
 from evo.compiler.check import require_valid
 from evo.compiler.compute import step_flops, steps_of
 from evo.compiler.resolve import resolve
@@ -28,6 +32,35 @@ def runner() -> ModuleType:
     return module
 
 
+@pytest.fixture
+def hypernetwork(install: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package beside the runner, found as Python finds it where the runner is a script."""
+    monkeypatch.syspath_prepend(FILE.parent)
+    (found,) = importlib.metadata.distribution("hypernetwork").entry_points.select(group="evo.kinds")
+    install({found.name: found.value})
+
+
+@pytest.mark.usefixtures("hypernetwork")
+def test_generated_heads_are_heads(runner: ModuleType) -> None:
+    """Attention with the weights that the hypernetwork makes computes the same."""
+    args = runner.parsed(["--width", "16", "--slots", "4", "--layers", "1", "--context", "12"])
+    made = build(resolve(from_data(runner.document("hypernetwork", 0, args, None)).document.organism), 0).double()
+    plain = build(resolve(from_data(runner.document("transformer", 0, args, None)).document.organism), 0).double()
+    weights = dict(made.named_parameters())
+    (name,) = (name for name in weights if name.endswith("mixer.heads"))
+    z_HE, prefix = weights[name].detach(), name.removesuffix("heads")
+    for path, parameter in plain.named_parameters():
+        templates = weights[path].detach()
+        if path.startswith(prefix):
+            axis = 1 if path == f"{prefix}o" else 0
+            parts_E = torch.stack(templates.chunk(len(z_HE), axis))
+            templates = torch.cat(list(torch.einsum("he,eij->hij", z_HE, parts_E)), axis)
+        parameter.data.copy_(templates)
+    tokens_BT = torch.arange(24).view(2, 12) % 7
+    torch.testing.assert_close(made(tokens_BT), plain(tokens_BT), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("hypernetwork")
 def test_arms_have_equal_parameters_and_equal_flops(runner: ModuleType) -> None:
     """Within a percent, at the sizes that it runs by default; only living arms live."""
     args = runner.parsed([])
