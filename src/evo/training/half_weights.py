@@ -154,6 +154,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         half, joint = ctx.saved_tensors
         dy_NO = packed([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
-        ctx.half_weights.differentiate(ctx.weights, dy_NO, half.flatten(0, -2))
+        # detached: what is under way aside is held for a while, and must not hold the graph of a pass with it
+        ctx.half_weights.differentiate(ctx.weights, dy_NO, half.detach().flatten(0, -2))
         dx = (dy_NO @ joint).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
         return dx, None, None, *[None] * len(ctx.weights)
