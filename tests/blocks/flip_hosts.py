@@ -41,7 +41,7 @@ FLOW: dict[str, dict[str, Any]] = {
     "values, taps": {
         "stages": [
             stage("a", {**ATTENTION, "values_to": "first", "taps": {"on": ["q", "v"]}}, ffn={"kind": "none"}),
-            stage("b", {**ATTENTION, "values_from": "first"}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "values_from": "first", "forget": True}, ffn={"kind": "none"}),
         ]
     },
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},

@@ -33,6 +33,13 @@ STAGES: dict[str, str] = {
         - {name: first, mix: {kind: attention, heads: 2, values_to: first}}
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, values_from: first}}
     """,
+    "Forgetting Transformer (2503.02130)": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, forget: true, position: {kind: none}, qk_norm: rms}}
+    """,
+    "softpick and sigmoid attention (2504.20966, 2409.04431)": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, weigh: softpick}}
+        - {name: top, repeat: 2, mix: {kind: attention, heads: 2, weigh: sigmoid}}
+    """,
     "Samba (2406.07522): scans and windows in turn": """
         - name: body
           repeat: 2

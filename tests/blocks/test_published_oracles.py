@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
-from block_variants import Whole, block_of, built, inputs, plan, stage
+from block_variants import CONTEXT, Whole, block_of, built, inputs, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -38,6 +39,57 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention of heads that lie side by side in (B, T, C)."""
     q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
+
+
+def by_heads(x: Tensor) -> Tensor:
+    """(B, T, H C) -> (B, H, T, C)."""
+    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+def scores(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """q k^T / sqrt(K) by head, (B, H, T, S)."""
+    q, k = (by_heads(x @ w[name].T) for name in "qk")
+    return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+
+
+def read_out(weights_BHTS: Tensor, w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The weighed values, projected."""
+    return (weights_BHTS @ by_heads(x @ w["v"].T)).transpose(1, 2).flatten(-2) @ w["o"].T
+
+
+def test_sigmoid_weighs_each_key_by_itself():
+    """sigmoid(q k / sqrt(K) - log n) v over the past, n the context (Ramapuram et al. 2409.04431, eq. 3)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return read_out((scores(w, x) - math.log(CONTEXT)).sigmoid().tril(), w, x)
+
+    compare({**ATTENTION, "weigh": "sigmoid"}, theirs)
+
+
+def test_softpick_is_a_rectified_softmax():
+    """relu(e^x - 1) / sum |e^x - 1| over the past (Zuhri et al. 2504.20966, eq. 3)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        above = scores(w, x).expm1().tril()
+        return read_out(above.relu() / (above.abs().sum(-1, keepdim=True) + 1e-6), w, x)
+
+    compare({**ATTENTION, "weigh": "softpick"}, theirs)
+
+
+def test_forget_gates_lower_what_is_far():
+    """softmax(q k / sqrt(K) + log prod of the gates over (s, t]) v (Lin et al. 2503.02130, eq. 5)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        gates_BTH = (x @ w["forget"].T + w["forget_bias"]).sigmoid()
+        logits = scores(w, x)
+        rows: list[Tensor] = []
+        for t in range(x.shape[1]):
+            products = [gates_BTH[:, s + 1 : t + 1].prod(1).log() for s in range(t + 1)]
+            row = (logits[:, :, t, : t + 1] + torch.stack(products, dim=-1)).softmax(-1)
+            rows.append(F.pad(row, (0, x.shape[1] - t - 1)))
+        return read_out(torch.stack(rows, dim=2), w, x)
+
+    compare({**ATTENTION, "forget": True}, theirs)
 
 
 def test_taps_are_primers():

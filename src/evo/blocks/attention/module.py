@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.blocks.attention.forgetting import fall, summed
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.tapped import Taps
-from evo.blocks.base import Block, Distances, Norm, Position
+from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
 from evo.blocks.cache.policy import SINKS
@@ -32,6 +33,7 @@ class AttentionState(State):
     """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
 
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
+    forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
     past: the projections at the latest W - 1 positions, by name, where taps read them.
     """
 
@@ -39,12 +41,14 @@ class AttentionState(State):
     values_BSGV: Vectors
     got_BSG: Tensor | None = None
     past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    forgot_BSH: Tensor | None = None
 
     def without(self, latest: int, seen: int) -> AttentionState | None:
         if self.got_BSG is not None or self.past or count(self.keys_BSGK) < seen:
             return None
         drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
-        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop))
+        forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
+        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop), forgot_BSH=forgot_BSH)
 
 
 class Attention(Block):
@@ -65,6 +69,8 @@ class Attention(Block):
     k_taps: nn.Parameter | None
     v_taps: nn.Parameter | None
     value_mix: nn.Parameter | None
+    forget: nn.Parameter | None
+    forget_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
@@ -91,7 +97,7 @@ class Attention(Block):
             return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
         self._publish(flow, k_BTGK, v_BTGV)
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
-        parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow)}
+        parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))}
         run = self._remembering(dropping(flow))
         run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
@@ -109,7 +115,8 @@ class Attention(Block):
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
-        parts |= self._bias(x_BTD, q_BTHK, Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device), flow)
+        at = Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
+        parts |= self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
         return [*(taps.calls or ()), *(found if isinstance(found, list) else [found])]
 
@@ -121,7 +128,12 @@ class Attention(Block):
         taps = {name: weight for name in "qkv" if (weight := getattr(self, f"{name}_taps")) is not None}
         sizes = {name: (batch, weight.shape[1] - 1, weight.shape[0]) for name, weight in taps.items()}
         past = {name: torch.zeros(size, device=device, dtype=dtype) for name, size in sizes.items()}
-        return AttentionState(keys, values, past=past)
+        forgot = None
+        if self.forget is not None:
+            forgot = torch.zeros(
+                *shape[:2], self.plan.heads, device=device, dtype=torch.promote_types(dtype, torch.float32)
+            )
+        return AttentionState(keys, values, past=past, forgot_BSH=forgot)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
@@ -130,7 +142,8 @@ class Attention(Block):
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
         keys, values = _append(unpack(state.keys_BSGK), k_BTGK), _append(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
-        y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow)
+        forgot_BSH = self._forgot(x_BTD, state.forgot_BSH, flow)
+        y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow, forgot_BSH)
         kept = AttentionState(
             appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
         )
@@ -138,7 +151,12 @@ class Attention(Block):
             return y_BTD, replace(self._evicted(q_BTHK, keys, kept, state.got_BSG, flow), past=taps.after)
         limit, sinks = self._limits(flow)
         keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
-        return y_BTD, AttentionState(picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep), past=taps.after)
+        return y_BTD, AttentionState(
+            picked(kept.keys_BSGK, keep),
+            picked(kept.values_BSGV, keep),
+            past=taps.after,
+            forgot_BSH=None if forgot_BSH is None else keep(forgot_BSH),
+        )
 
     def _evicted(
         self, q_BTHK: Tensor, keys: Tensor, kept: AttentionState, past_BSG: Tensor | None, flow: Flow
@@ -161,11 +179,13 @@ class Attention(Block):
             picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep), got_BSG.take_along_dim(slots_BNG, dim=1)
         )
 
-    def _continued(self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+    def _continued(
+        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, forgot_BSH: Tensor | None = None
+    ) -> Tensor:
         """The output of queries that stand behind the keys that a cache has kept."""
         slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
         at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
-        where = self._bias(x_BTD, q_BTHK, at, flow)
+        where = self._bias(x_BTD, q_BTHK, at, flow, forgot_BSH)
         if slots_S is not None:
             where["key_positions_S"] = slots_S
         run = partial(
@@ -295,15 +315,29 @@ class Attention(Block):
             "soft_cap": self.plan.soft_cap,
             "sink_logits_H": self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
+            "weigh": self.plan.weigh,
         }
 
-    def _bias(self, x_BTD: Tensor, q_BTHK: Tensor, at: Distances, flow: Flow) -> dict[str, Tensor]:
-        """What the position encoding adds to scores, if it does; it grows with position as they do."""
+    def _forgot(self, x_BTD: Tensor, before_BSH: Tensor | None, flow: Flow) -> Tensor | None:
+        """The sums of the logs of forget gates up to each key that is there, if there are gates."""
+        if self.forget is None:
+            return None
+        return summed(flow.project(x_BTD, self.forget, self.forget_bias), before_BSH)
+
+    def _bias(
+        self, x_BTD: Tensor, q_BTHK: Tensor, at: Distances, flow: Flow, forgot_BSH: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What is added to scores, if anything: by the position encoding, by forget gates, and the same to all."""
+        terms: list[Tensor] = []
         bias_HTS = self.position.bias_HTS(x_BTD, q_BTHK, self.scale, at, flow)
-        if bias_HTS is None:
-            return {}
-        heat_T = self._heat(flow.position, x_BTD) if self.position.heats_bias else None
-        return {"bias_HTS": bias_HTS if heat_T is None else bias_HTS * heat_T[:, None]}
+        if bias_HTS is not None:
+            heat_T = self._heat(flow.position, x_BTD) if self.position.heats_bias else None
+            terms.append(bias_HTS if heat_T is None else bias_HTS * heat_T[:, None])
+        if forgot_BSH is not None:
+            terms.append(fall(forgot_BSH, q_BTHK.shape[1]))
+        if self.plan.offset is not None:
+            terms.append(q_BTHK.new_full((1, 1, 1), self.plan.offset, dtype=compute_dtype(q_BTHK)))
+        return {"bias_HTS": reduce(torch.add, terms)} if terms else {}
 
     def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:
         """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest.

@@ -7,6 +7,7 @@ from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
 from evo.dsl.plan import BlockPlan
 
+Weigh = Literal["softmax", "sigmoid", "softpick"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
@@ -17,6 +18,7 @@ class AttentionPlan(BlockPlan):
     value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
+    weigh, offset: what makes weights of scores, and a number that is added to these.
     kv: what the stage's `kv` is to the input of keys and values.
     temperature: slope, period, form and the number of the first position.
     """
@@ -46,4 +48,6 @@ class AttentionPlan(BlockPlan):
     values_to: tuple[str, ...] = ()
     values_from: tuple[str, ...] = ()
     taps: TapsSpec | None = None
+    weigh: Weigh = "softmax"
+    offset: float | None = None
     kv: str = ""

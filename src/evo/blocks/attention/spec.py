@@ -1,12 +1,13 @@
 """The language of attention."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.blocks.attention.plan import AttentionPlan, Biased
+from evo.blocks.attention.plan import AttentionPlan, Biased, Weigh
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.attention.taps import TapsSpec, wrong_names
 from evo.blocks.attention.temperature import TemperatureSpec
@@ -19,6 +20,9 @@ from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
+
+KEEP = Init("constant", 4.0)
+"""The logit of a forget gate at first: 0.98 a token."""
 
 
 class AttentionSpec(Spec):
@@ -81,6 +85,11 @@ class AttentionSpec(Spec):
     """A name under which later attentions may mix its projected values into theirs."""
     values_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
+    weigh: Weigh = "softmax"
+    """What makes weights of scores: softmax; sigmoid, of each score less log(context) (2409.04431); softpick, which may
+    give no key any weight (2504.20966)."""
+    forget: bool = False
+    """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
     taps: TapsSpec | None = None
     """Short convolutions of the projections; none if left out."""
 
@@ -171,15 +180,28 @@ class AttentionSpec(Spec):
         for to, read in (("kv_to", "kv_from"), ("values_to", "values_from")):
             if getattr(self, to) is not None and getattr(self, to) == getattr(self, read):
                 yield Fault("EVO308", (to,), "it would publish what it reads under the same name", "remove it")
+        yield from self._weigh_problems()
         if self.taps is not None and self.kv_from is not None:
             message = "queries of another's keys and values keep no past that taps could reach"
             yield Fault("EVO308", ("taps",), message, "leave out one of them")
         elif self.taps is not None:
             yield from under(wrong_names(self.taps.on, self._projections(scope), "on"), "taps")
 
+    def _weigh_problems(self) -> Iterator[Fault]:
+        """What needs a softmax, or keys that no gate has forgotten."""
+        parts = {"select": self.select is not None, "persistent": bool(self.persistent)}
+        others = {
+            "weigh": {**parts, "sink_logit": self.sink_logit} if self.weigh != "softmax" else {},
+            "forget": {**parts, "kv_from": self.kv_from is not None, "causal": not self.causal} if self.forget else {},
+        }
+        for field, found in others.items():
+            for name in (name for name, is_there in found.items() if is_there):
+                yield Fault("EVO308", (field,), f"'{field}' and '{name}' do not go together", "leave out one of them")
+
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         apart = (self.differ, self.kv_to, self.kv_from, self.values_to, self.values_from, self.taps, self.select)
+        apart = (*apart, self.forget or None)
         if any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
@@ -258,7 +280,7 @@ class AttentionSpec(Spec):
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope),
-            cache_per_token=groups * (dim + values) if is_own else 0,
+            cache_per_token=(groups * (dim + values) if is_own else 0) + self.heads * self.forget,
             cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
             state=sum(weight.shape[0] * (weight.shape[1] - 1) for weight in weights if weight.group == "taps"),
@@ -299,6 +321,8 @@ class AttentionSpec(Spec):
             values_to=given,
             values_from=mixed,
             taps=self.taps,
+            weigh=self.weigh,
+            offset=-math.log(scope.context) if self.weigh == "sigmoid" else None,
             kv=scope.kv if is_own else "",
         )
 
@@ -307,7 +331,14 @@ class AttentionSpec(Spec):
         position = self._position(scope)
         by_place = self.stencil.masks or position.adds_bias or position.acts_on == "scores"
         is_shared = self.kv_from is not None or self.kv_to is not None
-        return not (by_place or is_shared or self.select is not None or self.persistent or self.differ is not None)
+        return not (
+            by_place
+            or self.forget
+            or is_shared
+            or self.select is not None
+            or self.persistent
+            or self.differ is not None
+        )
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What keys and values are called in a pass: shapes and stencil too, so that only equal ones meet."""
@@ -355,6 +386,8 @@ class AttentionSpec(Spec):
         weights += self.taps.weights(sizes) if self.taps is not None else []
         if self.values_from is not None and self.kv_from is None:
             weights.append(vector("value_mix", 2, Init("constant", 0.5)))
+        if self.forget:
+            weights += [linear("forget", self.heads, scope.width), vector("forget_bias", self.heads, KEEP)]
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.differ is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.attention.backends import TABLE
-from evo.kernels.attention.call import AttentionCall, AttentionExtras
+from evo.kernels.attention.call import AttentionCall, AttentionExtras, Weigh
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
@@ -32,6 +32,7 @@ def attend(
     segments_BT: Tensor | None = None,
     key_segments_BS: Tensor | None = None,
     keep_BHTS: Tensor | None = None,
+    weigh: Weigh = "softmax",
     repeatable: bool = False,
     backend: str = AUTO,
 ) -> Tensor:
@@ -43,9 +44,9 @@ def attend(
     `scale` defaults to K ** -0.5; `soft_cap` c makes a logit x into c tanh(x / c) (Gemma 2); `sink_logits_H` joins each
     softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
     `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
-    documents, and only equal ids see each other; `keep_BHTS` (B, H, T, S)
-    multiplies the probabilities (dropout). A query that sees nothing returns zeros. `repeatable` gradients have
-    the same bytes every time, as under torch.use_deterministic_algorithms.
+    documents, and only equal ids see each other; `keep_BHTS` (B, H, T, S) multiplies the probabilities (dropout);
+    `weigh` names what stands in softmax's place, without a sink. A query that sees nothing returns zeros. `repeatable`
+    gradients have the same bytes every time, as under torch.use_deterministic_algorithms.
     Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the call.
     """
     if segments_BT is None and key_segments_BS is not None:
@@ -53,7 +54,7 @@ def attend(
     keys_BS = segments_BT if key_segments_BS is None else key_segments_BS
     segments = None if segments_BT is None or keys_BS is None else (segments_BT, keys_BS)
     extras = AttentionExtras(
-        soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments, keep_BHTS
+        soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments, keep_BHTS, weigh
     )
     call = _described(q_BTHK, k_BSGK, v_BSGV, stencil, extras, repeatable)
     run = choose(TABLE, call, backend).backend.run
@@ -95,6 +96,7 @@ def _described(
         has_key_positions=extras.key_positions_S is not None,
         has_bias=extras.bias_HTS is not None,
         has_keep=extras.keep_BHTS is not None,
+        weigh=extras.weigh,
         needs_grad=needs_grad(*tensors),
         must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )
@@ -126,6 +128,8 @@ def _check_extras(q: Tensor, k: Tensor, extras: AttentionExtras) -> None:
     if segments is not None:
         check_segments(segments[0], (B, T))
         check_segments(segments[1], (B, S), "key_segments_BS")
+    if extras.weigh != "softmax" and extras.sink_logits_H is not None:
+        raise ValueError("a sink joins the sum of a softmax, and of nothing else")
     if extras.soft_cap == 0:
         raise ValueError("soft_cap must not be 0; None is no cap")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import KernelCall
+
+Weigh = Literal["softmax", "sigmoid", "softpick"]
+"""What makes weights of logits; see `reference.WEIGHTS`."""
 
 
 class AttentionExtras(NamedTuple):
@@ -23,6 +26,7 @@ class AttentionExtras(NamedTuple):
     key_positions_S: Tensor | None = None
     segments: tuple[Tensor, Tensor] | None = None
     keep_BHTS: Tensor | None = None
+    weigh: Weigh = "softmax"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class AttentionCall(KernelCall):
     has_key_positions: bool = False
     has_bias: bool = False
     has_keep: bool = False
+    weigh: Weigh = "softmax"
     needs_grad: bool = False
     must_repeat: bool = False
 

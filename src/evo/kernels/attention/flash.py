@@ -29,6 +29,8 @@ def reasons(call: AttentionCall) -> list[str]:
         found.append("runs on CUDA devices only")
     if call.dtype not in ("float16", "bfloat16"):
         found.append(f"takes float16 and bfloat16, found {call.dtype}")
+    if call.weigh != "softmax":
+        found.append("weighs by softmax only")
     if call.has_keep:
         found.append("multiplies no probabilities")
     plain = call.is_plain_causal or call.is_plain_full

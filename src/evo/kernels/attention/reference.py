@@ -40,6 +40,7 @@ def attention(
     key_positions_S: Tensor | None = None,
     segments: tuple[Tensor, Tensor] | None = None,
     keep_BHTS: Tensor | None = None,
+    weigh: str = "softmax",
 ) -> Tensor:
     """softmax(cap(q k^T scale) + bias) v over what the stencil allows, the probabilities times `keep_BHTS`; a query
     that sees nothing gets zeros.
@@ -62,7 +63,8 @@ def attention(
     if bias_HTS is not None:
         logits_BHTS = logits_BHTS + bias_HTS.to(compute)
     seen = visible(stencil, query_T1, key_1S, segments)
-    weights = masked_softmax(logits_BHTS, seen, sink_logits_H)
+    other = WEIGHTS.get(weigh)
+    weights = masked_softmax(logits_BHTS, seen, sink_logits_H) if other is None else other(logits_BHTS, seen)
     if keep_BHTS is not None:
         weights = weights * keep_BHTS.to(compute)
     o = weights.reshape(B, G, H // G, T, S) @ v
@@ -77,3 +79,21 @@ def masked_softmax(logits_BHTS: Tensor, seen: Tensor, sink_logits_H: Tensor | No
         return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
     blind = (logits == float("-inf")).all(dim=-1, keepdim=True)
     return logits.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)
+
+
+def masked_sigmoid(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """sigmoid of each logit by itself (Ramapuram et al. 2409.04431)."""
+    return logits_BHTS.sigmoid().masked_fill(~seen, 0.0)
+
+
+def masked_softpick(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """relu(e^x - 1) / (sum |e^x - 1| + eps) (Zuhri et al. 2504.20966), both times e^-m, m the largest logit or 0."""
+    most = logits_BHTS.detach().masked_fill(~seen, 0.0).amax(-1, keepdim=True).clamp_min(0.0)
+    one = (-most).exp()
+    above = ((logits_BHTS - most).exp() - one).masked_fill(~seen, 0.0)
+    return above.relu() / (above.abs().sum(-1, keepdim=True) + SOFTPICK_EPS * one)
+
+
+SOFTPICK_EPS = 1e-6
+WEIGHTS = {"sigmoid": masked_sigmoid, "softpick": masked_softpick}
+"""What may stand in softmax's place."""
