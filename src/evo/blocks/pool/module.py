@@ -146,12 +146,13 @@ class Pool(Block):
             yield _weight(self.mixers[index], path)
 
     def _scaled(self, project: Project, factors_P: Tensor) -> Project:
-        """Projections in which each slot's share of what enters the output map is multiplied by its factor (..., P)."""
+        """Projections in which each slot's share of what enters the output map is multiplied by its factor, (P,)."""
         (writer,) = self._writers(0)
-        factors_C = factors_P.repeat_interleave(writer.shape[-1] // self.slots, dim=-1)
 
         def scaled(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
-            return project(x * factors_C if weight is writer else x, weight, bias, groups)
+            if weight is writer:
+                x = (x.unflatten(-1, (self.slots, -1)) * factors_P[:, None]).flatten(-2)
+            return project(x, weight, bias, groups)
 
         return scaled
 
