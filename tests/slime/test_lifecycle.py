@@ -174,6 +174,26 @@ def test_a_captured_life_repeats_to_the_byte(of: Any) -> None:
     assert pack_state(runs[0]) == pack_state(runs[1])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_life_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No operation of a look, or of a birth, reads the device; only the copy of what was seen is waited for."""
+    training = trainer(living({"slots": 8}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
+    run(training, 9)  # kernels are compiled
+    life = life_of(training)
+    between = life.between
+
+    def watched(step: int) -> Any:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return between(step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(life, "between", watched)
+    assert kinds(run(training, 60), "birth")
+
+
 def test_a_loss_that_explodes_freezes_life() -> None:
     """From ten times the average on nothing is born or dies, until the loss is below twice that; the average waits."""
     life = life_of(trainer(living()))
