@@ -6,6 +6,8 @@ import signal
 import time
 from typing import Any
 
+from evo.engines.memory import resident_bytes
+
 
 def double(payload: int) -> int:
     """Twice the payload."""
@@ -127,3 +129,14 @@ def killed_for_a_while(state: tuple[str, int, int]) -> int:
         os.kill(os.getpid(), number)
         time.sleep(60)
     return attempt
+
+
+def allocate_often(payload: int) -> tuple[int, int]:
+    """Fill so many bytes and free them, eight times: the pages that the system cleared, and bytes held before."""
+    from resource import RUSAGE_SELF, getrusage
+
+    before, held = getrusage(RUSAGE_SELF).ru_minflt, resident_bytes(os.getpid())
+    for _ in range(8):
+        bytearray(b"x") * payload
+    assert held is not None
+    return getrusage(RUSAGE_SELF).ru_minflt - before, held

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -80,6 +81,17 @@ def test_a_growing_job_is_killed() -> None:
     assert got["big"].failure == Failure("memory", f"used more than {limit:,} bytes")
     assert got["small"].value == 6
     assert time.monotonic() - started < 28
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_what_a_job_frees_it_gets_again() -> None:
+    """Within a job the system clears pages once, not at every allocation; between jobs they are given back."""
+    size = 40 * MEBIBYTE
+    with PoolEngine(1, preload=BARE) as pool:
+        outcomes = list(pool.map([job("allocate_often", size, id) for id in "ab"]))
+    for outcome in outcomes:
+        assert outcome.value[0] < 2 * size / os.sysconf("SC_PAGE_SIZE")
+    assert outcomes[1].value[1] - outcomes[0].value[1] < size / 4
 
 
 def test_start_up_does_not_count() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evo.base.memory import keep_freed
 from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
@@ -129,6 +130,7 @@ def _opened(document: Document, folder: Path, resume: bool, settings: _Settings,
     from evo.evolution.onward import started
     from evo.training.run import TrainingRun
 
+    keep_freed()
     start = None if settings.start is None or resume else started(document, settings.start)
     run = TrainingRun.open(
         document,

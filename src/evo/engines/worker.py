@@ -16,6 +16,7 @@ import threading
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
+from evo.base.memory import keep_freed, return_freed
 from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job
 
 ORPHANED = 3
@@ -28,6 +29,7 @@ def serve(pipe: Connection, preload: tuple[str, ...]) -> None:
     os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    keep_freed()
     for module in preload:
         importlib.import_module(module)
     try:
@@ -49,6 +51,7 @@ def _serve_one(pipe: Connection, message: bytes) -> None:
     _use_one_thread()
     _send(pipe, ("started",))
     outcome = run_job(job, function)
+    return_freed()
     try:
         answer = pickle.dumps(("done", outcome))
     except Exception as error:
