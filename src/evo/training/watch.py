@@ -47,7 +47,9 @@ class Watch:
         """Save what there is, if it agrees."""
         if self.trainer.is_consistent:
             self.save()
-            self.metrics.note_events(self.trainer.step, self.trainer.take_events())
+            events = self.trainer.take_events()
+            self.metrics.note_events(self.trainer.step, events)
+            self.told.events(events)
 
     def score(self, scores: Mapping[str, float]) -> None:
         """Tell held-out scores."""

@@ -43,6 +43,25 @@ def test_a_tracker_is_told_steps_and_scores_and_closed(cfg: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("strangers")
+def test_a_tracker_is_told_of_lives(cfg: Path, tmp_path: Path, evo: Evo) -> None:
+    """Births, deaths and looks at their steps: how many, and their numbers by pool."""
+    from strangers.training import Listed
+
+    Listed.told.clear()
+    cfg.write_text(
+        TEXT.replace("{kind: convolution}", "{kind: pool, slots: 4, alive: 2}").replace(
+            "steps: 3,", "steps: 3, life: {kind: annealed, every: 1, cells: 4, warmup: 0, gentle: 0},"
+        )
+    )
+    assert evo("train", cfg, "--track", "listed", "--out", tmp_path / "out", "--device", "cpu").code == 0
+    looks = [(step, values) for step, values in Listed.told if "look/count" in values]
+    assert [step for step, _ in looks] == [1, 2, 3]
+    assert looks[0][1]["look/pool_size/stages.a.0.mixer"] == 2 + looks[0][1].get("birth/count", 0)
+    assert sum(values.get("birth/count", 0) for _, values in looks) > 0
+    assert not any(name.startswith("birth/slot") for _, values in looks for name in values)
+
+
+@pytest.mark.usefixtures("strangers")
 def test_a_tracker_is_closed_when_training_fails(cfg: Path, tmp_path: Path, evo: Evo, monkeypatch) -> None:
     """Also by what nobody foresaw."""
     from strangers.training import Listed

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.blocks.companion import Event
 from evo.dsl.tracker import TrackerSpec
 from evo.engines.jobs import find_function
 from evo.training.loop import Progress
+
+NAMES = ("step", "slot")
+"""Numbers of an event that say where it was, and measure nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Trackers:
     made: tuple[Tracker, ...] = ()
 
     def step(self, progress: Progress) -> None:
-        """Tell of a training step."""
+        """Tell of a training step, and before it of what lived since the last."""
+        self.events(progress.events)
         values = {
             "loss": progress.loss,
             "rate": progress.rate,
@@ -72,6 +77,18 @@ class Trackers:
             **{f"auxiliary/{name}": value for name, value in progress.auxiliary.items()},
         }
         self.note(progress.step, values)
+
+    def events(self, events: Sequence[Event]) -> None:
+        """Tell of what a companion did: by step, how many events of each kind there were, and their numbers."""
+        by_step: dict[int, dict[str, float]] = {}
+        for event in events:
+            values = by_step.setdefault(event["step"], {})
+            kind, place = event["event"], f"/{event['pool']}" if "pool" in event else ""
+            values[f"{kind}/count"] = values.get(f"{kind}/count", 0.0) + 1.0
+            numbers = {name: n for name, n in event.items() if isinstance(n, (int, float)) and name not in NAMES}
+            values |= {f"{kind}/{name}{place}": float(number) for name, number in numbers.items()}
+        for step, values in sorted(by_step.items()):
+            self.note(step, values)
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Tell of held-out scores."""
