@@ -100,11 +100,9 @@ class Pool(Block):
             norms = [torch.stack(torch._foreach_norm(list(own.values()))) for own in self.slot_tensors(tensors)]
             return torch.stack(norms).square().sum(1)
         (name, _), axes = self.plan.children[0], self.plan.side_by_side
-        squares = [
-            tensors[f"{name}.{weight}"].movedim(axis, 0).unflatten(0, (self.slots, -1)).square().flatten(1).sum(1)
-            for weight, axis in axes
-        ]
-        return torch.stack(squares).sum(0)
+        cut = [(tensors[f"{name}.{weight}"].unflatten(axis, (self.slots, -1)), axis) for weight, axis in axes]
+        norms = [torch.linalg.vector_norm(t, dim=[d for d in range(t.ndim) if d != axis]) for t, axis in cut]
+        return torch.stack(norms).square().sum(0)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """Those of every mixer."""
