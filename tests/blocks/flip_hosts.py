@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from block_variants import CONVOLUTION, stage
+from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
 
 ATTENTION = {"kind": "attention", "heads": 2}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
@@ -45,6 +45,13 @@ FLOW: dict[str, dict[str, Any]] = {
         ]
     },
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
+    "recurrences": {
+        "stages": [
+            stage("a", {**RECURRENCE, "writes": 2, "conv": 0}, ffn={"kind": "none"}),
+            stage("b", {**OUTER, "conv": 0, "decay": "channel", "keys": "decay"}, ffn={"kind": "none"}),
+            stage("c", {**OUTER, "conv": 0, "decay": {"kind": "learned"}, "feature": "identity"}, ffn={"kind": "none"}),
+        ]
+    },
     "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "streams": {

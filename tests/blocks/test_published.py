@@ -40,6 +40,40 @@ STAGES: dict[str, str] = {
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, weigh: softpick}}
         - {name: top, repeat: 2, mix: {kind: attention, heads: 2, weigh: sigmoid}}
     """,
+    "DeltaProduct (2502.10297)": """
+        - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
+    """,
+    "HGRN2 (2404.07904)": """
+        - name: body
+          repeat: 2
+          mix:
+            kind: recurrence
+            heads: 2
+            update: outer
+            keys: decay
+            decay: {kind: channel, narrow: false, temperature: 1.0}
+            feature: identity
+            conv: 0
+            act: silu
+            gate: none
+            normalizer: {kind: rms, groups: 1}
+    """,
+    "Based (2402.18668): Taylor features and small windows": """
+        - name: body
+          repeat: 3
+          mix:
+            - {kind: convolution, size: 3}
+            - kind: recurrence
+              heads: 2
+              key_dim: 3
+              update: outer
+              decay: none
+              feature: taylor
+              normalizer: sum
+              conv: 0
+              gate: none
+            - {kind: attention, heads: 2, stencil: {kind: window, size: 4}}
+    """,
     "Samba (2406.07522): scans and windows in turn": """
         - name: body
           repeat: 2

@@ -125,3 +125,65 @@ def test_values_of_the_first_layer_are_mixed_in():
     v = earlier * (x @ dict(first.named_parameters())["v"].T) + own * (y @ w["v"].T)
     expected = softmax_attention(y @ w["q"].T, y @ w["k"].T, v) @ w["o"].T
     torch.testing.assert_close(second(y, flow), expected, rtol=1e-9, atol=1e-9)
+
+
+RECURRENCE = {"kind": "recurrence", "heads": HEADS, "conv": 0, "gate": "none", "normalizer": "none"}
+
+
+def test_based_is_the_exponentials_first_terms():
+    """sum (1 + s + s²/2) v / sum (1 + s + s²/2), s = q k / sqrt(K) (Arora et al. 2402.18668, section 3)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        s = scores(w, x)
+        terms = (1 + s + s.square() / 2).tril()
+        return read_out(terms / (terms.sum(-1, keepdim=True) + 1e-6), w, x)
+
+    mixer = {**RECURRENCE, "decay": "none", "update": "outer", "feature": "taylor", "normalizer": "sum"}
+    compare(mixer, theirs)
+
+
+def test_keys_of_a_decay_are_hgrn2s():
+    """S_t = diag(f) S + (1 - f) v^T, f = sigmoid(W x + b) (Qin et al. 2404.07904, eq. 9)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, v = (by_heads(x @ w[name].T) for name in "qv")
+        f = by_heads((x @ w["decay"].T + w["decay_bias"]).sigmoid())
+        state, rows = x.new_zeros(*f.shape[:2], f.shape[-1], v.shape[-1]), []
+        for t in range(x.shape[1]):
+            state = f[:, :, t, :, None] * state + (1 - f)[:, :, t, :, None] * v[:, :, t, None, :]
+            rows.append((q[:, :, t, None] @ state)[:, :, 0])
+        return torch.stack(rows, dim=1).flatten(-2) @ w["o"].T
+
+    decay = {"kind": "channel", "narrow": False, "temperature": 1.0}
+    mixer = {**RECURRENCE, "update": "outer", "feature": "identity", "scale": 1.0, "keys": "decay", "decay": decay}
+    compare(mixer, theirs)
+
+
+def test_several_writes_are_a_product_of_householders():
+    """A token's state passes prod_j (1 - beta_j k_j k_j^T), a write each (Siems et al. 2502.10297, eq. 5)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q = unit(by_heads(x @ w["q"].T))
+        k, v = (by_heads_of_each(x @ w[name].T) for name in "kv")
+        k, beta = unit(k), (x @ w["beta"].T).unflatten(-1, (2, HEADS)).sigmoid()
+        decay = (-w["decay_rate"].exp())[:, None, None].exp()
+        state, rows = x.new_zeros(x.shape[0], HEADS, k.shape[-1], v.shape[-1]), []
+        for t in range(x.shape[1]):
+            state = decay * state
+            for j in range(2):
+                key, share = k[:, t, j, :, :, None], beta[:, t, j, :, None, None]
+                state = state - share * key @ (key.transpose(-1, -2) @ state) + share * key * v[:, t, j, :, None, :]
+            rows.append((q[:, :, t, None] @ state)[:, :, 0])
+        return torch.stack(rows, dim=1).flatten(-2) @ w["o"].T
+
+    compare({**RECURRENCE, "writes": 2, "scale": 1.0, "decay": {"kind": "learned", "per": "head"}}, theirs)
+
+
+def unit(x: Tensor) -> Tensor:
+    """x / sqrt(|x|² + 1e-6), as flash-linear-attention has it."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
+
+
+def by_heads_of_each(x: Tensor) -> Tensor:
+    """(B, T, 2 H C) -> (B, T, 2, H, C): those of the first write, then of the second."""
+    return x.unflatten(-1, (2, HEADS, -1))

@@ -83,6 +83,7 @@ KINDS: dict[str, dict[str, str]] = {
     "decay": {
         "channel": "evo.blocks.recurrence.decays:ChannelDecay",
         "head": "evo.blocks.recurrence.decays:HeadDecay",
+        "learned": "evo.blocks.recurrence.decays:LearnedDecay",
         "token": "evo.blocks.recurrence.decays:TokenDecay",
     },
     "stencil": {

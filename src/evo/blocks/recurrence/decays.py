@@ -23,6 +23,11 @@ class DecaySpec(Spec):
     rule: ClassVar[str]
 
     @property
+    def is_by_channel(self) -> bool:
+        """Whether key channels have decays of their own."""
+        return False
+
+    @property
     def has_step(self) -> bool:
         """Whether a step sets it."""
         return False
@@ -55,6 +60,25 @@ class HeadDecay(DecaySpec):
         if self.rates == "retnet":
             return tuple(self.scale * math.log1p(-(2.0 ** (-5 - head))) for head in range(heads))
         return tuple(-self.scale * 2.0 ** (-8 * (head + 1) / heads) for head in range(heads))
+
+
+class LearnedDecay(DecaySpec):
+    """exp(-exp(rate)), the same at every token (RWKV-5, Peng et al. 2404.05892)."""
+
+    kind: ClassVar[str | None] = "learned"
+    rule: ClassVar[str] = "evo.blocks.recurrence.rates:learned"
+
+    per: Literal["channel", "head"] = "channel"
+    """What has a rate of its own: each key channel, or each head."""
+
+    @property
+    def is_by_channel(self) -> bool:
+        return self.per == "channel"
+
+    def weights(self, width: int, heads: int, key_dim: int) -> tuple[Weight, ...]:
+        shape = (heads, key_dim) if self.is_by_channel else (heads,)
+        axes: tuple[Axis, ...] = ("channel",) * len(shape)
+        return (Weight("decay_rate", shape, Init("uniform", -6.0, -0.5), axes),)
 
 
 class TokenDecay(DecaySpec):
@@ -105,6 +129,10 @@ class ChannelDecay(DecaySpec):
     """What logsigmoid is divided by."""
     bound: Annotated[float, Field(gt=0, le=100), Gene(1, 10, "scale")] = 5.0
     """The largest -log of the decay in the bounded form."""
+
+    @property
+    def is_by_channel(self) -> bool:
+        return True
 
     @property
     def unread(self) -> frozenset[str]:

@@ -34,7 +34,7 @@ class RecurrenceState(State):
     """The matrix state of every head, and the inputs of the short convolutions at the latest W - 1 positions.
 
     memory_BHKV: float32, or float64 for float64 activations; one column more with normalizer sum. past: for q, k and v,
-    (B, W - 1, H K) or (B, W - 1, H V); none without convolutions.
+    those that are projected, (B, W - 1, C); none without convolutions.
     """
 
     memory_BHKV: Tensor
@@ -56,7 +56,19 @@ def identity(x_BTHK: Tensor) -> Tensor:
     return x_BTHK
 
 
-FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"identity": identity, "l2": l2_normalize, "elu": elu_plus_one}
+def taylor(x_BTHK: Tensor) -> Tensor:
+    """[1, x / K^(1/4), x x / sqrt(2 K)], 1 + K + K² channels: q k gives 1 + s + s² / 2, s = q k / sqrt(K) (Based)."""
+    dim = x_BTHK.shape[-1]
+    squares = (x_BTHK[..., :, None] * x_BTHK[..., None, :]).flatten(-2) / (2 * dim) ** 0.5
+    return torch.cat((torch.ones_like(x_BTHK[..., :1]), x_BTHK / dim**0.25, squares), dim=-1)
+
+
+FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": identity,
+    "l2": l2_normalize,
+    "elu": elu_plus_one,
+    "taylor": taylor,
+}
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "sigmoid": torch.sigmoid}
 
 
@@ -64,7 +76,7 @@ class Recurrence(Block):
     """S_t = A_t S_{t-1} + update(k_t, v_t), y_t = o(norm(S_t^T q_t) * gate(x_t))."""
 
     q: nn.Parameter
-    k: nn.Parameter
+    k: nn.Parameter | None
     v: nn.Parameter
     o: nn.Parameter
     q_taps: nn.Parameter | None
@@ -94,6 +106,7 @@ class Recurrence(Block):
         self.divides = plan.normalizer == "sum"
         self.feature = FEATURES[plan.feature]
         self.gate_act = GATES.get(plan.gate, identity)
+        self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
         self.repeats = plan.heads // plan.key_heads
         self.act = None if plan.act == "none" else plan.act
         self.writes_step, self.scale, self.beta_range = plan.write == "step", plan.scale, plan.beta_range
@@ -124,13 +137,14 @@ class Recurrence(Block):
             if weight is not None
         ]
         parts, step_BTH = self._parts(x_BTD, flow)
-        return [*convolutions, plan_recurrence(*self._heads(projected, step_BTH, flow), **parts)]
+        heads = self._heads(projected, parts["log_decay"], step_BTH, flow)
+        return [*convolutions, plan_recurrence(*self._written(heads), **self._spread(parts))]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
-        memory = (batch, self.heads, self.key_dim, self.value_dim + self.divides)
-        keys, values = self.heads // self.repeats * self.key_dim, self.heads * self.value_dim
-        sizes = (keys, keys, values) if self.taps else ()
+        features = self.feature(torch.empty(1, 1, 1, self.key_dim, device="meta")).shape[-1]
+        memory = (batch, self.heads, features, self.value_dim + self.divides)
+        sizes = [weight.shape[0] for weight, _ in self._taps() if weight is not None]
         return RecurrenceState(
             torch.zeros(memory, device=device, dtype=torch.promote_types(dtype, torch.float32)),
             tuple(torch.zeros(batch, self.taps - 1, size, device=device, dtype=dtype) for size in sizes),
@@ -143,25 +157,36 @@ class Recurrence(Block):
     def _mix(self, x_BTD: Tensor, state: RecurrenceState | None, flow: Flow) -> tuple[Tensor, RecurrenceState]:
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
         parts, step_BTH = self._parts(x_BTD, flow)
+        segments_BT, n = flow.segments_BT, self.writes
         o_BTHV, memory_BHKV = recur(
-            *self._heads(streams, step_BTH, flow),
-            **parts,
+            *self._written(self._heads(streams, parts["log_decay"], step_BTH, flow)),
+            **self._spread(parts),
             scale=self.scale,
             initial_state_BHKV=None if state is None else state.memory_BHKV,
-            segments_BT=flow.segments_BT,
+            segments_BT=segments_BT if segments_BT is None or n == 1 else segments_BT.repeat_interleave(n, dim=1),
             backend=self.backend,
         )
+        o_BTHV = o_BTHV[:, n - 1 :: n]
         if self.skip is not None:
-            o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[2].unflatten(-1, (self.heads, -1))
+            o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
         return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past)
 
-    def _heads(self, streams: list[Tensor], step_BTH: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v by head, turned and through the feature map; v with a column of ones if outputs are divided."""
-        q, k, v = streams
-        q_BTHK, k_BTHK = (x.unflatten(-1, (-1, self.key_dim)) for x in (q, k))
-        v_BTHV = v.unflatten(-1, (self.heads, -1))
-        q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
-        q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
+    def _heads(
+        self, streams: list[Tensor], log_decay: Tensor | None, step_BTH: Tensor | None, flow: Flow
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v by head, turned and through the feature map; v with a column of ones if outputs are divided.
+
+        Where a token writes n times, k and v have n heads for one, those of the first time first.
+        """
+        q_BTHK = streams[0].unflatten(-1, (-1, self.key_dim))
+        v_BTHV = streams[-1].unflatten(-1, (-1, self.value_dim))
+        if self.k is None:
+            assert log_decay is not None
+            q_BTHK, k_BTHK = self.feature(q_BTHK), -log_decay.expm1().to(q_BTHK.dtype)
+        else:
+            k_BTHK = streams[1].unflatten(-1, (-1, self.key_dim))
+            q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
+            q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
         if self.repeats > 1:
             q_BTHK, k_BTHK = (x.repeat_interleave(self.repeats, dim=2) for x in (q_BTHK, k_BTHK))
         if self.divides:
@@ -169,6 +194,26 @@ class Recurrence(Block):
         if self.writes_step and step_BTH is not None:
             v_BTHV = v_BTHV * step_BTH[..., None].to(v_BTHV.dtype)
         return q_BTHK, k_BTHK, v_BTHV
+
+    def _written(self, heads: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v one write after the other: n positions for each token, which is read behind the last."""
+        if self.writes == 1:
+            return heads
+        q_BTHK, k_BTHK, v_BTHV = heads
+        k_BTHK, v_BTHV = (x.unflatten(2, (self.writes, -1)).flatten(1, 2) for x in (k_BTHK, v_BTHV))
+        return q_BTHK.repeat_interleave(self.writes, dim=1), k_BTHK, v_BTHV
+
+    def _spread(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """What a recurrence has besides, write by write: a token forgets before its first."""
+        if self.writes == 1:
+            return parts
+        beta_BTH, log_decay = parts["beta_BTH"].unflatten(-1, (self.writes, -1)).flatten(1, 2), parts["log_decay"]
+        if log_decay is not None:
+            if log_decay.ndim == 1:
+                log_decay = log_decay.expand(beta_BTH.shape[0], beta_BTH.shape[1] // self.writes, -1)
+            later = log_decay.new_zeros(*log_decay.shape[:2], self.writes - 1, *log_decay.shape[2:])
+            log_decay = torch.cat((log_decay[:, :, None], later), dim=2).flatten(1, 2)
+        return {**parts, "beta_BTH": beta_BTH, "log_decay": log_decay}
 
     def _parts(self, x_BTD: Tensor, flow: Flow) -> tuple[dict[str, Any], Tensor | None]:
         """What the recurrence has besides q, k and v, and the step that sets the decay."""
@@ -195,17 +240,19 @@ class Recurrence(Block):
                 segments_BT=flow.segments_BT,
                 backend=self.backend,
             )
-            for (taps, bias), stream, before in zip(self._taps(), projected, past or (None,) * 3, strict=True)
+            for (taps, bias), stream, before in zip(
+                self._taps(), projected, past or (None,) * len(projected), strict=True
+            )
             if taps is not None
         ]
         return [y for y, _ in steps], tuple(after for _, after in steps)
 
     def _projected(self, x_BTD: Tensor, flow: Flow) -> list[Tensor]:
-        return [flow.project(x_BTD, weight) for weight in (self.q, self.k, self.v)]
+        return [flow.project(x_BTD, getattr(self, name)) for name in self.names]
 
-    def _taps(self) -> tuple[tuple[Tensor | None, Tensor | None], ...]:
-        """The taps of q, k and v, and their biases."""
-        return (self.q_taps, self.q_taps_bias), (self.k_taps, self.k_taps_bias), (self.v_taps, self.v_taps_bias)
+    def _taps(self) -> list[tuple[Tensor | None, Tensor | None]]:
+        """The taps of what is projected, and their biases."""
+        return [(getattr(self, f"{name}_taps"), getattr(self, f"{name}_taps_bias")) for name in self.names]
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.divides:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evo.blocks.base import compute_dtype
 from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow
-from evo.blocks.recurrence.decays import ChannelDecay, HeadDecay, TokenDecay
+from evo.blocks.recurrence.decays import ChannelDecay, HeadDecay, LearnedDecay, TokenDecay
 
 
 class Learned(Protocol):
@@ -32,6 +32,13 @@ Decay = tuple[Tensor | None, Tensor | None]
 def constant(block: Learned, decay: HeadDecay, x_BTD: Tensor, flow: Flow) -> Decay:
     """The same at every token, (H,)."""
     return block.head_decay.like(x_BTD, compute_dtype(x_BTD)), None
+
+
+def learned(block: Learned, decay: LearnedDecay, x_BTD: Tensor, flow: Flow) -> Decay:
+    """-exp(rate), (H,), or the same at all tokens, (B, T, H, K)."""
+    assert block.decay_rate is not None
+    log_decay = -block.decay_rate.to(compute_dtype(x_BTD)).exp()
+    return (log_decay.expand(*x_BTD.shape[:2], -1, -1) if decay.is_by_channel else log_decay), None
 
 
 def by_token(block: Learned, decay: TokenDecay, x_BTD: Tensor, flow: Flow) -> Decay:

@@ -27,7 +27,10 @@ def _turns(kind: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrencePlan(BlockPlan):
-    """A recurrence of `heads` states of (key_dim, value_dim). rule: its decay in full, None for none."""
+    """A recurrence of `heads` states of (channels of a key's features, value_dim).
+
+    rule: its decay in full, None for none. writes: how often a token writes.
+    """
 
     builder: ClassVar[str] = "evo.blocks.recurrence.module:Recurrence"
     heads: int
@@ -47,6 +50,8 @@ class RecurrencePlan(BlockPlan):
     scale: float | None
     beta_range: float
     gate_at: str
+    writes: int
+    keys_from_decay: bool
 
 
 class RecurrenceSpec(Spec):
@@ -70,8 +75,9 @@ class RecurrenceSpec(Spec):
     mapping has further forms."""
     update: Literal["outer", "delta"] = "delta"
     """outer adds k v^T; delta first takes out what k already holds, by a learned share."""
-    feature: Literal["identity", "l2", "elu"] = "l2"
-    """What is done to q and k: nothing, unit length, or elu + 1."""
+    feature: Literal["identity", "l2", "elu", "taylor"] = "l2"
+    """What is done to q and k: nothing, unit length, elu + 1, or [1, x, x x], whose products are the first three terms
+    of the exponential (Based, 2402.18668)."""
     conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
     """Taps of a causal short convolution on q, k and v; 0 for none."""
     gate: Literal["none", "silu", "sigmoid"] = "silu"
@@ -102,9 +108,16 @@ class RecurrenceSpec(Spec):
     gate_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 128, "x2", optional=True)] = None
     """Width that the gate's projection passes; it is one matrix if left out."""
 
+    writes: Annotated[int, Field(ge=1, le=8), Gene(1, 4, "+1")] = 1
+    """How often the delta rule writes a token, with a key and a value each time (DeltaProduct, 2502.10297)."""
+    keys: Literal["own", "decay"] = "own"
+    """decay: no projection makes keys: they are what a decay by channel takes, 1 - exp(log decay) (HGRN2, 2404.07904)."""
+
     @property
     def unread(self) -> frozenset[str]:
         found = [
+            ("writes", self.update != "delta"),
+            ("key_heads", self.keys == "decay"),
             ("conv_bias", not self.conv),
             ("beta_range", self.update != "delta"),
             ("gate_rank", self.gate == "none"),
@@ -125,7 +138,15 @@ class RecurrenceSpec(Spec):
 
     @property
     def _key_heads(self) -> int:
-        return self.key_heads or self.heads
+        return self.heads if self.keys == "decay" else self.key_heads or self.heads
+
+    @property
+    def _writes(self) -> int:
+        return self.writes if self.update == "delta" else 1
+
+    def _features(self, key_dim: int) -> int:
+        """How many channels a key has behind its features."""
+        return 1 + key_dim + key_dim**2 if self.feature == "taylor" else key_dim
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         free = self.key_dim is None or self.value_dim is None
@@ -141,8 +162,10 @@ class RecurrenceSpec(Spec):
         if self.normalizer == "sum" and self.bonus:
             message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
             yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
-        if self.normalizer == "sum" and (self.feature != "elu" or self.update != "outer"):
-            message = "normalizer sum divides by a sum that is positive only with feature elu and update outer"
+        if self.normalizer == "sum" and (self.feature not in ("elu", "taylor") or self.update != "outer"):
+            message = (
+                "normalizer sum divides by a sum that is positive only with feature elu or taylor and update outer"
+            )
             yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
         yield from self._option_problems(scope)
         yield from self._position_problems(scope)
@@ -165,6 +188,25 @@ class RecurrenceSpec(Spec):
             yield from self.normalizer.head_problems(self.heads, self._dims(scope)[1], ("normalizer",))
         if self.normalizer == "sum" and self.skip:
             yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
+
+        yield from self._key_problems()
+
+    def _key_problems(self) -> Iterator[Fault]:
+        """Decays, features and keys that do not fit each other."""
+        is_by_channel = self._rule is not None and self._rule.is_by_channel
+        if self.feature == "taylor" and (is_by_channel or self.bonus):
+            field = "bonus" if self.bonus else "decay"
+            yield Fault("EVO305", (field,), "features of products have no channels of keys", "write another feature")
+        if self.keys == "decay" and not is_by_channel:
+            message = "keys made of a decay need one of each key channel"
+            yield Fault("EVO305", ("keys",), message, "write decay: channel, or keys: own")
+        elif self.keys == "decay" and (self.update == "delta" or self.position is not None):
+            field = "update" if self.update == "delta" else "position"
+            yield Fault(
+                "EVO305", (field,), "keys made of a decay are neither of unit length nor turned", "write keys: own"
+            )
+        if self._writes > 1 and self.skip:
+            yield Fault("EVO305", ("skip",), "a token that writes several values has none to add", "write skip: false")
 
     def _position_problems(self, scope: Scope) -> Iterator[Fault]:
         if self.position is None:
@@ -194,10 +236,10 @@ class RecurrenceSpec(Spec):
         children: list[tuple[str, BlockPlan]] = [("position", position)]
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
-        state = self.heads * key_dim * (value_dim + (self.normalizer == "sum"))
-        streams = 2 * self._key_heads * key_dim + self.heads * value_dim
+        state = self.heads * self._features(key_dim) * (value_dim + (self.normalizer == "sum"))
+        streams = sum(size for _, size in self._streams(key_dim, value_dim))
         cost = Cost(
-            flops=matmul_flops(weights) + self._mixing_flops(key_dim, value_dim),
+            flops=matmul_flops(weights) + self._mixing_flops(self._features(key_dim), value_dim),
             state=state + max(self.conv - 1, 0) * streams,
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
@@ -221,25 +263,33 @@ class RecurrenceSpec(Spec):
             rule=self._rule,
             act=self.act or ("silu" if self.conv else None),
             write=self.write,
-            scale=self.scale,
+            scale=1.0 if self.scale is None and self.feature == "taylor" else self.scale,
             beta_range=self.beta_range,
             gate_at=self.gate_at,
+            writes=self._writes,
+            keys_from_decay=self.keys == "decay",
         )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
-        touches = 4 + 2 * (self.update == "delta") + (self.decay != "none")
+        touches = 2 + self._writes * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
         return float(self.heads * key_dim * value_dim * touches)
 
+    def _streams(self, key_dim: int, value_dim: int) -> list[tuple[str, int]]:
+        """Queries, keys and values that are projections, and how wide each is."""
+        keys, values = self._key_heads * key_dim, self.heads * value_dim
+        own = [] if self.keys == "decay" else [("k", self._writes * keys)]
+        return [("q", keys), *own, ("v", self._writes * values)]
+
     def _weights(self, scope: Scope, key_dim: int, value_dim: int) -> tuple[Weight, ...]:
-        width, keys, values = scope.width, self._key_heads * key_dim, self.heads * value_dim
-        weights = [linear("q", keys, width), linear("k", keys, width), linear("v", values, width)]
+        width, values = scope.width, self.heads * value_dim
+        streams = self._streams(key_dim, value_dim)
+        weights = [linear(name, size, width) for name, size in streams]
         weights.append(linear("o", width, values, scope.residual_gain, writes_residual=True))
         if self.conv:
-            sizes = (("q", keys), ("k", keys), ("v", values))
-            weights += [taps(f"{name}_taps", size, self.conv) for name, size in sizes]
+            weights += [taps(f"{name}_taps", size, self.conv) for name, size in streams]
             if self.conv_bias:
-                weights += [vector(f"{name}_taps_bias", size, ZEROS) for name, size in sizes]
+                weights += [vector(f"{name}_taps_bias", size, ZEROS) for name, size in streams]
         if self.gate != "none" and self.gate_rank is None:
             weights.append(linear("gate", values, width))
         elif self.gate != "none":
@@ -248,7 +298,7 @@ class RecurrenceSpec(Spec):
         if self.skip:
             weights.append(vector("skip", self.heads, ONES))
         if self.update == "delta":
-            weights.append(linear("beta", self.heads, width))
+            weights.append(linear("beta", self._writes * self.heads, width))
         if self.normalizer == "rms":
             weights.append(vector("out_norm", value_dim, ONES))
         if self.bonus:
