@@ -111,6 +111,15 @@ def test_each_slot_can_run_by_itself(of: dict[str, Any]) -> None:
     assert found.hidden_RTC.shape[:2] == x_RTD.shape[:2]
 
 
+@pytest.mark.parametrize("of", [*TOGETHER.values(), CONVOLUTION], ids=[*TOGETHER, "apart"])
+def test_squares_are_summed_by_slot(of: dict[str, Any]) -> None:
+    """Over each slot's share of every weight, along whichever axis the slots lie."""
+    whole = pool(of)
+    tensors = {path: p.detach() for path, p in whole.named_parameters()}
+    expected = [sum(float(t.square().sum()) for t in own.values()) for own in whole.slot_tensors(tensors)]
+    torch.testing.assert_close(whole.slot_squares(tensors).tolist(), expected)
+
+
 @pytest.mark.parametrize("of", [TOGETHER["heads"], CONVOLUTION], ids=["together", "apart"])
 def test_an_empty_slot_is_nothing(of: dict[str, Any]) -> None:
     """A gain of 0 takes a slot out: it neither adds nor learns; the others stay as they are."""
