@@ -73,6 +73,14 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, norm={"kind": "layer"}),
         ],
     },
+    "weights of others": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "weights_of": "a"},
+            {"name": "c", "weights_of": "a", "from": "a", "adapters": {"kind": "lora", "rank": 2}},
+            stage("d", CONVOLUTION, **{"from": ["b", "c"]}),
+        ],
+    },
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],

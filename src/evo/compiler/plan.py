@@ -71,7 +71,7 @@ class Plan:
         adapters = {
             path: weight
             for prefix, block in self.named_blocks()
-            if block.is_adapter
+            if _is_alone(block)
             for path, weight in block.named_weights(prefix)
         }
         return adapters or self.weights
@@ -139,7 +139,7 @@ class Plan:
         total = PASSES * self.flops_per_token
         if not self.is_adapted:
             return total
-        kept = (block for block in self._running() if not block.is_adapter)
+        kept = (block for block in self._running() if not _is_alone(block))
         spared = sum(min(block.cost.flops, matmul_flops(block.weights)) for block in kept)
         ends = matmul_flops((*self.embedding_maps, *self.readout_maps)) + 2.0 * self.read_width * self.vocab
         return total - spared - ends
@@ -234,3 +234,8 @@ class Plan:
         """Every block inside the stages, as often as it runs on a token."""
         for stage in self.stages:
             yield from stage.blocks()
+
+
+def _is_alone(block: BlockPlan) -> bool:
+    """Whether it is trained while all else stays as it was."""
+    return isinstance(block, AdapterPlan) and block.is_alone

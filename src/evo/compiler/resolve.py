@@ -123,9 +123,10 @@ def organism_scope(organism: OrganismSpec) -> Scope:
 
 
 def stage_scope(organism: OrganismSpec, index: int) -> Scope:
-    """What a stage can see of it: the same, and which stage stands before."""
+    """What a stage can see of it: the same, and which stages stand before."""
     stages = stages_of(organism)
-    return replace(organism_scope(organism), before=stages[index - 1].name if index else INPUT)
+    earlier = {stage.name: stage for stage in stages[:index]}
+    return replace(organism_scope(organism), before=stages[index - 1].name if index else INPUT, earlier=earlier)
 
 
 def reads(organism: OrganismSpec, index: int) -> Reads:

@@ -91,12 +91,14 @@ Reads = tuple[tuple[str, tuple[str, ...]], ...]
 class StagePlan(BlockPlan):
     """One node of the graph: a block that reads the outputs of earlier stages by name.
 
-    ends_normed: whether its output is that of a norm, so that none needs to stand before the readout.
+    ends_normed: whether its output is that of a norm, so that none needs to stand before the readout. weights_of: the
+    stage whose weights those of its layers are, if not its own.
     """
 
     name: str
     reads: Reads
     ends_normed: bool = False
+    weights_of: str = ""
 
     def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
         """Its layers by name, in the order they run; a shared one comes several times."""

@@ -7,9 +7,9 @@ weights; so counted parameters equal built parameters, always.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 Axis = Literal["out", "in", "stack", "rows", "taps", "channel"]
 """What one axis of a weight counts: `out` and `in` of a linear map, a `stack` of equal parts (experts, sources,
@@ -196,6 +196,11 @@ class BlockPlan:
         for _, part in self.inside:
             yield from part.blocks()
 
+    def with_adapters(self, beside: Callable[[BlockPlan], tuple[tuple[str, AdapterPlan], ...]]) -> Self:
+        """The block, and all that it contains, with further adapters: those that `beside` gives for each block."""
+        children = tuple((name, child.with_adapters(beside)) for name, child in self.children)
+        return replace(self, children=children, adapters=(*self.adapters, *beside(self)))
+
     @property
     def can_be_silent(self) -> bool:
         """Whether its output is zero while the maps that write it are: then a new one adds nothing at first."""
@@ -214,13 +219,20 @@ class BlockPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPlan(BlockPlan):
-    """What is trained in place of one linear map of the block that it belongs to."""
+    """What is trained in place of one linear map of the block that it belongs to, or beside it."""
 
     is_adapter: ClassVar[bool] = True
     sums: ClassVar[bool] = False
     """Whether any weighted sum of what several of it have learned is one too, so that they can be mixed."""
+    is_alone: bool = True
+    """Whether it is trained while its map, and all else, stays as it was."""
     spared_bytes: int = 0
     """Bytes that the map takes less than in float32, because the adapter keeps it in another form."""
+
+    def with_adapters(self, beside: Callable[[BlockPlan], tuple[tuple[str, AdapterPlan], ...]]) -> Self:
+        """As it is: an adapter has none."""
+        del beside
+        return self
 
 
 def matmul_flops(weights: tuple[Weight, ...]) -> float:

@@ -195,6 +195,7 @@ class Scope:
     depth: layers of the whole organism. position, norm: those of the organism, or of the stage around a block.
     before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
     kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries.
+    earlier: the stages above this one by name; none inside another stage, where weights may meet another width.
     """
 
     width: int
@@ -207,6 +208,7 @@ class Scope:
     before: str = INPUT
     layers: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     kv: Literal["", "added", "alone"] = ""
+    earlier: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
 
     @property
     def residual_gain(self) -> float:

@@ -88,7 +88,7 @@ def _stage(stage: StagePlan) -> Iterator[Row]:
         kind, settings = ("sum", f"of {', '.join(stage.sources)}") if is_sum else ("weight", "")
         yield Row(stage.name, weight.name, kind, settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
     for indices in _equal_layers([layer for _, layer in layers]):
-        yield from _layer(stage.name, layers, indices)
+        yield from _layer(stage, layers, indices)
     others = [
         (name, block) for name, block in stage.children if not block.is_layer and not isinstance(block, StagePlan)
     ]
@@ -109,10 +109,11 @@ def _equal_layers(layers: list[LayerPlan]) -> list[list[int]]:
     return groups
 
 
-def _layer(stage: str, layers: list[tuple[str, LayerPlan]], indices: list[int]) -> Iterator[Row]:
+def _layer(stage: StagePlan, layers: list[tuple[str, LayerPlan]], indices: list[int]) -> Iterator[Row]:
     layer = layers[indices[0]][1]
-    count, copies = len(indices), len({layers[index][0] for index in indices})
-    label = f"{stage} {_ranges(indices)}{'' if copies == count else ' shared'}"
+    count, copies = len(indices), 0 if stage.weights_of else len({layers[index][0] for index in indices})
+    whose = f" of {stage.weights_of}" if stage.weights_of else "" if copies == count else " shared"
+    label = f"{stage.name} {_ranges(indices)}{whose}"
     for index, role in enumerate(layer.block_names()):
         block = layer.child(role)
         yield replace(_row(role, block), layers=label if index == 0 else "", count=count, copies=copies)

@@ -85,4 +85,11 @@ FLOW = {
         _stages(f"{{name: body, kind: memory_tokens, every: 256, of: {{name: inner, mix: {_NEAR}}}}}"),
         _stages(f"{{name: body, kind: memory_tokens, every: 32, of: {{name: inner, mix: {_NEAR}}}}}"),
     ),
+    "EVO359": Code(
+        "Weights that cannot be another stage's",
+        "A stage with the weights of another stands below it, reads as many stages, and hands it nothing but the "
+        "stream; its adapters are trained beside maps that are trained too.",
+        _stages(f"{{name: body, mix: {_NEAR}}}", "{name: again, weights_of: head}"),
+        _stages(f"{{name: body, mix: {_NEAR}}}", "{name: again, weights_of: body}"),
+    ),
 }

@@ -1,7 +1,7 @@
 """The language and the plan of adapters."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
@@ -47,6 +47,11 @@ class AdapterSpec(Spec):
 
     on: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, AsTuple, ListOf(bare=True), FIXED] = None
     """The names of the maps that have one, as `evo explain` prints them (q, k, v, o, up); every map if left out."""
+
+    @property
+    def trains_beside(self) -> bool:
+        """Whether it may stand beside a map that is trained as well."""
+        return False
 
     def targets(self, block: BlockPlan) -> list[Weight]:
         """The maps of a block that have an adapter."""
@@ -97,6 +102,10 @@ class LoraSpec(AdapterSpec):
     four_bits: Annotated[FourBitSpec | None, FIXED] = None
     """Keeps the frozen maps in 4 bits a weight, rounded (QLoRA); in float32 as they are if left out."""
 
+    @property
+    def trains_beside(self) -> bool:
+        return self.four_bits is None
+
     def plan_for(self, weight: Weight) -> LoraPlan:
         *stack, rows, columns = weight.shape
         bound = columns**-0.5  # He et al.'s uniform law with a = sqrt(5), as published
@@ -141,9 +150,9 @@ class SvfSpec(AdapterSpec):
 
 def adapted(plan: P, spec: AdapterSpec) -> P:
     """A block with adapters beside its linear maps, and beside those of all that it contains."""
-    children = tuple((name, adapted(child, spec)) for name, child in plan.children)
-    adapters = tuple((weight.name, spec.plan_for(weight)) for weight in spec.targets(plan))
-    return replace(plan, children=children, adapters=adapters)
+    return plan.with_adapters(
+        lambda block: tuple((weight.name, spec.plan_for(weight)) for weight in spec.targets(block))
+    )
 
 
 def is_map(weight: Weight) -> bool:

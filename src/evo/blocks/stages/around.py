@@ -48,7 +48,7 @@ class AroundSpec(StageSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         """What stands around the stage inside."""
-        return replace(scope, before=self.name)
+        return replace(scope, before=self.name, earlier={})
 
     def _passed_on(self, scope: Scope) -> list[Fault]:
         """The faults of the stage inside, by their paths from here."""

@@ -73,7 +73,7 @@ class MemoryTokensSpec(AroundSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         longer = scope.context + (scope.context - 1) // self.every * self.count
-        return replace(scope, before=self.name, context=longer)
+        return replace(super()._scope(scope), context=longer)
 
     def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
         """What the stage inside may not be."""

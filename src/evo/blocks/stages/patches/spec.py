@@ -78,7 +78,7 @@ class PatchesSpec(AroundSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         width, patches = self.width or self.size * scope.width, math.ceil(scope.context / self.size)
-        return replace(scope, before=self.name, width=width, context=patches)
+        return replace(super()._scope(scope), width=width, context=patches)
 
     def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
         """What the stage inside may not be."""

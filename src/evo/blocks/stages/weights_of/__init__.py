@@ -1,0 +1,1 @@
+"""A stage that runs an earlier one again, on other inputs."""
