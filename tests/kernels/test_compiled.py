@@ -174,3 +174,14 @@ def test_short_convolution_compiles(shared_bytes, taps):
     convolution.short_convolution.run(x, weight, bias, state, None, True)
     convolution.short_convolution_backward.run(x, state, x, weight, bias, state, None, True)
     fits(shared_bytes, "forward", "gradients")
+
+
+@pytest.mark.parametrize("channels", [1, 70, 65536])
+def test_scan_compiles(shared_bytes, channels):
+    """Forward and back."""
+    from evo.kernels.scan import triton as scan
+
+    x, before = zeros(2, 300, channels, dtype=torch.float32), zeros(2, channels, dtype=torch.float32)
+    scan.states(x, x, before)
+    scan.gradients(x, x, before, x)
+    fits(shared_bytes, "forward", "backward")

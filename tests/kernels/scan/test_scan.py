@@ -9,6 +9,7 @@ from torch import Tensor
 from evo.kernels.dispatch import choose
 from evo.kernels.scan import doubling, reference, scan
 from evo.kernels.scan.scan import TABLE, ScanCall
+from evo.kernels.triton_support import IS_INSTALLED
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -40,11 +41,17 @@ def test_backends_compute_the_definition(backend: str, channels: int, time: int)
 
 
 @pytest.mark.parametrize(
-    ("device", "channels", "name"), [("cpu", 512, "sequential"), ("cpu", 511, "doubling"), ("cuda", 512, "doubling")]
+    ("device", "dtype", "channels", "name"),
+    [
+        ("cpu", "float32", 512, "sequential"),
+        ("cpu", "float32", 511, "doubling"),
+        pytest.param("cuda", "float32", 512, "triton", marks=pytest.mark.skipif(not IS_INSTALLED, reason="no triton")),
+        ("cuda", "float64", 512, "doubling"),
+    ],
 )
-def test_wide_scans_go_through_memory_once_on_a_cpu(device: str, channels: int, name: str):
+def test_wide_scans_go_through_memory_once(device: str, dtype: str, channels: int, name: str):
     """Passes over the sequence copy all of it again and again."""
-    call = ScanCall(device=device, dtype="float32", batch=2, time=8, channels=channels)
+    call = ScanCall(device=device, dtype=dtype, batch=2, time=8, channels=channels)
     assert choose(TABLE, call).backend.name == name
 
 

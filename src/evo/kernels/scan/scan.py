@@ -12,7 +12,7 @@ from evo.kernels.dispatch import AUTO, Backend, KernelCall, Table, always, choos
 from evo.kernels.documents import check_segments, document_starts
 from evo.kernels.members import Fold, folds
 from evo.kernels.operators import is_inlining, operator
-from evo.kernels.scan import doubling, reference, sequential
+from evo.kernels.scan import doubling, reference, sequential, triton
 from evo.kernels.triton_support import dtype_name
 
 
@@ -41,11 +41,12 @@ def _no_loop(call: ScanCall) -> list[str]:
 TABLE = Table(
     family="scan",
     backends=(
+        Backend("triton", triton.states, triton.reasons),
         Backend("sequential", sequential.states, _no_loop),
         Backend("doubling", doubling.states, always),
         Backend("reference", reference.states, always),
     ),
-    priority={"cpu": ("sequential", "doubling", "reference"), "cuda": ("doubling", "reference")},
+    priority={"cpu": ("sequential", "doubling", "reference"), "cuda": ("triton", "doubling", "reference")},
 )
 
 
@@ -107,6 +108,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, dstates: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
     """g_t = dh_t + decay_{t+1} g_{t+1} backwards; it is the input's gradient, and times h_{t-1} that of the decay."""
     decay, before, states = ctx.saved_tensors
+    if ctx.backend == "triton":
+        ddecay, dinputs, dbefore = triton.gradients(dstates, decay, before, states)
+        return ddecay, dinputs, dbefore, None
     following = torch.cat((decay[:, 1:], torch.zeros_like(decay[:, :1])), dim=1)
     g = _scan(following.flip(1), dstates.flip(1), torch.zeros_like(before), ctx.backend).flip(1)
     earlier = torch.cat((before[:, None], states[:, :-1]), dim=1)
