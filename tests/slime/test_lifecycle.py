@@ -176,6 +176,7 @@ def test_a_captured_life_repeats_to_the_byte(of: Any) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_life_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """No operation of a look, or of a birth, reads the device; only the copy of what was seen is waited for."""
     training = trainer(living({"slots": 8}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
