@@ -26,6 +26,10 @@ from evo.evolution.trial import Evaluation, Trial
 
 ARMS: dict[str, dict[str, Any]] = {
     "evolve": {},
+    "evolve, as it was": {
+        "mutations": 2,
+        "emitters": {"kind": "variation", "thrift": 0.0, "selection": {"kind": "tournament", "size": 2}},
+    },
     "evolve, asha": {"fidelity": {"kind": "asha"}},
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
@@ -33,7 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": {"emitters": {"kind": "random"}},
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},
 }
-"""`aging` breeds from its ninth candidate on: three quarters of its trials at 36 are mutants of its population."""
+"""`evolve` has the defaults; `as it was` those before they were changed by a simulation (results/search/README.md).
+`aging` breeds from its ninth candidate on: three quarters of its trials at 36 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (64, 96, 128, 160), (2, 3, 4, 6), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
 DOCUMENT = """

@@ -71,6 +71,20 @@ def test_the_same_seed_makes_the_same_children(kind: str) -> None:
     assert searched.__wrapped__(kind) == searched(kind)
 
 
+@pytest.mark.parametrize("kind", ["mutation", "crossover"])
+def test_thrifty_children_cost_no_more_than_their_parent(kind: str) -> None:
+    """All of them where the share is one, not all where it is zero."""
+
+    def costlier(thrift: float) -> int:
+        candidates = {candidate.id: candidate for candidate in searched(kind, thrift=thrift)[0]}
+        pairs = [(child, candidates[child.parents[0]]) for child in candidates.values() if child.parents]
+        assert pairs
+        return sum(plan_of(a.document).flops_per_token > plan_of(b.document).flops_per_token for a, b in pairs)
+
+    assert costlier(1.0) == 0
+    assert costlier(0.0) > 0
+
+
 def test_random_search_starts_from_seeds_only() -> None:
     """Parents are seeds, both of them, and one child has many mutations."""
     found = children("random")

@@ -62,7 +62,7 @@ class EvolveSpec(Spec):
     """What spans the archive. `evo measures` says which of them tell the same."""
     crossover: Fraction = 0.25
     """Share of the children with two parents."""
-    mutations: Annotated[int, Field(ge=1, le=100)] = 2
+    mutations: Annotated[int, Field(ge=1, le=100)] = 4
     """The most mutations a child receives; fewer as the temperature falls."""
     operators: Annotated[OperatorsSpec, RoleOf("operators", default="fixed")] = DEFAULT
     """How the operators of elites' mutations are chosen: as often as ever, or as they improved the archive."""

@@ -64,7 +64,7 @@ class TournamentSelection(SelectionSpec):
 
     kind: ClassVar[str | None] = "tournament"
 
-    size: Annotated[int, Field(ge=1, le=1_000)] = 2
+    size: Annotated[int, Field(ge=1, le=1_000)] = 4
     """How many are drawn."""
 
     def pick(self, breeders: Breeders, stream: "Stream") -> int:

@@ -18,6 +18,9 @@ class BreedingSpec(EmitterSpec):
 
     selection: Annotated[SelectionSpec, RoleOf("selection", default="tournament")] = DEFAULT
     """Which elites breed."""
+    thrift: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of children that may cost no more FLOPs a token than their first parent. Operators add more often than
+    they take away, and at equal training compute what costs more reads less."""
     attempts: Annotated[int, Field(ge=1, le=1_000)] = 20
     """How many parents, or pairs of them, are tried before a slot stays empty."""
 
