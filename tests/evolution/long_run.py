@@ -33,7 +33,7 @@ from evo.evolution.journal import Journal
 from evo.evolution.search import Search
 
 
-def emit(generation: int, situation: Situation) -> list[Candidate]:
+def emit(generation: int, situation: Situation) -> tuple[list[Candidate], dict[str, float]]:
     """Children of elites, told apart by their training seeds; emitters' questions are asked and left aside."""
     breeders, found = situation.breeders, list[Candidate]()
     assert len(breeders.gains) == len(breeders.terms)
@@ -45,7 +45,7 @@ def emit(generation: int, situation: Situation) -> list[Candidate]:
         id, names = candidate_id(generation, slot), (parent.id,)
         found.append(Candidate(id, generation, slot, content_hash(child), to_yaml(child), "", ("number",), names))
         situation.known.add(content_hash(child))
-    return found
+    return found, {}
 
 
 def memory_mb() -> float:

@@ -6,13 +6,14 @@ has been trained as one that was never stopped.
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from math import ceil, isfinite, isnan
+from math import ceil, isfinite
 from statistics import fmean
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.dsl.fidelity import FidelitySpec
+from evo.dsl.ranking import Ranking
 
 Costs = Mapping[str, float]
 Pairs = list[tuple[str, int]]
@@ -100,14 +101,14 @@ class HurdlesFidelity(RungsFidelity):
         if not members:
             return []
         hurdle = fmean(members)
-        return [id for id in ranked(costs) if costs[id] < hurdle]
-
-
-def ranked(costs: Costs) -> list[str]:
-    """Candidates from the least cost to the most; NaN last, equals by id."""
-    return sorted(costs, key=lambda id: (isnan(costs[id]), costs[id] if not isnan(costs[id]) else 0.0, id))
+        return [id for id in _ranking(costs).best(len(costs)) if costs[id] < hurdle]
 
 
 def best(costs: Costs, eta: int) -> list[str]:
     """The best floor(n / eta)."""
-    return ranked(costs)[: len(costs) // eta]
+    return _ranking(costs).best(len(costs) // eta)
+
+
+def _ranking(costs: Costs) -> Ranking:
+    """Costs in their order, which those of a journal have already."""
+    return costs if isinstance(costs, Ranking) else Ranking(costs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,8 @@ from evo.dsl.evolve import EvolveSpec
 from evo.evolution.extension import generations_at
 from evo.evolution.journal import Journal, Placed
 from evo.evolution.probing import Sample
-from evo.evolution.ranked import RankedArchive, Standing
+from evo.evolution.ranked import RankedArchive
+from evo.evolution.standings import Standing, Standings
 from evo.training.behaviour import MEASURES
 
 SAMPLE = "sample"
@@ -30,8 +30,7 @@ class Archives:
     """`working` may accept the worse while it is hot, and breeds; `result` is strictly elitist, and is reported.
 
     Where cells lie depends on how the seeds turn out, so until they are placed both are empty archives of one cell.
-    standings: the latest of every candidate, in the order in which they were first placed; their measures are those of
-    the space, scaled.
+    standings: the latest of every candidate; their measures are those of the space, scaled.
     """
 
     def __init__(self, evolve: EvolveSpec, journal: Journal) -> None:
@@ -40,9 +39,8 @@ class Archives:
         nowhere = [[0.0] * len(self.columns)]
         self.working, self.result = CVTArchive(nowhere), CVTArchive(nowhere)
         self.space: Space | None = None
-        self.standings: dict[str, Standing] = {}
+        self.standings = Standings()
         self.improved: list[bool] = []
-        self._best: Standing | None = None
 
     def temperature(self, generation: int) -> float:
         """The temperature at which a generation is made and placed; the seeds and the first children have the start."""
@@ -55,7 +53,7 @@ class Archives:
 
     def best(self) -> Standing | None:
         """The best objective of the highest rung that any candidate reached, the eldest among equals."""
-        return self._best
+        return next(iter(self.standings.leading(1)), None)
 
     def rivals(self, own: Standing) -> list[Standing]:
         """Whom a candidate would overtake as the best or in its cell, where they were judged at the same rung."""
@@ -71,8 +69,9 @@ class Archives:
         self.space = self.space or self._open(standings)
         points = self._points(standings).tolist()
         standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
-        self.standings |= {own.id: own for own in standings}
-        self._best = max(self.standings.values(), key=attrgetter("rank"), default=None)
+        for own in standings:
+            (cell,) = self.result.cell_of([own.measures]).tolist()
+            self.standings.note(own, cell)
         stream = Stream(self.evolve.seed).child("accept", generation)
         drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)
 

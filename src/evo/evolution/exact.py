@@ -7,9 +7,6 @@ which trials end, nor on interruptions.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection
-from operator import attrgetter
 from pathlib import Path
 
 from safetensors.torch import load
@@ -19,10 +16,10 @@ from evo.evolution.candidate import Candidate
 from evo.evolution.documents import document_of
 from evo.evolution.fitness import Bar
 from evo.evolution.journal import Journal
-from evo.evolution.ranked import Standing
 from evo.evolution.rundir import RunDirectory
 from evo.evolution.scoring import Scoring
 from evo.evolution.settings import Settings
+from evo.evolution.standings import Standing, Standings
 from evo.evolution.trial import Trial
 from evo.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -35,10 +32,10 @@ class ExactWeights:
         self.count = settings.evolve.keep_exact if directory is not None else 0
         self._leading: list[Standing] = []
 
-    def note(self, standings: Collection[Standing]) -> None:
-        """Learn the ranks at the end of a generation: by rung, then by objective, the eldest among equals."""
+    def note(self, standings: Standings) -> None:
+        """Learn the ranks at the end of a generation."""
         if self.count:
-            self._leading = heapq.nlargest(self.count + 1, standings, key=attrgetter("rank"))
+            self._leading = standings.leading(self.count + 1)
 
     def bar(self, trial: Trial) -> Bar | None:
         """What a trial has to clear to be among the best so far; None where it cannot be."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from evo.base.diagnostics import DiagnosticError
 from evo.base.rundirs import APPLICATION_ID
+from evo.dsl.ranking import Ranking
 from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
@@ -260,7 +261,7 @@ class Journal:
         """Whether a trial was carried out."""
         return self._db.execute(f"SELECT 1 FROM evaluations WHERE {TRIAL}", _key(ref)).fetchone() is not None
 
-    def costs(self, primary: Score) -> list[dict[str, float]]:
+    def costs(self, primary: Score) -> list[Ranking]:
         """For each rung, the cost of every evaluated trial by candidate, in the order in which they were asked for.
 
         Less is better, and a failure is infinite. Of a candidate's trials at one rung it is the mean.

@@ -9,8 +9,8 @@ from evo.evolution.archives import Archives
 from evo.evolution.fitness import Terms
 from evo.evolution.journal import Placed
 from evo.evolution.noise import Contests
-from evo.evolution.ranked import Standing
 from evo.evolution.scoring import Scoring, no_seed
+from evo.evolution.standings import Standing
 from evo.evolution.summary import Summary
 from evo.evolution.trial import Evaluation, Result, Trial, WeightsRef, by_rung, latest
 

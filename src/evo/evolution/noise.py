@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from evo.evolution.archives import Archives
-from evo.evolution.ranked import Standing
 from evo.evolution.scoring import Scoring
+from evo.evolution.standings import Standing
 from evo.evolution.trial import Evaluation, Result, Trial, WeightsRef, latest
 
 

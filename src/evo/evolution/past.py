@@ -13,9 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evo.dsl.ranking import Ranking
 from evo.dsl.task import Score
 
-Costs = list[dict[str, float]]
+Costs = list[Ranking]
 Descent = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
@@ -102,16 +103,16 @@ class _Costs:
         for id, rung, cost in trials:
             while len(self.all) <= rung:
                 self.all.append({})
-                self.means.append({})
+                self.means.append(Ranking())
             own = self.all[rung].setdefault(id, [])
             own.append(cost)
             self.means[rung][id] = sum(own) / len(own)
 
     def with_more(self, trials: list[tuple[str, int, float]]) -> Costs:
         """The means with the trials of the generation that goes on."""
-        means, more = [dict(own) for own in self.means], dict[tuple[int, str], list[float]]()
+        means, more = [Ranking(own) for own in self.means], dict[tuple[int, str], list[float]]()
         for id, rung, cost in trials:
-            means += [{} for _ in range(rung + 1 - len(means))]
+            means += [Ranking() for _ in range(rung + 1 - len(means))]
             before = self.all[rung].get(id, []) if rung < len(self.all) else []
             own = more.setdefault((rung, id), list(before))
             own.append(cost)

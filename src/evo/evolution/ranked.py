@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Sequence
 
 from evo.archive.cvt import CVTArchive, Placement
 from evo.archive.rules import ELITIST, Rule
 from evo.evolution.journal import Placed
-from evo.evolution.trial import WeightsRef
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A scored trial as an archive sees it; of several with seeds of their own, their means. count: how many."""
-
-    trial: WeightsRef
-    objective: float
-    measures: tuple[float, ...]
-    count: int = 1
-
-    @property
-    def id(self) -> str:
-        """The candidate."""
-        return self.trial.candidate
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """Its rung, then its objective: scores of different rungs are not held against one another."""
-        return self.trial.rung, self.objective
+from evo.evolution.standings import Standing, Standings
 
 
 class RankedArchive:
@@ -43,11 +21,11 @@ class RankedArchive:
         self.name, self.archive = name, archive
 
     def place(
-        self, standings: Sequence[Standing], latest: Mapping[str, Standing], rule: Callable[[list[int]], Rule]
+        self, standings: Sequence[Standing], latest: Standings, rule: Callable[[list[int]], Rule]
     ) -> list[Placed]:
         """Place a batch, the highest rung first. Gives a row for each of it in its order, then one a refilled cell.
 
-        latest: the last standing of every candidate, those of the batch included. rule: by indices into the batch.
+        latest: of every candidate, those of the batch included, by the archive's cells. rule: by indices into it.
         """
         left = [cell for own in standings if (cell := self.archive.remove(own.id)) is not None]
         found: dict[int, Placed] = {}
@@ -59,7 +37,7 @@ class RankedArchive:
         return [*(found[n] for n in range(len(standings))), *self._refilled(left, latest)]
 
     def _barred(
-        self, standings: Sequence[Standing], group: list[int], latest: Mapping[str, Standing]
+        self, standings: Sequence[Standing], group: list[int], latest: Standings
     ) -> Iterator[tuple[int, Placed]]:
         """Those of a group whose cell is held by a score of a higher rung."""
         for n in group:
@@ -69,17 +47,13 @@ class RankedArchive:
             if elite is not None and latest[str(elite.id)].trial.rung > own.trial.rung:
                 yield n, Placed(own.trial, self.name, cell, "rejected", own.objective - elite.objective, False)
 
-    def _refilled(self, left: list[int], latest: Mapping[str, Standing]) -> Iterator[Placed]:
+    def _refilled(self, left: list[int], latest: Standings) -> Iterator[Placed]:
         """The cells that were left and not taken, each with the best that belongs there."""
         wanted = {cell for cell in left if self.archive.elite(cell) is None}
-        if not wanted:
-            return
-        standings = list(latest.values())
-        cells = self.archive.cell_of([own.measures for own in standings]).tolist()
         for cell in sorted(wanted):
-            mine = [own for own, its in zip(standings, cells, strict=True) if its == cell]
-            if mine:
-                yield from self._add([max(mine, key=attrgetter("rank"))], ELITIST)
+            first = latest.first_of(cell)
+            if first is not None:
+                yield from self._add([first], ELITIST)
 
     def _add(self, standings: list[Standing], rule: Rule) -> list[Placed]:
         if not standings:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.dsl.evolve import FitnessSpec
+from evo.dsl.ranking import Ranking
 from evo.dsl.task import Score
 from evo.evolution.documents import plan_of
 from evo.evolution.fitness import Reference, Terms, cost_of, fitness
@@ -21,7 +22,8 @@ class Scoring:
     def __init__(self, primary: Score, weights: FitnessSpec) -> None:
         self.primary, self.weights = primary, weights
         self.references: dict[int, Reference] = {}
-        self.known: dict[str, tuple[int, float]] = {}
+        self.known: dict[str, float] = {}
+        self.costs: dict[int, Ranking] = {}
 
     def set_references(self, seeds: list[Result]) -> None:
         """Take the best seed of each rung as the reference there, the first among equals."""
@@ -46,15 +48,18 @@ class Scoring:
 
     def note(self, scored: Result) -> None:
         """Remember a candidate's primary score, in place of an earlier one."""
-        self.known[scored.trial.candidate.id] = scored.trial.rung, self._value(scored)
+        id, value = scored.trial.candidate.id, self._value(scored)
+        self.known[id] = value
+        self.costs.setdefault(scored.trial.rung, Ranking())[id] = self.primary.cost(value)
 
     @property
     def best(self) -> tuple[float, str] | None:
         """The best primary score of the highest rung that any candidate reached, and whose it is; the eldest's among
         equals."""
-        key = lambda id: (-self.known[id][0], self.primary.cost(self.known[id][1]))  # noqa: E731
-        id = min(self.known, key=key, default=None)
-        return None if id is None else (self.known[id][1], id)
+        if not self.costs:
+            return None
+        (id,) = self.costs[max(self.costs)].best(1)
+        return self.known[id], id
 
     def _value(self, scored: Result) -> float:
         return scored.evaluation.scores[self.primary.name]

@@ -209,7 +209,7 @@ class Search:
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""
         judgement = self.judge.judge(self.generation, self._evaluated())
-        self.exact.note(self.archives.standings.values())
+        self.exact.note(self.archives.standings)
         if not is_done:
             self.journal.add_generation(judgement.summary, judgement.terms, judgement.placed)
             self.exact.prune()
