@@ -101,3 +101,27 @@ def test_the_text_of_a_verdict_is_no_searchs() -> None:
     assert searched.held_out.tobytes() + judged.held_out.tobytes() == whole.held_out.tobytes()
     assert abs(len(searched.held_out) - len(judged.held_out)) <= 1
     assert searched.train is judged.train is whole.train
+
+
+def test_given_bytes_are_not_asked_for() -> None:
+    """Of each window, in training, on the device and held out, targets from the first byte not given on count, and no
+    other: the score is theirs. The digest tells it apart."""
+    plain, task = opened(), open_task(BytesSpec(given=5), Path())
+    on_device = task.on_device(torch.device("cpu"))
+    assert on_device is not None
+    drawn = on_device.draw(2, 3, 8, STREAM)[None]
+    made = [task.batch(2, 3, 8, STREAM), on_device.batch(drawn, torch.zeros(1, dtype=torch.int64), 8)]
+    for batch in (*made, *task.held_out(8, 80, 4), *task.sides()[0].held_out(8, 80, 4)):
+        assert batch.weights_BT is not None
+        assert batch.weights_BT.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]] * len(batch.inputs_BT)
+    assert torch.equal(made[0].inputs_BT, plain.batch(2, 3, 8, STREAM).inputs_BT)
+    sure = torch.full((256,), -20.0).index_fill(0, torch.tensor(ord(" ")), 20.0)
+
+    def predict(tokens_BT: torch.Tensor) -> torch.Tensor:  # uniform where it counts, hopeless elsewhere
+        logits_BTV = torch.zeros(*tokens_BT.shape, 256)
+        logits_BTV[:, :4] = sure
+        return logits_BTV
+
+    assert task.score(predict, 8, 400)["bits_per_byte"] == pytest.approx(8.0)
+    assert plain.score(predict, 8, 400)["bits_per_byte"] > 20
+    assert task.digest != plain.digest

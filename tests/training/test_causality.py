@@ -12,6 +12,7 @@ from evo.blocks.base import Block
 from evo.blocks.convolution import module as convolution
 from evo.blocks.flow import Flow
 from evo.compiler.build import build
+from evo.compiler.check import check
 from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
 from evo.dsl.document import from_data
@@ -66,9 +67,9 @@ class Leaky(Block):
         return self.inner(x_BTD, flow) + self.leak(x_BTD)
 
 
-def planted(leak: Any) -> Organism:
+def planted(leak: Any, network: Organism | None = None) -> Organism:
     """A model whose second layer leaks."""
-    network = model()
+    network = model() if network is None else network
     layer = network.stages["body"].child("1")
     layer._modules["mixer"] = Leaky(layer.child("mixer"), leak)
     return network
@@ -146,3 +147,25 @@ def test_a_document_that_leaks_is_not_trained(tmp_path: Any, monkeypatch: pytest
     with pytest.raises(DiagnosticError, match="EVO520 this organism leaks: outputs before token 3"):
         TrainingRun.open(document(), tmp_path, tmp_path / "out", "cpu")
     assert not (tmp_path / "out").exists()
+
+
+PREFIX = {"kind": "attention", "heads": 2, "stencil": {"kind": "prefix", "size": 9}}
+
+
+@pytest.mark.parametrize("every_cut", [False, True])
+def test_given_tokens_may_be_read_both_ways(every_cut: bool) -> None:
+    """No cut lies among them, so a prefix of theirs is no leak; a prefix that is one longer is, and so is any later."""
+    network = model(PREFIX, train={"task": {"kind": "bytes", "given": 9}})
+    assert find_leak(network, given=9, every_cut=every_cut) is None
+    assert find_leak(network, given=8, every_cut=True) is not None
+    assert find_leak(planted(lambda x: 0.1 * x.roll(-1, 1), network), given=9, every_cut=every_cut) is not None
+
+
+def test_a_prefix_needs_given_tokens() -> None:
+    """The check refuses a prefix longer than what the task gives (EVO343), and says how many it would have to."""
+    for given, found in ((8, ["EVO343"]), (9, [])):
+        body = {"width": 16, "context": 24, "stages": [{"name": "a", "mix": PREFIX}]}
+        loaded = from_data({"evo": 1, "organism": body, "train": {"task": {"kind": "bytes", "given": given}}})
+        faults = [fault for fault in check(loaded) if fault.severity == "error"]
+        assert [fault.code for fault in faults] == found
+        assert all("give 9 tokens" in (fault.help or "") for fault in faults)

@@ -131,3 +131,19 @@ def test_nothing_drafts_without_predictions_ahead() -> None:
     """EVO527 before the first token."""
     with pytest.raises(DiagnosticError, match="EVO527"):
         generate(model(), TASK, PROMPT, 2, speculation=Acceptance())
+
+
+def test_a_prefix_is_read_in_one_piece() -> None:
+    """A prompt that holds it goes on as the parallel pass says; a shorter one is EVO529, and so is `causal: false`."""
+    made = {"train": {"task": {"kind": "bytes", "given": 8}}}
+    network = perturbed(model({"kind": "attention", "heads": 2, "stencil": {"kind": "prefix", "size": 8}}, **made))
+    text = PROMPT + bytes(generate(network, TASK, PROMPT, 12, temperature=0))
+    with torch.no_grad():
+        expected = network(torch.tensor([list(text)]))[0, len(PROMPT) - 1 : -1].argmax(-1).tolist()
+    assert list(text[len(PROMPT) :]) == expected
+    with pytest.raises(DiagnosticError, match=r"EVO529 .* first 8 tokens in one piece, and the prompt has 7"):
+        generate(network, TASK, PROMPT[:7], 2)
+    free = {"train": {"task": {"kind": "compression"}}}
+    blind = model({"kind": "attention", "heads": 2, "causal": False}, **free, vocab=600)
+    with pytest.raises(DiagnosticError, match="EVO529"):
+        generate(blind, TASK, PROMPT, 2)

@@ -50,6 +50,9 @@ class Block(nn.Module):
     fused: tuple[Table, ...] = ()
     """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
+    read_at_once: int | None = 0
+    """How many tokens at the start it reads in one piece while decoding, at least; None if it cannot decode at all."""
+
     gives_vectors: bool = True
     """Whether its output is a vector a position, (B, T, ...); what gives another is probed inside what holds it."""
 

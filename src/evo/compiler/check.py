@@ -273,6 +273,9 @@ def _train_problems(document: Document, living: Living) -> Iterator[Fault]:
     if train.context is not None and train.context > organism.context:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
         yield Fault("EVO340", ("train", "context"), message)
+    if train.task.tokens_given >= document.context:
+        message = f"of {document.context} tokens {train.task.tokens_given} are given, so none is left to predict"
+        yield Fault("EVO349", ("train", "task", "given"), message, "lower it, or raise the context")
     yield from train.task.problems_with(organism)
     if train.life is not None:
         yield from train.life.problems_with(organism, train.steps if train.budget is None else None)
@@ -300,13 +303,15 @@ def is_causal(document: Document) -> bool:
 
 
 def _leaks(document: Document, living: Living) -> Iterator[Fault]:
+    given = document.train.task.tokens_given
     for path, spec in living:
-        if not spec.is_causal:
+        if spec.both_ways is None or spec.both_ways > given:
             message = f"a mixer that is not causal sees the {document.train.task.tokens_are} it is to predict"
             says_so = "causal" in spec_fields(type(spec))
             where = (*path, "causal") if says_so else path
             help = "remove causal: false" if says_so else f"choose another {path[-1]}"
-            yield Fault("EVO343", where, message, f"{help}, or choose another task")
+            others = "" if spec.both_ways is None else f"let the task give {spec.both_ways} tokens (given), "
+            yield Fault("EVO343", where, message, f"{others}{help}, or choose another task")
 
 
 def _living(organism: OrganismSpec) -> Living:

@@ -149,6 +149,11 @@ class Spec(BaseModel):
         return True
 
     @property
+    def both_ways(self) -> int | None:
+        """Of how many first tokens the outputs depend on later ones, but on none behind these; None: of any, on any."""
+        return 0 if self.is_causal else None
+
+    @property
     def unread(self) -> frozenset[str]:
         """The names of fields that mean nothing beside what the others say: no gene, and a warning where written."""
         return frozenset()

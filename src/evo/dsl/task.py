@@ -76,6 +76,11 @@ class TaskSpec(Spec):
         return True
 
     @property
+    def tokens_given(self) -> int:
+        """How many tokens at the start of each row are read and not predicted: a mixer may read these both ways."""
+        return 0
+
+    @property
     def smallest_vocab(self) -> int:
         """How many token ids it uses, from 0 on; an organism may have more."""
         raise TypeError(f"{type(self).__name__} does not say how many tokens there are")

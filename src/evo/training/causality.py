@@ -22,7 +22,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.kernels import use_kernels
 from evo.compiler.organism import Organism
 from evo.kernels.fused.support import REFERENCE
-from evo.training.cuts import dense_cuts, spread_cuts, telling_cuts
+from evo.training.cuts import behind, dense_cuts, spread_cuts, telling_cuts
 from evo.training.device import autocast
 from evo.training.moves import differentiable, moved, untouched
 from evo.training.score import Scored
@@ -119,6 +119,7 @@ def find_leak(
     scored: Scored | None = None,
     every_cut: bool = False,
     flow: Callable[[], Flow] = Flow,
+    given: int = 0,
 ) -> Leak | None:
     """The first leak found, or None. The model, its gradients and torch's generators are left as they were.
 
@@ -132,8 +133,11 @@ def find_leak(
         scored: a batch whose logits count in the score, which are held against those of other later inputs.
         every_cut: ask about every position, instead of some in each part of the sequence.
         flow: makes the flow of a training pass: how weights meet their inputs there.
+        given: tokens at the start that are not predicted and may be read both ways: no cut is among them.
     """
-    probe = _Probe(model, stream, max(batch, 2), tokens or model.plan.context, precision, scored, every_cut, flow)
+    probe = _Probe(
+        model, stream, max(batch, 2), tokens or model.plan.context, precision, scored, every_cut, flow, given
+    )
     if model.plan.vocab < 2:
         return None
     with untouched(model), differentiable(model.embedding.weight):
@@ -172,6 +176,7 @@ class _Probe:
     scored: Scored | None
     every_cut: bool
     flow: Callable[[], Flow]
+    given: int
 
     @property
     def device(self) -> torch.device:
@@ -207,7 +212,11 @@ class _Probe:
 
     def _cuts(self, index: int, count: int, run: Pass) -> list[list[int]]:
         """The cuts of each batch of a pass, a row each."""
-        stream, (rows, tokens) = self.stream.child(run.name, "cuts"), self._shape(run)
+        stream = self.stream.child(run.name, "cuts")
+        return [[behind(cut, self.given) for cut in cuts] for cuts in self._any_cuts(index, count, run, stream)]
+
+    def _any_cuts(self, index: int, count: int, run: Pass, stream: Stream) -> list[list[int]]:
+        rows, tokens = self._shape(run)
         if self.every_cut:
             return dense_cuts(rows, tokens)
         scored = self._scored_in(run)
@@ -340,7 +349,7 @@ class _Probe:
     def _decoding(self, calls: Mapping[Block, Call]) -> Leak | None:
         """A block whose whole form is not its step-by-step form, which cannot see what has not come."""
         cut = int(self.stream.child("decoding").numpy().integers(1, max(2, self.tokens - 1)))
-        found = mismatch(calls, STEPWISE_ROWS, cut, STEPWISE_TOLERANCE)
+        found = mismatch(calls, STEPWISE_ROWS, behind(cut, self.given), STEPWISE_TOLERANCE)
         return None if found is None else Leak(found.start, found.difference, 0.0, "decoding", block=found.path)
 
     def _memory(self) -> Leak | None:

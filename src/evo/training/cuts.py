@@ -72,6 +72,11 @@ def dense_cuts(rows: int, tokens: int) -> list[list[int]]:
     return [zigzag(group, is_flipped=index % 2 == 1) for index, group in enumerate(filled)]
 
 
+def behind(cut: int, given: int) -> int:
+    """A cut, behind tokens that may be read both ways; one of 0 stays."""
+    return max(cut, given) if cut else 0
+
+
 def zigzag(cuts: list[int], is_flipped: bool) -> list[int]:
     """The cuts in an order that rises and falls in turn, so that rows see both what neighbours change and what not."""
     low = sorted(cuts)

@@ -38,11 +38,12 @@ def generate(
             same. Everything is kept as it is then.
 
     Raises:
-        DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522), or there
-            is nothing to draft with (EVO527).
+        DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522), there
+            is nothing to draft with (EVO527), or the prompt is shorter than what is read in one piece (EVO529).
     """
     fed = task.encode(prompt) or [task.start]
     _require_room(model, len(fed) + tokens - 1)
+    _require_prefix(model, len(fed))
     generator = torch.Generator().manual_seed(Stream(seed).child("generate").integer())
     choose = lambda logits_V: _sample(logits_V[: task.vocab], temperature, top_k, generator)  # noqa: E731
     priors = Stream(seed).child("priors").integer()
@@ -104,3 +105,15 @@ def _require_room(model: Organism, tokens: int) -> None:
     message = f"{tokens} tokens exceed the {limit} positions that this organism has learned"
     help = f"ask for fewer: prompt and text must fit into {limit + 1} tokens"
     raise DiagnosticError([Diagnostic("EVO522", message, None, help)])
+
+
+def _require_prefix(model: Organism, tokens: int) -> None:
+    for path, block in model.named_blocks():
+        if block.read_at_once is None:
+            message, help = f"{path} sees every later token, so it cannot continue a text", "train one that is causal"
+        elif block.read_at_once > tokens:
+            message = f"{path} reads the first {block.read_at_once} tokens in one piece, and the prompt has {tokens}"
+            help = "give a longer prompt"
+        else:
+            continue
+        raise DiagnosticError([Diagnostic("EVO529", message, None, help)])

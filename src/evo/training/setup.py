@@ -125,6 +125,7 @@ def require_causal(
         scored=scored,
         every_cut=every_cut,
         flow=trainer.flow,
+        given=train.task.tokens_given,
     )
     if leak is not None:
         raise LeakError(leak)

@@ -234,7 +234,8 @@ _TRAINING = {
     ),
     "EVO343": Code(
         "A mixer that sees the future",
-        "In a next-token task a mixer that is not causal sees what it is to predict, and its score would be a leak.",
+        "In a next-token task a mixer that is not causal sees what it is to predict, and its score would be a leak. "
+        "One with a prefix may read both ways what the task gives and does not ask for (`given`).",
         _document("{kind: attention, heads: 2, causal: false}"),
         _DOCUMENT,
     ),
@@ -266,6 +267,12 @@ _TRAINING = {
         "trains. Where they are meant, for another task, the warning may stand.",
         _document(organism="  vocab: 50257\n"),
         _DOCUMENT,
+    ),
+    "EVO349": Code(
+        "Nothing left to predict",
+        "A task's `given` tokens at the start of each row are read and not predicted; some have to come behind them.",
+        _document(rest="train: {task: {kind: bytes, given: 256}, context: 64}\n"),
+        _document(rest="train: {task: {kind: bytes, given: 16}, context: 64}\n"),
     ),
     "EVO348": Code(
         "Nothing to keep still",

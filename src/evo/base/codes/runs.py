@@ -110,6 +110,12 @@ RUNS = {
         "evo generate results/maths --expert results/code",
         "command",
     ),
+    "EVO529": Code(
+        "A text that cannot be continued",
+        "A mixer with a prefix reads its first tokens both ways, all at once, so a prompt has at least as many. One "
+        "that is not causal at all (`causal: false`) sees tokens that are not there yet: with it nothing goes on.",
+        source="command",
+    ),
     "EVO600": Code(
         "Not a run directory",
         "A run directory holds `run.yaml` and `journal.sqlite`; `evo evolve --out` makes one. Both carry the version "

@@ -87,6 +87,7 @@ class Attention(Block):
         self.scale = plan.head_dim**-0.5 if plan.scale is None else plan.scale
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
+        self.read_at_once = self.stencil.together if plan.causal else None
         self.kept = plan.cost.cache_limit
         """How many positions a cache keeps at most, the first of them the stencil's sinks; None for all."""
 

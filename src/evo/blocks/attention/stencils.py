@@ -163,7 +163,8 @@ class RingStencil(StencilSpec):
 class PrefixStencil(StencilSpec):
     """The first `size` positions, seen by all, those before them too; and what causality allows (Raffel et al. 2020).
 
-    Not causal: it leaks the future in next-token tasks, which refuse it. A decoder reads the prefix in one piece.
+    Not causal: next-token tasks refuse it unless these tokens are given and not predicted (`given` of bytes). A decoder
+    reads the prefix in one piece.
     """
 
     kind: ClassVar[str | None] = "prefix"
@@ -175,6 +176,10 @@ class PrefixStencil(StencilSpec):
     @property
     def is_causal(self) -> bool:
         return False
+
+    @property
+    def both_ways(self) -> int | None:
+        return self.size
 
     def kernel(self) -> KernelStencil:
         return {"kind": "prefix", "size": self.size}

@@ -56,6 +56,7 @@ class Latent(Block):
         self.heads, self.nope_dim, self.rope_dim = plan.heads, plan.nope_dim, plan.rope_dim
         self.kv_rank, self.value_dim, self.scale = plan.kv_rank, plan.value_dim, plan.scale
         self.stencil = Stencil(**plan.stencil)
+        self.read_at_once = self.stencil.together
         self.kept = plan.cost.cache_limit
         self.q_from_both, self.gate_from_q = plan.q_from_both, plan.gate_from_q
 

@@ -26,6 +26,15 @@ class BytesSpec(TaskSpec):
     """A corpus that ships with the package, or a path to a file or folder of text (relative to this document); or a
     list of them, of which each has an equal share of the rows and of the score."""
 
+    given: Annotated[int, Field(ge=0), FIXED] = 0
+    """The first so many bytes of each window are read and not predicted, as a prompt is: a mixer with the stencil
+    `{kind: prefix}` may read them both ways (prefix language modelling, Raffel et al. 2020)."""
+
+    @property
+    def tokens_given(self) -> int:
+        """`given`."""
+        return self.given
+
     def relocated(self, before: Path, after: Path) -> dict[str, Data]:
         """The corpora, where one is a path that starts at the document."""
         from evo.data.corpus import SHIPPED  # loads numpy

@@ -27,20 +27,20 @@ from evo.tasks.held_out import BATCH_TOKENS, bits_per_byte
 
 def open_bytes(spec: BytesSpec, root: Path) -> BytesTask:
     """The task of a spec; the texts are read when they are first needed."""
-    return BytesTask(*(partial(read_corpus, corpus, root) for corpus in spec.corpus))
+    return BytesTask(*(partial(read_corpus, corpus, root) for corpus in spec.corpus), given=spec.given)
 
 
 class BytesTask:
     """See `Task`. Token i is byte i.
 
-    reads: each gives a text; called once at most.
+    reads: each gives a text; called once at most. given: how many bytes of a window are not predicted.
     """
 
     vocab, start = 256, ord("\n")
     primary: Score = BytesSpec.primary
 
-    def __init__(self, *reads: Callable[[], Corpus]) -> None:
-        self._reads = reads
+    def __init__(self, *reads: Callable[[], Corpus], given: int = 0) -> None:
+        self._reads, self.given = reads, given
         self.token_bytes = torch.ones(self.vocab, dtype=torch.int64)
 
     @cached_property
@@ -57,7 +57,8 @@ class BytesTask:
     def digest(self) -> str:
         """The corpus's digest, or one of all of them."""
         digests = [corpus.digest for corpus in self.corpora]
-        return digests[0] if len(digests) == 1 else digest_data(digests)
+        texts = digests[0] if len(digests) == 1 else digest_data(digests)
+        return digest_data([texts, self.given]) if self.given else texts
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class BytesTask:
         """Windows that start anywhere in the training texts; see `training_starts`."""
         starts = training_starts(self.corpora, step, rows, context, stream)
         inputs, targets = windows(self.train, starts, context)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        return weighed(torch.from_numpy(inputs), torch.from_numpy(targets), self.given)
 
     @cached_property
     def train(self) -> NDArray[np.uint8]:
@@ -125,11 +126,11 @@ class BytesTask:
 
     def _with_half(self, side: int) -> BytesTask:
         half = [partial(_half, self, index, side) for index in range(len(self._reads))]
-        return BytesTask(*half)
+        return BytesTask(*half, given=self.given)
 
     def _held_out(self, corpus: Corpus, context: int, tokens: int, rows: int) -> Iterator[Batch]:
         for inputs, targets in held_out_batches(corpus, context, max(1, tokens // len(self.corpora)), rows):
-            yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+            yield weighed(torch.from_numpy(inputs), torch.from_numpy(targets), self.given)
 
     def encode(self, text: bytes) -> list[int]:
         """Its bytes."""
@@ -144,7 +145,7 @@ class DeviceText:
     """The training texts on a device, from which windows are cut. See `DeviceSource`."""
 
     def __init__(self, task: BytesTask, device: torch.device) -> None:
-        self.corpora = task.corpora
+        self.corpora, self.given = task.corpora, task.given
         self.text = torch.from_numpy(task.train.copy()).to(device)
 
     def draw(self, step: int, rows: int, context: int, stream: Stream) -> Tensor:
@@ -153,7 +154,15 @@ class DeviceText:
 
     def batch(self, drawn_S: Tensor, row_1: Tensor, context: int) -> Batch:
         """The windows from the starts drawn_S[row_1] on, drawn_S (S, B) int64."""
-        return Batch(*gather_sequences(self.text, drawn_S, row_1, context))
+        return weighed(*gather_sequences(self.text, drawn_S, row_1, context), self.given)
+
+
+def weighed(inputs_BT: Tensor, targets_BT: Tensor, given: int) -> Batch:
+    """A batch in which targets among the first `given` tokens count nothing."""
+    if not given:
+        return Batch(inputs_BT, targets_BT)
+    counts_T = torch.arange(1, targets_BT.shape[1] + 1, device=targets_BT.device) >= given
+    return Batch(inputs_BT, targets_BT, counts_T.float().expand(targets_BT.shape))
 
 
 def _half(task: BytesTask, index: int, side: int) -> Corpus:
