@@ -92,7 +92,7 @@ def test_generate_adapts(tmp_path: Path, evo: Evo) -> None:
         more = ("--set", "organism.adapters={kind: svf}", "--set", f"train.seed={seed}", "--out", tmp_path / str(seed))
         assert evo("train", tmp_path / "base.yaml", "--from", tmp_path / "base", *more).code == 0
     both = ("generate", tmp_path / "1", "--expert", tmp_path / "2", "--tokens", 3)
-    told = evo(*both, "--prompt", "some text", "--adapt", "select", "--json").json["experts"]
+    told = evo(*both, "--prompt", "some text", "--adapt", "select", "--json").json["shares"]
     assert sorted(told.values()) == [0.0, 1.0]
     (tmp_path / "samples.txt").write_text("other text")
     assert "experts: " in evo(*both, "--samples", tmp_path / "samples.txt").err

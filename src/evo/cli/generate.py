@@ -94,7 +94,7 @@ def command(
         data = {key: value.decode(errors="replace") for key, value in (("prompt", given), ("text", text))}
         exact = {"prompt_bytes": base64.b64encode(given).decode(), "text_bytes": base64.b64encode(text).decode()}
         more = {"speculation": asdict(told)} if told else {}
-        view.print_json("generate", {**data, **exact, **more, **({"experts": shares} if shares else {})})
+        view.print_json("generate", {**data, **exact, **more, **({"shares": shares} if shares else {})})
         return
     _write(given, (task.decode([token]) for token in sampled))
     if shares:
