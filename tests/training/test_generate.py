@@ -107,8 +107,9 @@ def test_speculation_writes_what_plain_decoding_does(mixer: str, kind: str, temp
     drawn = {"temperature": temperature, "seed": 3}
     plain, told = list(generate(network, TASK, PROMPT, 24, **drawn)), Acceptance()
     assert list(generate(network, TASK, PROMPT, 24, **drawn, speculation=told)) == plain
-    assert len(set(plain)) > 1
-    assert 0 < told.accepted < told.drafted
+    if temperature:  # the likeliest alone may be one token all along
+        assert len(set(plain)) > 1
+        assert 0 < told.accepted < told.drafted
     if mixer in ("attention", "latent"):  # nothing is read twice
         assert told.accepted + told.passes == 24
 
