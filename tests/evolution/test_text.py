@@ -25,6 +25,8 @@ OPTIONS = (
     "{seeds: 0}",
     "--repeats",
     1,
+    "--centroids",
+    "uniform",
     "--generations",
     1,
     "--population",

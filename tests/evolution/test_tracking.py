@@ -18,7 +18,7 @@ def test_a_search_tells_its_trackers(tmp_path: Path, evo: Evo) -> None:
     Listed.told.clear()
     Listed.ends.clear()
     cfg, out = tmp_path / "tiny.yaml", tmp_path / "run"
-    cfg.write_text(searches.seed_document() + "evolve: {verify: {seeds: 0}, repeats: 1}\n")
+    cfg.write_text(searches.seed_document() + "evolve: {verify: {seeds: 0}, repeats: 1, centroids: {kind: uniform}}\n")
     options = ("--generations", 1, "--population", 1, "--workers", 0, "--device", "cpu", "--out", out)
     assert "EVO210" in evo("evolve", cfg, *options, "--track", "abacus").err
     assert evo("evolve", cfg, *options, "--track", "listed", "--json").code == 0
