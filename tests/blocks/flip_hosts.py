@@ -52,6 +52,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {**OUTER, "conv": 0, "decay": {"kind": "learned"}, "feature": "identity"}, ffn={"kind": "none"}),
         ]
     },
+    "token tables": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "embedded": RMS}),
+            stage("b", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "scale": 2.0}),
+        ]
+    },
     "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "streams": {

@@ -74,6 +74,15 @@ STAGES: dict[str, str] = {
               gate: none
             - {kind: attention, heads: 2, stencil: {kind: window, size: 4}}
     """,
+    "Gemma 3n's vectors of tokens in each layer": """
+        - name: body
+          repeat: 2
+          layers:
+            sublayers:
+              - {block: {kind: attention, heads: 2}, norm: {in: {kind: rms}, out: {kind: rms}}}
+              - {block: {kind: gated}, norm: {in: {kind: rms}, out: {kind: rms}}}
+              - {block: {kind: token_table, channels: 8, embedded: {kind: rms}}, norm: {out: {kind: rms}}}
+    """,
     "Samba (2406.07522): scans and windows in turn": """
         - name: body
           repeat: 2

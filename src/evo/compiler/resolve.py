@@ -118,7 +118,14 @@ def organism_scope(organism: OrganismSpec) -> Scope:
     depth = sum(stage.depth for stage in stages_of(organism))
     position, norm = organism.position, organism.norm
     return Scope(
-        organism.width, organism.context, depth, position, organism.pseudopods, norm=norm, layers=organism.layers
+        organism.width,
+        organism.context,
+        depth,
+        position,
+        organism.pseudopods,
+        norm=norm,
+        layers=organism.layers,
+        vocab=organism.vocab,
     )
 
 

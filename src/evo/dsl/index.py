@@ -45,6 +45,7 @@ KINDS: dict[str, dict[str, str]] = {
         "experts": "evo.blocks.experts.spec:ExpertsSpec",
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
+        "token_table": "evo.blocks.token_table.spec:TokenTableSpec",
     },
     "act": {
         "clipped": "evo.blocks.activation.spec:ClippedSpec",

@@ -214,6 +214,7 @@ class Scope:
     layers: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     kv: Literal["", "added", "alone"] = ""
     earlier: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    vocab: int = 256
 
     @property
     def residual_gain(self) -> float:

@@ -111,7 +111,7 @@ class RecurrenceSpec(Spec):
     writes: Annotated[int, Field(ge=1, le=8), Gene(1, 4, "+1")] = 1
     """How often the delta rule writes a token, with a key and a value each time (DeltaProduct, 2502.10297)."""
     keys: Literal["own", "decay"] = "own"
-    """decay: no projection makes keys: they are what a decay by channel takes, 1 - exp(log decay) (HGRN2, 2404.07904)."""
+    """decay: there is no projection; keys are 1 - exp(log decay), of a decay by channel (HGRN2, 2404.07904)."""
 
     @property
     def unread(self) -> frozenset[str]:

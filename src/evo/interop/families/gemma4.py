@@ -1,5 +1,6 @@
 """Gemma 4: norms of values, global heads of another width, keys and values of later layers shared, layers scaled."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,16 +9,14 @@ from evo.interop.attention import attention, projections, rope
 from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
 from evo.interop.families.llama import AT, capped, position_of, window_of
-from evo.interop.parts import Data, Part, Source, gated, rms
+from evo.interop.parts import Data, Part, Source, act_of, gated, rms, rows, under
 
 SCALAR: Data = {"kind": "learned"}
 """A layer's output is multiplied by a number: what it adds, and what it adds to."""
 
 
 def gemma4(c: Config) -> Model:
-    """The dense ones; those with vectors of each token for each layer, or with experts, are not covered."""
-    if c.get("hidden_size_per_layer_input"):
-        raise refuse(c, "vectors of each token for each layer")
+    """The dense ones; those with experts are not covered."""
     if c.get("enable_moe_block", False):
         raise refuse(c, "experts whose router reads through another norm than they do")
     if c.get("use_bidirectional_attention") == "all":
@@ -33,7 +32,10 @@ def gemma4(c: Config) -> Model:
         one, two, three, four = (normed(f"{AT}.{name}_layernorm") for name in names)
         scalar = Source(f"{AT}.layer_scalar")
         scaled: dict[str, Any] = {"gain": SCALAR, "skip": SCALAR, "gain_source": scalar, "skip_source": scalar}
-        layers.append([Sub(_mixer(c, i, first), pre=one, out=two), Sub(ffn, pre=three, out=four, **scaled)])
+        subs = [Sub(_mixer(c, i, first), pre=one, out=two), Sub(ffn, pre=three, out=four)]
+        if c.get("hidden_size_per_layer_input"):
+            subs.append(Sub(_token_table(c, i), out=normed(f"{AT}.post_per_layer_input_norm")))
+        layers.append([*subs[:-1], replace(subs[-1], **scaled)])
     return decoder(
         c,
         layers,
@@ -42,6 +44,28 @@ def gemma4(c: Config) -> Model:
         embedding=Part({"scale": c.hidden_size**0.5}),
         readout=capped(c),
     )
+
+
+def _token_table(c: Config, index: int) -> Part:
+    """What a layer has of each token: columns of one table, and of one projection of the embedding."""
+    channels = c.hidden_size_per_layer_input
+    start = index * channels
+    norm = rms("model.per_layer_projection_norm", c.rms_norm_eps)
+    weights = {
+        "table": Source("model.embed_tokens_per_layer.weight", lambda tensor: tensor[:, start : start + channels]),
+        "project": Source("model.per_layer_model_projection.weight", rows(start, channels), c.hidden_size**-0.5),
+        "gate": Source(f"{AT}.per_layer_input_gate.weight"),
+        "down": Source(f"{AT}.per_layer_projection.weight"),
+        **under("norm", norm.weights),
+    }
+    data: Data = {
+        "kind": "token_table",
+        "channels": channels,
+        "act": act_of(c.hidden_activation),
+        "scale": channels**0.5,
+        "embedded": norm.data,
+    }
+    return Part(data, weights)
 
 
 def _own(c: Config, index: int, key: str) -> int:

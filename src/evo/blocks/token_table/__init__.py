@@ -1,0 +1,1 @@
+"""A feed-forward gated by what a layer knows of the token itself."""
