@@ -142,7 +142,7 @@ def test_sides_hold_out_parts_of_it(kind: str) -> None:
         side.require(tokens)
         assert equal(side.batch(0, ROWS, tokens, STREAM), task.batch(0, ROWS, tokens, STREAM))
     searched, judged = (
-        [row.numpy().tobytes() for batch in side.held_out(tokens, 10**6, ROWS) for row in batch.inputs_BT]
+        [row.numpy().tobytes() for batch in side.held_out(tokens, 10**5, ROWS) for row in batch.inputs_BT]
         for side in sides
     )
     assert searched
