@@ -176,11 +176,30 @@ def test_a_captured_life_repeats_to_the_byte(of: Any) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("of", OF.values(), ids=OF)
+def test_a_replayed_look_sees_what_a_launched_one_does(of: Any) -> None:
+    """The second look is captured, and its replay with another row gives what its operations give."""
+    training = trainer(living({"of": of}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
+    run(training, 20)
+    glance = life_of(training).glance
+    assert glance.refusal == ""
+    assert glance.replay is not None
+    (colony,) = glance.colonies
+    before = colony.vitals.gradient_P.clone()
+    replayed = {name: tensor.clone() for name, tensor in glance.take(24).items()}
+    colony.vitals.gradient_P.copy_(before)
+    row_1T = training._row(24).to(training.device)
+    launched = glance._measured(row_1T, lambda one: glance._drawn(one, 24))
+    torch.testing.assert_close(replayed, launched, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_life_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """No operation of a look, or of a birth, reads the device; only the copy of what was seen is waited for."""
     training = trainer(living({"slots": 8}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
-    run(training, 9)  # kernels are compiled
+    run(training, 18)  # kernels are compiled, and looks captured
     life = life_of(training)
     between = life.between
 

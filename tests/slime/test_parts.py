@@ -15,7 +15,7 @@ from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
 from evo.compiler.check import problems
-from evo.slime.behaviour import MEASURES, Look, measure
+from evo.slime.behaviour import MEASURES, Look, measure, projection
 from evo.slime.chemotaxis import Chemotaxis
 from evo.slime.elites import Elites, encoded
 from evo.slime.fitness import worth
@@ -28,7 +28,7 @@ def measured(of: dict[str, Any], tokens: int = 24) -> torch.Tensor:
     """The measures (P, 5) of a pool of such pseudopods, untrained."""
     (colony,) = life_of(trainer(living({"of": of}))).colonies
     x_TD = torch.randn(tokens, 16, generator=torch.Generator().manual_seed(0))
-    return measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), Stream(0))
+    return measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), projection(16, Stream(0)))
 
 
 def test_measures_tell_how_far_slots_reach() -> None:
@@ -49,7 +49,7 @@ def test_a_slot_of_rank_one_needs_little() -> None:
     shares = colony.pool.slot_tensors({path: p.detach() for path, p in colony.pool.named_parameters()})
     shares[1]["v"].copy_(shares[1]["v"][:1].expand(4, -1))
     x_TD = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
-    found = measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), Stream(0))
+    found = measure(colony.pool, Look(x_TD, Flow()), torch.ones(4), projection(16, Stream(0)))
     assert float(found[1, INTENSITY]) == pytest.approx(0.25, abs=1e-3)
     assert (found[[0, 2, 3], INTENSITY] > 0.4).all()
 

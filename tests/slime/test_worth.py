@@ -8,9 +8,9 @@ import torch
 from living import life_of, living, trainer
 from scipy.stats import spearmanr
 
-from evo.slime.behaviour import measure
+from evo.slime.behaviour import measure, projection
 from evo.slime.fitness import worth
-from evo.slime.lifecycle import listening
+from evo.slime.glance import listening
 from evo.slime.spec import WorthSpec
 
 SLOTS, SEEDS = 8, 4
@@ -36,9 +36,11 @@ def correlations(seed: int) -> tuple[float, float]:
         rises.append(loss() - whole)
         gain_P[slot] = kept
     with listening(life.colonies) as looks:
-        training._look(0)
+        training.model(training._row(0))
     colony.vitals.look()
-    measures = measure(colony.pool, looks[colony.path], colony.vitals.gradient_P, training.stream).double().numpy()
+    look = looks[colony.path]
+    drawn_D = projection(look.x_TD.shape[1], training.stream)
+    measures = measure(colony.pool, look, colony.vitals.gradient_P, drawn_D).double().numpy()
     squares = [values_P.double().numpy() for values_P in (colony.vitals.task_P, colony.vitals.gradient_P)]
     found = worth(*squares, measures[:, -1], np.ones(SLOTS, dtype=bool))
     ranked = (found.fitness(WorthSpec()), found.task_P)

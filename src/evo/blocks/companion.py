@@ -20,13 +20,13 @@ class Surroundings:
     """What a companion has to do with.
 
     states: what the optimizer keeps of each parameter, by path and name; tensors of a parameter's shape may be changed
-    in place, as may the parameters. look: runs the model, without gradients, on one row of a step's batch, for whoever
-    listens. draw: a parameter as it would begin, by path, from a stream. steps: of the whole training.
+    in place, as may the parameters. row: tokens (1, T) of a step's batch, on the host or the device. draw: a parameter
+    as it would begin, by path, from a stream. steps: of the whole training.
     """
 
     model: nn.Module
     states: Mapping[str, Mapping[str, Tensor]]
-    look: Callable[[int], None]
+    row: Callable[[int], Tensor]
     draw: Callable[[str, Stream], Tensor]
     steps: int
     stream: Stream

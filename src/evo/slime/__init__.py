@@ -11,6 +11,7 @@
 | `chemotaxis.py` | where the next birth aims |
 | `colony.py` | one pool of a network: births and deaths, in place |
 | `gate.py` | no births and deaths while the loss is far above its average |
+| `glance.py` | a look at all pools, one CUDA graph where steps are |
 | `lifecycle.py` | when what happens: timescales, phases, temperature |
 | `lives.py` | who lived where, how long and from whom, by the events of a training |
 | `pseudopod.py` | one slot by itself: its statistics, its weights as data |

@@ -15,7 +15,6 @@ from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
 from evo.kernels.structure import reach
-from evo.slime.transfer import sent
 
 MEASURES = (
     "attention_span",
@@ -38,7 +37,12 @@ class Look:
     flow: Flow
 
 
-def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tensor:
+def projection(width: int, stream: Stream) -> Tensor:
+    """What outputs are projected on to ask how far back they reach: (D,) from N(0, 1), on the host."""
+    return torch.randn(width, generator=torch.Generator().manual_seed(stream.integer()))
+
+
+def measure(pool: Pool, look: Look, gradient_P: Tensor, projection_D: Tensor) -> Tensor:
     """(P, 5) float32 on the pool's device, in the order of `MEASURES`; those of empty slots mean nothing. The host does
     not wait for it.
 
@@ -52,7 +56,7 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, stream: Stream) -> Tenso
         rank would need.
     """
     x_TD = look.x_TD[:WINDOW]
-    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, stream)
+    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, projection_D.to(x_TD.dtype))
     size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
     sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))
     gram_PCC = hidden_PTC.mT @ hidden_PTC
@@ -70,11 +74,9 @@ def query_positions(length: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.linspace(last, first, min(QUERIES, max(last - first + 1, 0)), device=device).round().long()
 
 
-def _reach(pool: Pool, x_TD: Tensor, flow: Flow, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+def _reach(pool: Pool, x_TD: Tensor, flow: Flow, projection_D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Span and locality (P,) of each slot, and what enters its output map, (P, T, C)."""
     length = x_TD.shape[0]
-    generator = torch.Generator().manual_seed(stream.integer())
-    projection_D = sent(torch.randn(x_TD.shape[1], generator=generator).to(x_TD.dtype), x_TD.device)
     queries_Q = query_positions(length, x_TD.device)
     queries = query_positions(length).tolist() or [length - 1]
     rows = len(queries) * pool.slots

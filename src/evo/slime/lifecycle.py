@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evo.archive.centroids import centroids
 from evo.archive.cvt import CVTArchive
 from evo.archive.factorability import adequacy
 from evo.blocks.companion import Companion, Event, Surroundings
 from evo.blocks.pool.module import Pool
-from evo.slime.behaviour import MEASURES, Look, measure
+from evo.slime.behaviour import MEASURES
 from evo.slime.colony import Census, Colony
 from evo.slime.elites import Elites
 from evo.slime.gate import Gate
+from evo.slime.glance import Glance
 from evo.slime.spec import AnnealedLifeSpec
 from evo.slime.transfer import Arriving
 from evo.slime.vitals import Vitals, note
@@ -50,6 +50,7 @@ class Lifecycle(Companion):
             )
             for path, pool in pools
         ]  # fmt: skip
+        self.glance = Glance(self.colonies, around)
         self.gate = Gate(spec.freeze, spec.thaw, spec.every)
         self.losses_N = torch.full((spec.every,), torch.nan, device=next(around.model.parameters()).device)
         """The latest losses in their order."""
@@ -85,23 +86,13 @@ class Lifecycle(Companion):
         if not self.colonies:
             return []
         if step % self.every == 0:
-            self.seen = Arriving({"losses": self.losses_N, **(self._look(step) if step >= self.spec.warmup else {})})
+            self.seen = Arriving(
+                {"losses": self.losses_N, **(self.glance.take(step) if step >= self.spec.warmup else {})}
+            )
         if self.seen is None or step % self.every != self.spec.lag:
             return []
-        seen, self.seen = self.seen.wait(), None
-        return self._act(seen, step)
-
-    def _look(self, step: int) -> dict[str, Tensor]:
-        """What the census of each pool needs, on the device: `PATH:rows` and `PATH:measures`."""
-        with listening(self.colonies) as looks:
-            self.around.look(step)
-        seen: dict[str, Tensor] = {}
-        for colony in self.colonies:
-            vitals, stream = colony.vitals, self.around.stream.child("life", colony.path, step, "probe")
-            vitals.look()
-            measures_PM = measure(colony.pool, looks[colony.path], vitals.gradient_P, stream)
-            seen |= {f"{colony.path}:rows": vitals.rows(), f"{colony.path}:measures": measures_PM}
-        return seen
+        arrived, self.seen = self.seen.wait(), None
+        return self._act(arrived, step)
 
     def _act(self, seen: Mapping[str, Tensor], step: int) -> list[Event]:
         """Births and deaths by what a look saw `lag` steps ago."""
@@ -204,22 +195,3 @@ class Lifecycle(Companion):
         row |= {"phase": self.phase(step), "temperature": self.temperature(step), "fitness": census.mean}
         row |= {"alive": [[slot, colony.names[slot], colony.born[slot]] for slot in census.alive]}
         return row if elites is None else {**row, "archive_coverage": len(elites) / elites.archive.cells}
-
-
-@contextmanager
-def listening(colonies: list[Colony]) -> Iterator[dict[str, Look]]:
-    """What enters each pool in the passes made meanwhile: the first row of the first."""
-    looks: dict[str, Look] = {}
-
-    def listen(colony: Colony) -> Any:
-        def note(pool: nn.Module, args: tuple[Any, ...]) -> None:
-            del pool
-            x_BTD, flow = args
-            looks.setdefault(colony.path, Look(x_BTD[0].detach(), flow))
-
-        return note
-
-    with ExitStack() as stack:
-        for colony in colonies:
-            stack.callback(colony.pool.register_forward_pre_hook(listen(colony)).remove)
-        yield looks

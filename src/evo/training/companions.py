@@ -16,7 +16,7 @@ from evo.training.optimizer import Optimizer
 
 
 def companion_of(
-    spec: LifeSpec | None, model: Organism, optimizer: Optimizer, steps: int, seed: int, look: Callable[[int], None]
+    spec: LifeSpec | None, model: Organism, optimizer: Optimizer, steps: int, seed: int, row: Callable[[int], Tensor]
 ) -> Companion | None:
     """What lives beside the steps of a model's training; None where nothing does."""
     if spec is None:
@@ -28,7 +28,7 @@ def companion_of(
     around = Surroundings(
         model=model,
         states=optimizer.states,
-        look=look,
+        row=row,
         draw=draw,
         steps=steps,
         stream=Stream(seed).child("companion"),

@@ -102,7 +102,7 @@ class Trainer:
         )
         self.stream = Stream(spec.seed).child("data")
         self.offset, self.step = offset, 0
-        self.companion = companion_of(spec.life, model, self.optimizer, self.course.whole, spec.seed, self._look)
+        self.companion = companion_of(spec.life, model, self.optimizer, self.course.whole, spec.seed, self._row)
         self.events: list[Event] = []
         """What the companion did and nobody has been told of."""
         self.is_consistent = True
@@ -270,13 +270,9 @@ class Trainer:
         events, self.events = tuple(self.events), []
         return events
 
-    @torch.no_grad()
-    def _look(self, step: int) -> None:
-        """Run the model on one row of a step's batch, for whoever listens."""
-        tokens_BT = self.task.batch(self.offset + step, 1, self.context, self.stream).inputs_BT
-        if self.device.type == "cuda":  # the host does not wait for steps in flight
-            tokens_BT = tokens_BT.pin_memory()
-        self.model(tokens_BT.to(self.device, non_blocking=True))
+    def _row(self, step: int) -> torch.Tensor:
+        """One row of a step's batch, tokens (1, T)."""
+        return self.task.batch(self.offset + step, 1, self.context, self.stream).inputs_BT
 
     def _gradient_norm(self) -> float | None:
         """That of the last step. It waits for the device."""

@@ -157,15 +157,13 @@ class Trainer:
         )
 
     def _around(self, optimizer: Optimizer, batches: Sequence[Tensor]) -> Surroundings:
-        @torch.no_grad()
-        def look(step: int) -> None:
-            row_1T = batches[min(step, len(batches) - 1)][:1, :-1]
-            self.model(row_1T.to(self.model.table.device))
+        def row(step: int) -> Tensor:
+            return batches[min(step, len(batches) - 1)][:1, :-1]
 
         return Surroundings(
             model=self.model,
             states=optimizer.states,
-            look=look,
+            row=row,
             draw=lambda path, stream: drawn(self.model.weights[path], stream),
             steps=len(batches),
             stream=Stream(self.config.training.seed).child("companion"),
