@@ -234,7 +234,7 @@ def test_an_empty_slot_stays_empty_under_every_optimizer() -> None:
         training.run(3)
         (colony,) = life_of(training).colonies
         census = colony.census(colony.vitals.rows(), torch.zeros(4, 5))
-        colony.bury(0, census, 3, "cull")
+        colony.bury([0], census, 3, "cull")
         training.run(6)
         assert (colony.pool.gain != 0.0).tolist() == [False, True, True, False], kind
 

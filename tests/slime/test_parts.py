@@ -103,8 +103,7 @@ def test_an_archive_of_pseudopods_is_plain_data() -> None:
     nearest = elites.nearest(np.full(5, 0.8))
     assert nearest is not None
     assert nearest.id == "c"
-    for name in "abc":
-        elites.keep(name, weights[name])
+    elites.keep(weights)
     assert set(elites.genomes) == {"a", "c"}
     again = Elites.from_data(*elites.to_data())
     assert again.archive.to_data() == elites.archive.to_data()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,14 +130,14 @@ class Colony:
         room = max(0, len(census.alive) - self.spec.least)
         count = min(room, int(np.ceil(self.spec.cull * len(census.alive))))
         order = sorted(census.alive, key=lambda slot: (census.fitness_P[slot], slot))
-        events: list[Event] = []
+        dying: list[int] = []
         for slot in order[:count]:
             deficit = census.mean - float(census.fitness_P[slot])
             chance = 1.0 - float(acceptance_probability(deficit, temperature))
             is_new = self.born[slot] > 0 and step - self.born[slot] < self.spec.cull_every
             if not is_new and deficit > 0.0 and stream.child(slot).numpy().random() < chance:
-                events.append(self.bury(slot, census, step, "cull"))
-        return events
+                dying.append(slot)
+        return self.bury(dying, census, step, "cull")
 
     def enforce_budget(self, census: Census, step: int) -> list[Event]:
         """Forget the worst elites, then let the worst pseudopods die, until the budget holds; one always stays."""
@@ -148,7 +148,7 @@ class Colony:
         while self.nbytes(len(order)) > budget and self.elites is not None and self.elites.drop_worst():
             pass
         while self.nbytes(len(order)) > budget and len(order) > 1:
-            events.append(self.bury(order.pop(0), census, step, "budget"))
+            events += self.bury([order.pop(0)], census, step, "budget")
         return events
 
     def nbytes(self, alive: int) -> int:
@@ -158,11 +158,14 @@ class Colony:
         return alive * one * (2 + kept) + (0 if self.elites is None else self.elites.nbytes)
 
     @torch.no_grad()
-    def bury(self, slot: int, census: Census, step: int, cause: str) -> Event:
-        """Empty a slot."""
-        relative = relative_fitness(self.context(census, slot))
+    def bury(self, slots: Sequence[int], census: Census, step: int, cause: str) -> list[Event]:
+        """Empty some slots."""
         if self.elites is not None:
-            self.elites.keep(self.names[slot], self._share(slot))
+            self.elites.keep({self.names[slot]: self._share(slot) for slot in slots})
+        return [self._empty(slot, census, step, cause) for slot in slots]
+
+    def _empty(self, slot: int, census: Census, step: int, cause: str) -> Event:
+        relative = relative_fitness(self.context(census, slot))
         self.pool.gain[slot] = 0.0
         self._forget(slot)
         self.counts["deaths"] += 1

@@ -82,10 +82,12 @@ class Elites:
         self._forget_displaced(names)
         return sum(placement.is_elite for placement in placements)
 
-    def keep(self, name: str, weights: Mapping[str, Tensor]) -> None:
-        """Keep the weights of one that dies, if it holds a cell."""
-        if name in self._holders():
-            (self.genomes[name],) = encoded([weights])
+    def keep(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Keep the weights of those that die, by name, if they hold a cell; all of them in one stack."""
+        holders = self._holders()
+        held = [name for name in weights if name in holders]
+        if held:
+            self.genomes.update(zip(held, encoded([weights[name] for name in held]), strict=True))
 
     def nearest(self, wanted_M: Floats) -> Elite | None:
         """The elite whose measures are nearest to wanted ones, the first among equals; None where there is none."""

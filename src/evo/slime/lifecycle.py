@@ -152,7 +152,7 @@ class Lifecycle(Companion):
         if not found:
             return []
         _, colony, census, worst = min(found, key=lambda row: (row[0], row[1].path))
-        return [colony.bury(worst, census, step, "memory")]
+        return colony.bury([worst], census, step, "memory")
 
     def warnings(self) -> list[str]:
         """Pools whose measures share too little to span one space, or tell the same."""
