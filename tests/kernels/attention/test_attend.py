@@ -318,3 +318,26 @@ def test_keys_and_values_of_another_dtype(backend, stencil):
     o = attend(q.bfloat16(), k, v, stencil=stencil, backend=backend)
     assert o.dtype == torch.bfloat16
     torch.testing.assert_close(o.float(), attend(q, k, v, stencil=stencil), atol=0.05, rtol=0.05)
+
+
+def test_one_query_of_grouped_heads_copies_no_keys(monkeypatch):
+    """A group's heads are rows of one head, with keys wider than values too: the equation, and its gradients."""
+    asked, run = [], F.scaled_dot_product_attention
+
+    def seen(q, k, v, **settings):
+        asked.append((q.shape[1], k.shape[1]))
+        return run(q, k, v, **settings)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", seen)
+    stream = torch.Generator().manual_seed(0)
+    given = [
+        torch.randn(shape, generator=stream, dtype=torch.float64).requires_grad_()
+        for shape in ((2, 1, 6, 5), (2, 9, 2, 5), (2, 9, 2, 3))
+    ]
+    found = attend(*given, stencil=Stencil(), query_offset=8, backend="sdpa")
+    wanted = attend(*given, stencil=Stencil(), query_offset=8, backend="reference")
+    assert asked == [(2, 2)]
+    torch.testing.assert_close(found, wanted)
+    slopes = torch.arange(found.numel(), dtype=torch.float64).reshape(found.shape)
+    got, expected = (torch.autograd.grad((o * slopes).sum(), given) for o in (found, wanted))
+    torch.testing.assert_close(got, expected)

@@ -35,6 +35,8 @@ def run(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionE
     """q (B, T, H, K), k (B, S, G, K), v (B, S, G, V) -> (B, T, H, V)."""
     q, k, v = q.transpose(1, 2), k.to(q.dtype).transpose(1, 2), v.to(q.dtype).transpose(1, 2)
     grouped = call.kv_heads != call.heads
+    if grouped and call.queries == 1 and _sees_all(call):
+        return _one_query(q, k, v, scale)
     if call.is_plain_causal or call.is_plain_full or _sees_all(call):
         o = F.scaled_dot_product_attention(q, k, v, is_causal=call.is_plain_causal, scale=scale, enable_gqa=grouped)
         return o.transpose(1, 2)
@@ -43,6 +45,14 @@ def run(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, extras: AttentionE
     if blind is not None:
         o = o.masked_fill(blind, 0.0)
     return o.transpose(1, 2)
+
+
+def _one_query(q_BH1K: Tensor, k_BGSK: Tensor, v_BGSV: Tensor, scale: float) -> Tensor:
+    """The heads of a group as rows of one head, since torch's `enable_gqa` copies keys for each of them where no vendor
+    kernel runs: on a CPU, and where keys are wider than values, as in absorbed latent attention. (B, 1, H, V)."""
+    rows_BGPK = q_BH1K.reshape(*k_BGSK.shape[:2], -1, q_BH1K.shape[-1])
+    o_BGPV = F.scaled_dot_product_attention(rows_BGPK, k_BGSK, v_BGSV, scale=scale)
+    return o_BGPV.flatten(1, 2)[:, None]
 
 
 def _sees_all(call: AttentionCall) -> bool:
