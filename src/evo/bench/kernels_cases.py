@@ -14,7 +14,9 @@ from torch import Tensor
 
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.convolution import short_convolution
+from evo.kernels.grouped import Groups, grouped_product
 from evo.kernels.recurrence import recur
+from evo.kernels.scan import scan
 
 Call = Callable[..., Tensor]
 DTYPE = torch.bfloat16
@@ -43,7 +45,7 @@ def normal(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
 
 
 def cases() -> Iterator[Case]:
-    """Every row of the table, recurrences first."""
+    """Every row of the table, recurrences first and what is not attention last."""
     narrow, wide = ("retention", "ssd"), ("gla", "rwkv6", "delta", "gated delta", "channel delta", "rwkv7")
     for member in (*narrow, *wide):
         yield recurrence(member, (8, 8192, 16), 128)
@@ -52,6 +54,8 @@ def cases() -> Iterator[Case]:
             yield recurrence(member, (8, T, 16), 64 if member in narrow else 128, graph=in_graph)
     yield attention("window 1024", (4, 8192, 16), 128, Stencil("window", 1024))
     yield attention("window 1024 and 4 sinks", (4, 8192, 16), 128, Stencil("window", 1024, sinks=4))
+    yield attention("blocks of 256", (4, 8192, 16), 128, Stencil("block", 256), seen=in_blocks(256))
+    yield attention("prefix 1024", (4, 8192, 16), 128, Stencil("prefix", 1024), seen=after_prefix(1024))
     for shape, dim, in_graph in (((8, 2048, 16), 64, False), ((8, 2048, 16), 64, True), ((4, 8192, 16), 128, False)):
         yield attention("soft cap", shape, dim, Stencil(), soft_cap=30.0, graph=in_graph)
         yield attention("ALiBi", shape, dim, Stencil(), alibi=True, graph=in_graph)
@@ -59,6 +63,11 @@ def cases() -> Iterator[Case]:
     yield plain((8, 2048, 16), 128, causal=True)
     yield plain((8, 2048, 16), 128, causal=False)
     yield taps((8, 2048, 16), 128)
+    yield recurrence("ssd", (8, 2048, 32), 128, values=64)
+    yield experts((1, 32768, 64), 1024, 2048)
+    for shape, state in (((4, 2048, 1536), 16), ((1, 2048, 1536), 64), ((8, 2048, 1024), 1)):
+        yield channel_scan(shape, state, "associative_scan", associative_scan)
+        yield channel_scan(shape, state, "doubling", lambda: scanned("doubling"))
 
 
 @cache
@@ -78,12 +87,17 @@ def title(name: str, shape: tuple[int, int, int], dim: int, graph: bool = False)
     return f"{name}{' in a CUDA graph' if graph else ''} ({B}, {T}, {H}, {dim})"
 
 
-def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool = False) -> Case:
-    """One member of the recurrence family beside flash-linear-attention's chunked kernel."""
+def recurrence(
+    member: str, shape: tuple[int, int, int], dim: int, graph: bool = False, values: int | None = None
+) -> Case:
+    """One member of the recurrence family beside flash-linear-attention's chunked kernel.
+
+    values: of a head; Mamba-2 has 64 beside 128 keys. As many as keys if left out.
+    """
 
     def make(B: int, T: int, H: int) -> list[Tensor]:
         keys = F.normalize(normal(B, T, H, dim, dtype=torch.float32), dim=-1).to(DTYPE)
-        found = [normal(B, T, H, dim), keys, normal(B, T, H, dim)]
+        found = [normal(B, T, H, dim), keys, normal(B, T, H, values or dim)]
         if member == "rwkv7":
             removed = F.normalize(normal(B, T, H, dim, dtype=torch.float32), dim=-1)
             written = removed * torch.rand(B, T, H, dim, device="cuda")
@@ -114,7 +128,7 @@ def recurrence(member: str, shape: tuple[int, int, int], dim: int, graph: bool =
     def through(backend: str) -> Call:
         return lambda q, k, v, *rest: recur(q, k, v, **named(rest, q.shape[2]), backend=backend)[0]
 
-    called = title(member, shape, dim, graph)
+    called = title(member if values is None else f"{member} to {values} values", shape, dim, graph)
     return Case(called, shape, "fla", make, through("triton"), through("chunked"), lambda: _fla(member), graph)
 
 
@@ -148,8 +162,12 @@ def attention(
     alibi: bool = False,
     sink: bool = False,
     graph: bool = False,
+    seen: Call | None = None,
 ) -> Case:
-    """Attention with something the vendor path lacks beside FlexAttention, compiled."""
+    """Attention with something the vendor path lacks beside FlexAttention, compiled.
+
+    seen: the peer's mask, if the stencil is neither full nor a window.
+    """
 
     def make(B: int, T: int, H: int) -> list[Tensor]:
         found = [normal(B, T, H, dim) for _ in range(3)]
@@ -165,19 +183,31 @@ def attention(
 
         return run
 
-    peer = lambda: _flex(shape, stencil, soft_cap, alibi, sink)  # noqa: E731
+    peer = lambda: _flex(shape, seen or in_window(stencil, shape[1]), soft_cap, alibi, sink)  # noqa: E731
     called = title(name, shape, dim, graph)
     return Case(called, shape, "FlexAttention", make, through("triton"), through("reference"), peer, graph)
 
 
-def _flex(shape: tuple[int, int, int], stencil: Stencil, soft_cap: float | None, alibi: bool, sink: bool) -> Call:
+def in_window(stencil: Stencil, T: int) -> Call:
+    """The causal window of a stencil with its sinks, or everything causal, as a mask of FlexAttention."""
+    span = stencil.size or T
+    return lambda b, h, t, s: (t >= s) & ((t - s < span) | (s < stencil.sinks))
+
+
+def in_blocks(size: int) -> Call:
+    """What is causal within a block, as a mask of FlexAttention."""
+    return lambda b, h, t, s: (t >= s) & (t // size == s // size)
+
+
+def after_prefix(size: int) -> Call:
+    """What is causal, and a prefix that all see, as a mask of FlexAttention."""
+    return lambda b, h, t, s: (t >= s) | (s < size)
+
+
+def _flex(shape: tuple[int, int, int], seen: Call, soft_cap: float | None, alibi: bool, sink: bool) -> Call:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     T = shape[1]
-    span = stencil.size or T
-
-    def seen(b, h, t, s):
-        return (t >= s) & ((t - s < span) | (s < stencil.sinks))
 
     def capped(x, b, h, t, s):
         assert soft_cap is not None
@@ -230,3 +260,57 @@ def taps(shape: tuple[int, int, int], dim: int, width: int = 4) -> Case:
     peer = lambda: torch.compile(through("reference"), dynamic=False)  # noqa: E731
     name = title(f"short convolution of {width}", shape, dim)
     return Case(name, shape, "torch.compile", make, through("triton"), through("reference"), peer)
+
+
+@cache
+def uneven(rows: int, experts: int) -> Tensor:
+    """How many rows each expert has, (E,) int64: the last about twice as many as the mean, the first hardly any."""
+    ends = torch.arange(1, experts + 1, device="cuda").square() * rows // experts**2
+    return ends.diff(prepend=ends.new_zeros(1))
+
+
+def experts(shape: tuple[int, int, int], inner: int, outer: int) -> Case:
+    """(1, rows, experts): rows sorted by expert through its matrix, beside torch's grouped product with its gradients.
+
+    Ours is made of the same product, so this holds what stands around it.
+    """
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        return [normal(B * T, inner), normal(H, outer, inner)]
+
+    def through(backend: str) -> Call:
+        return lambda x, weight: grouped_product(x, weight, Groups(uneven(len(x), len(weight)), backend))
+
+    def torchs(x: Tensor, weight: Tensor) -> Tensor:
+        return F.grouped_mm(x, weight.mT, offs=uneven(len(x), len(weight)).cumsum(0).to(torch.int32))
+
+    name = f"{shape[2]} experts ({shape[1]}, {inner} to {outer})"
+    return Case(name, shape, "grouped_mm", make, through("auto"), through("reference"), lambda: torchs)
+
+
+def scanned(backend: str) -> Call:
+    """All states of a scan."""
+    return lambda decay, inputs: scan(decay, inputs, backend=backend)[0]
+
+
+def associative_scan() -> Call:
+    """The same by torch's own scan, compiled."""
+    from torch._higher_order_ops.associative_scan import associative_scan as torchs
+
+    def then(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return first[0] * second[0], first[1] * second[0] + second[1]
+
+    def run(decay: Tensor, inputs: Tensor) -> Tensor:
+        return torchs(then, (decay, inputs), dim=1)[1]
+
+    return torch.compile(run, dynamic=False)
+
+
+def channel_scan(shape: tuple[int, int, int], state: int, peer_name: str, peer: Callable[[], Call]) -> Case:
+    """(B, T, channels): a scan of `state` numbers a channel, as Mamba-1 and RG-LRU have it, float32."""
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        return [torch.rand(B, T, H * state, device="cuda"), normal(B, T, H * state, dtype=torch.float32)]
+
+    name = title(f"scan beside {peer_name}", shape, state)
+    return Case(name, shape, peer_name, make, scanned("triton"), scanned("reference"), peer)

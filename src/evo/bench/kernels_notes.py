@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 
 from evo.bench.kernels_cases import normal
 from evo.bench.kernels_table import Note
@@ -20,6 +21,7 @@ def notes() -> Iterator[Note]:
     """All of them."""
     yield probe_line()
     yield decoding_line()
+    yield latent_line()
     yield low_rank_line()
 
 
@@ -98,6 +100,45 @@ def decoding_line() -> Note:
         f"the state once in and out through 3 TB/s {floor_ms:.3f} ms."
     )
     return Note("decoding", text, {"step_ms": step, "chunk_ms": chunk, "floor_ms": floor_ms})
+
+
+def latent_line(B: int = 16, H: int = 64, S: int = 4096) -> Note:
+    """One decoded token of latent attention (DeepSeek-V3's widths, fewer heads) in a CUDA graph.
+
+    Absorbed, on the narrow cache, its two small products included; beside SDPA on keys and values kept for every head.
+    Both read the same numbers, and `error` is how far they are from one another.
+    """
+    nope, rope, rank, values = 128, 64, 512, 128
+    scale = (nope + rope) ** -0.5
+    q = normal(B, 1, H, nope + rope)
+    kept = normal(B, S, 1, rank + rope)
+    up_HKR, down_HVR = normal(H, nope, rank) * rank**-0.5, normal(H, values, rank) * rank**-0.5
+
+    @torch.no_grad()
+    def absorbed() -> torch.Tensor:
+        narrow = torch.einsum("bthk,hkr->bthr", q[..., :nope], up_HKR)
+        whole = torch.cat((narrow, q[..., nope:]), -1)
+        o = attend(whole, kept, kept[..., :rank], stencil=Stencil(), scale=scale, query_offset=S - 1)
+        return torch.einsum("bthr,hvr->bthv", o, down_HVR)
+
+    shared = kept[..., rank:].expand(-1, -1, H, -1)
+    k = torch.cat((torch.einsum("bsr,hkr->bshk", kept[:, :, 0, :rank], up_HKR), shared), -1)
+    v = torch.einsum("bsr,hvr->bshv", kept[:, :, 0, :rank], down_HVR)
+
+    @torch.no_grad()
+    def expanded() -> torch.Tensor:
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scale)
+        return o.transpose(1, 2)
+
+    ours, theirs = absorbed().double(), expanded().double()
+    error = ((ours - theirs).norm() / theirs.norm()).item()
+    narrow, wide = timing(captured(absorbed)), timing(captured(expanded))
+    text = (
+        f"Decoding one token of latent attention ({B}, 1, {H}) after {S} in a CUDA graph: absorbed {narrow} ms, SDPA "
+        f"over expanded keys {wide} ms, {wide.median / narrow.median:.2f}x, {error:.1e} apart; the narrow cache once "
+        f"through 3 TB/s {kept.nbytes / 3e9:.3f} ms."
+    )
+    return Note("latent decoding", text, {"absorbed_ms": narrow, "expanded_ms": wide, "error": error})
 
 
 def low_rank_line(matrices: int = 64, size: int = 1024, rank: int = 64) -> Note:

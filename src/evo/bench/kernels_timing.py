@@ -60,7 +60,7 @@ def timing(step: Callable[[], object]) -> Timing:
     return Timing(median, low, high)
 
 
-def captured(step: Callable[[], None]) -> Callable[[], None]:
+def captured(step: Callable[[], object]) -> Callable[[], None]:
     """The step as a CUDA graph's replay."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
