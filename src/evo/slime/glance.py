@@ -96,12 +96,13 @@ class _Replay:
     ) -> None:
         self.row_1T, self.drawn, self.addresses = row_1T, drawn, addresses
         self.graph = torch.cuda.CUDAGraph()
-        was_enabled = gc.isenabled()
+        was_enabled, stream = gc.isenabled(), torch.cuda.current_stream(row_1T.device)
         gc.disable()  # to free another graph would end this capture
         try:
             with torch.cuda.device(row_1T.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.seen = measured(row_1T, lambda colony: drawn[colony.path])
         finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own in place
             if was_enabled:
                 gc.enable()
 
