@@ -83,6 +83,20 @@ STAGES: dict[str, str] = {
               - {block: {kind: gated}, norm: {in: {kind: rms}, out: {kind: rms}}}
               - {block: {kind: token_table, channels: 8, embedded: {kind: rms}}, norm: {out: {kind: rms}}}
     """,
+    "nGPT (2410.01131): steps on a sphere": """
+        - name: body
+          repeat: 2
+          layers:
+            sublayers:
+              - block: {kind: attention, heads: 2, qk_norm: {kind: l2, gain: heads}, scale: 2.8}
+                norm: {out: {kind: l2}, after: {kind: l2}}
+                gain: {kind: learned, per: channel, init: 0.05}
+                skip: {kind: rest}
+              - block: {kind: gated}
+                norm: {out: {kind: l2}, after: {kind: l2}}
+                gain: {kind: learned, per: channel, init: 0.05}
+                skip: {kind: rest}
+    """,
     "Samba (2406.07522): scans and windows in turn": """
         - name: body
           repeat: 2

@@ -130,6 +130,19 @@ def test_values_of_the_first_layer_are_mixed_in():
 RECURRENCE = {"kind": "recurrence", "heads": HEADS, "conv": 0, "gate": "none", "normalizer": "none"}
 
 
+def test_a_rest_moves_towards_the_output():
+    """x <- l2(x + a (l2(f(x)) - x)) (Loshchilov et al. 2410.01131, eqs. 10 and 11)."""
+    norm = {"kind": "l2", "eps": 1e-12}
+    sublayer = {"block": ATTENTION, "norm": {"out": norm, "after": norm}, "skip": {"kind": "rest"}}
+    learned = {**sublayer, "gain": {"kind": "learned", "per": "channel", "init": 0.3}}
+    whole = plan([{"name": "s", "layers": {"sublayers": [learned]}}])
+    layer, x = built(next(found for _, found in whole.stages[0].running_layers())), inputs()
+    w = {name.removeprefix("0."): weight for name, weight in layer.named_parameters()}
+    q, k, v = (x @ w[name].T for name in "qkv")
+    step = F.normalize(softmax_attention(q, k, v) @ w["o"].T, dim=-1) - x
+    torch.testing.assert_close(layer(x, Flow()), F.normalize(x + w["0_gain"] * step, dim=-1), rtol=1e-9, atol=1e-9)
+
+
 def test_based_is_the_exponentials_first_terms():
     """sum (1 + s + s²/2) v / sum (1 + s + s²/2), s = q k / sqrt(K) (Arora et al. 2402.18668, section 3)."""
 

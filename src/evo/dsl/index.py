@@ -129,6 +129,7 @@ KINDS: dict[str, dict[str, str]] = {
     "gain": {
         "depth": "evo.blocks.stages.layers.gains:DepthGain",
         "learned": "evo.blocks.stages.layers.gains:LearnedGain",
+        "rest": "evo.blocks.stages.layers.gains:RestGain",
     },
     "task": {
         "bytes": "evo.tasks.bytes.spec:BytesSpec",

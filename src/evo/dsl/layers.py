@@ -33,11 +33,15 @@ class Branch:
 
 @dataclass(frozen=True)
 class Sublayer:
-    """x <- after(skip * x + the sum of its branches). skip: a number, or the name of a weight of the layer."""
+    """x <- after(skip * x + the sum of its branches). skip: a number, or the name of a weight of the layer.
+
+    skips_rest: whether that weight is taken from 1.
+    """
 
     branches: tuple[Branch, ...]
     norm_after: str | None = None
     skip: float | str = 1.0
+    skips_rest: bool = False
 
     def norms(self) -> Iterator[str]:
         """The names of its norms, in the order they run, each once."""

@@ -9,7 +9,9 @@ from evo.dsl.spec import Scope, Spec
 
 
 class GainSpec(Spec):
-    """What a branch, or the stream, is multiplied by."""
+    """What a branch, or the stream, is multiplied by. is_rest: by what the gain of the branch leaves of 1."""
+
+    is_rest: ClassVar[bool] = False
 
     def gain(self, name: str, scope: Scope) -> float | Weight:
         """A number, or a weight of that name that is learned: (1,) or (width,)."""
@@ -43,3 +45,10 @@ class DepthGain(GainSpec):
     def gain(self, name: str, scope: Scope) -> float:
         del name
         return self.scale * float(scope.depth) ** self.power
+
+
+class RestGain(GainSpec):
+    """1 - the gain of the block: x moves towards what the block gives (nGPT, Loshchilov et al. 2410.01131)."""
+
+    kind: ClassVar[str | None] = "rest"
+    is_rest: ClassVar[bool] = True

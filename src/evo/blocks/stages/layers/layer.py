@@ -52,7 +52,8 @@ class Layer(Block):
         for branch in sublayer.branches:
             y_BTD, at = self._branch(branch, inputs[branch.norm_in], flow), index + branch.late
             waiting[at] = y_BTD if at not in waiting else waiting[at] + y_BTD
-        after = Residual(self._scaled(x_BTD, sublayer.skip), waiting.pop(index, None))
+        kept_BTD = self._scaled(x_BTD, sublayer.skip)
+        after = Residual(x_BTD - kept_BTD if sublayer.skips_rest else kept_BTD, waiting.pop(index, None))
         if sublayer.norm_after is None:
             return after
         return Residual(after.normed(self._norm(sublayer.norm_after), flow)[1])

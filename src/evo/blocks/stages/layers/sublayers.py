@@ -63,7 +63,7 @@ class SublayerSpec(Spec):
     gain: Gain = 1.0
     """What the output of its block is multiplied by: a number, or a gain that is learned."""
     skip: Gain = 1.0
-    """What x is multiplied by before the output is added."""
+    """What x is multiplied by before the output is added; `{kind: rest}`: 1 - gain."""
 
     def branches(self) -> tuple[BranchSpec, ...]:
         """Its blocks, one or several, each as a branch."""
@@ -86,8 +86,14 @@ class SublayerSpec(Spec):
                     path = ("gain",) if field == "gain" else ("norm", "out")
                     message = "with `parallel`, each branch has its own"
                     yield Fault("EVO306", path, message, "write it in the branches")
+        if self.parallel and isinstance(self.skip, GainSpec) and self.skip.is_rest:
+            yield Fault("EVO306", ("skip",), "several gains leave no one rest", "write a number, or one block")
         for index, branch in enumerate(self.branches()):
             where = ("parallel", index) if self.parallel else ()
+            if isinstance(branch.gain, GainSpec) and branch.gain.is_rest:
+                yield Fault(
+                    "EVO306", (*where, "gain"), "a rest is what a gain leaves, and this is the gain", "write a number"
+                )
             yield from mixer_problems(branch.block, scope, (*where, "block"))
             if self.parallel:
                 yield from _norm_problems(branch.norm, scope, (*where, "norm"))
@@ -151,6 +157,10 @@ class _Parts:
         if not branches:
             return Sublayer(())
         after = self._norm(spec.norm.after, f"{start}_after_norm")
+        if isinstance(spec.skip, GainSpec) and spec.skip.is_rest:
+            gain = branches[0].gain
+            rest = gain if isinstance(gain, str) else 1.0 - gain
+            return Sublayer(tuple(branches), after, rest, skips_rest=isinstance(gain, str))
         return Sublayer(tuple(branches), after, self._gain(spec.skip, f"{start}_skip"))
 
     def _branch(self, spec: BranchSpec, shared: str | None) -> Branch | None:
