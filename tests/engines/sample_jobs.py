@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import threading
 import time
 from typing import Any
 
@@ -43,16 +42,6 @@ def kill_itself(payload: object) -> None:
 def read_nowhere(payload: object) -> None:
     """Die of a fault in C."""
     ctypes.string_at(0)
-
-
-def meet(payload: threading.Barrier) -> None:
-    """Wait for another job."""
-    payload.wait(30)
-
-
-def await_event(payload: threading.Event) -> bool:
-    """Wait for what somebody else does."""
-    return payload.wait(30)
 
 
 def sleep(payload: float) -> float:

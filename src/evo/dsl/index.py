@@ -216,7 +216,6 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "engine": {
         "inline": "evo.engines.inline:InlineSpec",
-        "lanes": "evo.engines.lanes:LanesSpec",
         "process": "evo.engines.pool:ProcessSpec",
         "ray": "evo.engines.cluster:RaySpec",
     },

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from evo.dsl.engine import EngineSpec
-from evo.engines.jobs import Job, Limits, Outcome, found_and_run, one_thread
+from evo.engines.jobs import Job, Limits, Outcome, explain, find_function, one_thread, run_job
 
 
 class InlineSpec(EngineSpec):
@@ -42,5 +42,9 @@ def begin(spec: InlineSpec, limits: Limits) -> InlineEngine:
 
 def run_here(job: Job) -> Outcome:
     """Run one job in this process, on one torch thread."""
+    try:
+        function = find_function(job.function)
+    except Exception as error:
+        return Outcome(job.id, None, explain(error), 0.0)
     with one_thread():
-        return found_and_run(job)
+        return run_job(job, function)

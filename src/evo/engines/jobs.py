@@ -113,15 +113,6 @@ def run_job(job: Job, function: Callable[[Any], Any]) -> Outcome:
     return Outcome(job.id, value, failure, time.perf_counter() - started)
 
 
-def found_and_run(job: Job) -> Outcome:
-    """Find a job's function and call it; where there is no such function, that is the failure."""
-    try:
-        function = find_function(job.function)
-    except Exception as error:
-        return Outcome(job.id, None, explain(error), 0.0)
-    return run_job(job, function)
-
-
 def answered(job: Job, outcome: Outcome) -> Outcome:
     """The outcome that a worker sent for a job, or the failure that it sent another job's."""
     if outcome.id == job.id:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -31,8 +30,6 @@ from evo.training.half_weights import HalfWeights
 from evo.training.optimizer import Optimizer
 from evo.training.side_stream import SideStream
 
-_CAPTURING = threading.Lock()
-"""One capture at a time: it begins with a synchronisation of the device, which another thread's would fail in."""
 WARM_UPS = 2
 """Steps before a capture: kernels are compiled, tables built, workspaces made; their effect is undone."""
 RESERVED_BYTES = 1 << 30
@@ -190,8 +187,7 @@ def captured(
     del before
     let_go()
     graph = torch.cuda.CUDAGraph()
-    recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
-    with _CAPTURING, torch.cuda.device(device), _no_collection(), recording:
+    with torch.cuda.device(device), _no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         body()
     return graph
 

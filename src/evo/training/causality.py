@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -51,9 +50,6 @@ FEWEST_SCORED_CUTS = 3
 """Of the rows that were scored: where fewer are scored at once, they are probed several times."""
 
 MEMORY = "memory"
-
-_DRAWING = threading.Lock()
-"""Torch's generators are those of all threads: between seeding them and a pass's last draw nobody else may seed."""
 
 SEED_0 = Stream(0)
 
@@ -319,13 +315,13 @@ class _Probe:
     def _logits(self, run: Pass, tokens_BT: Tensor) -> Tensor:
         """(B, T, V) float32 or float64, with its graph if the pass has gradients. Draws are the same every time."""
         self.model.train(run.is_training)
+        torch.random.default_generator.manual_seed(0)
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(0)
         is_trained_so = run.is_training and run.precision == self.precision
         flow = self.flow() if is_trained_so else Flow()
-        with _DRAWING, torch.set_grad_enabled(run.is_training), autocast(self.device, run.precision):
-            torch.random.default_generator.manual_seed(0)
-            if self.device.type == "cuda":
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(0)
+        with torch.set_grad_enabled(run.is_training), autocast(self.device, run.precision):
             return _exact(self.model(tokens_BT.to(self.device), flow))
 
     def _in_gradients(self, run: Pass, case: _Case, logits_BTV: Tensor) -> Tensor:
