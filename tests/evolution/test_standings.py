@@ -24,5 +24,6 @@ def test_ranks(noted: list[tuple[str, int, float, int]]) -> None:
     assert list(standings.items()) == [(id, own) for id, (own, _) in plain.items()]
     ranked = sorted(plain.values(), key=lambda row: (-row[0].trial.rung, -row[0].objective))  # stable
     assert standings.leading(4) == [own for own, _ in ranked[:4]]
+    assert {id: standings.cell(id) for id in standings} == {id: cell for id, (_, cell) in plain.items()}
     for cell in range(4):
         assert standings.first_of(cell) == next((own for own, its in ranked if its == cell), None)

@@ -112,12 +112,12 @@ class Plan:
         for path, block in self._top():
             yield from block.named_blocks(path)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """The number of distinct parameters."""
         return sum(weight.count for weight in self.weights.values())
 
-    @property
+    @cached_property
     def flops_per_token(self) -> float:
         """Forward floating-point operations per token of training over a full context, readout included."""
         blocks = sum(block.flops for _, block in self._top())

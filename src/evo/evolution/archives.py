@@ -69,8 +69,7 @@ class Archives:
         self.space = self.space or self._open(standings)
         points = self._points(standings).tolist()
         standings = [replace(own, measures=tuple(at)) for own, at in zip(standings, points, strict=True)]
-        for own in standings:
-            (cell,) = self.result.cell_of([own.measures]).tolist()
+        for own, cell in zip(standings, self.result.cell_of(points).tolist() if points else (), strict=True):
             self.standings.note(own, cell)
         stream = Stream(self.evolve.seed).child("accept", generation)
         drawn = Annealed.drawn(self.temperature(generation), len(standings), stream)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ CREATE INDEX candidates_of ON candidates (generation, slot);
 CREATE INDEX trials_of ON trials (generation);
 CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
+KEPT = 1024
+"""How many rows of candidates and starts are remembered as they were read: the present ones are asked for often."""
 OBJECTIVE = "objective"
 TRIAL = "candidate = ? AND rung = ? AND repeat = ?"
 """The condition of a trial's rows."""
@@ -353,6 +356,7 @@ def _as_json(candidate: Candidate) -> tuple[str, str, str]:
     return json.dumps(candidate.operators), json.dumps(candidate.parents), json.dumps(candidate.origins)
 
 
+@lru_cache(maxsize=KEPT)
 def _candidate(row: tuple[Any, ...]) -> Candidate:
     id, generation, slot, hash, document, patch, operators, parents, origins = row
     made_by, names = tuple(json.loads(operators)), tuple(json.loads(parents))
@@ -377,6 +381,7 @@ def _start_as_json(start: Start) -> str:
     return json.dumps(data)
 
 
+@lru_cache(maxsize=KEPT)
 def _start(text: str) -> Start:
     data = json.loads(text)
     sources = tuple(WeightsRef(*source) for source in data["sources"])

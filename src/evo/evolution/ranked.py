@@ -42,7 +42,7 @@ class RankedArchive:
         """Those of a group whose cell is held by a score of a higher rung."""
         for n in group:
             own = standings[n]
-            (cell,) = self.archive.cell_of([own.measures]).tolist()
+            cell = latest.cell(own.id)
             elite = self.archive.elite(cell)
             if elite is not None and latest[str(elite.id)].trial.rung > own.trial.rung:
                 yield n, Placed(own.trial, self.name, cell, "rejected", own.objective - elite.objective, False)

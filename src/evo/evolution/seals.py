@@ -54,12 +54,9 @@ def _name(table: str, row: Row) -> str:
 
 
 def _digest(row: Row) -> str:
-    state = hashlib.blake2b(digest_size=12)
-    for value in row:
-        kind, data = ("b", value) if isinstance(value, bytes) else _text(value)
-        state.update(f"{kind}{len(data)}:".encode())
-        state.update(data)
-    return state.hexdigest()
+    typed = (("b", value) if isinstance(value, bytes) else _text(value) for value in row)
+    sealed = b"".join(f"{kind}{len(data)}:".encode() + data for kind, data in typed)
+    return hashlib.blake2b(sealed, digest_size=12).hexdigest()
 
 
 def _text(value: Any) -> tuple[str, bytes]:

@@ -64,6 +64,10 @@ class Standings(Mapping[str, Standing]):
         for keys in (self._ranked, self._of_cell.setdefault(cell, [])):
             insort(keys, key)
 
+    def cell(self, id: str) -> int:
+        """The cell to which a candidate belongs. Raises KeyError if it does not stand anywhere."""
+        return self._latest[id][1]
+
     def leading(self, count: int) -> list[Standing]:
         """The first `count`, or all that there are."""
         return [self._of(key) for key in self._ranked[:count]]
