@@ -252,7 +252,7 @@ def test_composites_of_other_packages_are_put_around_and_taken_away() -> None:
     """Mixers come into and out of every composite there is, and mixers that cannot be drawn never come."""
     parent = document(stage("body", {"route": ["near", {"kind": "convolution"}]}), pseudopods={"near": ATTENTION})
     unwrapped = {str(mix) for mix in mixes(ReplaceMixer(), parent, draws=60)}
-    assert {"near", "size=4 gate=True act='none'"} <= unwrapped
+    assert {"near", "size=4 gate=True act='none' maps=True residual=False"} <= unwrapped
     found = [mix for mix in mixes(ReplaceMixer(), document(), draws=400) if isinstance(mix, Spec)]
     assert {"route", "pair", "parallel", "inheriting", "blocks"} <= {mix.kind for mix in found}
     assert all(ATTENTION in (to_data(mix)["route"]) for mix in found if mix.kind == "route")
