@@ -166,7 +166,7 @@ class Colony:
 
     def _empty(self, slot: int, census: Census, step: int, cause: str) -> Event:
         relative = relative_fitness(self.context(census, slot))
-        self.pool.gain[slot] = 0.0
+        self.pool.gain[slot].zero_()  # a number written through an index would be waited for
         self._forget(slot)
         self.counts["deaths"] += 1
         census.alive = [other for other in census.alive if other != slot]
@@ -248,7 +248,7 @@ class Colony:
             share[name].copy_(sent(weight, share[name].device))
         self._forget(slot)
         self.vitals.settle(slot)
-        self.pool.gain[slot] = self.spec.gain * float(census.gains_P[census.alive].mean())
+        self.pool.gain[slot].fill_(self.spec.gain * float(census.gains_P[census.alive].mean()))
         census.alive = sorted([*census.alive, slot])
         census.fitness_P[slot], census.measures_PM[slot] = census.mean if elite is None else elite.objective, 0.0
 
@@ -277,7 +277,7 @@ class Colony:
                 for tensor in self.pool.share(shaped, slot).values():
                     tensor.zero_()
             if "gain" in shaped:
-                shaped["gain"][slot] = 0.0
+                shaped["gain"][slot].zero_()
 
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
         return {self._full(path): self.around.states[self._full(path)] for path, _ in self.pool.named_parameters()}

@@ -55,7 +55,7 @@ class Vitals:
         """A newborn in a slot that is empty yet counts as the mean of the living until it is known better."""
         alive_P = (self.pool.gain != 0.0).float()
         for values_P in self.tensors().values():
-            values_P[slot] = (values_P * alive_P).sum() / alive_P.sum()
+            values_P[slot].copy_((values_P * alive_P).sum() / alive_P.sum())
 
 
 @torch.no_grad()
