@@ -250,6 +250,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "rg_lru": {"kind": "rg_lru", "heads": 4},
     "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
     "rg_lru without taps": {"kind": "rg_lru", "heads": 1, "conv": 0},
+    "link slots": {"kind": "link_slots", "heads": 2, "slots": 7, "top": 3},
+    "link slots, wide": {"kind": "link_slots", "heads": 4, "dim": 6, "top": 2},
     "memory": {"kind": "memory", "heads": 2, "chunk": 5},
     "memory of two layers": {"kind": "memory", "heads": 2, "dim": 3, "depth": 2, "chunk": 4, "qk_norm": False},
     "memory without momentum": {"kind": "memory", "heads": 4, "chunk": 1, "momentum": False, "gate": False},

@@ -288,6 +288,7 @@ HOSTS: dict[str, dict[str, Any]] = {
         ],
     },
     "mlstm": {"width": 32, "stages": [stage("body", {"kind": "mlstm", "heads": 2})]},
+    "link slots": {"stages": [stage("body", {"kind": "link_slots", "heads": 2, "slots": 6, "top": 2})]},
     "hyena": {"stages": [stage("body", {"kind": "hyena", "shift": 0.05, "hidden": 8}, ffn={"kind": "none"})]},
     "pools": {
         "stages": [

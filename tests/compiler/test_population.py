@@ -56,6 +56,7 @@ MIXERS: dict[str, Any] = {
     "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
     "rg_lru": {"kind": "rg_lru", "heads": 2},
     "memory": {"kind": "memory", "heads": 2, "depth": 2, "chunk": 6},
+    "link slots": {"kind": "link_slots", "heads": 2, "slots": 5, "top": 2},
     "wkv": {"kind": "wkv"},
     "wkv6": {"kind": "wkv6", "heads": 2},
     "wkv7": {"kind": "wkv7", "heads": 2},

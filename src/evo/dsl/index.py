@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, str]] = {
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
         "latent": "evo.blocks.latent.spec:LatentSpec",
+        "link_slots": "evo.blocks.link_slots.spec:LinkSlotsSpec",
         "memory": "evo.blocks.memory.spec:MemorySpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
         "pool": "evo.blocks.pool.spec:PoolSpec",
