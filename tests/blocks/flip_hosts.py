@@ -82,9 +82,8 @@ FLOW: dict[str, dict[str, Any]] = {
     "weights of others": {
         "stages": [
             stage("a", CONVOLUTION),
-            {"name": "b", "weights_of": "a"},
-            {"name": "c", "weights_of": "a", "from": "a", "adapters": {"kind": "lora", "rank": 2}},
-            stage("d", CONVOLUTION, **{"from": ["b", "c"]}),
+            stage("b", CONVOLUTION, **{"from": ["embedding", "a"]}),
+            {"name": "c", "weights_of": "b", "from": ["a", "b"], "adapters": {"kind": "lora", "rank": 2}},
         ],
     },
     "norms everywhere": {
@@ -194,6 +193,8 @@ NO_FLIP_OF_THEIR_OWN = {
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),
     ("PrefixStencil", "size"),
+    ("WeightsOfSpec", "weights_of"),
+    ("WeightsOfSpec", "from"),
     ("LayersSpec", "layers"),
     ("OrganismSpec", "layers"),
     ("LongRopeScaling", "factors"),
