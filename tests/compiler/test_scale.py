@@ -10,7 +10,7 @@ import pytest
 from commands import Evo
 from evo.compiler.check import check, require_valid
 from evo.compiler.resolve import resolve
-from evo.compiler.scale import CannotScaleError, Way, scaled
+from evo.compiler.scale import CannotScaleError, Way, scaled, widths
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, from_data, load, parse
 from evo.dsl.rates import MaximalUpdateRates
@@ -25,6 +25,15 @@ STAGES: list[Any] = [
 def seed() -> Document:
     """A hybrid of 64 channels with a list that cycles and a stage that cannot be longer."""
     return require_valid(from_data({"evo": 1, "organism": {"width": 64, "context": 64, "stages": STAGES}}))
+
+
+def test_widths_go_together() -> None:
+    """Heads go by the width, which stays a multiple of eight; one group of keys stays one."""
+    low, shared = (("organism", "stages", place, "mix", 0) for place in (0, 1))
+    found = widths(seed(), 1.45)
+    assert found["organism", "width"] == 96
+    assert {path[-1]: value for path, value in found.items() if path[:5] == low} == {"heads": 6, "kv_heads": 3}
+    assert {path[-1]: value for path, value in found.items() if path[:5] == shared} == {"heads": 6}
 
 
 @pytest.mark.parametrize("target", [1e6, pytest.param(1e9, marks=pytest.mark.slow)])

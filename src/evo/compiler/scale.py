@@ -92,14 +92,20 @@ def _widening(document: Document) -> Iterator[tuple[Path, int]]:
             yield place.path, place.value
 
 
+def widths(document: Document, growth: float) -> dict[Path, int]:
+    """The stream's width and everything that goes by it, by path, multiplied and rounded: the width to a whole multiple
+    of `ALIGNED`; nothing is below 1."""
+    changes = {path: max(1, round(value * growth)) for path, value in _widening(document) if value > 1}
+    changes["organism", "width"] = max(1, round(document.organism.width * growth / ALIGNED)) * ALIGNED
+    return changes
+
+
 def _sized(document: Document, growth: float, deeper: float, way: Way) -> Document:
     """The document with widths and depths multiplied."""
-    changes: dict[Path, Any] = {path: max(1, round(value * growth)) for path, value in _widening(document) if value > 1}
-    changes["organism", "width"] = round(document.organism.width * growth)
-    wide = replaced(document, changes)
+    wide = replaced(document, widths(document, growth))
     stages = stages_of(wide.organism)
     deepen = _stretched if way == "stretching" else _stacked
-    changes = {("organism", "stages"): tuple(deepen(stages, deeper))}
+    changes: dict[Path, Any] = {("organism", "stages"): tuple(deepen(stages, deeper))}
     if growth != 1 and document.train.rates is None:
         changes["train", "rates"] = MaximalUpdateRates(base=document.organism.width)
     return replaced(wide, changes)

@@ -6,13 +6,14 @@ A new operator is a class with `name`, `family`, `sites` and `propose`, and a ro
 from evo.evolution.operators.base import Operator as Operator
 from evo.evolution.operators.base import Proposal as Proposal
 from evo.evolution.operators.base import WeightSources as WeightSources
-from evo.evolution.operators.genes import Choice, Number
+from evo.evolution.operators.genes import Choice, Number, Resize
 from evo.evolution.operators.layers import Insert, ReplaceFeedForward, ReplaceMixer
 from evo.evolution.operators.stages import Duplicate, Join, Remove, Split, Swap
 from evo.evolution.operators.wiring import Rewire
 
 OPERATORS: tuple[tuple[Operator, float], ...] = (
-    (Number(), 0.32),
+    (Number(), 0.24),
+    (Resize(), 0.08),
     (Choice(), 0.16),
     (ReplaceMixer(), 0.14),
     (ReplaceFeedForward(), 0.08),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from evo.compiler.scale import widths
 from evo.dsl.document import Document
 from evo.dsl.genes import Gene
 from evo.dsl.patch import rewrite
@@ -32,6 +34,22 @@ class Number:
     def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:
         value = move_number(site.value, site.field.meta(Gene), site.field.info, scale, rng)
         return None if value == site.value else Proposal(rewrite(document, {site.path: value}))
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Makes the stream wider or narrower, and what goes by its width with it, so that heads keep theirs."""
+
+    name: str = "resize"
+    family: str = "tune"
+
+    def sites(self, document: Document) -> Sequence[int]:
+        return (document.organism.width,)
+
+    def propose(self, document: Document, site: int, scale: float, rng: np.random.Generator) -> Proposal | None:
+        sign = 1 if rng.random() < 0.5 else -1
+        changes = widths(document, math.exp(rng.normal() * 0.5 * scale + sign * 0.1))
+        return None if changes["organism", "width"] == site else Proposal(rewrite(document, dict(changes)))
 
 
 @dataclass(frozen=True)
