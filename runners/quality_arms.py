@@ -38,7 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},
 }
 """`evolve` has the defaults; `as it was` those before they were changed by a simulation (results/search/README.md).
-`aging` breeds from its ninth candidate on: three quarters of its trials at 36 are mutants of its population."""
+`aging` breeds from its ninth candidate on: two thirds of its trials at 24 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (64, 96, 128, 160), (2, 3, 4, 6), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
 DOCUMENT = """
@@ -98,6 +98,8 @@ class Hunt:
     flops: float = 0.0
     failed: Counter[str] = field(default_factory=Counter[str])
     began: float = field(default_factory=time.monotonic)
+    is_over: bool = False
+    """Whether it has asked for all that it can pay for."""
 
     def __post_init__(self) -> None:
         self.document = DOCUMENT % (self.setting.steps, search_text(self.corpus))
@@ -127,13 +129,13 @@ class Hunt:
         """The best document so far, with its score if it has one."""
         raise NotImplementedError
 
-    def found(self, is_complete: bool) -> Found:
+    def found(self) -> Found:
         """What came of it."""
         document, score = self.best()
         took = time.monotonic() - self.began
         return Found(
             self.arm, self.corpus, self.seed, document, score, self.trained, dict(self.failed), self.flops, took,
-            is_complete,
+            self.is_over,
         )  # fmt: skip
 
     def _can_pay(self, flops: float) -> bool:
@@ -185,6 +187,7 @@ class Evolving(Hunt):
                     self.search.tell({trial: Evaluation("timeout", "the search's total is spent")})
             if not self.out and any(not trial.repeat and trial.rung == trial.entry for trial in trials):
                 break  # no new candidate can be paid for, and the generation before is placed
+        self.is_over = not self.out
         return {id: self._job(trial) for id, trial in self.out.items()}
 
     def tell(self, id: str, outcome: Outcome) -> None:
@@ -224,7 +227,7 @@ class Grid(Hunt):
 
     def next(self) -> dict[str, TrialJob]:
         """See `Hunt.next`: all at once."""
-        jobs = dict[str, TrialJob]()
+        jobs, self.is_over = dict[str, TrialJob](), True
         while self.left:
             text = self.left.pop()
             document = parse(text).document

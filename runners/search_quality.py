@@ -41,7 +41,7 @@ from evo.evolution.trial import Budget
 
 HELD_OUT = 131_072
 """Tokens that a verdict is given on."""
-SEARCHED = 0.65
+SEARCHED = 0.75
 """The share of a call's time after which its searches ask for nothing more."""
 
 
@@ -114,7 +114,7 @@ class Comparison:
             self.owners[job.id] = own, id
             self.queue.put(own.progress, job)
         if not jobs:
-            found = own.found(not is_late)
+            found = own.found()
             self.searches.append(found)
             self._verify(f"{own.arm}/{own.seed}", own.corpus, found.document)
             self._write()
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, GRID], default=[*ARMS, GRID])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--candidates", type=int, default=36)
+    parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--population", type=int, default=4)
     parser.add_argument("--most-seconds", type=float, default=60, help="the longest training of a search")
     parser.add_argument("--verify", type=float, default=3.3)
