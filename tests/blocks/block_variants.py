@@ -237,6 +237,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution 1": {**CONVOLUTION, "size": 1},
     "convolution without maps": {**CONVOLUTION, "maps": False, "residual": True, "act": "silu"},
     "chain": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, window(5, 1), {"kind": "dense"}]},
+    "chain of two": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, {**ATTENTION, "kv_heads": 1}]},
     "selective scan": {"kind": "selective_scan", "state": 4},
     "selective scan, normed": {
         "kind": "selective_scan",

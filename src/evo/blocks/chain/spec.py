@@ -20,7 +20,9 @@ class ChainPlan(BlockPlan):
 
     @property
     def can_be_silent(self) -> bool:
-        return self.children[-1][1].can_be_silent
+        *before, (_, last) = self.children  # a link that hears nothing would learn nothing
+        writes = any(weight.writes_residual for _, link in before for _, weight in link.named_weights(""))
+        return last.can_be_silent and not writes
 
 
 class ChainSpec(Spec):

@@ -20,6 +20,10 @@ class ConvolutionPlan(BlockPlan):
     act: str
     residual: bool
 
+    @property
+    def can_be_silent(self) -> bool:
+        return not self.residual and super().can_be_silent
+
 
 class ConvolutionSpec(Spec):
     """o(c * act(conv(b * x))) with b, c, x projections of the input (LFM2); without gates, o(act(conv(x))).
