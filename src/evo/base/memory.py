@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -28,6 +31,18 @@ def peak_bytes() -> float:
         return math.nan
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(used if sys.platform == "darwin" else used * 1024)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """A block in which Python collects no cycles: to free an older CUDA graph while another is captured would end that."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def keep_freed() -> None:

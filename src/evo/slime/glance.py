@@ -3,7 +3,6 @@ steps are one."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.base.memory import no_collection
 from evo.base.streams import Stream
 from evo.blocks.companion import Surroundings
 from evo.slime.behaviour import Look, measure, projection
@@ -96,15 +96,14 @@ class _Replay:
     ) -> None:
         self.row_1T, self.drawn, self.addresses = row_1T, drawn, addresses
         self.graph = torch.cuda.CUDAGraph()
-        was_enabled, stream = gc.isenabled(), torch.cuda.current_stream(row_1T.device)
-        gc.disable()  # to free another graph would end this capture
+        device = row_1T.device
+        stream = torch.cuda.current_stream(device)
+        recording = torch.cuda.graph(self.graph, capture_error_mode="thread_local")
         try:
-            with torch.cuda.device(row_1T.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with torch.cuda.device(device), no_collection(), recording:
                 self.seen = measured(row_1T, lambda colony: drawn[colony.path])
         finally:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own in place
-            if was_enabled:
-                gc.enable()
 
     def take(self, row_1T: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same for another row and other projections."""

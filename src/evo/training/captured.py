@@ -10,13 +10,12 @@ device until someone looks. So a replay needs nothing from the host, and reads e
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from evo.base.memory import no_collection
 from evo.blocks.companion import Companion
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
@@ -187,21 +186,9 @@ def captured(
     del before
     let_go()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), _no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.device(device), no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         body()
     return graph
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """A block in which Python collects no cycles: to free what an earlier trainer's graph held would end a capture."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def captured_step(
