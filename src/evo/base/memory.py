@@ -35,7 +35,7 @@ def peak_bytes() -> float:
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """A block in which Python collects no cycles: to free an older CUDA graph while another is captured would end that."""
+    """A block in which Python collects no cycles: freeing one CUDA graph while another is captured would end that."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
