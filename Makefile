@@ -42,7 +42,10 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-check: format-check types floors schema-check test-slow docs test-kernels test-schedules test-ray ## What `make test` leaves out: format, types, floors, schemas, slow tests, the site, kernels, schedules, Ray
+# What uses one core goes two at a time; the tests use both.
+check: setup ## What `make test` leaves out: format, types, floors, schemas, the site, slow tests, kernels, schedules, Ray
+	@$(MAKE) --no-print-directory -j2 format-check types floors schema-check docs
+	@$(MAKE) --no-print-directory test-slow test-kernels test-schedules test-ray
 
 format-check: setup
 	$(BIN)/ruff format --check .
