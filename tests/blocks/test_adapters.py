@@ -26,7 +26,8 @@ from evo.dsl.plan import matmul_flops
 from evo.dsl.tree import replaced
 
 LORA, SVF = {"kind": "lora", "rank": 3, "alpha": 4.5}, {"kind": "svf", "keep_sum": True}
-BLOCKS = {**MIXERS, **STATEFUL_FFNS, **FFNS}
+MAPLESS = "convolution without maps"
+BLOCKS = {name: block for name, block in {**MIXERS, **STATEFUL_FFNS, **FFNS}.items() if name != MAPLESS}
 
 
 def adapted(stages: list[dict[str, Any]], spec: dict[str, Any], **settings: Any) -> tuple[Document, Organism]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from evo.compiler.check import require_valid
 from evo.compiler.resolve import resolve
@@ -107,3 +109,16 @@ def test_settings_reach_their_groups() -> None:
     """Muon's matrices have `lr`, all else `adamw_lr`; a decay of zero leaves AdamW one group."""
     assert {rule.lr for rule in spec("muon", lr=0.5, adamw_lr=0.25).assign(weights()).values()} == {0.5, 0.25}
     assert len(set(spec("adamw", weight_decay=0.0).assign(weights()).values())) == 1
+
+
+@pytest.mark.parametrize("kind", kinds("optimizer"))
+def test_what_an_update_multiplies(kind: str) -> None:
+    """The products that a step's compute counts for an update are those that torch counts in one."""
+    found = {**weights(), **STACKS}
+    own = spec(kind)
+    rules = own.assign(found)
+    with FlopCounterMode(display=False) as counter:
+        for path, weight in found.items():
+            parameter, gradient = (torch.ones(weight.shape) for _ in range(2))
+            rules[path].step([parameter], [gradient], [rules[path].init(parameter)], 0.1)
+    assert own.step_flops(found) == counter.get_total_flops()

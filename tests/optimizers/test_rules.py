@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from evo.optimizers.adamw.rule import AdamW
 from evo.optimizers.lion.rule import Lion
-from evo.optimizers.muon.rule import Muon
+from evo.optimizers.muon import rule as muon
+from evo.optimizers.muon.rule import Muon, orthogonal
 from evo.optimizers.rule import Rule, State
 
 ADAMW = AdamW(3e-3, 0.9, 0.95, 1e-8, 0.1)
@@ -61,8 +62,9 @@ def test_adamw_is_torchs() -> None:
 
 
 @pytest.mark.parametrize(("nesterov", "iterations"), [(True, 5), (False, 3)])
-def test_muon_is_torchs(nesterov: bool, iterations: int) -> None:
-    """Twenty steps end at the very bytes of torch's Muon, which takes one matrix at a time."""
+def test_muon_is_torchs(monkeypatch: pytest.MonkeyPatch, nesterov: bool, iterations: int) -> None:
+    """Twenty steps end at the very bytes of torch's Muon, which takes one matrix at a time, in its arithmetic."""
+    monkeypatch.setattr(muon, "_arithmetic", lambda device: torch.bfloat16)
     starts = [draw(shape, seed) for seed, shape in enumerate(SHAPES)]
 
     def make(parameters: Any) -> torch.optim.Optimizer:
@@ -72,6 +74,18 @@ def test_muon_is_torchs(nesterov: bool, iterations: int) -> None:
     theirs = oracle(make, starts, 20, 2e-2)
     ours = follow(Muon(2e-2, 0.95, nesterov, iterations, 0.1), starts, 20, lambda step: 2e-2 * 0.9**step)
     assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+
+
+def test_muon_rounds_to_float32_on_a_cpu() -> None:
+    """Newton-Schulz steps of tall, wide and stacked matrices are those in float64, as Jordan et al. write them."""
+    for shape in ((24, 16), (16, 40), (3, 12, 12)):
+        x = draw(shape, 5, torch.float64)
+        expected = x / x.norm(dim=(-2, -1), keepdim=True)
+        for _ in range(5):
+            gram = expected @ expected.mT
+            expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+        found = orthogonal(x.float()[None], 5)[0]
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_lion_agrees_with_an_independent_one() -> None:

@@ -14,12 +14,13 @@ def step_tokens(document: Document) -> int:
 
 
 def step_flops(document: Document) -> float:
-    """Training FLOPs of an optimizer step by the plan, at the context that is trained on. What the optimizer itself
-    computes is left out."""
+    """Training FLOPs of an optimizer step by the plan, at the context that is trained on: of its passes, and of the
+    optimizer's matrix products."""
     organism = document.organism
     if document.context != organism.context:
         organism = replaced(organism, {("context",): document.context})
-    return resolve(organism).training_flops_per_token * step_tokens(document)
+    plan = resolve(organism)
+    return plan.training_flops_per_token * step_tokens(document) + document.train.optimizer.step_flops(plan.trained)
 
 
 def budget_of(document: Document) -> BudgetSpec:

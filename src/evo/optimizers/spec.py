@@ -30,6 +30,12 @@ class OptimizerSpec(Spec):
         Decides by what a weight declares (group, axes, shape), never by its path. This is where torch is loaded.
         """
 
+    def step_flops(self, weights: Mapping[str, Weight]) -> float:
+        """Operations of the matrix products that an update of these weights takes, which a training's compute counts
+        like those of its passes. What an optimizer does element by element is left out there."""
+        del weights
+        return 0.0
+
 
 def decays(weight: Weight) -> bool:
     """Whether weight decay reaches a weight."""

@@ -1,5 +1,6 @@
 """Muon's settings, and which weights it takes."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -43,6 +44,15 @@ class MuonSpec(OptimizerSpec):
         adamw = AdamWSpec(lr=self.adamw_lr, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=self.weight_decay)
         rest = adamw.assign(weights)
         return {path: muon if is_map(weight) else rest[path] for path, weight in weights.items()}
+
+    def step_flops(self, weights: Mapping[str, Weight]) -> float:
+        """Three products a Newton-Schulz step and matrix (R, C), R <= C: 4 R^2 C + 2 R^3."""
+        return self.steps * sum(_products(weight.shape) for weight in weights.values() if is_map(weight))
+
+
+def _products(shape: tuple[int, ...]) -> float:
+    short, long = sorted(shape[-2:])
+    return math.prod(shape[:-2]) * (4.0 * short**2 * long + 2.0 * short**3)
 
 
 def is_map(weight: Weight) -> bool:
