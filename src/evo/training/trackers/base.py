@@ -83,7 +83,8 @@ class Trackers:
         by_step: dict[int, dict[str, float]] = {}
         for event in events:
             values = by_step.setdefault(event["step"], {})
-            kind, place = event["event"], f"/{event['pool']}" if "pool" in event else ""
+            kind, pool = event["event"], event.get("pool")
+            place = f"/{pool}" if pool else ""
             values[f"{kind}/count"] = values.get(f"{kind}/count", 0.0) + 1.0
             numbers = {name: n for name, n in event.items() if isinstance(n, (int, float)) and name not in NAMES}
             values |= {f"{kind}/{name}{place}": float(number) for name, number in numbers.items()}
