@@ -37,6 +37,14 @@ def saved(kind: str, tmp_path: Path) -> Path:
     return tmp_path / kind
 
 
+LLAMA = {
+    "model_type": "llama", "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": 256, "max_position_embeddings": 32,
+    "rms_norm_eps": 1e-5, "hidden_act": "silu",
+}  # fmt: skip
+"""A configuration of Llama's."""
+
+
 OLD = ("deepseek_v3", "gemma3", "jamba", "lfm2_moe", "qwen3_5_moe", *sorted(RENAMED.keys() & types().keys()))
 """Types whose published checkpoints have an expert a tensor, or other names."""
 
@@ -94,17 +102,40 @@ def test_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:
 )
 def test_values_of_another_kind_are_told(tmp_path: Path, changed: dict[str, Any]) -> None:
     """A configuration that was edited, or is none of that type, is a diagnostic at once."""
-    data = {
-        "model_type": "llama", "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": 256, "max_position_embeddings": 32,
-        "rms_norm_eps": 1e-5, "hidden_act": "silu",
-    }  # fmt: skip
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(data))
+    file.write_text(json.dumps(LLAMA))
     assert import_document(file).type == "llama"
-    file.write_text(json.dumps(data | changed))
+    file.write_text(json.dumps(LLAMA | changed))
     with pytest.raises(DiagnosticError, match="EVO651"):
         import_document(file)
+
+
+def test_an_unknown_type_is_read_as_a_known_one(evo: Evo, tmp_path: Path) -> None:
+    """With nothing in it that the known one's family passes over; else what that is, and the nearest type, are told."""
+    file, strange = tmp_path / "config.json", {**LLAMA, "model_type": "stranger", "bos_token_id": 1, "logit_scale": 0}
+    file.write_text(json.dumps(LLAMA))
+    known = import_document(file)
+    file.write_text(json.dumps(strange))
+    assert "`evo import --as llama`" in evo("import", file).err
+    assert import_document(file, kind="llama") == known
+    file.write_text(json.dumps(strange | {"logit_scale": 2.0, "wavelets": 3}))
+    assert "nearest is 'llama', which does not understand logit_scale, wavelets" in evo("import", file).err
+    told = evo("import", file, "--as", "llama")
+    assert (told.code, told.err.split()[0]) == (1, "EVO652")
+    assert "logit_scale, wavelets" in told.err
+    assert "did you mean 'llama'?" in evo("import", file, "--as", "lama").err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stranger_goes_back(folder: Path, tmp_path: Path) -> None:
+    """Weights of an unknown type are exported as what it was read as, beside its own configuration."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "stranger", "max_window_layers": 0}))
+    imported = import_document(folder, kind="qwen3")
+    import_weights(imported, folder, tmp_path / "a.safetensors")
+    export_weights(tmp_path / "a.safetensors", folder, tmp_path / "back", "qwen3")
+    assert read_checkpoint(tmp_path / "back").keys() == read_checkpoint(folder).keys()
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["model_type"] == "stranger"
 
 
 def test_a_configuration_without_end_is_not_read(tmp_path: Path) -> None:

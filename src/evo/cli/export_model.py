@@ -44,6 +44,9 @@ def command(
         Path | None,
         typer.Option("--like", help="For hf: a folder with config.json and safetensors of the same architecture."),
     ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--as", help="For hf: the type that `evo import --as` read it as.")
+    ] = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -59,13 +62,15 @@ def command(
     """
     if (to is Target.HF) != (like is not None):
         raise typer.BadParameter("belongs to --to hf, and is needed there", context, param_hint="--like")
+    if to is not Target.HF and kind is not None:
+        raise typer.BadParameter("belongs to --to hf", context, param_hint="--as")
     if to is Target.HF and length is not None:
         raise typer.BadParameter("belongs to --to torch and --to onnx", context, param_hint="--length")
     _require_free(out, to)
     if like is not None:
         from evo.interop.checkpoint import export_weights
 
-        count = export_weights(checkpoint, like, out)
+        count = export_weights(checkpoint, like, out, kind)
         found, said = {"tensors": count}, f"config.json and {count} tensors"
     else:
         from evo.training.checkpoint import load_checkpoint

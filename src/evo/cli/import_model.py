@@ -18,6 +18,7 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The document to write; printed if left out.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="The checkpoint to write.")] = None,
+    kind: Annotated[str | None, typer.Option("--as", help="The known type to read an unknown one as.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the architectures that can be read.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -25,7 +26,7 @@ def command(
 
     The document is the architecture, and trains with the folder's tokenizer.json if there is one; with --weights, the
     folder's safetensors, or the file's tensors, become a checkpoint that `evo generate` and `evo evolve` start from.
-    Nothing is downloaded.
+    Nothing is downloaded. A type that no family reads is read --as one that is, if that understands every key.
     """
     from evo.interop.families import FAMILIES, types
 
@@ -37,7 +38,7 @@ def command(
     from evo.dsl.canonical import to_yaml
     from evo.interop.document import import_document
 
-    imported = import_document(path, out.parent if out is not None else Path())
+    imported = import_document(path, out.parent if out is not None else Path(), kind)
     text = to_yaml(imported.document)
     if weights is not None:
         from evo.interop.checkpoint import import_weights

@@ -34,11 +34,11 @@ def import_weights(imported: Imported, path: Path, out: Path) -> None:
     save_checkpoint(out, Checkpoint(imported.document, weights, 0, imported.document.train.steps, ""))
 
 
-def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
+def export_weights(checkpoint: Path, like: Path, out: Path, kind: str | None = None) -> int:
     """Write a folder like another one, config.json and model.safetensors, with a checkpoint's weights in its tensors.
 
     Adapters are merged. Tensors keep their dtypes, and those that no weight lies in their values. Gives how many there
-    are.
+    are. kind: the type that the folder's configuration was read as, if not its own.
 
     Raises:
         DiagnosticError: the organism is not that of the folder's configuration (EVO654), or as `import_weights`.
@@ -47,7 +47,7 @@ def export_weights(checkpoint: Path, like: Path, out: Path) -> int:
 
     loaded, config = load_checkpoint(checkpoint), read_config(like)
     document, weights = merged(loaded.document, loaded.weights)
-    imported = imported_from(config, document.name or "")
+    imported = imported_from(config, document.name or "", kind=kind)
     if to_data(imported.document.organism) != to_data(document.organism):
         help = f"`evo import {like}` shows that architecture, and `evo diff` what differs"
         message = f"{checkpoint} is another architecture than the '{config.type}' in {like}"

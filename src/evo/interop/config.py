@@ -17,10 +17,14 @@ LAYERS = frozenset(["num_hidden_layers", "num_layers", "n_layer", "n_layers"])
 
 
 class Config:
-    """A `config.json`: what it holds by attribute. A key that is not there is an error; `get` has a default."""
+    """A `config.json`: what it holds by attribute. A key that is not there is an error; `get` has a default.
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+    heard: the keys that were asked for, of it and of those made from it.
+    """
+
+    def __init__(self, data: Mapping[str, Any], heard: set[str] | None = None) -> None:
         self._data = dict(data)
+        self.heard: set[str] = set() if heard is None else heard
 
     def __getattr__(self, key: str) -> Any:
         """The value of a key.
@@ -30,6 +34,7 @@ class Config:
         """
         if key.startswith("_"):
             raise AttributeError(key)
+        self.heard.add(key)
         if key not in self._data:
             message = f"the configuration of a '{self.type}' has no '{key}'"
             raise DiagnosticError([Diagnostic("EVO651", message, None, "add it to config.json")])
@@ -40,6 +45,7 @@ class Config:
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or the default where it is left out or null."""
+        self.heard.add(key)
         found = self._data.get(key)
         return default if found is None else found
 
@@ -57,7 +63,12 @@ class Config:
     def called(self, **names: str) -> Config:
         """The same, with keys of other names under those that families know: `hidden_size="n_embd"`."""
         found = {ours: self._data[theirs] for ours, theirs in names.items() if theirs in self._data}
-        return Config({**self._data, **found})
+        self.heard.update(names.values())
+        return self.but(found)
+
+    def but(self, values: Mapping[str, Any], *, is_same: bool = True) -> Config:
+        """The same with other values; what that is asked for, this has heard, unless it is not to count as the same."""
+        return Config({**self._data, **values}, self.heard if is_same else None)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from evo.compiler.check import problems, require_valid
 from evo.dsl.document import LANGUAGE, Document, from_data
 from evo.interop.config import Config, read_config, unlike
-from evo.interop.families import read
+from evo.interop.families import read, read_as
 from evo.interop.gguf_file import SUFFIX, gguf_config
+from evo.interop.nearest import FAULTS
 from evo.interop.parts import Data, Weights
 
 
@@ -32,11 +33,11 @@ class Imported:
         return self.types[0]
 
 
-def import_document(path: Path, start: Path | None = None) -> Imported:
+def import_document(path: Path, start: Path | None = None, kind: str | None = None) -> Imported:
     """What a folder's configuration, or one file, a config.json or a GGUF file, describes.
 
     start: the folder that the document will stand in. Given that, it trains with the tokenizer.json of the model's
-    folder, if there is one.
+    folder, if there is one. kind: the type to read it as, where its own is not known.
 
     Raises:
         DiagnosticError: no configuration (EVO650), a key is missing or its value makes no sense (EVO651), what the
@@ -45,7 +46,7 @@ def import_document(path: Path, start: Path | None = None) -> Imported:
     folder = path.resolve().parent if path.is_file() else path.resolve()
     task = None if start is None else _tokens_task(folder / "tokenizer.json", start)
     config = gguf_config(path) if path.suffix == SUFFIX else read_config(path)
-    return imported_from(config, path.stem if path.suffix == SUFFIX else folder.name, task)
+    return imported_from(config, path.stem if path.suffix == SUFFIX else folder.name, task, kind)
 
 
 def _tokens_task(file: Path, start: Path) -> Data | None:
@@ -60,11 +61,11 @@ def _tokens_task(file: Path, start: Path) -> Data | None:
     return {"kind": "tokens", "tokenizer": path, "tokens": len(ids | added)}
 
 
-def imported_from(config: Config, name: str, task: Data | None = None) -> Imported:
+def imported_from(config: Config, name: str, task: Data | None = None, kind: str | None = None) -> Imported:
     """The same from a configuration. name: what the document is called. task: what it trains on, if not bytes."""
     try:
-        model = read(config)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # a value of another kind
+        model = read(config) if kind is None else read_as(config, kind)
+    except FAULTS as error:  # a value of another kind
         raise unlike(config, f"{type(error).__name__}: {error}") from error
     organism = model.organism
     if _is_position_unread(organism):
@@ -72,7 +73,7 @@ def imported_from(config: Config, name: str, task: Data | None = None) -> Import
     data: Data = {"evo": LANGUAGE, "name": name or config.type, "organism": organism}
     if task is not None and task["tokens"] <= organism["vocab"]:
         data["train"] = {"task": task}
-    return Imported(require_valid(from_data(data)), model.weights, config.types)
+    return Imported(require_valid(from_data(data)), model.weights, config.types if kind is None else (kind,))
 
 
 def _is_position_unread(organism: Data) -> bool:

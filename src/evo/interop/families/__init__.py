@@ -9,6 +9,7 @@ from dataclasses import replace
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.interop.assemble import Model
 from evo.interop.config import Config
+from evo.interop.nearest import nearest, unheard
 from evo.interop.parts import Source
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -149,8 +150,45 @@ def read(config: Config) -> Model:
     if isinstance(config.get("text_config"), dict) and config.text_config.get("model_type") in known:
         return inner(config)
     if config.type not in known:
-        help = f"{suggestion(config.type, known)}see `evo import --list`"
-        raise DiagnosticError([Diagnostic("EVO652", f"no family reads '{config.type}'", None, help)])
-    module, _, name = known[config.type].partition(":")
+        raise _unknown(config)
+    return _by_family(config)
+
+
+def read_as(config: Config, kind: str) -> Model:
+    """The same of a configuration whose own type is not asked for: it is read as one of another, which is known.
+
+    Raises:
+        DiagnosticError: no family reads that type, or the one that does would pass over a key (EVO652).
+    """
+    alone = _alone()
+    if kind not in alone:
+        help = f"{suggestion(kind, alone)}see `evo import --list`"
+        raise DiagnosticError([Diagnostic("EVO652", f"no family reads '{kind}'", None, help)])
+    other = config.but({"model_type": kind}, is_same=False)
+    model = _by_family(other)
+    if keys := unheard(other):
+        message = f"read as '{kind}', this '{config.type}' has what that does not understand: {', '.join(keys)}"
+        raise DiagnosticError([Diagnostic("EVO652", message, None, "remove what changes no logit from config.json")])
+    return model
+
+
+def _alone() -> list[str]:
+    """Types that hold no other one, in the table's order."""
+    return [kind for kinds in FAMILIES.values() for kind in kinds]
+
+
+def _by_family(config: Config) -> Model:
+    module, _, name = types()[config.type].partition(":")
     family: Callable[[Config], Model] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     return family(config)
+
+
+def _unknown(config: Config) -> DiagnosticError:
+    found, help = nearest(config, _alone(), _by_family), suggestion(config.type, types())
+    if found is None:
+        help += "see `evo import --list`"
+    elif found.unheard:
+        help += f"nearest is '{found.type}', which does not understand {', '.join(found.unheard)}"
+    else:
+        help += f"'{found.type}' understands all that it says: `evo import --as {found.type}`"
+    return DiagnosticError([Diagnostic("EVO652", f"no family reads '{config.type}'", None, help)])

@@ -14,7 +14,7 @@ from evo.interop.parts import Data, Part, Source, View, act_of, gated, rms, unde
 
 def inkling(c: Config) -> Model:
     """Biases that queries mix by distance, convolved keys, values and branches, shared experts by score."""
-    c = Config({**c.data, "tie_word_embeddings": False})
+    c = c.but({"tie_word_embeddings": False})
     layers: list[Layer] = []
     for i in range(c.num_hidden_layers):
         one, other = (rms(f"{AT}.{name}_layernorm", c.rms_norm_eps) for name in ("input", "post_attention"))

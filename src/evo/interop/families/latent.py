@@ -210,7 +210,7 @@ def _dots3_position(c: Config, kind: str, dims: int) -> Data:
 
 def _dots3_mixer(c: Config, index: int) -> Part:
     sizes: dict[Any, Data] = c.get("per_layer_config") or {}
-    own = Config({**c.data, **sizes.get(index, sizes.get(str(index), {}))})
+    own = c.but(sizes.get(index, sizes.get(str(index), {})))
     kind, turned = c.layer_types[index], own.qk_rope_head_dim
     plain = latent(own)
     key, gate = rms(f"{AT}.self_attn.k_rope_only_layernorm", c.rms_norm_eps), f"{AT}.self_attn.g_proj.weight"
@@ -220,7 +220,7 @@ def _dots3_mixer(c: Config, index: int) -> Part:
     whole = Part(data, {**scaled, **under("rope_norm", key.weights), "gate": Source(gate)})
     position = _dots3_position(c, kind, turned)
     if kind == "indexed_attention":
-        return chosen(Config({**own.data, "rope_parameters": c.rope_parameters[kind]}), index, whole)
+        return chosen(own.but({"rope_parameters": c.rope_parameters[kind]}), index, whole)
     windowed: Data = {"stencil": {"kind": "window", "size": c.sliding_window}} if kind == "sliding_attention" else {}
     is_usual = position == _dots3_position(c, c.layer_types[0], c.qk_rope_head_dim)
     return Part({**data, **windowed, **({} if is_usual else {"position": position})}, whole.weights)

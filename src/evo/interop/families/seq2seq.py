@@ -68,7 +68,7 @@ SETTINGS = {
 def seq2seq(c: Config) -> Model:
     """BART, Pegasus, Whisper and the like, and OPT, XGLM and BioGPT, which have their layout."""
     s = SETTINGS[c.type]
-    c = c if s.tied else Config({**c.data, "tie_word_embeddings": False})
+    c = c if s.tied else c.but({"tie_word_embeddings": False})
     biased = s.biased if c.get("use_bias", True) else ""
     width = c.get("d_model") or c.hidden_size
     heads = c.get("decoder_attention_heads") or c.get("attention_heads") or c.num_attention_heads

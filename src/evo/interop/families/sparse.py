@@ -92,7 +92,7 @@ def dbrx(c: Config) -> Model:
     keys = own.kv_n_heads * head_dim
     weights = fused(f"{attend}.Wqkv", {"q": c.hidden_size, "k": keys, "v": keys})
     return Llama(
-        Config({**c.data, "num_key_value_heads": own.kv_n_heads, "max_position_embeddings": c.max_seq_len}),
+        c.but({"num_key_value_heads": own.kv_n_heads, "max_position_embeddings": c.max_seq_len}),
         norm=lambda name: layer(name, 1e-5, bias=False),
         slots=("norm_attn_norm.norm_1", None, "norm_attn_norm.norm_2", None),
         ffn=lambda i: part,
