@@ -99,10 +99,10 @@ def command(
     _write(given, (task.decode([token]) for token in sampled))
     if shares:
         listed = ", ".join(f"{share:.3f} {name}" for name, share in shares.items())
-        print(f"experts: {listed}", file=sys.stderr)
+        view.say(f"experts: {listed}", file=sys.stderr)
     if told:
         counts = f"{told.accepted} of {told.drafted} drafted tokens stayed"
-        print(f"{counts}: {tokens} tokens in {told.passes} passes", file=sys.stderr)
+        view.say(f"{counts}: {tokens} tokens in {told.passes} passes", file=sys.stderr)
 
 
 def _adapted(
