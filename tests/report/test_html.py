@@ -60,6 +60,17 @@ class Outline(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.text))
 
 
+def test_a_warm_search_says_what_its_seeds_began_from() -> None:
+    """On the page, with the variant's link, and in the record."""
+    report = sample(founders={"0000/00": "snapshot of results/old/gen_0002/variant_01.yaml after 80 steps"})
+    assert (
+        "Seed 0000/00 began from the snapshot of results/old/gen_0002/variant_01.yaml after 80 steps."
+        in Outline(page(report)).said()
+    )
+    assert report.to_data()["founders"] == report.founders
+    assert "founders" not in sample().to_data()
+
+
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_any_run_gives_a_well_formed_page(name: str) -> None:
     """Whatever a run has not got, the page is balanced, and nothing on it reads None or nan."""

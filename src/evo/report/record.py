@@ -174,7 +174,7 @@ class Report:
     run: the directory as it was given. variants: in the order of the journal. elites: cell -> id, of the result
     archive. best: the id of the highest objective. best_scored: of the best primary score. lineage: the seed first.
     failures: cause -> how many candidates. noise: the standard deviation of the primary score of one trial, or None
-    while no candidate had several.
+    while no candidate had several. founders: in a search that was begun warm, by seed, whose weights it began from.
     """
 
     run: str
@@ -199,6 +199,7 @@ class Report:
     noise: float | None = None
     warnings: tuple[str, ...] = ()
     surrogate: Guessed | None = None
+    founders: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def name(self) -> str:
@@ -278,6 +279,7 @@ class Report:
             "failures": self.failures,
             "noise": self.noise,
             **({"surrogate": asdict(self.surrogate)} if self.surrogate else {}),
+            **({"founders": dict(self.founders)} if self.founders else {}),
             "snapshots": self.snapshots and asdict(self.snapshots),
             "trained": asdict(self.trained),
         }

@@ -84,6 +84,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
         noise=noise(trials, primary),
         warnings=tuple(journal.fact("warnings") or ()),
         surrogate=guessed(journal, settings, evaluations, curves),
+        founders={seed: str(founder) for seed, founder in settings.founder_by_seed.items()},
     )
 
 

@@ -27,6 +27,7 @@ def headline(report: Report) -> Html:
         tag("h1", report.name),
         tag("p", "evo search: " + ", ".join(about), class_="sub soft"),
         tag("p", _when(occasion), class_="sub soft"),
+        *(tag("p", text, class_="sub soft") for text in _begun(report)),
         *(tag("p", f"Warning: {warning}", class_="sub") for warning in report.warnings),
         tag("div", _concluded(report), _in_the_search(report), class_="verdict"),
         tag("dl", *_facts(report), class_="facts"),
@@ -46,6 +47,12 @@ def _when(occasion: Occasion) -> str:
     shown = ("evo", "torch", "python", "platform")
     parts += [f"{name} {occasion.versions[name]}" for name in shown if name in occasion.versions]
     return ", ".join(parts)
+
+
+def _begun(report: Report) -> list[Html]:
+    """What each seed of a warm search began from."""
+    told = [(report.by_id.get(seed), founder) for seed, founder in report.founders.items()]
+    return [joined(["Seed ", link(seed), f" began from the {founder}."]) for seed, founder in told if seed is not None]
 
 
 def _verdict(mood: str, title: str, *paragraphs: Html | str, drawing: Html | None = None) -> Html:
