@@ -51,6 +51,15 @@ def test_tables_line_up():
     assert view.table([["a", "1"], ["long", "234"], ["b", ""]]) == "a       1\nlong  234\nb"
 
 
+def test_a_sentence_takes_eighty_columns_in_a_pipe(capsys: pytest.CaptureFixture[str]):
+    """A path is not torn apart, however long."""
+    path = "results/" + 90 * "a-b"
+    view.say_wrapped(f"{30 * 'word '}{path}")
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert last == path
+
+
 def test_numbers_of_things():
     """One is singular."""
     assert [view.plural(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

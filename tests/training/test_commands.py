@@ -44,7 +44,8 @@ def test_train_and_generate(tmp_path: Path, evo: Evo) -> None:
     code, out, _ = evo("train", written(tmp_path), "--out", tmp_path / "out", "--device", "cpu")
     assert code == 0
     assert "corpus shakespeare" in out
-    assert "after 3 steps" in out.splitlines()[-1]
+    assert "after 3 steps" in out.splitlines()[-2]
+    assert out.splitlines()[-1] == f"checkpoint: {tmp_path / 'out' / 'checkpoint.safetensors'}"
     assert (tmp_path / "out" / "checkpoint.safetensors").is_file()
     code, out, _ = evo("generate", tmp_path / "out", "--prompt", "Once", "--tokens", 8)
     assert code == 0
@@ -226,6 +227,9 @@ def test_seeds_are_trained_as_one(tmp_path: Path, evo: Evo, seeded: Path) -> Non
         assert found["trainings"][0][name] == pytest.approx(alone[name], rel=1e-4)
     for place in (out / "seed_4", out / "seed_5", tmp_path / "alone"):
         assert (place / "metrics.jsonl").read_text().count("\n") == 5
+    shown = evo("train", seeded, "--seeds", 2, "--device", "cpu", "--out", tmp_path / "again", "--stacked").out
+    assert shown.startswith("2 seeds trained as one, each:\n")
+    assert shown.count("bytes to train on") == 1
     assert evo("train", seeded, "--stacked").code == 2
 
 

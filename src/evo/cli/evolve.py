@@ -146,8 +146,9 @@ def _forecast(settings: Settings, as_json: bool) -> None:
         sizes = (view.count(seed.parameters), f"{view.count(seed.memory_bytes)}B", f"{seed.steps:,}")
         rows.append((seed.name, *sizes, f"{seed.flops:.2e}", f"{seed.step_s:.3g}", f"{seed.train_s:.3g}"))
     view.say(view.table(rows))
-    view.say(
-        f"\n{found.candidates} candidates and up to {found.verdict_trainings} trainings of the verdict: about "
+    view.say()
+    view.say_wrapped(
+        f"{found.candidates} candidates and up to {found.verdict_trainings} trainings of the verdict: about "
         f"{found.flops:.2e} FLOPs and {found.seconds / 60:.3g} min on {settings.device} with "
         f"{view.plural(max(1, found.workers), 'worker')}, if all cost what the seeds do{_begun(settings)}"
     )

@@ -70,9 +70,9 @@ def command(
         _show(verdict, evolve.measures)
         view.say(f"kernel PCA: {components.dims()} components hold 90 % of the variance")
         if fault is not None:
-            view.say(f"{fault.severity}: {fault.message}")
+            view.say_wrapped(f"{fault.severity}: {fault.message}")
         for one, two, correlation in spare:
-            view.say(
+            view.say_wrapped(
                 f"warning: evolve.measures has {one} and {two}, which tell the same ({correlation:+.2f}): drop one"
             )
     if fault is not None and fault.severity == "error":
@@ -80,7 +80,7 @@ def command(
 
 
 def _show(found: Factorability, used: tuple[str, ...]) -> None:
-    rows: list[tuple[str, ...]] = [("measure", "in the archive", "KMO", *map(str, range(1, len(found.names) + 1)))]
+    rows: list[tuple[str, ...]] = [("measure", "in archive", "KMO", *map(str, range(1, len(found.names) + 1)))]
     for place, name in enumerate(found.names):
         numbers = [f"{value:+.2f}" for value in found.correlations[place]]
         mark = "yes" if name in used else "no"
@@ -89,7 +89,7 @@ def _show(found: Factorability, used: tuple[str, ...]) -> None:
     view.say(f"{found.count} mutants; Kaiser-Meyer-Olkin {found.kmo:.2f} over all of them")
     bartlett = f"chi2({found.freedom}) = {found.chi_square:.1f}, p = {found.p_value:.2g}"
     view.say(f"Bartlett's test of sphericity: {bartlett}")
-    view.say(f"eigenvalues of the correlations: {', '.join(f'{value:.2f}' for value in found.eigenvalues)}")
+    view.say_wrapped(f"eigenvalues of the correlations: {', '.join(f'{value:.2f}' for value in found.eigenvalues)}")
     for name in found.constant:
         view.say(f"{name} is the same everywhere")
     for one, two, correlation in found.redundant:

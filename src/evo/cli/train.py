@@ -118,7 +118,7 @@ def _trained(document: Document, folder: Path, resume: bool, settings: _Settings
     run = _opened(document, folder, resume, settings)
     if not settings.as_json:
         for line in run.describe():
-            view.say(line)
+            view.say_wrapped(line)
     with _watched([run], settings) as on_step:
         result = run.carry_out(on_step, settings.save_every, settings.trackers)
     _report(run, result, settings)
@@ -181,8 +181,9 @@ def _report(run: TrainingRun, result: TrainResult, settings: _Settings) -> None:
             view.say(f"life of the pools: {drawn}")
         view.say(
             f"held-out {result.scores[result.primary.name]:.4f} {result.primary.label} after {result.step} steps "
-            f"({result.tokens_per_second:,.0f} tokens/s); {result.checkpoint}"
+            f"({result.tokens_per_second:,.0f} tokens/s)"
         )
+        view.say(f"checkpoint: {result.checkpoint}")
 
 
 def _stacked(
@@ -194,6 +195,10 @@ def _stacked(
 
     given = zip(documents, places, resumes, strict=True)
     runs = [_opened(document, place, resume, settings, "eager") for document, place, resume in given]
+    if not settings.as_json:
+        view.say(f"{view.plural(len(runs), 'seed')} trained as one, each:")
+        for line in runs[0].describe():
+            view.say_wrapped(line)
     try:
         with _watched(runs, settings) as on_step:
             results = carry_out_stacked(runs, on_step, settings.save_every, settings.trackers)

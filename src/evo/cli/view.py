@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import IO, Any
@@ -66,8 +67,13 @@ def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
 
 
 def width() -> int:
-    """Columns that prose may take: those of the terminal, 100 in a pipe, and no more than are easy to read."""
-    return min(120, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 100
+    """Columns that prose may take: those of the terminal, 80 in a pipe, and no more than are easy to read."""
+    return min(120, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
+
+
+def say_wrapped(text: str) -> None:
+    """Print a sentence on as many lines as it takes; paths and numbers stay whole."""
+    say(textwrap.fill(text, width(), break_long_words=False, break_on_hyphens=False))
 
 
 def safe(text: str) -> str:

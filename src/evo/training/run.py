@@ -153,7 +153,8 @@ class TrainingRun:
         plan, train = self.trainer.model.plan, self.document.train
         trained = f", {plan.trained_parameters:,} of them trained," if plan.is_adapted else ""
         lines = [
-            f"{plan.parameters:,} parameters{trained} on {self.trainer.device}; {self.task.describe()}",
+            f"{plan.parameters:,} parameters{trained} on {self.trainer.device}",
+            self.task.describe(),
             f"steps {self.trainer.step} to {self.trainer.steps}, {train.batch} x {self.trainer.context} tokens each: "
             f"{self.trainer.steps * step_tokens(self.document):,} tokens, "
             f"{self.trainer.steps * step_flops(self.document):.3g} FLOPs in all",
