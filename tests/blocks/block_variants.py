@@ -25,6 +25,7 @@ ATTENTION = {"kind": "attention", "heads": 4}
 RECURRENCE = {"kind": "recurrence", "heads": 2}
 OUTER = {**RECURRENCE, "update": "outer"}
 CONVOLUTION = {"kind": "convolution"}
+SCAN = {"kind": "selective_scan"}
 LATENT = {"kind": "latent", "heads": 2, "kv_rank": 6, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
 
 
@@ -238,16 +239,9 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution without maps": {**CONVOLUTION, "maps": False, "residual": True, "act": "silu"},
     "chain": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, window(5, 1), {"kind": "dense"}]},
     "chain of two": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, {**ATTENTION, "kv_heads": 1}]},
-    "selective scan": {"kind": "selective_scan", "state": 4},
-    "selective scan, normed": {
-        "kind": "selective_scan",
-        "inner": 12,
-        "state": 3,
-        "rank": 2,
-        "bias": True,
-        "inner_norm": {"kind": "rms"},
-    },
-    "selective scan, plain": {"kind": "selective_scan", "state": 2, "conv": 0},
+    "selective scan": {**SCAN, "state": 4},
+    "selective scan, normed": {**SCAN, "inner": 12, "state": 3, "rank": 2, "bias": True, "inner_norm": {"kind": "rms"}},
+    "selective scan, plain": {**SCAN, "state": 2, "conv": 0},
     "rg_lru": {"kind": "rg_lru", "heads": 4},
     "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
     "rg_lru without taps": {"kind": "rg_lru", "heads": 1, "conv": 0},
