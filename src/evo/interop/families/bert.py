@@ -1,5 +1,7 @@
 """BERT and its line, RemBERT, and XLM, run as decoders: norms behind, types folded into positions."""
 
+from dataclasses import dataclass, replace
+
 from evo.interop.assemble import Layer, Model, Sub
 from evo.interop.attention import attention, projections
 from evo.interop.config import Config, refuse
@@ -7,27 +9,95 @@ from evo.interop.decoder import decoder
 from evo.interop.families.gpt import two
 from evo.interop.parts import ACTS, Data, Part, Source, Weights, act_of, dense, layer, linear, under
 
-ROOTS = {
-    "camembert": "roberta",
-    "xlm-roberta": "roberta",
-    "xlm-roberta-xl": "roberta",
-    "xmod": "roberta",
-    "data2vec-text": "data2vec_text",
-    "bert-generation": "bert",
-    "big_bird": "bert",
-    "megatron-bert": "bert",
-    "roberta-prelayernorm": "roberta_prelayernorm",
+BEHIND = ("attention.output.LayerNorm", "output.LayerNorm")
+"""The norms of a layer that has them behind its branches."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A readout: its bias, and the map before it with the norm of that, if there is one.
+
+    act: between them; the configuration's if left out.
+    """
+
+    bias: str
+    at: str | None = None
+    norm: str = "LayerNorm"
+    act: str | None = None
+
+
+PREDICTIONS = Head("cls.predictions.bias", "cls.predictions.transform")
+LM_HEAD = Head("lm_head.bias", "lm_head", norm="layer_norm", act="gelu")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs between them.
+
+    padded: whether positions begin behind the padding token. norms: of a layer, and pre, whether they stand before the
+    branches. final: the last norm; of an adapted one only if its norms stand before. typed: whether there is a table
+    of types. rotates: whether q and k turn, in place of a table of positions. normed: whether the embedding has a norm.
+    may_narrow: whether tokens may have a narrower width, which types have too. joined: whether shapes and sounds stand
+    beside tokens. adapted: whether an adapter of the language stands behind the feed-forward. head: the readout;
+    untied: its table, if it has its own.
+    """
+
+    root: str
+    padded: bool = False
+    norms: tuple[str, str] = BEHIND
+    pre: bool = False
+    final: str | None = None
+    typed: bool = True
+    rotates: bool = False
+    normed: bool = True
+    may_narrow: bool = False
+    joined: bool = False
+    adapted: bool = False
+    head: Head = PREDICTIONS
+    untied: str | None = None
+
+
+ROBERTA = Settings("roberta", padded=True, head=LM_HEAD)
+SETTINGS = {
+    "bert": Settings("bert"),
+    "big_bird": Settings("bert"),
+    "ernie": Settings("ernie"),
+    "bert-generation": Settings("bert", typed=False, head=Head("lm_head.bias")),
+    "git": Settings("git", typed=False, head=Head("output.bias"), untied="output.weight"),
+    "megatron-bert": Settings("bert", norms=("attention.ln", "ln"), pre=True, final="encoder.ln", normed=False),
+    "electra": Settings(
+        "electra", may_narrow=True, head=Head("generator_lm_head.bias", "generator_predictions", act="gelu")
+    ),
+    "roc_bert": Settings("roc_bert", joined=True),
+    "roformer": Settings("roformer", rotates=True),
+    "camembert": ROBERTA,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "data2vec-text": replace(ROBERTA, root="data2vec_text"),
+    "roberta-prelayernorm": replace(
+        ROBERTA,
+        root="roberta_prelayernorm",
+        norms=("attention.LayerNorm", "intermediate.LayerNorm"),
+        pre=True,
+        final="LayerNorm",
+    ),
+    "xlm-roberta-xl": replace(
+        ROBERTA,
+        norms=("attention.self_attn_layer_norm", "LayerNorm"),
+        pre=True,
+        final="encoder.LayerNorm",
+        normed=False,
+    ),
+    "xmod": replace(ROBERTA, final="encoder.LayerNorm", adapted=True),
 }
-ROBERTA = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl", "data2vec-text", "roberta-prelayernorm", "xmod")
-PRE = ("megatron-bert", "roberta-prelayernorm", "xlm-roberta-xl")
 
 
 def bert(c: Config) -> Model:
     """The layers are those of BERT; RoBERTa's line begins its table of positions behind the padding token."""
     if c.get("position_embedding_type", "absolute") != "absolute":
         raise refuse(c, "relative positions")
-    root, pre = ROOTS.get(c.type, c.type), c.type in PRE
-    eps, heads = c.layer_norm_eps, c.num_attention_heads
+    s = SETTINGS[c.type]
+    root, eps, heads = s.root, c.layer_norm_eps, c.num_attention_heads
     layers = []
     for _ in range(c.num_hidden_layers):
         at = f"{root}.encoder.layer.{{i}}"
@@ -41,23 +111,20 @@ def bert(c: Config) -> Model:
             heads, head_dim=c.hidden_size // heads, width=c.hidden_size, bias=True if bias else ["o"], weights=weights
         )
         ffn = dense(at, c.intermediate_size, c.hidden_act, up="intermediate.dense", down="output.dense")
-        names = ("attention.output.LayerNorm", "output.LayerNorm")
-        if pre:
-            names = _pre_names(c)
-        norms = [layer(f"{at}.{name}", eps) for name in names]
-        layers.append(two(mixer, ffn, *norms, post=not pre) if c.type != "xmod" else _adapted(c, mixer, ffn, *norms))
-    final = _final(c, root, eps)
+        norms = [layer(f"{at}.{name}", eps) for name in s.norms]
+        layers.append(_adapted(c, mixer, ffn, *norms) if s.adapted else two(mixer, ffn, *norms, post=not s.pre))
+    has_final = s.final is not None and (c.pre_norm if s.adapted else True)
     return decoder(
         c,
         layers,
-        final=final,
-        position={"kind": "learned"} if c.type != "roformer" else {"kind": "rope", "pairs": "neighbours"},
+        final=layer(f"{root}.{s.final}", eps) if has_final else None,
+        position={"kind": "rope", "pairs": "neighbours"} if s.rotates else {"kind": "learned"},
         tokens=f"{root}.embeddings.word_embeddings.weight",
-        head="output.weight" if c.type == "git" else None,
-        context=c.max_position_embeddings - (_offset(c) if c.type in ROBERTA else 0),
-        embedding=_embedding(c, root, eps),
-        readout=_readout(c, root, eps),
-        tables=_tables(c, root),
+        head=s.untied,
+        context=c.max_position_embeddings - _offset(c, s),
+        embedding=_embedding(c, s, eps),
+        readout=_readout(c, s.head, eps),
+        tables=_tables(c, s),
     )
 
 
@@ -76,63 +143,39 @@ def _adapted(c: Config, mixer: Part, ffn: Part, one: Part, other: Part) -> Layer
     return [Sub(mixer, pre=first, after=last), Sub(ffn, pre=into, after=over), Sub(narrow, pre=within, after=end)]
 
 
-def _pre_names(c: Config) -> tuple[str, str]:
-    if c.type == "megatron-bert":
-        return "attention.ln", "ln"
-    return (
-        ("attention.LayerNorm", "intermediate.LayerNorm")
-        if c.type == "roberta-prelayernorm"
-        else (
-            "attention.self_attn_layer_norm",
-            "LayerNorm",
-        )
-    )
+def _offset(c: Config, s: Settings) -> int:
+    """Rows of the table before the first position."""
+    return c.get("pad_token_id", 1) + 1 if s.padded else 0
 
 
-def _final(c: Config, root: str, eps: float) -> Part | None:
-    if c.type == "xmod" and c.pre_norm:
-        return layer("roberta.encoder.LayerNorm", eps)
-    if c.type not in PRE:
-        return None
-    names = {"megatron-bert": "encoder.ln", "roberta-prelayernorm": "LayerNorm", "xlm-roberta-xl": "encoder.LayerNorm"}
-    return layer(f"{root}.{names[c.type]}", eps)
-
-
-def _offset(c: Config) -> int:
-    return c.get("pad_token_id", 1) + 1
-
-
-def _tables(c: Config, root: str) -> Weights:
+def _tables(c: Config, s: Settings) -> Weights:
     """Positions, and the vector of the first type, which every token has."""
-    if c.type == "roformer":
+    if s.rotates:
         return {}
-    start = _offset(c) if c.type in ROBERTA else 0
-    has_types = c.type not in ("bert-generation", "git")
-    plus = ((f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[:1]),) if has_types else ()
-    return {
-        "position": Source(f"{root}.embeddings.position_embeddings.weight", lambda tensor: tensor[start:], plus=plus)
-    }
+    at, start = f"{s.root}.embeddings", _offset(c, s)
+    plus = ((f"{at}.token_type_embeddings.weight", lambda tensor: tensor[:1]),) if s.typed else ()
+    return {"position": Source(f"{at}.position_embeddings.weight", lambda tensor: tensor[start:], plus=plus)}
 
 
-def _embedding(c: Config, root: str, eps: float) -> Part:
+def _embedding(c: Config, s: Settings, eps: float) -> Part:
     data: Data = {}
     weights: Weights = {}
     inner = c.get("embedding_size") or c.get("input_embedding_size") or c.hidden_size
-    if inner != c.hidden_size and c.type != "electra":
+    if inner != c.hidden_size and not s.may_narrow:
         raise refuse(c, "the vector of a type beside narrower ones of tokens")
     if inner != c.hidden_size:
         data |= {"width": inner, "bias": True, "project_last": True}
-        weights |= _map(f"{root}.embeddings_project", "project", "bias")
+        weights |= _map(f"{s.root}.embeddings_project", "project", "bias")
     if c.get("rescale_embeddings", False):
         data["scale"] = c.hidden_size**0.5
-    if c.type == "roc_bert" and c.concat_input:
+    if s.joined and c.concat_input:
         data |= {"width": c.hidden_size, "bias": True}
-        weights |= _joined(c, f"{root}.embeddings.map_inputs_layer")
-    if c.type == "roformer":
+        weights |= _joined(c, f"{s.root}.embeddings.map_inputs_layer")
+    if s.rotates:
         data["bias"] = True
-        weights["bias"] = Source(f"{root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[0])
-    if c.type not in ("megatron-bert", "xlm-roberta-xl"):
-        norm = layer(f"{root}.embeddings.LayerNorm", eps)
+        weights["bias"] = Source(f"{s.root}.embeddings.token_type_embeddings.weight", lambda tensor: tensor[0])
+    if s.normed:
+        norm = layer(f"{s.root}.embeddings.LayerNorm", eps)
         data["norm"] = norm.data
         weights |= under("norm", norm.weights)
     return Part(data, weights)
@@ -150,23 +193,14 @@ def _map(theirs: str, weight: str, bias: str) -> Weights:
     return {weight: Source(f"{theirs}.weight"), bias: Source(f"{theirs}.bias")}
 
 
-def _readout(c: Config, root: str, eps: float) -> Part:
-    if c.type in ("bert-generation", "git"):
-        return Part({"bias": True}, {"bias": Source("lm_head.bias" if c.type == "bert-generation" else "output.bias")})
-    data: Data = {"bias": True}
-    if c.type in ROBERTA:
-        head, names, own = "lm_head", ("dense", "layer_norm"), "lm_head.bias"
-        act = "gelu"
-    elif c.type == "electra":
-        head, names, own = "generator_predictions", ("dense", "LayerNorm"), "generator_lm_head.bias"
-        act = "gelu"
-    else:
-        head, names, own = "cls.predictions.transform", ("dense", "LayerNorm"), "cls.predictions.bias"
-        act = ACTS.get(c.hidden_act, c.hidden_act)
-    norm = layer(f"{head}.{names[1]}", eps)
-    data["transform"] = {"act": act, "norm": norm.data}
-    maps = _map(f"{head}.{names[0]}", "transform", "transform_bias")
-    return Part(data, {**maps, **under("norm", norm.weights), "bias": Source(own)})
+def _readout(c: Config, head: Head, eps: float) -> Part:
+    bias: Weights = {"bias": Source(head.bias)}
+    if head.at is None:
+        return Part({"bias": True}, bias)
+    norm = layer(f"{head.at}.{head.norm}", eps)
+    transform: Data = {"act": head.act or ACTS.get(c.hidden_act, c.hidden_act), "norm": norm.data}
+    maps = _map(f"{head.at}.dense", "transform", "transform_bias")
+    return Part({"bias": True, "transform": transform}, {**maps, **under("norm", norm.weights), **bias})
 
 
 def rembert(c: Config) -> Model:
@@ -196,7 +230,7 @@ def rembert(c: Config) -> Model:
         head=f"{head}.decoder.weight",
         embedding=Part(embedding, {**into, **under("norm", first.weights)}),
         readout=Part({"bias": True, "transform": transform}, ends),
-        tables=_tables(c, "rembert"),
+        tables=_tables(c, Settings("rembert")),
     )
 
 

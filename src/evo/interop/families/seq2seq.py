@@ -18,7 +18,8 @@ class Settings:
 
     post: whether norms stand behind. offset: rows of the table before the first position. first: the norm of the
     embedding. last: the final norm. biased: projections of attention with a bias. head: the untied readout. tied:
-    whether the readout may be that of the embedding.
+    whether the readout may be that of the embedding. eps: of the norms, whatever the configuration says. norm_first:
+    whether the embedding is normed before its position is added.
     """
 
     post: bool = True
@@ -30,6 +31,8 @@ class Settings:
     head: str = "lm_head.weight"
     sinusoid: Data | None = None
     tied: bool = True
+    eps: float | None = None
+    norm_first: bool = False
 
 
 BART = Settings()
@@ -39,7 +42,7 @@ SETTINGS = {
     "mvp": BART,
     "plbart": BART,
     "trocr": Settings(head="output_projection.weight"),
-    "blenderbot-small": Settings(offset=0),
+    "blenderbot-small": Settings(offset=0, norm_first=True),
     "mbart": Settings(post=False, last="layer_norm"),
     "blenderbot": PRE,
     "pegasus": PRE,
@@ -60,7 +63,9 @@ SETTINGS = {
         root="model",
         sinusoid={"kind": "sinusoid", "layout": "halves", "steps": "ends", "offset": 2},
     ),
-    "biogpt": Settings(post=False, first=None, last="layer_norm", root="biogpt", head="output_projection.weight"),
+    "biogpt": Settings(
+        post=False, first=None, last="layer_norm", root="biogpt", head="output_projection.weight", eps=1e-5
+    ),
     "opt": Settings(post=False, first=None, last="final_layer_norm"),
 }
 
@@ -75,7 +80,7 @@ def seq2seq(c: Config) -> Model:
     hidden = c.get("decoder_ffn_dim") or c.get("ffn_dim") or c.intermediate_size
     count = c.get("decoder_layers") or c.get("num_layers") or c.num_hidden_layers
     act = c.get("activation_function") or c.hidden_act
-    eps = c.get("layer_norm_eps", 1e-5) if c.type != "biogpt" else 1e-5
+    eps = s.eps or c.get("layer_norm_eps", 1e-5)
     layers = []
     for _ in range(count):
         at = f"{s.root}.layers.{{i}}"
@@ -116,7 +121,7 @@ def _embedding(c: Config, s: Settings, width: int, eps: float) -> Part:
     if s.first:
         norm = layer(f"{s.root}.{s.first}", eps)
         data["norm"] = norm.data
-        if c.type == "blenderbot-small":
+        if s.norm_first:
             data["norm_first"] = True
         weights |= under("norm", norm.weights)
     return Part(data, weights)
