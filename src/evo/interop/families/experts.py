@@ -1,5 +1,6 @@
 """Llama's layout with experts in place of the feed-forward, by many routers."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from evo.interop.assemble import Model
@@ -66,20 +67,47 @@ def routed(c: Config, hidden: int, *, at: str = MLP, act: Any = None, **rest: An
     return experts(at, count=count_of(c), top=top_of(c), hidden=hidden, act=act or c.hidden_act, **rest)
 
 
+@dataclass(frozen=True)
+class Softmax:
+    """What differs between types whose router is a softmax.
+
+    normed: whether q and k are; groups: of what, where it is not each head. slots: the norms before and behind
+    attention and feed-forward. shared: whether there is a shared expert with a gate. biased: the key that says whether
+    the maps named by `letters` have a bias, and what it is where it is not said.
+    """
+
+    normed: bool = False
+    groups: int | None = None
+    slots: tuple[str | None, str | None, str | None, str | None] = (
+        "input_layernorm",
+        None,
+        "post_attention_layernorm",
+        None,
+    )
+    shared: bool = False
+    biased: tuple[str, bool] = ("attention_bias", False)
+    letters: str = "qkvo"
+
+
+SOFTMAX = {
+    "mixtral": Softmax(),
+    "qwen2_moe": Softmax(shared=True, biased=("qkv_bias", True), letters="qkv"),
+    "qwen3_moe": Softmax(normed=True),
+    "mellum": Softmax(normed=True),
+    "olmoe": Softmax(normed=True, groups=1),
+    "flex_olmo": Softmax(
+        normed=True, groups=1, slots=(None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+    ),
+}
+
+
 def moe(c: Config) -> Model:
     """Mixtral, Qwen, OLMoE and those that are the same but for a setting."""
+    s = SOFTMAX[c.type]
     hidden = c.get("moe_intermediate_size") or c.intermediate_size
     router: Data = {"renormalise": bool(c.get("norm_topk_prob", True))}
-    shared, gate = None, None
-    biased_maps = "qkvo" if c.get("attention_bias", False) else ""
-    if c.type == "qwen2_moe":
-        shared, gate = shared_of(c, c.shared_expert_intermediate_size, "shared_expert"), "shared_expert_gate.weight"
-        biased_maps = "qkv" if c.get("qkv_bias", True) else ""
-    groups: Data = {"groups": 1} if c.type in ("olmoe", "flex_olmo") else {}
-    has_norms = c.type in ("qwen3_moe", "olmoe", "flex_olmo", "mellum")
-    slots = ("input_layernorm", None, "post_attention_layernorm", None)
-    if c.type == "flex_olmo":
-        slots = (None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+    shared = shared_of(c, c.shared_expert_intermediate_size, "shared_expert") if s.shared else None
+    groups: Data = {} if s.groups is None else {"groups": s.groups}
 
     def ffn(i: int) -> Part:
         if not is_sparse(c, i):
@@ -89,38 +117,58 @@ def moe(c: Config) -> Model:
             hidden,
             router=router,
             shared=shared,
-            shared_gate=gate,
+            shared_gate="shared_expert_gate.weight" if s.shared else None,
         )
 
     return Llama(
         c,
-        biased=biased_maps,
-        qk=(lambda name: rms(f"{name}_norm", c.rms_norm_eps, **groups)) if has_norms else None,
-        slots=slots,
+        biased=s.letters if c.get(*s.biased) else "",
+        qk=(lambda name: rms(f"{name}_norm", c.rms_norm_eps, **groups)) if s.normed else None,
+        slots=s.slots,
         ffn=ffn,
         options=lambda i: {"clip": c.get("clip_qkv")},
     ).model()
 
 
+@dataclass(frozen=True)
+class Sigmoid:
+    """What differs between types whose router is a sigmoid with a bias of the choice.
+
+    choice: the name of that bias. normed: whether q and k are, or the key that says so; groups: of what, where it is
+    not each head. scale: the key of the branch's. letters: maps with a bias, where there are any. windows_turn: whether
+    only layers with a window rotate, where some have none.
+    """
+
+    choice: str = "gate.e_score_correction_bias"
+    normed: bool | str = False
+    groups: int | None = None
+    scale: str | None = None
+    letters: str = "qkvo"
+    windows_turn: bool = False
+
+
+SIGMOID = {
+    "glm4_moe": Sigmoid(normed="use_qk_norm", letters="qkv"),
+    "dots1": Sigmoid(normed=True),
+    "solar_open": Sigmoid(),
+    "minimax_m2": Sigmoid("e_score_correction_bias", normed=True, groups=1),
+    "hy_v3": Sigmoid("e_score_correction_bias", normed=True, scale="router_scaling_factor"),
+    "exaone_moe": Sigmoid(normed=True, windows_turn=True),
+}
+
+
 def glm4_moe(c: Config) -> Model:
     """Sigmoid scores with a bias of the choice, shared experts, dense layers first."""
+    s = SIGMOID[c.type]
     hidden = c.get("moe_intermediate_size") or c.intermediate_size
-    scale, shared_count = None, c.get("n_shared_experts", c.get("num_shared_experts", 0)) or 0
-    choice, gate, qk = "gate.e_score_correction_bias", "gate.weight", None
+    shared_count = c.get("n_shared_experts", c.get("num_shared_experts", 0)) or 0
+    scale = None if s.scale is None else float(getattr(c, s.scale))
+    groups: Data = {} if s.groups is None else {"groups": s.groups}
+    is_normed = c.get(s.normed, False) if isinstance(s.normed, str) else s.normed
+    router = biased(c, scale=scale, renormalise=bool(c.get("norm_topk_prob", c.get("route_norm", True))))
 
     def named(name: str) -> Part:
-        return rms(f"{name}_norm", c.rms_norm_eps)
-
-    if c.type == "minimax_m2":
-        choice, qk = "e_score_correction_bias", lambda name: rms(f"{name}_norm", c.rms_norm_eps, groups=1)
-    if c.type == "hy_v3":
-        choice, qk, scale = "e_score_correction_bias", named, float(c.router_scaling_factor)
-    if c.type in ("dots1", "exaone_moe") or (c.get("use_qk_norm", False) and c.type == "glm4_moe"):
-        qk = named
-    router = biased(c, scale=scale, renormalise=bool(c.get("norm_topk_prob", c.get("route_norm", True))))
-    letters = "qkvo" if c.get("attention_bias", False) else ""
-    if c.type == "glm4_moe":
-        letters = letters.replace("o", "")
+        return rms(f"{name}_norm", c.rms_norm_eps, **groups)
 
     def ffn(i: int) -> Part:
         if not is_sparse(c, i):
@@ -129,16 +177,17 @@ def glm4_moe(c: Config) -> Model:
             c,
             hidden,
             router=router,
-            gate=gate,
-            choice_bias=choice,
+            gate="gate.weight",
+            choice_bias=s.choice,
             shared=shared_of(c, hidden * shared_count),
         )
 
     def options(i: int) -> Data:
-        is_global = c.type == "exaone_moe" and c.get("sliding_window") is not None and window_of(c, i) is None
+        is_global = s.windows_turn and c.get("sliding_window") is not None and window_of(c, i) is None
         return {"position": NO_POSITION} if is_global else {}
 
-    return Llama(c, biased=letters, qk=qk, ffn=ffn, options=options).model()
+    letters = s.letters if c.get("attention_bias", False) else ""
+    return Llama(c, biased=letters, qk=named if is_normed else None, ffn=ffn, options=options).model()
 
 
 def ernie(c: Config) -> Model:
