@@ -90,7 +90,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "gpt:bloom": ("bloom",),
     "gpt:mpt": ("mpt",),
     "gpt:falcon": ("falcon",),
-    "gpt:layered": ("phi", "stablelm", "starcoder2", "nemotron", "jais2"),
+    "layered:layered": ("phi", "stablelm", "starcoder2", "nemotron", "jais2"),
     "gpt:persimmon": ("persimmon",),
     "seq2seq:seq2seq": (
         "bart", "mvp", "plbart", "trocr", "blenderbot-small", "mbart", "blenderbot", "pegasus",

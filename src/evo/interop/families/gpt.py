@@ -1,14 +1,12 @@
 """GPT-2 and its line: layer norms and dense feed-forwards, positions of several kinds, branches in turn or beside."""
 
-from functools import partial
 from typing import Any
 
 from evo.interop.assemble import Beside, Layer, Model, Sub
-from evo.interop.attention import attention, biases, fused, projections, rope
+from evo.interop.attention import attention, fused, projections, rope
 from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
-from evo.interop.families.llama import up_down, window_of
-from evo.interop.parts import Part, Source, View, Weights, dense, gated, layer, linear, transposed
+from evo.interop.parts import Part, Source, View, Weights, dense, layer, linear, transposed
 
 
 def by_head(heads: int, parts: int, index: int) -> View:
@@ -309,48 +307,6 @@ def _falcon(theirs: str, keys: int, each: int, dim: int, *, bias: bool) -> Weigh
         if bias:
             weights[f"{ours}_bias"] = Source(f"{theirs}.bias", view(start, count))
     return weights
-
-
-def layered(c: Config) -> Model:
-    """Llama's layout with layer norms: Phi, StableLM, StarCoder 2, Nemotron, Jais 2."""
-    heads = c.num_attention_heads
-    head_dim = c.get("head_dim") or c.hidden_size // heads
-    eps = c.get("layer_norm_eps") or c.get("norm_epsilon") or c.get("norm_eps")
-    norm = partial(layer, eps=eps, one_plus=c.type == "nemotron")
-    biased, out, parallel, final = "", "o_proj", False, "model.norm"
-    readout = Part({})
-    if c.type == "phi":
-        biased, out, parallel, final = "qkvo", "dense", True, "model.final_layernorm"
-        readout = Part({"bias": True}, {"bias": Source("lm_head.bias")})
-    elif c.type == "stablelm":
-        biased, parallel = "qkv" if c.use_qkv_bias else "", bool(c.use_parallel_residual)
-    elif c.get("use_bias", c.get("attention_bias", False)):
-        biased = "qkvo"
-    if c.get("qk_layernorm", False):
-        raise refuse(c, "layer norms of q and k")
-    layers = []
-    for i in range(c.num_hidden_layers):
-        at = "model.layers.{i}"
-        mixer = attention(
-            heads,
-            kv_heads=c.get("num_key_value_heads"),
-            head_dim=head_dim,
-            width=c.hidden_size,
-            window=window_of(c, i),
-            bias=biases(biased),
-            weights=projections(f"{at}.self_attn", ("q_proj", "k_proj", "v_proj", out), biased=biased),
-        )
-        if c.type == "phi":
-            ffn = dense(f"{at}.mlp", c.intermediate_size, c.hidden_act)
-        elif c.type == "starcoder2":
-            ffn = dense(f"{at}.mlp", c.intermediate_size, c.hidden_act, bias=c.use_bias, up="c_fc", down="c_proj")
-        elif c.type == "stablelm":
-            ffn = gated(f"{at}.mlp", c.intermediate_size, c.hidden_act)
-        else:
-            ffn = up_down(c)
-        second = None if parallel else norm(f"{at}.post_attention_layernorm")
-        layers.append(two(mixer, ffn, norm(f"{at}.input_layernorm"), second, parallel=parallel))
-    return decoder(c, layers, final=norm(final), position=rope(c, head_dim), readout=readout)
 
 
 def persimmon(c: Config) -> Model:
