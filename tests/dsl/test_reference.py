@@ -48,10 +48,16 @@ def test_a_path_goes_through_defaults_and_names_of_several_roles():
 
 @pytest.mark.parametrize(
     ("path", "advice"),
-    [("attention.haeds", "did you mean 'attention.heads'"), ("heads", "a field of attention"), ("x.y", "sections: ")],
+    [
+        ("attention.haeds", "did you mean 'attention.heads'"),
+        ("heads", "a field of attention"),
+        ("softpick", "speaks of it in attention.weigh: ask"),
+        ("titans", "memory_tokens: ask"),
+        ("x.y", "sections: "),
+    ],
 )
 def test_what_is_not_there_is_a_diagnostic_with_advice(path: str, advice: str):
-    """A slip of the pen, a field without its kind, and nothing at all."""
+    """A slip of the pen, a field without its kind, a value, a paper's name, and nothing at all."""
     with pytest.raises(DiagnosticError) as caught:
         entry(path)
     (fault,) = caught.value.diagnostics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +17,8 @@ from evo.dsl.yaml import Data
 from evo.dsl.yaml.writer import flow, number
 
 FIXED = "fixed"
+MOST_TOLD = 6
+"""Places that are named where a word is none of the language's own but stands in what it says of itself."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,21 @@ def _advice(path: str) -> str:
     owners = [name for name, cls in classes().items() if path in spec_fields(cls)]
     if owners:
         return f"it is a field of {', '.join(owners)}: write {owners[0]}.{path}"
+    told = [name for name, text in _texts() if re.search(rf"\b{re.escape(path)}\b", text, re.IGNORECASE)]
+    if told:
+        return f"the language speaks of it in {', '.join(told[:MOST_TOLD])}: ask for one of these"
     near = suggestion(path, paths())
     sections = ", ".join(filter(None, section_classes()))
     return f"{near}sections: {sections}; roles: {', '.join((*KINDS, *UNIONS))}; also kinds and fields"
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """What the language says of each kind and section, and of each field with the words that it takes, by path."""
+    for name, cls in classes().items():
+        yield name, summary(cls)
+        for field in spec_fields(cls).values():
+            told = _field_entry(cls, field)
+            yield f"{name}.{told.key}", f"{told.meaning} {told.type}"
 
 
 def paths() -> list[str]:
