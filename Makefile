@@ -34,7 +34,7 @@ $(VENV)/.oracles: requirements-oracles.txt $(VENV)/.installed
 	@touch $@
 
 evolve: $(VENV)/.installed ## The main job: evolve a small model on real text (minutes on two cores) into results/demo
-	$(BIN)/evo evolve examples/first.yaml --generations 4 --population 8 --seed 0 --out results/demo
+	$(BIN)/evo evolve examples/first.yaml --set train.steps=40 --generations 3 --population 6 --seed 0 --out results/demo
 
 test: setup ## The quick tests
 	$(BIN)/ruff check .
