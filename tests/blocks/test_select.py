@@ -194,7 +194,8 @@ def test_a_prefix_is_refused_where_the_next_token_is_asked_for() -> None:
     """EVO343, at the stencil."""
     mix = {"kind": "attention", "heads": 2, "stencil": {"kind": "prefix", "size": 4}}
     found = check(from_data({"evo": 1, "organism": {"width": 16, "stages": [stage("s", mix)]}}))
-    assert [(d.code, d.help) for d in found] == [("EVO343", "choose another stencil, or choose another task")]
+    help = "let the task give 4 tokens (given), choose another stencil, or choose another task"
+    assert [(d.code, d.help) for d in found] == [("EVO343", help)]
 
 
 def test_costs_are_those_of_what_is_left() -> None:
