@@ -7,7 +7,7 @@ import ctypes
 import gc
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -34,7 +34,7 @@ def peak_bytes() -> float:
 
 
 @contextlib.contextmanager
-def no_collection() -> Iterator[None]:
+def no_collection() -> Generator[None, None, None]:
     """A block in which Python collects no cycles: freeing one CUDA graph while another is captured would end that."""
     was_enabled = gc.isenabled()
     gc.disable()

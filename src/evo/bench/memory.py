@@ -50,7 +50,7 @@ def measure(shape: Shape = SHAPE) -> list[MemoryRow]:
         PEER: None,
     }
     context = multiprocessing.get_context("spawn")
-    found = {}
+    found: dict[str, tuple[float, float, float]] = {}
     for name, way in ways.items():
         with context.Pool(1) as pool:
             found[name] = pool.apply(_one, (shape, way))

@@ -6,6 +6,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.budget import BudgetSpec, FlopsBudget
 from evo.dsl.document import Document
 from evo.dsl.tree import replaced
+from evo.optimizers.spec import OptimizerSpec
 
 
 def step_tokens(document: Document) -> int:
@@ -19,8 +20,9 @@ def step_flops(document: Document) -> float:
     organism = document.organism
     if document.context != organism.context:
         organism = replaced(organism, {("context",): document.context})
-    plan = resolve(organism)
-    return plan.training_flops_per_token * step_tokens(document) + document.train.optimizer.step_flops(plan.trained)
+    plan, optimizer = resolve(organism), document.train.optimizer
+    assert isinstance(optimizer, OptimizerSpec)
+    return plan.training_flops_per_token * step_tokens(document) + optimizer.step_flops(plan.trained)
 
 
 def budget_of(document: Document) -> BudgetSpec:
