@@ -31,7 +31,7 @@ def test_example_trains(path: Path) -> None:
     assert check(loaded) == []
     document = loaded.document
     model = build(resolve(document.organism), document.train.seed)
-    assert find_leak(model, tokens=min(document.context, PROBED)) is None
+    assert find_leak(model, tokens=min(document.context, PROBED), given=document.train.task.tokens_given) is None
     task = open_task(document.train.task, path.parent)
     small = document.train.model_copy(update={"batch": 2, "context": shortest(task, document.context)})
     loss = Trainer(model, task, small, steps=2).run()

@@ -28,6 +28,17 @@ def test_the_canonical_text_reads_back(document: Document):
         assert again == document
 
 
+def test_settings_that_are_all_defaults_are_there():
+    """`four_bits: {}` is written, read and part of the identity: without it the maps stay in 32 bits."""
+    data = {"evo": 1, "organism": {"width": 32, "stages": [{"name": "s", "mix": {"kind": "attention", "heads": 2}}]}}
+    plain, packed = (
+        from_data({**data, "organism": {**data["organism"], "adapters": {"kind": "lora", **more}}}).document
+        for more in ({}, {"four_bits": {}})
+    )
+    assert parse(to_yaml(packed)).document == packed
+    assert content_hash(packed) != content_hash(plain)
+
+
 @given(document_data())
 @FEW
 def test_the_hash_ignores_order_comments_and_spelling(data: dict[str, object]):

@@ -23,7 +23,7 @@ def to_data(spec: Spec, role: str | None = None) -> dict[str, Any]:
         value = getattr(spec, shape.name)
         if shape.info.is_required() or value != shape.default:
             written = plain(value, shape)
-            if written != {} or shape.info.is_required():
+            if written != {} or shape.info.is_required() or shape.default is None:  # {} is there, and null is not
                 data[key] = written
     return data
 
