@@ -23,7 +23,8 @@ def require_honest(index: int) -> None:
     parent = load(EXAMPLES[index % len(EXAMPLES)]).document
     child = mutate(parent, Stream(0).child("mutant", index), mutations=2 + index % 4).document
     model = build(resolve(child.organism), index)
-    assert find_leak(model, Stream(index), batch=2, tokens=min(24, child.organism.context)) is None, index
+    tokens, given = min(24, child.organism.context), child.train.task.tokens_given
+    assert find_leak(model, Stream(index), batch=2, tokens=tokens, given=given) is None, index
 
 
 def test_some_mutants_are_not_accused() -> None:
