@@ -21,10 +21,10 @@ def to_data(spec: Spec, role: str | None = None) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": spec.kind} if is_told else {}
     for key, shape in spec_fields(type(spec)).items():
         value = getattr(spec, shape.name)
-        if shape.info.is_required() or value != shape.default:
-            written = plain(value, shape)
-            if written != {} or shape.info.is_required() or shape.default is None:  # {} is there, and null is not
-                data[key] = written
+        if shape.info.is_required():
+            data[key] = plain(value, shape)
+        elif value != shape.default and (written := plain(value, shape)) != plain(shape.default, shape):
+            data[key] = written
     return data
 
 
