@@ -16,7 +16,6 @@ from evo.blocks.cache.policy import EVERYTHING, CachePolicy
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
-from evo.blocks.stages.weights_of.module import WeightsOf
 from evo.compiler.ends import Embedding, Make, Readout
 from evo.compiler.plan import Plan
 from evo.dsl.spec import INPUT, TOKENS
@@ -116,8 +115,9 @@ class Organism(nn.Module):
         self.ahead = None if plan.ahead is None else _ahead(make(plan.ahead))
         for path, block in self.named_blocks():
             block.path = path
-            if isinstance(block, WeightsOf):
-                block.borrow({stage.name: self.stages[stage.name] for stage in plan.stages})
+        stages = {stage.name: self.stages[stage.name] for stage in plan.stages}
+        for stage in stages.values():
+            stage.borrow(stages)
         for path, parameter in self.named_parameters():
             parameter.requires_grad_(path in plan.trained)
 

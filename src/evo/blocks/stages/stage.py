@@ -25,6 +25,9 @@ class Stage(Block):
         super().__init__(plan, children)
         self.reads = plan.reads
 
+    def borrow(self, stages: Mapping[str, Stage]) -> None:
+        """Take what it has of other stages of its organism, by name, once all are built: nothing by default."""
+
     def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
         """From its inputs by name, each the outputs (B, T, D) that it reads there, to its output."""
         raise NotImplementedError
