@@ -10,11 +10,14 @@ import itertools
 import math
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from seed_organism import ORGANISM
 
 from evo import Search
 from evo.compiler.compute import budget_of, step_flops, whole_steps
@@ -41,15 +44,13 @@ ARMS: dict[str, dict[str, Any]] = {
 `aging` breeds from its ninth candidate on: two thirds of its trials at 24 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (64, 96, 128, 160), (2, 3, 4, 6), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
-DOCUMENT = """
-evo: 1
-organism:
-  width: 128
-  context: 128
-  stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}}]
+DOCUMENT = (
+    ORGANISM
+    + """\
 train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
 evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def search_text(corpus: str) -> str:
 
 
 @dataclass
-class Hunt:
+class Hunt(ABC):
     """The base of an arm's search over one corpus with one seed."""
 
     arm: str
@@ -111,23 +112,23 @@ class Hunt:
         """The share of the total that is spent or asked for."""
         return self.flops / self.total
 
+    @abstractmethod
     def next(self) -> dict[str, TrialJob]:
         """The next trainings by ids of their own, whose FLOPs are spent by that; empty while earlier ones are out, and
         at the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, id: str, outcome: Outcome) -> None:
         """Take note of what came of one."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_out(self) -> bool:
         """Whether some are out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best(self) -> tuple[str, float | None]:
         """The best document so far, with its score if it has one."""
-        raise NotImplementedError
 
     def found(self) -> Found:
         """What came of it."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import kendalltau
+from seed_organism import ORGANISM
 
 from evo.base.files import write_atomic
 from evo.bench.tables import commit, hardware
@@ -52,14 +53,12 @@ RATES: dict[str, dict[str, Any] | None] = {
     "spectral": {"kind": "spectral", "base": 128},
 }
 PROXIES = {GradientNormSpec.kind: GradientNorm, SynflowSpec.kind: Synflow}
-SEED_DOCUMENT = """
-evo: 1
-organism:
-  width: 128
-  context: 128
-  stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}}]
+SEED_DOCUMENT = (
+    ORGANISM
+    + """\
 train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
 """
+)
 GROWTH = 2.0
 """The most FLOPs a token of a mutant, as a multiple of the seed's: what a search accepts."""
 DRAWS = 500
@@ -156,7 +155,8 @@ def _ridge(objectives: Mapping[int, float], texts: Sequence[str]) -> dict[int, f
 
 def tau(pairs: Sequence[Pair]) -> float:
     """Kendall's tau-b."""
-    return float(kendalltau(*map(list, zip(*pairs, strict=True)))[0])  # type: ignore[arg-type]
+    short, long = zip(*pairs, strict=True)
+    return float(kendalltau(short, long)[0])  # pyright: ignore[reportArgumentType]  # scipy tells no types
 
 
 def interval(pairs: Sequence[Pair]) -> tuple[float, float, float]:

@@ -19,21 +19,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seed_organism import ORGANISM
+
 from evo import Evaluation, Search
 from evo.base.intervals import mean_interval
 from evo.bench.tables import markdown, write_table
 from evo.dsl.document import parse
 from evo.evolution.documents import document_of, plan_of
 
-SEED = """
-evo: 1
-organism:
-  width: 128
-  context: 128
-  stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}}]
+SEED = (
+    ORGANISM
+    + """\
 train: {steps: 600, batch: 16}
 evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}
 """
+)
 BEFORE: dict[str, Any] = {"mutations": 2}
 LANDSCAPES, POPULATION, FAILING, NOISE = 10, 4, 0.05, 0.004
 

@@ -1,0 +1,9 @@
+"""The small transformer that the searches of these runners begin with."""
+
+ORGANISM = """
+evo: 1
+organism:
+  width: 128
+  context: 128
+  stages: [{name: body, repeat: 4, mix: {kind: attention, heads: 4}}]
+"""
