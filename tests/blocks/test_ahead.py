@@ -153,10 +153,11 @@ def test_the_plan_counts_what_training_runs(ahead: dict[str, Any]) -> None:
         ([stage("a", ATTENTION, repeat=2, share=True)], {"kind": "sequential"}),
         ([{"name": "a", "kind": "loop", "of": stage("b", ATTENTION)}], {"kind": "sequential"}),
         ([stage("a", ATTENTION)], {"kind": "parallel", "tokens": 8}),
+        ([stage("a", ATTENTION), {"name": "b", "weights_of": "a"}], {"kind": "parallel"}),
     ],
 )
 def test_what_cannot_be_is_said(stages: list[dict[str, Any]], ahead: dict[str, Any]) -> None:
-    """No layer to make modules like, or no tokens that far on: EVO356."""
+    """No layer to make modules like, no tokens that far on, heads without a weight: EVO356."""
     organism = {"width": 16, "context": 8, "stages": stages, "ahead": ahead}
     assert [fault.code for fault in check(from_data({"evo": 1, "organism": organism}))] == ["EVO356"]
 
@@ -168,6 +169,17 @@ def test_a_last_stage_that_reads_several_is_cut_well() -> None:
         found = build(plan(stages, ahead=ahead), 0)
         assert set(found.losses(tokens(), tokens(1)).auxiliary) == {"ahead_2", "ahead_3"}
     assert document(stages, ahead=SEQUENTIAL).organism.ahead is not None
+
+
+def test_heads_of_a_borrowed_stage_run_it_with_their_own_adapters() -> None:
+    """Each head is the stage with its own change of the maps, and training moves them all."""
+    lora = {"kind": "lora", "rank": 2}
+    found = organism([*STAGES, {"name": "end", "weights_of": "trunk", "adapters": lora}], ahead=PARALLEL)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(0.1)
+    found.losses(tokens(), tokens(1)).total.backward()
+    assert [path for path, p in found.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
 @FORMS

@@ -116,8 +116,9 @@ class Organism(nn.Module):
         for path, block in self.named_blocks():
             block.path = path
         stages = {stage.name: self.stages[stage.name] for stage in plan.stages}
-        for stage in stages.values():
-            stage.borrow(stages)
+        for block in self.modules():  # heads that predict further ahead are stages too
+            if isinstance(block, Stage):
+                block.borrow(stages)
         for path, parameter in self.named_parameters():
             parameter.requires_grad_(path in plan.trained)
 

@@ -68,7 +68,8 @@ FLOW = {
     ),
     "EVO356": Code(
         "Tokens that cannot be predicted so",
-        "A token further ahead lies within the context, and modules one behind another are layers like the last one.",
+        "A token further ahead lies within the context, heads have weights to differ in, and modules one behind "
+        "another are layers like the last one.",
         _ahead(8),
         _ahead(2),
     ),

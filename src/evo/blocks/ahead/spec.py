@@ -77,6 +77,10 @@ class ParallelAheadSpec(AheadSpec):
 
     def problems_behind(self, stage: StageSpec, scope: Scope) -> Iterator[Fault]:
         yield from _length(self.tokens, scope)
+        stands = all(fault.severity == "warning" for fault in stage.problems(scope))
+        if stands and not stage.plan(scope).parameters:
+            message = f"each head is a stage like the last one, and '{stage.name}' has no weights to differ in"
+            yield Fault("EVO356", (), message, "end with a stage that has weights of its own")
 
     def behind(self, stage: StageSpec, scope: Scope) -> ParallelPlan:
         head = stage.plan(scope)
