@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from evo.blocks.flow import Project
-from evo.training.half_weights import HalfWeights
 from evo.training.side_stream import HELD_BYTES, SideStream
 
 COUNT, SIZE = 40, 1 << 20
@@ -66,35 +63,3 @@ def test_pieces_are_captured_with_the_graph_they_leave() -> None:
         total.detach().zero_()
         graph.replay()
         assert float(total) == SIZE * COUNT * (COUNT - 1) / 2
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_gradients_made_aside_are_autocasts() -> None:
-    """Weights read together, twice, or by an embedding too get the gradients that autocast gives, within rounding."""
-    torch.manual_seed(0)
-    tied, left, right, twice = (nn.Parameter(torch.randn(64, 64, device="cuda") / 8) for _ in range(4))
-    tokens = torch.arange(96, device="cuda") % 64
-
-    def loss(project: Project) -> Tensor:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            x = F.embedding(tokens, tied)
-            y = project(x, left) * project(x, right)
-            y = project(project(y, twice), twice)
-            return project(y, tied).float().square().mean()
-
-    weights = [tied, left, right, twice]
-    wanted = torch.autograd.grad(loss(F.linear), weights)
-    half = HalfWeights(torch.bfloat16, SideStream(torch.device("cuda")))
-    for _ in range(3):
-        for weight in weights:
-            weight.grad = None
-        half.begin()
-        value = loss(half)
-        half.freeze_groups()
-        value.backward()
-        half.collect()
-        for weight, want in zip(weights, wanted, strict=True):
-            assert weight.grad is not None
-            assert (weight.grad - want).norm() < 1e-2 * want.norm()
-    assert left in half.copies

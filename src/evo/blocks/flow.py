@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -46,6 +46,15 @@ class Project(Protocol):
         self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None, /
     ) -> Tensor:
         """x W^T + b: (..., in) -> (..., out); for a stack with groups, each row with the entry it belongs to."""
+        ...
+
+
+@runtime_checkable
+class FoldingProject(Project, Protocol):
+    """A `Project` that folds gains of channels into its copy of a weight, for less than they cost on activations."""
+
+    def folded(self, x: Tensor, weight: Tensor, gains_P: Tensor, /) -> Tensor:
+        """x diag(g) W^T; see `evo.kernels.fused.channel_gains`."""
         ...
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
+from evo.kernels.fused.channel_gains import living
 from evo.slime.placement import placed
 
 
@@ -69,7 +70,7 @@ class Spread(nn.Module):
         def one(weights: dict[str, Tensor]) -> Tensor:
             return torch.func.functional_call(first, weights, (here_BTD, Flow()))
 
-        gains_S = (self.gain * (self.gain.detach() != 0))[list(slots)].to(device, here_BTD.dtype)
+        gains_S = living(self.gain)[list(slots)].to(device, here_BTD.dtype)
         return torch.einsum("s,sbtd->btd", gains_S, torch.func.vmap(one)(weights_S))
 
 

@@ -3,6 +3,7 @@
 Autocast casts each weight on its own, and each of its gradients back: two launches a weight, most of what is left to
 launch in a small model's step. Here the gradient is written in float32 by the product itself. Queries, keys and
 values, or gate and up, read one input: their copies lie side by side, and one wide product does for all of them.
+Gains of channels that enter a map are folded into a copy of it, made where it is read.
 
 Nothing in a backward pass waits for a weight's gradient. So those products run aside, on a second stream, where they
 fill what the small kernels of the pass leave idle; `collect` brings them in.
@@ -13,13 +14,15 @@ fill what the small kernels of the pass leave idle; `collect` brings them in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.kernels.fused.channel_gains import folded, scaled_channels, unfolded
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups
 from evo.kernels.packed_grad import packed
@@ -29,7 +32,7 @@ Call = tuple[Tensor, nn.Parameter]
 
 
 class HalfWeights:
-    """A `Project` that reads float32 parameters on CUDA, where there is no bias, through copies in `dtype`.
+    """A `Project` that reads float32 parameters, where there is no bias, through copies in `dtype`.
 
     The first forward, up to `end_forward`, shows which weights are there and which of them read one input;
     `freeze_groups` groups them, once its backward, which may run layers again, is done. After that every forward must
@@ -84,8 +87,16 @@ class HalfWeights:
         if not weights[0].requires_grad:
             return
         with self.side.launch(dy_NO, x_NI):
-            gradient = torch.mm(dy_NO.t(), x_NI, out_dtype=torch.float32)
+            gradient = _wide_product(dy_NO.t(), x_NI)
         self._gradients.append((weights, gradient))
+
+    def differentiate_folded(self, weight: nn.Parameter, gains_P: nn.Parameter, dy_NO: Tensor, x_NI: Tensor) -> None:
+        """Begin the gradients of a weight and of the gains that were folded into its copy."""
+        with self.side.launch(dy_NO, x_NI):
+            gradients = unfolded(_wide_product(dy_NO.t(), x_NI), weight, gains_P)
+        for parameter, gradient in zip((weight, gains_P), gradients, strict=True):
+            if parameter.requires_grad:
+                self._gradients.append(((parameter,), gradient))
 
     def begin(self) -> None:
         """Forget what the last forward left: before each one."""
@@ -106,17 +117,37 @@ class HalfWeights:
                 return y
         return self._product(x, weight)
 
+    def folded(self, x: Tensor, weight: Tensor, gains_P: Tensor) -> Tensor:
+        """See `FoldingProject`."""
+        if not _is_read(x, weight) or not isinstance(gains_P, nn.Parameter):
+            return project(scaled_channels(x, gains_P), weight)
+        assert isinstance(weight, nn.Parameter)
+        with torch.no_grad():
+            copy = folded(weight, gains_P, self.dtype)
+        differentiate = partial(self.differentiate_folded, weight, gains_P)
+        (y,) = _Linear.apply(x, copy, differentiate, [len(weight)], weight, gains_P)  # pyright: ignore[reportGeneralTypeIssues]
+        return y
+
     def _product(self, x: Tensor, weight: nn.Parameter) -> Tensor:
         """x W^T; those of the other weights of its group are kept for when they are asked for."""
         weights, joint = self._groups.get(weight, ((weight,), self.copies[weight]))
-        y, *others = _Linear.apply(x, joint, self, *weights)  # pyright: ignore[reportGeneralTypeIssues]
+        sizes = [weight.shape[0] for weight in weights]
+        differentiate = partial(self.differentiate, weights)
+        y, *others = _Linear.apply(x, joint, differentiate, sizes, *weights)  # pyright: ignore[reportGeneralTypeIssues]
         self._made.update({other: (x, value) for other, value in zip(weights[1:], others, strict=True)})
         return y
 
 
 def _is_read(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     is_float = isinstance(weight, nn.Parameter) and weight.ndim == 2 and weight.dtype == torch.float32
-    return bias is None and is_float and weight.is_cuda and x.ndim >= 2 and x.numel() > 0
+    return bias is None and is_float and x.ndim >= 2 and x.numel() > 0
+
+
+def _wide_product(a_ON: Tensor, b_NI: Tensor) -> Tensor:
+    """a b in float32, of which the CPU has no product of narrower inputs."""
+    if not a_ON.is_cuda:
+        return a_ON.float() @ b_NI.float()
+    return torch.mm(a_ON, b_NI, out_dtype=torch.float32)
 
 
 def _runs(calls: Sequence[Call]) -> list[tuple[nn.Parameter, ...]]:
@@ -137,24 +168,30 @@ def _runs(calls: Sequence[Call]) -> list[tuple[nn.Parameter, ...]]:
 
 
 class _Linear(torch.autograd.Function):
-    """y_i = x W_i^T for weights whose copies are the rows of `joint`; dx in x's dtype, dW_i left to `half_weights`."""
+    """x W^T in columns of some sizes, for a copy W of `weights`; dx in x's dtype. What `differentiate` does with dy and
+    x, (N, O) and (N, I) in the copy's dtype, gives the weights their gradients."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, joint: Tensor, half_weights: HalfWeights, *weights: nn.Parameter
+        ctx: Any,
+        x: Tensor,
+        copy: Tensor,
+        differentiate: Callable[[Tensor, Tensor], None],
+        sizes: Sequence[int],
+        *weights: nn.Parameter,
     ) -> tuple[Tensor, ...]:
-        half = x.to(joint.dtype)
-        ctx.save_for_backward(half, joint)
-        ctx.dtype, ctx.half_weights, ctx.weights = x.dtype, half_weights, weights
-        with torch.autocast("cuda", enabled=False):
-            y = F.linear(half, joint)
-        return (y,) if len(weights) == 1 else y.split([weight.shape[0] for weight in weights], -1)
+        half = x.to(copy.dtype)
+        ctx.save_for_backward(half, copy)
+        ctx.dtype, ctx.differentiate, ctx.weights = x.dtype, differentiate, len(weights)
+        with torch.autocast(half.device.type, enabled=False):
+            y = F.linear(half, copy)
+        return (y,) if len(sizes) == 1 else y.split(sizes, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        half, joint = ctx.saved_tensors
-        dy_NO = packed([gradient.to(joint.dtype).flatten(0, -2) for gradient in gradients])
+        half, copy = ctx.saved_tensors
+        dy_NO = packed([gradient.to(copy.dtype).flatten(0, -2) for gradient in gradients])
         # detached: what is under way aside is held for a while, and must not hold the graph of a pass with it
-        ctx.half_weights.differentiate(ctx.weights, dy_NO, half.detach().flatten(0, -2))
-        dx = (dy_NO @ joint).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        return dx, None, None, *[None] * len(ctx.weights)
+        ctx.differentiate(dy_NO, half.detach().flatten(0, -2))
+        dx = (dy_NO @ copy).view(half.shape).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        return dx, None, None, None, *[None] * ctx.weights

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, sum_scaled
-from evo.blocks.flow import Flow, Project
+from evo.blocks.flow import Flow, FoldingProject, Project
 from evo.blocks.pool.spec import PoolPlan
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.fused.channel_gains import living, scaled_channels
 from evo.kernels.grouped import Groups
 from evo.kernels.operators import is_inlining
 
@@ -43,19 +44,14 @@ class Pool(Block):
             for _, child in plan.children
         ]
 
-    @property
-    def gains_P(self) -> Tensor:
-        """The gains; an exact zero learns nothing."""
-        return self.gain * (self.gain.detach() != 0)
-
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         if self.plan.side_by_side:
-            factors_P = self.gains_P.to(x_BTD.dtype)
-            return replace(flow, project=self._scaled(flow.project, factors_P)).run(self.mixers[0], x_BTD)
+            return replace(flow, project=self._scaled(flow.project)).run(self.mixers[0], x_BTD)
+        gains_P = living(self.gain).to(x_BTD.dtype)
         if self._is_stacked(flow):
-            return torch.einsum("p,pbtd->btd", self.gains_P.to(x_BTD.dtype), self._stacked(x_BTD, flow))
-        return sum_scaled(self.gains_P.to(x_BTD.dtype), [flow.run(mixer, x_BTD) for mixer in self.mixers])
+            return torch.einsum("p,pbtd->btd", gains_P, self._stacked(x_BTD, flow))
+        return sum_scaled(gains_P, [flow.run(mixer, x_BTD) for mixer in self.mixers])
 
     def apart(self, x_RTD: Tensor, flow: Flow) -> Apart:
         """Each slot by itself on rows of its own, whatever its gain: slot p on rows p, p + P, ... of (R, T, D)."""
@@ -143,14 +139,16 @@ class Pool(Block):
         for path in self.writers[index]:
             yield _weight(self.mixers[index], path)
 
-    def _scaled(self, project: Project, factors_P: Tensor) -> Project:
-        """Projections in which each slot's share of what enters the output map is multiplied by its factor, (P,)."""
+    def _scaled(self, project: Project) -> Project:
+        """Projections in which each slot's share of what enters the output map, which has no bias, meets its gain."""
         (writer,) = self._writers(0)
 
         def scaled(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
-            if weight is writer:
-                x = (x.unflatten(-1, (self.slots, -1)) * factors_P[:, None]).flatten(-2)
-            return project(x, weight, bias, groups)
+            if weight is not writer:
+                return project(x, weight, bias, groups)
+            if isinstance(project, FoldingProject):
+                return project.folded(x, weight, self.gain)
+            return project(scaled_channels(x, self.gain), weight, bias, groups)
 
         return scaled
 

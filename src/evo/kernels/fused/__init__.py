@@ -5,7 +5,8 @@ float32 whatever the dtype of the tensors.
 
 Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rotate` (RoPE on queries and keys),
 `cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward),
-`gather_sequences` (of a text, as batches), and in `adamw` a clipped AdamW step over many tensors in three launches.
+`gather_sequences` (of a text, as batches), in `channel_gains` gains folded into the map behind them, and in `adamw` a
+clipped AdamW step over many tensors in three launches.
 """
 
 from evo.kernels.fused.add_norm import ADD_NORM, NORM, add_norm, norm
