@@ -1,8 +1,8 @@
 """How many candidates a search carries out in an hour: `evo evolve` itself, with everything that it does, for a while.
 
 Journal, workers' start, compilation, training, measuring and snapshots are included; what a search does once, before
-its first children, is told apart. Cells are uniform, as mutants would be probed for others, once too. Searches with a
-cold cache of Triton's begin with an empty folder, and warm ones with what the cold one before left there.
+its first children, is told apart. Cells are uniform, as mutants would be probed for others, once too. On a GPU searches
+with a cold cache of Triton's begin with an empty folder, and warm ones with what the cold one before left there.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import torch
+
+from evo.compiler.check import require_valid
 from evo.compiler.compute import step_tokens
 from evo.dsl.canonical import to_yaml
-from evo.dsl.centroids import UniformCentroids
-from evo.dsl.document import parse
-from evo.dsl.evolve import EvolveSpec, VerifySpec
+from evo.dsl.document import Document, parse
 from evo.evolution.candidate import Candidate
 from evo.evolution.documents import document_of
 from evo.evolution.evaluate import EVALUATE
@@ -44,20 +45,30 @@ POPULATION = 64
 
 @dataclass(frozen=True)
 class Size:
-    """Of the seeds. 3.2 M parameters and 2 M tokens for the first by default."""
+    """Of the seeds, which are trained for so many steps."""
 
-    width: int = 256
-    layers: int = 4
-    context: int = 256
-    batch: int = 32
-    steps: int = 244
+    width: int
+    layers: int
+    context: int
+    batch: int
+    steps: int
+
+    def __str__(self) -> str:
+        shape = f"width {self.width}, {self.layers} layers, context {self.context}, batch {self.batch}"
+        return f"{shape}, the FLOPs of {self.steps} steps"
+
+
+SIZES = {"cpu": Size(192, 4, 192, 6, 120), "cuda": Size(256, 4, 256, 32, 244)}
+"""By device. The first seed has 1.8 M parameters and 0.14 M tokens, and 3.2 M parameters and 2 M tokens."""
 
 
 @dataclass(frozen=True)
 class Rate:
     """What one search did in so many `seconds`. candidates: those that ended, failed ones too, whose tokens do not
-    count. start_s: until it had workers and its seeds, tried again for the noise, and began with children. children:
-    the candidates that ended after that."""
+    count; each rung and each repetition is one. start_s: until it had workers and its seeds, tried again for the noise,
+    and began with children. children: the candidates that ended after that. networks: different ones with a score.
+    cpu_s: processor seconds of all processes.
+    """
 
     workers: int
     cache: str
@@ -67,6 +78,8 @@ class Rate:
     tokens: int
     start_s: float
     children: int
+    networks: int
+    cpu_s: float
 
     @property
     def per_hour(self) -> float:
@@ -78,6 +91,11 @@ class Rate:
         """Candidates an hour without the start."""
         running = self.seconds - self.start_s
         return 3600 * self.children / running if running > 0 else 0.0
+
+    @property
+    def networks_per_cpu_hour(self) -> float:
+        """Different networks with a score, for an hour of one core."""
+        return 3600 * self.networks / self.cpu_s
 
     @property
     def tokens_per_second(self) -> float:
@@ -95,6 +113,7 @@ class Tally(Silent):
     children: int = 0
     failed: int = 0
     tokens: int = 0
+    networks: set[str] = field(default_factory=set)
 
     def generation_began(self, generation: int, candidates: list[Candidate], temperature: float) -> None:
         """See `Observer.generation_began`."""
@@ -108,43 +127,59 @@ class Tally(Silent):
         self.failed += bool(evaluation.cause)
         if not evaluation.cause:
             self.tokens += trial.steps * step_tokens(document_of(trial.candidate.document))
+            self.networks.add(trial.candidate.hash)
 
 
-def measure(device: str, workers: Sequence[int], seconds: float, size: Size | None = None) -> Iterator[Rate]:
-    """For each number of workers a search with a cold cache and one with a warm one, as they end."""
+def measure(device: str, workers: Sequence[int], seconds: float, overrides: Sequence[str] = ()) -> Iterator[Rate]:
+    """For each number of workers a search, on a GPU one with a cold cache and one with a warm one, as they end.
+
+    overrides: of the seeds' documents, such as `evolve.fidelity.kind=hyperband`. Raises DiagnosticError for wrong ones.
+    """
+    kind = torch.device(device).type
+    first, *others = documents(SIZES[kind], overrides)
     for number in workers:
         with tempfile.TemporaryDirectory() as folder, _cache(folder):
-            for state in ("cold", "warm"):
-                yield rate(device, number, state, seconds, size or Size())
+            for state in ("cold", "warm") if kind == "cuda" else ("none",):
+                yield rate((first, *others), device, number, state, seconds)
 
 
-def rate(device: str, workers: int, cache: str, seconds: float, size: Size, evaluate: str = EVALUATE) -> Rate:
-    """One search of that many seconds. evaluate: see `Search`."""
-    evolve = EvolveSpec(
-        generations=1000, population=POPULATION, centroids=UniformCentroids(), verify=VerifySpec(seeds=0)
-    )
-    settings = Settings(seeds(size), ".", evolve, device=device, workers=workers)
-    tally = Tally()
+def rate(
+    documents: Sequence[Document], device: str, workers: int, cache: str, seconds: float, evaluate: str = EVALUATE
+) -> Rate:
+    """One search of that many seconds, as the first document says. evaluate: see `Search`."""
+    seeds = tuple(map(to_yaml, documents))
+    settings = Settings(seeds, ".", documents[0].evolve, device=device, workers=workers)
+    tally, cpu_s = Tally(), _cpu_seconds()
     with tempfile.TemporaryDirectory() as folder, suppress(TimeUpError), _time_up_after(seconds):
         start(Path(folder) / "run", settings, tally, evaluate=evaluate)
-    took = min(seconds, time.monotonic() - tally.began)
+    took, cpu_s = min(seconds, time.monotonic() - tally.began), _cpu_seconds() - cpu_s
     start_s = took if tally.start_s is None else tally.start_s
-    return Rate(workers, cache, took, tally.candidates, tally.failed, tally.tokens, start_s, tally.children)
+    networks = len(tally.networks)
+    return Rate(
+        workers, cache, took, tally.candidates, tally.failed, tally.tokens, start_s, tally.children, networks, cpu_s
+    )
 
 
-def seeds(size: Size) -> tuple[str, ...]:
-    """The documents that a search begins with, as canonical YAML."""
+def documents(size: Size, overrides: Sequence[str] = ()) -> list[Document]:
+    """What a search begins with. Raises DiagnosticError for overrides that no document can have."""
     stage = f"{{name: body, repeat: {size.layers}, mix: %s}}"
     organism = f"{{width: {size.width}, context: {size.context}, stages: [{stage}]}}"
-    text = f"evo: 1\norganism: {organism}\ntrain: {{batch: {size.batch}, steps: {size.steps}}}\n"
-    return tuple(to_yaml(parse(text % mixer).document) for mixer in MIXERS)
+    evolve = f"{{generations: 1000, population: {POPULATION}, centroids: {{kind: uniform}}, verify: {{seeds: 0}}}}"
+    train = f"{{batch: {size.batch}, steps: {size.steps}}}"
+    text = f"evo: 1\norganism: {organism}\ntrain: {train}\nevolve: {evolve}\n"
+    return [require_valid(parse(text % mixer, overrides=overrides)) for mixer in MIXERS]
+
+
+def _cpu_seconds() -> float:
+    """Processor seconds of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
 
 
 def cells(rates: Sequence[Rate]) -> list[tuple[str, ...]]:
     """The table, its heading first."""
     head = (
         "workers", "cache", "seconds", "candidates", "failed", "candidates/h", "start, s", "after it, candidates/h",
-        "Mtok/s",
+        "Mtok/s", "networks", "networks/CPU h",
     )  # fmt: skip
     return [
         head,
@@ -152,7 +187,7 @@ def cells(rates: Sequence[Rate]) -> list[tuple[str, ...]]:
             (
                 str(r.workers), r.cache, f"{r.seconds:.0f}", str(r.candidates), str(r.failed),
                 f"{r.per_hour:,.0f}", f"{r.start_s:.1f}", f"{r.children_per_hour:,.0f}",
-                f"{r.tokens_per_second / 1e6:.2f}",
+                f"{r.tokens_per_second / 1e6:.3g}", str(r.networks), f"{r.networks_per_cpu_hour:,.0f}",
             )
             for r in rates
         ),
