@@ -112,6 +112,9 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention alibi window": {**window(5, 2), "position": {"kind": "alibi"}},
     "attention buckets": {**ATTENTION, "position": {"kind": "buckets", "buckets": 8, "furthest": 16}, "scale": 1.0},
     "attention buckets, window": {**window(5, 2), "position": {"kind": "buckets", "buckets": 4, "furthest": 5}},
+    "attention kerple": {**ATTENTION, "position": {"kind": "kerple"}},
+    "attention kerple, window": {**window(5, 2), "position": {"kind": "kerple", "form": "power"}},
+    "attention fire": {**ATTENTION, "position": {"kind": "fire", "hidden": 6, "threshold": 4}},
     "attention queried": {
         **ATTENTION,
         "kv_heads": 2,

@@ -1,7 +1,9 @@
-"""Biases by distance against transformers' T5, Inkling and Transformer-XL written out, and xPos against torchscale."""
+"""Biases by distance against transformers' T5 and Inkling, FIRE's listing, KERPLE and Transformer-XL written out, and
+xPos against torchscale."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -77,6 +79,62 @@ def test_a_whole_t5_attention() -> None:
     wanted = theirs(their_x, mask=mask)[0]
     theirs_of = [their_x, theirs.relative_attention_bias.weight]
     compare(ours(mine_x, Flow()), wanted, [mine_x, named["position.bias"]], theirs_of)
+
+
+class FireOfThePaper(nn.Module):
+    """The listing of Li et al. 2023, appendix, but for the last bias, which no softmax sees."""
+
+    def __init__(self, num_heads: int, mlp_width: int, init_L: float) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(1, mlp_width), nn.ReLU(), nn.Linear(mlp_width, num_heads, bias=False))
+        self.c = nn.Parameter(torch.tensor(0.1))
+        self.init_L = init_L
+        self.L_multiplier = nn.Parameter(torch.tensor(1.0))
+        self.eps = 1e-6
+
+    def forward(self, seq_length: int) -> Tensor:
+        positions = torch.arange(seq_length, dtype=torch.float64)
+        rel_distance = (positions[:, None] - positions[None, :]).tril()
+        threshold = torch.abs(self.L_multiplier * self.init_L)
+        pos_normalizer = torch.max(positions, threshold)[:, None]
+        rel_distance = torch.log(torch.abs(self.c * rel_distance) + 1)
+        pos_normalizer = torch.log(torch.abs(self.c * pos_normalizer) + 1) + self.eps
+        return self.mlp((rel_distance / pos_normalizer).unsqueeze(-1)).permute(2, 0, 1)
+
+
+def test_fire_of_the_paper() -> None:
+    """The bias of every pair, on both sides of the threshold, and the gradients of all that is learned."""
+    ours = attention({"kind": "fire", "hidden": 5, "threshold": 9}).child("position")
+    named, theirs = dict(ours.named_parameters()), FireOfThePaper(HEADS, 5, 9.0).double()
+    of = [named[name] for name in ("c", "reach", "rate", "shift", "out")]
+    with torch.no_grad():
+        named["c"].fill_(0.3)
+        named["reach"].fill_(1.2)
+        for mine, their in zip(of, [theirs.c, theirs.L_multiplier, *theirs.mlp.parameters()], strict=True):
+            their.copy_(mine.view(their.shape))
+    x = inputs(TIME)
+    mine = ours.bias_HTS(x, x, 1.0, Distances(0, TIME, TIME, x.device), Flow())  # pyright: ignore[reportCallIssue]
+    wanted = theirs(TIME)
+    compare(mine.tril(), wanted.tril(), of, [theirs.c, theirs.L_multiplier, *theirs.mlp.parameters()])
+
+
+@pytest.mark.parametrize("form", ["log", "power"])
+def test_kerple_written_out(form: str) -> None:
+    """The law of each head, pair by pair, in numbers, and what it is learned by; numbers below 0.01 stay there."""
+    ours = attention({"kind": "kerple", "form": form}).child("position")
+    a, b = (ours.get_parameter(name) for name in "ab")
+    with torch.no_grad():
+        a.copy_(torch.tensor([0.7, -0.3]))
+        b.copy_(torch.tensor([1.3, 0.4]))
+    x = inputs(TIME)
+    mine = ours.bias_HTS(x, x, 1.0, Distances(0, TIME, TIME, x.device), Flow())  # pyright: ignore[reportCallIssue]
+    for (h, t, s), value in ((place, float(mine[place])) for place in [(0, 5, 2), (1, 23, 0), (0, 4, 4), (1, 7, 6)]):
+        scale, slope, d = max(float(a[h]), 0.01), float(b[h]), t - s
+        assert value == pytest.approx(-scale * (d**slope if form == "power" else math.log(1 + slope * d)))
+    gradient_a, gradient_b = torch.autograd.grad(mine.tril().sum(), (a, b))
+    assert gradient_a[0] < 0
+    assert gradient_a[1] == 0
+    assert bool((gradient_b < 0).all())
 
 
 def test_profiles_of_inkling() -> None:

@@ -221,10 +221,15 @@ class Distances:
     slots_S: Tensor | None = None
 
     @property
+    def queries_T(self) -> Tensor:
+        """t."""
+        return torch.arange(self.start, self.start + self.queries, device=self.device)
+
+    @property
     def of_TS(self) -> Tensor:
         """t - s."""
         places_S = torch.arange(self.keys, device=self.device) if self.slots_S is None else self.slots_S
-        return torch.arange(self.start, self.start + self.queries, device=self.device)[:, None] - places_S
+        return self.queries_T[:, None] - places_S
 
     @property
     def most(self) -> int:

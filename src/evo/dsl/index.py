@@ -67,6 +67,8 @@ KINDS: dict[str, dict[str, str]] = {
     "position": {
         "alibi": "evo.blocks.position.spec:AlibiSpec",
         "buckets": "evo.blocks.position.relative:BucketsSpec",
+        "fire": "evo.blocks.position.relative:FireSpec",
+        "kerple": "evo.blocks.position.relative:KerpleSpec",
         "learned": "evo.blocks.position.spec:LearnedSpec",
         "none": "evo.blocks.position.spec:NoPositionSpec",
         "queried": "evo.blocks.position.relative:QueriedSpec",

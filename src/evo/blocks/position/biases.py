@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, Distances, Position
 from evo.blocks.flow import Flow
-from evo.blocks.position.relative import BucketsPlan, QueriedPlan, XLPlan
+from evo.blocks.position.relative import BucketsPlan, FirePlan, KerplePlan, QueriedPlan, XLPlan
 from evo.blocks.position.table import Table
 
 
@@ -37,6 +38,55 @@ class Buckets(Position):
         ratio = (distance_TS.clamp_min(1).float() / near).log() / math.log(self.plan.furthest / near)
         far_TS = (near + (ratio * (count - near)).long()).clamp_max(count - 1)
         return first + torch.where(distance_TS < near, distance_TS, far_TS)
+
+
+LEAST = 0.01
+"""Of KERPLE's numbers, which are learned freely and kept positive, in the authors' code."""
+
+
+class Kerple(Position):
+    """- a log(1 + b d) or - a d^b by head, d = t - s (Chi et al. 2022)."""
+
+    a: nn.Parameter
+    b: nn.Parameter
+
+    def __init__(self, plan: KerplePlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.is_power = plan.is_power
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        a_H11, b_H11 = (number.clamp_min(LEAST)[:, None, None] for number in (self.a, self.b))
+        distance_TS = at.of_TS.clamp_min(0).to(a_H11.dtype)
+        if self.is_power:
+            return -a_H11 * distance_TS ** b_H11.clamp_max(2.0)
+        return -a_H11 * (b_H11 * distance_TS).log1p()
+
+
+class Fire(Position):
+    """W relu(rate z + shift), z = log(1 + c (t - s)) / log(1 + c max(t, L)) (Li et al. 2023).
+
+    The published bias of W adds one number to all scores of a head, which no softmax sees: it is left out.
+    """
+
+    c: nn.Parameter
+    reach: nn.Parameter
+    rate: nn.Parameter
+    shift: nn.Parameter
+    out: nn.Parameter
+
+    def __init__(self, plan: FirePlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.threshold = plan.threshold
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        distance_TS = at.of_TS.clamp_min(0).to(self.c.dtype)
+        scale_T = torch.maximum(at.queries_T.to(self.c.dtype), (self.reach * self.threshold).abs())
+        share_TS = self._grown(distance_TS) / (self._grown(scale_T)[:, None] + 1e-6)
+        hidden_TSF = F.relu(share_TS[..., None] * self.rate + self.shift)
+        return flow.project(hidden_TSF, self.out).permute(2, 0, 1)
+
+    def _grown(self, distance: Tensor) -> Tensor:
+        return (self.c * distance).abs().log1p()
 
 
 class Queried(Position):

@@ -1,14 +1,14 @@
-"""The language and the plans of biases of scores by distance: of buckets, of the query, Transformer-XL's."""
+"""The language and the plans of biases of scores by distance: of buckets, of learned functions, of the query."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evo.blocks.position.spec import ActsOn, PositionSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, linear, matmul_flops, table, vector
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, linear, matmul_flops, table, vector
 from evo.dsl.spec import Fault, Scope
 
 
@@ -20,6 +20,24 @@ class BucketsPlan(BlockPlan):
     buckets: int
     furthest: int
     both: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerplePlan(BlockPlan):
+    """Scores that fall with distance by a law of two numbers a head: a logarithm, or a power if `is_power`."""
+
+    builder: ClassVar[str] = "evo.blocks.position.biases:Kerple"
+    runs_once: ClassVar[bool] = True
+    is_power: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirePlan(BlockPlan):
+    """A small network of the distance over the query's position, which counts as `threshold` at least."""
+
+    builder: ClassVar[str] = "evo.blocks.position.biases:Fire"
+    runs_once: ClassVar[bool] = True
+    threshold: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +92,49 @@ class BucketsSpec(PositionSpec):
             buckets=self.buckets,
             furthest=self.furthest,
             both=self.both,
+        )
+
+
+class KerpleSpec(PositionSpec):
+    """Scores fall by a log(1 + b (t - s)) or by a (t - s)^b, a and b learned a head (KERPLE, Chi et al. 2205.09921)."""
+
+    kind: ClassVar[str | None] = "kerple"
+    acts_on: ClassVar[ActsOn] = "scores"
+    adds_bias: ClassVar[bool] = True
+
+    form: Annotated[Literal["log", "power"], FIXED] = "log"
+    """The law of distance."""
+
+    def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
+        most = (1.0, 2.0) if self.form == "power" else (2.0, 1.0)  # as the authors draw them
+        return KerplePlan(
+            kind=self.label,
+            weights=tuple(vector(name, heads, Init("uniform", 0.0, up)) for name, up in zip("ab", most, strict=True)),
+            cost=Cost(flops=3.0 * heads * scope.context),
+            is_power=self.form == "power",
+        )
+
+
+class FireSpec(PositionSpec):
+    """Scores get MLP(log(1 + c (t - s)) / log(1 + c max(t, L))), c and L learned (FIRE, Li et al. 2310.04418)."""
+
+    kind: ClassVar[str | None] = "fire"
+    acts_on: ClassVar[ActsOn] = "scores"
+    adds_bias: ClassVar[bool] = True
+
+    hidden: Annotated[int, Field(ge=1, le=4096), Gene(8, 64, "x2")] = 32
+    """Units of the network's hidden layer."""
+    threshold: Annotated[int, Field(ge=1, le=1_000_000), Gene(16, 1024, "x2")] = 512
+    """L at first: where queries stand before it, distance is not measured by their position."""
+
+    def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
+        out = replace(linear("out", heads, self.hidden), share=float(scope.context))  # every pair meets it
+        layer = (vector("rate", self.hidden, Init("uniform", -1.0, 1.0)), vector("shift", self.hidden, ZEROS))
+        return FirePlan(
+            kind=self.label,
+            weights=(vector("c", 1, Init("constant", 0.1)), vector("reach", 1, ONES), *layer, out),
+            cost=Cost(flops=matmul_flops((out,)) + 3.0 * self.hidden * scope.context),
+            threshold=self.threshold,
         )
 
 
