@@ -4,6 +4,7 @@ xPos against torchscale."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def attention(position: dict[str, Any], **settings: Any) -> Block:
     return module
 
 
-def compare(mine: Tensor, wanted: Tensor, of: list[Tensor], their: list[Tensor]) -> None:
+def compare(mine: Tensor, wanted: Tensor, of: Sequence[Tensor], their: Sequence[Tensor]) -> None:
     """Values, and gradients of what both are made of."""
     torch.testing.assert_close(mine, wanted, rtol=1e-6, atol=1e-6)
     cotangent = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
