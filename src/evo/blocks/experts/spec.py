@@ -6,36 +6,23 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.experts.plan import ChooserPlan, router_weights
 from evo.blocks.experts.router import RouterSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, stacked, vector
+from evo.dsl.plan import Cost, Weight, linear, matmul_flops, stacked
 from evo.dsl.spec import DEFAULT, AsTuple, Fault, ListOf, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertsPlan(BlockPlan):
+class ExpertsPlan(ChooserPlan):
     """A stack of `count` feed-forwards of which a token meets `top`, and some that every token meets.
 
-    identity, skip: further choices of the router that return their input, and nothing. limit: the most tokens that an
-    expert takes. gated, routed_shared: which of the shared ones are gated, or weighed by the router.
+    gated: which of the shared ones are gated.
     """
 
     builder: ClassVar[str] = "evo.blocks.experts.module:Experts"
-    chooses: ClassVar[bool] = True
-    count: int
-    top: int
-    identity: int
-    skip: int
     on: str
-    router: RouterSpec
-    limit: int | None
     gated: tuple[bool, ...]
-    routed_shared: tuple[bool, ...]
-
-    @property
-    def classes(self) -> int:
-        """How many choices the router has."""
-        return self.count + self.identity + self.skip
 
     @property
     def can_be_silent(self) -> bool:
@@ -119,14 +106,8 @@ class ExpertsSpec(Spec):
         return scope if self.latent is None else replace(scope, width=self.latent)
 
     def _weights(self, scope: Scope, inside: Scope, classes: int) -> tuple[Weight, ...]:
-        weights: list[Weight] = []
         scored = classes + sum(spec.gate == "routed" for spec in self.shared)
-        if self.router.has_logits:
-            weights.append(linear("router", scored, scope.width))
-        if self.router.bias:
-            weights.append(vector("router_bias", scored, ZEROS))
-        if self.router.choice_bias:
-            weights.append(vector("choice_bias", classes, ZEROS))
+        weights = router_weights(self.router, classes, scored, scope.width)
         if self.latent is not None:
             weights.append(linear("latent_in", inside.width, scope.width))
             weights.append(linear("latent_out", scope.width, inside.width, scope.residual_gain, writes_residual=True))
