@@ -74,6 +74,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     },
     "attention taps": {**ATTENTION, "kv_heads": 2, "taps": {"size": 4, "on": ["k", "v"], "residual": True}},
     "attention taps over a window": {**window(5), "taps": {"act": "silu"}, "values_to": "first"},
+    "attention experts": {**ATTENTION, "kv_heads": 2, "head_experts": {"count": 3}, "bias": True, "qk_norm": "rms"},
+    "attention hashed": {**window(5, 2), "kv_heads": 1, "head_experts": {"top": 4, "router": {"choose": "hash"}}},
     "attention sigmoid": {**ATTENTION, "kv_heads": 2, "weigh": "sigmoid"},
     "attention softpick": {**window(5), "weigh": "softpick", "soft_cap": 3.0},
     "attention forgetting": {**ATTENTION, "kv_heads": 2, "forget": True, "position": {"kind": "alibi"}},

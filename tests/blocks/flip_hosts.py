@@ -44,6 +44,13 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", {**ATTENTION, "values_from": "first", "forget": True}, ffn={"kind": "none"}),
         ]
     },
+    "heads of experts": {
+        "stages": [
+            stage(
+                "a", {**ATTENTION, "kv_heads": 1, "head_experts": {"count": 4}}, ffn={"kind": "experts", "bias": True}
+            ),
+        ]
+    },
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
     "recurrences": {
         "stages": [

@@ -66,6 +66,7 @@ MIXERS: dict[str, Any] = {
     "pool over stacked weights": {"kind": "pool", "slots": 2, "of": {"kind": "convolution"}},
     "chain": {"chain": [{"kind": "convolution", "maps": False, "residual": True}, ATTENTION]},
     "attention taps": {**ATTENTION, "taps": {}},
+    "attention experts": {**ATTENTION, "kv_heads": 1, "head_experts": {"count": 3}},
     "product": {"product": [ATTENTION, {"kind": "convolution"}]},
     "parallel": {"parallel": [ATTENTION, {"kind": "convolution"}]},
     "route": {"route": [ATTENTION, RECURRENCE, {"kind": "convolution"}], "top_k": 2},

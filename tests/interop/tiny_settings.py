@@ -57,6 +57,7 @@ OWN: dict[str, dict[str, Any]] = {
         "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
     },
     "granitemoe_swa": {"num_hidden_layers": 4},
+    "jetmoe": {"kv_channels": 6, "rms_norm_eps": 0.01},
     "inkling_text": {
         "num_hidden_layers": 4, "local_layer_ids": [1, 2], "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
         "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 6, "sliding_window_size": 7,

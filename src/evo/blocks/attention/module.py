@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.forgetting import fall, summed
+from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
+from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.tapped import Taps
@@ -19,6 +21,7 @@ from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
 from evo.blocks.cache.policy import SINKS
+from evo.blocks.experts.chooser import Chooser
 from evo.blocks.flow import Flow, State
 from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
@@ -93,15 +96,16 @@ class Attention(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow)
+        met = self._met(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met)
         if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
-            return self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow)
+            return self._out(self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow), x_BTD, flow, met)
         self._publish(flow, k_BTGK, v_BTGV)
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))}
         run = self._remembering(dropping(flow))
         run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
-        return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow)
+        return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow, met)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The attention problem of a parallel pass, or those of the branches of a selection."""
@@ -112,14 +116,18 @@ class Attention(Block):
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals.setdefault(KV, x_BTD)
-        taps = Taps(self.plan.taps, calls=[])
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
+        taps, met = Taps(self.plan.taps, calls=[]), self._noted(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         at = Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts |= self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
-        return [*(taps.calls or ()), *(found if isinstance(found, list) else [found])]
+        return [
+            *(() if met is None else met.calls),
+            *(taps.calls or ()),
+            *(found if isinstance(found, list) else [found]),
+        ]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
@@ -139,12 +147,13 @@ class Attention(Block):
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
         require_past(self.stencil, flow.position + x_BTD.shape[1])
-        taps = Taps(self.plan.taps, state.past, backend=self.backend)
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, taps)
-        keys, values = _append(unpack(state.keys_BSGK), k_BTGK), _append(unpack(state.values_BSGV), v_BTGV)
+        taps, met = Taps(self.plan.taps, state.past, backend=self.backend), self._met(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
+        keys, values = append_tokens(unpack(state.keys_BSGK), k_BTGK), append_tokens(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
         forgot_BSH = self._forgot(x_BTD, state.forgot_BSH, flow)
-        y_BTD = self._continued(q_BTHK, keys, values, x_BTD, flow, forgot_BSH)
+        o_BTHV = self._continued(q_BTHK, keys, values, x_BTD, flow, forgot_BSH)
+        y_BTD = self._out(o_BTHV, x_BTD, flow, met)
         kept = AttentionState(
             appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
         )
@@ -183,7 +192,7 @@ class Attention(Block):
     def _continued(
         self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, forgot_BSH: Tensor | None = None
     ) -> Tensor:
-        """The output of queries that stand behind the keys that a cache has kept."""
+        """The heads' outputs for queries that stand behind the keys that a cache has kept."""
         slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
         at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
         where = self._bias(x_BTD, q_BTHK, at, flow, forgot_BSH)
@@ -192,7 +201,7 @@ class Attention(Block):
         run = partial(
             self._remembering(dropping(flow)), query_offset=flow.position, backend=self.backend, **where, **parts
         )
-        return self._out(self._attended(q_BTHK, keys, values, x_BTD, flow, run), x_BTD, flow)
+        return self._attended(q_BTHK, keys, values, x_BTD, flow, run)
 
     def _remembering(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """`attend` or its `plan` with the keys and values of no token, if there are any."""
@@ -215,9 +224,24 @@ class Attention(Block):
         """Keys and values, those of a cache included, for whoever reads them in this pass."""
         flow.signals.update(zip(self.plan.kv_to, (keys, values), strict=False))
 
-    def _project(self, x_BTD: Tensor, flow: Flow, taps: Taps | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def _met(self, x_BTD: Tensor, flow: Flow) -> MetHeads | None:
+        """The experts that tokens meet, if heads are experts."""
+        chooser = self._modules.get("head_experts")
+        return MetHeads.of(x_BTD, chooser, self.kv_heads, flow) if isinstance(chooser, Chooser) else None
+
+    def _noted(self, x_BTD: Tensor, flow: Flow) -> NotedHeads | None:
+        """The same for a pass that only asks what it would run."""
+        if "head_experts" not in self._modules:
+            return None
+        noted = NotedHeads(self.plan.heads * self.head_dim // self.q.shape[-2])
+        noted.outputs(x_BTD.new_empty(*x_BTD.shape[:2], self.plan.heads * self.value_dim), self.o, flow)
+        return noted
+
+    def _project(
+        self, x_BTD: Tensor, flow: Flow, met: Meeting | None, taps: Taps | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         taps = taps or Taps(self.plan.taps, backend=self.backend)
-        q_BTHK = self._normed("q_norm", self._heads(x_BTD, "q", self.head_dim, flow, taps), flow)
+        q_BTHK = self._normed("q_norm", self._heads(x_BTD, "q", self.head_dim, flow, taps, met), flow)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
             q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
@@ -245,9 +269,10 @@ class Attention(Block):
         earlier, own = self.value_mix.to(v_BTGV.dtype)
         return earlier * flow.signals[self.plan.values_from[0]] + own * v_BTGV
 
-    def _heads(self, x_BTD: Tensor, name: str, dim: int, flow: Flow, taps: Taps) -> Tensor:
-        """A projection of x behind its taps, within its bounds, cut into heads."""
-        y = flow.project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
+    def _heads(self, x_BTD: Tensor, name: str, dim: int, flow: Flow, taps: Taps, met: Meeting | None = None) -> Tensor:
+        """A projection of x behind its taps, within its bounds, cut into heads. met: the experts that it is one of."""
+        project = flow.project if met is None else partial(met.queries, flow=flow)
+        y = project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
         y = taps(name, y, getattr(self, f"{name}_taps"), flow)
         if self.plan.clip is not None:
             y = y.clamp(-self.plan.clip, self.plan.clip)
@@ -295,7 +320,7 @@ class Attention(Block):
         first, second = o_BTHV.chunk(2, dim=2)
         return first - (one - two + self.plan.differ) * second
 
-    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
         o_BTHV = self._inner("inner_norm", self._differed(o_BTHV), flow)
         if self.plan.differ is not None:
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
@@ -306,7 +331,10 @@ class Attention(Block):
                 gate = gate + self.gate_heads_bias.repeat_interleave(self.value_dim)
             gate = self.gate_act(gate)
             o_BTC = (o_BTC.unflatten(-1, (gate.shape[-1], -1)) * gate[..., None]).flatten(-2)
-        return flow.project(o_BTC, self.o, self.o_bias)
+        if met is None:
+            return flow.project(o_BTC, self.o, self.o_bias)
+        y_BTD = met.outputs(o_BTC, self.o, flow)
+        return y_BTD if self.o_bias is None else y_BTD + self.o_bias
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
@@ -368,31 +396,3 @@ def dropping(flow: Flow) -> Callable[..., Tensor]:
         return attend(q_BTHK, k_BSGK, v_BSGV, keep_BHTS=keep_BHTS, **settings)
 
     return run
-
-
-def require_past(stencil: Stencil, end: int) -> None:
-    """Raise ValueError if queries before `end` see positions from there on."""
-    if not stencil.causal:
-        raise ValueError("attention that is not causal cannot continue a sequence: it sees positions still to come")
-    if end < stencil.together:
-        raise ValueError(f"a prefix of {stencil.together} tokens is read in one piece: {end} are there so far")
-
-
-def slots(kept_BSX: Tensor, seen: int, limit: int | None, sinks: int) -> Tensor | None:
-    """The position of each kept vector after `seen` tokens and those that came now; None where s stands at s."""
-    if limit is None or seen <= limit:
-        return None
-    device, start = kept_BSX.device, seen - (limit - sinks)
-    behind = torch.arange(start, start + kept_BSX.shape[1] - sinks, device=device)
-    return torch.cat((torch.arange(sinks, device=device), behind))
-
-
-def latest(x_BSX: Tensor, seen: int, limit: int | None, sinks: int) -> Tensor:
-    """The first `sinks` and the latest of what is kept after `seen` tokens, `limit` in all."""
-    if limit is None or seen <= limit:
-        return x_BSX
-    return torch.cat((x_BSX[:, :sinks], x_BSX[:, x_BSX.shape[1] - (limit - sinks) :]), dim=1)
-
-
-def _append(past_BSGX: Tensor, x_BTGX: Tensor) -> Tensor:
-    return torch.cat((past_BSGX, x_BTGX), dim=1) if past_BSGX.shape[1] else x_BTGX

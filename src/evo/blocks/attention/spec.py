@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.attention.conflicts import conflicts
+from evo.blocks.attention.head_experts import HeadExpertsSpec
 from evo.blocks.attention.plan import AttentionPlan, Biased, Weigh
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.attention.taps import TapsSpec, wrong_names
@@ -92,6 +94,8 @@ class AttentionSpec(Spec):
     """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
     taps: TapsSpec | None = None
     """Short convolutions of the projections; none if left out."""
+    head_experts: HeadExpertsSpec | None = None
+    """Experts that heads belong to, of which each token chooses some; if left out, it has all heads."""
 
     @property
     def reads_kv(self) -> bool:
@@ -111,12 +115,9 @@ class AttentionSpec(Spec):
             ("gate_act", self.gate == "none"),
             ("qk_norm_at", self.qk_norm == "none"),
             ("value_dim", self.values == "keys" and self.kv_from is None),
-            ("values", self.kv_from is not None),
-            ("v_norm", self.kv_from is not None),
-            ("values_to", self.kv_from is not None),
-            ("values_from", self.kv_from is not None),
         ]
-        return frozenset(name for name, is_unread in found if is_unread)
+        borrowed = () if self.kv_from is None else ("values", "v_norm", "values_to", "values_from")
+        return frozenset([*borrowed, *(name for name, is_unread in found if is_unread)])
 
     @property
     def _groups(self) -> int:
@@ -174,34 +175,39 @@ class AttentionSpec(Spec):
             yield from wrong_names(self.bias, known, "bias")
         if isinstance(self.select, SelectSpec):
             yield from self._select_problems(self.select, scope)
-        if self.persistent and (self.select is not None or self._position(scope).acts_on == "scores"):
-            message = "keys of no token have no place that a selection or a distance could tell"
-            yield Fault("EVO308", ("persistent",), message, "leave out one of them")
         for to, read in (("kv_to", "kv_from"), ("values_to", "values_from")):
             if getattr(self, to) is not None and getattr(self, to) == getattr(self, read):
                 yield Fault("EVO308", (to,), "it would publish what it reads under the same name", "remove it")
-        yield from self._weigh_problems()
-        if self.taps is not None and self.kv_from is not None:
-            message = "queries of another's keys and values keep no past that taps could reach"
-            yield Fault("EVO308", ("taps",), message, "leave out one of them")
-        elif self.taps is not None:
+        yield from conflicts(self._parts(self._position(scope)))
+        if self.head_experts is not None:
+            yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
+        if self.taps is not None and self.kv_from is None:
             yield from under(wrong_names(self.taps.on, self._projections(scope), "on"), "taps")
 
-    def _weigh_problems(self) -> Iterator[Fault]:
-        """What needs a softmax, or keys that no gate has forgotten."""
-        parts = {"select": self.select is not None, "persistent": bool(self.persistent)}
-        others = {
-            "weigh": {**parts, "sink_logit": self.sink_logit} if self.weigh != "softmax" else {},
-            "forget": {**parts, "kv_from": self.kv_from is not None, "causal": not self.causal} if self.forget else {},
+    def _parts(self, position: PositionSpec) -> dict[str, bool]:
+        """What it has that does not go together with everything."""
+        norms = (self._norm, self.inner_norm)
+        return {
+            "persistent": self.persistent > 0,
+            "select": self.select is not None,
+            "taps": self.taps is not None,
+            "q taps": self.taps is not None and "q" in self.taps.on,
+            "kv_from": self.kv_from is not None,
+            "weigh": self.weigh != "softmax",
+            "sink_logit": self.sink_logit,
+            "forget": self.forget,
+            "not causal": not self.causal,
+            "head_experts": self.head_experts is not None,
+            "gate": self.gate != "none",
+            "differ": self.differ is not None,
+            "head gains": any(isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in norms),
+            "scores": position.acts_on == "scores",
         }
-        for field, found in others.items():
-            for name in (name for name, is_there in found.items() if is_there):
-                yield Fault("EVO308", (field,), f"'{field}' and '{name}' do not go together", "leave out one of them")
 
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         apart = (self.differ, self.kv_to, self.kv_from, self.values_to, self.values_from, self.taps, self.select)
-        apart = (*apart, self.forget or None)
+        apart = (*apart, self.forget or None, self.head_experts)
         if any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
@@ -261,14 +267,15 @@ class AttentionSpec(Spec):
         return (self.heads, values) if self.differ is None else (self.heads // 2, 2 * values)
 
     def _projections(self, scope: Scope) -> dict[str, tuple[int, int]]:
-        """The output and input width of each projection that there is, in order."""
+        """The output and input width of each projection that there is, in order; of experts, those of one."""
         dim, values, width = self._head_dim(scope), self._value_dim(scope), scope.width
-        found = {"q": (self.heads * dim, width)}
+        asking = self.heads if self.head_experts is None else self.heads // self.head_experts.top
+        found = {"q": (asking * dim, width)}
         if self.kv_from is None:
             found["k"] = (self._groups * dim, width)
             if self.values == "own":
                 found["v"] = (self._groups * values, width)
-        found["o"] = (width, self.heads * values)
+        found["o"] = (width, asking * values)
         if self.gate != "none":
             found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
         return found
@@ -329,16 +336,9 @@ class AttentionSpec(Spec):
     def _may_evict(self, scope: Scope) -> bool:
         """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""
         position = self._position(scope)
-        by_place = self.stencil.masks or position.adds_bias or position.acts_on == "scores"
-        is_shared = self.kv_from is not None or self.kv_to is not None
-        return not (
-            by_place
-            or self.forget
-            or is_shared
-            or self.select is not None
-            or self.persistent
-            or self.differ is not None
-        )
+        has = self._parts(position)
+        others = any(has[name] for name in ("scores", "forget", "kv_from", "select", "persistent", "differ"))
+        return not (others or self.stencil.masks or position.adds_bias or self.kv_to is not None)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What keys and values are called in a pass: shapes and stencil too, so that only equal ones meet."""
@@ -365,19 +365,23 @@ class AttentionSpec(Spec):
             found.append(("v_norm", self.v_norm.over_heads(self._groups, values)))
         if isinstance(self.inner_norm, NormSpec):
             found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
+        if self.head_experts is not None:
+            found.append(("head_experts", self.head_experts.chooser(scope)))
         if isinstance(self.select, SelectSpec):
             found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)
 
     def _weights(self, scope: Scope) -> tuple[Weight, ...]:
         sizes = self._projections(scope)
-        gains = {"o": (scope.residual_gain, True)}
         weights: list[Weight] = []
         for name, (out, into) in sizes.items():
-            gain, writes = gains.get(name, (1.0, False))
-            weights.append(linear(name, out, into, gain, writes_residual=writes))
+            gain = scope.residual_gain if name == "o" else 1.0
+            weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
         biased = tuple(sizes) if self.bias is True else self.bias or ()
         weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
+        if self.head_experts is not None:
+            own = ("q", "q_bias", "o")
+            weights = [self.head_experts.stack(weight) if weight.name in own else weight for weight in weights]
         weights += [vector("gate_heads_bias", self.heads, ZEROS)] if "gate_heads" in biased else []
         if self.persistent:
             groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}

@@ -24,6 +24,7 @@ class Experts(Chooser):
     latent_in: nn.Parameter | None
     latent_out: nn.Parameter | None
     shared_gate: nn.Parameter | None
+    bias: nn.Parameter | None
     routed: Block
 
     def __init__(self, plan: ExpertsPlan, children: Mapping[str, Block]) -> None:
@@ -52,6 +53,8 @@ class Experts(Chooser):
         y_BTD = self._sum_of_chosen(inner_BTD.flatten(0, 1), routes, flow).unflatten(0, x_BTD.shape[:2])
         if self.latent_out is not None:
             y_BTD = flow.project(y_BTD, self.latent_out)
+        if self.bias is not None:
+            y_BTD = y_BTD + self.bias
         return self._with_shared(y_BTD, x_BTD, routes.shared_BTG, flow), state
 
     def _with_shared(self, y_BTD: Tensor, x_BTD: Tensor, shares_BTG: Tensor, flow: Flow) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.experts.plan import ChooserPlan, router_weights
 from evo.blocks.experts.router import RouterSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import Cost, Weight, linear, matmul_flops, stacked
+from evo.dsl.plan import ZEROS, Cost, Weight, linear, matmul_flops, stacked, vector
 from evo.dsl.spec import DEFAULT, AsTuple, Fault, ListOf, RoleOf, Scope, Spec
 
 
@@ -64,6 +64,8 @@ class ExpertsSpec(Spec):
     """Further choices that give nothing."""
     latent: Annotated[int | None, Field(ge=1, le=65536), FIXED] = None
     """Width that routed experts work in: the input is projected there, and the sum back."""
+    bias: bool = False
+    """A bias of the sum that a token's experts give (JetMoE)."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         found = list(self.router.faults(self.top, self.count, self.identity + self.skip, scope.context))
@@ -111,6 +113,8 @@ class ExpertsSpec(Spec):
         if self.latent is not None:
             weights.append(linear("latent_in", inside.width, scope.width))
             weights.append(linear("latent_out", scope.width, inside.width, scope.residual_gain, writes_residual=True))
+        if self.bias:
+            weights.append(vector("bias", scope.width, ZEROS))
         if gates := sum(spec.gate == "sigmoid" for spec in self.shared):
             weights.append(linear("shared_gate", gates, scope.width))
         return tuple(weights)

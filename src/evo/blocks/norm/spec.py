@@ -66,6 +66,12 @@ class NormSpec(Spec):
         """The norm of what a mixer has by heads, (..., heads, head_dim)."""
         raise NotImplementedError
 
+    @property
+    def tells_heads_apart(self) -> bool:
+        """Whether what it does with one head depends on which one it is."""
+        has_form = type(self).over_heads is not NormSpec.over_heads
+        return has_form and self.over_heads(2, 2).weights != self.over_heads(1, 2).weights
+
     def stream_problems(self, width: int, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
         """What keeps it from normalising a stream of that width; paths begin with where it stands."""
         del width, path

@@ -60,6 +60,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),
     "convolved:inkling": ("inkling_text",),
+    "jetmoe:jetmoe": ("jetmoe",),
     "odd:doge": ("doge",),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),

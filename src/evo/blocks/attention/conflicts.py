@@ -1,0 +1,29 @@
+"""Parts of an attention that do not go together."""
+
+from collections.abc import Iterator, Mapping
+
+from evo.dsl.spec import Fault
+
+NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "persistent": ("keys of no token have no place that a selection or a distance could tell", ("select", "scores")),
+    "taps": ("queries of another's keys and values keep no past that taps could reach", ("kv_from",)),
+    "weigh": ("it needs a softmax over its tokens' keys alone", ("select", "persistent", "sink_logit")),
+    "forget": (
+        "gates are those of its own earlier keys, all of them",
+        ("select", "persistent", "kv_from", "not causal"),
+    ),
+    "head_experts": (
+        "a token's heads are not its neighbour's, and this tells heads apart",
+        ("gate", "sink_logit", "differ", "forget", "select", "q taps", "head gains", "scores"),
+    ),
+}
+"""Of a field: why it goes with none of some parts, and these."""
+
+
+def conflicts(has: Mapping[str, bool]) -> Iterator[Fault]:
+    """A fault for each two that are there. has: whether an attention has each part."""
+    for field, (why, others) in NOT_BESIDE.items():
+        for other in others:
+            if has[field] and has[other]:
+                message = f"'{field}' does not go together with '{other}': {why}"
+                yield Fault("EVO308", (field,), message, "leave out one of them")
