@@ -23,6 +23,7 @@ from evo.dsl.layers import LayerPlan
 ATTENTION = {"kind": "attention", "heads": 4, "kv_heads": 2, "head_dim": 6}
 LATENT = {"kind": "latent", "heads": 2, "kv_rank": 5, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
 WINDOW = {**ATTENTION, "stencil": {"kind": "window", "size": 4, "sinks": 1}}
+FORGETTING = {**ATTENTION, "forget": True}
 PACKING = [name for name, store in STORES.items() if store.packer]
 
 
@@ -89,7 +90,9 @@ def test_each_number_is_the_nearest_there_is(name: str, width: int) -> None:
     assert packed.nbytes == len(x) * store.vector_bytes(width)
 
 
-@pytest.mark.parametrize("mixer", [ATTENTION, LATENT, WINDOW], ids=["attention", "latent", "window"])
+@pytest.mark.parametrize(
+    "mixer", [ATTENTION, LATENT, WINDOW, FORGETTING], ids=["attention", "latent", "window", "forgetting"]
+)
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("name", ["full", *PACKING])
 def test_bytes_are_those_that_the_plan_counts(name: str, window: int | None, mixer: dict[str, Any]) -> None:
@@ -102,6 +105,19 @@ def test_bytes_are_those_that_the_plan_counts(name: str, window: int | None, mix
     assert kept_bytes(state) == model.plan.cache_bytes(12, policy)
     if name == "full" and window is None:
         assert model.plan.cache_bytes(12, EVERYTHING) == 2 * model.plan.cache_values(12)
+
+
+@pytest.mark.parametrize("name", ["full", "int8"])
+@pytest.mark.parametrize(("mixer", "window"), [(WINDOW, None), (ATTENTION, 3)], ids=["its own window", "the policy's"])
+def test_limits_are_those_of_what_a_stage_inside_sees(mixer: dict[str, Any], window: int | None, name: str) -> None:
+    """Beside memory tokens, as anywhere, a cache holds as many positions as its window, in as few bits."""
+    body = {"name": "b", "kind": "memory_tokens", "of": stage("a", mixer, ffn={"kind": "none"}), "every": 4, "count": 2}
+    model = organism([body]).float()
+    policy = CachePolicy(STORES[name], window)
+    tokens = torch.randint(256, (1, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, state = decoded(model, tokens, policy, first=5)
+    assert kept_bytes(state) == model.plan.cache_bytes(12, policy)
 
 
 @pytest.mark.parametrize(("name", "window"), [("int8", None), ("nf4", None), ("full", 3), ("fp8", 2)])

@@ -65,6 +65,18 @@ def test_decoding_goes_on_across_bounds(lengths: tuple[int, ...]) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), whole(rows))
 
 
+def test_windows_slide_over_the_longer_sequence() -> None:
+    """However many learned vectors there are for a token, a cache holds what its window shows."""
+    window = {**ATTENTION, "stencil": {"kind": "window", "size": 5}}
+    whole = model(of=stage("inner", window), every=3, count=4)
+    rows = torch.randint(256, (1, 12), generator=torch.Generator().manual_seed(0))
+    state, parts = OrganismState(), []
+    for piece in rows.split(1, dim=1):
+        logits, state = whole.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), whole(rows), rtol=1e-9, atol=1e-11)
+
+
 def test_packed_documents_are_read_one_by_one() -> None:
     """Each begins with a segment of its own."""
     body, x = part(model()), inputs(11)

@@ -158,15 +158,14 @@ class Plan:
     @property
     def cache_per_token(self) -> int:
         """Values that decoding keeps for every further token (growing caches only, windows included until full)."""
-        return sum(block.cost.cache_per_token for block in self._running())
+        return sum(block.cost.cache_growth for block in self._running())
 
     def cache_values(self, tokens: int) -> int:
         """Values kept while decoding after so many tokens: caches and states."""
         total = 0
         for block in self._running():
-            limit = block.cost.cache_limit
-            kept = tokens if limit is None else min(tokens, limit)
-            total += block.cost.cache_per_token * kept + block.cost.state
+            cost = block.cost
+            total += cost.cache_per_token * cost.kept(tokens, cost.cache_limit) + cost.state
         return total
 
     def cache_bytes(self, tokens: int, policy: CachePolicy, full: int = 2) -> int:
@@ -180,11 +179,13 @@ class Plan:
             limit = policy.limit if has_window else cost.cache_limit
             evicts = bool(cost.evicting_heads) and policy.evicting_limit is not None
             limit = policy.evicting_limit if evicts else limit
-            kept = tokens if limit is None else min(tokens, limit)
-            is_packed = bool(cost.cache_vectors and cost.cache_per_token and policy.store.packer)
-            packed = policy.bytes_kept(cost.cache_vectors, kept)
+            kept = cost.kept(tokens, limit)
+            whole = cost.cache_per_token
+            if cost.cache_per_token and policy.store.packer:
+                whole -= sum(cost.cache_vectors)
+                total += policy.bytes_kept(cost.cache_vectors, kept)
             total += SUM_BYTES * cost.evicting_heads * kept if evicts else 0
-            total += (packed if is_packed else full * cost.cache_per_token * kept) + full * cost.state
+            total += full * (whole * kept + cost.state)
         return total
 
     def tipped(self, policy: CachePolicy) -> tuple[str, ...]:

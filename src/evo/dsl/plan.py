@@ -110,10 +110,12 @@ class Cost:
     """What one token costs in one block, on average over a full context.
 
     flops: forward floating-point operations (a multiply-add is two), parameters included. cache_per_token: values kept
-    for every token seen while decoding (keys and values), until `cache_limit` tokens if that is set. state: values of
-    fixed size kept while decoding. activations: values kept for the backward pass. cache_vectors: the widths of the
-    vectors that make up `cache_per_token`, where a cache policy may keep them in fewer bits. evicting_heads: how many
-    key heads may each keep other positions, where a cache policy asks for the heaviest; 0 for none.
+    for every token that the block has seen while decoding (keys and values), until `cache_limit` tokens if that is set.
+    state: values of fixed size kept while decoding. activations: values kept for the backward pass. cache_vectors: the
+    widths of the vectors among `cache_per_token` that a cache policy may keep in fewer bits. evicting_heads: how many
+    key heads may each keep other positions, where a cache policy asks for the heaviest; 0 for none. seen_per_token: how
+    many tokens the block sees for each one of the text: fewer in patches, more beside memory tokens. Whatever speaks of
+    the cache counts those that the block sees.
     """
 
     flops: float = 0.0
@@ -123,6 +125,17 @@ class Cost:
     activations: int = 0
     cache_vectors: tuple[int, ...] = ()
     evicting_heads: int = 0
+    seen_per_token: float = 1.0
+
+    @property
+    def cache_growth(self) -> int:
+        """Values that each further token of the text adds to its cache, until that is full."""
+        return math.ceil(self.cache_per_token * self.seen_per_token)
+
+    def kept(self, tokens: int, limit: int | None) -> int:
+        """Of how many tokens a cache of at most `limit` holds something, after so many of the text."""
+        seen = math.ceil(tokens * self.seen_per_token)
+        return seen if limit is None else min(seen, limit)
 
 
 ADAPTERS = "adapters"

@@ -226,7 +226,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _cache(block: BlockPlan) -> int:
-    return BYTES * sum(part.cost.cache_per_token for part in block.blocks())
+    return BYTES * sum(part.cost.cache_growth for part in block.blocks())
 
 
 def _state(block: BlockPlan) -> int:

@@ -96,17 +96,16 @@ def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
     What runs once a pass is counted whole.
     """
     part = 1.0 if plan.runs_once else share
-    cost, limit = cheap.cost, plan.cost.cache_limit
+    cost = cheap.cost
     children = zip(plan.children, cheap.children, strict=True)
     return replace(
         plan,
         weights=tuple(replace(weight, share=weight.share * part) for weight in plan.weights),
-        cost=Cost(
+        cost=replace(
+            plan.cost,
             flops=cost.flops * part,
-            cache_per_token=math.ceil(cost.cache_per_token * share),
-            cache_limit=None if limit is None else math.ceil(limit / share),
-            state=cost.state,
             activations=math.ceil(cost.activations * part),
+            seen_per_token=cost.seen_per_token * share,
         ),
         children=tuple((name, shared(child, low, share)) for (name, child), (_, low) in children),
     )
