@@ -94,6 +94,18 @@ def test_scores_see_nothing_ahead_and_training_does() -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
 
 
+def test_priors_of_what_stands_inside_are_those_that_were_asked_for() -> None:
+    """A loop in it that starts from noise decodes from the same draws as the whole pass has, whichever these are."""
+    loop = {"name": "loop", "kind": "loop", "of": stage("body", ATTENTION), "start": "random"}
+    whole = model(of=loop)
+    rows = torch.randint(256, (2, 8), generator=torch.Generator().manual_seed(0))
+    state, parts = OrganismState(), []
+    for piece in rows.split(1, dim=1):
+        logits, state = whole.extend(piece, state, sample=3)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), whole(rows, Flow(sample=3)), rtol=1e-9, atol=1e-11)
+
+
 def test_gradients_reach_every_weight() -> None:
     """The router learns from the task and from the loss; the stage inside from the picked tokens."""
     whole = model()

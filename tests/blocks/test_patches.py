@@ -71,6 +71,18 @@ def test_decoding_goes_on_across_bounds(lengths: tuple[int, ...]) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), whole(rows))
 
 
+def test_the_last_patch_of_a_context_is_read_by_nobody() -> None:
+    """Decoding to the end of the context needs no more patches than the whole pass: filters are as long as these."""
+    hyena = {"kind": "hyena", "hidden": 8}
+    whole = model(of=stage("body", hyena), width=16)
+    rows = torch.randint(256, (1, CONTEXT), generator=torch.Generator().manual_seed(0))
+    state, parts = OrganismState(), []
+    for piece in rows.split([1, CONTEXT - 5, 4], dim=1):
+        logits, state = whole.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), whole(rows), rtol=1e-9, atol=1e-11)
+
+
 def test_nothing_leaks_and_every_weight_learns() -> None:
     """To the token, and with local layers that see their own patch every earlier byte counts."""
     whole = model()

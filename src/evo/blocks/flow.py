@@ -112,6 +112,18 @@ class Flow:
         y, self.next_states[key] = block.extend(x, state, self)
         return y
 
+    def inside(
+        self,
+        position: int,
+        states: Mapping[tuple[str, int], State],
+        signals: dict[str, Tensor] | None = None,
+    ) -> Flow:
+        """The same pass of decoding for a sequence of another length, which keeps states of its own.
+
+        position: where in it the first token of this pass stands.
+        """
+        return replace(self, position=position, states=states, signals=signals or {}, next_states={}, _visits={})
+
     def copied(self) -> Flow:
         """The pass as it stands, for a block that runs again: it finds the same names and draws, and leaves none."""
         return replace(

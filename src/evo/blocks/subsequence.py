@@ -86,14 +86,7 @@ def extended(
         if not len(at_N):
             continue
         signals = {name: flow.signals[name][row : row + 1, at_N] for name in names if name in flow.signals}
-        inner = Flow(
-            signals,
-            position=state.seen,
-            project=flow.project,
-            figures=flow.figures,
-            states=state.blocks,
-            cache=flow.cache,
-        )
+        inner = flow.inside(state.seen, state.blocks, signals)
         y_1ND = inner.run(block, x_BTD[row : row + 1, at_N])
         y_BTD = y_BTD.index_put((torch.tensor(row, device=x_BTD.device), at_N), y_1ND[0].to(y_BTD.dtype))
         after[row] = Seen(state.seen + len(at_N), inner.next_states)

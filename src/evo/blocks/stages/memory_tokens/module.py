@@ -62,14 +62,7 @@ class MemoryTokens(Stage):
 
     def extend(self, x_BTD: Tensor, state: MemoryTokensState, flow: Flow) -> tuple[Tensor, MemoryTokensState]:
         """The next T positions: learned vectors are read before the first token of another segment."""
-        inner = Flow(
-            position=state.seen + max(0, state.seen - 1) // self.every * self.count,
-            project=flow.project,
-            figures=flow.figures,
-            states=state.blocks,
-            sample=flow.sample,
-            cache=flow.cache,
-        )
+        inner = flow.inside(state.seen + max(0, state.seen - 1) // self.every * self.count, state.blocks)
         y_BTD = self._passed(x_BTD, state.seen, inner)
         return y_BTD, MemoryTokensState(state.seen + x_BTD.shape[1], inner.next_states)
 

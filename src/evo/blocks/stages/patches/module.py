@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,8 +19,8 @@ from evo.kernels.dispatch import KernelCall
 
 @dataclass(frozen=True)
 class PatchesState(State):
-    """seen: tokens so far. partial_BSD: those of the patch that is not whole yet. given_BSD: what the tokens of this
-    patch get, (B, S, D), empty before the first token. blocks: what the stage inside kept."""
+    """seen: tokens so far. partial_BSD: those of the patch that has not been read yet. given_BSD: what the tokens of
+    this patch get, (B, S, D), empty before the first token. blocks: what the stage inside kept."""
 
     seen: int
     partial_BSD: Tensor
@@ -60,28 +61,18 @@ class Patches(Stage):
         return PatchesState(0, empty_B0D, empty_B0D)
 
     def extend(self, x_BTD: Tensor, state: PatchesState, flow: Flow) -> tuple[Tensor, PatchesState]:
-        """The next T positions."""
-        all_BSD = torch.cat((state.partial_BSD, x_BTD), dim=1)
-        whole = all_BSD.shape[1] // self.size * self.size
-        new_BKW = self._patches(all_BSD[:, :whole], flow)
-        if not state.seen:
-            new_BKW = torch.cat((self._begin(x_BTD), new_BKW), dim=1)
-        given_BSD, blocks = state.given_BSD, state.blocks
-        if new_BKW.shape[1]:
-            at = state.seen // self.size + 1 if state.seen else 0
-            inner = Flow(
-                position=at,
-                project=flow.project,
-                figures=flow.figures,
-                states=blocks,
-                sample=flow.sample,
-                cache=flow.cache,
-            )
+        """The next T positions. The stage inside reads a patch when the first token of the next one comes."""
+        seen, all_BSD = state.seen + x_BTD.shape[1], torch.cat((state.partial_BSD, x_BTD), dim=1)
+        read, reads = math.ceil(state.seen / self.size), math.ceil(seen / self.size)
+        given_BSD, blocks, start = state.given_BSD, state.blocks, state.seen - max(0, read - 1) * self.size
+        whole = (reads - max(1, read)) * self.size
+        if reads > read:
+            new_BKW = self._patches(all_BSD[:, :whole], flow)
+            new_BKW = new_BKW if read else torch.cat((self._begin(x_BTD), new_BKW), dim=1)
+            inner = flow.inside(read, blocks)
             given_BSD = torch.cat((given_BSD, self._tokens(new_BKW, inner, flow)), dim=1)
             blocks = inner.next_states
-        start = state.seen % self.size
         y_BTD = given_BSD[:, start : start + x_BTD.shape[1]]
-        seen = state.seen + x_BTD.shape[1]
         return y_BTD, PatchesState(seen, all_BSD[:, whole:], given_BSD[:, -self.size :], blocks)
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
