@@ -68,9 +68,12 @@ def test_the_coldest_samples_are_greedy(temperature: float) -> None:
     assert list(generate(network, TASK, PROMPT, 4, temperature=temperature)) == greedy
 
 
-def test_learned_positions_run_out() -> None:
-    """Text that exceeds the learned positions is EVO522 before the first byte; text that just fits is sampled."""
-    network = model(position={"kind": "learned"})
+@pytest.mark.parametrize(
+    ("mixer", "position"), [(MIXERS["attention"], "learned"), ({"kind": "hyena", "hidden": 8}, "none")]
+)
+def test_positions_run_out(mixer: dict[str, object], position: str) -> None:
+    """Text that exceeds the last position is EVO522 before the first byte; text that just fits is sampled."""
+    network = model(mixer, position={"kind": position})
     room = CONTEXT - len(PROMPT) + 1
     assert len(list(generate(network, TASK, PROMPT, room))) == room
     with pytest.raises(DiagnosticError, match="EVO522 25 tokens exceed the 24 positions"):

@@ -104,8 +104,9 @@ class Plan:
 
     @property
     def max_positions(self) -> int | None:
-        """The longest sequence it can read, by the rows of its table of positions; None where there is no last one."""
-        return None if self.positions is None else self.positions.shape[0]
+        """The longest sequence it can read: its context, where positions are learned or a block ends; else None."""
+        ends = self.positions is not None or any(block.ends_with_context for _, block in self.named_blocks())
+        return self.context if ends else None
 
     def named_blocks(self) -> Iterator[tuple[str, BlockPlan]]:
         """Every distinct block by dotted path."""

@@ -166,6 +166,8 @@ class BlockPlan:
     """The name of the weight whose entries scale its children in order, where it is their sum and nothing else."""
     chooses: ClassVar[bool] = False
     """Whether what a token meets turns on which of some numbers is larger, so that a small error may change much."""
+    ends_with_context: ClassVar[bool] = False
+    """Whether it is made for the context's length and computes nothing beyond."""
     begins_as: ClassVar[str] = ""
     """The name of the child that it computes the same as at first, where there is one."""
     kind: str

@@ -38,8 +38,8 @@ def generate(
             same. Everything is kept as it is then.
 
     Raises:
-        DiagnosticError: prompt and text together exceed the positions that the organism has learned (EVO522), there
-            is nothing to draft with (EVO527), or the prompt is shorter than what is read in one piece (EVO529).
+        DiagnosticError: prompt and text together exceed the positions that the organism has (EVO522), there is
+            nothing to draft with (EVO527), or the prompt is shorter than what is read in one piece (EVO529).
     """
     fed = task.encode(prompt) or [task.start]
     _require_room(model, len(fed) + tokens - 1)
@@ -102,7 +102,7 @@ def _require_room(model: Organism, tokens: int) -> None:
     limit = model.plan.max_positions
     if limit is None or tokens <= limit:
         return
-    message = f"{tokens} tokens exceed the {limit} positions that this organism has learned"
+    message = f"{tokens} tokens exceed the {limit} positions that this organism has"
     help = f"ask for fewer: prompt and text must fit into {limit + 1} tokens"
     raise DiagnosticError([Diagnostic("EVO522", message, None, help)])
 

@@ -61,9 +61,10 @@ RUNS = {
         source="command",
     ),
     "EVO522": Code(
-        "Text beyond the learned positions",
-        "An organism with learned positions has a vector for each place of its context and none beyond. Ask for fewer "
-        "tokens, or train one with another position encoding, such as rope.",
+        "Text beyond the last position",
+        "An organism with learned positions has a vector for each place of its context and none beyond; the filters of "
+        "a hyena are as long as the context. Ask for fewer tokens, or train one with another position encoding, such "
+        "as rope, or another mixer.",
         source="command",
     ),
     "EVO523": Code(

@@ -29,6 +29,7 @@ class HyenaPlan(BlockPlan):
     """`order` long convolutions of `context` taps over `width` channels, and their gates."""
 
     builder: ClassVar[str] = "evo.blocks.hyena.module:Hyena"
+    ends_with_context: ClassVar[bool] = True
     width: int
     order: int
     conv: int
