@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import torch
 from block_variants import (
@@ -20,6 +23,7 @@ from block_variants import (
     token_ids,
 )
 from ffn_variants import FFNS, STATEFUL_FFNS
+from flip_hosts import FLOW, SLOW
 from torch.utils.flop_counter import FlopCounterMode
 
 from evo.blocks.attention.plan import AttentionPlan
@@ -40,6 +44,7 @@ from evo.dsl.spec import TOKENS
 from evo.kernels.attention import Stencil
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups
+from evo.report.explain import rows, to_data
 
 EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
 EVERY_FIXED = pytest.mark.parametrize("name", [name for name in [*MIXERS, *STATEFUL_FFNS] if name not in BY_CHOICE])
@@ -186,3 +191,41 @@ def test_a_long_chunk_leaves_the_planned_cache(name: str):
     module, batch = mixer(name), 2
     _, state = module.extend(inputs(batch=batch), OrganismState())
     assert state_size(state) == host(name).cache_values(CONTEXT) * batch
+
+
+BODY = stage("e", {"kind": "attention", "heads": 2}, repeat=2, share=True)
+WRITTEN = {"name": "e", "layers": {"sublayers": [{"block": {"kind": "dense"}}]}, "norm_end": {"kind": "rms"}}
+ADAPTERS = {"kind": "lora", "rank": 2}
+INSIDE: dict[str, dict[str, Any]] = {
+    "patches in a loop": {
+        "stages": [
+            {"name": "a", "kind": "loop", "of": {"name": "b", "kind": "patches", "of": BODY, "size": 4}, "times": 3}
+        ]
+    },
+    "a loop beside memory tokens, twice": {
+        "stages": [
+            {"name": "a", "kind": "memory_tokens", "of": {"name": "b", "kind": "loop", "of": BODY}, "every": 4},
+            {"name": "c", "weights_of": "a", "adapters": ADAPTERS},
+        ]
+    },
+    "a norm behind layers, twice": {"stages": [WRITTEN, {"name": "b", "weights_of": "e"}]},
+    "a norm behind layers in depths": {"stages": [{"name": "a", "kind": "depths", "of": WRITTEN}]},
+    "adapters of a code": {
+        "stages": [
+            {"name": "b", "kind": "latent", "heads": 2},
+            stage("c", {"kind": "attention", "heads": 2}, kv_add="b"),
+        ],
+        "adapters": ADAPTERS,
+    },
+}
+"""Stages inside stages, with weights of their own at each depth."""
+
+
+@pytest.mark.parametrize("name", [*FLOW, *SLOW, *INSIDE])
+def test_the_rows_of_explain_add_up(name: str) -> None:
+    """The layer table has every parameter and operation once, whatever stands inside what; its data is plain."""
+    whole = plan(**{**FLOW, **SLOW, **INSIDE}[name])
+    table = [row for row in rows(whole) if not row.part]
+    assert sum(row.parameters * row.copies for row in table) == whole.parameters
+    assert sum(row.flops_per_token * row.count for row in table) == pytest.approx(whole.flops_per_token)
+    assert json.loads(json.dumps(to_data(whole)))["totals"]["parameters"] == whole.parameters

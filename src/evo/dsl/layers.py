@@ -10,8 +10,8 @@ A branch may be late: what it makes of x is a summand of a later sublayer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from evo.dsl.plan import BlockPlan
 
@@ -111,6 +111,20 @@ class StagePlan(BlockPlan):
                 yield name, child
             elif isinstance(child, StagePlan):
                 yield from ((f"{name}.{layer}", plan) for layer, plan in child.running_layers())
+
+    @property
+    def turns(self) -> int:
+        """How often a pass of training runs what it holds, on average."""
+        return 1
+
+    def inner_stages(self) -> Iterator[StagePlan]:
+        """The stages that it runs."""
+        return (child for _, child in self.children if isinstance(child, StagePlan))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        wiring = {field.name for field in fields(StagePlan)}
+        return {name: value for name, value in super().settings.items() if name not in wiring}
 
     @property
     def sources(self) -> tuple[str, ...]:

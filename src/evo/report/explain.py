@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evo.compiler.plan import Plan
+from evo.dsl.canonical import to_data as spec_data
 from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.paths import MERGE, layer_path
-from evo.dsl.plan import BlockPlan, matmul_flops
+from evo.dsl.plan import AdapterPlan, BlockPlan, matmul_flops
+from evo.dsl.spec import Spec
 from evo.report.costs import BYTES, costs
 
 
@@ -39,7 +41,7 @@ def rows(plan: Plan) -> list[Row]:
     """The layer table. The equal layers of a stage share their rows."""
     found = [*_embedding(plan)]
     for stage in plan.stages:
-        found += _stage(stage)
+        found += _stage(stage, stage.name)
     return [*found, *_end(plan), *_ahead(plan)]
 
 
@@ -71,7 +73,7 @@ def _layers_data(stage: StagePlan) -> Iterator[dict[str, Any]]:
 def _block_data(block: BlockPlan) -> dict[str, Any]:
     return {
         "kind": block.kind,
-        "settings": dict(block.settings),
+        "settings": _settings_data(block),
         "parameters": block.parameters,
         "flops_per_token": block.flops,
         "cache_bytes_per_token": _cache(block),
@@ -80,20 +82,40 @@ def _block_data(block: BlockPlan) -> dict[str, Any]:
     }
 
 
-def _stage(stage: StagePlan) -> Iterator[Row]:
-    """What it reads if that is a sum, its layers, and whatever it has besides."""
-    layers = list(stage.running_layers())
-    for weight in stage.weights:
-        is_sum = weight.name == MERGE
-        kind, settings = ("sum", f"of {', '.join(stage.sources)}") if is_sum else ("weight", "")
-        yield Row(stage.name, weight.name, kind, settings, _shape(weight.shape), weight.count, 2.0 * weight.count)
+def _stage(stage: StagePlan, label: str, whose: str = "", runs: int = 1) -> Iterator[Row]:
+    """Its own weights, its layers and whatever it has besides; then the same of the stages that it runs.
+
+    whose: the stage that the weights are of, if they count there. runs: how often the stage does.
+    """
+    own, inner = _own(stage), list(stage.inner_stages())
+    layers = [] if inner else list(stage.running_layers())
+    turns, copies = runs * stage.turns, 0 if whose else 1
+    if own is not None:
+        yield replace(own, layers=label + whose, count=runs, copies=copies)
+        yield from _adapters(stage.adapters)
     for indices in _equal_layers([layer for _, layer in layers]):
-        yield from _layer(stage, layers, indices)
+        yield from _layer(label, whose, layers, indices, turns)
     others = [
         (name, block) for name, block in stage.children if not block.is_layer and not isinstance(block, StagePlan)
     ]
     for index, (name, block) in enumerate(others):
-        yield replace(_row(name, block), layers=stage.name if index == 0 and not layers else "")
+        is_first = index == 0 and not layers
+        yield replace(_row(name, block), layers=label if is_first else "", count=turns, copies=copies)
+    if stage.weights_of:
+        whose = f" of {stage.weights_of}"
+    for part in inner:
+        yield from _stage(part, label, whose, turns)
+
+
+def _own(stage: StagePlan) -> Row | None:
+    """What a stage has beside its parts: the gains of a sum, or all weights of its own kind."""
+    parameters = sum(weight.count for weight in stage.weights) + sum(part.parameters for _, part in stage.adapters)
+    flops = stage.cost.flops + sum(adapter.flops for _, adapter in stage.adapters)
+    if not parameters and not flops:
+        return None
+    is_sum = [weight.name for weight in stage.weights] == [MERGE]
+    kind, settings = ("sum", f"of {', '.join(stage.sources)}") if is_sum else (stage.kind, _settings(stage))
+    return Row("", MERGE if is_sum else "", kind, settings, _weights(stage), parameters, flops)
 
 
 def _equal_layers(layers: list[LayerPlan]) -> list[list[int]]:
@@ -109,18 +131,18 @@ def _equal_layers(layers: list[LayerPlan]) -> list[list[int]]:
     return groups
 
 
-def _layer(stage: StagePlan, layers: list[tuple[str, LayerPlan]], indices: list[int]) -> Iterator[Row]:
-    layer = layers[indices[0]][1]
-    count, copies = len(indices), 0 if stage.weights_of else len({layers[index][0] for index in indices})
-    whose = f" of {stage.weights_of}" if stage.weights_of else "" if copies == count else " shared"
-    label = f"{stage.name} {_ranges(indices)}{whose}"
+def _layer(label: str, whose: str, layers: list[tuple[str, LayerPlan]], indices: list[int], runs: int) -> Iterator[Row]:
+    layer, built = layers[indices[0]][1], len({layers[index][0] for index in indices})
+    count, copies = len(indices) * runs, 0 if whose else built
+    label = f"{label} {_ranges(indices)}{whose or (' shared' if built < len(indices) else '')}"
     for index, role in enumerate(layer.block_names()):
         block = layer.child(role)
         yield replace(_row(role, block), layers=label if index == 0 else "", count=count, copies=copies)
         for name, child in block.children:
             if child.parameters or child.flops:
                 yield replace(_row(f"  {name}", child), part=True)
-        yield from _adapters(block)
+        beside = [row for _, part in block.named_blocks("") for row in part.adapters]
+        yield from _adapters(beside)
     if layer.weights:
         parameters = sum(weight.count for weight in layer.weights)
         numbers = (parameters, layer.cost.flops)
@@ -136,9 +158,8 @@ def _layer(stage: StagePlan, layers: list[tuple[str, LayerPlan]], indices: list[
     yield Row("", "norms", kinds, settings, _weights(norms[0]), parameters, flops, count=count, copies=copies)
 
 
-def _adapters(block: BlockPlan) -> Iterator[Row]:
-    """All adapters of a block and of what it contains, in one row."""
-    beside = [(name, adapter) for _, part in block.named_blocks("") for name, adapter in part.adapters]
+def _adapters(beside: Sequence[tuple[str, AdapterPlan]]) -> Iterator[Row]:
+    """Adapters by the names of their maps, in one row; the row above counts them."""
     if beside:
         names, adapters = zip(*beside, strict=True)
         settings = f"beside {' '.join(dict.fromkeys(names))}, {_settings(adapters[0])}".removesuffix(", ")
@@ -197,8 +218,13 @@ def _ranges(indices: list[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
+def _settings_data(block: BlockPlan) -> dict[str, Any]:
+    """Its settings as plain data."""
+    return {key: spec_data(value) if isinstance(value, Spec) else value for key, value in block.settings.items()}
+
+
 def _settings(block: BlockPlan) -> str:
-    parts = [text for key, value in block.settings.items() if (text := _setting(key, value))]
+    parts = [text for key, value in _settings_data(block).items() if (text := _setting(key, value))]
     parts += [child.kind for _, child in block.children if child.settings and not child.parameters]
     return ", ".join(parts)
 

@@ -46,6 +46,10 @@ class LoopPlan(StagePlan):
                     cost = replace(cost, cache_per_token=0, state=0)
                 yield block if cost is block.cost else replace(block, cost=cost)
 
+    @property
+    def turns(self) -> int:
+        return self.times
+
 
 class LoopSpec(AroundSpec):
     """s <- f(inject(s, x)), several times, with one set of weights: depth that recurs (Dehghani et al. 2019; Geiping et

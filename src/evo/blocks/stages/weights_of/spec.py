@@ -45,6 +45,9 @@ class WeightsOfPlan(StagePlan):
     def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
         return self.again.running_layers()
 
+    def inner_stages(self) -> Iterator[StagePlan]:
+        yield self.again
+
 
 class WeightsOfSpec(StageSpec):
     """A stage that computes what an earlier one does, with its weights, from what it reads itself: a shared block that
