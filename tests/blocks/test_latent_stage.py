@@ -206,3 +206,9 @@ def test_draws_follow_the_step() -> None:
     model_ = trainers[0].model
     one, two = (model_.losses(batch, batch, flow=Flow(seed=torch.tensor(seed))).task for seed in (1, 2))
     assert not torch.equal(one, two)
+
+
+def test_it_may_stand_alone() -> None:
+    """An organism of no layer but the encoder's is valid, and its first weights are finite."""
+    found = organism([{"name": "code", "kind": "latent", "heads": 2}])
+    assert all(bool(parameter.isfinite().all()) for parameter in found.parameters())

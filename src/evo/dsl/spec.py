@@ -218,8 +218,11 @@ class Scope:
 
     @property
     def residual_gain(self) -> float:
-        """The gain of a projection that writes into the residual stream: two writers a layer (Radford et al. 2019)."""
-        return 1.0 / math.sqrt(2 * self.depth)
+        """The gain of a projection that writes into the residual stream: two writers a layer (Radford et al. 2019).
+
+        An organism without a layer may write too: the encoder of a latent stage does.
+        """
+        return 1.0 / math.sqrt(2 * max(1, self.depth))
 
 
 @dataclass(frozen=True)
