@@ -210,6 +210,10 @@ INSIDE: dict[str, dict[str, Any]] = {
     },
     "a norm behind layers, twice": {"stages": [WRITTEN, {"name": "b", "weights_of": "e"}]},
     "a norm behind layers in depths": {"stages": [{"name": "a", "kind": "depths", "of": WRITTEN}]},
+    "adapters of a loop": {
+        "stages": [{"name": "a", "kind": "loop", "of": BODY, "inject": "concat"}],
+        "adapters": ADAPTERS,
+    },
     "adapters of a code": {
         "stages": [
             {"name": "b", "kind": "latent", "heads": 2},
@@ -229,3 +233,12 @@ def test_the_rows_of_explain_add_up(name: str) -> None:
     assert sum(row.parameters * row.copies for row in table) == whole.parameters
     assert sum(row.flops_per_token * row.count for row in table) == pytest.approx(whole.flops_per_token)
     assert json.loads(json.dumps(to_data(whole)))["totals"]["parameters"] == whole.parameters
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_the_rows_of_stages_in_stages_show_what_decoding_keeps(name: str) -> None:
+    """Caches and states, a stage's own among them."""
+    whole = plan(**INSIDE[name])
+    table = [row for row in rows(whole) if not row.part]
+    assert sum(row.cache_bytes_per_token * row.count for row in table) == 2 * whole.cache_per_token
+    assert sum(row.state_bytes * row.count for row in table) == 2 * whole.state

@@ -13,6 +13,8 @@ ATTENTION = {"kind": "attention", "heads": 2}
 RECURRENCE = {"kind": "recurrence", "heads": 2}
 LINEAR = {**RECURRENCE, "update": "outer", "feature": "elu", "normalizer": "sum"}
 LAYER = {"kind": "layer"}
+CODE = {"name": "code", "kind": "latent", "heads": 2}
+TOLD = {"name": "told", "mix": ATTENTION, "norm": {"kind": "rms", "place": "post"}}
 
 
 def codes(mix: Any, organism: dict[str, Any], **stage: Any) -> list[str]:
@@ -47,12 +49,16 @@ READ = [
     ([ATTENTION, {**ATTENTION, "position": {"kind": "none"}}], {"position": {"kind": "alibi"}}, {}),
     (RECURRENCE, {"position": {"kind": "learned"}}, {}),
     ({**RECURRENCE, "position": {"kind": "rope"}}, {}, {}),
+    ({"kind": "pool"}, {"position": {"kind": "alibi"}}, {}),
+    (ATTENTION, {"position": {"kind": "alibi"}, "norm": LAYER, "stages": [CODE]}, {}),
+    (ATTENTION, {"norm": LAYER, "ahead": {"kind": "sequential"}}, {"norm": {"kind": "rms", "place": "post"}}),
+    (ATTENTION, {"norm": LAYER, "stages": [CODE, {**TOLD, "kv_add": "code"}]}, {}),
 ]
 
 
 @pytest.mark.parametrize(("mix", "organism", "stage"), READ)
 def test_settings_that_are_read_pass(mix: Any, organism: dict[str, Any], stage: dict[str, Any]):
-    """The final norm reads the organism's norm; overrides that change something pass without a word."""
+    """The final norm, encoders and modules ahead read the organism's norm; overrides that change something pass."""
     assert codes(mix, organism, **stage) == []
 
 

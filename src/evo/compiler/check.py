@@ -236,14 +236,14 @@ def _unused(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
 
 
 def _unread_norm(organism: OrganismSpec, stages: list[StageSpec]) -> Iterator[Fault]:
-    """The organism's norm where every stage has its own: only the final norm reads it, which has no place."""
+    """The organism's norm where every stage has its own: only what has no place reads it, as the final norm does."""
     if any(stage.reads_norm for stage in stages):
         return
-    final = not stages[-1].is_normed
-    if "norm" in organism.model_fields_set and not final:
+    is_read = not stages[-1].is_normed or any(spec.copies_norm for _, spec in specs(organism, ("organism",)))
+    if "norm" in organism.model_fields_set and not is_read:
         yield Fault("EVO330", ("organism", "norm"), "every stage has a norm of its own", "remove it", "warning")
     elif "place" in organism.norm.model_fields_set:
-        message = "every stage has a norm of its own, and the final norm has no place"
+        message = "every stage has a norm of its own, and no other norm has a place"
         yield Fault("EVO330", ("organism", "norm", "place"), message, "remove it", "warning")
 
 

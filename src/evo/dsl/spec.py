@@ -139,6 +139,12 @@ class Spec(BaseModel):
         return False
 
     @property
+    def copies_norm(self) -> bool:
+        """Whether it makes norms like the organism's that have a place of their own; what is inside it answers for
+        itself."""
+        return False
+
+    @property
     def signals(self) -> frozenset[str]:
         """The names of stages that it reads, wherever it stands; what is inside it answers for itself."""
         return frozenset()

@@ -110,12 +110,13 @@ def _stage(stage: StagePlan, label: str, whose: str = "", runs: int = 1) -> Iter
 def _own(stage: StagePlan) -> Row | None:
     """What a stage has beside its parts: the gains of a sum, or all weights of its own kind."""
     parameters = sum(weight.count for weight in stage.weights) + sum(part.parameters for _, part in stage.adapters)
-    flops = stage.cost.flops + sum(adapter.flops for _, adapter in stage.adapters)
-    if not parameters and not flops:
+    flops = stage.cost.flops + stage.turns * sum(adapter.flops for _, adapter in stage.adapters)
+    if not parameters and not flops and not stage.cost.state:
         return None
     is_sum = [weight.name for weight in stage.weights] == [MERGE]
     kind, settings = ("sum", f"of {', '.join(stage.sources)}") if is_sum else (stage.kind, _settings(stage))
-    return Row("", MERGE if is_sum else "", kind, settings, _weights(stage), parameters, flops)
+    numbers = (parameters, flops, BYTES * stage.cost.cache_growth, BYTES * stage.cost.state)
+    return Row("", MERGE if is_sum else "", kind, settings, _weights(stage), *numbers)
 
 
 def _equal_layers(layers: list[LayerPlan]) -> list[list[int]]:

@@ -104,6 +104,10 @@ class SequentialAheadSpec(AheadSpec):
     weight: LossWeight = 0.3
     """Weight of the mean of their losses."""
 
+    @property
+    def copies_norm(self) -> bool:
+        return True
+
     def problems_behind(self, stage: StageSpec, scope: Scope) -> Iterator[Fault]:
         yield from _length(self.tokens, scope)
         if stage.depth and stage.part(stage.name, stage.depth - 1, 1) is not None:

@@ -49,6 +49,10 @@ class PoolSpec(Spec):
     alive: Annotated[int | None, Field(ge=1, le=MOST_SLOTS), Gene(1, 64, "+1", optional=True)] = None
     """How many there are at the start; as many as slots if left out."""
 
+    @property
+    def reads_position(self) -> bool:
+        return self.of is None
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if self.alive is not None and self.alive >= self.slots:
             message = f"{self.alive} pseudopods alive in {self.slots} slots"

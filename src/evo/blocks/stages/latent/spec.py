@@ -61,6 +61,14 @@ class LatentStageSpec(StageSpec):
     ffn: Annotated[Spec, RoleOf("ffn", default="gated")] = DEFAULT
     """Its feed-forward."""
 
+    @property
+    def reads_position(self) -> bool:
+        return True
+
+    @property
+    def copies_norm(self) -> bool:
+        return True
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         for fault in self._attention().problems(self._scope(scope)):
             yield fault if fault.path[:1] in (("heads",), ("kv_heads",)) else replace(fault, path=())
