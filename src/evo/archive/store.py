@@ -88,7 +88,8 @@ class EliteStore:
 
     def remove(self, identity: Identity) -> int | None:
         """Empty the cell that an identity holds and return it, or None."""
-        held = np.flatnonzero(self.ids_C == identity)
+        occupied = np.flatnonzero(self.occupied_C)
+        held = occupied[self.ids_C[occupied] == identity]
         if not len(held):
             return None
         cell = int(held[0])

@@ -112,13 +112,15 @@ def decompose(
     ones_M1 = torch.ones(shape[0], 1, dtype=torch.float64, device=where)
     weightings = [_weighting(name, ones_M1, shape[1], moment) for name, moment in zip(names, here, strict=True)]
     rows_GM1 = torch.stack([rows_M1 for rows_M1, _ in weightings])
+    has_moments = any(gram is not None for _, gram in weightings)
     eye_NN = torch.eye(shape[1], dtype=torch.float64, device=where)
-    columns_GNN = _cholesky(names, torch.stack([eye_NN if gram is None else gram for _, gram in weightings]))
+    columns_GNN = torch.stack([eye_NN if gram is None else gram for _, gram in weightings])
+    if has_moments:  # the identity is its own factor
+        columns_GNN = _cholesky(names, columns_GNN)
     scaled_GMN = rows_GM1 * change_GMN.double()
     power_G = (rows_GM1 * trained_GMN.double() @ columns_GNN).square().sum((-2, -1)).clamp_min(torch.finfo().tiny)
     columns_GNN = columns_GNN / power_G.sqrt()[:, None, None]
     left_GMK, power_GK = _strongest(scaled_GMN @ columns_GNN, parts)
-    has_moments = any(gram is not None for _, gram in weightings)
     return Decomposition(scaled_GMN, left_GMK, power_GK, rows_GM1, columns_GNN, has_moments)
 
 
