@@ -52,10 +52,9 @@ class Context(Generic[A]):
 
     def nearest(self, count: int) -> tuple[A, ...]:
         """Up to `count` other values, the nearest to the focus first, those of lower index first among equals."""
-        here = np.array(self.places[self.focus])
-        others = [index for index in range(len(self.values)) if index != self.focus]
-        distance = {index: float(np.linalg.norm(np.array(self.places[index]) - here)) for index in others}
-        return tuple(self.values[index] for index in sorted(others, key=lambda index: (distance[index], index))[:count])
+        places_NM = np.array(self.places)
+        order = np.linalg.norm(places_NM - places_NM[self.focus], axis=1).argsort(kind="stable").tolist()
+        return tuple(self.values[index] for index in order if index != self.focus)[:count]
 
 
 @dataclass(frozen=True)
