@@ -10,6 +10,7 @@ import torch
 from living import LIFE, life_of, living, trainer
 
 from evo.base.rundirs import METRICS
+from evo.base.streams import Stream
 from evo.dsl.canonical import to_yaml
 from evo.dsl.spec import spec_fields
 from evo.evolution.evaluate import TrialJob, evaluate
@@ -237,6 +238,23 @@ def test_an_empty_slot_stays_empty_under_every_optimizer() -> None:
         colony.bury([0], census, 3, "cull")
         training.run(6)
         assert (colony.pool.gain != 0.0).tolist() == [False, True, True, False], kind
+
+
+def test_who_has_just_died_leaves_its_weights_as_they_are() -> None:
+    """A newborn of an elite that died at the same look has that one's own weights, not those of its genome."""
+    training = trainer(living(mutation=0.0, gain=1.0))
+    training.run(3)
+    (colony,) = life_of(training).colonies
+    census = colony.census(colony.vitals.rows(), torch.zeros(4, 5))
+    colony.remember(census)
+    assert colony.elites is not None
+    (elite,) = colony.elites.archive.elites()  # all lie at the same place
+    slot = colony.names.index(str(elite.id))
+    own = {path: weight.clone() for path, weight in colony._share(slot).items()}
+    colony.bury([slot], census, 3, "cull")
+    (birth,) = colony.breed(census, 3, 1e9, Stream(0))
+    assert birth["parent"] == elite.id
+    torch.testing.assert_close(colony._share(birth["slot"]), own, rtol=0, atol=0)
 
 
 def test_a_budget_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +17,7 @@ from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
 from evo.compiler.check import problems
+from evo.slime import elites as module
 from evo.slime.behaviour import MEASURES, Look, measure, projection
 from evo.slime.chemotaxis import Chemotaxis
 from evo.slime.elites import Elites, encoded
@@ -88,16 +91,16 @@ def pseudopods(count: int, size: int = 24) -> list[dict[str, torch.Tensor]]:
 def test_elites_hold_low_rank_factors() -> None:
     """A genome is smaller than half the weights, and gives them back to a few percent."""
     (weights,) = pseudopods(1, 64)
-    (genome,) = encoded([weights])
+    (genome,) = encoded({"q": weights["q"][None]})
     restored, wanted = genome.weights()["q"], weights["q"]
     assert genome.nbytes < 0.2 * 4 * wanted.numel()
     assert float((restored - wanted).norm() / wanted.norm()) < 0.1
-    assert len(genome.blob) < len(encoded([{"q": torch.randn(wanted.shape)}])[0].blob) / 2
+    assert len(genome.blob) < len(encoded({"q": torch.randn(1, *wanted.shape)})[0].blob) / 2
 
 
 def test_an_archive_of_pseudopods_is_plain_data() -> None:
     """The best of a cell stays, its weights too once it dies; the nearest to a behaviour is found; data comes back."""
-    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])))
+    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])), ThreadPoolExecutor(1))
     weights = dict(zip("abc", pseudopods(3), strict=True))
     assert elites.judge("abc", np.array([0.5, 0.4, 0.1]), np.array([[0.1] * 5, [0.2] * 5, [0.9] * 5])) == 2
     nearest = elites.nearest(np.full(5, 0.8))
@@ -105,7 +108,7 @@ def test_an_archive_of_pseudopods_is_plain_data() -> None:
     assert nearest.id == "c"
     elites.keep(weights)
     assert set(elites.genomes) == {"a", "c"}
-    again = Elites.from_data(*elites.to_data())
+    again = Elites.from_data(*elites.to_data(), elites.coder)
     assert again.archive.to_data() == elites.archive.to_data()
     assert again.genomes == elites.genomes
     assert elites.drop_worst()
@@ -115,9 +118,30 @@ def test_an_archive_of_pseudopods_is_plain_data() -> None:
     assert not elites.drop_worst()
 
 
+def test_coding_the_dead_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are read when their pseudopod dies, whatever becomes of its slot; who asks for a genome waits for it."""
+    elites, may_code = Elites(CVTArchive(np.array([[0.0] * 5])), ThreadPoolExecutor(1)), Event()
+
+    def later(weights: Any) -> Any:
+        assert may_code.wait(60)
+        return encoded(weights)
+
+    monkeypatch.setattr(module, "encoded", later)
+    (weights,) = pseudopods(1)
+    (wanted,) = encoded({"q": weights["q"][None].clone()})
+    elites.judge("a", np.array([0.5]), np.array([[0.1] * 5]))
+    elites.keep({"a": weights})
+    weights["q"].zero_()
+    elites.refine(np.array([[0.1] * 5]), 0.0)
+    assert elites.nearest(np.full(5, 0.1)) is not None
+    may_code.set()
+    assert elites.genome("a") == wanted
+    assert elites.genomes == {"a": wanted}
+
+
 def test_refining_moves_cells_to_where_pseudopods_are() -> None:
     """The nearest centroid goes part of the way; elites are placed anew and stay what they are."""
-    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])))
+    elites = Elites(CVTArchive(np.array([[0.0] * 5, [1.0] * 5])), ThreadPoolExecutor(1))
     elites.judge(["a"], np.array([0.5]), np.array([[0.4] * 5]))
     elites.refine(np.array([[0.4] * 5]), 0.5)
     np.testing.assert_allclose(elites.archive.centroids_CM, [[0.2] * 5, [1.0] * 5])

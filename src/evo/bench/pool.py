@@ -75,10 +75,9 @@ def elites_megabytes(count: int = 4) -> float:
     full rank, which is the most they can take."""
     generator = torch.Generator().manual_seed(0)
     shapes = dict.fromkeys("qkv", (ELITE_HEAD, ELITE_WIDTH)) | {"o": (ELITE_WIDTH, ELITE_HEAD)}
-    drawn = [
-        {name: torch.randn(shape, generator=generator) * ELITE_WIDTH**-0.5 for name, shape in shapes.items()}
-        for _ in range(count)
-    ]
+    drawn = {
+        name: torch.randn(count, *shape, generator=generator) * ELITE_WIDTH**-0.5 for name, shape in shapes.items()
+    }
     return sum(genome.nbytes for genome in encoded(drawn)) / count * CELLS / 1e6
 
 

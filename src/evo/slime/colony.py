@@ -37,9 +37,14 @@ METABOLIC_RATE = 1.0
 @dataclass
 class Census:
     """What a look found out, by slot: who is alive, what each is worth, where it lies in behaviour space, its gain, and
-    the norm of its gradient."""
+    the norm of its gradient.
+
+    alive: those still alive, newborns too. seen: those that the look saw alive, whose weights are in their slots even
+    if they have died since, until a newborn takes over.
+    """
 
     alive: list[int]
+    seen: tuple[int, ...]
     fitness_P: Floats
     measures_PM: Floats
     gains_P: Floats
@@ -81,7 +86,7 @@ class Colony:
         found = worth(task_P, gradient_P, measures[:, -1], alive_P)
         places = measures.copy() if self.spec.places == "measured" else self._drawn_places()
         alive = alive_P.nonzero()[0].tolist()
-        return Census(alive, found.fitness(self.spec.worth), places, gains_P, np.sqrt(gradient_P))
+        return Census(alive, tuple(alive), found.fitness(self.spec.worth), places, gains_P, np.sqrt(gradient_P))
 
     def remember(self, census: Census) -> int:
         """Keep the measures of the living, and show them to the archive; how many of them hold a cell now."""
@@ -161,13 +166,16 @@ class Colony:
     def bury(self, slots: Sequence[int], census: Census, step: int, cause: str) -> list[Event]:
         """Empty some slots."""
         if self.elites is not None:
-            self.elites.keep({self.names[slot]: self._share(slot) for slot in slots})
-        return [self._empty(slot, census, step, cause) for slot in slots]
+            whole = dict(self.pool.named_parameters())
+            self.elites.keep({self.names[slot]: self.pool.share(whole, slot) for slot in slots})
+        for slot in slots:
+            self.pool.gain[slot].zero_()  # a number written through an index would be waited for
+        self._forget(slots)
+        return [self._death(slot, census, step, cause) for slot in slots]
 
-    def _empty(self, slot: int, census: Census, step: int, cause: str) -> Event:
+    def _death(self, slot: int, census: Census, step: int, cause: str) -> Event:
+        """Count a pseudopod among the dead."""
         relative = relative_fitness(self.context(census, slot))
-        self.pool.gain[slot].zero_()  # a number written through an index would be waited for
-        self._forget(slot)
         self.counts["deaths"] += 1
         census.alive = [other for other in census.alive if other != slot]
         fitness, age = float(census.fitness_P[slot]), step - self.born[slot]
@@ -206,7 +214,8 @@ class Colony:
         self.names, self.born, self.counts = record["names"], record["born"], record["counts"]
         self.history = record["history"]
         arrays = {k.removeprefix("genome/"): v for k, v in saved.items() if k.startswith("genome/")}
-        self.elites = None if record["elites"] is None else Elites.from_data(record["elites"], arrays)
+        if self.elites is not None:
+            self.elites = Elites.from_data(record["elites"], arrays, self.elites.coder)
 
     def _parent(self, census: Census, stream: Stream) -> Elite | None:
         """The elite that a newborn comes from: the nearest to where chemotaxis turns from the middle of the living, or
@@ -241,12 +250,12 @@ class Colony:
             )
             weights = {
                 name: weight + scale * weight.square().mean().sqrt() * _noise(weight, stream.child("mutation", name))
-                for name, weight in self._weights_of(str(elite.id)).items()
+                for name, weight in self._weights_of(str(elite.id), census).items()
             }
         share = self._share(slot)
         for name, weight in weights.items():
             share[name].copy_(sent(weight, share[name].device))
-        self._forget(slot)
+        self._forget([slot])
         self.vitals.settle(slot)
         self.pool.gain[slot].fill_(self.spec.gain * float(census.gains_P[census.alive].mean()))
         census.alive = sorted([*census.alive, slot])
@@ -256,28 +265,28 @@ class Colony:
         """The weights of a slot; views."""
         return self.pool.share({path: p.detach() for path, p in self.pool.named_parameters()}, slot)
 
-    def _weights_of(self, name: str) -> dict[str, Tensor]:
-        """The weights of an elite on the device: its own as they are, if it lives, else those of its genome."""
+    def _weights_of(self, name: str, census: Census) -> dict[str, Tensor]:
+        """The weights of an elite on the device: its own as they are, if it lives or has just died, else those of its
+        genome."""
         assert self.elites is not None
-        if name in self.elites.genomes:
-            device = self.pool.gain.device
-            return {path: sent(weight, device) for path, weight in self.elites.genomes[name].weights().items()}
-        return self._share(self.names.index(name))
+        slots = {self.names[slot]: slot for slot in census.seen}
+        if name in slots:
+            return self._share(slots[name])
+        device = self.pool.gain.device
+        return {path: sent(weight, device) for path, weight in self.elites.genome(name).weights().items()}
 
-    def _forget(self, slot: int) -> None:
-        """Zero what the optimizer keeps of a slot."""
-        states = self._states()
+    def _forget(self, slots: Sequence[int]) -> None:
+        """Zero what the optimizer keeps of some slots."""
+        states, shapes = self._states(), {path: p.shape for path, p in self.pool.named_parameters()}
         for name in sorted({name for state in states.values() for name in state}):
-            shaped = {
-                path: states[self._full(path)][name]
-                for path, p in self.pool.named_parameters()
-                if name in states[self._full(path)] and states[self._full(path)][name].shape == p.shape
-            }
-            if shaped.keys() >= {path for path, _ in self._inner()}:
-                for tensor in self.pool.share(shaped, slot).values():
-                    tensor.zero_()
-            if "gain" in shaped:
-                shaped["gain"][slot].zero_()
+            kept = {path: states[self._full(path)].get(name) for path in shapes}
+            shaped = {path: t for path, t in kept.items() if t is not None and t.shape == shapes[path]}
+            for slot in slots:
+                if shaped.keys() >= shapes.keys() - {"gain"}:
+                    for tensor in self.pool.share(shaped, slot).values():
+                        tensor.zero_()
+                if "gain" in shaped:
+                    shaped["gain"][slot].zero_()
 
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
         return {self._full(path): self.around.states[self._full(path)] for path, _ in self.pool.named_parameters()}

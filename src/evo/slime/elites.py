@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from evo.archive.snapshot.change import ChangeStack
 from evo.archive.snapshot.record import EncodedTensor, Snapshot
 from evo.archive.snapshot.restore import restore
 from evo.archive.store import Elite
+from evo.slime.transfer import Arriving
 
 Floats = NDArray[np.float64]
 LEVEL = 1e-6
@@ -49,30 +51,38 @@ class Genome:
         return restore({piece.name: torch.zeros(piece.shape) for piece in snapshot.pieces}, snapshot, check_base=False)
 
 
-def encoded(components: Sequence[Mapping[str, Tensor]]) -> list[Genome]:
-    """The genomes of some pseudopods of one shape, weight by weight in stacks.
+def encoded(weights: Mapping[str, Tensor]) -> list[Genome]:
+    """The genomes of G pseudopods of one shape, by their weights in stacks, (G, ...) each on the host.
 
     On the CPU: a decomposition of one head is so small that on a GPU it would be waiting for its launches.
     """
-    rows: list[list[EncodedTensor]] = [[] for _ in components]
-    for name in components[0]:
-        trained_G = torch.stack([component[name].detach().float() for component in components]).cpu()
-        stack = ChangeStack((name,) * len(components), trained_G.double(), trained_G, (None,) * len(components))
-        for row, piece in zip(rows, stack.at(LEVEL), strict=True):
-            row.append(piece)
-    return [Genome.of(row) for row in rows]
+    pieces: list[list[EncodedTensor]] = []
+    for name, weight_G in weights.items():
+        trained_G = weight_G.detach().float()
+        count = len(trained_G)
+        pieces.append(ChangeStack((name,) * count, trained_G.double(), trained_G, (None,) * count).at(LEVEL))
+    return [Genome.of(own) for own in zip(*pieces, strict=True)]
 
 
 class Elites:
     """A CVT archive of pseudopods; see `evo.archive.cvt`. While one lives its weights are in its slot; when it dies,
-    and holds a cell, they are kept as a genome."""
+    and holds a cell, they are kept as a genome, which the one thread of `coder` makes while training goes on."""
 
-    def __init__(self, archive: CVTArchive) -> None:
-        self.archive = archive
-        self.genomes: dict[str, Genome] = {}
+    def __init__(self, archive: CVTArchive, coder: ThreadPoolExecutor) -> None:
+        self.archive, self.coder = archive, coder
+        self._kept: dict[str, Future[Genome]] = {}
 
     def __len__(self) -> int:
         return len(self.archive)
+
+    @property
+    def genomes(self) -> dict[str, Genome]:
+        """Those of the dead that hold a cell, by name, once all of them are made."""
+        return {name: coming.result() for name, coming in self._kept.items()}
+
+    def genome(self, name: str) -> Genome:
+        """That of one of the dead, once it is made. Raises KeyError where it is not kept."""
+        return self._kept[name].result()
 
     def judge(self, names: Sequence[str], fitness_B: Floats, measures_BM: Floats) -> int:
         """Place the living anew, wherever they stood; how many of them hold a cell now."""
@@ -83,11 +93,19 @@ class Elites:
         return sum(placement.is_elite for placement in placements)
 
     def keep(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Keep the weights of those that die, by name, if they hold a cell; all of them in one stack."""
+        """Keep the weights of those that die, by name, if they hold a cell; all of them in one stack.
+
+        They are read as they are now, and may be changed at once.
+        """
         holders = self._holders()
         held = [name for name in weights if name in holders]
-        if held:
-            self.genomes.update(zip(held, encoded([weights[name] for name in held]), strict=True))
+        if not held:
+            return
+        stacks = {path: torch.stack([weights[name][path].detach() for name in held]) for path in weights[held[0]]}
+        arriving = Arriving(stacks)
+        coming = self.coder.submit(lambda: encoded(arriving.wait()))
+        for index, name in enumerate(held):  # one thread takes them in order, so what they wait for is there
+            self._kept[name] = self.coder.submit(lambda index=index: coming.result()[index])
 
     def nearest(self, wanted_M: Floats) -> Elite | None:
         """The elite whose measures are nearest to wanted ones, the first among equals; None where there is none."""
@@ -100,8 +118,7 @@ class Elites:
     def refine(self, measures_BM: Floats, rate: float) -> None:
         """Move the centroid nearest to each point by `rate` of the way (MacQueen's k-means), and place all anew."""
         centroids_CM = self.archive.centroids_CM.copy()
-        for point_M in measures_BM:
-            cell = int(self.archive.cell_of(point_M[None])[0])
+        for point_M, cell in zip(measures_BM, self.archive.cell_of(measures_BM).tolist(), strict=True):
             centroids_CM[cell] += rate * (point_M - centroids_CM[cell])
         elites, offset = self.archive.elites(), self.archive.offset
         self.archive = CVTArchive(centroids_CM, offset)
@@ -112,12 +129,12 @@ class Elites:
 
     def drop_worst(self) -> bool:
         """Forget the dead elite of the lowest fitness; whether there was one."""
-        dead = [elite for elite in self.archive.elites() if str(elite.id) in self.genomes]
+        dead = [elite for elite in self.archive.elites() if str(elite.id) in self._kept]
         if not dead:
             return False
         worst = min(dead, key=lambda elite: elite.objective)
         self.archive.remove(worst.id)
-        del self.genomes[str(worst.id)]
+        del self._kept[str(worst.id)]
         return True
 
     def _holders(self) -> set[str]:
@@ -127,7 +144,7 @@ class Elites:
     def _forget_displaced(self, living: Sequence[str]) -> None:
         """Drop the genomes of those who hold no cell any more, and of those who live."""
         kept = self._holders() - set(living)
-        self.genomes = {name: genome for name, genome in self.genomes.items() if name in kept}
+        self._kept = {name: coming for name, coming in self._kept.items() if name in kept}
 
     @property
     def nbytes(self) -> int:
@@ -140,10 +157,12 @@ class Elites:
         return {"archive": self.archive.to_data()}, blobs
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any], blobs: Mapping[str, Tensor]) -> Elites:
+    def from_data(cls, data: Mapping[str, Any], blobs: Mapping[str, Tensor], coder: ThreadPoolExecutor) -> Elites:
         """The inverse of `to_data`. Raises ValueError or KeyError for data of another form."""
-        elites = cls(CVTArchive.from_data(data["archive"]))
-        elites.genomes = {name: Genome(blob.cpu().numpy().tobytes()) for name, blob in blobs.items()}
+        elites = cls(CVTArchive.from_data(data["archive"]), coder)
+        for name, blob in blobs.items():
+            made = elites._kept[name] = Future[Genome]()
+            made.set_result(Genome(blob.cpu().numpy().tobytes()))
         return elites
 
 

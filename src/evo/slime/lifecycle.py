@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -43,10 +44,11 @@ class Lifecycle(Companion):
         cells_CM = None
         if spec.cells and pools:
             cells_CM = centroids(spec.cells, [(0.0, 1.0)] * len(MEASURES), around.stream.child("cells"))
+        coder = ThreadPoolExecutor(1, thread_name_prefix="elites")
         self.colonies = [
             Colony(
                 path, pool, spec, around, Vitals(pool, spec.every),
-                None if cells_CM is None else Elites(CVTArchive(cells_CM)),
+                None if cells_CM is None else Elites(CVTArchive(cells_CM), coder),
             )
             for path, pool in pools
         ]  # fmt: skip

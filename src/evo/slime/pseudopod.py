@@ -58,7 +58,7 @@ class Pseudopod:
 
     def to_dict(self) -> dict[str, Any]:
         """Its gain, and its weights as the archive's encoder holds them: plain data."""
-        (genome,) = encoded([self.weights()])
+        (genome,) = encoded({path: weight[None].cpu() for path, weight in self.weights().items()})
         return {"gain": float(self.pool.gain[self.slot].detach()), "genome": genome.blob}
 
     @torch.no_grad()
