@@ -120,6 +120,17 @@ def test_limits_are_those_of_what_a_stage_inside_sees(mixer: dict[str, Any], win
     assert kept_bytes(state) == model.plan.cache_bytes(12, policy)
 
 
+@pytest.mark.parametrize("policy", [EVERYTHING, CachePolicy(STORES["int8"]), CachePolicy(STORES["nf4"], 3)], ids=str)
+def test_bytes_of_a_longer_sequence(policy: CachePolicy) -> None:
+    """Learned vectors before the text are kept as its tokens are, in windows too."""
+    inner = stage("b", [ATTENTION, WINDOW], repeat=2, ffn={"kind": "none"})
+    model = organism([{"name": "a", "kind": "memory_tokens", "every": None, "count": 3, "of": inner}]).float()
+    tokens = torch.randint(256, (1, model.plan.context), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, state = decoded(model, tokens, policy, first=5)
+    assert kept_bytes(state) == model.plan.cache_bytes(model.plan.context, policy)
+
+
 @pytest.mark.parametrize(("name", "window"), [("int8", None), ("nf4", None), ("full", 3), ("fp8", 2)])
 def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
     """Each query meets its own key and value as they are, and earlier ones as the policy kept them, written out."""
@@ -130,7 +141,7 @@ def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
     assert isinstance(block, Attention)
     store, x = STORES[name], noise(1, 11, 16)
     with torch.no_grad():
-        q, k, v = block._project(x, Flow())  # pyright: ignore[reportPrivateUsage]
+        q, k, v = block._project(x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
         kept = [unpack(pack(y, store)) if store.packer else y for y in (k, v)]
         states, parts = {}, []
         expected = []
@@ -160,7 +171,7 @@ def test_the_heaviest_and_the_latest_are_kept(name: str) -> None:
     assert isinstance(block, Attention)
     x = noise(2, steps, 16, seed=3) * 2
     with torch.no_grad():
-        q, k, v = block._project(x, Flow())  # pyright: ignore[reportPrivateUsage]
+        q, k, v = block._project(x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
         states, parts, position = {}, [], 0
         for piece in x.split([first, *[1] * (steps - first)], dim=1):
             flow = Flow(position=position, states=states, cache=policy)

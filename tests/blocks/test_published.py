@@ -109,13 +109,18 @@ STAGES: dict[str, str] = {
         - {name: cache, mix: {kind: attention, heads: 2, kv_to: global}}
         - {name: cross, repeat: 2, mix: {kind: attention, heads: 2, kv_from: global}}
     """,
-    "Hymba's heads (2411.13676): attention and a scan side by side": """
+    "Hymba (2411.13676): meta tokens, attention and a scan side by side": """
         - name: body
-          repeat: 2
-          mix:
-            parallel:
-              - {kind: attention, heads: 2, persistent: 4, stencil: {kind: window, size: 5}}
-              - {kind: selective_scan, state: 4}
+          kind: memory_tokens
+          every: null
+          count: 3
+          of:
+            name: heads
+            repeat: 2
+            mix:
+              parallel:
+                - {kind: attention, heads: 2, stencil: {kind: window, size: 5, sinks: 3}}
+                - {kind: selective_scan, state: 4}
     """,
     "SWAN-GPT (2504.08719): windows with rope, then all without": """
         - name: body

@@ -1,4 +1,4 @@
-"""Memory tokens: a stage runs over a longer sequence, in which learned vectors stand behind each segment."""
+"""Memory tokens: a stage runs over a longer sequence, in which learned vectors stand behind each segment, or first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MemoryTokensState(State):
 
 
 class MemoryTokens(Stage):
-    """What f(segment 0, learned, segment 1, learned, ...) gives the tokens."""
+    """What f(segment 0, learned, segment 1, learned, ...) gives the tokens, or f(learned, tokens)."""
 
     learned: nn.Parameter
 
@@ -61,8 +61,8 @@ class MemoryTokens(Stage):
         return MemoryTokensState()
 
     def extend(self, x_BTD: Tensor, state: MemoryTokensState, flow: Flow) -> tuple[Tensor, MemoryTokensState]:
-        """The next T positions: learned vectors are read before the first token of another segment."""
-        inner = flow.inside(state.seen + max(0, state.seen - 1) // self.every * self.count, state.blocks)
+        """The next T positions: learned vectors are read before the token that they stand before."""
+        inner = flow.inside(state.seen + self._times(state.seen) * self.count, state.blocks)
         y_BTD = self._passed(x_BTD, state.seen, inner)
         return y_BTD, MemoryTokensState(state.seen + x_BTD.shape[1], inner.next_states)
 
@@ -73,21 +73,37 @@ class MemoryTokens(Stage):
     def _passed(self, x_BTD: Tensor, start: int, inner: Flow) -> Tensor:
         """What the stage gives T tokens, the first of them at `start`."""
         y_BND = self.of[0].run({"x": [self._with_learned(x_BTD, start)]}, inner).value()
-        first, more = start % self.every, self.count if self._begins_segment(start) else 0
-        y_BND = F.pad(y_BND[:, more:], (0, 0, first, self.count + self.every))  # to begin and end with whole segments
-        whole = y_BND.shape[1] // (self.every + self.count) * (self.every + self.count)
-        y_BSRD = y_BND[:, :whole].unflatten(1, (-1, self.every + self.count))
-        return y_BSRD[:, :, : self.every].flatten(1, 2)[:, first : first + x_BTD.shape[1]]
+        y_BND = y_BND[:, self.count if self._stand_before(start) else 0 :]
+        return (
+            y_BND
+            if self.every is None
+            else self._without_learned(y_BND, start % self.every, self.every, x_BTD.shape[1])
+        )
 
     def _with_learned(self, x_BTD: Tensor, start: int) -> Tensor:
         """Tokens, the first of them at `start`, with the learned vectors before and between them, (B, N, D)."""
-        first, tokens = start % self.every, x_BTD.shape[1]
-        x_BSRD = F.pad(x_BTD, (0, 0, first, -(first + tokens) % self.every)).unflatten(1, (-1, self.every))
-        learned_BSMD = self.learned.to(x_BTD.dtype).expand(*x_BSRD.shape[:2], -1, -1)
-        end = first + tokens + (first + tokens - 1) // self.every * self.count
-        long_BND = torch.cat((x_BSRD, learned_BSMD), dim=2).flatten(1, 2)[:, first:end]
-        return torch.cat((learned_BSMD[:, 0], long_BND), dim=1) if self._begins_segment(start) else long_BND
+        learned_BMD = self.learned.to(x_BTD.dtype).expand(len(x_BTD), -1, -1)
+        z_BND = x_BTD if self.every is None else self._in_segments(x_BTD, start % self.every, self.every)
+        return torch.cat((learned_BMD, z_BND), dim=1) if self._stand_before(start) else z_BND
 
-    def _begins_segment(self, start: int) -> bool:
-        """Whether a token there is the first of a segment behind another."""
-        return start > 0 and start % self.every == 0
+    def _in_segments(self, x_BTD: Tensor, first: int, every: int) -> Tensor:
+        """Tokens, the first of them at that place of its segment, with the learned vectors between segments."""
+        end = first + x_BTD.shape[1]
+        x_BSRD = F.pad(x_BTD, (0, 0, first, -end % every)).unflatten(1, (-1, every))
+        learned_BSMD = self.learned.to(x_BTD.dtype).expand(*x_BSRD.shape[:2], -1, -1)
+        return torch.cat((x_BSRD, learned_BSMD), dim=2).flatten(1, 2)[:, first : end + (end - 1) // every * self.count]
+
+    def _without_learned(self, y_BND: Tensor, first: int, every: int, tokens: int) -> Tensor:
+        """The way back from `_in_segments`, to so many tokens."""
+        y_BND = F.pad(y_BND, (0, 0, first, self.count + every))  # to begin and end with whole segments
+        whole = y_BND.shape[1] // (every + self.count) * (every + self.count)
+        y_BSRD = y_BND[:, :whole].unflatten(1, (-1, every + self.count))
+        return y_BSRD[:, :, :every].flatten(1, 2)[:, first : first + tokens]
+
+    def _stand_before(self, token: int) -> bool:
+        """Whether learned vectors stand right before a token: the first of all, or of a segment behind another."""
+        return token == 0 if self.every is None else token > 0 and token % self.every == 0
+
+    def _times(self, tokens: int) -> int:
+        """How often learned vectors stand before one of the first tokens."""
+        return min(tokens, 1) if self.every is None else max(0, tokens - 1) // self.every

@@ -18,30 +18,31 @@ from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryTokensPlan(StagePlan):
-    """A stage, its one child, over `every` tokens and `count` learned vectors in turn."""
+    """A stage, its one child, over `every` tokens and `count` learned vectors in turn, or over these and all tokens."""
 
     builder: ClassVar[str] = "evo.blocks.stages.memory_tokens.module:MemoryTokens"
-    every: int
+    every: int | None
     count: int
 
 
 class MemoryTokensSpec(AroundSpec):
     """A stage that reads, behind each segment of tokens, some learned vectors: places for what it makes of the segment
-    (Burtsev et al. 2020), and with a neural memory Titans' memory as context (Behrouz et al. 2025)."""
+    (Burtsev et al. 2020), and with a neural memory Titans' memory as context (Behrouz et al. 2025). Without segments
+    they stand before the first token (meta tokens, Dong et al. 2024)."""
 
     kind: ClassVar[str | None] = "memory_tokens"
 
     of: Annotated[Spec, RoleOf("stage")]
     """The stage. It reads the longer sequence, so it has no `from`; its positions count all of it."""
-    every: Annotated[int, Field(ge=1, le=65536), Gene(8, 128, "x2")] = 32
-    """Tokens of a segment."""
+    every: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 128, "x2", optional=True)] = 32
+    """Tokens of a segment; null for vectors that stand once, before the first token."""
     count: Annotated[int, Field(ge=1, le=4096), Gene(1, 16, "x2")] = 4
-    """Learned vectors behind each segment that further tokens follow."""
+    """Learned vectors behind each segment that further tokens follow, or before the first token."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         found = self._passed_on(scope)
         yield from found
-        if self.every >= scope.context:
+        if self.every is not None and self.every >= scope.context:
             message = f"a context of {scope.context} tokens ends with its first segment of {self.every}"
             yield Fault("EVO358", ("every",), message, "lower every")
         for slot, names in self._inner.written_sources().items():
@@ -65,15 +66,15 @@ class MemoryTokensSpec(AroundSpec):
                 *((gains(MERGE, sources, width),) if sources > 1 else ()),
             ),
             cost=Cost(activations=2 * width),
-            children=((self._child, shared(inner, inner, 1.0 + self.count / self.every)),),
+            children=((self._child, shared(inner, inner, 1.0 + self.count / (self.every or scope.context))),),
             has_state=True,
             every=self.every,
             count=self.count,
         )
 
     def _scope(self, scope: Scope) -> Scope:
-        longer = scope.context + (scope.context - 1) // self.every * self.count
-        return replace(super()._scope(scope), context=longer)
+        times = 1 if self.every is None else (scope.context - 1) // self.every
+        return replace(super()._scope(scope), context=scope.context + times * self.count)
 
     def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
         """What the stage inside may not be."""
