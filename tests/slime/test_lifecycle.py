@@ -194,6 +194,21 @@ def test_a_replayed_look_sees_what_a_launched_one_does(of: Any) -> None:
     torch.testing.assert_close(replayed, launched, rtol=1e-4, atol=1e-5)
 
 
+def test_a_look_that_cannot_be_captured_is_told_of() -> None:
+    """It is launched, sees what it would have seen, and the training says why at its end."""
+    plain, refused = trainer(living()), trainer(living())
+    plain.run(3)
+    refused.run(3)
+    life = life_of(refused)
+    (colony,) = life.colonies
+    colony.vitals.captured = {path: torch.zeros(1) for path, _ in colony.pool.named_parameters()}  # as on a GPU
+    assert run(refused) == run(plain)
+    (warning,) = [text for text in life.warnings() if "looks" in text]
+    assert warning.startswith("looks at pools are launched, not replayed: ")
+    assert len(warning.splitlines()) == 1
+    assert not any("looks" in text for text in life_of(plain).warnings())
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.base.causes import first_cause
 from evo.base.memory import no_collection
 from evo.base.streams import Stream
 from evo.blocks.companion import Surroundings
@@ -43,7 +44,7 @@ class Glance:
         try:
             return self._replayed(row_1T, drawn)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            self.refusal, self.replay = str(error) or type(error).__name__, None
+            self.refusal, self.replay = first_cause(error), None
             return self.take(step)
 
     def _may_replay(self) -> bool:

@@ -157,10 +157,12 @@ class Lifecycle(Companion):
         return colony.bury([worst], census, step, "memory")
 
     def warnings(self) -> list[str]:
-        """Pools whose measures share too little to span one space, or tell the same."""
+        """Looks that are not captured; pools whose measures share too little to span one space, or tell the same."""
+        reason = self.glance.refusal
+        launched = [f"looks at pools are launched, not replayed: {reason}"] if reason else []
         spaces = ((colony.path, colony.space()) for colony in self.colonies)
         found = ((path, adequacy(space)) for path, space in spaces if space is not None)
-        return [f"{path}: the measures of its pseudopods: {fault.message}" for path, fault in found if fault]
+        return launched + [f"{path}: the measures of its pseudopods: {fault.message}" for path, fault in found if fault]
 
     def figures(self) -> dict[str, float]:
         """Sums over all pools: who is alive, who was born and died; and the mean coverage of their archives."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from evo.base.causes import first_cause
 from evo.base.memory import no_collection
 from evo.blocks.companion import Companion
 from evo.blocks.dropout import Dropout
@@ -213,15 +214,8 @@ def captured_step(
         step = CapturedStep(model, source, spec, context, optimizer, scale, offset, block, companion)
         step.capture()
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:  # TypeError: a rule of numbers only
-        return None, f"the step cannot be captured: {_first_line(error)}"
+        return None, f"the step cannot be captured: {first_cause(error)}"
     finally:
         for parameter in model.parameters():
             parameter.grad = None
     return step, "one CUDA graph, replayed"
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong first: ending a capture that failed raises an error of its own."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
