@@ -78,6 +78,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention hashed": {**window(5, 2), "kv_heads": 1, "head_experts": {"top": 4, "router": {"choose": "hash"}}},
     "attention sigmoid": {**ATTENTION, "kv_heads": 2, "weigh": "sigmoid"},
     "attention softpick": {**window(5), "weigh": "softpick", "soft_cap": 3.0},
+    "attention stick-breaking": {**ATTENTION, "kv_heads": 2, "weigh": "stick_breaking", "position": {"kind": "none"}},
+    "attention stick-breaking in a window": {**window(5, 2), "weigh": "stick_breaking", "soft_cap": 3.0},
     "attention forgetting": {**ATTENTION, "kv_heads": 2, "forget": True, "position": {"kind": "alibi"}},
     "attention forgetting in a window": {**window(5, 2), "forget": True, "weigh": "softpick"},
     "attention window": window(5),
@@ -281,6 +283,8 @@ MIXERS: dict[str, dict[str, Any]] = {
 BY_CHOICE = frozenset(["route", "route to two"])
 """Rows whose costs depend on the tokens: the plan counts what they are if each choice is as frequent as any other."""
 
+BLIND_AT_FIRST = frozenset(name for name in MIXERS if "stick-breaking" in name)
+"""Mixers that read earlier tokens alone, of which the first one has none."""
 BY_FFT = frozenset(name for name in MIXERS if name.startswith("hyena"))
 """Rows whose outputs pass a Fourier transform of the whole, and so are causal up to its rounding."""
 

@@ -36,8 +36,9 @@ STAGES: dict[str, str] = {
     "Forgetting Transformer (2503.02130)": """
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, forget: true, position: {kind: none}, qk_norm: rms}}
     """,
-    "softpick and sigmoid attention (2504.20966, 2409.04431)": """
+    "softpick, sigmoid and stick-breaking attention (2504.20966, 2409.04431, 2410.17980)": """
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, weigh: softpick}}
+        - {name: sticks, mix: {kind: attention, heads: 2, weigh: stick_breaking}, position: {kind: none}}
         - {name: top, repeat: 2, mix: {kind: attention, heads: 2, weigh: sigmoid}}
     """,
     "DeltaProduct (2502.10297)": """

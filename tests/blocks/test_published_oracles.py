@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import pytest
 import torch
 import torch.nn.functional as F
 from block_variants import CONTEXT, Whole, block_of, built, inputs, plan, stage
@@ -74,6 +75,17 @@ def test_softpick_is_a_rectified_softmax():
         return read_out(above.relu() / (above.abs().sum(-1, keepdim=True) + 1e-6), w, x)
 
     compare({**ATTENTION, "weigh": "softpick"}, theirs)
+
+
+def test_stick_breaking_is_flas():
+    """Each earlier key takes its share of what nearer ones left (Tan et al. 2410.17980, eq. 2)."""
+    naive = pytest.importorskip("fla.ops.stickbreaking_attn.naive", reason="the oracle fla is not installed")
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k, v = (by_heads(x @ w[name].T).transpose(1, 2) for name in "qkv")
+        return naive.naive_stickbreaking_attn(q, k, v)[0].flatten(-2) @ w["o"].T
+
+    compare({**ATTENTION, "weigh": "stick_breaking", "position": {"kind": "none"}}, theirs)
 
 
 def test_forget_gates_lower_what_is_far():

@@ -7,7 +7,7 @@ from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
 from evo.dsl.plan import BlockPlan
 
-Weigh = Literal["softmax", "sigmoid", "softpick"]
+Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 

@@ -89,7 +89,8 @@ class AttentionSpec(Spec):
     """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
     weigh: Weigh = "softmax"
     """What makes weights of scores: softmax; sigmoid, of each score less log(context) (2409.04431); softpick, which may
-    give no key any weight (2504.20966)."""
+    give no key any weight (2504.20966); stick_breaking, where the nearest earlier token takes a share of 1, the next
+    one of what is left, and so on, so that no position need be told (2410.17980)."""
     forget: bool = False
     """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
     taps: TapsSpec | None = None
@@ -179,6 +180,9 @@ class AttentionSpec(Spec):
             if getattr(self, to) is not None and getattr(self, to) == getattr(self, read):
                 yield Fault("EVO308", (to,), "it would publish what it reads under the same name", "remove it")
         yield from conflicts(self._parts(self._position(scope)))
+        if self.weigh == "stick_breaking" and not self.causal:
+            message = "the nearest earlier key takes its share first, and later keys have no place in that order"
+            yield Fault("EVO308", ("weigh",), message, "write causal: true, or weigh otherwise")
         if self.head_experts is not None:
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
         if self.taps is not None and self.kv_from is None:

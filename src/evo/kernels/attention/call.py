@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import KernelCall
 
-Weigh = Literal["softmax", "sigmoid", "softpick"]
+Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking"]
 """What makes weights of logits; see `reference.WEIGHTS`."""
 
 

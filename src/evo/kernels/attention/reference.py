@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evo.kernels.attention.stencil import Stencil
@@ -63,6 +64,8 @@ def attention(
     if bias_HTS is not None:
         logits_BHTS = logits_BHTS + bias_HTS.to(compute)
     seen = visible(stencil, query_T1, key_1S, segments)
+    if weigh == STICK_BREAKING:
+        seen = seen & (key_1S < query_T1)
     other = WEIGHTS.get(weigh)
     weights = masked_softmax(logits_BHTS, seen, sink_logits_H) if other is None else other(logits_BHTS, seen)
     if keep_BHTS is not None:
@@ -94,6 +97,16 @@ def masked_softpick(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
     return above.relu() / (above.abs().sum(-1, keepdim=True) + SOFTPICK_EPS * one)
 
 
+def masked_stick_breaking(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """sigmoid(z_s) prod_(u > s) (1 - sigmoid(z_u)): the nearest key takes its share of 1, the next of what is left (Tan
+    et al. 2410.17980). Keys stand in the order of their positions."""
+    left_BHTS = F.logsigmoid(-logits_BHTS).masked_fill(~seen, 0.0)
+    after_BHTS = left_BHTS.flip(-1).cumsum(-1).flip(-1) - left_BHTS
+    return (F.logsigmoid(logits_BHTS) + after_BHTS).exp().masked_fill(~seen, 0.0)
+
+
 SOFTPICK_EPS = 1e-6
-WEIGHTS = {"sigmoid": masked_sigmoid, "softpick": masked_softpick}
+STICK_BREAKING = "stick_breaking"
+"""Of these weights, a query has none for its own key."""
+WEIGHTS = {"sigmoid": masked_sigmoid, "softpick": masked_softpick, STICK_BREAKING: masked_stick_breaking}
 """What may stand in softmax's place."""
