@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,28 @@ def test_a_replayed_look_sees_what_a_launched_one_does(of: Any) -> None:
     row_1T = training._row(24).to(training.device)
     launched = glance._measured(row_1T, lambda one: glance._drawn(one, 24))
     torch.testing.assert_close(replayed, launched, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_noted_aside_reads_nothing_that_the_update_changes() -> None:
+    """Parameters and gradients may be anything meanwhile: the update is at work."""
+    noted: list[list[torch.Tensor]] = []
+    for is_spoilt in (False, True):
+        training = trainer(living())
+        training.run(1)
+        held = [t for p in training.model.parameters() for t in (p.detach(), p.grad) if t is not None]
+
+        @contextmanager
+        def aside(*_: torch.Tensor, changed: list[torch.Tensor] = held if is_spoilt else []) -> Iterator[None]:
+            before = [t.clone() for t in changed]
+            for t in changed:
+                t.fill_(torch.nan)
+            yield
+            for t, value in zip(changed, before, strict=True):
+                t.copy_(value)
+
+        life_of(training).note(torch.tensor(3.0), aside)
+        noted.append(life_of(training).tensors())
+    torch.testing.assert_close(noted[0], noted[1], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_look_that_cannot_be_captured_is_told_of() -> None:

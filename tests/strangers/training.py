@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from evo.blocks.companion import Companion, Event, Surroundings
+from evo.blocks.companion import Aside, Companion, Event, Surroundings, in_turn
 from evo.dsl.budget import BudgetSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.life import LifeSpec
@@ -74,9 +74,10 @@ class Breath(Companion):
         self.spec = spec
         self.air = torch.zeros((), device=next(around.model.parameters()).device)
 
-    def note(self, loss: Tensor) -> None:
+    def note(self, loss: Tensor, aside: Aside = in_turn) -> None:
         """Breathe in."""
-        self.air.add_(loss, alpha=self.spec.depth)
+        with aside(loss):
+            self.air.add_(loss, alpha=self.spec.depth)
 
     def tensors(self) -> list[Tensor]:
         """The air."""

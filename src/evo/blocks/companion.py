@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,17 @@ from evo.base.streams import Stream
 
 Event = Mapping[str, Any]
 """What happened between two steps, as plain data for a line of metrics: its `step`, its `event`, and more."""
+
+Aside = Callable[..., AbstractContextManager[None]]
+"""Launches what is in the block beside what follows, until the step ends. It is given the tensors that are read there
+and may be freed meanwhile."""
+
+
+@contextmanager
+def in_turn(*reads: Tensor) -> Iterator[None]:
+    """An `Aside` for steps that have none: what is in the block comes first."""
+    del reads
+    yield
 
 
 @dataclass(frozen=True)
@@ -43,10 +55,11 @@ class Companion(ABC):
         return step % self.every == 0
 
     @abstractmethod
-    def note(self, loss: Tensor) -> None:
+    def note(self, loss: Tensor, aside: Aside = in_turn) -> None:
         """See the task's loss (a scalar) and the gradients of a step, before they are clipped and used.
 
-        On the device alone: the host does not wait, and all that changes is in `tensors`, in place.
+        On the device alone: the host does not wait, and all that changes is in `tensors`, in place. What reads neither
+        parameters nor gradients, which the update behind it changes, may be done `aside`.
         """
 
     @abstractmethod

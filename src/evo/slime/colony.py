@@ -303,6 +303,6 @@ class Colony:
 
 
 def _noise(like: Tensor, stream: Stream) -> Tensor:
-    """N(0, 1), drawn on the host."""
-    generator = torch.Generator().manual_seed(stream.integer())
-    return sent(torch.randn(like.shape, generator=generator), like.device)
+    """N(0, 1), drawn where it is used."""
+    generator = torch.Generator(like.device).manual_seed(stream.integer())
+    return torch.randn(like.shape, generator=generator, device=like.device)

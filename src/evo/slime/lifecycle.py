@@ -12,7 +12,7 @@ from torch import Tensor
 from evo.archive.centroids import centroids
 from evo.archive.cvt import CVTArchive
 from evo.archive.factorability import adequacy
-from evo.blocks.companion import Companion, Event, Surroundings
+from evo.blocks.companion import Aside, Companion, Event, Surroundings, in_turn
 from evo.blocks.pool.module import Pool
 from evo.slime.behaviour import MEASURES
 from evo.slime.colony import Census, Colony
@@ -28,8 +28,8 @@ REFINEMENT = 0.5
 
 
 class Lifecycle(Companion):
-    """Fast: every step notes the gradients of the gains and the loss, in five launches. Medium, every `every` steps:
-    measure, remember, breed. Slow, every `cull_every`: cull, refine the cells, keep to the budget.
+    """Fast: every step notes the gradients of the gains and the loss: a launch, and four aside. Medium, every `every`
+    steps: measure, remember, breed. Slow, every `cull_every`: cull, refine the cells, keep to the budget.
 
     A look launches its measures behind a step, and what it leads to follows `lag` steps later: the host decides while
     the device goes on with these steps. The same lag is kept everywhere, so that the same seed lives the same life.
@@ -60,10 +60,11 @@ class Lifecycle(Companion):
         """What the last look saw, until it is acted upon: the losses since the one before, and by pool what the census
         needs, if it is time."""
 
-    def note(self, loss: Tensor) -> None:
+    def note(self, loss: Tensor, aside: Aside = in_turn) -> None:
         """See `Companion.note`."""
-        self.losses_N.copy_(torch.cat([self.losses_N[1:], loss.detach().float().view(1)]))
-        note([colony.vitals for colony in self.colonies])
+        note([colony.vitals for colony in self.colonies], aside)
+        with aside(loss):
+            self.losses_N.copy_(torch.cat([self.losses_N[1:], loss.detach().float().view(1)]))
 
     def tensors(self) -> list[Tensor]:
         """See `Companion.tensors`."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from evo.blocks.companion import Aside
 from evo.blocks.pool.module import Pool
 
 LATEST = 0.5
@@ -59,16 +60,17 @@ class Vitals:
 
 
 @torch.no_grad()
-def note(vitals: Sequence[Vitals]) -> None:
-    """Take in a step: three launches, however many pools there are. Nothing is read by the host."""
+def note(vitals: Sequence[Vitals], aside: Aside) -> None:
+    """Take in a step: a launch and two aside, however many pools there are. Nothing is read by the host."""
     held = [(one, one.pool.gain, one.pool.gain.grad) for one in vitals]
     felt = [(one, gain_P, gradient_P) for one, gain_P, gradient_P in held if gradient_P is not None]
     if not felt:
         return
     felt_by, gains, gradients = map(list, zip(*felt, strict=True))
     shares = torch._foreach_mul(gains, gradients)
-    torch._foreach_mul_(shares, shares)
-    torch._foreach_lerp_([one.task_P for one in felt_by], shares, felt_by[0].share)
+    with aside(*shares):
+        torch._foreach_mul_(shares, shares)
+        torch._foreach_lerp_([one.task_P for one in felt_by], shares, felt_by[0].share)
     if gains[0].is_cuda and torch.cuda.is_current_stream_capturing():
         for one in felt_by:
             one.captured = _gradients(one.pool)

@@ -114,7 +114,7 @@ class DeviceStep:
             self.half.collect()
         self.side.wait()
         if self.companion is not None:
-            self.companion.note(losses.task.detach())
+            self.companion.note(losses.task.detach(), self.side.launch)
         with torch.no_grad():
             with self.side.launch():
                 self.block.note(recorded(losses, self.model.plan.losses))
