@@ -1,16 +1,14 @@
 """Copies of weights in half precision: what is read through them learns what it learns without."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from launches import Launches
 from tiny_models import model
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from evo.blocks.flow import Flow, Project
 from evo.blocks.pool.module import Pool
@@ -28,7 +26,6 @@ DEVICES = [
 
 
 POOL = {"kind": "pool", "slots": 4, "alive": 3, "of": {"kind": "attention", "heads": 1, "head_dim": 4}}
-VIEWS = {"detach", "view", "t", "split", "transpose", "_unsafe_view", "expand", "alias", "unsqueeze", "empty_like"}
 
 
 def pool_of(device: str) -> Pool:
@@ -37,21 +34,6 @@ def pool_of(device: str) -> Pool:
     with torch.no_grad():
         pool.gain[:3] = torch.tensor([0.5, 1.0, 2.0])
     return pool
-
-
-@contextmanager
-def launches() -> Iterator[Counter[str]]:
-    """Operations that would be launches on a device, by name."""
-    counts = Counter[str]()
-
-    class Counting(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name = func.overloadpacket.__name__
-            counts[name] += name not in VIEWS
-            return func(*args, **(kwargs or {}))
-
-    with Counting():
-        yield counts
 
 
 def learn(half: HalfWeights, weights: Any, loss: Any) -> None:
@@ -116,8 +98,8 @@ def test_a_pools_gains_cost_one_launch_on_the_way() -> None:
     half = HalfWeights(torch.float32, SideStream(torch.device("cpu")))
     flow, x_BTD = Flow(project=half), torch.randn(2, 6, 16)
     learn(half, pool.parameters(), lambda: pool(x_BTD, flow).sum())
-    with launches() as attention:
+    with Launches() as attention:
         pool.mixers[0](x_BTD, flow)
-    with launches() as both:
+    with Launches() as both:
         pool(x_BTD, flow)
-    assert both - attention == Counter({"mul": 1})
+    assert both.on_the_way - attention.on_the_way == Counter({"mul": 1})
