@@ -99,6 +99,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     },
     "attention values": {**ATTENTION, "kv_heads": 2, "select": {"kind": "values", "top": 5, "bias": True}},
     "attention blocks": {**ATTENTION, "kv_heads": 2, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
+    "attention means": {**ATTENTION, "kv_heads": 2, "select": {"kind": "means", "size": 3, "top": 3}},
     "attention compressed": {
         **ATTENTION,
         "kv_heads": 2,

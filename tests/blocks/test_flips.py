@@ -224,6 +224,9 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
+    "means": {
+        "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
+    },
     "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
     "compressed": {
         "stages": [
@@ -351,6 +354,7 @@ FOCUS = {
     "blocks": "select",
     "compressed": "select",
     "values": "select",
+    "means": "select",
     "streams": "streams",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""

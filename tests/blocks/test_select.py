@@ -27,6 +27,7 @@ SELECTS = {
     "tokens": {"kind": "tokens", "top": 3, "heads": 2, "dim": 4},
     "blocks": {"kind": "blocks", "size": 3, "top": 2, "dim": 4},
     "compressed": {"kind": "compressed", "size": 3, "top": 2, "window": 2},
+    "means": {"kind": "means", "size": 3, "top": 2},
     "values": {"kind": "values", "top": 3},
 }
 EVERY = pytest.mark.parametrize("select", SELECTS.values(), ids=SELECTS)

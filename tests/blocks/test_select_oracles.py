@@ -165,6 +165,37 @@ def test_block_index() -> None:
     compare(our(block, weights), attention, rotary, causal())
 
 
+def test_mixture_of_block_attention() -> None:
+    """The authors' naive code (Lu et al. 2025): a gate by mean keys, future blocks closed, the own one open."""
+    heads, groups, dim, size, top = 4, 2, 6, 5, 3
+    block = {"kind": "attention", "heads": heads, "kv_heads": groups, "head_dim": dim, "position": {"kind": "none"}}
+    generator = torch.Generator().manual_seed(4)
+    shapes = {
+        "q": (heads * dim, WIDTH),
+        "k": (groups * dim, WIDTH),
+        "v": (groups * dim, WIDTH),
+        "o": (WIDTH, heads * dim),
+    }
+    weights = {name: 0.4 * torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
+    x = torch.randn(2, TIME + 2, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
+    mine = our({**block, "select": {"kind": "means", "size": size, "top": top}}, weights)(x, Flow())
+    q, k, v = (F.linear(x, weights[name]).unflatten(-1, (-1, dim)).transpose(1, 2) for name in "qkv")
+    k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
+    blocks = -(-x.shape[1] // size)
+    means = torch.stack([k[:, :, i * size : (i + 1) * size].mean(2) for i in range(blocks)], dim=2)
+    gate = q @ means.transpose(-1, -2)
+    for i in range(blocks):
+        gate[:, :, : (i + 1) * size, i] = -torch.inf
+        gate[:, :, i * size : (i + 1) * size, i] = torch.inf
+    is_open = torch.zeros_like(gate).scatter(-1, gate.topk(top).indices, 1.0).bool()
+    is_open = is_open.repeat_interleave(size, dim=-1)[..., : x.shape[1]].tril()
+    shares = (q @ k.transpose(-1, -2) * dim**-0.5).masked_fill(~is_open, -torch.inf).softmax(-1)
+    wanted = F.linear((shares @ v).transpose(1, 2).flatten(-2), weights["o"])
+    torch.testing.assert_close(mine, wanted)
+    got, expected = (torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0] for y in (mine, wanted))
+    torch.testing.assert_close(got, expected)
+
+
 def test_native_sparse_attention() -> None:
     """Means of blocks, the best blocks and a window, gated: fla's three naive functions, put together as fla does."""
     naive = pytest.importorskip("fla.ops.nsa.naive", reason="the oracle fla is not installed")

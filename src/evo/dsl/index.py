@@ -101,6 +101,7 @@ KINDS: dict[str, dict[str, str]] = {
     "select": {
         "blocks": "evo.blocks.select.spec:BlocksSelect",
         "compressed": "evo.blocks.select.spec:CompressedSelect",
+        "means": "evo.blocks.select.spec:MeansSelect",
         "shared": "evo.blocks.select.spec:SharedSelect",
         "tokens": "evo.blocks.select.spec:TokensSelect",
         "values": "evo.blocks.select.spec:ValuesSelect",

@@ -10,15 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, compute_dtype
+from evo.blocks.base import Block
 from evo.blocks.flow import Flow
+from evo.blocks.select.by_block import documents, means, products
 from evo.blocks.select.index import visible
 from evo.blocks.select.module import Asked, Select, best
 from evo.blocks.select.spec import CompressedPlan
 from evo.kernels.attention import Stencil
-
-NOBODY = torch.iinfo(torch.int64).min
-"""The document of a block that holds tokens of several: no query's."""
 
 
 class Compressed(Select):
@@ -32,10 +30,10 @@ class Compressed(Select):
         self.window = Stencil(kind="window", size=plan.window)
 
     def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
-        means = self._means(asked)
-        chosen_BGTS = self._chosen(asked, means.keys_BSGK, flow)
-        ends_C = (torch.arange(means.keys_BSGK.shape[1], device=asked.q_BTHK.device) + 1) * self.size - 1
-        compressed = replace(means, attend=self._of_blocks(asked, ends_C, flow)).within(stencil, None)
+        blockwise = self._of_means(asked)
+        chosen_BGTS = self._chosen(asked, blockwise.keys_BSGK, flow)
+        ends_C = (torch.arange(blockwise.keys_BSGK.shape[1], device=asked.q_BTHK.device) + 1) * self.size - 1
+        compressed = replace(blockwise, attend=self._of_blocks(asked, ends_C, flow)).within(stencil, None)
         selected, near = asked.within(stencil, chosen_BGTS), asked.within(self.window, None)
         if not isinstance(selected, Tensor):  # descriptions of calls
             return [compressed, selected, near]
@@ -43,31 +41,24 @@ class Compressed(Select):
         parts = (compressed, selected, near)
         return sum(part * gate[..., None] for part, gate in zip(parts, gates_BTHN.unbind(-1), strict=True))
 
-    def _means(self, asked: Asked) -> Asked:
+    def _of_means(self, asked: Asked) -> Asked:
         """The same question to the mean key and value of each whole block."""
-        whole = asked.keys_BSGK.shape[1] // self.size * self.size
-        keys, values = (
-            x[:, :whole].unflatten(1, (-1, self.size)).mean(2) for x in (asked.keys_BSGK, asked.values_BSGV)
-        )
+        keys, values = (means(x, self.size) for x in (asked.keys_BSGK, asked.values_BSGV))
         return replace(asked, keys_BSGK=keys, values_BSGV=values)
 
     def _of_blocks(self, asked: Asked, ends_C: Tensor, flow: Flow) -> Any:
         """`attend` for keys that stand at the ends of blocks."""
         segments = {}
         if flow.segments_BT is not None:
-            blocks_BCS = flow.segments_BT[:, : len(ends_C) * self.size].unflatten(1, (-1, self.size))
-            is_one_BC = (blocks_BCS == blocks_BCS[..., :1]).all(-1)
-            segments["key_segments_BS"] = torch.where(is_one_BC, blocks_BCS[..., 0], NOBODY)
+            segments["key_segments_BS"] = documents(flow.segments_BT, len(ends_C), self.size)
         return lambda *qkv, **settings: asked.attend(*qkv, **settings, **segments, key_positions_S=ends_C)
 
     @torch.no_grad()
     def _chosen(self, asked: Asked, means_BCGK: Tensor, flow: Flow) -> Tensor:
         """The tokens of the blocks that each key head's queries meet, (B, G, T, S) bool."""
         keys = asked.keys_BSGK.shape[1]
-        groups, compute = means_BCGK.shape[2], compute_dtype(asked.q_BTHK)
         blocks = -(-keys // self.size)
-        q_BGJTK = asked.q_BTHK.to(compute).transpose(1, 2).unflatten(1, (groups, -1))
-        logits = q_BGJTK @ means_BCGK.to(compute).permute(0, 2, 3, 1)[:, :, None] * asked.scale
+        logits = products(asked, means_BCGK) * asked.scale
         tokens = logits.shape[-2]
         query_T1 = torch.arange(keys - tokens, keys, device=logits.device)[:, None]
         units_U = torch.arange(blocks, device=logits.device)

@@ -90,6 +90,16 @@ class ByValuesPlan(BlockPlan):
     top: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ByMeansPlan(BlockPlan):
+    """A choice of a query's own block of `size` tokens and the best earlier ones by their mean keys, `top` in all."""
+
+    builder: ClassVar[str] = "evo.blocks.select.means:ByMeans"
+    chooses: ClassVar[bool] = True
+    size: int
+    top: int
+
+
 class SelectSpec(Spec):
     """Which of the earlier keys a query meets, by what they hold."""
 
@@ -267,6 +277,27 @@ class SharedSelect(SelectSpec):
         return SharedPlan(kind=self.label, inputs=(_signal(self.of),))
 
 
+class MeansSelect(SelectSpec):
+    """The best `top` blocks by q times the mean of their keys, one choice for each head (MoBA, 2502.13189)."""
+
+    kind: ClassVar[str | None] = "means"
+
+    size: Annotated[int, Field(ge=1), Gene(4, 128, "x2")]
+    """Tokens of a block."""
+    top: Annotated[int, Field(ge=1), Gene(1, 32, "x2")]
+    """How many blocks a query meets at most, its own among them."""
+
+    def faults(self, scope: Scope, asker: Asker) -> Iterator[Fault]:
+        yield from _headless(asker, "means of blocks need keys")
+
+    def chooser(self, scope: Scope, asker: Asker) -> ByMeansPlan:
+        flops = asker.heads * asker.key_dim * scope.context / self.size  # half of all blocks, on average
+        return ByMeansPlan(kind=self.label, cost=Cost(flops=flops), size=self.size, top=self.top)
+
+    def pairs(self, context: int) -> int:
+        return block_pairs(self.size, self.top, context)
+
+
 class CompressedSelect(SelectSpec):
     """Means of blocks, the best blocks by them, and a window, each with a gate a head (NSA, Yuan et al. 2025)."""
 
@@ -280,9 +311,7 @@ class CompressedSelect(SelectSpec):
     """How many of the last tokens it meets besides."""
 
     def faults(self, scope: Scope, asker: Asker) -> Iterator[Fault]:
-        if not asker.has_heads:
-            message = "means of blocks need keys and values by head, which this attention does not keep"
-            yield Fault("EVO360", (), message, "choose tokens or blocks")
+        yield from _headless(asker, "means of blocks need keys and values")
 
     def chooser(self, scope: Scope, asker: Asker) -> CompressedPlan:
         weights = (linear("gate", 3 * asker.heads, scope.width),)
@@ -315,9 +344,7 @@ class ValuesSelect(SelectSpec):
     """Whether the map of values has a bias."""
 
     def faults(self, scope: Scope, asker: Asker) -> Iterator[Fault]:
-        if not asker.has_heads:
-            message = "what values are worth needs them by head, which this attention does not keep"
-            yield Fault("EVO360", (), message, "choose tokens or blocks")
+        yield from _headless(asker, "what values are worth needs them")
 
     def chooser(self, scope: Scope, asker: Asker) -> ByValuesPlan:
         weights = [linear("worth", asker.groups, asker.groups * asker.value_dim)]
@@ -329,6 +356,12 @@ class ValuesSelect(SelectSpec):
 
     def pairs(self, context: int) -> int | None:
         return near_pairs(self.top, context) if self.top < context else None
+
+
+def _headless(asker: Asker, needs: str) -> Iterator[Fault]:
+    """What keeps a choice by heads from an attention that keeps none."""
+    if not asker.has_heads:
+        yield Fault("EVO360", (), f"{needs} by head, which this attention does not keep", "choose tokens or blocks")
 
 
 def near_pairs(size: int, context: int) -> int:
