@@ -237,8 +237,10 @@ def test_a_look_that_cannot_be_captured_is_told_of() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_life_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No operation of a look, or of a birth, reads the device; only the copy of what was seen is waited for."""
-    training = trainer(living({"slots": 8}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
+    """No operation of a look, of a birth, or of a death reads the device; only the copy of what was seen is waited
+    for."""
+    settings: dict[str, Any] = {"every": 8, "warmup": 8, "gentle": 16, "cull_every": 16}
+    training = trainer(living({"slots": 8}, steps=400, **settings), "captured", "cuda")
     run(training, 18)  # kernels are compiled, and looks captured
     life = life_of(training)
     between = life.between
@@ -251,7 +253,9 @@ def test_life_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> N
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(life, "between", watched)
-    assert kinds(run(training, 60), "birth")
+    events = run(training, 60)
+    assert kinds(events, "birth")
+    assert kinds(events, "death")
 
 
 def test_a_loss_that_explodes_freezes_life() -> None:

@@ -55,6 +55,11 @@ class Census:
         """The mean fitness of the living."""
         return float(self.fitness_P[self.alive].mean())
 
+    def neighbour(self, slot: int) -> Neighbour:
+        """What others may know of who lives in a slot."""
+        behaviour = tuple(self.measures_PM[slot].tolist())
+        return Neighbour(float(self.fitness_P[slot]), float(self.gradients_P[slot]), behaviour)
+
 
 @dataclass
 class Colony:
@@ -171,27 +176,18 @@ class Colony:
         for slot in slots:
             self.pool.gain[slot].zero_()  # a number written through an index would be waited for
         self._forget(slots)
-        return [self._death(slot, census, step, cause) for slot in slots]
+        known = {slot: census.neighbour(slot) for slot in census.alive}
+        return [self._death(slot, census, known, step, cause) for slot in slots]
 
-    def _death(self, slot: int, census: Census, step: int, cause: str) -> Event:
-        """Count a pseudopod among the dead."""
-        relative = relative_fitness(self.context(census, slot))
+    def _death(self, slot: int, census: Census, known: dict[int, Neighbour], step: int, cause: str) -> Event:
+        """Count a pseudopod among the dead; what is relative to a neighbourhood is asked among those still alive."""
+        values = tuple(known[other] for other in census.alive)
+        places = tuple(value.behaviour for value in values)
+        relative = relative_fitness(Context(values, places, census.alive.index(slot)))
         self.counts["deaths"] += 1
         census.alive = [other for other in census.alive if other != slot]
         fitness, age = float(census.fitness_P[slot]), step - self.born[slot]
         return self._event(step, "death", slot, cause=cause, fitness=fitness, relative_fitness=relative, age=age)
-
-    def context(self, census: Census, slot: int) -> Context[Neighbour]:
-        """A living pseudopod among the others: what is relative to a neighbourhood is asked through it."""
-        values = tuple(
-            Neighbour(
-                float(census.fitness_P[other]),
-                float(census.gradients_P[other]),
-                tuple(census.measures_PM[other].tolist()),
-            )
-            for other in census.alive
-        )
-        return Context(values, tuple(value.behaviour for value in values), census.alive.index(slot))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that later steps depend on, by name."""
