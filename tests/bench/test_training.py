@@ -28,5 +28,7 @@ def test_the_peer_reads_no_later_token():
 
 def test_ratios_are_taken_round_by_round():
     """A round that was slow for both has the ratio of any other."""
-    row = _row("ours", nn.Linear(3, 2), speeds=[100.0, 10.0, 90.0], peer=[200.0, 20.0, 100.0])
-    assert row == Row("ours", 8, 90.0, 0.5, 0.5, pytest.approx(0.9))  # pyright: ignore[reportArgumentType]
+    row = _row(
+        "ours", nn.Linear(3, 2), speeds=[100.0, 10.0, 90.0], peer=[200.0, 20.0, 100.0], in_bf16=[150.0, 20.0, 90.0]
+    )
+    assert row == Row("ours", 8, 90.0, 0.5, 0.5, pytest.approx(0.9), 90.0, 1.5)  # pyright: ignore[reportArgumentType]

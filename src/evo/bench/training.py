@@ -18,6 +18,7 @@ from evo.compiler.resolve import resolve
 from evo.data.batches import training_batch
 from evo.data.corpus import load_corpus
 from evo.dsl.document import parse
+from evo.training.device import autocast
 
 WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 192, 4, 6, 192, 6
 
@@ -47,7 +48,10 @@ PEER = "plain torch GPT"
 
 @dataclass(frozen=True)
 class Row:
-    """Tokens per second of training: the median over rounds, and the ratio to the peer round by round."""
+    """Tokens per second of training: the median over rounds, and the ratio to the peer round by round.
+
+    in_bf16: the same under bf16 autocast (`train.precision: bf16`). gain: the median of its ratio to float32.
+    """
 
     name: str
     parameters: int
@@ -55,6 +59,8 @@ class Row:
     ratio: float
     ratio_low: float
     ratio_high: float
+    in_bf16: float
+    gain: float
 
 
 def measure(rounds: int = 7, steps: int = 4) -> list[Row]:
@@ -64,14 +70,16 @@ def measure(rounds: int = 7, steps: int = 4) -> list[Row]:
     try:
         models = _models()
         speeds = {name: list[float]() for name in models}
+        in_bf16 = {name: list[float]() for name in models}
         for model in models.values():
             _speed(model, 1)
         for _ in range(rounds):
             for name, model in models.items():
                 speeds[name].append(_speed(model, steps))
+                in_bf16[name].append(_speed(model, steps, "bf16"))
     finally:
         torch.set_num_threads(before)
-    return [_row(name, models[name], speeds[name], speeds[PEER]) for name in models]
+    return [_row(name, models[name], speeds[name], speeds[PEER], in_bf16[name]) for name in models]
 
 
 def _models() -> dict[str, nn.Module]:
@@ -85,10 +93,10 @@ def _models() -> dict[str, nn.Module]:
     return models
 
 
-def _speed(model: nn.Module, steps: int) -> float:
+def _speed(model: nn.Module, steps: int, precision: str = "fp32") -> float:
     """Tokens per second over some AdamW steps on real text."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
-    step = _stepper(model, optimizer)
+    step = _stepper(model, optimizer, precision)
     step(0)
     started = time.perf_counter()
     for index in range(steps):
@@ -96,13 +104,16 @@ def _speed(model: nn.Module, steps: int) -> float:
     return steps * BATCH * CONTEXT / (time.perf_counter() - started)
 
 
-def _stepper(model: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[int], None]:
+def _stepper(
+    model: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, precision: str
+) -> Callable[[int], None]:
     corpus, stream = load_corpus("shakespeare"), Stream(0)
 
     def step(index: int) -> None:
         inputs, targets = training_batch(corpus, index, BATCH, CONTEXT, stream)
-        logits_BTV = model(torch.from_numpy(inputs))
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), torch.from_numpy(targets).flatten())
+        with autocast(torch.device("cpu"), precision):
+            logits_BTV = model(torch.from_numpy(inputs))
+            loss = F.cross_entropy(logits_BTV.flatten(0, 1), torch.from_numpy(targets).flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -110,7 +121,9 @@ def _stepper(model: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer
     return step
 
 
-def _row(name: str, model: nn.Module, speeds: list[float], peer: list[float]) -> Row:
+def _row(name: str, model: nn.Module, speeds: list[float], peer: list[float], in_bf16: list[float]) -> Row:
+    gain = statistics.median(other / own for own, other in zip(speeds, in_bf16, strict=True))
     ratios = sorted(own / other for own, other in zip(speeds, peer, strict=True))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Row(name, parameters, statistics.median(speeds), statistics.median(ratios), ratios[0], ratios[-1])
+    median, middle = statistics.median(speeds), statistics.median(ratios)
+    return Row(name, parameters, median, middle, ratios[0], ratios[-1], statistics.median(in_bf16), gain)

@@ -28,17 +28,19 @@ def train(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Training throughput on one CPU thread, beside a plain torch GPT of the same shape."""
+    """Training throughput on one CPU thread, beside a plain torch GPT of the same shape, in float32 and in bf16."""
     from evo.bench.tables import markdown, write_table
     from evo.bench.training import measure
 
     if out is not None:
         require_writable(out)
     rows = measure(rounds)
-    cells: list[tuple[str, ...]] = [("model", "parameters", "tokens/s", "times the plain GPT", "from", "to")]
+    head = ("model", "parameters", "tokens/s", "times the plain GPT", "from", "to", "in bf16, tokens/s", "times fp32")
+    cells: list[tuple[str, ...]] = [head]
     for row in rows:
-        ratios = (row.ratio, row.ratio_low, row.ratio_high)
-        cells.append((row.name, f"{row.parameters:,}", f"{row.tokens_per_second:,.0f}", *(f"{r:.2f}" for r in ratios)))
+        ratios = tuple(f"{ratio:.2f}" for ratio in (row.ratio, row.ratio_low, row.ratio_high))
+        speed, in_bf16 = f"{row.tokens_per_second:,.0f}", f"{row.in_bf16:,.0f}"
+        cells.append((row.name, f"{row.parameters:,}", speed, *ratios, in_bf16, f"{row.gain:.2f}"))
     if out is not None:
         title = "Training throughput, one CPU thread, width 192, 4 layers, 6 heads, context 192, batch 6"
         write_table(out, title, f"evo bench train --rounds {rounds}", markdown(cells))
