@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evo.archive.factorability import factorability
-from evo.archive.kernel_pca import kernel_pca
+from evo.archive.kernel_pca import kernel_pca, kernel_spectrum
 
 
 @pytest.mark.parametrize("gamma", [None, 0.7])
@@ -20,6 +20,7 @@ def test_values_are_those_of_scikit_learn(gamma: float | None) -> None:
     points_NC = oracle.fit_transform(standardised_NM)
     np.testing.assert_allclose(found.eigenvalues_C[:8], oracle.eigenvalues_, rtol=1e-10)
     np.testing.assert_allclose(found.points_NC[:, :8], points_NC, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(kernel_spectrum(sample_NM, gamma).eigenvalues_C, found.eigenvalues_C, rtol=1e-8)
 
 
 def test_a_bent_line_is_one_thing() -> None:

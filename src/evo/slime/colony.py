@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evo.archive.annealing import acceptance_probability, mutation_scale
 from evo.archive.factorability import Factorability, factorability
-from evo.archive.kernel_pca import kernel_pca
+from evo.archive.kernel_pca import kernel_spectrum
 from evo.archive.store import Elite
 from evo.base.streams import Stream
 from evo.blocks.companion import Event, Surroundings
@@ -112,7 +112,7 @@ class Colony:
         """How many components of kernel PCA hold nine tenths of what the measures of the latest looks vary by."""
         points_NM = np.array(self.history).reshape(-1, len(MEASURES))
         try:
-            return kernel_pca(points_NM[:, points_NM.std(axis=0) > 1e-9]).dims()
+            return kernel_spectrum(points_NM[:, points_NM.std(axis=0) > 1e-9]).dims()
         except ValueError:
             return None
 
