@@ -48,9 +48,10 @@ def seed() -> Candidate:
 
 
 def child_of(parent: Candidate, *others: Candidate) -> Candidate:
-    """A mutated child, a generation later."""
+    """A mutated child, a generation later, about as small as its parent: what is restored matters, not how much."""
     generation = parent.generation + 1
-    child = mutate(parse(parent.document).document, Stream(generation), mutations=2)
+    document, stream = parse(parent.document).document, Stream(generation)
+    child = mutate(document, stream, mutations=2, accept=lambda child, plan: plan.parameters < 20_000)
     id, parents = f"{generation:04d}/00", (parent.id, *(other.id for other in others))
     return Candidate(id, generation, 0, child.hash, to_yaml(child.document), parents=parents, origins=child.origins)
 
