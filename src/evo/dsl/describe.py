@@ -36,6 +36,7 @@ def field_docs(cls: type[Spec]) -> dict[str, str]:
     return {name: docs[name] for name in cls.model_fields if name in docs}
 
 
+@cache
 def _own_docs(cls: type[Spec]) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
