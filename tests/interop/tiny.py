@@ -47,13 +47,18 @@ def tiny_config(kind: str) -> Any:
             settings.pop(key, None) if known.get(key) is None else None
     settings |= {key: None for key in ("layer_types", "mlp_layer_types", "no_rope_layers") if key in known}
     settings |= {key: value for key, value in SPARSE.items() if known.get(key) is not None}
-    settings |= OWN.get(kind, {})
+    settings |= _towers(default) | OWN.get(kind, {})
     return cls(**settings, attn_implementation="eager")
 
 
 def _around(cls: Any, text: Any) -> Any:
     """A configuration that holds that of a language model, and small towers."""
-    default = cls()
+    more = {"pad_token_id": 0, "tie_word_embeddings": text.tie_word_embeddings}
+    return cls(text_config=text, **_towers(cls()), **more)
+
+
+def _towers(default: Any) -> dict[str, Any]:
+    """Small configurations of whatever stands beside the language model in one."""
     towers: dict[str, Any] = {}
     for name in default.sub_configs:
         tower = getattr(default, name, None)
@@ -61,8 +66,7 @@ def _around(cls: Any, text: Any) -> Any:
             known = tower.to_dict()
             own = {key: value for key, value in TOWERS.items() if known.get(key) is not None}
             towers[name] = type(tower)(**own)
-    more = {"pad_token_id": 0, "tie_word_embeddings": text.tie_word_embeddings}
-    return cls(text_config=text, **towers, **more)
+    return towers
 
 
 def tiny_model(kind: str) -> Any:

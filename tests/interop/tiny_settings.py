@@ -240,7 +240,8 @@ TOWERS: dict[str, Any] = {
     "out_hidden_size": 32, "num_global_layers": 1, "output_channels": 16, "global_attn_indexes": [0],
     "intermediate_layers_indices": [0], "image_size": 56, "patch_size": 14, "vision_output_dim": 32,
     "base_channels": 32, "mlp_layer_types": ["dense"], "adapter_in_dim": 16, "adapter_out_dim": 32,
-    "adapter_input_size": 16,
+    "adapter_input_size": 16, "num_blocks": 1, "ext_pw_out_channel": 16, "depthwise_separable_out_channel": 16,
+    "nemo_conv_channels": 16,
 }  # fmt: skip
 """Settings of towers, which no test reads."""
 
