@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# pip compiles what it installs on one core; this does on all. Some packages hold files that are no Python of today.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # Two test processes on two cores: one thread each is faster than four fighting; the one that is done first takes tests over.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+# ribs has numba compile, for seconds, what adds a few rows.
+PYTEST := OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 # All 10,000 take two cores some minutes: `make test-schedules SCHEDULES=10000`.
 SCHEDULES ?= 2000
@@ -25,12 +28,14 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing evo, torch and the tools into $(VENV): a few minutes, once, and quiet."
-	@started=$$(date +%s); $(PIP) -c constraints.txt -e '.[test]' && echo "Installed in $$(( $$(date +%s) - started )) s."
+	@started=$$(date +%s); $(PIP) --no-compile -c constraints.txt -e '.[test]' && { $(COMPILE); } \
+		&& echo "Installed in $$(( $$(date +%s) - started )) s."
 	@touch $@
 
 $(VENV)/.oracles: requirements-oracles.txt $(VENV)/.installed
 	@echo "Installing the independent implementations that tests compare with."
-	@$(PIP) --no-deps -r requirements-oracles.txt
+	@$(PIP) --no-compile --no-deps -r requirements-oracles.txt
+	@$(COMPILE)
 	@touch $@
 
 evolve: $(VENV)/.installed ## The main job: evolve a small model on real text (minutes on two cores) into results/demo
