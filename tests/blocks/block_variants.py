@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ffn_variants import STATEFUL_FFNS
+from held_variants import HELD
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
@@ -17,7 +18,7 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document, from_data
 from evo.dsl.plan import BlockPlan
-from evo.dsl.spec import TOKENS
+from evo.dsl.spec import INPUT, TOKENS
 
 WIDTH, CONTEXT = 16, 24
 
@@ -59,9 +60,6 @@ MIXERS: dict[str, dict[str, Any]] = {
         "v_norm": {"kind": "rms", "gain": False},
         "inner_norm": {"kind": "rms", "groups": 1},
     },
-    "conditioned": {"conditioned": ATTENTION, "at": ["input", "output", "q"], "hidden": 8},
-    "conditioned by segments": {"conditioned": RECURRENCE, "by": "lora", "at": ["k", "input"], "segment": 5, "rank": 2},
-    "conditioned, added": {"conditioned": CONVOLUTION, "by": "add", "at": "output", "segment": 7},
     "attention gate": {**ATTENTION, "gate": "channel", "value_dim": 6, "bias": True},
     "attention gate by head": {**ATTENTION, "gate": "head", "gate_act": "softplus", "bias": ["q", "gate"]},
     "attention scale and clip": {**ATTENTION, "scale": 0.3, "clip": 0.5, "bias": ["k"]},
@@ -245,10 +243,9 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
     "convolution 1": {**CONVOLUTION, "size": 1},
     "convolution without maps": {**CONVOLUTION, "maps": False, "residual": True, "act": "silu"},
-    "chain": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, window(5, 1), {"kind": "dense"}]},
-    "chain of two": {"chain": [{**CONVOLUTION, "maps": False, "residual": True}, {**ATTENTION, "kv_heads": 1}]},
     "selective scan": {**SCAN, "state": 4},
     "selective scan, normed": {**SCAN, "inner": 12, "state": 3, "rank": 2, "bias": True, "inner_norm": {"kind": "rms"}},
+    "selective scan of heads": {**SCAN, "state": 3, "heads": 4, "inner_norm": {"kind": "rms"}},
     "selective scan, plain": {**SCAN, "state": 2, "conv": 0},
     "rg_lru": {"kind": "rg_lru", "heads": 4},
     "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
@@ -270,14 +267,10 @@ MIXERS: dict[str, dict[str, Any]] = {
     "hyena of order 1": {"kind": "hyena", "order": 1, "conv": 1, "bands": 1, "depth": 1, "shift": 0.1, "hidden": 8},
     "hyena of order 3": {"kind": "hyena", "order": 3, "depth": 2, "hidden": 8},
     "parallel": {"parallel": [window(5, 1), RECURRENCE, CONVOLUTION]},
-    "pool": {"kind": "pool", "slots": 4},
-    "pool, half of it alive": {"kind": "pool", "slots": 4, "alive": 2, "of": {**window(5, 1), "head_dim": 4}},
-    "pool of recurrences": {"kind": "pool", "slots": 2, "of": RECURRENCE},
-    "pool of attention with a norm": {"kind": "pool", "slots": 2, "of": {**ATTENTION, "qk_norm": "rms"}},
-    "product": {"product": [window(5, 1), {"kind": "memory", "heads": 2, "chunk": 5}]},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
     "route": {"route": [window(5, 1), RECURRENCE, {"parallel": [ATTENTION, CONVOLUTION]}], "temperature": 0.5},
     "route to two": {"route": [ATTENTION, OUTER, {**CONVOLUTION, "size": 3}], "top_k": 2, "balance": 0.0},
+    **HELD,
     "route to all": {"route": [ATTENTION, RECURRENCE], "top_k": 2},
 }
 
@@ -375,13 +368,13 @@ class Whole:
 
     def pass_(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs, and the sum of the losses that it adds. A token's id follows from its vector."""
-        flow = Flow(signals={TOKENS: token_ids(x)})
+        flow = Flow(signals={TOKENS: token_ids(x), INPUT: x})
         y = flow.run(self.block, x)
         return y, torch.stack([x.new_zeros(()), *flow.losses.values()]).sum()
 
     def extend(self, x: torch.Tensor, state: OrganismState) -> tuple[torch.Tensor, OrganismState]:
         """The next tokens after some state of this block."""
-        flow = Flow(signals={TOKENS: token_ids(x)}, position=state.seen, states=state.blocks)
+        flow = Flow(signals={TOKENS: token_ids(x), INPUT: x}, position=state.seen, states=state.blocks)
         y = flow.run(self.block, x)
         return y, OrganismState(flow.next_states, state.seen + x.shape[1])
 

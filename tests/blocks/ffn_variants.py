@@ -50,6 +50,8 @@ FFNS: dict[str, dict[str, Any]] = (
             "top": 1,
             "router": {"score": "sqrt_softplus", "renormalise": False},
         },
+        "linear": {"kind": "linear"},
+        "linear, narrow, biased": {"kind": "linear", "rank": 3, "bias": True},
         "token table": {"kind": "token_table", "channels": 6, "scale": 3.0},
         "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
         "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},

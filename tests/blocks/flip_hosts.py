@@ -93,6 +93,16 @@ FLOW: dict[str, dict[str, Any]] = {
             {"name": "c", "weights_of": "b", "from": ["a", "b"], "adapters": {"kind": "lora", "rank": 2}},
         ],
     },
+    "adapters of uses": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "adapted", "of": stage("c", CONVOLUTION), "from": ["embedding", "a"]},
+            {"name": "d", "weights_of": "b", "adapters": {"kind": "lora", "rank": 2}},
+            {"name": "e", "layers": {"sublayers": [{"block": {"joined": CONVOLUTION, "to": "a", "by": "sum"}}]}},
+            {"name": "f", "layers": {"sublayers": [{"block": {"joined": {"kind": "linear", "rank": 2}, "norm": RMS}}]}},
+            stage("g", {"kind": "selective_scan", "heads": 2, "rank": 2, "conv": 0}, ffn={"kind": "linear"}),
+        ],
+    },
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],

@@ -30,7 +30,7 @@ from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
 from evo.dsl.index import kinds
-from evo.dsl.spec import TOKENS
+from evo.dsl.spec import INPUT, TOKENS
 
 EVERY_MIXER = pytest.mark.parametrize("name", [*MIXERS, *STATEFUL_FFNS])
 
@@ -151,7 +151,7 @@ def test_packed_documents_do_not_meet(name: str):
     module, x = mixer(name), inputs(batch=1)
     lengths, ids = (7, 1, 10, 6), (4, 2, 4, 9)
     segments = torch.repeat_interleave(torch.tensor(ids), torch.tensor(lengths))[None]
-    flow = Flow(signals={TOKENS: token_ids(x)}, segments_BT=segments)
+    flow = Flow(signals={TOKENS: token_ids(x), INPUT: x}, segments_BT=segments)
     alone = torch.cat([module(part) for part in x.split(list(lengths), dim=1)], dim=1)
     torch.testing.assert_close(flow.run(module.block, x), alone, rtol=1e-7, atol=1e-9)
 

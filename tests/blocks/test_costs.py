@@ -40,7 +40,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.organism import OrganismState
 from evo.dsl.index import kind_class
 from evo.dsl.plan import BlockPlan, matmul_flops
-from evo.dsl.spec import TOKENS
+from evo.dsl.spec import INPUT, TOKENS
 from evo.kernels.attention import Stencil
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups
@@ -69,7 +69,7 @@ def linear_flops(module: Whole, x: torch.Tensor) -> int:
     cannot tell from other products of batches."""
     stacked = Stacked()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        Flow(signals={TOKENS: token_ids(x)}, project=stacked).run(module.block, x)
+        Flow(signals={TOKENS: token_ids(x), INPUT: x}, project=stacked).run(module.block, x)
     counts = counter.get_flop_counts().get("Global", {})
     return (
         sum(count for operation, count in counts.items() if str(operation) in ("aten.mm", "aten.addmm")) + stacked.flops

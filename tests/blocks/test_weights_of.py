@@ -9,6 +9,7 @@ import torch
 from block_variants import document, inputs, organism, plan, stage
 
 from evo.blocks.flow import Flow
+from evo.blocks.stages.stage import Stage
 from evo.compiler.organism import Organism, OrganismState
 from evo.compiler.transplant import transplant
 from evo.training.causality import find_leak
@@ -105,3 +106,30 @@ def test_what_has_no_such_weights_is_refused(bad: dict[str, Any]) -> None:
         document([*stages()[:2], {**stages()[2], **bad}])
     with pytest.raises(AssertionError, match="EVO359"):  # inside a loop, tokens may be others
         document([*stages()[:2], {"name": "loop", "kind": "loop", "of": stages()[2]}])
+
+
+def test_a_shared_block_goes_without_the_adapters_of_its_first_use() -> None:
+    """Each of two uses is the plain block with maps of its own added, and both train the block."""
+    adapted = {"name": "first", "kind": "adapted", "of": stage("shared", ATTENTION), "adapters": LORA}
+    found = organism([adapted, stage("between", {"kind": "convolution"}), {"name": "again", "weights_of": "first"}])
+    first, x = found.stages["first"], inputs(9)
+    ups = {path: up for path, up in first.named_parameters() if path.startswith("beside.") and path.endswith(".up")}
+    with torch.no_grad():
+        for up in ups.values():
+            up.copy_(torch.randn(up.shape, generator=torch.Generator().manual_seed(1), dtype=up.dtype))
+    plain = first.child("of_shared")
+    assert isinstance(plain, Stage)
+    wanted, bent = (found.stages[name].run({"x": [x]}, Flow()).value() for name in ("again", "first"))
+    torch.testing.assert_close(plain.run({"x": [x]}, Flow()).value(), wanted, rtol=0, atol=0)
+    with torch.no_grad():
+        for path, up in ups.items():
+            where, down = path.removeprefix("beside.").removesuffix(".up"), path.removesuffix("up") + "down"
+            plain.get_parameter(where).add_(1.5 * up @ first.get_parameter(down))
+    torch.testing.assert_close(bent, plain.run({"x": [x]}, Flow()).value(), rtol=1e-9, atol=1e-11)
+    rows = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(0))
+    state, parts = OrganismState(), []
+    for piece in rows.split([3, 1, 8], dim=1):
+        logits, state = found.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), found(rows))
+    assert find_leak(found) is None

@@ -40,6 +40,7 @@ def test_a_path_goes_through_defaults_and_names_of_several_roles():
     """The default kind's fields are there without its name; a name of two roles gives both."""
     assert entry("train.schedule.warmup") == entry("train.schedule.wsd.warmup")
     assert [found.path for found in entry("linear") if isinstance(found, KindEntry)] == [
+        "ffn.linear",
         "scaling.linear",
         "cooling.linear",
     ]

@@ -23,6 +23,7 @@ ZOO = {
     "gemma3_text": "Gemma 3: five local layers, then a global one",
     "olmo2": "OLMo 2: norms behind branches only, and of all of q and k",
     "mixtral": "Mixtral: experts",
+    "zamba2": "Zamba2: a shared block beside the embedding, with maps of each use",
     "gpt_oss": "gpt-oss: sinks, clipped experts with biases",
     "deepseek_v3": "DeepSeek-V3: latent attention, experts chosen by groups with a bias",
     "phi3": "Phi-3",

@@ -57,6 +57,16 @@ OWN: dict[str, dict[str, Any]] = {
         "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],
     },
     "granitemoe_swa": {"num_hidden_layers": 4},
+    "zamba": {
+        "num_hidden_layers": 6, "attention_hidden_size": 64, "attention_head_dim": 16, "mamba_dt_rank": 3,
+        "mamba_d_state": 5, "layers_block_type": ["mamba", "hybrid", "mamba", "mamba", "hybrid", "hybrid"],
+        "rms_norm_eps": 0.01,
+    },
+    "zamba2": {
+        "num_hidden_layers": 3, "mamba_ngroups": 2, "mamba_d_state": 6, "n_mamba_heads": 4, "adapter_rank": 3,
+        "layers_block_type": ["mamba", "hybrid", "hybrid"], "use_shared_attention_adapter": True, "use_mem_rope": True,
+        "time_step_min": 1e-6,
+    },
     "jetmoe": {"kv_channels": 6, "rms_norm_eps": 0.01},
     "inkling_text": {
         "num_hidden_layers": 4, "local_layer_ids": [1, 2], "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
@@ -246,7 +256,7 @@ TOWERS: dict[str, Any] = {
 """Settings of towers, which no test reads."""
 
 
-SHORT = {"qwen3_next": 14}
+SHORT = {"qwen3_next": 14, "zamba2": 12}
 """Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
 DISTINCT = ("doge",)
 """Types that choose among tokens by what each is alone: of equal ones, torch.topk takes any."""

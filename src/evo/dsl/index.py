@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
+        "joined": "evo.blocks.joined.spec:JoinedSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
         "latent": "evo.blocks.latent.spec:LatentSpec",
         "link_slots": "evo.blocks.link_slots.spec:LinkSlotsSpec",
@@ -45,6 +46,7 @@ KINDS: dict[str, dict[str, str]] = {
         "dense": "evo.blocks.feedforward.spec:DenseSpec",
         "experts": "evo.blocks.experts.spec:ExpertsSpec",
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
+        "linear": "evo.blocks.linear.spec:LinearSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
         "token_table": "evo.blocks.token_table.spec:TokenTableSpec",
     },
@@ -108,6 +110,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
+        "adapted": "evo.blocks.stages.adapted.spec:AdaptedSpec",
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",

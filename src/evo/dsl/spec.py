@@ -108,6 +108,8 @@ class Spec(BaseModel):
     is_keyed: ClassVar[bool] = False
     """Whether it is written by the one key of its name, a required field, and without `kind`: `{parallel: [...]}`."""
 
+    widths_apart: ClassVar[bool] = False
+    """Whether its block may give another width than it reads: its plan goes by `Scope.given` then."""
     lives: ClassVar[bool] = False
     """Whether it has parts that are born and die between the steps of a training that lets them (`train.life`)."""
     stacks: ClassVar[bool] = False
@@ -207,6 +209,7 @@ class Scope:
     before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
     kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries.
     earlier: the stages above this one by name; none inside another stage, where weights may meet another width.
+    gives: the width of what a block gives, where that is not the one of what it reads.
     """
 
     width: int
@@ -221,6 +224,12 @@ class Scope:
     kv: Literal["", "added", "alone"] = ""
     earlier: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     vocab: int = 256
+    gives: int | None = None
+
+    @property
+    def given(self) -> int:
+        """The width of what a block gives."""
+        return self.gives or self.width
 
     @property
     def residual_gain(self) -> float:

@@ -122,7 +122,7 @@ def _short(layer: Layer) -> tuple[Data | None, Weights]:
     return {"mix": subs[0].block.data, "ffn": feed, "norm": norm, "norm_place": where}, weights
 
 
-FFN_KINDS = ("dense", "gated", "experts", "channel_mix", "token_table", "none")
+FFN_KINDS = ("dense", "gated", "experts", "channel_mix", "token_table", "linear", "none")
 
 
 def _general(layers: Sequence[Layer], name: str, numbers: Sequence[int]) -> tuple[Data, Data, Weights]:

@@ -11,6 +11,12 @@ Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
+def kv_signals(name: str, groups: int, dim: int, values: int, stencil: KernelStencil) -> tuple[str, str]:
+    """What keys and values of a name are called in a pass: with shapes and stencil, so that only equal ones meet."""
+    tail = f"{name} ({groups} heads of {dim} and {values}, {' '.join(str(item) for item in stencil.values())})"
+    return f"keys of {tail}", f"values of {tail}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionPlan(BlockPlan):
     """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evo.blocks.attention.conflicts import conflicts
 from evo.blocks.attention.head_experts import HeadExpertsSpec
-from evo.blocks.attention.plan import AttentionPlan, Biased, Weigh
+from evo.blocks.attention.plan import AttentionPlan, Biased, Weigh, kv_signals
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.attention.taps import TapsSpec, wrong_names
 from evo.blocks.attention.temperature import TemperatureSpec
@@ -31,6 +31,7 @@ class AttentionSpec(Spec):
     """softmax(q k^T / sqrt(head_dim)) v over grouped heads (Vaswani et al. 2017; Ainslie et al. 2023)."""
 
     kind: ClassVar[str | None] = "attention"
+    widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Query heads."""
@@ -210,9 +211,8 @@ class AttentionSpec(Spec):
 
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
-        apart = (self.differ, self.kv_to, self.kv_from, self.values_to, self.values_from, self.taps, self.select)
-        apart = (*apart, self.forget or None, self.head_experts)
-        if any(part is not None for part in apart):
+        told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.forget or None)
+        if any(part is not None for part in (*told, self.differ, self.taps, self.select, self.head_experts)):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -279,7 +279,7 @@ class AttentionSpec(Spec):
             found["k"] = (self._groups * dim, width)
             if self.values == "own":
                 found["v"] = (self._groups * values, width)
-        found["o"] = (width, asking * values)
+        found["o"] = (scope.given, asking * values)
         if self.gate != "none":
             found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
         return found
@@ -345,12 +345,9 @@ class AttentionSpec(Spec):
         return not (others or self.stencil.masks or position.adds_bias or self.kv_to is not None)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
-        """What keys and values are called in a pass: shapes and stencil too, so that only equal ones meet."""
-        if name is None:
-            return ()
-        stencil = " ".join(str(item) for item in self.stencil.kernel().values())
-        tail = f"{name} ({self._groups} heads of {self._head_dim(scope)} and {self._value_dim(scope)}, {stencil})"
-        return (f"keys of {tail}", f"values of {tail}")
+        """What keys and values are called in a pass."""
+        sizes = (self._groups, self._head_dim(scope), self._value_dim(scope))
+        return () if name is None else kv_signals(name, *sizes, self.stencil.kernel())
 
     def _value_signal(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What projected values are called in a pass."""
@@ -384,8 +381,7 @@ class AttentionSpec(Spec):
         biased = tuple(sizes) if self.bias is True else self.bias or ()
         weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
         if self.head_experts is not None:
-            own = ("q", "q_bias", "o")
-            weights = [self.head_experts.stack(weight) if weight.name in own else weight for weight in weights]
+            weights = [self.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]
         weights += [vector("gate_heads_bias", self.heads, ZEROS)] if "gate_heads" in biased else []
         if self.persistent:
             groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}

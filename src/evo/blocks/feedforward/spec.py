@@ -44,6 +44,7 @@ class UnitsSpec(Spec):
     """A feed-forward of some hidden units."""
 
     stacks: ClassVar[bool] = True
+    widths_apart: ClassVar[bool] = True
 
     ratio: Ratio = 4.0
     """Hidden width over width; the product is rounded to a multiple of 8."""
@@ -91,7 +92,7 @@ class DenseSpec(UnitsSpec):
         hidden = self.units(scope)
         weights = [linear("up", hidden, scope.width), _down(scope, hidden)]
         if self.bias:
-            weights += [vector("up_bias", hidden, ZEROS), vector("down_bias", scope.width, ZEROS)]
+            weights += [vector("up_bias", hidden, ZEROS), vector("down_bias", scope.given, ZEROS)]
         cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 2 * hidden)
         return DensePlan(
             kind=self.label,
@@ -121,7 +122,7 @@ class GatedSpec(UnitsSpec):
             _down(scope, hidden),
         ]
         if self.bias:
-            sizes = (("gate", hidden), ("up", hidden), ("down", scope.width))
+            sizes = (("gate", hidden), ("up", hidden), ("down", scope.given))
             weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
         cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 4 * hidden)
         return GatedPlan(
@@ -144,4 +145,4 @@ class NoFeedForwardSpec(Spec):
 
 
 def _down(scope: Scope, hidden: int) -> Weight:
-    return linear("down", scope.width, hidden, scope.residual_gain, writes_residual=True)
+    return linear("down", scope.given, hidden, scope.residual_gain, writes_residual=True)

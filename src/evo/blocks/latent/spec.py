@@ -42,6 +42,7 @@ class LatentSpec(Spec):
     """Attention whose keys and values are maps of one narrow vector a token (MLA, DeepSeek-V2 2405.04434)."""
 
     kind: ClassVar[str | None] = "latent"
+    widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads of queries, keys and values."""
@@ -196,7 +197,7 @@ class LatentSpec(Spec):
             linear("kv_down", self.kv_rank + self.rope_dim, width),
             linear("k", self.heads * self.nope_dim, self.kv_rank),
             linear("v", self.heads * self.value_dim, self.kv_rank),
-            linear("o", width, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
+            linear("o", scope.given, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
         ]
         if self.gate != "none":
             made_of = self._made_of(width) if self.gate_from == "q" else width
@@ -204,6 +205,10 @@ class LatentSpec(Spec):
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.bias:
-            sizes = (("q_down_bias", self.q_rank), ("kv_down_bias", self.kv_rank + self.rope_dim), ("o_bias", width))
+            sizes = (
+                ("q_down_bias", self.q_rank),
+                ("kv_down_bias", self.kv_rank + self.rope_dim),
+                ("o_bias", scope.given),
+            )
             weights += [vector(name, size, ZEROS) for name, size in sizes if size is not None]
         return tuple(weights)

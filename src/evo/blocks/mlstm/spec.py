@@ -27,6 +27,7 @@ class MLSTMSpec(Spec):
     """C_t = f_t C_{t-1} + i_t k_t v_t^T, read as C q / max(|n q|, 1), i exponential (xLSTM, Beck et al. 2405.04517)."""
 
     kind: ClassVar[str | None] = "mlstm"
+    widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING]
     """Heads, each with its own memory."""
@@ -78,9 +79,9 @@ class MLSTMSpec(Spec):
             vector("input_gate_bias", self.heads, Init("constant", -10.0)),
             vector("forget_gate_bias", self.heads, Init("ramp", 3.0, 6.0)),
             vector("norm_gain", values, ONES),
-            linear("o", width, values, scope.residual_gain, writes_residual=True),
+            linear("o", scope.given, values, scope.residual_gain, writes_residual=True),
         ]
         if self.bias:
-            biased = (*sizes.items(), ("norm", values), ("o", width))
+            biased = (*sizes.items(), ("norm", values), ("o", scope.given))
             weights += [vector(f"{name}_bias", size, ZEROS) for name, size in biased]
         return tuple(weights)

@@ -63,6 +63,7 @@ class RecurrenceSpec(Spec):
     """
 
     kind: ClassVar[str | None] = "recurrence"
+    widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads, each with its own state."""
@@ -285,7 +286,7 @@ class RecurrenceSpec(Spec):
         width, values = scope.width, self.heads * value_dim
         streams = self._streams(key_dim, value_dim)
         weights = [linear(name, size, width) for name, size in streams]
-        weights.append(linear("o", width, values, scope.residual_gain, writes_residual=True))
+        weights.append(linear("o", scope.given, values, scope.residual_gain, writes_residual=True))
         if self.conv:
             weights += [taps(f"{name}_taps", size, self.conv) for name, size in streams]
             if self.conv_bias:

@@ -25,6 +25,7 @@ class RGLRUSpec(Spec):
     """h_t = a_t h_{t-1} + sqrt(1 - a_t²) i_t u_t with log a = -8 r softplus(p) (Griffin, De et al. 2402.19427)."""
 
     kind: ClassVar[str | None] = "rg_lru"
+    widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING]
     """Blocks of the gates' block-diagonal matrices."""
@@ -72,11 +73,11 @@ class RGLRUSpec(Spec):
             Weight("input_gate_bias", (self.heads, part), ZEROS, ("stack", "channel")),
             Weight("decay_gate_bias", (self.heads, part), ZEROS, ("stack", "channel")),
             vector("decay_rate", inner, Init("ring", 0.9, 0.999)),
-            linear("o", width, inner, scope.residual_gain, writes_residual=True),
+            linear("o", scope.given, inner, scope.residual_gain, writes_residual=True),
         ]
         if self.conv:
             weights += [taps("taps", inner, self.conv), vector("taps_bias", inner, ZEROS)]
         if self.bias:
-            sizes = (("x_bias", inner), ("gate_bias", inner), ("o_bias", width))
+            sizes = (("x_bias", inner), ("gate_bias", inner), ("o_bias", scope.given))
             weights += [vector(name, size, ZEROS) for name, size in sizes]
         return tuple(weights)

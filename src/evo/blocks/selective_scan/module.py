@@ -96,15 +96,16 @@ class SelectiveScan(Block):
 
     def _scanned(self, u_BTC: Tensor, memory_BX: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor]:
         """C h + D u, in float32 or wider."""
-        narrow_BTR, b_BTN, c_BTN = (
-            self._normed(name, flow.project(u_BTC, weight), flow)
+        heads_u = self._by_head(u_BTC)
+        narrow, b, c = (
+            self._normed(name, flow.project(heads_u, weight), flow)
             for name, weight in (("step_norm", self.step_down), ("b_norm", self.b), ("c_norm", self.c))
         )
         compute = compute_dtype(u_BTC)
-        step_BTC = F.softplus(flow.project(narrow_BTR, self.step_up).to(compute) + self.step_bias)
+        step_BTC = F.softplus(self._side_by_side(flow.project(narrow, self.step_up)).to(compute) + self.step_bias)
         decay_BTCN = (step_BTC[..., None] * -self.decay_rate.exp()).exp()
-        u_BTC, b_BTN, c_BTN = u_BTC.to(compute), b_BTN.to(compute), c_BTN.to(compute)
-        input_BTCN = (step_BTC * u_BTC)[..., None] * b_BTN[..., None, :]
+        u_BTC, b_BTCN, c_BTCN = u_BTC.to(compute), self._by_channel(b.to(compute)), self._by_channel(c.to(compute))
+        input_BTCN = (step_BTC * u_BTC)[..., None] * b_BTCN
         states_BTX, memory_BX = scan(
             decay_BTCN.flatten(-2),
             input_BTCN.flatten(-2),
@@ -112,8 +113,22 @@ class SelectiveScan(Block):
             segments_BT=flow.segments_BT,
             backend=self.backend,
         )
-        read_BTC = (states_BTX.unflatten(-1, (self.plan.inner, -1)) * c_BTN[..., None, :]).sum(-1)
+        read_BTC = (states_BTX.unflatten(-1, (self.plan.inner, -1)) * c_BTCN).sum(-1)
         return read_BTC + self.skip * u_BTC, memory_BX
+
+    def _by_head(self, u_BTC: Tensor) -> Tensor:
+        """Channels as maps of heads meet them, (H, B, T, C / H), or as they are for one head."""
+        return u_BTC if self.plan.heads == 1 else u_BTC.unflatten(-1, (self.plan.heads, -1)).movedim(-2, 0)
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """What heads give, side by side: (B, T, C)."""
+        return x if self.plan.heads == 1 else x.movedim(0, -2).flatten(-2)
+
+    def _by_channel(self, x: Tensor) -> Tensor:
+        """What each channel has of its head: (B, T, C, N), or (B, T, 1, N) where all have the same."""
+        if self.plan.heads == 1:
+            return x[..., None, :]
+        return x.movedim(0, -2).repeat_interleave(self.plan.inner // self.plan.heads, dim=-2)
 
     def _normed(self, name: str, x: Tensor, flow: Flow) -> Tensor:
         return self.child(name)(x, flow) if name in self._modules else x

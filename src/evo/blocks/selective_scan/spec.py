@@ -20,6 +20,7 @@ class SelectiveScanPlan(BlockPlan):
     inner: int
     state: int
     rank: int
+    heads: int
     conv: int
 
 
@@ -27,6 +28,7 @@ class SelectiveScanSpec(Spec):
     """h_t = exp(d_t A) h_{t-1} + d_t B_t u_t, y_t = C_t h_t + D u_t by channel (Mamba, Gu & Dao 2312.00752)."""
 
     kind: ClassVar[str | None] = "selective_scan"
+    widths_apart: ClassVar[bool] = True
 
     inner: Annotated[
         int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", multiple=16, optional=True), WIDENING
@@ -36,6 +38,8 @@ class SelectiveScanSpec(Spec):
     """Values that each channel remembers."""
     rank: Annotated[int | None, Field(ge=1, le=65536), Gene(4, 128, "x2", optional=True)] = None
     """Width that the step d passes; width / 16, rounded up, if left out."""
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2")] = 1
+    """Equal parts of the channels that each have a step, B and C of their own (Zamba)."""
     conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
     """Taps of the convolution, with silu, of what is scanned; 0 for none, silu and all."""
     conv_bias: bool = True
@@ -50,6 +54,9 @@ class SelectiveScanSpec(Spec):
             rank = self.rank or -(-scope.width // 16)
             for size in (rank, self.state):
                 yield from self.inner_norm.slot_problems(size, ("inner_norm",))
+        if (self.inner or 2 * scope.width) % self.heads:
+            message = f"{self.heads} heads do not divide {self.inner or 2 * scope.width} channels"
+            yield Fault("EVO300", ("heads",), message, "change heads or inner")
         if not self.conv and "conv_bias" in self.model_fields_set:
             yield Fault("EVO330", ("conv_bias",), "there is no convolution", "remove it", "warning")
 
@@ -70,6 +77,7 @@ class SelectiveScanSpec(Spec):
             inner=inner,
             state=self.state,
             rank=rank,
+            heads=self.heads,
             conv=self.conv,
         )
 
@@ -84,20 +92,33 @@ class SelectiveScanSpec(Spec):
         weights = [
             linear("x", inner, width),
             linear("gate", inner, width),
-            linear("step_down", rank, inner),
-            linear("b", self.state, inner),
-            linear("c", self.state, inner),
-            Weight("step_up", (inner, rank), Init("uniform", -(rank**-0.5), rank**-0.5), ("out", "in"), "matrix"),
+            *(self._by_head(weight) for weight in self._inner_maps(inner // self.heads, rank)),
             vector("step_bias", inner, Init("timestep", 1e-3, 1e-1)),
             Weight("decay_rate", (inner, self.state), Init("log_count", 1.0), ("channel", "channel")),
             vector("skip", inner, ONES),
-            linear("o", width, inner, scope.residual_gain, writes_residual=True),
+            linear("o", scope.given, inner, scope.residual_gain, writes_residual=True),
         ]
         if self.conv:
             weights.append(taps("taps", inner, self.conv))
             if self.conv_bias:
                 weights.append(vector("taps_bias", inner, ZEROS))
         if self.bias:
-            sizes = (("x_bias", inner), ("gate_bias", inner), ("o_bias", width))
+            sizes = (("x_bias", inner), ("gate_bias", inner), ("o_bias", scope.given))
             weights += [vector(name, size, ZEROS) for name, size in sizes]
         return tuple(weights)
+
+    def _inner_maps(self, channels: int, rank: int) -> tuple[Weight, ...]:
+        """The maps of one head between its channels and what these are scanned by."""
+        bound = rank**-0.5
+        return (
+            linear("step_down", rank, channels),
+            linear("b", self.state, channels),
+            linear("c", self.state, channels),
+            Weight("step_up", (channels, rank), Init("uniform", -bound, bound), ("out", "in"), "matrix"),
+        )
+
+    def _by_head(self, weight: Weight) -> Weight:
+        """A map of one head as a stack of those of all, where there are several."""
+        if self.heads == 1:
+            return weight
+        return replace(weight, shape=(self.heads, *weight.shape), axes=("stack", *weight.axes))

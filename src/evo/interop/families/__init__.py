@@ -61,6 +61,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse:phimoe": ("phimoe",),
     "convolved:inkling": ("inkling_text",),
     "jetmoe:jetmoe": ("jetmoe",),
+    "zamba:zamba": ("zamba",),
+    "zamba:zamba2": ("zamba2",),
     "odd:doge": ("doge",),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),

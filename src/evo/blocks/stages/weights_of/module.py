@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
-from torch import Tensor
-
-from evo.blocks.adapters.module import Adapted
-from evo.blocks.base import Adapter, Block
-from evo.blocks.flow import Flow
-from evo.blocks.residual import Residual
+from evo.blocks.base import Block
+from evo.blocks.stages.adapted.module import AdaptedStage, Use
 from evo.blocks.stages.stage import Stage
 from evo.blocks.stages.weights_of.spec import WeightsOfPlan
-from evo.kernels.dispatch import KernelCall
 
 
-class Beside(Block):
-    """Adapters of one use of a block, by the names of its maps, and those of what it contains."""
-
-    def pairs(self, block: Block) -> Iterator[tuple[Block, str, Adapter]]:
-        """Each adapter, with the block that has its map and the map's name."""
-        for name, child in self.named_children():
-            if isinstance(child, Adapter):
-                yield block, name, child
-            elif isinstance(child, Beside):
-                yield from child.pairs(block.child(name))
-
-
-class WeightsOf(Stage):
-    """Another stage on other inputs; it stands in the organism once."""
+class WeightsOf(Use):
+    """Another stage on other inputs."""
 
     def __init__(self, plan: WeightsOfPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.weights_of = plan.weights_of
-        self._of: tuple[Stage, ...] = ()  # in a tuple, so that it is no child
-        self._pairs: list[tuple[Block, str, Adapter]] = []
 
     def borrow(self, stages: Mapping[str, Stage]) -> None:
         """Take the stage whose weights it has, of those of the organism by name."""
         stage = stages[self.weights_of]
-        self._of = (stage,)
-        self._pairs = [pair for child in self.children() if isinstance(child, Beside) for pair in child.pairs(stage)]
-
-    def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
-        """(B, T, D) -> (B, T, D). What blocks keep while decoding, they keep for each of their visits."""
-        if self._pairs:
-            # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
-            found = {getattr(block, name): adapter for block, name, adapter in self._pairs}
-            flow = replace(flow, project=Adapted(flow.project, found))
-        return self._of[0].run(inputs, flow)
-
-    def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
-        """Those of the stage that it runs."""
-        yield from self._of[0].layer_problems(x_BTD, flow)
+        self.take(stage.plain if isinstance(stage, AdaptedStage) else stage)

@@ -1,0 +1,1 @@
+"""A block that reads the outputs of stages beside the stream."""

@@ -1,0 +1,1 @@
+"""One linear map as a block."""
