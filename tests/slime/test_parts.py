@@ -13,6 +13,9 @@ from living import life_of, living, trainer
 from tiny_models import document
 
 from evo.archive.cvt import CVTArchive
+from evo.archive.snapshot.change import ChangeStack
+from evo.archive.snapshot.record import Snapshot
+from evo.archive.snapshot.restore import restore
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.pool.module import Pool
@@ -20,7 +23,7 @@ from evo.compiler.check import problems
 from evo.slime import elites as module
 from evo.slime.behaviour import MEASURES, Look, measure, projection
 from evo.slime.chemotaxis import Chemotaxis
-from evo.slime.elites import Elites, encoded
+from evo.slime.elites import LEVEL, Elites, Genome, encoded
 from evo.slime.fitness import worth
 from evo.slime.spec import WorthSpec
 
@@ -96,6 +99,27 @@ def test_elites_hold_low_rank_factors() -> None:
     assert genome.nbytes < 0.2 * 4 * wanted.numel()
     assert float((restored - wanted).norm() / wanted.norm()) < 0.1
     assert len(genome.blob) < len(encoded({"q": torch.randn(1, *wanted.shape)})[0].blob) / 2
+
+
+def test_a_genome_holds_what_the_encoder_gives() -> None:
+    """Whole matrices, factors, zeros and vectors come back as the encoder's arrays say, to the bit. Other
+    bytes are refused."""
+    (low,) = pseudopods(1, 64)
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        "full": torch.randn(32, 64, generator=generator),
+        "low": low["q"],
+        "zero": torch.zeros(48, 64),
+        "bias": torch.randn(7, generator=generator),
+    }
+    pieces = [ChangeStack((n,), w.double()[None], w[None], (None,)).at(LEVEL)[0] for n, w in weights.items()]
+    assert {"dense", "factors"} <= {piece.method for piece in pieces}
+    base = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    wanted = restore(base, Snapshot(tuple(pieces), "", 0.0, 0.0, 0.0, 0), check_base=False)
+    (genome,) = encoded({name: weight[None] for name, weight in weights.items()})
+    torch.testing.assert_close(Genome.read(genome.blob).weights(), wanted, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="in another form"):
+        Genome.read(b"\x10\x00\x00\x00")
 
 
 def test_an_archive_of_pseudopods_is_plain_data() -> None:
