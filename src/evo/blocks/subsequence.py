@@ -30,9 +30,9 @@ class Subsequence:
         """The tokens for which it is true. N is `most` if given, else the most that a row has, or T where the host may
         not ask."""
         order_BT = (~is_sent_BT).to(torch.uint8).argsort(dim=1, stable=True)
-        longest = _longest(is_sent_BT) if most is None else most
-        rank_BT = (is_sent_BT.cumsum(1) - 1).clamp(0, longest - 1)
-        return cls(order_BT[:, :longest], rank_BT)
+        count = longest(is_sent_BT) if most is None else most
+        rank_BT = (is_sent_BT.cumsum(1) - 1).clamp(0, count - 1)
+        return cls(order_BT[:, :count], rank_BT)
 
     def take(self, x_BTX: Tensor) -> Tensor:
         """The rows of these tokens, (B, T, ...) -> (B, N, ...)."""
@@ -56,8 +56,8 @@ def _rows(x_BTX: Tensor, at_BN: Tensor) -> Tensor:
     return x_BTX.gather(1, index.expand(*at_BN.shape, *x_BTX.shape[2:]))
 
 
-def _longest(is_sent_BT: Tensor) -> int:
-    """The most tokens that a row has, one at least."""
+def longest(is_sent_BT: Tensor) -> int:
+    """The most tokens that a row has, one at least; T where the host may not ask."""
     if is_sent_BT.is_meta or in_transform():
         return is_sent_BT.shape[1]
     return max(1, int(is_sent_BT.sum(1).max()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, sum_scaled
-from evo.blocks.flow import Flow
+from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.dsl.layers import StagePlan
 from evo.kernels.dispatch import KernelCall
@@ -39,3 +40,23 @@ class Stage(Block):
     def merged(self, sources_BTD: Sequence[Tensor]) -> Tensor:
         """The one source as it is, or the sum of several, each scaled by its gains."""
         return sources_BTD[0] if self.merge is None else sum_scaled(self.merge, sources_BTD)
+
+
+class Passed:
+    """A stage as a function of the tokens that pass it; what is inside keeps its own states."""
+
+    has_state = False
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.path = stage, stage.path
+
+    def __call__(self, x_BTD: Tensor, flow: Flow, /) -> Tensor:
+        return self.stage.run({"x": [x_BTD]}, flow).value()
+
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
+        """It has none."""
+        raise NotImplementedError
+
+    def extend(self, x_BTD: Tensor, state: State, flow: Flow) -> tuple[Tensor, State]:
+        """It has none."""
+        raise NotImplementedError

@@ -13,7 +13,7 @@ from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.depths.spec import DepthsPlan
-from evo.blocks.stages.stage import Stage
+from evo.blocks.stages.stage import Passed, Stage
 from evo.blocks.subsequence import Seen, Subsequence, extended
 from evo.dsl.spec import TOKENS
 from evo.kernels.dispatch import KernelCall
@@ -36,7 +36,7 @@ class Depths(Stage):
         self.plan = plan
         (body,) = children.values()
         assert isinstance(body, Stage)
-        self.of = (_Passed(body),)
+        self.of = (Passed(body),)
 
     def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
         """(B, T, D) -> (B, T, D)."""
@@ -87,23 +87,3 @@ class Depths(Stage):
 
     def _tell(self, is_picked_BT: Tensor, flow: Flow) -> None:
         flow.tell("picked_share", is_picked_BT.float().mean())
-
-
-class _Passed:
-    """A stage as a function of the tokens that pass it; what is inside keeps its own states."""
-
-    has_state = False
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage, self.path = stage, stage.path
-
-    def __call__(self, x_BTD: Tensor, flow: Flow, /) -> Tensor:
-        return self.stage.run({"x": [x_BTD]}, flow).value()
-
-    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> State:
-        """It has none."""
-        raise NotImplementedError
-
-    def extend(self, x_BTD: Tensor, state: State, flow: Flow) -> tuple[Tensor, State]:
-        """It has none."""
-        raise NotImplementedError

@@ -1,20 +1,18 @@
 """The language and the plan of a stage over patches."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from evo.blocks.route.spec import shared
-from evo.blocks.stages.around import AroundSpec
+from evo.blocks.stages.patches.over import OverPatchesSpec
 from evo.dsl.genes import Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, Init, Weight, gains, linear, matmul_flops, vector
-from evo.dsl.references import reached
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class PatchesPlan(StagePlan):
     size: int
 
 
-class PatchesSpec(AroundSpec):
+class PatchesSpec(OverPatchesSpec):
     """A stage over patches: each token gets a map of what it makes of the patches before the token's own (MEGABYTE, Yu
     et al. 2023)."""
 
@@ -38,20 +36,11 @@ class PatchesSpec(AroundSpec):
     width: Annotated[int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True)] = None
     """Width of the stage; size times the stream's if left out."""
 
-    def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = self._passed_on(scope)
-        yield from found
-        if self.size >= scope.context:
-            message = f"a context of {scope.context} tokens has no patch of {self.size} behind it"
-            yield Fault("EVO354", ("size",), message, "lower size")
-        for slot, names in self._inner.written_sources().items():
-            if names is not None:
-                field = self._inner.source_fields()[slot].key
-                message = "a stage over patches reads these, and nothing else"
-                yield Fault("EVO354", ("of", field), message, "write it on the stage around it, or take the stage out")
-                return
-        if all(fault.severity == "warning" for fault in found):
-            yield from self._inner_faults(scope)
+    def patch_width(self, width: int) -> int:
+        return self.width or self.size * width
+
+    def patch_count(self, context: int) -> int:
+        return math.ceil(context / self.size)
 
     def plan(self, scope: Scope) -> PatchesPlan:
         reads, width, inside = self.reads(scope.before), scope.width, self._scope(scope)
@@ -75,17 +64,3 @@ class PatchesSpec(AroundSpec):
     def _map(self, name: str, out: int, into: int) -> Weight:
         """A map that each patch meets once."""
         return replace(linear(name, out, into), share=1.0 / self.size)
-
-    def _scope(self, scope: Scope) -> Scope:
-        width, patches = self.width or self.size * scope.width, math.ceil(scope.context / self.size)
-        return replace(super()._scope(scope), width=width, context=patches)
-
-    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
-        """What the stage inside may not be."""
-        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
-            yield Fault("EVO354", ("of",), "a mixer here sees later patches", "write a causal one")
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
-            if block.outputs or block.inputs:
-                message = f"'{block.kind}' shares what it computes with other blocks, which see tokens"
-                yield Fault("EVO354", ("of",), message, "give it keys and values of its own")
-                return
