@@ -67,19 +67,26 @@ class Plan:
 
     @cached_property
     def trained(self) -> dict[str, Weight]:
-        """The weights that training changes, by dotted path: those of adapters where there are any, all otherwise."""
+        """The weights that training changes, by dotted path: those of adapters where there are any, else all that are
+        not frozen."""
         adapters = {
             path: weight
             for prefix, block in self.named_blocks()
             if _is_alone(block)
             for path, weight in block.named_weights(prefix)
         }
-        return adapters or self.weights
+        return adapters or {path: weight for path, weight in self.weights.items() if path not in self._frozen}
+
+    @cached_property
+    def _frozen(self) -> frozenset[str]:
+        """The paths of weights that stay as they are."""
+        blocks = ((prefix, block) for prefix, block in self.named_blocks() if block.is_frozen)
+        return frozenset(path for prefix, block in blocks for path, _ in block.named_weights(prefix))
 
     @property
     def is_adapted(self) -> bool:
         """Whether adapters are trained, and nothing else."""
-        return self.trained is not self.weights
+        return any(_is_alone(block) for _, block in self.named_blocks())
 
     @cached_property
     def layers(self) -> dict[str, BlockPlan]:
@@ -137,7 +144,8 @@ class Plan:
     @property
     def training_flops_per_token(self) -> float:
         """Operations of a forward and a backward pass per token: no gradients are made of weights that stay."""
-        total = PASSES * self.flops_per_token
+        frozen = sum(block.flops for _, block in self.named_blocks() if block.is_frozen)
+        total = PASSES * self.flops_per_token - (PASSES - 1) * frozen
         if not self.is_adapted:
             return total
         kept = (block for block in self._running() if not _is_alone(block))

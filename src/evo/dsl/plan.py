@@ -188,6 +188,11 @@ class BlockPlan:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether its weights, and those of what it contains, stay as they are: nothing learns through it."""
+        return False
+
+    @property
     def inside(self) -> tuple[tuple[str, BlockPlan], ...]:
         """Its children and adapters by dotted path."""
         return (*self.children, *((f"{ADAPTERS}.{name}", adapter) for name, adapter in self.adapters))
@@ -212,7 +217,10 @@ class BlockPlan:
             yield from part.blocks()
 
     def with_adapters(self, beside: Callable[[BlockPlan], tuple[tuple[str, AdapterPlan], ...]]) -> Self:
-        """The block, and all that it contains, with further adapters: those that `beside` gives for each block."""
+        """The block, and all that it contains, with further adapters: those that `beside` gives for each block. What is
+        frozen gets none."""
+        if self.is_frozen:
+            return self
         children = tuple((name, child.with_adapters(beside)) for name, child in self.children)
         return replace(self, children=children, adapters=(*self.adapters, *beside(self)))
 
