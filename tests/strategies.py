@@ -195,6 +195,9 @@ def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
         holder[key] = {"sublayers": [{"block": {"kind": "convolution"}}]}
     elif code in ("EVO320", "EVO311", "EVO322") or _is_a_mixer(holder, key, path):
         holder[key] = {"kind": "convolution"}
+    elif key == "source":  # a cross attention has nothing to read
+        holder.clear()
+        holder["kind"] = "convolution"
     elif key == "heads":
         holder.update({name: value for name, value in (("heads", 1), ("kv_heads", 1)) if name in holder})
         holder.pop("position", None)

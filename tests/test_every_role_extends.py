@@ -286,7 +286,7 @@ def test_composites_and_stages_come_and_go() -> None:
     assert "dispatch" in reached(ReplaceMixer(), plain(), anywhere, "dispatch")
     routed = lambda site: site.value.kind == "dispatch" if isinstance(site.value, Spec) else False  # noqa: E731
     assert reached(ReplaceMixer(), strange(), routed, None)
-    assert not {"lone", "half"} & reached(Remove(), strange(), lambda site: site == 3, None)
+    assert not {"lone", "half"} & reached(Remove(), strange(), lambda site: site == 4, None)
 
 
 def test_a_removed_stage_hands_its_source_to_every_input() -> None:

@@ -139,6 +139,28 @@ SLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
         ],
     },
+    "dynamic patches": {
+        "stages": [
+            {
+                "name": "a",
+                "kind": "dynamic_patches",
+                "of": stage("b", CONVOLUTION),
+                "size": 4,
+                "kv_heads": 2,
+                "norm": LAYER,
+            },
+            stage("c", {"kind": "cross_attention", "source": "a", "heads": 2}, **{"from": "embedding"}),
+            {
+                "name": "d",
+                "kind": "dynamic_patches",
+                "of": stage("e", CONVOLUTION),
+                "size": 3,
+                "patcher": {"kind": "entropy", "of": stage("f", CONVOLUTION), "width": 8},
+                "width": 24,
+                "from": ["a", "c"],
+            },
+        ],
+    },
     "memory tokens": {
         "stages": [
             {"name": "a", "kind": "memory_tokens", "of": stage("b", CONVOLUTION), "every": 4, "count": 2},
@@ -178,7 +200,20 @@ SLOW: dict[str, dict[str, Any]] = {
 """Those that take long: `test_flips_of_flow.py` judges them."""
 
 JUDGED_THERE = frozenset(
-    ["RouteSpec", "LatentStageSpec", "LoopSpec", "DepthsSpec", "PatchesSpec", "MemoryTokensSpec", "NgramsSpec"]
+    [
+        "RouteSpec",
+        "LatentStageSpec",
+        "LoopSpec",
+        "DepthsSpec",
+        "PatchesSpec",
+        "DynamicPatchesSpec",
+        "EntropySpec",
+        "SpaceSpec",
+        "EverySpec",
+        "CrossAttentionSpec",
+        "MemoryTokensSpec",
+        "NgramsSpec",
+    ]
 )
 """The classes whose fields they flip."""
 NOT_BY_ITSELF = {
@@ -186,11 +221,14 @@ NOT_BY_ITSELF = {
     ("LoopSpec", "of"),
     ("DepthsSpec", "of"),
     ("PatchesSpec", "of"),
+    ("DynamicPatchesSpec", "of"),
+    ("EntropySpec", "of"),
+    ("CrossAttentionSpec", "source"),
     ("MemoryTokensSpec", "of"),
 }
-"""A name that others read, and stages that are flipped inside."""
-SOMETIMES = {"LoopSpec.spread"}
-"""May leave the times that one step draws as they are."""
+"""Names that others read, or that are read, and stages that are flipped inside."""
+SOMETIMES = {"LoopSpec.spread", "EntropySpec.threshold"}
+"""May leave the times that one step draws as they are; may pass no entropy of the few tokens here."""
 
 ELSEWHERE = {
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",

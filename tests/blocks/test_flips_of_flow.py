@@ -29,7 +29,7 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]) -> None:
 def test_every_field_changes_some_network(verdicts: dict[str, Verdicts]) -> None:
     """Some flip of every field of these classes, and of what they add to others, builds another network."""
     changed = {(flip.owner, flip.field) for judged in verdicts.values() for flip in judged.changed}
-    kinds = [index.kind_class(role, kind) for role in ("mixer", "stage") for kind in index.kinds(role)]
+    kinds = [index.kind_class(role, kind) for role in ("mixer", "stage", "patcher") for kind in index.kinds(role)]
     mine = [cls for cls in kinds if cls.__name__ in JUDGED_THERE]
     fields = {(cls.__name__, key) for cls in mine for key in spec_fields(cls)} - NOT_BY_ITSELF
     assert fields | {("BlocksSpec", "kv_add"), ("LayersSpec", "kv_add")} <= changed

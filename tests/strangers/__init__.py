@@ -26,6 +26,7 @@ POINTS = {
     "scaling.stretch": "strangers.surroundings:StretchSpec",
     "stencil.strided": "strangers.surroundings:StridedSpec",
     "select.even": "strangers.selects:EvenSelect",
+    "patcher.third": "strangers.patchers:ThirdSpec",
     "stage.coder": "strangers.stages:CoderSpec",
     "stage.reading": "strangers.stages:ReadingSpec",
     "stage.twin": "strangers.stages:TwinSpec",
@@ -67,7 +68,7 @@ def data(**train: Any) -> dict[str, Any]:
     """A document whose organism and training have a stranger of every role: the example of the design page, and more.
 
     A stage that routes, a latent one with a loss of its own, and one that reads both, the second as its keys and
-    values; then a layer written out.
+    values; one over patches; then a layer written out.
     """
     stages = [
         {"name": "lower", "repeat": 2, "mix": ROUTED, "ffn": BUMP},
@@ -77,7 +78,12 @@ def data(**train: Any) -> dict[str, Any]:
             "mix": ["near", {"kind": "lookup"}], "ffn": EXPERTS,
         },
         {
-            "name": "end", "layers": {"kind": "lone", "block": {"kind": "leaky"}, "gain": {"kind": "half"}},
+            "name": "patched", "kind": "dynamic_patches", "size": 1, "patcher": {"kind": "third"},
+            "of": {"name": "over", "mix": "near", "ffn": BUMP},
+        },
+        {
+            "name": "end", "from": ["upper", "patched"],
+            "layers": {"kind": "lone", "block": {"kind": "leaky"}, "gain": {"kind": "half"}},
             "streams": {"kind": "twins"},
         },
     ]  # fmt: skip

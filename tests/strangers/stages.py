@@ -132,6 +132,11 @@ class ReadingSpec(BlocksSpec):
     ] = None
     """The stages whose sum its mixers may read as keys and values; what it reads itself, if left out."""
 
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        yield from super().problems(scope)
+        if self.streams is not None:
+            yield Fault("EVO357", ("streams",), "what reads a second input has one stream", "remove it")
+
     def plan(self, scope: Scope) -> ReadingPlan:
         plan = super().plan(scope)
         common = {field.name: getattr(plan, field.name) for field in fields(plan)}

@@ -24,6 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
         "chain": "evo.blocks.chain.spec:ChainSpec",
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
+        "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "joined": "evo.blocks.joined.spec:JoinedSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
@@ -112,6 +113,7 @@ KINDS: dict[str, dict[str, str]] = {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
         "adapted": "evo.blocks.stages.adapted.spec:AdaptedSpec",
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
+        "dynamic_patches": "evo.blocks.stages.dynamic_patches.spec:DynamicPatchesSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",
         "layers": "evo.blocks.stages.layers.written:LayersSpec",
         "memory_tokens": "evo.blocks.stages.memory_tokens.spec:MemoryTokensSpec",
@@ -119,6 +121,11 @@ KINDS: dict[str, dict[str, str]] = {
         "patches": "evo.blocks.stages.patches.spec:PatchesSpec",
         "weights_of": "evo.blocks.stages.weights_of.spec:WeightsOfSpec",
         "loop": "evo.blocks.stages.loop.spec:LoopSpec",
+    },
+    "patcher": {
+        "entropy": "evo.blocks.stages.dynamic_patches.patchers.spec:EntropySpec",
+        "every": "evo.blocks.stages.dynamic_patches.patchers.spec:EverySpec",
+        "space": "evo.blocks.stages.dynamic_patches.patchers.spec:SpaceSpec",
     },
     "ahead": {
         "parallel": "evo.blocks.ahead.spec:ParallelAheadSpec",

@@ -14,6 +14,11 @@ NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 
 
+def vectors_of(stage: str) -> str:
+    """What a pass calls the vectors, (B, T, J, D), that a stage of that name gives tokens besides its output."""
+    return f"vectors of {stage}"
+
+
 class StageSpec(Spec):
     """A node of the graph: what every kind of stage has. Reads the stage before it, or those named by `from`."""
 
@@ -69,6 +74,11 @@ class StageSpec(Spec):
         """The field that names the sources of each input."""
         found = ((shape.meta(Sources), shape) for shape in spec_fields(cls).values())
         return {sources.slot: shape for sources, shape in found if sources is not None}
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors it gives each token besides its output, for cross attention to read."""
+        return 0
 
     @property
     def layer_names(self) -> tuple[str, ...]:

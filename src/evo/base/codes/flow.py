@@ -56,7 +56,8 @@ FLOW = {
     ),
     "EVO354": Code(
         "Patches that cannot be",
-        "A context holds more than one patch; a stage over patches is causal, reads nothing else, and shares no keys.",
+        "A context holds more than one patch; a stage over patches is causal, reads nothing else, and shares no keys. "
+        "So is the model of a patcher. Cross attention reads a stage above that gives tokens vectors.",
         _stages(f"{{name: above, kind: patches, size: 256, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
         _stages(f"{{name: above, kind: patches, size: 8, width: 64, of: {{name: body, mix: {_NEAR}}}}}"),
     ),

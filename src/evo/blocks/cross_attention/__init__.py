@@ -1,0 +1,1 @@
+"""Attention of each token to the vectors that a stage gives it."""

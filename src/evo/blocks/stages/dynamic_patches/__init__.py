@@ -1,0 +1,1 @@
+"""A stage over patches whose lengths follow from the tokens."""

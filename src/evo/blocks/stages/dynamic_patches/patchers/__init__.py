@@ -1,0 +1,1 @@
+"""Patchers: what decides behind which tokens a patch ends, by the tokens so far."""
