@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.resolve import resolve
 from evo.dsl.document import load
+from evo.interop.config import Config
+from evo.interop.families import read
 
 ZOO = Path(__file__).parents[2] / "examples" / "zoo"
 Weights = Mapping[str, Tensor]
@@ -61,10 +64,17 @@ def parity(name: str) -> Parity:
     with torch.no_grad():
         steps = float((stepwise(ours, x) - theirs).abs().max() / scale)
     cotangent = torch.randn(mine.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    wanted = torch.autograd.grad((theirs * cotangent).sum(), list(weights.values()))
-    found = torch.autograd.grad((mine * cotangent).sum(), list(ours.parameters()))
-    gradients = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, wanted, strict=True))
+    wanted = torch.autograd.grad((theirs * cotangent).sum(), list(weights.values()), allow_unused=True)
+    found = torch.autograd.grad((mine * cotangent).sum(), list(ours.parameters()), allow_unused=True)
+    gradients = max(_apart(a, b) for a, b in zip(found, wanted, strict=True))
     return Parity(float((mine - theirs).detach().abs().max() / scale), steps, gradients)
+
+
+def _apart(found: Tensor | None, wanted: Tensor | None) -> float:
+    """How far two gradients are apart; what no logit depends on has none on either side."""
+    if found is None or wanted is None:
+        return 0.0 if found is wanted else float("inf")
+    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def lines(name: str) -> int:
@@ -82,6 +92,7 @@ def built(name: str) -> Organism:
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
             is_map = weight.ndim > 1 and path != "embedding.weight"
             weight.copy_(1.5 * noise / weight.shape[-1] ** 0.5 if is_map else 0.5 * noise + path.endswith("gain"))
+            weight.mul_(LARGER.get(path, 1.0))
     return organism
 
 
@@ -227,11 +238,40 @@ def _titans_layer(to: str, weights: Weights, at: str) -> dict[str, Tensor]:
     return held
 
 
+def blt(transformers: Any, tokens_BT: Tensor, weights: Weights) -> Tensor:
+    """transformers' BLT, whose import says what each weight is called there."""
+    part = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 168, "rms_norm_eps": 1e-6}
+    settings = {
+        "vocab_size": 256,
+        "encoder_hash_byte_group_vocab": 4096,
+        "local_attention_window_len": 64,
+        "use_cache": False,
+        "encoder_config": {**part, "num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size_global": 128},
+        "decoder_config": {**part, "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size_global": 128},
+        "patcher_config": {**part, "num_hidden_layers": 2, "num_attention_heads": 4, "sliding_window": 64},
+        "global_config": {
+            "hidden_size": 128, "intermediate_size": 344, "rms_norm_eps": 1e-6, "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+        },
+    }  # fmt: skip
+    turns = {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}
+    parts = {key: {**said, **turns} for key, said in settings.items() if isinstance(said, dict)}
+    config = transformers.BltConfig(**{**settings, **parts}, attn_implementation="sdpa")
+    sources = read(Config(json.loads(config.to_json_string(use_diff=False)))).weights
+    assert sources.keys() == weights.keys()
+    theirs = transformers.BltForCausalLM(config).double().eval()
+    held = {sources[path].name: weight for path, weight in weights.items()}
+    return torch.func.functional_call(theirs, held, (tokens_BT,)).logits
+
+
 BY_HAND = {
+    "blt": ByHand(blt, "transformers", {}),
     "retnet": ByHand(retnet, "torchscale.component.multiscale_retention", {}),
     "rwkv7": ByHand(rwkv7, "rwkv.model", {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "0"}),
     "titans": ByHand(titans, "titans_pytorch", {}),
 }
 """By the names of documents."""
+LARGER = {"stages.global.patcher.readout": 4.0}
+"""What some weights are multiplied by: a small model that is sure of some bytes, and not of others."""
 LENGTH = {"titans": 75}
 """Tokens where 25 are not enough: two whole segments, and more."""

@@ -47,8 +47,8 @@ def tiny_config(kind: str) -> Any:
             settings.pop(key, None) if known.get(key) is None else None
     settings |= {key: None for key in ("layer_types", "mlp_layer_types", "no_rope_layers") if key in known}
     settings |= {key: value for key, value in SPARSE.items() if known.get(key) is not None}
-    settings |= _towers(default) | OWN.get(kind, {})
-    return cls(**settings, attn_implementation="eager")
+    settings |= {"attn_implementation": "eager", **_towers(default), **OWN.get(kind, {})}
+    return cls(**settings)
 
 
 def _around(cls: Any, text: Any) -> Any:

@@ -51,7 +51,17 @@ DELTA = {
 }  # fmt: skip
 INDEX = {"index_n_heads": 14, "index_head_dim": 8, "index_topk": 7}
 """So many heads that no token is scored 0 by all of them: of equal scores, torch.topk takes any."""
+BLT = {"vocab_size": 300, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 44}
 OWN: dict[str, dict[str, Any]] = {
+    "blt": {
+        "attn_implementation": "sdpa",  # the eager one hides empty patches from themselves, as no number, in float64
+        "patching_threshold": 4.55, "local_attention_window_len": 7, "encoder_hash_byte_group_vocab": 50,
+        "encoder_hash_byte_group_nb_functions": 2, "encoder_hash_byte_group_size": [2, 3],
+        "encoder_config": {**BLT, "num_hidden_layers": 2, "hidden_size_global": 40},
+        "decoder_config": {**BLT, "num_hidden_layers": 3, "num_key_value_heads": 2, "hidden_size_global": 40},
+        "global_config": {**BLT, "num_hidden_layers": 2, "hidden_size": 40},
+        "patcher_config": {**BLT, "num_hidden_layers": 2, "hidden_size": 24, "sliding_window": 5},
+    },
     "llama4_text": {
         "num_hidden_layers": 4, "attention_chunk_size": 7, "floor_scale": 5, "moe_layers": [1, 3], "head_dim": 8,
         "intermediate_size_mlp": 36, "no_rope_layers": [1, 1, 1, 0],

@@ -69,6 +69,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "odd:laguna": ("laguna",),
     "odd:flint": ("flint",),
     "odd:moshi": ("moshi",),
+    "patched:blt": ("blt",),
     "liquid:lfm": ("lfm2", "lfm2_moe", "lfm3"),
     "scans:mamba": ("mamba", "falcon_mamba"),
     "experts:llama4": ("llama4_text",),
