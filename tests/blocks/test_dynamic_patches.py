@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from block_variants import CONTEXT, WIDTH, document, inputs, organism, plan, stage
 from torch import Tensor
 
+from evo.blocks.cross_attention.module import CrossAttention
 from evo.blocks.flow import Flow
 from evo.blocks.stages.dynamic_patches.module import DynamicPatches, ends
 from evo.blocks.stages.dynamic_patches.patchers.entropy import Entropy
@@ -214,10 +215,12 @@ def test_cross_attention_is_attention_over_few_vectors() -> None:
     """Each token's heads see the vectors of its own patch, as torch computes it."""
     whole = model(slots=3)
     block = whole.stages["decoder"].child("0").child("0")
+    assert isinstance(block, CrossAttention)
+    (gain,) = block.kv_norm.parameters()
     x = inputs()
     c = torch.randn(2, CONTEXT, 3, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     y = block(x, Flow(signals={"vectors of global": c}))
-    normed = F.rms_norm(c, (WIDTH,), block.kv_norm.gain, 1e-6)
+    normed = F.rms_norm(c, (WIDTH,), gain, 1e-6)
     q = (x @ block.q.T).view(2 * CONTEXT, 1, 4, -1).transpose(1, 2)
     k, v = ((normed @ w.T).view(2 * CONTEXT, 3, 2, -1).transpose(1, 2) for w in (block.k, block.v))
     seen = F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(2, CONTEXT, -1)
