@@ -53,7 +53,7 @@ def require_sound(parent: Document, children: list[Child]) -> None:
         assert to_yaml(apply(child.patch.invert(), child.document).document) == to_yaml(parent)
         assert child.patch
         assert child.operators
-        assert differs(parent, child.document, resolve(child.document.organism))
+        assert differs(parent, resolve(parent.organism), child.document, resolve(child.document.organism))
 
 
 @pytest.mark.parametrize("name", PARENTS)
@@ -177,9 +177,9 @@ def test_schedules_that_scale_nothing_otherwise_are_the_same() -> None:
     plan = resolve(base.organism)
     assert base.train != same.train
     assert not trains_otherwise(base.train, same.train, 60)
-    assert not differs(base, same, plan)
+    assert not differs(base, plan, same, plan)
     assert trains_otherwise(base.train, other.train, 60)
-    assert differs(base, document(train={"steps": 60, "clip": None}), plan)
+    assert differs(base, plan, document(train={"steps": 60, "clip": None}), plan)
 
 
 def test_small_scales_still_move_integers() -> None:

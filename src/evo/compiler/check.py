@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order, printable, suggestion
 from evo.blocks.adapters.spec import AdapterSpec
 from evo.blocks.ahead.spec import AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.compiler.plan import Plan
 from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
@@ -43,17 +44,29 @@ def require_valid(loaded: Loaded) -> Document:
     return loaded.document
 
 
-def problems(document: Document) -> Iterator[Fault]:
+def problems(document: Document) -> list[Fault]:
     """The faults with paths from the document's root."""
+    return checked(document).faults
+
+
+class Checked(NamedTuple):
+    """The faults of a document, and its plan unless they leave none."""
+
+    faults: list[Fault]
+    plan: Plan | None
+
+
+def checked(document: Document) -> Checked:
+    """The faults with paths from the document's root, and the plan in which the last of them were looked for."""
     organism = document.organism
     crowds = list(_too_many_mixers(organism))
     if crowds:
-        yield from crowds  # looking into each of so many would take too long
-        return
-    found = [*_meant(document)]
-    yield from found
-    if all(problem.severity == "warning" for problem in found):
-        yield from _planned(organism)
+        return Checked(crowds, None)  # looking into each of so many would take too long
+    found = list(_meant(document))
+    if any(fault.severity == "error" for fault in found):
+        return Checked(found, None)
+    plan = resolve(organism)
+    return Checked([*found, *_planned(organism, plan)], plan)
 
 
 def _meant(document: Document) -> Iterator[Fault]:
@@ -201,14 +214,14 @@ def _sources(
             yield Fault("EVO310", where, f"no stage is named '{source}'", help)
 
 
-def _planned(organism: OrganismSpec) -> Iterator[Fault]:
+def _planned(organism: OrganismSpec, plan: Plan) -> Iterator[Fault]:
     """What only the plans of blocks tell: values that they read by name, and what adapters can stand beside."""
     spec = organism.adapters
     if isinstance(spec, AdapterSpec):
-        blocks = [block for stage in resolve(organism).stages for block in stage.blocks()]
+        blocks = [block for stage in plan.stages for block in stage.blocks()]
         found = spec.problems_on([block for block in blocks if not block.is_adapter])
         yield from (replace(problem, path=("organism", "adapters", *problem.path)) for problem in found)
-    for index, path, name in resolve(organism).unmet_inputs():
+    for index, path, name in plan.unmet_inputs():
         message = f"{path} reads '{name}', which no block before it provides"
         yield Fault("EVO315", ("organism", "stages", index), message, "put it into a stage that provides it")
 

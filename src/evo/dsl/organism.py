@@ -1,6 +1,7 @@
 """The organism: a graph of stages over named mixers."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -70,6 +71,7 @@ class StageSpec(Spec):
         return {slot: (value,) if isinstance(value, str) else value for slot, value in written.items()}
 
     @classmethod
+    @cache
     def source_fields(cls) -> dict[str, SpecField]:
         """The field that names the sources of each input."""
         found = ((shape.meta(Sources), shape) for shape in spec_fields(cls).values())

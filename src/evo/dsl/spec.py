@@ -260,7 +260,12 @@ class SpecField:
 
     def meta(self, cls: type) -> Any:
         """The first metadata of a class on this field, or None."""
-        return _metadata(self.info, cls)
+        return self._first.get(cls)
+
+    @cached_property
+    def _first(self) -> dict[type, Any]:
+        """The first metadata of each class: mutation asks for it more than for anything else."""
+        return {type(item): item for item in reversed(self.info.metadata)}
 
     @cached_property
     def default(self) -> Any:

@@ -60,13 +60,12 @@ def cross(
     pairs, plans = align(one, two), (resolve(one.organism), resolve(two.organism))
     for _ in range(TRIES):
         taken = [pair for pair in pairs if rng.random() < 0.5]
-        loaded = validated(one, Proposal(_exchanged(one, two, taken, rng)))
-        if loaded is None:
+        valid = validated(one, Proposal(_exchanged(one, two, taken, rng)))
+        if valid is None or not all(differs(*parent, *valid) for parent in zip((one, two), plans, strict=True)):
             continue
-        plan = resolve(loaded.document.organism)
         rows = tuple(row for pair in pairs for row in _stage_rows(plans, pair, pair in taken))
-        child = Child(loaded.document, diff(one, loaded.document), ("crossover",), (*BOTH, *rows))
-        if all(differs(parent, child.document, plan) for parent in (one, two)) and accept(child, plan):
+        child = Child(valid.document, diff(one, valid.document), ("crossover",), (*BOTH, *rows))
+        if accept(child, valid.plan):
             return child
     raise NoChildError(f"these parents gave no new child in {TRIES} draws")
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.streams import Stream
-from evo.compiler.check import problems
+from evo.compiler.check import checked, problems
 from evo.compiler.compute import steps_of
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash
-from evo.dsl.document import Document, Loaded
+from evo.dsl.document import Document
 from evo.dsl.patch import Patch, apply, diff
 from evo.dsl.spec import Fault
 from evo.dsl.train import TrainSpec
@@ -74,7 +75,7 @@ def mutate(
         if found is None:
             continue
         child, plan = found
-        if _differ(parent, before, child.document, plan) and accept(child, plan):
+        if differs(parent, before, child.document, plan) and accept(child, plan):
             return child
     raise NoChildError(f"no acceptable child in {TRIES} draws")
 
@@ -109,12 +110,8 @@ def _mutant(parent: Document, stream: Stream, number: int, known: set[str]) -> C
     return None
 
 
-def differs(parent: Document, child: Document, child_plan: Plan) -> bool:
+def differs(parent: Document, parent_plan: Plan, child: Document, child_plan: Plan) -> bool:
     """Whether the child is another network, or is trained in another way."""
-    return _differ(parent, resolve(parent.organism), child, child_plan)
-
-
-def _differ(parent: Document, parent_plan: Plan, child: Document, child_plan: Plan) -> bool:
     return parent_plan != child_plan or trains_otherwise(parent.train, child.train, steps_of(parent))
 
 
@@ -152,27 +149,31 @@ def _step(
     proposal = operator.propose(document, places[int(rng.integers(len(places)))], scale, rng)
     if proposal is None:
         return None
-    loaded = validated(document, proposal)
-    if loaded is None:
+    valid = validated(document, proposal)
+    if valid is None or not differs(document, plan, *valid):
         return None
-    changed = resolve(loaded.document.organism)
-    return (
-        (operator.name, proposal, loaded.document, changed)
-        if _differ(document, plan, loaded.document, changed)
-        else None
-    )
+    return operator.name, proposal, valid.document, valid.plan
 
 
-def validated(parent: Document, proposal: Proposal) -> Loaded | None:
-    """The patched parent, parsed, or None if it has an error, or a warning that the parent has not."""
+class Valid(NamedTuple):
+    """A document, and its plan."""
+
+    document: Document
+    plan: Plan
+
+
+def validated(parent: Document, proposal: Proposal) -> Valid | None:
+    """The patched parent, or None if it has an error, or a warning that the parent has not."""
     try:
-        loaded = apply(proposal.patch, parent)
+        document = apply(proposal.patch, parent).document
     except DiagnosticError:
         return None
-    faults = set(map(_fault, problems(loaded.document)))
-    if any(severity == "error" for severity, _, _ in faults):
+    found, plan = checked(document)
+    if plan is None or any(fault.severity == "error" for fault in found):
         return None
-    return loaded if not faults or faults <= set(map(_fault, problems(parent))) else None
+    if found and not set(map(_fault, found)) <= set(map(_fault, problems(parent))):
+        return None
+    return Valid(document, plan)
 
 
 def _fault(problem: Fault) -> tuple[str, str, str]:

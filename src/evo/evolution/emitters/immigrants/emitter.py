@@ -57,5 +57,5 @@ class Immigrants:
                 return None
             places = {place.path: draw_spec("ffn", rng) for place in entries(stage, "ffn")}
             stages.append(replaced(stage, places))
-        loaded = validated(document, Proposal(rewrite(document, {("organism", "stages"): tuple(stages)})))
-        return None if loaded is None else loaded.document
+        valid = validated(document, Proposal(rewrite(document, {("organism", "stages"): tuple(stages)})))
+        return None if valid is None else valid.document
