@@ -115,7 +115,8 @@ def test_continuing_carries_gradients(name: str):
 
 @EVERY_MIXER
 def test_half_precision_activations(name: str):
-    """Weights in float32, activations in bfloat16, as a GPU gives them: finite outputs and gradients, in both forms."""
+    """Weights in float32, activations in bfloat16, as a GPU gives them: finite outputs and gradients, in both forms.
+    With weights in bfloat16 as well, the outputs are such numbers."""
     module, x = mixer(name), (0.2 * inputs()).bfloat16().requires_grad_()
     module.block.float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -126,6 +127,8 @@ def test_half_precision_activations(name: str):
         gradients = torch.autograd.grad(y.float().square().sum(), [x, *module.parameters()], allow_unused=True)
         assert y.isfinite().all()
         assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+    module.block.bfloat16()
+    assert module(x).dtype == torch.bfloat16
 
 
 FORGETTING = (

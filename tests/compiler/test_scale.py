@@ -109,3 +109,21 @@ def test_the_command_writes_it(evo: Evo, tmp_path: Path) -> None:
     assert to_yaml(load(tmp_path / "large.yaml").document) == shown["document"]
     assert evo("scale", own, "--params", "lots").code == 2
     assert evo("scale", own, "--params", "50").code == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "numbers"),
+    [
+        ({"kind": "patches", "of": STAGES[0], "width": 24}, {"width": 48, "heads": 8, "kv_heads": 4}),
+        ({"mix": {"kind": "memory", "heads": 2, "dim": 8}}, {"heads": 4}),
+        ({"mix": {"kind": "recurrence", "heads": 4, "key_heads": 2}}, {"heads": 8, "key_heads": 4}),
+        ({"kind": "latent", "heads": 4, "kv_heads": 2}, {"heads": 8, "kv_heads": 4}),
+    ],
+    ids=["patches", "memory", "groups of keys", "a code"],
+)
+def test_what_is_cut_from_a_stream_widens_with_it(stage: dict[str, Any], numbers: dict[str, int]) -> None:
+    """Heads and their groups wherever they stand, and the stream of a stage that has its own: the result is valid."""
+    small = require_valid(from_data({"evo": 1, "organism": {"width": 16, "stages": [{"name": "a", **stage}]}}))
+    found = widths(small, 2.0)
+    assert {path[-1]: value for path, value in found.items() if path != ("organism", "width")} == numbers
+    assert check(parse(to_yaml(scaled(small, 20.0 * resolve(small.organism).parameters)))) == []

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.dsl.acts import Act
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import Reads, StagePlan
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, MapOf, RoleOf, Scope, Sources, Spec, SpecField, spec_fields
 
@@ -115,7 +115,7 @@ class EmbeddingSpec(Spec):
     """From tokens to the first stage: norm(project(scale * table[token]) + bias + positions), or with `project_last`,
     project(norm(scale * table[token] + positions)) + bias."""
 
-    width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8)] = None
+    width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8), WIDENING] = None
     """Width of the vectors of tokens, projected to that of the stream; the stream's if left out (ELECTRA)."""
     bias: Annotated[bool, FIXED] = False
     """Whether one learned vector is added to every token."""
@@ -147,7 +147,7 @@ class TransformSpec(Spec):
     """Whether the map has a bias."""
     norm: Annotated[Spec | None, RoleOf("norm")] = None
     """A norm of what is activated."""
-    width: Annotated[int | None, Field(ge=1, le=32768), FIXED] = None
+    width: Annotated[int | None, Field(ge=1, le=32768), FIXED, WIDENING] = None
     """How wide its outputs are, where the readout has weights of its own (RemBERT); the stream's if left out."""
 
 

@@ -38,7 +38,7 @@ class FilterLayer(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(L, in) -> (L, out)."""
-        return flow.project(x_BTD, self.weight, self.bias)
+        return flow.project(x_BTD.to(self.weight.dtype), self.weight, self.bias)
 
 
 class Hyena(Block):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.acts import Word
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
@@ -33,7 +33,7 @@ class MemorySpec(Spec):
 
     kind: ClassVar[str | None] = "memory"
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING]
     """Heads, each with a memory of its own."""
     dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
     """Width of a head's keys, queries and values; width / heads if left out."""

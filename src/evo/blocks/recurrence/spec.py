@@ -90,7 +90,7 @@ class RecurrenceSpec(Spec):
     """A learned extra weight of the current token, which then enters the state only afterwards (RWKV-6)."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
-    key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True)] = None
+    key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True), WIDENING] = None
     """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
     write: Literal["plain", "step"] = "plain"
     """step: values are multiplied by the step that sets the decay (Mamba-2)."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from evo.blocks.attention.spec import AttentionSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.stages.layers.spec import short_layer
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.organism import StageSpec
 from evo.dsl.paths import MERGE
@@ -54,9 +54,9 @@ class LatentStageSpec(StageSpec):
     """The bits of a token's code: it is one of 2^bits vectors."""
     free_bits: Annotated[float, Field(ge=0, le=MOST_BITS), Gene(0.0, 2.0, "linear")] = 0.5
     """How many bits a token the encoder may tell without a loss."""
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2")]
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Query heads of the encoder's attention, which is not causal."""
-    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True)] = None
+    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True), WIDENING] = None
     """Its key and value heads; as many as heads if left out."""
     ffn: Annotated[Spec, RoleOf("ffn", default="gated")] = DEFAULT
     """Its feed-forward."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.route.spec import shared
 from evo.blocks.stages.patches.over import OverPatchesSpec
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, Init, Weight, gains, linear, matmul_flops, vector
@@ -33,7 +33,9 @@ class PatchesSpec(OverPatchesSpec):
     """The stage. It reads patches, so it has no `from`; its positions count them."""
     size: Annotated[int, Field(ge=2, le=4096), Gene(2, 16, "x2")] = 8
     """Tokens of a patch."""
-    width: Annotated[int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True)] = None
+    width: Annotated[
+        int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True), WIDENING
+    ] = None
     """Width of the stage; size times the stream's if left out."""
 
     def patch_width(self, width: int) -> int:
