@@ -162,6 +162,13 @@ def test_what_cannot_be_is_said(stages: list[dict[str, Any]], ahead: dict[str, A
     assert [fault.code for fault in check(from_data({"evo": 1, "organism": organism}))] == ["EVO356"]
 
 
+def test_stages_that_do_not_stand_are_not_asked_for_heads() -> None:
+    """What is wrong with a stage is said, also where the last one has its weights."""
+    broken = stage("a", {"kind": "pool", "of": "nobody"})
+    body = {"width": 16, "context": 8, "stages": [broken, {"name": "b", "weights_of": "a"}], "ahead": PARALLEL}
+    assert [fault.code for fault in check(from_data({"evo": 1, "organism": body}))] == ["EVO320"]
+
+
 def test_a_last_stage_that_reads_several_is_cut_well() -> None:
     """Modules read what they are handed, whatever the last stage reads; heads read all that it does."""
     stages = [*STAGES, stage("end", ATTENTION, **{"from": ["trunk", "top"]}, kv_add="trunk")]

@@ -152,3 +152,9 @@ def test_what_cannot_be_is_said(settings: dict[str, Any], code: str, words: str)
     except DiagnosticError as error:
         found = error.diagnostics
     assert any(d.code == code and words in d.message for d in found), found
+
+
+def test_a_capacity_has_a_limit() -> None:
+    """A number so large that no count of tokens is made of it is refused where it is written."""
+    with pytest.raises(DiagnosticError, match="EVO20"):
+        document([stage("a", {"kind": "convolution"}, ffn={"kind": "experts", "router": {"capacity": 1e308}})])

@@ -77,13 +77,10 @@ def _meant(document: Document) -> Iterator[Fault]:
     assert isinstance(organism.norm, NormSpec)
     yield from organism.norm.stream_problems(organism.width, ("organism", "norm"))
     yield from _end_norms(organism)
-    for index, stage in enumerate(organism.stages):
-        for problem in stage.problems(stage_scope(organism, index)):
-            where = (
-                problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
-            )
-            yield replace(problem, path=where)
-    yield from _ahead(document)
+    of_stages = list(_of_stages(organism))
+    yield from of_stages
+    if all(problem.severity == "warning" for problem in of_stages):
+        yield from _ahead(document)
     yield from _unused(organism, living)
     yield from _train_problems(document, living)
     yield from _name(document)
@@ -92,6 +89,16 @@ def _meant(document: Document) -> Iterator[Fault]:
         message = "every weight is 0, so all candidates would be equally good"
         yield Fault("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
     yield from _frozen(document)
+
+
+def _of_stages(organism: OrganismSpec) -> Iterator[Fault]:
+    """What each stage says of itself."""
+    for index, stage in enumerate(organism.stages):
+        for problem in stage.problems(stage_scope(organism, index)):
+            where = (
+                problem.path[1:] if problem.path[:1] == (ABSOLUTE,) else ("organism", "stages", index, *problem.path)
+            )
+            yield replace(problem, path=where)
 
 
 def _end_norms(organism: OrganismSpec) -> Iterator[Fault]:

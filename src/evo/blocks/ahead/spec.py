@@ -53,7 +53,8 @@ class AheadSpec(Spec):
 
     @abstractmethod
     def problems_behind(self, stage: StageSpec, scope: Scope) -> Iterator[Fault]:
-        """Faults that need the last stage and what it sees; paths are relative to this spec."""
+        """Faults that need the last stage and what it sees; asked where no stage has an error. Paths are relative to
+        this spec."""
 
     @abstractmethod
     def behind(self, stage: StageSpec, scope: Scope) -> AheadPlan:
@@ -77,8 +78,7 @@ class ParallelAheadSpec(AheadSpec):
 
     def problems_behind(self, stage: StageSpec, scope: Scope) -> Iterator[Fault]:
         yield from _length(self.tokens, scope)
-        stands = all(fault.severity == "warning" for fault in stage.problems(scope))
-        if stands and not stage.plan(scope).parameters:
+        if not stage.plan(scope).parameters:
             message = f"each head is a stage like the last one, and '{stage.name}' has no weights to differ in"
             yield Fault("EVO356", (), message, "end with a stage that has weights of its own")
 

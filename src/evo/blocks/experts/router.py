@@ -48,7 +48,7 @@ class RouterSpec(Spec):
     """Bounds logits to ±cap by `cap * tanh(logits / cap)`."""
     bias: bool = False
     """A bias of the logits."""
-    capacity: Annotated[float | None, Field(gt=0), Gene(0.5, 4, "scale", optional=True)] = None
+    capacity: Annotated[float | None, Field(gt=0, le=1e6), Gene(0.5, 4, "scale", optional=True)] = None
     """In fair shares (top / count of the tokens). Tokens choose: the most tokens that an expert takes in a context, the
     first that come; no limit if left out. Experts choose: the share of tokens so far that each takes; 1 if left out."""
     causal: Annotated[bool, FIXED] = True
