@@ -68,6 +68,21 @@ def test_a_bonus_breaks_a_sum():
     assert codes({**LINEAR, "bonus": True}, {}) == ["EVO305"]
 
 
+@pytest.mark.parametrize(
+    ("mix", "stage", "code"),
+    [
+        ({"kind": "wkv6", "heads": 16}, {}, "EVO300"),
+        ({"kind": "wkv7", "heads": 16}, {}, "EVO300"),
+        ({"kind": "mlstm", "heads": 2, "value_dim": 1}, {}, "EVO300"),
+        ({**RECURRENCE, "value_dim": 1, "normalizer": LAYER}, {}, "EVO303"),
+        (ATTENTION, {"norm": {"kind": "layer", "groups": 16}}, "EVO303"),
+    ],
+)
+def test_a_mean_of_one_channel_is_refused(mix: dict[str, Any], stage: dict[str, Any], code: str):
+    """A norm that takes it away leaves nothing of the channel, and torch's would refuse a single token."""
+    assert codes(mix, {}, **stage) == [code]
+
+
 @pytest.mark.usefixtures("strangers")
 def test_a_stranger_that_reads_the_position_is_believed():
     """A mixer of another package that takes its stage's position reads it: directly, named, and in any composite."""

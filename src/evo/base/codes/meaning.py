@@ -45,7 +45,8 @@ _DIMENSIONS = {
     ),
     "EVO303": Code(
         "A norm that does not fit where it stands",
-        "Groups of channels are equal, so their number divides the channels; gains by head need heads.",
+        "Groups of channels are equal, so their number divides the channels; gains by head need heads. A norm that "
+        "takes the mean away needs several channels to a group, as nothing is left of one.",
         _document(stage="norm: {kind: rms, groups: 3}\n"),
         _document(stage="norm: {kind: rms, groups: 4}\n"),
     ),

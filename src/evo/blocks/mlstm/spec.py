@@ -48,6 +48,10 @@ class MLSTMSpec(Spec):
         if free and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
+        elif (self.value_dim or scope.width // self.heads) == 1:
+            where = "heads" if self.value_dim is None else "value_dim"
+            message = "a head of one channel is 0 behind its norm, whatever it reads"
+            yield Fault("EVO300", (where,), message, "give a head several channels")
 
     def plan(self, scope: Scope) -> MLSTMPlan:
         share = scope.width // self.heads

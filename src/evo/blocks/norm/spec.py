@@ -112,19 +112,24 @@ class GroupedNormSpec(NormSpec):
     def stream_problems(self, width: int, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
         if self.gain == "heads":
             yield Fault("EVO303", (*path, "gain"), "the residual stream has no heads", "write true or false")
-        yield from self._group_problems(width, path)
+        yield from self._group_problems(width, 1, path)
 
     def head_problems(self, heads: int, head_dim: int, path: tuple[str | int, ...]) -> Iterator[Fault]:
         yield from super().head_problems(heads, head_dim, path)
-        yield from self._group_problems(heads * head_dim, path)
+        yield from self._group_problems(heads * head_dim, heads, path)
         if self.gain == "heads" and self.groups is not None:
             message = "with groups, every channel has a gain of its own anyway"
             yield Fault("EVO303", (*path, "gain"), message, "write true")
 
-    def _group_problems(self, channels: int, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    def _group_problems(self, channels: int, parts: int, path: tuple[str | int, ...]) -> Iterator[Fault]:
+        """parts: how many groups there are if it says nothing of them."""
+        where = path if self.groups is None else (*path, "groups")
         if self.groups and channels % self.groups:
             message = f"{self.groups} groups do not divide {channels} channels"
-            yield Fault("EVO303", (*path, "groups"), message, "change groups, or leave it out")
+            yield Fault("EVO303", where, message, "change groups, or leave it out")
+        elif self.centers and channels == (self.groups or parts):
+            message = "a channel less its own mean is 0, whatever it was"
+            yield Fault("EVO303", where, message, "normalise several channels together")
 
     def over_heads(self, heads: int, head_dim: int) -> BlockPlan:
         shared = self.groups is None and self.gain != "heads"

@@ -44,6 +44,9 @@ class WKV6Spec(Spec):
         if scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
             yield Fault("EVO300", ("heads",), message, "change heads or width")
+        elif scope.width == self.heads:
+            message = "a head of one channel is 0 behind its norm, whatever it reads"
+            yield Fault("EVO300", ("heads",), message, "lower heads")
 
     def plan(self, scope: Scope) -> WKV6Plan:
         width, head_dim = scope.width, scope.width // self.heads

@@ -53,6 +53,9 @@ class WKV7Spec(Spec):
         if scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
             yield Fault("EVO300", ("heads",), message, "change heads or width")
+        elif scope.width == self.heads:
+            message = "a head of one channel is 0 behind its norm, whatever it reads"
+            yield Fault("EVO300", ("heads",), message, "lower heads")
         if self.first_values != "take" and self.value_rank is not None:
             yield Fault("EVO330", ("value_rank",), "no first values are taken here", "remove it", "warning")
 
