@@ -133,3 +133,15 @@ def test_a_shared_block_goes_without_the_adapters_of_its_first_use() -> None:
         parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, 1), found(rows))
     assert find_leak(found) is None
+
+
+def test_slots_of_a_pool_meet_the_adapters_of_a_use() -> None:
+    """Slots that training would run as one, over stacks of their weights, run apart where adapters know these."""
+    pool = stage("shared", {"kind": "pool", "slots": 2, "of": {"kind": "convolution"}}, ffn={"kind": "none"})
+    found = organism([pool, {"name": "again", "weights_of": "shared", "adapters": LORA}])
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(0.1)
+    rows = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(0))
+    found.loss(rows, rows).backward()
+    assert [path for path, p in found.named_parameters() if p.grad is None or not bool(p.grad.any())] == []

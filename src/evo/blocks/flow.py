@@ -68,6 +68,8 @@ class Flow:
     position: where in the sequence the first token of this pass stands.
     segments_BT: ids of packed documents, int64; only equal ids may see each other. None for one document a row.
     is_bound: whether `project` knows the tokens of this pass, so that it serves no other.
+    tells_weights_apart: whether `project` does with some weights what it does with no copy of them, so that stacks of
+        weights cannot stand for these.
     figures: what blocks tell of themselves by name, a list of scalars each; None where nobody asks.
     dropout: what training drops, in this pass; None where nothing is, as in every pass that scores or probes.
     states: decoding only: what blocks kept of the tokens so far, by path and visit. None in a parallel pass.
@@ -85,6 +87,7 @@ class Flow:
     segments_BT: Tensor | None = None
     project: Project = plain_project
     is_bound: bool = False
+    tells_weights_apart: bool = False
     figures: dict[str, list[Tensor]] | None = None
     states: Mapping[tuple[str, int], State] | None = None
     dropout: Dropout | None = None

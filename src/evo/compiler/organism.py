@@ -289,7 +289,7 @@ class Organism(nn.Module):
             return flow
         # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
         found = {weight: adapter for _, block in self.named_blocks() for weight, adapter in block.adapted()}
-        return replace(flow, project=Adapted(flow.project, found))
+        return replace(flow, project=Adapted(flow.project, found), tells_weights_apart=True)
 
     def _run(self, stage: Stage, flow: Flow) -> Residual:
         return stage.run(self._inputs(stage, flow), flow)

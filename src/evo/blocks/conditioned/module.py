@@ -98,7 +98,7 @@ class Conditioned(Block):
 
         if INPUT in self.places:
             x_BTD = self._at(INPUT, x_BTD, x_BTD, h_BTH, flow)
-        bent = replace(flow, project=project, is_bound=True) if inside else flow
+        bent = replace(flow, project=project, is_bound=True, tells_weights_apart=True) if inside else flow
         y_BTD = bent.run(self.main, x_BTD)
         return self._at(OUTPUT, y_BTD, y_BTD, h_BTH, flow) if OUTPUT in self.places else y_BTD
 

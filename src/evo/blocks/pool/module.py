@@ -38,7 +38,6 @@ class Pool(Block):
         self.plan, self.slots = plan, plan.slots
         self.mixers = tuple(children.values())
         self.publishes = any(block.outputs for _, child in plan.children for _, block in child.named_blocks(""))
-        self.is_adapted = any(block.adapters for _, child in plan.children for _, block in child.named_blocks(""))
         self.writers = [
             [path.lstrip(".") for path, weight in child.named_weights("") if weight.writes_residual]
             for _, child in plan.children
@@ -107,10 +106,10 @@ class Pool(Block):
     def _is_stacked(self, flow: Flow) -> bool:
         """Whether slots run as one over their weights in stacks: in passes whose loss is minimised, as nobody watches
         single weights there, and as every launch counts. What is drawn by the place of a call, and what later blocks
-        read, would not be each slot's own, and adapters know their maps, not stacks; a trace unrolls the slots."""
+        read, would not be each slot's own, and a stack is no weight that adapters know; a trace unrolls the slots."""
         is_trained = flow.seed is not None and torch.is_grad_enabled()
         is_traced = torch.compiler.is_compiling() or is_inlining()
-        is_apart = self.publishes or self.is_adapted
+        is_apart = self.publishes or flow.tells_weights_apart
         return is_trained and not is_traced and flow.dropout is None and not is_apart
 
     def _stacked(self, x_BTD: Tensor, flow: Flow) -> Tensor:

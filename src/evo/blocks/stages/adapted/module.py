@@ -45,7 +45,7 @@ class Use(Stage):
         if self._pairs:
             # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
             found = {getattr(block, name): adapter for block, name, adapter in self._pairs}
-            flow = replace(flow, project=Adapted(flow.project, found))
+            flow = replace(flow, project=Adapted(flow.project, found), tells_weights_apart=True)
         return self._of[0].run(inputs, flow)
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
