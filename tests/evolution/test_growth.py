@@ -80,6 +80,18 @@ def test_a_condition_around_a_mixer_is_growth(monkeypatch: pytest.MonkeyPatch) -
     assert first == pytest.approx(loss(before, weights), rel=1e-6)
 
 
+def test_adapters_of_another_use_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a mixer comes to stand in a sum, those that a later stage adds to its maps stay beside these."""
+    monkeypatch.setattr(growth, "composites", lambda: ["parallel"])
+    again = {"name": "two", "weights_of": "one", "adapters": {"kind": "lora", "rank": 2}}
+    parent = document(stage("one"), again)
+    before = resolve(parent.organism)
+    weights, child = trained(before), child_of(parent, BY_NAME["add_branch"], 0)
+    assert child is not None
+    first = loss(resolve(child.document.organism), inherited(child.document, weights, child.origins))
+    assert first == pytest.approx(loss(before, weights), rel=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parent", PARENTS)
 def test_random_walks_keep_the_function(parent: str) -> None:

@@ -18,6 +18,7 @@ from evo.dsl.document import Document
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.patch import apply, rewrite
+from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan
 from evo.dsl.spec import INPUT
 from evo.dsl.tree import Place
@@ -155,7 +156,21 @@ def inner_rows(parent: Plan, child: Plan) -> WeightSources:
             rows += _summand_rows(path, block)
         elif path in known and _was_wrapped(known[path], block):
             rows += moved(f"{path}.{block.begins_as}", path)
-    return tuple(rows)
+    return (*rows, *_adapters_along(child, rows))
+
+
+def _adapters_along(child: Plan, rows: Sequence[tuple[str, int, str]]) -> WeightSources:
+    """The same rows for the adapters of stages that have the weights of another, under the names of its blocks."""
+    found: list[tuple[str, int, str]] = []
+    for stage in child.stages:
+        other = f"{stage_path(stage.weights_of)}."
+        inside = [row for row in rows if stage.weights_of and row[0].startswith(other)]
+        for name, _ in stage.children:
+            beside = f"{stage_path(stage.name)}.{name}."
+            found += [
+                (beside + new.removeprefix(other), at, beside + old.removeprefix(other)) for new, at, old in inside
+            ]
+    return tuple(found)
 
 
 def _became_sum(old: BlockPlan, new: BlockPlan) -> bool:
