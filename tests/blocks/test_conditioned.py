@@ -92,3 +92,18 @@ def test_a_stage_is_the_condition() -> None:
     torch.testing.assert_close(torch.cat((first, rest), 1), after)
     with pytest.raises(AssertionError, match="EVO315"):
         document([stages[1]])
+
+
+def test_maps_of_a_memory_are_bent_token_by_token() -> None:
+    """A step within a chunk meets its own token's condition alone: what earlier ones taught is kept, not made again."""
+    bent = {"conditioned": {"kind": "memory", "heads": 2, "chunk": 4}, "at": ["q", "k", "v"]}
+    found = organism([stage("s", bent)])
+    with torch.no_grad():
+        for index, parameter in enumerate(found.parameters()):
+            generator = torch.Generator().manual_seed(index)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    state, parts = found.initial_state(), []
+    for piece in TOKENS_BT[:, :11].split([1, 1, 2, 6, 1], dim=1):
+        logits, state = found.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), found(TOKENS_BT[:, :11]), rtol=1e-9, atol=1e-11)

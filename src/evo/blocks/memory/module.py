@@ -24,15 +24,15 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class MemoryState(State):
-    """Where a chunk began, and the tokens of it so far.
+    """Where a chunk began, and what the tokens of it have taught so far.
 
-    weights, momenta: (B, H, out, in) a layer; no momenta where there is no momentum. recent_BCD: the `count` tokens
-    since, then zeros, chunk - 1 in all.
+    weights, momenta: (B, H, out, in) a layer; no momenta where there is no momentum. recent: what `_taught` gives of
+    the `count` tokens since, then zeros, chunk - 1 in all.
     """
 
     weights: tuple[Tensor, ...]
     momenta: tuple[Tensor, ...]
-    recent_BCD: Tensor
+    recent: tuple[Tensor, ...]
     count: int = 0
 
 
@@ -88,12 +88,13 @@ class Memory(Block):
         compute = torch.promote_types(dtype, torch.float32)
         layers = [weight.expand(batch, *weight.shape).to(compute) for weight in self._layers()]
         momenta = tuple(torch.zeros_like(weight) for weight in layers) if self.plan.momentum else ()
-        width = self.q.shape[1]
-        recent_BCD = torch.zeros(batch, self.plan.chunk - 1, width, device=device, dtype=dtype)
-        return MemoryState(tuple(layers), momenta, recent_BCD)
+        rows = (batch, self.plan.heads, self.plan.chunk - 1)
+        shapes = [(*rows, self.plan.dim)] * 2 + [rows] * (3 if self.plan.momentum else 2)
+        recent = tuple(torch.zeros(shape, device=device, dtype=compute) for shape in shapes)
+        return MemoryState(tuple(layers), momenta, recent)
 
     def extend(self, x_BTD: Tensor, state: MemoryState, flow: Flow) -> tuple[Tensor, MemoryState]:
-        """The next T positions: the chunk is gone through again from its beginning."""
+        """The next T positions: the steps of the chunk are taken again from its beginning."""
         return self._read(x_BTD, state, flow)
 
     def _layers(self) -> list[nn.Parameter]:
@@ -103,20 +104,20 @@ class Memory(Block):
         return self.initial_state(x_BTD.shape[0], x_BTD.device, x_BTD.dtype)
 
     def _read(self, x_BTD: Tensor, state: MemoryState, flow: Flow) -> tuple[Tensor, MemoryState]:
-        all_BTD = torch.cat((state.recent_BCD[:, : state.count], x_BTD), dim=1)
-        compute = compute_dtype(x_BTD)
-        q, k, v = (self._heads(all_BTD, weight, flow).to(compute) for weight in (self.q, self.k, self.v))
-        if self.plan.qk_norm:
-            q, k = (part * (part.square().sum(-1, keepdim=True) + EPS).rsqrt() for part in (q, k))
-        steps, stays, keeps = self._controls(all_BTD, flow, compute)
+        compute, past = compute_dtype(x_BTD), state.count
+        taught = self._taught(x_BTD, flow, compute)
+        if past:
+            taught = tuple(torch.cat((old[:, :, :past], new), 2) for old, new in zip(state.recent, taught, strict=True))
+        k, v, steps, stays, *keeps = taught
+        q = F.pad(self._unit(self._heads(x_BTD, self.q, flow).to(compute)), (0, 0, past, 0))
         with in_own_precision(x_BTD.device):  # a memory that learns from its own rounding explodes
-            y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, keeps, state)
-        y_BTHK = y_BHTK[:, :, state.count :].transpose(1, 2).to(x_BTD.dtype)
+            y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, keeps[0] if keeps else None, state)
+        y_BTHK = y_BHTK[:, :, past:].transpose(1, 2).to(x_BTD.dtype)
         if self.gate is not None:
             y_BTHK = y_BTHK * flow.project(x_BTD, self.gate).sigmoid()[..., None]
-        count = all_BTD.shape[1] % self.plan.chunk
-        recent_BCD = F.pad(all_BTD[:, all_BTD.shape[1] - count :], (0, 0, 0, self.plan.chunk - 1 - count))
-        return flow.project(y_BTHK.flatten(-2), self.o), MemoryState(weights, momenta, recent_BCD, count)
+        count = k.shape[2] % self.plan.chunk
+        recent = tuple(_padded(part[:, :, part.shape[2] - count :], self.plan.chunk - 1) for part in taught)
+        return flow.project(y_BTHK.flatten(-2), self.o), MemoryState(weights, momenta, recent, count)
 
     def _learn(
         self,
@@ -143,14 +144,19 @@ class Memory(Block):
         """(B, H, T, K)."""
         return self.act(flow.project(x_BTD, weight)).unflatten(-1, (self.plan.heads, -1)).transpose(1, 2)
 
-    def _controls(self, x_BTD: Tensor, flow: Flow, compute: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The size of each token's step, and the logs of what stays of weights and of momentum, (B, H, T)."""
+    def _unit(self, x_BHTK: Tensor) -> Tensor:
+        """Vectors of length one, if queries and keys are."""
+        return x_BHTK * (x_BHTK.square().sum(-1, keepdim=True) + EPS).rsqrt() if self.plan.qk_norm else x_BHTK
+
+    def _taught(self, x_BTD: Tensor, flow: Flow, compute: torch.dtype) -> tuple[Tensor, ...]:
+        """What each token teaches: its key and value, (B, H, T, K), the size of its step, and the logs of what stays of
+        weights and, where there is one, of the momentum, (B, H, T)."""
+        k, v = (self._heads(x_BTD, weight, flow).to(compute) for weight in (self.k, self.v))
         step = flow.project(x_BTD, self.step, self.step_bias).to(compute).sigmoid() * self.plan.rate
-        stays = F.logsigmoid(-flow.project(x_BTD, self.forget, self.forget_bias).to(compute))
-        keeps = None
+        stays = [F.logsigmoid(-flow.project(x_BTD, self.forget, self.forget_bias).to(compute))]
         if self.keep is not None:
-            keeps = F.logsigmoid(flow.project(x_BTD, self.keep, self.keep_bias).to(compute)).transpose(1, 2)
-        return step.transpose(1, 2), stays.transpose(1, 2), keeps
+            stays.append(F.logsigmoid(flow.project(x_BTD, self.keep, self.keep_bias).to(compute)))
+        return (self._unit(k), v, *(control.transpose(1, 2) for control in (step, *stays)))
 
     def _errors(self, k: Tensor, v: Tensor, steps: Tensor, weights: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
         """For each layer what goes in, and its step times the gradient of what comes out, (B, H, c, in or out)."""
@@ -163,6 +169,11 @@ class Memory(Block):
         if len(weights) == 1:
             return [(k, last)]
         return [(k, (last @ weights[1]) * _gelu_slope(before)), (inputs[1], last)]
+
+
+def _padded(x: Tensor, count: int) -> Tensor:
+    """(B, H, c, ...) with zeros behind, (B, H, count, ...)."""
+    return torch.cat((x, x.new_zeros(*x.shape[:2], count - x.shape[2], *x.shape[3:])), dim=2)
 
 
 def _gelu_slope(x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class MemorySpec(Spec):
             weights=weights,
             cost=Cost(
                 flops=matmul_flops(weights) + self.heads * (passes + inside),
-                state=self.heads * held * kinds + (self.chunk - 1) * scope.width,
+                state=self.heads * (held * kinds + (self.chunk - 1) * (2 * dim + 1 + kinds)),
                 activations=scope.width + self.heads * (4 * dim + 2 * sum(out + into for out, into in sizes)),
             ),
             has_state=True,
