@@ -100,7 +100,9 @@ def _stage(stage: StagePlan, label: str, whose: str = "", runs: int = 1) -> Iter
     ]
     for index, (name, block) in enumerate(others):
         is_first = index == 0 and not layers
-        yield replace(_row(name, block), layers=label if is_first else "", count=turns, copies=copies)
+        is_counted = not any(block.blocks()) and not stage.weights_of  # in the maps' rows that it runs with
+        row = _row(name, block)
+        yield replace(row, layers=label if is_first else "", count=turns, copies=copies, part=is_counted)
     if stage.weights_of:
         whose = f" of {stage.weights_of}"
     for part in inner:

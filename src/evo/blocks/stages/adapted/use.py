@@ -39,6 +39,9 @@ class UsePlan(StagePlan):
     def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
         return self.again.running_layers()
 
+    def inner_stages(self) -> Iterator[StagePlan]:
+        yield self.again
+
 
 def used(plan: StagePlan, spec: AdapterSpec | None) -> tuple[StagePlan, tuple[tuple[str, BlockPlan], ...]]:
     """A stage with the adapters of one use, and these by themselves as a child of that."""

@@ -22,9 +22,6 @@ class WeightsOfPlan(UsePlan):
 
     builder: ClassVar[str] = "evo.blocks.stages.weights_of.module:WeightsOf"
 
-    def inner_stages(self) -> Iterator[StagePlan]:
-        yield self.again
-
 
 class WeightsOfSpec(StageSpec):
     """A stage that computes what an earlier one does, with its weights, from what it reads itself: a shared block that
