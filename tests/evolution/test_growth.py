@@ -83,8 +83,9 @@ def test_a_condition_around_a_mixer_is_growth(monkeypatch: pytest.MonkeyPatch) -
 def test_adapters_of_another_use_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a mixer comes to stand in a sum, those that a later stage adds to its maps stay beside these."""
     monkeypatch.setattr(growth, "composites", lambda: ["parallel"])
-    again = {"name": "two", "weights_of": "one", "adapters": {"kind": "lora", "rank": 2}}
-    parent = document(stage("one"), again)
+    lora = {"kind": "lora", "rank": 2}
+    again = {"name": "two", "weights_of": "one", "adapters": lora}
+    parent = document({"name": "one", "kind": "adapted", "of": stage("body"), "adapters": lora}, again)
     before = resolve(parent.organism)
     weights, child = trained(before), child_of(parent, BY_NAME["add_branch"], 0)
     assert child is not None

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan
 
 
@@ -120,6 +121,11 @@ class StagePlan(BlockPlan):
     def inner_stages(self) -> Iterator[StagePlan]:
         """The stages that it runs."""
         return (child for _, child in self.children if isinstance(child, StagePlan))
+
+    @property
+    def plain_path(self) -> str:
+        """The path of the stage that others run again by its name: its own, unless what it adds is left out there."""
+        return stage_path(self.name)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -160,16 +160,14 @@ def inner_rows(parent: Plan, child: Plan) -> WeightSources:
 
 
 def _adapters_along(child: Plan, rows: Sequence[tuple[str, int, str]]) -> WeightSources:
-    """The same rows for the adapters of stages that have the weights of another, under the names of its blocks."""
-    found: list[tuple[str, int, str]] = []
-    for stage in child.stages:
-        other = f"{stage_path(stage.weights_of)}."
-        inside = [row for row in rows if stage.weights_of and row[0].startswith(other)]
-        for name, _ in stage.children:
-            beside = f"{stage_path(stage.name)}.{name}."
-            found += [
-                (beside + new.removeprefix(other), at, beside + old.removeprefix(other)) for new, at, old in inside
-            ]
+    """The same rows for adapters of uses, which lie beside the stage that runs under the names of its blocks."""
+    stages, found = {stage.name: stage for stage in child.stages}, list[tuple[str, int, str]]()
+    for name, stage in stages.items():
+        run = f"{stages[stage.weights_of or name].plain_path}."
+        inside = [(new.removeprefix(run), at, old.removeprefix(run)) for new, at, old in rows if new.startswith(run)]
+        for part in (part for part, block in stage.children if not any(block.blocks())):
+            beside = f"{stage_path(name)}.{part}."
+            found += [(beside + new, at, beside + old) for new, at, old in inside]
     return tuple(found)
 
 

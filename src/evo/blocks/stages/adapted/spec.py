@@ -24,6 +24,10 @@ class AdaptedPlan(UsePlan):
         return ((f"{of}.{name}", layer) for name, layer in super().running_layers())
 
     @property
+    def plain_path(self) -> str:
+        return f"{super().plain_path}.{self.children[0][0]}"
+
+    @property
     def plain(self) -> StagePlan:
         """The stage without them."""
         _, stage = self.children[0]
