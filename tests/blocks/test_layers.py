@@ -201,6 +201,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "EVO330",
     ),
+    "a norm beside those of all branches": (
+        written({"parallel": [{"block": ATTENTION, "norm": {"in": RMS}}] * 2, "norm": {"in": RMS}}),
+        {},
+        "EVO330",
+    ),
     "a layer that nothing uses": (
         written({"block": ATTENTION}),
         {"layers": {"a": LONE}},
@@ -215,3 +220,20 @@ def test_faults_are_found(name: str) -> None:
     made, extra, code = FAULTS[name]
     loaded = from_data({"evo": 1, "organism": {"width": WIDTH, "context": CONTEXT, "stages": [made], **extra}})
     assert code in {diagnostic.code for diagnostic in check(loaded)}
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        [{"block": GATED, "norm": {"in": RMS}}, {"block": ATTENTION, "norm": {"in": RMS}}],
+        [{"block": {"kind": "none"}}] * 2,
+    ],
+    ids=["norms of their own", "no blocks"],
+)
+def test_a_norm_that_no_branch_reads_through_is_not_built(branches: list[dict[str, Any]]) -> None:
+    """Every weight that is there learns."""
+    made = [written({"parallel": branches, "norm": {"in": RMS}}), stage("end", ATTENTION)]
+    found = organism(made)
+    tokens = torch.randint(256, (2, 8), generator=torch.Generator().manual_seed(0))
+    found.loss(tokens, tokens).backward()
+    assert [path for path, p in found.named_parameters() if p.grad is None] == []

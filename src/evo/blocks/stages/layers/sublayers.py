@@ -86,6 +86,9 @@ class SublayerSpec(Spec):
                     path = ("gain",) if field == "gain" else ("norm", "out")
                     message = "with `parallel`, each branch has its own"
                     yield Fault("EVO306", path, message, "write it in the branches")
+        if self.parallel and self.norm.in_ is not None and all(branch.norm.in_ for branch in self.parallel):
+            message = "each branch reads through a norm of its own"
+            yield Fault("EVO330", ("norm", "in"), message, "remove it", "warning")
         if self.parallel and isinstance(self.skip, GainSpec) and self.skip.is_rest:
             yield Fault("EVO306", ("skip",), "several gains leave no one rest", "write a number, or one block")
         for index, branch in enumerate(self.branches()):
@@ -154,6 +157,8 @@ class _Parts:
         start = self.count
         shared = self._norm(spec.norm.in_, f"{start}_norm") if spec.parallel else None
         branches = [found for branch in spec.branches() if (found := self._branch(branch, shared)) is not None]
+        if shared is not None and all(branch.norm_in != shared for branch in branches):
+            del self.children[shared]
         if not branches:
             return Sublayer(())
         after = self._norm(spec.norm.after, f"{start}_after_norm")
