@@ -14,6 +14,13 @@ RECURRENCE = {"kind": "recurrence", "heads": 2}
 LINEAR = {**RECURRENCE, "update": "outer", "feature": "elu", "normalizer": "sum"}
 LAYER = {"kind": "layer"}
 CODE = {"name": "code", "kind": "latent", "heads": 2}
+HARD = {
+    "name": "hard",
+    "kind": "dynamic_patches",
+    "of": {"name": "s", "mix": RECURRENCE, "norm": {"kind": "rms", "place": "post"}},
+    "patcher": {"kind": "entropy"},
+    "norm": {"kind": "rms"},
+}
 TOLD = {"name": "told", "mix": ATTENTION, "norm": {"kind": "rms", "place": "post"}}
 
 
@@ -53,6 +60,7 @@ READ = [
     (ATTENTION, {"position": {"kind": "alibi"}, "norm": LAYER, "stages": [CODE]}, {}),
     (ATTENTION, {"norm": LAYER, "ahead": {"kind": "sequential"}}, {"norm": {"kind": "rms", "place": "post"}}),
     (ATTENTION, {"norm": LAYER, "stages": [CODE, {**TOLD, "kv_add": "code"}]}, {}),
+    (ATTENTION, {"position": {"kind": "alibi"}, "norm": LAYER, "stages": [HARD]}, {}),
 ]
 
 

@@ -46,7 +46,9 @@ class DynamicPatchesSpec(OverPatchesSpec):
     """Behind which tokens a patch may end. The first token is a patch of its own."""
     size: Annotated[int, Field(ge=1, le=4096), Gene(1, 16, "x2")] = 4
     """Tokens of a patch on average, at least: a patch goes on where it would be one too many so far."""
-    width: Annotated[int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True)] = None
+    width: Annotated[
+        int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=16, optional=True), WIDENING
+    ] = None
     """Width of the stage; that of a patch's vectors side by side if left out, without maps between."""
     slots: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 2
     """Vectors that a patch is made of, and that each token is given: cross attention reads them, and `from` their
@@ -59,6 +61,10 @@ class DynamicPatchesSpec(OverPatchesSpec):
     """The norm of what attends and of what is attended to; the organism's if left out."""
     skip: Annotated[float, Field(ge=0, le=1e6), FIXED] = 1.0
     """What pooled tokens are multiplied by where attention is added to them (BLT's code adds them twice: 2)."""
+
+    @property
+    def copies_norm(self) -> bool:
+        return self.norm is None
 
     @property
     def vectors(self) -> int:

@@ -99,6 +99,14 @@ class EntropySpec(PatcherSpec):
     loss: Annotated[float, Field(ge=0, le=1e6), FIXED] = 1.0
     """The weight of the small model's cross-entropy, which trains it beside the rest; at 0 it stays as it is."""
 
+    @property
+    def reads_position(self) -> bool:
+        return self.of is None
+
+    @property
+    def copies_norm(self) -> bool:
+        return self._inner.own_norm is None
+
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         return self._inner.entries()
 
