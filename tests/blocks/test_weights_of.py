@@ -55,7 +55,7 @@ def test_both_uses_train_one_set_of_weights() -> None:
     rows = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(0))
     found.loss(rows, rows).backward()
     assert [path for path, p in found.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
-    assert found.plan.trained is found.plan.weights
+    assert found.plan.trained == found.plan.weights
     assert sum(".beside." in path for path in found.plan.weights) == 2 * (4 + 7 + 2 * 3)  # attention, recurrence, ffns
 
 
