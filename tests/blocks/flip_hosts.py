@@ -1,12 +1,14 @@
-"""Organisms whose fields are flipped: those that shape the flow between layers and stages."""
+"""Organisms whose fields are flipped: those that shape the flow between layers and stages, and selections."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
+from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, stage
 
 ATTENTION = {"kind": "attention", "heads": 2}
+TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
+BLOCKS = {"kind": "blocks", "size": 3, "top": 4, "dim": 4, "q_norm": {"kind": "layer"}}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 
 FLOW: dict[str, dict[str, Any]] = {
@@ -106,6 +108,36 @@ FLOW: dict[str, dict[str, Any]] = {
     "norms everywhere": {
         "norm": {"kind": "rms"},
         "stages": [stage("a", CONVOLUTION, norm={"kind": "layer"}), stage("b", CONVOLUTION, norm={"kind": "layer"})],
+    },
+}
+
+SELECTIONS: dict[str, dict[str, Any]] = {
+    "tokens": {
+        "stages": [
+            stage(
+                "a",
+                [
+                    {**ATTENTION, "select": {**TOKENS, "to": "seen", "q_norm": RMS, "position": {"kind": "none"}}},
+                    {**LATENT, "select": {"kind": "shared", "of": "seen"}},
+                ],
+                repeat=2,
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
+    "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
+    "means": {
+        "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
+    },
+    "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
+    "compressed": {
+        "stages": [
+            stage(
+                "a",
+                {**ATTENTION, "select": {"kind": "compressed", "size": 4, "top": 2, "window": 3}},
+                ffn={"kind": "none"},
+            ),
+        ]
     },
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
 from ffn_variants import ROUTED
-from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN
+from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN, SELECTIONS
 from flips import Verdicts, judge
 
 from evo.blocks.experts.router import RouterSpec
@@ -17,8 +17,6 @@ from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, Transform
 from evo.dsl.spec import Spec, spec_fields
 
 ATTENTION = {"kind": "attention", "heads": 2}
-TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
-BLOCKS = {"kind": "blocks", "size": 3, "top": 4, "dim": 4, "q_norm": {"kind": "layer"}}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 LORA = {"kind": "lora", "rank": 2, "on": ["q", "up"]}
 LLAMA3 = {"kind": "llama3", "factor": 3.0, "original": 20, "low": 1.0, "high": 6.0}
@@ -32,6 +30,7 @@ def _window(size: int, sinks: int) -> dict[str, Any]:
 
 HOSTS: dict[str, dict[str, Any]] = {
     **FLOW,
+    **SELECTIONS,
     "plain": {"stages": [stage("body", ATTENTION, repeat=2)]},
     "dressed": {
         "stages": [
@@ -210,33 +209,6 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "ring": {"stages": [stage("a", {**ATTENTION, "stencil": {"kind": "ring", "size": 2, "period": 6}})]},
-    "tokens": {
-        "stages": [
-            stage(
-                "a",
-                [
-                    {**ATTENTION, "select": {**TOKENS, "to": "seen", "q_norm": RMS, "position": {"kind": "none"}}},
-                    {**LATENT, "select": {"kind": "shared", "of": "seen"}},
-                ],
-                repeat=2,
-                ffn={"kind": "none"},
-            ),
-        ]
-    },
-    "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
-    "means": {
-        "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
-    },
-    "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
-    "compressed": {
-        "stages": [
-            stage(
-                "a",
-                {**ATTENTION, "select": {"kind": "compressed", "size": 4, "top": 2, "window": 3}},
-                ffn={"kind": "none"},
-            ),
-        ]
-    },
     "mamba2": {
         "stages": [
             stage(
