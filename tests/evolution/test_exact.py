@@ -49,7 +49,7 @@ def kept(folder: Path) -> dict[str, bytes]:
 def test_the_best_are_kept_whatever_the_order(tmp_path: Path, fidelity: AshaFidelity | None) -> None:
     """The files are those of the three best standings, the same for a search that is begun anew after every trial."""
     more: dict[str, Any] = {} if fidelity is None else {"fidelity": fidelity}
-    own = settings(generations=4, population=6, cells=4, **more)
+    own = settings(generations=3, population=4, cells=4, **more)
     whole = Search(own, Journal(":memory:"), directory=RunDirectory(tmp_path / "whole"))
     while trials := whole.ask():
         whole.tell({trial: told(whole, trial) for trial in trials})
