@@ -51,6 +51,7 @@ FFNS: dict[str, dict[str, Any]] = (
             "router": {"score": "sqrt_softplus", "renormalise": False},
         },
         "linear": {"kind": "linear"},
+        "linear, normed, beside x": {"kind": "linear", "rank": 2, "norm": {"kind": "rms"}, "residual": True},
         "linear, narrow, biased": {"kind": "linear", "rank": 3, "bias": True},
         "token table": {"kind": "token_table", "channels": 6, "scale": 3.0},
         "experts by hash": {**ROUTED, "router": {"choose": "hash"}},

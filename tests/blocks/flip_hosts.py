@@ -75,6 +75,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, streams={"kind": "hyper", "count": 2, "dynamic": False}),
             stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
+            stage("f", CONVOLUTION, streams={"kind": "altup", "count": 2, "aside": 1, "eps": 0.1}),
             {
                 "name": "e",
                 "layers": {"sublayers": [{"block": CONVOLUTION}]},
@@ -102,6 +103,7 @@ FLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "weights_of": "b", "adapters": {"kind": "lora", "rank": 2}},
             {"name": "e", "layers": {"sublayers": [{"block": {"joined": CONVOLUTION, "to": "a", "by": "sum"}}]}},
             {"name": "f", "layers": {"sublayers": [{"block": {"joined": {"kind": "linear", "rank": 2}, "norm": RMS}}]}},
+            {"name": "h", "layers": {"sublayers": [{"block": {"kind": "linear", "norm": LAYER}}]}},
             stage("g", {"kind": "selective_scan", "heads": 2, "rank": 2, "conv": 0}, ffn={"kind": "linear"}),
         ],
     },

@@ -28,9 +28,9 @@ from evo.evolution.operators.growth import AddStreams, keeps
 
 ATTENTION = {"kind": "attention", "heads": 2}
 WIDTH, COUNT = 16, 3
-KINDS = pytest.mark.parametrize(
-    "streams", [{"kind": "hyper"}, {"kind": "gates"}, {"kind": "sinkhorn"}, {"kind": "dual"}]
-)
+AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in ("hyper", "gates", "sinkhorn", "dual")]
+KINDS = pytest.mark.parametrize("streams", AROUND_SUBLAYERS)
+EVERY_KIND = pytest.mark.parametrize("streams", [*AROUND_SUBLAYERS, {"kind": "altup"}])
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -134,6 +134,51 @@ def _published(kind: str) -> tuple[Any, Any]:
     return deepseek.DeepseekV4HyperConnection(config).double(), deepseek.DeepseekV4HyperHead(config).double()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_alternating_updates_are_those_of_gemma() -> None:
+    """Values and gradients of predictions and corrections equal those of Gemma 3n's module."""
+    modeling = pytest.importorskip("transformers.models.gemma3n.modeling_gemma3n")
+    sizes = {"hidden_size": WIDTH, "altup_num_inputs": COUNT, "rms_norm_eps": 1e-3}
+    theirs = modeling.Gemma3nTextAltUp(modeling.Gemma3nTextConfig(**sizes)).double().eval()
+    ours: Any = moved(make(planned({"kind": "altup", "eps": 1e-3})[0]))
+    pairs = {
+        ours.router: theirs.modality_router.weight,
+        ours.predict: theirs.prediction_coefs.weight,
+        ours.correct: theirs.correction_coefs.weight,
+        ours.child("norm").gain: theirs.router_norm.weight,
+    }
+    with torch.no_grad():
+        for own, other in pairs.items():
+            own.mul_(4.0)
+            other.copy_(own)
+    x, y = noise(2, 5, COUNT, WIDTH), noise(2, 5, WIDTH, seed=1)
+    mine = ours.corrected(ours.predicted(x, Flow()), y, Flow())
+    wanted = theirs.correct(theirs.predict(x.movedim(2, 0)), y).movedim(0, 2)
+    torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)  # theirs is in float32 here and there
+    ours_g = torch.autograd.grad(mine.square().sum(), list(pairs))
+    theirs_g = torch.autograd.grad(wanted.square().sum(), list(pairs.values()))
+    for found, expected in zip(ours_g, theirs_g, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_computes_the_first_of_alternating_streams() -> None:
+    """A stage written out: a layer on the first stream, and a sublayer aside that adds to the others."""
+    layers = {"sublayers": [{"block": {"kind": "linear"}}, {"block": {"kind": "linear", "bias": True}}]}
+    streams = {"kind": "altup", "count": COUNT, "aside": 1}
+    found = moved(build(plan([{"name": "a", "layers": layers, "streams": streams}]), 0))
+    run, x = found.stages["a"], noise(2, 5, WIDTH)
+    layer = run.child("0")
+    around: Any = layer.child("0_streams")
+    one, other = (layer.child(name) for name in ("0", "1"))
+    predicted = around.predicted(run.child("streams_begin").begun(x, Flow()), Flow())
+    first = predicted[..., 0, :]
+    corrected = around.corrected(predicted, first + one(first, Flow()), Flow())
+    added = other(corrected[..., 0, :] * around.aside_gain, Flow())
+    wanted = torch.cat((corrected[..., :1, :], corrected[..., 1:, :] + added[..., None, :]), dim=-2)
+    wanted = run.child("streams_end").ended(wanted, Flow())
+    torch.testing.assert_close(run.run({"x": [x]}, Flow()).value(), wanted)
+
+
 def test_two_streams_are_those_of_residual() -> None:
     """x <- norm(x + f(x)), d <- d + f(x), and x + norm(d) at the end (Xie et al. 2023, eq. 4)."""
     layers = {"sublayers": [{"block": ATTENTION}, {"block": {"kind": "dense", "hidden": 8}}]}
@@ -168,6 +213,12 @@ def test_a_stage_is_its_connections_in_a_row(streams: dict[str, Any]) -> None:
     end = run.child("streams_end")
     assert isinstance(end, End)
     torch.testing.assert_close(run.run({"x": [x]}, Flow()).value(), end.ended(found_streams, Flow()))
+
+
+@EVERY_KIND
+def test_step_by_step_it_is_the_same(streams: dict[str, Any]) -> None:
+    """Streams are of a token: decoding keeps nothing of them."""
+    found = model(streams)
     tokens = torch.randint(256, (2, 10), generator=torch.Generator().manual_seed(0))
     state, parts = found.initial_state(), []
     for part in tokens.split([4, 1, 5], 1):
@@ -176,7 +227,7 @@ def test_a_stage_is_its_connections_in_a_row(streams: dict[str, Any]) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), found(tokens))
 
 
-@KINDS
+@EVERY_KIND
 def test_the_plan_counts_what_is_built(streams: dict[str, Any]) -> None:
     """Every parameter, the same cache as one stream, more FLOPs and activations."""
     found, plain = model(streams).plan, plan([stage("a", ATTENTION, repeat=2)])

@@ -22,6 +22,7 @@ ZOO = {
     "gemma2": "Gemma 2: sandwich norms, caps, windows in every other layer",
     "gemma3_text": "Gemma 3: five local layers, then a global one",
     "olmo2": "OLMo 2: norms behind branches only, and of all of q and k",
+    "gemma3n_text": "Gemma 3n: alternating updates of streams, low-rank maps beside attention, tables of tokens",
     "mixtral": "Mixtral: experts",
     "zamba2": "Zamba2: a shared block beside the embedding, with maps of each use",
     "gpt_oss": "gpt-oss: sinks, clipped experts with biases",

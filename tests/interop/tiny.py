@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
-from tiny_settings import AROUND, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
+from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
 from torch import nn
 
 from evo.compiler.build import build
@@ -75,13 +77,15 @@ def tiny_model(kind: str) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     cls = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
-    _without_kernels(sys.modules[cls.__module__])
+    module = sys.modules[cls.__module__]
+    _without_kernels(module)
     torch.manual_seed(0)
     config = tiny_config(kind)
     if kind in AROUND and issubclass(type(config.text_config), cls.config_class):
         config = config.text_config
     config._experts_implementation = "eager"
-    model = cls(config).eval()
+    with _without_towers(module, config) if kind in BARE else nullcontext():
+        model = cls(config).eval()
     model = model if kind in SINGLE else model.double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -90,6 +94,16 @@ def tiny_model(kind: str) -> Any:
                 continue
             tensor.copy_(_large(name, tensor, generator))
     return model
+
+
+def _without_towers(module: Any, config: Any) -> AbstractContextManager[Any]:
+    """Nothing is built of what sees pictures or hears."""
+    whole_of = module.AutoModel.from_config
+
+    def of_text(part: Any) -> nn.Module:
+        return whole_of(part) if part is config.text_config else nn.Module()
+
+    return mock.patch.object(module.AutoModel, "from_config", of_text)
 
 
 def _without_kernels(module: Any) -> None:
@@ -165,6 +179,8 @@ IDLE = (
     "visual_projection",
     "image_encoder",
     "audio_",
+    "embed_audio",
+    "embed_vision",
     "multi_modal_projector",
     "embed_tokens_extend",
     "mllama.layers.1.",

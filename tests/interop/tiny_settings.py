@@ -77,6 +77,13 @@ OWN: dict[str, dict[str, Any]] = {
         "layers_block_type": ["mamba", "hybrid", "hybrid"], "use_shared_attention_adapter": True, "use_mem_rope": True,
         "time_step_min": 1e-6,
     },
+    "gemma3n_text": {
+        "num_hidden_layers": 5, "vocab_size_per_layer_input": 300, "hidden_size_per_layer_input": 6,
+        "altup_num_inputs": 3, "num_kv_shared_layers": 2, "laurel_rank": 5, "intermediate_size": [44, 40, 44, 36, 44],
+        "activation_sparsity_pattern": [0.8, 0.6, 0.0, 0.0, 0.0],
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention",
+                        "sliding_attention"],
+    },
     "jetmoe": {"kv_channels": 6, "rms_norm_eps": 0.01},
     "inkling_text": {
         "num_hidden_layers": 4, "local_layer_ids": [1, 2], "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
@@ -246,12 +253,14 @@ OWN: dict[str, dict[str, Any]] = {
 
 AROUND = {
     "dots3_note": "dots3_note_text", "emu3": "emu3_text_model", "fuyu": "persimmon", "gemma3": "gemma3_text",
-    "gemma4": "gemma4_text",
+    "gemma3n": "gemma3n_text", "gemma4": "gemma4_text",
     "gemma4_unified": "gemma4_unified_text", "got_ocr2": "qwen2",
     "llama4": "llama4_text", "mllama": "mllama_text_model", "moss_transcribe_diarize": "qwen3",
     "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
 }  # fmt: skip
 """The type within those that hold one."""
+BARE = frozenset(["gemma3n"])
+"""Types whose towers need further packages: they are built without them."""
 INNER = {"emu3_text_model": "Emu3TextConfig", "mllama_text_model": "MllamaTextConfig"}
 """Configurations within others alone."""
 TOWERS: dict[str, Any] = {

@@ -132,6 +132,7 @@ KINDS: dict[str, dict[str, str]] = {
         "sequential": "evo.blocks.ahead.spec:SequentialAheadSpec",
     },
     "streams": {
+        "altup": "evo.blocks.streams.altup.spec:AltUpStreams",
         "dual": "evo.blocks.streams.spec:DualStreams",
         "gates": "evo.blocks.streams.spec:GatesStreams",
         "hyper": "evo.blocks.streams.spec:HyperStreams",

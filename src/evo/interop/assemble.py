@@ -37,6 +37,7 @@ class Beside:
     branches: tuple[Sub, ...]
     pre: Part | None = None
     after: Part | None = None
+    skip: float = 1.0
 
 
 Layer = Sequence[Sub | Beside]
@@ -168,9 +169,9 @@ def _written(layer: Layer) -> tuple[Data, Weights]:
             weights |= under(f"{start}_after_norm", sub.after.weights)
         if norm:
             data["norm"] = norm
-        if isinstance(sub, Sub) and sub.skip != 1.0:
+        if sub.skip != 1.0:
             data["skip"] = sub.skip
-            if sub.skip_source is not None:
+            if isinstance(sub, Sub) and sub.skip_source is not None:
                 weights[f"{start}_skip"] = sub.skip_source
         subs.append(data)
     return {"sublayers": subs}, weights

@@ -27,18 +27,20 @@ def decoder(
     tables: Weights | None = None,
     numbers: Sequence[int] | None = None,
     streams: Part | None = None,
+    begin: Weights | None = None,
 ) -> Model:
     """A model of layers in one run.
 
     final: the norm before the readout. head: the tensor of an untied readout. embedding, readout: their data, and
     further weights below `embedding.` and `readout.`. tables: learned positions, below `embedding.`.
     numbers: of the layers in the checkpoint, where some of its layers are left out. streams: of the residual, and the
-    weights of their end.
+    weights of their end. begin: those of their beginning.
     """
     stage, extra, weights = stage_of(layers, numbers=numbers)
     if streams is not None:
         stage["streams"] = streams.data
         weights |= under(f"stages.{stage['name']}.streams_end", streams.weights)
+        weights |= under(f"stages.{stage['name']}.streams_begin", begin or {})
     return staged(
         config,
         [(stage, extra, weights)],

@@ -1,13 +1,15 @@
 """The language and the plan of a linear map."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.dsl.genes import Gene
+from evo.blocks.norm.spec import NormSpec
+from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, linear, matmul_flops, vector
-from evo.dsl.spec import Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +18,16 @@ class LinearPlan(BlockPlan):
 
     builder: ClassVar[str] = "evo.blocks.linear.module:Linear"
     rank: int | None
+    residual: bool
+
+    @property
+    def can_be_silent(self) -> bool:
+        return not self.residual and super().can_be_silent
 
 
 class LinearSpec(Spec):
-    """W x, or U V x of a low rank: a block without an activation (LAuReL, Menghani et al. 2411.07501; Zamba)."""
+    """norm(W x), or norm(U V x) of a low rank, perhaps beside x: a block without an activation (LAuReL, Menghani et al.
+    2411.07501; Zamba)."""
 
     kind: ClassVar[str | None] = "linear"
     stacks: ClassVar[bool] = True
@@ -29,6 +37,16 @@ class LinearSpec(Spec):
     """Channels that U and V meet in; one map of full rank if left out."""
     bias: bool = False
     """A bias of the output."""
+    norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of the output."""
+    residual: Annotated[bool, FIXED] = False
+    """Whether the input is added to it."""
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        if isinstance(self.norm, NormSpec):
+            yield from self.norm.slot_problems(scope.given, ("norm",))
+        if self.residual and scope.given != scope.width:
+            yield Fault("EVO306", ("residual",), "the input has another width than what is given", "remove it")
 
     def plan(self, scope: Scope) -> LinearPlan:
         into = self.rank or scope.width
@@ -37,4 +55,13 @@ class LinearSpec(Spec):
         if self.bias:
             weights.append(vector("o_bias", scope.given, ZEROS))
         cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + (self.rank or 0))
-        return LinearPlan(kind=self.label, weights=tuple(weights), cost=cost, rank=self.rank)
+        norm = self.norm
+        children = (("norm", norm.plan(replace(scope, width=scope.given))),) if isinstance(norm, NormSpec) else ()
+        return LinearPlan(
+            kind=self.label,
+            weights=tuple(weights),
+            cost=cost,
+            children=children,
+            rank=self.rank,
+            residual=self.residual,
+        )

@@ -31,6 +31,26 @@ class Connection(Block, ABC):
         return kept_BTND + gains_N[..., None].to(y_BTD.dtype) * y_BTD[..., None, :]
 
 
+class LayerConnection(Block, ABC):
+    """Stands around one layer, whose sublayers compute the first stream."""
+
+    @abstractmethod
+    def predicted(self, x_BTND: Tensor, flow: Flow) -> Tensor:
+        """The streams that the layer finds; it reads the first of them."""
+
+    @abstractmethod
+    def corrected(self, predicted_BTND: Tensor, y_BTD: Tensor, flow: Flow) -> Tensor:
+        """The streams after a layer that made y of the first."""
+
+    @abstractmethod
+    def read_aside(self, x_BTND: Tensor) -> Tensor:
+        """What a sublayer behind it reads, (B, T, D)."""
+
+    @abstractmethod
+    def written_aside(self, x_BTND: Tensor, y_BTD: Tensor) -> Tensor:
+        """The streams after such a sublayer."""
+
+
 class Hyper(Connection):
     """Zhu et al. 2024, eqs. 5 to 13."""
 
@@ -91,6 +111,14 @@ class Dual(Connection):
     def written(self, kept_BTND: Tensor, gains_N: Tensor | None, y_BTD: Tensor, flow: Flow) -> Tensor:
         first_BTD = normed(self, kept_BTND[..., 0, :] + y_BTD, flow)
         return torch.stack((first_BTD, kept_BTND[..., 1, :] + y_BTD), dim=-2)
+
+
+class Beginning(Block, ABC):
+    """Makes streams of one vector."""
+
+    @abstractmethod
+    def begun(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(B, T, D) -> (B, T, N, D)."""
 
 
 class End(Block, ABC):

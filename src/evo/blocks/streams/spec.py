@@ -80,7 +80,16 @@ class DualEndPlan(ConnectionPlan):
 
 
 class StreamsSpec(Spec):
-    """How many residual streams a stage has, and how its sublayers read and write them."""
+    """How many residual streams a stage has, and how its sublayers, or its layers, read and write them."""
+
+    wraps_layers: ClassVar[bool] = False
+    """Whether a connection stands around each layer, whose sublayers have one stream between them, instead of around
+    each sublayer."""
+
+    @property
+    def set_aside(self) -> int:
+        """How many of a layer's last sublayers stand outside of the connection around it."""
+        return 0
 
     @property
     def is_plain_at_first(self) -> bool:
@@ -89,7 +98,12 @@ class StreamsSpec(Spec):
 
     @abstractmethod
     def connection(self, scope: Scope, index: int) -> ConnectionPlan:
-        """What stands around the sublayer of that index in its stage."""
+        """What stands around the sublayer of that index in its stage, or around the layer that it begins."""
+
+    def begin(self, scope: Scope) -> BlockPlan | None:
+        """What makes them of one vector; they are copies of it if None."""
+        del scope
+        return None
 
     @abstractmethod
     def end(self, scope: Scope) -> ConnectionPlan:

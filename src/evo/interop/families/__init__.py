@@ -35,6 +35,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "llama:glm4": ("glm4",),
     "llama:neighbours": ("helium", "ernie4_5"),
     "gemma:gemma": ("gemma", "gemma2", "gemma3_text", "vaultgemma"),
+    "gemma3n:gemma3n": ("gemma3n_text",),
     "gemma4:gemma4": ("gemma4_text", "gemma4_unified_text"),
     "cohere:cohere": ("cohere", "cohere2", "cohere_compass_text"),
     "experts:moe": ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "flex_olmo", "mellum"),
@@ -113,7 +114,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 AROUND = (
-    "dots3_note", "emu3", "fuyu", "gemma3", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama",
+    "dots3_note", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama",
     "moss_transcribe_diarize",
     "qwen3_5", "qwen3_5_moe",
 )  # fmt: skip

@@ -32,9 +32,9 @@ def gemma4(c: Config) -> Model:
         one, two, three, four = (normed(f"{AT}.{name}_layernorm") for name in names)
         scalar = Source(f"{AT}.layer_scalar")
         scaled: dict[str, Any] = {"gain": SCALAR, "skip": SCALAR, "gain_source": scalar, "skip_source": scalar}
-        subs = [Sub(_mixer(c, i, first), pre=one, out=two), Sub(ffn, pre=three, out=four)]
+        subs = [Sub(sharing_attention(c, i, first), pre=one, out=two), Sub(ffn, pre=three, out=four)]
         if c.get("hidden_size_per_layer_input"):
-            subs.append(Sub(_token_table(c, i), out=normed(f"{AT}.post_per_layer_input_norm")))
+            subs.append(Sub(token_table(c, i), out=normed(f"{AT}.post_per_layer_input_norm")))
         layers.append([*subs[:-1], replace(subs[-1], **scaled)])
     return decoder(
         c,
@@ -46,7 +46,7 @@ def gemma4(c: Config) -> Model:
     )
 
 
-def _token_table(c: Config, index: int) -> Part:
+def token_table(c: Config, index: int) -> Part:
     """What a layer has of each token: columns of one table, and of one projection of the embedding."""
     channels = c.hidden_size_per_layer_input
     start = index * channels
@@ -80,7 +80,7 @@ def _own(c: Config, index: int, key: str) -> int:
     return int(found or c.get(key))
 
 
-def _mixer(c: Config, index: int, first: int) -> Part:
+def sharing_attention(c: Config, index: int, first: int) -> Part:
     """The attention of a layer; from `first` on it reads keys and values of the last one of its kind before."""
     at, kind = f"{AT}.self_attn", c.layer_types[index]
     head_dim, is_global = _own(c, index, "head_dim"), window_of(c, index) is None

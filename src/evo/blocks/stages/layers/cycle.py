@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from evo.blocks.streams.spec import StreamsSpec
 from evo.dsl.genes import FIXED
 from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
@@ -69,7 +70,15 @@ class CyclingSpec(StageSpec):
         if self.streams is None:
             return
         yield from (replace(fault, path=("streams", *fault.path)) for fault in self.streams.problems(scope))
-        sublayers = [sublayer for index in range(min(self.cycle, self.repeat)) for sublayer in layer(index).sublayers]
+        layers = [layer(index).sublayers for index in range(min(self.cycle, self.repeat))]
+        assert isinstance(self.streams, StreamsSpec)
+        if self.streams.wraps_layers:
+            aside = self.streams.set_aside
+            if any(len(sublayers) <= aside for sublayers in layers):
+                message = f"{aside} sublayers stand aside, and a layer has no more than these"
+                yield Fault("EVO357", ("streams",), message, "give each layer one more")
+            layers = [sublayers[len(sublayers) - aside :] for sublayers in layers]
+        sublayers = [sublayer for found in layers for sublayer in found]
         if any(s.norm_after is not None or s.skip != 1.0 or any(b.late for b in s.branches) for s in sublayers):
             message = "streams are added to and mixed: no sum of them passes a norm, is scaled, or comes late"
             yield Fault("EVO357", ("streams",), message, "put norms inside branches, or keep one stream")

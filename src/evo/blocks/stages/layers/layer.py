@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -33,8 +33,12 @@ class Layer(Block):
 
     def run(self, residual: Residual, flow: Flow) -> Residual:
         """`forward` on a residual stream whose last sum may still be open."""
+        return self._run(self.sublayers, residual, flow)
+
+    def _run(self, sublayers: Sequence[Sublayer], residual: Residual, flow: Flow) -> Residual:
+        """Some sublayers, from the first on."""
         waiting: dict[int, Tensor] = {}
-        for index, sublayer in enumerate(self.sublayers):
+        for index, sublayer in enumerate(sublayers):
             residual = self._sublayer(sublayer, residual, flow, waiting, index)
         return residual
 
@@ -57,6 +61,15 @@ class Layer(Block):
         if sublayer.norm_after is None:
             return after
         return Residual(after.normed(self._norm(sublayer.norm_after), flow)[1])
+
+    def _summed(self, sublayer: Sublayer, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What the branches of a sublayer add up to."""
+        inputs, _ = self._inputs(sublayer, Residual(x_BTD), flow)
+        first, *others = sublayer.branches
+        total_BTD = self._branch(first, inputs[first.norm_in], flow)
+        for branch in others:
+            total_BTD = total_BTD + self._branch(branch, inputs[branch.norm_in], flow)
+        return total_BTD
 
     def _inputs(self, sublayer: Sublayer, residual: Residual, flow: Flow) -> tuple[dict[str | None, Tensor], Tensor]:
         """What the branches read, by the norm they read it through, and the stream as one tensor."""

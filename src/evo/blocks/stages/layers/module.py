@@ -29,7 +29,7 @@ class Layers(Stage):
         """(B, T, D) -> (B, T, D), the last sum left open."""
         if KV in inputs:
             flow.signals[KV] = torch.stack(list(inputs[KV])).sum(0)
-        residual = Residual(self._begun(self.merged(inputs["x"])))
+        residual = Residual(self._begun(self.merged(inputs["x"]), flow))
         for layer in self.layers():
             residual = forgotten(layer, residual, flow) if flow.forgets_layers else layer.run(residual, flow)
         residual = self._ended(residual, flow)
@@ -39,8 +39,9 @@ class Layers(Stage):
         assert isinstance(norm, Norm)
         return Residual(residual.normed(norm, flow)[1])
 
-    def _begun(self, x_BTD: Tensor) -> Tensor:
+    def _begun(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What enters the first layer."""
+        del flow
         return x_BTD
 
     def _ended(self, residual: Residual, flow: Flow) -> Residual:

@@ -14,7 +14,7 @@ from evo.dsl.plan import BlockPlan, Cost, gains
 from evo.dsl.spec import KV, Scope, Spec
 
 END = "end_norm"
-STREAMS_END = "streams_end"
+STREAMS_BEGIN, STREAMS_END = "streams_begin", "streams_end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,26 @@ class StreamedLayerPlan(LayerPlan):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrappedLayerPlan(LayerPlan):
+    """A layer on streams with one connection around it. aside: how many of its last sublayers stand outside of that."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.layers.wrapped:WrappedLayer"
+    connection: str
+    aside: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StreamedLayersPlan(LayersPlan):
-    """A run of layers on `count` streams, with what ends them as a child."""
+    """A run of layers on `count` streams, with what ends them as a child, and perhaps what begins them."""
 
     builder: ClassVar[str] = "evo.blocks.stages.layers.streamed:StreamedLayers"
     count: int
 
     def blocks(self) -> Iterator[BlockPlan]:
         yield from super().blocks()
-        yield from dict(self.children)[STREAMS_END].blocks()
+        for name, child in self.children:
+            if name in (STREAMS_BEGIN, STREAMS_END):
+                yield from child.blocks()
 
 
 def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> StreamedLayersPlan:
@@ -77,12 +88,18 @@ def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> Stream
         if isinstance(child, LayerPlan):
             child, index = _connected(child, streams, scope, index), index + len(child.sublayers)
         children.append((name, child))
-    end = streams.end(scope)
-    values = {**_values(plan, LayersPlan), "children": (*children, (STREAMS_END, end))}
+    begin, end = streams.begin(scope), streams.end(scope)
+    ends = (*(((STREAMS_BEGIN, begin),) if begin is not None else ()), (STREAMS_END, end))
+    values = {**_values(plan, LayersPlan), "children": (*children, *ends)}
     return StreamedLayersPlan(**values, count=end.count)
 
 
-def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int) -> StreamedLayerPlan:
+def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int) -> LayerPlan:
+    if streams.wraps_layers:
+        name = f"{layer.sublayers[0].branches[0].block}_streams"
+        children = (*layer.children, (name, streams.connection(scope, first)))
+        values = {**_values(layer, LayerPlan), "children": children}
+        return WrappedLayerPlan(**values, connection=name, aside=streams.set_aside)
     names = tuple(f"{sublayer.branches[0].block}_streams" for sublayer in layer.sublayers)
     found = tuple((name, streams.connection(scope, first + place)) for place, name in enumerate(names))
     values = {**_values(layer, LayerPlan), "children": (*layer.children, *found)}

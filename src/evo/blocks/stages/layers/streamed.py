@@ -11,9 +11,8 @@ from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
 from evo.blocks.stages.layers.layer import Layer
 from evo.blocks.stages.layers.module import Layers
-from evo.blocks.stages.layers.plan import STREAMS_END, StreamedLayerPlan, StreamedLayersPlan
-from evo.blocks.streams.module import Connection, End
-from evo.dsl.layers import Sublayer
+from evo.blocks.stages.layers.plan import STREAMS_BEGIN, STREAMS_END, StreamedLayerPlan, StreamedLayersPlan
+from evo.blocks.streams.module import Beginning, Connection, End
 
 
 class StreamedLayer(Layer):
@@ -33,24 +32,18 @@ class StreamedLayer(Layer):
             x_BTND = connection.written(kept_BTND, gains_N, self._summed(sublayer, x_BTD, flow), flow)
         return Residual(x_BTND)
 
-    def _summed(self, sublayer: Sublayer, x_BTD: Tensor, flow: Flow) -> Tensor:
-        """What the branches of a sublayer add up to."""
-        inputs, _ = self._inputs(sublayer, Residual(x_BTD), flow)
-        first, *others = sublayer.branches
-        total_BTD = self._branch(first, inputs[first.norm_in], flow)
-        for branch in others:
-            total_BTD = total_BTD + self._branch(branch, inputs[branch.norm_in], flow)
-        return total_BTD
-
 
 class StreamedLayers(Layers):
-    """The layers, between copies of what the stage reads and the end of its streams."""
+    """The layers, between the beginning of streams, copies of what the stage reads if there is none, and their end."""
 
     def __init__(self, plan: StreamedLayersPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.count = plan.count
 
-    def _begun(self, x_BTD: Tensor) -> Tensor:
+    def _begun(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        begin = self._modules.get(STREAMS_BEGIN)
+        if isinstance(begin, Beginning):
+            return begin.begun(x_BTD, flow)
         return x_BTD[..., None, :].expand(*x_BTD.shape[:-1], self.count, -1)
 
     def _ended(self, residual: Residual, flow: Flow) -> Residual:

@@ -1,0 +1,1 @@
+"""Alternating updates: a layer computes one stream, and the others follow it."""
