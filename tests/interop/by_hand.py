@@ -271,7 +271,7 @@ BY_HAND = {
     "titans": ByHand(titans, "titans_pytorch", {}),
 }
 """By the names of documents."""
-LARGER = {"stages.global.patcher.readout": 4.0}
+LARGER = {"stages.patches.patcher.readout": 4.0}
 """What some weights are multiplied by: a small model that is sure of some bytes, and not of others."""
 LENGTH = {"titans": 75}
 """Tokens where 25 are not enough: two whole segments, and more."""

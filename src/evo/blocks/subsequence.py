@@ -58,7 +58,7 @@ def _rows(x_BTX: Tensor, at_BN: Tensor) -> Tensor:
 
 def longest(is_sent_BT: Tensor) -> int:
     """The most tokens that a row has, one at least; T where the host may not ask."""
-    if is_sent_BT.is_meta or in_transform():
+    if is_sent_BT.is_meta or in_transform() or torch.compiler.is_exporting():
         return is_sent_BT.shape[1]
     return max(1, int(is_sent_BT.sum(1).max()))
 

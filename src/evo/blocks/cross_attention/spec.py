@@ -30,7 +30,7 @@ class CrossAttentionSpec(Spec):
 
     kind: ClassVar[str | None] = "cross_attention"
 
-    source: Annotated[Name, Field(examples=["global"]), FIXED]
+    source: Annotated[Name, Field(examples=["patches"]), FIXED]
     """The stage above that gives each token the vectors."""
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Query heads."""

@@ -26,7 +26,7 @@ def blt(c: Config) -> Model:
     named = above.pop("named", None)
     grams: Data = {"name": "grams", "kind": "ngrams", "sizes": c.encoder_hash_byte_group_size}
     grams |= {"rows": c.encoder_hash_byte_group_vocab, "functions": c.encoder_hash_byte_group_nb_functions}
-    patched: Data = {"name": "global", "kind": "dynamic_patches", "size": 1, "skip": 2.0, "slots": c.cross_attn_k}
+    patched: Data = {"name": "patches", "kind": "dynamic_patches", "size": 1, "skip": 2.0, "slots": c.cross_attn_k}
     patched |= first.heads
     patched["patcher"] = {"kind": "entropy", "width": patcher.hidden_size, "of": small, "loss": 0.0}
     patched["patcher"]["threshold"] = float(c.patching_threshold)
@@ -48,11 +48,11 @@ def blt(c: Config) -> Model:
         "embedding.weight": Source(f"{ENCODER}.embed_tokens.weight"),
         "stages.grams.table": Source("model.encoder_hash_tok_embedding.weight"),
         **above_weights,
-        **under("stages.global", _between(encoder, whole, c.cross_attn_k)),
-        **{path.replace("stages.body", "stages.global.of_body"): source for path, source in large_weights.items()},
-        **under("stages.global.patcher", _patcher()),
+        **under("stages.patches", _between(encoder, whole, c.cross_attn_k)),
+        **{path.replace("stages.body", "stages.patches.of_body"): source for path, source in large_weights.items()},
+        **under("stages.patches.patcher", _patcher()),
         **{
-            path.replace("stages.bytes", "stages.global.patcher.of_bytes"): source
+            path.replace("stages.bytes", "stages.patches.patcher.of_bytes"): source
             for path, source in small_weights.items()
         },
         **under("final_norm", norm.weights),
@@ -109,7 +109,7 @@ class _Run:
         pre, post = (self.norm(f"layers.{{i}}.{name}_layernorm") for name in ("input", "post_attention"))
         layer = [Sub(mixer, pre=pre), Sub(ffn, pre=post)]
         if self.patches and (index == 0 or c.cross_attn_all_layers):
-            data: Data = {"kind": "cross_attention", "source": "global", **self.heads}
+            data: Data = {"kind": "cross_attention", "source": "patches", **self.heads}
             read = Part(data, cross(f"{self.at}.cross_attn_layers.{{i}}", "kv_norm"))
             layer.insert(0, Sub(read, pre=self.norm("cross_attn_layers.{i}.q_norm"), skip=2.0))
         return layer

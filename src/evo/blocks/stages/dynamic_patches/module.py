@@ -78,7 +78,7 @@ class DynamicPatches(Stage):
         patches_BNW = self._patches(x_BTD, F.pad(ended_BT[:, :-1], (1, 0)), count, flow)
         y_BNW = self.of[0](patches_BNW, replace(flow, signals={}))
         flow.tell("tokens_per_patch", tokens / ended_BT[:, -1].double().mean())
-        return self._given(flow.project(y_BNW, self.up), ended_BT - 1, flow)
+        return self._given(flow.project(y_BNW, self.up).to(x_BTD.dtype), ended_BT - 1, flow)
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> DynamicPatchesState:
         """No token yet."""
@@ -145,7 +145,8 @@ class DynamicPatches(Stage):
         k_BSGK, v_BSGK = (flow.project(kv_BSD, w).unflatten(-1, (self.plan.kv_heads, -1)) for w in (self.k, self.v))
         numbers_N = torch.arange(vectors_BNJD.shape[1], device=x_BSD.device)
         is_own_BQS = (numbers_N[:, None] == number_BS[:, None]).repeat_interleave(self.plan.vectors, dim=1)
-        bias_B1QS = torch.zeros_like(is_own_BQS, dtype=q_BQHK.dtype).masked_fill(~is_own_BQS, -torch.inf)[:, None]
+        hidden = torch.finfo(q_BQHK.dtype).min / 2  # finite: patches that fill rows up have no token of their own
+        bias_B1QS = torch.zeros_like(is_own_BQS, dtype=q_BQHK.dtype).masked_fill(~is_own_BQS, hidden)[:, None]
         return run(q_BQHK, k_BSGK, v_BSGK, stencil=ALL, bias_HTS=bias_B1QS, repeatable=True, backend=self.backend)
 
     def _patches(self, x_BSD: Tensor, number_BS: Tensor, count: int, flow: Flow) -> Tensor:
@@ -174,9 +175,9 @@ def ends(wanted_BT: Tensor, size: int, ended_B: Tensor, position: int) -> Tensor
     wanted_BT = torch.cat((wanted_BT[:, :1] | (position == 0), wanted_BT[:, 1:]), dim=1)
     most_T = 1 + torch.arange(position, position + wanted_BT.shape[1], device=wanted_BT.device) // size
     sums_BT = wanted_BT.cumsum(1)
-    # e_t unrolled: the room at the tightest place so far, or at the start, and what was wanted since
-    least_BT = torch.minimum((most_T - sums_BT).cummin(1).values, ended_B[:, None])
-    return (sums_BT + least_BT).diff(dim=1, prepend=ended_B[:, None]) > 0
+    # e_t unrolled: all that were wanted, but for those that found no room up to the tightest place so far
+    spare_BT = torch.maximum((sums_BT - most_T).cummax(1).values, -ended_B[:, None])
+    return (sums_BT - spare_BT).diff(dim=1, prepend=ended_B[:, None]) > 0
 
 
 def _rows(x_BNC: Tensor, at_BT: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Space(Patcher):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T)."""
-        return self.extend(x_BTD, self.initial_state(len(x_BTD), x_BTD.device, x_BTD.dtype), flow)[0]
+        return self.extend(x_BTD, self.initial_state(x_BTD.shape[0], x_BTD.device, x_BTD.dtype), flow)[0]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> SpaceState:
         """No byte yet."""
