@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+import tiny
 import torch
 from tiny import parity, twin
-from tiny_settings import INNER
+from tiny_settings import BLT, INNER, OWN
 
+from evo.base.diagnostics import DiagnosticError
+from evo.blocks.stages.dynamic_patches.spec import DynamicPatchesSpec
 from evo.compiler.resolve import resolve
-from evo.interop.families import types
+from evo.interop.config import Config
+from evo.interop.families import read, types
 from evo.interop.weights import put, take
 
 QUICK = ("gpt2", "llama")
@@ -33,6 +40,37 @@ def test_parity(kind: str) -> None:
     assert far.prefill < 1e-4
     assert far.steps < 1e-4
     assert far.gradients < 1e-3
+
+
+PART = {**BLT, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-4, "hidden_size_global": 64}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_parity_of_patches_as_wide_as_their_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No map between, other norms, cross attention in the decoder's first layer alone and in all of the encoder's."""
+    own = {
+        "encoder_config": {**PART, "cross_attn_all_layers": True},
+        "decoder_config": {**PART, "rms_norm_eps": 1e-3, "cross_attn_all_layers": False},
+        "global_config": {**BLT, "num_hidden_layers": 1, "hidden_size": 64},
+    }
+    monkeypatch.setitem(OWN, "blt", {**OWN["blt"], **own})
+    monkeypatch.setattr(tiny, "unused_tensors", lambda theirs, model: [])  # what only all but the encoder's last made
+    pair = twin("blt")
+    above = pair.document.organism.stages[2]
+    assert isinstance(above, DynamicPatchesSpec)
+    assert above.width is None
+    far = parity(pair)
+    assert max(far.prefill, far.steps) < 1e-4
+    assert far.gradients < 1e-3
+
+
+@pytest.mark.parametrize("said", [{"max_patch_length": 4}, {"patching_mode": "space"}, {"vocab_size": 301}])
+def test_patches_that_are_cut_otherwise_are_refused(said: dict[str, Any]) -> None:
+    """What the language has no words for is said (EVO652), never passed over."""
+    config = json.loads(tiny.tiny_config("blt").to_json_string(use_diff=False))
+    with pytest.raises(DiagnosticError, match="EVO652"):
+        read(Config({**config, **said}))
 
 
 @pytest.mark.filterwarnings("ignore")

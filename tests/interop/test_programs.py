@@ -114,6 +114,18 @@ def test_a_file_has_what_computes_in_its_own_precision(stage: dict[str, Any], tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["depths", "dynamic_patches"])
+def test_a_file_has_what_only_some_tokens_pass(kind: str, tmp_path: Path) -> None:
+    """How many do is not asked while it is traced, so that it computes the same for others."""
+    inner = {"name": "inner", "mix": {"kind": "attention", "heads": 2}}
+    body = {"name": "body", "kind": kind, "of": inner, **({"size": 2, "heads": 2} if kind != "depths" else {})}
+    organism = {"width": 8, "context": 12, "stages": [body]}
+    tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
+    logits = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")(tokens)
+    compare(logits, {}, tokens, ours)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_it_does_so_alone(name: str, tmp_path: Path) -> None:
     """In a process that has no evo, for mixers of many kinds."""
