@@ -62,6 +62,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse:phimoe": ("phimoe",),
     "convolved:inkling": ("inkling_text",),
     "jetmoe:jetmoe": ("jetmoe",),
+    "xlstm:xlstm": ("xlstm",),
     "zamba:zamba": ("zamba",),
     "zamba:zamba2": ("zamba2",),
     "odd:doge": ("doge",),
