@@ -9,17 +9,17 @@ from evo.interop.families.llama import Llama, scaled, window_of
 from evo.interop.parts import Data, Part, layer
 
 
-def cohere(c: Config) -> Model:
-    """One norm for attention and feed-forward side by side; the second version turns in windows only.
+def compass(c: Config) -> Model:
+    """Halves turn, in the layers that have a rotation of their own."""
+    return cohere(c, is_compass=True)
 
-    Compass turns halves, in the layers that have a rotation of their own.
-    """
+
+def cohere(c: Config, *, is_compass: bool = False) -> Model:
+    """One norm for attention and feed-forward side by side; the second version turns in windows only."""
     norm = partial(layer, eps=c.layer_norm_eps, bias=False)
 
     def heads(name: str) -> Part:
         return norm(f"{name}_norm", gain="heads")
-
-    is_compass = c.type == "cohere_compass_text"
 
     def options(i: int) -> Data:
         is_said = is_compass or not c.get("layer_types")

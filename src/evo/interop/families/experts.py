@@ -7,7 +7,7 @@ from evo.interop.assemble import Model
 from evo.interop.attention import NO_POSITION, projections, rope
 from evo.interop.config import Config
 from evo.interop.experts import experts, stacks
-from evo.interop.families.llama import AT, Llama, scaled, sinks, window_of
+from evo.interop.families.llama import AT, Llama, scaled, window_of
 from evo.interop.parts import Data, Part, Source, gated, rms
 
 MLP = f"{AT}.mlp"
@@ -233,50 +233,6 @@ def gpt_oss(c: Config) -> Model:
     )
     own = {**projections(f"{AT}.self_attn", biased="qkvo"), "sink_logit": Source(f"{AT}.self_attn.sinks")}
     return Llama(c, biased="qkvo", ffn=lambda i: part, weights=own, options=lambda i: {"sink_logit": True}).model()
-
-
-def granite_experts(c: Config) -> Part:
-    """Granite's experts, perhaps with a shared feed-forward."""
-    at, hidden = f"{AT}.block_sparse_moe", c.intermediate_size
-    shared = None
-    if c.get("shared_intermediate_size", 0):
-        inner, where = c.shared_intermediate_size, f"{AT}.shared_mlp"
-        shared = Part(
-            {"kind": "gated", "hidden": inner},
-            {
-                "gate": Source(f"{where}.input_linear.weight", lambda tensor: tensor[:inner]),
-                "up": Source(f"{where}.input_linear.weight", lambda tensor: tensor[inner:]),
-                "down": Source(f"{where}.output_linear.weight"),
-            },
-        )
-    return experts(
-        at,
-        count=count_of(c),
-        top=top_of(c),
-        hidden=hidden,
-        act=c.hidden_act,
-        router={},
-        gate="router.weight",
-        shared=shared,
-    )
-
-
-def granitemoe(c: Config) -> Model:
-    """Granite's multipliers; perhaps sinks and windows."""
-    part = granite_experts(c)
-    letters = "qkvo" if c.get("attention_bias", False) else ""
-    own = {"sink_logit": Source(f"{AT}.self_attn.sinks")} if c.type.endswith("_swa") else {}
-    return Llama(
-        c,
-        biased=letters,
-        ffn=lambda i: part,
-        options=lambda i: sinks(c, i),
-        weights={**projections(f"{AT}.self_attn", biased=letters), **own},
-        gain=float(c.residual_multiplier),
-        scale=float(c.attention_multiplier),
-        embedding=scaled(float(c.embedding_multiplier)),
-        readout=scaled(1.0 / float(c.logits_scaling)),
-    ).model()
 
 
 def afmoe(c: Config) -> Model:

@@ -44,9 +44,14 @@ def conv1d(part: Part) -> Part:
     return Part(part.data, weights)
 
 
-def gpt2(c: Config) -> Model:
-    """Matrices are stored (in, out); q, k and v in one. GPT-1 has its norms behind."""
-    width, heads, is_first = c.n_embd, c.n_head, c.type == "openai-gpt"
+def gpt1(c: Config) -> Model:
+    """Norms stand behind."""
+    return gpt2(c, is_first=True)
+
+
+def gpt2(c: Config, *, is_first: bool = False) -> Model:
+    """Matrices are stored (in, out); q, k and v in one."""
+    width, heads = c.n_embd, c.n_head
     if c.get("scale_attn_by_inverse_layer_idx", False) or c.get("add_cross_attention", False):
         raise refuse(c, "scores divided by the layer's number, or cross attention")
     act = c.get("afn") or c.activation_function if not is_first else "gelu_new" if c.afn == "gelu" else c.afn
@@ -138,19 +143,24 @@ def gpt_neo(c: Config) -> Model:
     )
 
 
-def gptj(c: Config) -> Model:
-    """Attention and feed-forward beside each other behind one norm; neighbouring pairs turn; logits have a bias."""
+def codegen(c: Config) -> Model:
+    """q, k and v lie in one matrix."""
+    at = "transformer.h.{i}.attn"
+    return gptj(c, {**_codegen(f"{at}.qkv_proj", c.n_embd), "o": Source(f"{at}.out_proj.weight")})
+
+
+def gptj(c: Config, own: Weights | None = None) -> Model:
+    """Attention and feed-forward beside each other behind one norm; neighbouring pairs turn; logits have a bias.
+
+    own: the weights of attention, where they lie otherwise.
+    """
     width, heads = c.n_embd, c.n_head
     dims = c.get("rotary_dim") or width // heads
     position = {"kind": "rope", "pairs": "neighbours", **({"dims": dims} if dims != width // heads else {})}
     layers = []
     for _ in range(c.n_layer):
         at = "transformer.h.{i}"
-        if c.type == "codegen":
-            weights = _codegen(f"{at}.attn.qkv_proj", width)
-            weights["o"] = Source(f"{at}.attn.out_proj.weight")
-        else:
-            weights = projections(f"{at}.attn", ("q_proj", "k_proj", "v_proj", "out_proj"))
+        weights = own or projections(f"{at}.attn", ("q_proj", "k_proj", "v_proj", "out_proj"))
         mixer = attention(heads, head_dim=width // heads, width=width, weights=weights)
         ffn = dense(f"{at}.mlp", c.get("n_inner") or 4 * width, c.activation_function, up="fc_in", down="fc_out")
         layers.append(two(mixer, ffn, layer(f"{at}.ln_1", c.layer_norm_epsilon), None, parallel=True))
@@ -174,9 +184,14 @@ def _codegen(theirs: str, width: int) -> Weights:
     }
 
 
-def neox(c: Config) -> Model:
-    """Two norms beside each other, part of each head turns; the Japanese one has a bias in its last layer alone."""
-    heads, eps, japanese = c.num_attention_heads, c.layer_norm_eps, c.type == "gpt_neox_japanese"
+def neox_japanese(c: Config) -> Model:
+    """Attention has a bias in the last layer alone."""
+    return neox(c, japanese=True)
+
+
+def neox(c: Config, *, japanese: bool = False) -> Model:
+    """Two norms beside each other, part of each head turns."""
+    heads, eps = c.num_attention_heads, c.layer_norm_eps
     head_dim = c.hidden_size // heads
     bias = False if japanese else bool(c.attention_bias)
     hidden = c.hidden_size * c.intermediate_multiple_size if japanese else c.intermediate_size

@@ -230,9 +230,13 @@ def _lightning(c: Config, index: int, head_dim: int) -> Part:
     return Part(data, weights)
 
 
-def kimi(c: Config) -> Model:
-    """Kimi delta attention in most layers, latent attention in the others, experts; Ling's turns, and has gates."""
-    is_ling = c.type == "bailing_hybrid"
+def ling(c: Config) -> Model:
+    """Whole maps of decays and gates; latent attention turns, and has gates."""
+    return kimi(c, is_ling=True)
+
+
+def kimi(c: Config, *, is_ling: bool = False) -> Model:
+    """Kimi delta attention in most layers, latent attention in the others, experts."""
     c = c.called(
         max_position_embeddings="model_max_length",
         norm_topk_prob="moe_renormalize",

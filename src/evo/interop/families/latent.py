@@ -1,6 +1,6 @@
 """Latent attention in Llama's layout: DeepSeek-V2 to V3.2, Youtu, MiniCPM 3, GLM-4.7-Flash, GLM-5, A.X, Dots 3."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,38 @@ from evo.interop.experts import experts, stacks
 from evo.interop.families.experts import MLP, biased, count_of, is_sparse, routed, shared_of, top_of
 from evo.interop.families.llama import AT
 from evo.interop.parts import Data, Part, Source, View, gated, layer, rms, split_by_head, times, under
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a type with latent attention has of its own.
+
+    gated: whether heads have gates. is_second: DeepSeek-V2's router, and scores that YaRN leaves alone. scaled: whether
+    embedding, branches and logits are, and halves turn (MiniCPM). normed_experts: whether a norm is behind them.
+    index_pairs: what turns in the index of a selection.
+    """
+
+    gated: bool = False
+    is_second: bool = False
+    scaled: bool = False
+    normed_experts: bool = False
+    index_pairs: str = "halves"
+
+
+PLAIN = Traits()
+TRAITS = {
+    "axk1": Traits(normed_experts=True),
+    "bailing_hybrid": Traits(gated=True),
+    "deepseek_v2": Traits(is_second=True),
+    "dots3_note_text": Traits(index_pairs="neighbours"),
+    "glm_moe_dsa": Traits(index_pairs="neighbours"),
+    "minicpm3": Traits(scaled=True),
+}
+
+
+def traits(c: Config) -> Traits:
+    """Those of the type that a configuration is of."""
+    return TRAITS.get(c.type, PLAIN)
 
 
 def latent(c: Config, at: str = f"{AT}.self_attn") -> Part:
@@ -48,7 +80,7 @@ def latent(c: Config, at: str = f"{AT}.self_attn") -> Part:
         weights |= {"kv_down_bias": Source(f"{at}.kv_a_proj_with_mqa.bias"), "o_bias": Source(f"{at}.o_proj.bias")}
         if c.get("q_lora_rank") is not None:
             weights["q_down_bias"] = Source(f"{at}.q_a_proj.bias")
-    if c.type == "bailing_hybrid":
+    if traits(c).gated:
         data["gate"] = "head"
         weights["gate"] = Source(f"{at}.g_proj.weight")
     scale = _scale(c, nope + turned)
@@ -59,13 +91,11 @@ def _scale(c: Config, width: int) -> float | None:
     """YaRN's change of the scores, where it is asked for."""
     said: Data = c.get("rope_parameters") or {}
     every = said.get("mscale_all_dim")
-    if said.get("rope_type", "default") == "default" or not every or c.type == "deepseek_v2":
+    if said.get("rope_type", "default") == "default" or not every or traits(c).is_second:
         return None
     return width**-0.5 * mscale(float(said["factor"]), float(every)) ** 2
 
 
-INDEX_BY_NEIGHBOURS = ("glm_moe_dsa", "dots3_note_text")
-"""Types whose index turns neighbouring pairs."""
 CHOICE = "choice"
 """The name under which layers find the tokens that an earlier one chose."""
 
@@ -78,7 +108,7 @@ def chosen(c: Config, index: int, whole: Part, *, eps: float = 1e-6, at_end: boo
     kinds = c.get("indexer_types") or ["full"] * c.num_hidden_layers
     if kinds[index] == "shared":
         return Part({**whole.data, "select": {"kind": "shared", "of": CHOICE}}, whole.weights)
-    pairs = "neighbours" if c.type in INDEX_BY_NEIGHBOURS else "halves"
+    pairs = traits(c).index_pairs
     at, norm = f"{AT}.self_attn.indexer", layer(f"{AT}.self_attn.indexer.k_norm", eps)
     select: Data = {
         "kind": "tokens",
@@ -101,7 +131,7 @@ def chosen(c: Config, index: int, whole: Part, *, eps: float = 1e-6, at_end: boo
 
 def router(c: Config) -> Data:
     """DeepSeek-V2's softmax, perhaps by groups; V3's sigmoid with a bias."""
-    if c.type != "deepseek_v2":
+    if not traits(c).is_second:
         return biased(c, renormalise=bool(c.get("norm_topk_prob", True)))
     data: Data = {"renormalise": False}
     if c.get("topk_method") == "group_limited_greedy":
@@ -114,7 +144,7 @@ def deepseek(c: Config) -> Model:
     """Dense layers first, then experts, if there are any."""
     sparse = c.get("n_routed_experts") is not None or c.get("mlp_layer_types") is not None
     bias = bool(c.get("mlp_bias", False))
-    gain: Any = c.scale_depth / c.num_hidden_layers**0.5 if c.type == "minicpm3" else 1.0
+    gain: Any = c.scale_depth / c.num_hidden_layers**0.5 if traits(c).scaled else 1.0
 
     def ffn(i: int) -> Part:
         if not sparse or not is_sparse(c, i):
@@ -133,10 +163,11 @@ def deepseek(c: Config) -> Model:
     layers = []
     for i in range(c.num_hidden_layers):
         one, other = (rms(f"{AT}.{name}", c.rms_norm_eps) for name in ("input_layernorm", "post_attention_layernorm"))
-        last = rms(f"{MLP}.post_mlp_layernorm", c.rms_norm_eps) if c.type == "axk1" and is_sparse(c, i) else None
+        is_normed = traits(c).normed_experts and is_sparse(c, i)
+        last = rms(f"{MLP}.post_mlp_layernorm", c.rms_norm_eps) if is_normed else None
         mixer = latent(c) if c.get("index_topk") is None else chosen(c, i, latent(c))
         layers.append([Sub(mixer, pre=one, gain=gain), Sub(ffn(i), pre=other, out=last, gain=gain)])
-    is_small = c.type == "minicpm3"
+    is_small = traits(c).scaled
     pairs = "halves" if is_small or not c.get("rope_interleave", True) else "neighbours"
     readout = Part({"scale": c.dim_model_base / c.hidden_size} if is_small else {})
     return decoder(

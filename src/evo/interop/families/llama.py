@@ -131,9 +131,15 @@ def position_of(c: Config, index: int, head_dim: int, pairs: str = "halves") -> 
     return None
 
 
-def llama(c: Config) -> Model:
-    """Llama, Mistral, Qwen and those that are the same."""
-    biased = "qkv" if c.type == "qwen2" else "qkvo" if c.get("attention_bias", False) else ""
+def qwen2(c: Config) -> Model:
+    """Biases on q, k and v."""
+    return llama(c, biased="qkv")
+
+
+def llama(c: Config, biased: str | None = None) -> Model:
+    """Llama, Mistral and those that are the same. biased: projections with a bias, where no configuration says."""
+    if biased is None:
+        biased = "qkvo" if c.get("attention_bias", False) else ""
     bias = c.get("mlp_bias", False)
     return Llama(
         c, biased=biased, ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias)
@@ -182,35 +188,6 @@ def seed_oss(c: Config) -> Model:
     return Llama(
         c, biased=biased, ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias)
     ).model()
-
-
-def granite(c: Config) -> Model:
-    """Multipliers of the embedding, of branches, scores and logits (muP)."""
-    bias = c.get("mlp_bias", False)
-    biased = "qkvo" if c.get("attention_bias", False) else ""
-    own = {"sink_logit": Source(f"{AT}.self_attn.sinks")} if c.type == "granite_swa" else {}
-    return Llama(
-        c,
-        biased=biased,
-        ffn=lambda i: gated(f"{AT}.mlp", c.intermediate_size, c.hidden_act, bias=bias),
-        gain=float(c.residual_multiplier),
-        scale=float(c.attention_multiplier),
-        options=lambda i: sinks(c, i),
-        weights={**projections(f"{AT}.self_attn", biased=biased), **own},
-        embedding=scaled(float(c.embedding_multiplier)),
-        readout=scaled(1.0 / float(c.logits_scaling)),
-    ).model()
-
-
-def sinks(c: Config, index: int) -> Data:
-    """A learned sink a head, and a base of the rotation for each layer."""
-    if not c.type.endswith("_swa"):
-        return {}
-    theta = (c.get("layer_rope_theta") or [None] * (index + 1))[index]
-    head_dim = c.get("head_dim") or c.hidden_size // c.num_attention_heads
-    said = {**(c.get("rope_parameters") or {}), "rope_theta": theta}
-    own = NO_POSITION if not theta else rope(c, head_dim, said)
-    return {"sink_logit": True, "position": None if own == rope(c, head_dim) else own}
 
 
 def hyperclovax(c: Config) -> Model:
@@ -378,9 +355,13 @@ def glm4(c: Config) -> Model:
     ).model()
 
 
-def neighbours(c: Config) -> Model:
-    """Neighbouring pairs turn (Helium, ERNIE 4.5)."""
-    key = "use_bias" if c.type == "ernie4_5" else "attention_bias"
+def ernie4_5(c: Config) -> Model:
+    """One key says whether there are biases anywhere."""
+    return helium(c, key="use_bias")
+
+
+def helium(c: Config, key: str = "attention_bias") -> Model:
+    """Neighbouring pairs turn. key: what says whether projections have a bias."""
     bias = c.get("use_bias", c.get("mlp_bias", False)) or False
     return Llama(
         c,

@@ -1,6 +1,5 @@
-"""Scans and recurrences, alone and beside attention: Mamba, Mamba-2, Griffin, RWKV-4, gated DeltaNet."""
+"""Scans and recurrences, alone and beside attention: Mamba, Mamba-2, RWKV-4, gated DeltaNet."""
 
-import struct
 from functools import partial
 
 from evo.interop.assemble import Layer, Model, Sub
@@ -8,9 +7,10 @@ from evo.interop.attention import attention, projections, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
 from evo.interop.experts import experts
-from evo.interop.families.experts import MLP, count_of, granite_experts, shared_of, top_of
+from evo.interop.families.experts import MLP, count_of, shared_of, top_of
+from evo.interop.families.granite import granite_experts
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, gated, layer, linear, rms, rows, split_by_head, under
+from evo.interop.parts import Data, Part, Source, gated, layer, rms, rows, split_by_head, under
 
 NONE: Data = {"kind": "none"}
 
@@ -46,8 +46,8 @@ def selective(at: str, width: int, inner: int, state: int, rank: int, conv: int,
     return Part(data, weights)
 
 
-def mamba(c: Config) -> Model:
-    """A scan a layer and no feed-forward; Falcon's has norms without gains inside."""
+def mamba(c: Config, **inside: Data) -> Model:
+    """A scan a layer and no feed-forward. inside: what else a scan has."""
     at, rank = "backbone.layers.{i}", c.get("time_step_rank", "auto")
     part = selective(
         f"{at}.mixer",
@@ -59,8 +59,7 @@ def mamba(c: Config) -> Model:
         conv_bias=c.use_conv_bias,
         bias=c.use_bias,
     )
-    if c.type == "falcon_mamba":
-        part = Part({**part.data, "inner_norm": {"kind": "rms", "gain": False, "eps": c.mixer_rms_eps}}, part.weights)
+    part = Part({**part.data, **inside}, part.weights)
     layers = [[Sub(part, pre=rms(f"{at}.norm", c.layer_norm_epsilon))] for _ in range(c.num_hidden_layers)]
     return decoder(
         c,
@@ -70,6 +69,11 @@ def mamba(c: Config) -> Model:
         tokens="backbone.embeddings.weight",
         context=c.get("max_position_embeddings", 2048),
     )
+
+
+def falcon_mamba(c: Config) -> Model:
+    """The same with norms without gains inside."""
+    return mamba(c, inner_norm={"kind": "rms", "gain": False, "eps": c.mixer_rms_eps})
 
 
 def ssd(
@@ -184,61 +188,6 @@ def rwkv(c: Config) -> Model:
     )
 
 
-def recurrent_gemma(c: Config) -> Model:
-    """Two layers of RG-LRU, then one of windowed attention."""
-    width, heads = c.hidden_size, c.num_attention_heads
-    inner = c.get("lru_width") or width
-    layers: list[Layer] = []
-    for i in range(c.num_hidden_layers):
-        at = f"{AT}.temporal_block"
-        if c.block_types[i % len(c.block_types)] == "attention":
-            biased = "qkvo" if c.attention_bias else "o"
-            mixer = attention(
-                heads,
-                kv_heads=c.num_key_value_heads,
-                head_dim=c.head_dim,
-                width=width,
-                window=c.attention_window_size,
-                bias=True if c.attention_bias else ["o"],
-                weights=projections(at, biased=biased),
-            )
-        else:
-            weights = {
-                **linear("x", f"{at}.linear_x", bias=True),
-                **linear("gate", f"{at}.linear_y", bias=True),
-                **linear("o", f"{at}.linear_out", bias=True),
-                "taps": Source(f"{at}.conv_1d.weight"),
-                "taps_bias": Source(f"{at}.conv_1d.bias"),
-                "decay_rate": Source(f"{at}.rg_lru.recurrent_param"),
-                "input_gate": Source(f"{at}.rg_lru.input_gate_weight", lambda tensor: tensor.transpose(1, 2)),
-                "input_gate_bias": Source(f"{at}.rg_lru.input_gate_bias"),
-                "decay_gate": Source(f"{at}.rg_lru.recurrent_gate_weight", lambda tensor: tensor.transpose(1, 2)),
-                "decay_gate_bias": Source(f"{at}.rg_lru.recurrent_gate_bias"),
-            }
-            data: Data = {"kind": "rg_lru", "heads": heads, "conv": c.conv1d_width, "bias": True}
-            mixer = Part({**data, **({"inner": inner} if inner != width else {})}, weights)
-        ffn = gated(f"{AT}.mlp_block", c.intermediate_size // 2, c.hidden_activation, bias=True)
-        names = ("temporal_pre_norm", "channel_pre_norm")
-        one, other = (rms(f"{AT}.{name}", c.rms_norm_eps, one_plus=True) for name in names)
-        layers.append([Sub(mixer, pre=one), Sub(ffn, pre=other)])
-    return decoder(
-        c,
-        layers,
-        final=rms("model.final_norm", c.rms_norm_eps, one_plus=True),
-        position=rope(c, c.head_dim),
-        context=c.get("max_position_embeddings", 8192),
-        embedding=Part({"scale": to_bfloat16(width**0.5)}),
-        readout=Part({"soft_cap": float(c.logits_soft_cap)}),
-    )
-
-
-def to_bfloat16(x: float) -> float:
-    """The nearest number in bfloat16, in which RecurrentGemma keeps its constant."""
-    bits = struct.unpack("<I", struct.pack("<f", x))[0]
-    rounded = bits + 0x7FFF + (bits >> 16 & 1)
-    return struct.unpack("<f", struct.pack("<I", rounded & 0xFFFF0000))[0]
-
-
 def jamba(c: Config) -> Model:
     """Scans, attention now and then, experts in every other layer."""
     width, eps = c.hidden_size, c.rms_norm_eps
@@ -335,7 +284,12 @@ def delta(c: Config, *, is_fused: bool) -> Part:
     return Part(data, weights)
 
 
-def qwen_next(c: Config) -> Model:
+def qwen3_next(c: Config) -> Model:
+    """The maps of the recurrence lie in one matrix."""
+    return qwen3_5(c, is_fused=True)
+
+
+def qwen3_5(c: Config, *, is_fused: bool = False) -> Model:
     """Gated DeltaNet in three layers of four, attention gated by channel in the fourth, perhaps experts."""
     head_dim, heads, eps = c.head_dim, c.num_attention_heads, c.rms_norm_eps
     normed = partial(rms, eps=eps, one_plus=True)
@@ -352,7 +306,7 @@ def qwen_next(c: Config) -> Model:
         gate="channel",
         weights=weights,
     )
-    linear_part = delta(c, is_fused=c.type == "qwen3_next")
+    linear_part = delta(c, is_fused=is_fused)
     if c.get("num_experts"):
         ffn = experts(
             MLP,
