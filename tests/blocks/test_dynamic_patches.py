@@ -11,6 +11,7 @@ from block_variants import CONTEXT, WIDTH, document, inputs, organism, plan, sta
 from torch import Tensor
 
 from evo.blocks.cross_attention.module import CrossAttention
+from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
 from evo.blocks.stages.dynamic_patches.module import DynamicPatches, ends
 from evo.blocks.stages.dynamic_patches.patchers.entropy import Entropy
@@ -180,6 +181,14 @@ def test_a_model_that_stays_is_not_trained() -> None:
     assert {path for path, p in whole.named_parameters() if not p.requires_grad} == mine
     adapted = plan(stages(patcher={**SMALL, "loss": 0.0}), adapters={"kind": "lora", "rank": 2})
     assert not any(".patcher." in path for path in adapted.trained)
+
+
+def test_patches_end_alike_while_training_drops() -> None:
+    """What training drops changes no entropy."""
+    above, x = part(model(patcher=SMALL)), inputs()
+    dropout = Dropout({"attention": 0.5, "residual": 0.5}, torch.tensor([3]))
+    free, dropped = (above.patcher(x, Flow(signals={TOKENS: text()}, dropout=rates)) for rates in (None, dropout))
+    assert torch.equal(free, dropped)
 
 
 def test_shapes_may_be_fixed() -> None:

@@ -49,7 +49,7 @@ class CrossAttentionSpec(Spec):
             yield from self.norm.slot_problems(scope.width, ("norm",))
         giving = [name for name, stage in scope.earlier.items() if isinstance(stage, StageSpec) and stage.vectors]
         if self.source not in giving:
-            message = f"no stage above, '{self.source}' or another, gives tokens vectors by that name"
+            message = f"no stage '{self.source}' above gives tokens vectors to read"
             known = f"these do: {', '.join(giving)}" if giving else "a stage of kind dynamic_patches does"
             yield Fault("EVO354", ("source",), message, f"{suggestion(self.source, giving)}{known}")
 

@@ -35,8 +35,8 @@ class DynamicPatchesPlan(StagePlan):
 
 
 class DynamicPatchesSpec(OverPatchesSpec):
-    """A stage over patches that end where the next token is hard to tell: a patch is what some vectors attend to in its
-    tokens, and gives as many to the tokens up to the end of the next (BLT, Pagnoni et al. 2024)."""
+    """A stage over patches whose lengths follow from the tokens: a patch is what some vectors see in its tokens, and
+    each token is given as many of what the stage makes of the latest that has ended (BLT, Pagnoni et al. 2024)."""
 
     kind: ClassVar[str | None] = "dynamic_patches"
 

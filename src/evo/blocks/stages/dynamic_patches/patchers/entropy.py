@@ -44,7 +44,8 @@ class Entropy(Patcher):
 
     def logits(self, tokens_BT: Tensor, flow: Flow) -> Tensor:
         """The small model's logits of the token behind each, (B, T, V), in float32 or float64."""
-        inner = replace(flow, signals={TOKENS: tokens_BT})
+        # nothing is dropped, so that patches end in training where they end elsewhere
+        inner = replace(flow, signals={TOKENS: tokens_BT}, dropout=None)
         residual = self.of[0].run({"x": [F.embedding(tokens_BT, self.table)]}, inner)
         logits_BTV = flow.project(residual.normed(self.norm, flow)[1], self.readout)
         return logits_BTV.to(compute_dtype(logits_BTV))
