@@ -16,8 +16,8 @@ from evo.tasks.bytes.spec import BytesSpec
 
 
 def evaluated(trial: Trial) -> Evaluation:
-    """Luck, and now and then a failure."""
-    return Evaluation("diverged", "made up") if trial.candidate.hash[0] == "7" else lucky(trial)
+    """Luck, and for a fourth of all candidates a failure."""
+    return Evaluation("diverged", "made up") if trial.candidate.hash[0] in "0123" else lucky(trial)
 
 
 def plain_costs(journal: Journal, primary: Score) -> list[dict[str, float]]:
