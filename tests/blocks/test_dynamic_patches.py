@@ -17,7 +17,9 @@ from evo.blocks.stages.dynamic_patches.module import DynamicPatches, ends
 from evo.blocks.stages.dynamic_patches.patchers.entropy import Entropy
 from evo.blocks.stages.dynamic_patches.patchers.module import is_space_like
 from evo.compiler.build import build
+from evo.compiler.check import check
 from evo.compiler.organism import Organism, OrganismState
+from evo.dsl.document import from_data
 from evo.dsl.spec import TOKENS
 from evo.training.causality import find_leak
 
@@ -234,6 +236,13 @@ def test_cross_attention_is_attention_over_few_vectors() -> None:
     k, v = ((normed @ w.T).view(2 * CONTEXT, 3, 2, -1).transpose(1, 2) for w in (block.k, block.v))
     seen = F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(2, CONTEXT, -1)
     torch.testing.assert_close(y, seen @ block.o.T)
+
+
+def test_one_vector_is_warned_of() -> None:
+    """There is nothing to choose among, so a part of what the attention computes is for nothing."""
+    organism = {"width": WIDTH, "context": CONTEXT, "stages": stages(slots=1)}
+    (fault,) = check(from_data({"evo": 1, "organism": organism}))
+    assert (fault.code, fault.severity) == ("EVO330", "warning")
 
 
 def refused(bad: list[dict[str, Any]], code: str, **settings: Any) -> None:

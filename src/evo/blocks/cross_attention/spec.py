@@ -47,11 +47,15 @@ class CrossAttentionSpec(Spec):
         yield from head_problems(self.heads, self.kv_heads, scope.width)
         if isinstance(self.norm, NormSpec):
             yield from self.norm.slot_problems(scope.width, ("norm",))
-        giving = [name for name, stage in scope.earlier.items() if isinstance(stage, StageSpec) and stage.vectors]
+        stages = {name: stage for name, stage in scope.earlier.items() if isinstance(stage, StageSpec)}
+        giving = {name: stage.vectors for name, stage in stages.items() if stage.vectors}
         if self.source not in giving:
             message = f"no stage '{self.source}' above gives tokens vectors to read"
             known = f"these do: {', '.join(giving)}" if giving else "a stage of kind dynamic_patches does"
             yield Fault("EVO354", ("source",), message, f"{suggestion(self.source, giving)}{known}")
+        elif giving[self.source] == 1:
+            message = f"'{self.source}' gives one vector a token, which queries and keys cannot choose among"
+            yield Fault("EVO330", ("source",), message, "let it give several", "warning")
 
     def plan(self, scope: Scope) -> CrossAttentionPlan:
         stage, norm = scope.earlier[self.source], self.norm or scope.norm
