@@ -143,3 +143,15 @@ def test_an_explicit_backend_is_used_everywhere_or_refused(plan) -> None:
         use_kernels(explicit, "triton", batch=2, tokens=16)
     assert caught.value.diagnostics[0].code == "EVO511"
     assert "stages.a.0" in caught.value.diagnostics[0].message
+
+
+def test_stages_of_other_lengths_do_not_mix_their_problems(planned) -> None:
+    """Keys and values to which a stage adds are as many as its tokens, whatever was posed over patches before."""
+    attention = {"kind": "attention", "heads": 2}
+    patches = {"name": "a", "kind": "patches", "of": {"name": "b", "mix": attention}, "size": 4, "width": 16}
+    plan = planned(patches, {"name": "c", "mix": attention, "kv_add": "a"})
+    choices = kernel_choices(plan, device="cpu", dtype="float32", batch=2, tokens=32)
+    assert {choice.layer for choice in choices if choice.family == "attention"} == {
+        "stages.a.of_b.0",
+        "stages.c.0",
+    }

@@ -127,3 +127,13 @@ def test_what_is_cut_from_a_stream_widens_with_it(stage: dict[str, Any], numbers
     found = widths(small, 2.0)
     assert {path[-1]: value for path, value in found.items() if path != ("organism", "width")} == numbers
     assert check(parse(to_yaml(scaled(small, 20.0 * resolve(small.organism).parameters)))) == []
+
+
+def test_sizes_at_which_nothing_stands_are_passed_over() -> None:
+    """On the way down, two experts a token find no head each; the search goes on around such sizes."""
+    mix = {"kind": "attention", "heads": 4, "kv_heads": 1, "head_experts": {}}
+    made = {"width": 32, "context": 16, "stages": [{"name": "a", "mix": mix}]}
+    small = require_valid(from_data({"evo": 1, "organism": made}))
+    for factor in (0.3, 2.5, 10.0):
+        target = factor * resolve(small.organism).parameters
+        assert resolve(scaled(small, target).organism).parameters == pytest.approx(target, rel=1 / 3)

@@ -50,8 +50,10 @@ def scaled(document: Document, parameters: float, way: Way = "stretching") -> Do
     """
     best: tuple[float, Document] | None = None
     for candidate in _candidates(document, parameters, way):
+        if not _stands(candidate):
+            continue
         miss = abs(math.log(resolve(candidate.organism).parameters / parameters))
-        if (best is None or miss < best[0]) and not any(fault.severity == "error" for fault in problems(candidate)):
+        if best is None or miss < best[0]:
             best = miss, candidate
     if best is None or best[0] > math.log(4 / 3):
         own = f"'{document.name}'" if document.name else "this organism"
@@ -62,11 +64,14 @@ def scaled(document: Document, parameters: float, way: Way = "stretching") -> Do
 
 def _candidates(document: Document, parameters: float, way: Way) -> Iterator[Document]:
     """Documents around the size: for each depth, the widths on both sides of it."""
-    growths = list(_growths(document))
+    growths, own = list(_growths(document)), resolve(document.organism).parameters
     for ratio in RATIOS[way]:
 
-        def size(growth: float, ratio: float = ratio) -> int:
-            return resolve(_sized(document, growth, max(1.0, growth * ratio), way).organism).parameters
+        def size(growth: float, ratio: float = ratio) -> float:
+            deeper = max(1.0, growth * ratio)
+            found = _sized(document, growth, deeper, way)
+            # one that does not stand has no plan: about so many, as maps grow with both of their sides
+            return resolve(found.organism).parameters if _stands(found) else own * growth**2 * deeper
 
         reach = 1  # doubled until it is beyond the size: plans of huge organisms take long
         while reach < len(growths) and size(growths[reach - 1]) < parameters:
@@ -74,6 +79,11 @@ def _candidates(document: Document, parameters: float, way: Way) -> Iterator[Doc
         above = bisect_left(growths[:reach], parameters, key=size)
         for growth in growths[max(0, above - 1) : above + 1]:
             yield _sized(document, growth, max(1.0, growth * ratio), way)
+
+
+def _stands(document: Document) -> bool:
+    """Whether it has no error."""
+    return not any(fault.severity == "error" for fault in problems(document))
 
 
 def _growths(document: Document) -> Iterator[float]:

@@ -115,7 +115,7 @@ class Attention(Block):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
-        flow.signals.setdefault(KV, x_BTD)
+        flow.signals[KV] = x_BTD
         taps, met = Taps(self.plan.taps, calls=[]), self._noted(x_BTD, flow)
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
         parts = self._parts(q_BTHK)

@@ -38,7 +38,7 @@ class FilterLayer(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(L, in) -> (L, out)."""
-        return flow.project(x_BTD.to(self.weight.dtype), self.weight, self.bias)
+        return flow.project(x_BTD, self.weight, self.bias)
 
 
 class Hyena(Block):
@@ -111,8 +111,8 @@ class Hyena(Block):
         hidden_LF = self.positions.like(like, dtype)
         *layers, last = self.layers
         for layer in layers:
-            hidden_LF = (self.frequency * layer(hidden_LF, flow).to(dtype)).sin()
-        taps_LND = last(hidden_LF, flow).to(dtype).unflatten(-1, (self.plan.order, -1))
+            hidden_LF = (self.frequency * layer(hidden_LF.to(self.frequency.dtype), flow).to(dtype)).sin()
+        taps_LND = last(hidden_LF.to(self.frequency.dtype), flow).to(dtype).unflatten(-1, (self.plan.order, -1))
         windowed_LND = taps_LND * self.window.like(like, dtype)[:, None]
         return tuple(windowed_LND[:, index].t() for index in range(self.plan.order))
 
