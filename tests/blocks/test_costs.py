@@ -18,6 +18,7 @@ from block_variants import (
     inputs,
     mixer,
     mixer_plan,
+    organism,
     plan,
     stage,
     token_ids,
@@ -94,6 +95,14 @@ def test_planned_parameters_are_built(name: str):
     assert {path: tuple(p.shape) for path, p in module.named_parameters()} == planned
     assert list(module.state_dict()) == [path for path, _ in module.named_parameters()]
     assert mixer_plan(name).parameters == sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", FFNS)
+def test_planned_parameters_of_feed_forwards_are_built(name: str) -> None:
+    """Those of an organism are the keys of its state dict, each once: no part stands there under two names."""
+    found = organism([stage("s", {"kind": "convolution"}, ffn=FFNS[name])])
+    assert list(found.state_dict()) == [path for path, _ in found.named_parameters()]
+    assert found.state_dict().keys() == found.plan.weights.keys()
 
 
 @EVERY_FIXED

@@ -102,11 +102,14 @@ def test_the_file_computes_and_learns_the_same(tmp_path: Path) -> None:
     [
         {"mix": {"kind": "convolution"}, "streams": {"kind": "hyper", "count": 2}},
         {"mix": {"kind": "memory", "heads": 1, "depth": 2, "chunk": 3}},
+        {"kind": "memory_tokens", "of": {"name": "b", "mix": {"kind": "convolution"}}, "every": 3, "count": 2},
+        {"mix": {"kind": "convolution"}, "ffn": {"kind": "gated", "inner_norm": {"kind": "rms"}}},
     ],
-    ids=["streams", "memory"],
+    ids=["streams", "memory", "memory tokens", "inner norm"],
 )
-def test_a_file_has_what_computes_in_its_own_precision(stage: dict[str, Any], tmp_path: Path) -> None:
-    """Streams and memories leave half precision, of which a program needs to hold nothing."""
+def test_a_file_computes_for_any_number_of_rows(stage: dict[str, Any], tmp_path: Path) -> None:
+    """What leaves half precision, of which a program needs to hold nothing; what repeats itself for each row; and what
+    has a norm inside."""
     organism = {"width": 8, "context": 8, "vocab": 20, "stages": [{"name": "a", **stage}]}
     tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
     logits = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")(tokens)

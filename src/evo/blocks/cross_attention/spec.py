@@ -40,6 +40,10 @@ class CrossAttentionSpec(Spec):
     """The norm of the vectors; the organism's if left out."""
 
     @property
+    def copies_norm(self) -> bool:
+        return self.norm is None
+
+    @property
     def signals(self) -> frozenset[str]:
         return frozenset({self.source})
 

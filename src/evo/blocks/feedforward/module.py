@@ -19,14 +19,17 @@ class Units(Block):
     def __init__(self, plan: DensePlan | GatedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.word = plan.act
-        act, norm = children.get("act"), children.get("inner_norm")
-        self.own_act = act if isinstance(act, Activation) else None
+
+    @property
+    def own_act(self) -> Activation | None:
         """An activation with settings, instead of the word."""
-        self.norm = norm if isinstance(norm, Norm) else None
+        act = self._modules.get("act")
+        return act if isinstance(act, Activation) else None
 
     def normed(self, hidden_BTF: Tensor, flow: Flow) -> Tensor:
         """The hidden units as they are projected down."""
-        return hidden_BTF if self.norm is None else self.norm(hidden_BTF, flow)
+        norm = self._modules.get("inner_norm")
+        return norm(hidden_BTF, flow) if isinstance(norm, Norm) else hidden_BTF
 
 
 class Dense(Units):

@@ -82,7 +82,7 @@ class MemoryTokens(Stage):
 
     def _with_learned(self, x_BTD: Tensor, start: int) -> Tensor:
         """Tokens, the first of them at `start`, with the learned vectors before and between them, (B, N, D)."""
-        learned_BMD = self.learned.to(x_BTD.dtype).expand(len(x_BTD), -1, -1)
+        learned_BMD = self.learned.to(x_BTD.dtype).expand(x_BTD.shape[0], -1, -1)
         z_BND = x_BTD if self.every is None else self._in_segments(x_BTD, start % self.every, self.every)
         return torch.cat((learned_BMD, z_BND), dim=1) if self._stand_before(start) else z_BND
 
