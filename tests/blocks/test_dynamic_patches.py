@@ -18,6 +18,7 @@ from evo.blocks.stages.dynamic_patches.patchers.entropy import Entropy
 from evo.blocks.stages.dynamic_patches.patchers.module import is_space_like
 from evo.compiler.build import build
 from evo.compiler.check import check
+from evo.compiler.kernels import kernel_choices
 from evo.compiler.organism import Organism, OrganismState
 from evo.dsl.document import from_data
 from evo.dsl.spec import TOKENS
@@ -250,12 +251,20 @@ def refused(bad: list[dict[str, Any]], code: str, **settings: Any) -> None:
         document(bad, **settings)
 
 
+def test_its_kernels_can_be_told() -> None:
+    """What its vectors ask for, and its stage over as many patches as there may be."""
+    choices = kernel_choices(plan(stages()), device="cuda", dtype="bfloat16", batch=2, tokens=CONTEXT)
+    asking = {choice.layer for choice in choices if choice.family == "attention"}
+    assert {"stages.global", "stages.global.of_body.0"} <= asking
+
+
 def test_what_cannot_be_is_refused() -> None:
     """Patches as long as the context, other sources, shared keys, heads that do not divide, unknown vectors."""
     refused(stages(size=CONTEXT), "EVO354")
     refused(stages(of={**BODY, "from": "embedding"}), "EVO354")
     refused(stages(of=stage("b", {**ATTENTION, "kv_to": "n"})), "EVO354")
     refused(stages(of=stage("b", {**ATTENTION, "causal": False})), "EVO354")
+    refused(stages(of=stage("b", {"route": [ATTENTION, {"kind": "convolution"}]})), "EVO354")  # patches that are none
     refused(stages(patcher={"kind": "space"}), "EVO354", vocab=300)
     refused(stages(patcher={**SMALL, "of": stage("b", ATTENTION, **{"from": "embedding"})}), "EVO354")
     refused(stages(patcher={**SMALL, "of": stage("b", {**ATTENTION, "kv_to": "n"})}), "EVO354")

@@ -52,3 +52,14 @@ def test_lower_precision(dtype: torch.dtype):
     assert y.dtype == dtype
     exact = F.rms_norm(x.double(), gain.shape, gain.double(), 1e-6)
     torch.testing.assert_close(y.double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
+
+
+def test_gains_of_many_over_one_input():
+    """`vmap` over gains alone, as slots of a pool have that norm their common input: each member's own, gradients too."""
+    x, gain, cotangent = tensors(2, 3, 4)
+    gains = torch.stack([gain, 2 * gain, gain + 1]).detach().requires_grad_()
+    ours = torch.func.vmap(lambda w: rms_norm(x, w, 1e-6))(gains)
+    theirs = torch.stack([F.rms_norm(x, w.shape, w, 1e-6) for w in gains])
+    torch.testing.assert_close(ours, theirs)
+    got, wanted = (torch.autograd.grad((y * cotangent).sum(), (x, gains)) for y in (ours, theirs))
+    torch.testing.assert_close(got, wanted)

@@ -10,7 +10,8 @@ import pytest
 from commands import Evo
 from evo.compiler.check import check
 from evo.compiler.filled import filled
-from evo.dsl.document import load, parse
+from evo.compiler.resolve import resolve
+from evo.dsl.document import from_data, load, parse
 from evo.dsl.spec import spec_fields
 from evo.dsl.yaml import write
 
@@ -25,6 +26,17 @@ def test_what_is_filled_in_reads_back(path: Path):
     again = parse(write(filled(document)))
     assert again.document == document
     assert check(again) == []
+
+
+def test_what_stands_in_an_unread_part_goes_with_it():
+    """A norm around which every branch goes has a place that nobody reads either: both are left out, the one once."""
+    branch = {"block": {"kind": "gated"}, "norm": {"in": {"kind": "layer"}}}
+    sublayer = {"parallel": [branch, branch], "norm": {"in": {"kind": "layer"}}}
+    body = {"width": 16, "context": 16, "stages": [{"name": "b", "layers": {"sublayers": [sublayer]}}]}
+    document = from_data({"evo": 1, "organism": body}).document
+    again = from_data(filled(document)).document
+    assert check(from_data(filled(document))) == []
+    assert resolve(again.organism) == resolve(document.organism)
 
 
 def test_every_field_is_there(evo: Evo, good: Path):

@@ -20,7 +20,7 @@ def filled(document: Document) -> dict[str, Any]:
     """
     data = _filled(document)
     while unread := [fault.path for fault in problems(from_data(data).document) if fault.code == UNREAD]:
-        for path in unread:
+        for path in sorted(unread, key=len, reverse=True):  # what stands inside another goes first
             _remove(data, path)
     return data
 

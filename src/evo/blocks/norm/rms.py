@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evo.kernels.operators import in_transform
+
 FULL = (torch.float32, torch.float64)
 
 
@@ -32,7 +34,9 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         inverse = _inverse(x, eps)
-        return (x * inverse).mul_(gain_D), inverse
+        y = x * inverse
+        # gains of many members over an input that they share have no place in it
+        return (y * gain_D if in_transform() else y.mul_(gain_D)), inverse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -147,12 +148,12 @@ class DynamicPatches(Stage):
         is_own_BQS = (numbers_N[:, None] == number_BS[:, None]).repeat_interleave(self.plan.vectors, dim=1)
         hidden = torch.finfo(q_BQHK.dtype).min / 2  # finite: patches that fill rows up have no token of their own
         bias_B1QS = torch.zeros_like(is_own_BQS, dtype=q_BQHK.dtype).masked_fill(~is_own_BQS, hidden)[:, None]
-        return run(q_BQHK, k_BSGK, v_BSGK, stencil=ALL, bias_HTS=bias_B1QS, repeatable=True, backend=self.backend)
+        return run(q_BQHK, k_BSGK, v_BSGK, stencil=ALL, bias_HTS=bias_B1QS, repeatable=True)
 
     def _patches(self, x_BSD: Tensor, number_BS: Tensor, count: int, flow: Flow) -> Tensor:
         """The first `count` patches of each row, (B, N, W), made of the tokens that have their numbers."""
         vectors_BNJD = self._vectors(x_BSD, number_BS, count, flow)
-        seen_BQHK = self._attended(vectors_BNJD, x_BSD, number_BS, flow, attend)
+        seen_BQHK = self._attended(vectors_BNJD, x_BSD, number_BS, flow, partial(attend, backend=self.backend))
         seen_BQD = flow.project(seen_BQHK.flatten(2), self.o).to(x_BSD.dtype)
         wide_BNC = (self.plan.skip * vectors_BNJD + seen_BQD.view_as(vectors_BNJD)).flatten(2)
         return wide_BNC if self.down is None else flow.project(wide_BNC, self.down).to(x_BSD.dtype)

@@ -90,6 +90,14 @@ class DynamicPatchesSpec(OverPatchesSpec):
             is_elsewhere = fault.path[:1] == ("//",)
             yield fault if is_elsewhere else replace(fault, path=("patcher", *fault.path))
 
+    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
+        yield from super()._inner_faults(scope)
+        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if block.losses:
+                message = f"'{block.kind}' would balance patches too that fill up rows of fewer"
+                yield Fault("EVO354", ("of",), message, "choose one without a loss, or patches of one size")
+                return
+
     def plan(self, scope: Scope) -> DynamicPatchesPlan:
         reads, width = self.reads(scope.before), scope.width
         sources, inner = len(dict(reads)["x"]), self._inner.plan(self._scope(scope))
