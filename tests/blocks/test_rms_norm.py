@@ -55,7 +55,7 @@ def test_lower_precision(dtype: torch.dtype):
 
 
 def test_gains_of_many_over_one_input():
-    """`vmap` over gains alone, as slots of a pool have that norm their common input: each member's own, gradients too."""
+    """`vmap` over gains alone, as slots of a pool norm their common input: each its own values and gradients."""
     x, gain, cotangent = tensors(2, 3, 4)
     gains = torch.stack([gain, 2 * gain, gain + 1]).detach().requires_grad_()
     ours = torch.func.vmap(lambda w: rms_norm(x, w, 1e-6))(gains)
