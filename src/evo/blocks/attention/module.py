@@ -116,18 +116,17 @@ class Attention(Block):
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals[KV] = x_BTD
-        taps, met = Taps(self.plan.taps, calls=[]), self._noted(x_BTD, flow)
+        taps, met = Taps(self.plan.taps, calls=[]), self._noted()
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         at = Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts |= self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
-        return [
-            *(() if met is None else met.calls),
-            *(taps.calls or ()),
-            *(found if isinstance(found, list) else [found]),
-        ]
+        if met is not None:
+            met.outputs(x_BTD.new_empty(*x_BTD.shape[:2], self.plan.heads * self.value_dim), self.o, flow)
+        own = [*(taps.calls or ()), *(() if met is None else met.calls)]
+        return [*own, *(found if isinstance(found, list) else [found])]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
@@ -229,13 +228,11 @@ class Attention(Block):
         chooser = self._modules.get("head_experts")
         return MetHeads.of(x_BTD, chooser, self.kv_heads, flow) if isinstance(chooser, Chooser) else None
 
-    def _noted(self, x_BTD: Tensor, flow: Flow) -> NotedHeads | None:
+    def _noted(self) -> NotedHeads | None:
         """The same for a pass that only asks what it would run."""
         if "head_experts" not in self._modules:
             return None
-        noted = NotedHeads(self.plan.heads * self.head_dim // self.q.shape[-2])
-        noted.outputs(x_BTD.new_empty(*x_BTD.shape[:2], self.plan.heads * self.value_dim), self.o, flow)
-        return noted
+        return NotedHeads(self.plan.heads * self.head_dim // self.q.shape[-2])
 
     def _project(
         self, x_BTD: Tensor, flow: Flow, met: Meeting | None, taps: Taps | None = None
