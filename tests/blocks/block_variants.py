@@ -287,6 +287,7 @@ NORMS: dict[str, dict[str, Any]] = {
     "layer": {"kind": "layer"},
     "layer without bias": {"kind": "layer", "bias": False, "eps": 1e-3},
     "rms without gain": {"kind": "rms", "gain": False},
+    "rms with bias": {"kind": "rms", "bias": True},
     "rms in groups": {"kind": "rms", "groups": 4},
     "layer in groups": {"kind": "layer", "groups": 2},
     "layer without gain": {"kind": "layer", "bias": False, "gain": False},

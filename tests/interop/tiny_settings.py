@@ -84,7 +84,10 @@ OWN: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention",
                         "sliding_attention"],
     },
-    "xlstm": {"num_heads": 4, "ffn_round_up_to_multiple_of": 4, "norm_eps": 1e-3, "num_blocks": 3, "embedding_dim": 32},
+    "xlstm": {
+        "num_heads": 4, "ffn_round_up_to_multiple_of": 4, "norm_eps": 1e-3, "num_blocks": 3, "embedding_dim": 32,
+        "use_bias": True,
+    },
     "jetmoe": {"kv_channels": 6, "rms_norm_eps": 0.01},
     "inkling_text": {
         "num_hidden_layers": 4, "local_layer_ids": [1, 2], "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],

@@ -167,9 +167,16 @@ class RMSNormSpec(GroupedNormSpec):
 
     kind: ClassVar[str | None] = "rms"
 
+    bias: bool = False
+    """Whether a bias is learned (xLSTM)."""
+
+    @property
+    def _has_bias(self) -> bool:
+        return self.bias
+
     def plan(self, scope: Scope) -> BlockPlan:
         weights, cost = self._weights(scope.width), self._cost(scope.width)
-        if self._is_plain:
+        if self._is_plain and not self.bias:
             return RMSNormPlan(kind=self.label, weights=weights, cost=cost, eps=self.eps)
         return self._parts(self.groups or 1, scope.width, weights, by_heads=False)
 
