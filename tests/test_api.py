@@ -157,6 +157,8 @@ def test_settings_of_a_search_are_those_of_the_document(tiny: Path) -> None:
         evo.Search(tiny, generations=0)
     with pytest.raises(evo.DiagnosticError, match="EVO348 nothing stands at"):
         evo.Search(tiny, freeze=("organism.nope",))
+    with pytest.raises(evo.DiagnosticError, match="EVO348 organism and train are both frozen"):
+        evo.Search(tiny, freeze=("organism", "train"))
     with pytest.raises(TypeError, match=r"no field \['generation'\]; it has generations, population"):
         evo.Search(tiny, generation=1)
     with pytest.raises(TypeError, match="at least one document"):

@@ -22,6 +22,7 @@ from evo.data.corpus import split_corpus
 from evo.dsl.canonical import content_hash, to_data, to_yaml
 from evo.dsl.document import Document, from_data, load, parse
 from evo.dsl.patch import apply, diff
+from evo.evolution.frozen import Frozen
 from evo.evolution.mutate import Child, NoChildError, differs, mutants, mutate, trains_otherwise
 from evo.tasks.bytes.task import BytesTask
 from evo.training.loop import DivergedError, Trainer
@@ -143,6 +144,15 @@ def test_acceptance_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evo.evolution.mutate.TRIES", 20)
     with pytest.raises(NoChildError, match="no acceptable child in 20 draws"):
         mutate(document(), Stream(0), accept=lambda child, plan: False)
+
+
+def test_what_is_frozen_is_not_tried() -> None:
+    """Of a document of which little may change, a child of many mutations is found."""
+    kept = Frozen(("organism",), [document()])
+    for seed in range(3):
+        child = mutate(document(), Stream(seed), mutations=5, frozen=kept)
+        assert len(child.operators) == 5
+        assert kept.allows(child.document)
 
 
 def test_too_many_mutations_at_once_become_fewer() -> None:

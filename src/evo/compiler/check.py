@@ -129,7 +129,10 @@ def _ahead(document: Document) -> Iterator[Fault]:
 
 
 def _frozen(document: Document) -> Iterator[Fault]:
-    """A path to be kept still at which nothing stands."""
+    """A path to be kept still at which nothing stands; or nothing that a search could change."""
+    if {"organism", "train"} <= {*document.evolve.freeze}:
+        message = "organism and train are both frozen, so no child could differ from its seed"
+        yield Fault("EVO348", ("evolve", "freeze"), message, "leave out what the search is to change")
     for index, path in enumerate(document.evolve.freeze):
         try:
             found_at(document, tuple(path.split(".")))

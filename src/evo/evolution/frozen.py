@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evo.dsl.document import Document
+from evo.dsl.patch import Patch
 from evo.dsl.tree import found_at
 
 
@@ -13,7 +14,16 @@ class Frozen:
     """Paths, as `evolve.freeze` lists them, and what each seed has there."""
 
     def __init__(self, paths: Sequence[str], seeds: Sequence[Document]) -> None:
+        self._paths = [tuple(path.split(".")) for path in paths]
         self._kept = {path: [_at(seed, path) for seed in seeds] for path in paths}
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def touches(self, patch: Patch) -> bool:
+        """Whether a patch changes something at one of the paths, or below it: mutation need not try such a one."""
+        edited = [tuple(map(str, edit.path)) for edit in patch.edits]
+        return any(place[: len(path)] == path for path in self._paths for place in edited)
 
     def allows(self, document: Document) -> bool:
         """Whether a document has at each path what one of the seeds has there."""

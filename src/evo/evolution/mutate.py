@@ -20,12 +20,14 @@ from evo.dsl.patch import Patch, apply, diff
 from evo.dsl.spec import Fault
 from evo.dsl.train import TrainSpec
 from evo.dsl.tree import replaced
+from evo.evolution.frozen import Frozen
 from evo.evolution.operators import OPERATORS, Operator, Proposal, WeightSources
 from evo.evolution.operators.base import NOBODY
 
 Odds = tuple[tuple[Operator, float], ...]
 """Operators, with how often each is tried first."""
 TRIES = 400
+NOTHING = Frozen((), ())
 SCHEDULE_SAMPLES = 512
 """Steps at which two schedules are compared; shorter runs are compared at every step."""
 
@@ -60,18 +62,20 @@ def mutate(
     scale: float = 1.0,
     accept: Callable[[Child, Plan], bool] = lambda child, plan: True,
     operators: Odds = OPERATORS,
+    frozen: Frozen = NOTHING,
 ) -> Child:
     """A child of `parent` after so many mutations.
 
     Every child parses, passes all checks without a warning that its parent did not have, and differs from its parent
-    in the plan or in the training settings. `accept` may refuse more (copies of known hashes, costs).
+    in the plan or in the training settings. `accept` may refuse more (copies of known hashes, costs). What is frozen is
+    not tried, so that many mutations of the rest are as easily found as one.
 
     Raises:
-        NoChildError: nothing was found in `TRIES` draws.
+        NoChildError: nothing was found in `TRIES` draws, or as many in a row led to what is frozen.
     """
     rng, before = stream.numpy(), resolve(parent.organism)
     for _ in range(TRIES):
-        found = _attempt(parent, before, mutations, scale, rng, operators)
+        found = _attempt(parent, before, mutations, scale, rng, operators, frozen)
         if found is None:
             continue
         child, plan = found
@@ -123,13 +127,19 @@ def trains_otherwise(one: TrainSpec, two: TrainSpec, steps: int) -> bool:
 
 
 def _attempt(
-    parent: Document, plan: Plan, mutations: int, scale: float, rng: np.random.Generator, operators: Odds
+    parent: Document,
+    plan: Plan,
+    mutations: int,
+    scale: float,
+    rng: np.random.Generator,
+    operators: Odds,
+    frozen: Frozen,
 ) -> tuple[Child, Plan] | None:
     """A child with its plan. plan: the parent's."""
     document, names = parent, list[str]()
     origins: WeightSources = ()
     for _ in range(mutations):
-        step = _step(document, plan, scale, rng, operators)
+        step = _step(document, plan, scale, rng, operators, frozen)
         if step is None:
             return None
         name, proposal, document, plan = step
@@ -139,20 +149,40 @@ def _attempt(
 
 
 def _step(
-    document: Document, plan: Plan, scale: float, rng: np.random.Generator, operators: Odds
+    document: Document, plan: Plan, scale: float, rng: np.random.Generator, operators: Odds, frozen: Frozen
 ) -> tuple[str, Proposal, Document, Plan] | None:
+    proposed = _proposed(document, scale, rng, operators, frozen)
+    if proposed is None:
+        return None
+    name, proposal = proposed
+    valid = validated(document, proposal)
+    if valid is None or not differs(document, plan, *valid):
+        return None
+    return name, proposal, valid.document, valid.plan
+
+
+def _proposed(
+    document: Document, scale: float, rng: np.random.Generator, operators: Odds, frozen: Frozen
+) -> tuple[str, Proposal] | None:
+    """A change with its operator's name, or None if the draw led nowhere. Where something is frozen, draws go on until
+    one changes something else."""
+    if not frozen:
+        return _drawn(document, scale, rng, operators)
+    for _ in range(TRIES):
+        found = _drawn(document, scale, rng, operators)
+        if found is not None and not frozen.touches(found[1].patch):
+            return found
+    raise NoChildError(f"{TRIES} draws in a row led to what is frozen, or nowhere")
+
+
+def _drawn(document: Document, scale: float, rng: np.random.Generator, operators: Odds) -> tuple[str, Proposal] | None:
     odds = np.array([share for _, share in operators])
     operator, _ = operators[int(rng.choice(len(operators), p=odds / sum(odds)))]
     places = operator.sites(document)
     if not len(places):
         return None
     proposal = operator.propose(document, places[int(rng.integers(len(places)))], scale, rng)
-    if proposal is None:
-        return None
-    valid = validated(document, proposal)
-    if valid is None or not differs(document, plan, *valid):
-        return None
-    return operator.name, proposal, valid.document, valid.plan
+    return None if proposal is None else (operator.name, proposal)
 
 
 class Valid(NamedTuple):

@@ -103,6 +103,7 @@ def _mutants(settings: Settings, seeds: Sequence[str], count: int, most: int) ->
         number = 1 + int(stream.child("count").numpy().integers(most))
         try:
             accept = lambda child, plan: plan.flops_per_token <= limit and frozen.allows(child.document)  # noqa: E731
-            yield to_yaml(mutate(document, stream.child("mutate"), mutations=number, accept=accept).document)
+            drawn = stream.child("mutate")
+            yield to_yaml(mutate(document, drawn, mutations=number, accept=accept, frozen=frozen).document)
         except NoChildError:
             continue

@@ -276,9 +276,9 @@ _TRAINING = {
         _document(rest="train: {task: {kind: bytes, given: 16}, context: 64}\n"),
     ),
     "EVO348": Code(
-        "Nothing to keep still",
+        "Nothing to keep still, or nothing else",
         "`evolve.freeze` lists parts of the document that a search leaves as they are, by the keys and names that lead "
-        "there from its root.",
+        "there from its root. A search has to have something left to change.",
         _document(rest="evolve: {freeze: organism.stages.boddy.mix}\n"),
         _document(rest="evolve: {freeze: organism.stages.body.mix}\n"),
     ),

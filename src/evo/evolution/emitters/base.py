@@ -43,10 +43,11 @@ class Situation:
         """Whether a child is new, cheap enough, and as a seed is where the search keeps still."""
         if plan.flops_per_token > self.max_flops or child.hash in self.known:
             return False
-        return self._frozen.allows(child.document)
+        return self.frozen.allows(child.document)
 
     @cached_property
-    def _frozen(self) -> Frozen:
+    def frozen(self) -> Frozen:
+        """What the search keeps still."""
         return Frozen(self.evolve.freeze, [document_of(seed.document) for seed in self.journal.candidates(0)])
 
     @cached_property
@@ -96,8 +97,9 @@ def mutant(situation: Situation, parent: Candidate, most: int, stream: Stream) -
     """A child of 1 to `most` mutations of full size, or None if none was found."""
     count = 1 + int(stream.child("count").numpy().integers(most))
     document = document_of(parent.document)
+    drawn, frozen = stream.child("mutate"), situation.frozen
     try:
-        child = mutate(document, stream.child("mutate"), mutations=count, accept=situation.accepts)
+        child = mutate(document, drawn, mutations=count, accept=situation.accepts, frozen=frozen)
     except NoChildError:
         return None
     return Offspring(child, (parent.id,))

@@ -40,6 +40,7 @@ class Growth:
                     scale=situation.scale,
                     accept=accepts,
                     operators=GROWING,
+                    frozen=situation.frozen,
                 )
             except NoChildError:
                 continue

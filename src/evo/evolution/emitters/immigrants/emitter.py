@@ -38,8 +38,9 @@ class Immigrants:
             if fresh is None or resolve(fresh.organism).flops_per_token > situation.max_flops:
                 continue
             count = 1 + int(draw.child("count").numpy().integers(self.spec.mutations))
+            drawn, frozen = draw.child("mutate"), situation.frozen
             try:
-                child = mutate(fresh, draw.child("mutate"), mutations=count, accept=situation.accepts)
+                child = mutate(fresh, drawn, mutations=count, accept=situation.accepts, frozen=frozen)
             except NoChildError:
                 continue
             patch = diff(document, child.document)

@@ -62,4 +62,5 @@ def _child(situation: Situation, parents: list[Candidate], is_thrifty: bool, str
         scale=situation.scale,
         accept=accepts,
         operators=situation.operators(parents[0], stream.child("operators")),
+        frozen=situation.frozen,
     )
