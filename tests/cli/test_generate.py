@@ -37,6 +37,14 @@ def test_text_beyond_the_context_is_said(evo, trained: Path):
     assert evo("generate", trained, "--prompt", "x", "--tokens", 16).err == ""
 
 
+@pytest.mark.parametrize("option", [("--adapt", "select"), ("--samples", "text.txt")])
+def test_what_belongs_to_experts_is_refused_without_them(evo, tmp_path: Path, option: tuple[str, str]):
+    """It would change nothing."""
+    shown = evo("generate", tmp_path, *option)
+    assert shown.code == 2
+    assert option[0] in shown.err
+
+
 def test_a_prompt_that_is_not_utf8_comes_out_as_it_came(evo, trained: Path):
     """Byte for byte into a pipe, and as base64 in JSON, which holds no half characters."""
     command = [sys.executable, "-m", "evo", "generate", str(trained), "--tokens", "4", "--prompt", b"caf\xe9"]

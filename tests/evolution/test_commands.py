@@ -66,7 +66,7 @@ def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     report = json.loads((out_dir / "search_report.json").read_text())
     code, out, _ = evo("resume", out_dir, "--json")
     resumed = json.loads(out)
-    assert code == 0
+    assert (code, resumed["command"]) == (0, "resume")
     assert {key: resumed[key] for key in report} == report
     code, out, err = evo("evolve", cfg, *options)
     assert (code, out, err[:6]) == (1, "", "EVO601")

@@ -221,10 +221,12 @@ def test_the_command_refuses_what_it_cannot_train(evo: Evo, tmp_path: Path) -> N
     """Sizes that are none, or out of reach, and texts that do not compare."""
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text(seed_document())
+    (other := tmp_path / "other.yaml").write_text(seed_document(batch=3))
     two.write_text(seed_document(task={"kind": "xor"}))
     assert evo("ladder", one).code == 2
-    assert evo("ladder", one, one, "--sizes", "lots").code == 2
-    assert "EVO624" in evo("ladder", one, one, "--sizes", "50", "--out", tmp_path / "out").err
+    assert evo("ladder", one, other, "--sizes", "lots").code == 2
+    assert "EVO624" in evo("ladder", one, other, "--sizes", "50", "--out", tmp_path / "out").err
+    assert "named twice" in evo("ladder", one, one, "--sizes", "10k", "--out", tmp_path / "out").err
     assert "EVO621" in evo("ladder", one, two, "--sizes", "10k", "--out", tmp_path / "out").err
 
 

@@ -177,6 +177,18 @@ def test_an_export_replaces_no_file(evo: Evo, tmp_path: Path, to: str, name: str
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_pass_beyond_the_context_is_refused(evo: Evo, folder: Path, tmp_path: Path) -> None:
+    """It is not cut to the context without a word."""
+    imported = import_document(folder)
+    import_weights(imported, folder, tmp_path / "a.safetensors")
+    longer = imported.document.organism.context + 1
+    told = evo("export", tmp_path / "a.safetensors", "--to", "torch", "--length", longer, "--out", tmp_path / "t")
+    assert told.code == 2
+    assert "more than the context" in told.err
+    assert not (tmp_path / "t").exists()
+
+
 def test_damaged_weights_are_told(tmp_path: Path) -> None:
     """Bytes that are no safetensors file are EVO653."""
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 300)

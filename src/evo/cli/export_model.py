@@ -75,7 +75,12 @@ def command(
     else:
         from evo.training.checkpoint import load_checkpoint
 
-        found, said = _traced(load_checkpoint(checkpoint), to, length, out)
+        loaded = load_checkpoint(checkpoint)
+        context_length = loaded.document.organism.context
+        if length is not None and length > context_length:
+            message = f"{length} tokens are more than the context of {context_length}"
+            raise typer.BadParameter(message, context, param_hint="--length")
+        found, said = _traced(loaded, to, length or context_length, out)
     if as_json:
         view.print_json("export", {"folder": str(out), "to": str(to), **found})
     else:
@@ -90,16 +95,14 @@ def _require_free(out: Path, to: Target) -> None:
             raise DiagnosticError([Diagnostic("EVO601", f"{out / name} exists", None, "--out names another folder")])
 
 
-def _traced(loaded: Checkpoint, to: Target, length: int | None, out: Path) -> tuple[dict[str, int], str]:
+def _traced(loaded: Checkpoint, to: Target, length: int, out: Path) -> tuple[dict[str, int], str]:
     from evo.compiler.adapters import merged
     from evo.compiler.build import build
     from evo.compiler.check import is_causal
     from evo.compiler.resolve import resolve
 
     document, weights = merged(loaded.document, loaded.weights)
-    organism = document.organism
-    length = min(length or organism.context, organism.context)
-    model = build(resolve(organism), 0, weights=weights)
+    model = build(resolve(document.organism), 0, weights=weights)
     if to is Target.ONNX:
         from evo.interop.program.onnx_file import write_onnx
 

@@ -48,8 +48,11 @@ def command(
         list[Path] | None, typer.Option("--expert", help="Another training of the same adapters; may be repeated.")
     ] = None,
     adapt: Annotated[
-        Adapt, typer.Option("--adapt", help="With --expert: take the one that suits the prompt best, or shares of all.")
-    ] = Adapt.mix,
+        Adapt | None,
+        typer.Option(
+            "--adapt", help="With --expert: take the one that suits the prompt best, or shares of all; mix if left out."
+        ),
+    ] = None,
     samples: Annotated[
         Path | None, typer.Option("--samples", help="With --expert: a text to judge by in place of the prompt.")
     ] = None,
@@ -64,6 +67,9 @@ def command(
 
     Decodes step by step from the mixers' caches and states; --cache says in how many bits it keeps keys and values.
     """
+    for option, value in (("--adapt", adapt), ("--samples", samples)):
+        if value is not None and not expert:
+            raise typer.BadParameter("belongs to --expert", param_hint=option)
     import torch
 
     from evo.blocks.cache.policy import EVERYTHING
@@ -84,7 +90,9 @@ def command(
     if speculate and policy != EVERYTHING:
         raise typer.BadParameter("drafts are checked against everything as it is: leave --cache and --window out")
     told = Acceptance() if speculate else None
-    shares = _adapted(model, task, saved, checkpoint, expert, adapt, given if samples is None else _read(samples), seed)
+    shares = _adapted(
+        model, task, saved, checkpoint, expert, adapt or Adapt.mix, given if samples is None else _read(samples), seed
+    )
     warn_tipped(model.plan, policy)
     _warn_beyond(len(task.encode(given) or [task.start]) + tokens - 1, model.plan)
     drawn = {"temperature": temperature, "top_k": top_k, "seed": seed}

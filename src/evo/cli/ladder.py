@@ -69,6 +69,9 @@ def command(
     from evo.training.device import choose_device
 
     paths = [variant, *baselines]
+    for path, often in Counter(map(Path.resolve, paths)).items():
+        if often > 1:
+            raise typer.BadParameter(f"{path.name} is named twice", param_hint="BASELINE...")
     loaded, root = read_valid(*paths, overrides=overrides), root_of(variant)
     own = [relocated(x.document, root_of(path), root) for path, x in zip(paths, loaded, strict=True)]
     documents = dict(zip(_names(paths, [x.name for x in own]), own, strict=True))

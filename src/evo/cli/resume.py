@@ -44,6 +44,7 @@ def command(
     if generations is not None:
         settings = settings.of_generations(max(generations, settings.evolve.generations))
     carry_out(
+        "resume",
         directory,
         settings,
         as_json,
