@@ -13,6 +13,7 @@ from evo.base.files import held
 from evo.training import run
 from evo.training.loop import Progress
 from evo.training.metrics import MOST_LINES, Metrics
+from evo.training.watch import Watch
 
 CFG = """\
 evo: 1
@@ -55,7 +56,7 @@ def test_a_file_that_training_did_not_write_stays(tmp_path: Path, evo: Evo) -> N
     told = evo("train", tmp_path / "tiny.yaml", "--out", tmp_path, "--device", "cpu")
     assert (told.code, "EVO601" in told.err, file.read_text()) == (1, True, "mine\n")
     file.write_bytes(b'{"step": 1}\n{"step": \xff}\n{"step": 2}\n')
-    Metrics(file, 10).begin(2)
+    Metrics(file, 10, 32).begin(2)
     assert rows(tmp_path) == [{"step": 1}, {"step": 2}]
 
 
@@ -73,7 +74,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path, evo: Evo) -> None:
 
 def test_a_run_that_goes_on_has_each_step_once(tmp_path: Path) -> None:
     """Lines after the checkpoint's step, and a line that was cut, are written anew; a new run starts with none."""
-    metrics = Metrics(tmp_path / "metrics.jsonl", 10)
+    metrics = Metrics(tmp_path / "metrics.jsonl", 10, 32)
     metrics.begin(0)
     for step in range(1, 6):
         metrics.note(Progress(step, 10, 1.0, 0, 0.0))
@@ -86,9 +87,36 @@ def test_a_run_that_goes_on_has_each_step_once(tmp_path: Path) -> None:
     assert rows(tmp_path) == []
 
 
+def test_a_run_that_was_killed_leaves_what_a_whole_one_does(
+    tmp_path: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but its speed: no score is lost or told twice, and tokens are those of the whole run."""
+    (tmp_path / "tiny.yaml").write_text(CFG)
+    command = ("train", tmp_path / "tiny.yaml", "--device", "cpu", "--save-every", 2, "--out")
+    assert evo(*command, tmp_path / "whole").code == 0
+    score = Watch.score
+
+    def killed(self: Watch, scores: dict[str, float]) -> None:
+        if self.trainer.step == 4:
+            raise ZeroDivisionError
+        score(self, scores)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "score", killed)
+        assert evo(*command, tmp_path / "out").code == 70
+    for _ in range(2):  # the second time there is nothing left to train
+        assert evo(*command, tmp_path / "out", "--resume").code == 0
+        assert measured(tmp_path / "out") == measured(tmp_path / "whole")
+
+
+def measured(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's file without speeds, which no two runs have alike."""
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows(folder)]
+
+
 def test_long_runs_leave_so_many_lines(tmp_path: Path) -> None:
     """A hundred thousand steps leave about two thousand lines, the last one among them."""
-    metrics = Metrics(tmp_path / "metrics.jsonl", 100_001)
+    metrics = Metrics(tmp_path / "metrics.jsonl", 100_001, 32)
     metrics.begin(0)
     for step in range(1, 100_002):
         metrics.note(Progress(step, 100_001, 1.0, 0, 0.0))

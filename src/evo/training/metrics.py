@@ -24,21 +24,29 @@ class Metrics:
     """A file of JSON objects, one a line, each with its `step`.
 
     Lines of training have `loss` (the task's, nats per target), `rate` (share of the peak learning rate),
-    `gradient_norm` (before clipping; null where nothing is clipped), `tokens_per_second`, `tokens` and, by name,
-    `auxiliary` losses. Lines of scores have `held_out`, by name. Lines of `events` tell what lives
+    `gradient_norm` (before clipping; null where nothing is clipped), `tokens` (read by all steps so far),
+    `tokens_per_second` (since it was begun or gone on with) and, by name, `auxiliary` losses. Lines of scores have `held_out`, by name. Lines of `events` tell what lives
     beside the steps did: births, deaths, looks. What is not finite is null.
     """
 
     file: Path
     steps: int
+    step_tokens: int
 
     def begin(self, step: int) -> None:
-        """Keep what was measured up to a step, from which the run goes on; of a new run, nothing."""
+        """Keep what was measured up to a step, from which the run goes on; of a new run, nothing.
+
+        At its end it is scored again, so the score that is there goes.
+        """
         self.require_own()
         text = self.file.read_bytes().decode(errors="replace") if self.file.exists() else ""
         lines = text.splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+        kept = [line for line in lines if line.endswith("\n") and self._stays(line, step)]
         write_atomic(self.file, "".join(kept) if step else "")
+
+    def _stays(self, line: str, step: int) -> bool:
+        at, is_score = _step_of(line)
+        return at < step or (at == step and not (is_score and step >= self.steps))
 
     def require_own(self) -> None:
         """Raise DiagnosticError (EVO601) if a file of that name is there that no training run wrote."""
@@ -56,7 +64,7 @@ class Metrics:
             "loss": progress.loss,
             "rate": progress.rate,
             "gradient_norm": progress.gradient_norm,
-            "tokens": progress.tokens,
+            "tokens": progress.step * self.step_tokens,
             "tokens_per_second": round(progress.tokens_per_second, 1),
         }
         if progress.auxiliary:
@@ -83,8 +91,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> tuple[float, bool]:
+    """The step of a line, endless where that cannot be read, and whether it is one of scores."""
     try:
-        return float(json.loads(line)["step"])
+        row = json.loads(line)
+        return float(row["step"]), "held_out" in row
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return math.inf, False

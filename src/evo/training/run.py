@@ -131,7 +131,7 @@ class TrainingRun:
         if file.exists() and not resume:
             help = "--resume goes on from it; --out names another folder"
             raise DiagnosticError([Diagnostic("EVO601", f"{file} exists", None, help)])
-        Metrics(file.with_name(METRICS), 0).require_own()
+        Metrics(file.with_name(METRICS), 0, 0).require_own()
         saved = load_checkpoint(file) if resume else None
         if saved is not None:
             _require_same(saved, document, task)
@@ -187,7 +187,8 @@ class TrainingRun:
         """The run with its folder held, and with who is told of it. Raises as `carry_out` does."""
         tracked = Tracked(self.file.parent, self.document.name or self.file.parent.name, to_data(self.document))
         with held(self.file.parent), make_trackers(trackers, tracked) as told:
-            metrics = Metrics(self.file.with_name(METRICS), self.trainer.steps)
+            file = self.file.with_name(METRICS)
+            metrics = Metrics(file, self.trainer.steps, step_tokens(self.document))
             metrics.begin(self.trainer.step)
             last = Progress(self.trainer.step, self.trainer.steps, float("nan"), 0, 0.0)
             yield Watch(self.trainer, self.save, self._scores_so_far, metrics, told, on_step, last)

@@ -37,11 +37,11 @@ class Watch:
             self.on_step(self.last)
 
     def pause(self) -> None:
-        """Save between two parts, and score."""
+        """Score between two parts, then save: whenever this is killed, beside a checkpoint there is its score."""
         self.before = self.last.tokens, self.last.seconds
-        self.save()
         if self.trainer.step < self.trainer.steps:
             self.score(self.scores())
+        self.save()
 
     def stopped(self) -> None:
         """Save what there is, if it agrees."""
