@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -149,6 +150,25 @@ def test_a_search_runs_in_memory(tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert search.ask() == []
         assert len(search.journal.candidates()) == 3
         assert evo.build(search.best()).plan.context == 16
+
+
+def test_a_search_believes_only_what_can_be(tiny: Path) -> None:
+    """A foreign trial and missing numbers are refused when they are told, and nothing of them is recorded."""
+    scores, measures = {"bits_per_byte": 2.0, "gradient_evenness": 1.0}, (0.5,) * 5
+    with evo.Search(tiny, generations=1, population=2) as search, evo.Search(FIRST, generations=1) as other:
+        (trial,) = search.ask()
+        wrong = {
+            "gradient evenness is None": evo.Evaluation(scores={"bits_per_byte": 2.0}, measures=measures),
+            "bits per byte is nan": evo.Evaluation(scores={**scores, "bits_per_byte": math.nan}, measures=measures),
+            "measures are 0.5": evo.Evaluation(scores=scores, measures=(0.5,)),
+        }
+        for reason, evaluation in wrong.items():
+            with pytest.raises(ValueError, match=f"0000/00 cannot be: its {reason}"):
+                search.tell({trial: evaluation})
+        with pytest.raises(ValueError, match="0000/00 is no trial that this search asked for"):
+            search.tell({other.ask()[0]: evo.Evaluation(scores=scores, measures=measures)})
+        assert search.ask() == [trial]
+        search.tell({trial: evo.Evaluation("diverged")})
 
 
 def test_settings_of_a_search_are_those_of_the_document(tiny: Path) -> None:

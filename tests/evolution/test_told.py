@@ -23,11 +23,12 @@ from evo.tasks.bytes.spec import BytesSpec
 
 BITS = BytesSpec.primary
 NAN = float("nan")
-HONEST = Evaluation(scores={"bits_per_byte": 2.0}, measures=(0.1, 0.2, 0.3, 0.4, 0.5))
+HONEST = Evaluation(scores={"bits_per_byte": 2.0, "gradient_evenness": 1.0}, measures=(0.1, 0.2, 0.3, 0.4, 0.5))
 LIES: dict[str, tuple[Callable[[Evaluation], object], str]] = {
     "0001/00": (lambda own: replace(own, scores={**own.scores, "bits_per_byte": NAN}), "its bits per byte is nan"),
     "0001/01": (lambda own: replace(own, measures=own.measures[:2]), "its measures are"),
     "0001/02": (lambda own: replace(own, snapshot=own.snapshot[:-1] + b"!"), "its digest does not match"),
+    "0002/02": (lambda own: replace(own, scores={"bits_per_byte": 2.0}), "its gradient evenness is None"),
     "0002/00": (lambda own: own.scores, "it is of the type dict"),
     "0002/01": (lambda own: replace(own, scores={}), "its bits per byte is None"),
 }

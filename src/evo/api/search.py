@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,9 @@ from evo.evolution.journal import Journal
 from evo.evolution.run import corpora_of
 from evo.evolution.rundir import root_of
 from evo.evolution.settings import Settings
-from evo.evolution.trial import Trial
+from evo.evolution.told import untrue
+from evo.evolution.trial import Evaluation, Trial
+from evo.training.behaviour import MEASURES
 
 
 class Search(search.Search):
@@ -91,6 +94,23 @@ class Search(search.Search):
             return
         with make_engine(self.evolve.engine or InlineSpec(), Limits()) as own:
             super().run(own)
+
+    def tell(self, results: Mapping[Trial, Evaluation], seconds: Mapping[Trial, float] | None = None) -> None:
+        """Record what came of some of the trials that were asked for; `seconds` is the wall time of each.
+
+        What is told of a trial again does not count.
+
+        Raises:
+            ValueError: a trial that was not asked for, or an evaluation without numbers that it must have. Nothing is
+                recorded then. What failed is told with its `cause`, such as "diverged", and needs none.
+        """
+        for trial, evaluation in results.items():
+            if not self.journal.has(trial):
+                raise ValueError(f"{trial.id} is no trial that this search asked for")
+            fault = next(untrue(evaluation, self.settings.primary, len(MEASURES)), None)
+            if fault is not None:
+                raise ValueError(f"what is told of {trial.id} cannot be: {fault}")
+        super().tell(results, seconds)
 
     def document(self, trial: Trial) -> Document:
         """What a trial trains, for `trial.steps` steps."""

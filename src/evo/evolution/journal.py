@@ -229,6 +229,10 @@ class Journal:
             raise KeyError(ref)
         return found[0]
 
+    def has(self, trial: Trial) -> bool:
+        """Whether it was asked for, as it is."""
+        return trial in self._trials(f"WHERE {TRIAL}", _key(trial.ref))
+
     def _trials(self, which: str, values: tuple[Any, ...]) -> list[Trial]:
         columns = "candidates.*, rung, steps, start, rungs, done, repeat"
         rows = self._db.execute(f"SELECT {columns} FROM trials JOIN candidates ON id = candidate {which}", values)

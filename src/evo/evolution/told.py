@@ -17,7 +17,8 @@ def told(outcome: Outcome, primary: Score, *, measures: int = 0) -> Evaluation:
     """What a job gave, or the cause of its failure: an `error` where what it gave cannot be.
 
     Broken memory, another version on a node, or a foreign evaluation may give anything; one number that is none would
-    go into means, archives and children. measures: how many there have to be; 0 where none are needed.
+    go into means, archives and children. measures: how many there have to be, beside the evenness of gradients;
+    0 where none are needed.
 
     Raises:
         DiagnosticError: the failure was none of the job's doing.
@@ -34,15 +35,22 @@ def _lies(outcome: Outcome, primary: Score, measures: int) -> Iterator[str]:
     if not isinstance(found, Evaluation):
         yield f"it is of the type {type(found).__name__}"
         return
+    yield from untrue(found, primary, measures)
+    if found.snapshot and not found.cause:
+        yield from _lies_of(found.snapshot, outcome.id)
+
+
+def untrue(found: Evaluation, primary: Score, measures: int) -> Iterator[str]:
+    """The numbers that are missing in an evaluation, or are none; see `told`. A failure needs none."""
     if found.cause:
         return
-    score = found.scores.get(primary.name)
-    if score is None or not isfinite(score):
-        yield f"its {primary.label} is {score}"
+    names = {primary.name: primary.label, **({"gradient_evenness": "gradient evenness"} if measures else {})}
+    for name, label in names.items():
+        score = found.scores.get(name)
+        if score is None or not isfinite(score):
+            yield f"its {label} is {score}"
     if measures and (len(found.measures) != measures or not all(map(isfinite, found.measures))):
         yield f"its measures are {', '.join(f'{value:g}' for value in found.measures) or 'missing'}"
-    if found.snapshot:
-        yield from _lies_of(found.snapshot, outcome.id)
 
 
 def _lies_of(snapshot: bytes, id: str) -> Iterator[str]:
