@@ -25,8 +25,9 @@ class Metrics:
 
     Lines of training have `loss` (the task's, nats per target), `rate` (share of the peak learning rate),
     `gradient_norm` (before clipping; null where nothing is clipped), `tokens` (read by all steps so far),
-    `tokens_per_second` (since it was begun or gone on with) and, by name, `auxiliary` losses. Lines of scores have `held_out`, by name. Lines of `events` tell what lives
-    beside the steps did: births, deaths, looks. What is not finite is null.
+    `tokens_per_second` (since it was begun or gone on with) and, by name, `auxiliary` losses. Lines of scores have
+    `held_out`, by name. Lines of `events` tell what lives beside the steps did: births, deaths, looks. What is not
+    finite is null.
     """
 
     file: Path
