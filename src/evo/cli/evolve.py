@@ -100,7 +100,6 @@ def command(
     folder = out or Path("results") / (loaded[0].document.name or cfgs[0].stem)
     trackers = trackers_of(track)
     carry_out(
-        "evolve",
         folder,
         settings,
         as_json,
@@ -155,8 +154,10 @@ def _forecast(settings: Settings, as_json: bool) -> None:
     )
 
 
-def carry_out(command: str, folder: Path, settings: Settings, as_json: bool, run: Callable[[Observer], None]) -> None:
-    """Run a search under the live table, then write and show its reports. command: whose JSON it is."""
+def carry_out(
+    folder: Path, settings: Settings, as_json: bool, run: Callable[[Observer], None], whose: str = "evolve"
+) -> None:
+    """Run a search under the live table, then write and show its reports. whose: the command whose JSON it is."""
     from evo.cli.watching import SearchTable, Warned
     from evo.report.search import summary_lines, write_reports
 
@@ -176,6 +177,6 @@ def carry_out(command: str, folder: Path, settings: Settings, as_json: bool, run
         raise
     report = write_reports(folder)
     if as_json:
-        view.print_json(command, report.to_data())
+        view.print_json(whose, report.to_data())
     else:
         view.say("\n".join(summary_lines(report)))

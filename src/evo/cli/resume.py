@@ -44,7 +44,6 @@ def command(
     if generations is not None:
         settings = settings.of_generations(max(generations, settings.evolve.generations))
     carry_out(
-        "resume",
         directory,
         settings,
         as_json,
@@ -57,4 +56,5 @@ def command(
             max_seconds=max_seconds,
             trackers=trackers,
         ),
+        whose="resume",
     )
