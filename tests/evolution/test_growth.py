@@ -85,7 +85,17 @@ def test_adapters_of_another_use_go_along(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(growth, "composites", lambda: ["parallel"])
     lora = {"kind": "lora", "rank": 2}
     again = {"name": "two", "weights_of": "one", "adapters": lora}
-    parent = document({"name": "one", "kind": "adapted", "of": stage("body"), "adapters": lora}, again)
+    adapted = {"kind": "adapted", "of": stage("body"), "adapters": lora}
+    parents = [
+        document({"name": "one", **adapted}, again),
+        document({"name": "one", "kind": "loop", "of": {"name": "turn", **adapted}}),
+    ]
+    for parent in parents:
+        require_kept(parent)
+
+
+def require_kept(parent: Document) -> None:
+    """Fail unless a branch beside the first mixer leaves the loss as it was."""
     before = resolve(parent.organism)
     weights, child = trained(before), child_of(parent, BY_NAME["add_branch"], 0)
     assert child is not None

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan
 
 
@@ -123,9 +122,9 @@ class StagePlan(BlockPlan):
         return (child for _, child in self.children if isinstance(child, StagePlan))
 
     @property
-    def plain_path(self) -> str:
-        """The path of the stage that others run again by its name: its own, unless what it adds is left out there."""
-        return stage_path(self.name)
+    def lends(self) -> str:
+        """The name of the child that others run again by the stage's name; empty where they run the stage itself."""
+        return ""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.dsl.genes import FIXED
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost
-from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
+from evo.dsl.references import mixer_problems, plan_mixer, reached, resolve_mixer
 from evo.dsl.spec import INPUT, AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 
 By = Literal["concatenation", "sum"]
@@ -58,6 +58,9 @@ class JoinedSpec(Spec):
         if any(fault.severity == "error" for fault in faults):
             return
         block = resolve_mixer(self.joined, scope)
+        if self.by == "concatenation" and scope.kv and any(s.reads_kv for s in reached(block, scope.pseudopods)):
+            message = "what a stage adds to keys and values is as wide as the stream, and these are made of more"
+            yield Fault("EVO351", ("joined",), message, "write by: sum, or leave kv_add out")
         if self.by == "concatenation" and not block.widths_apart:
             message = f"'{block.label}' gives as many channels as it reads, and reads more here"
             yield Fault("EVO306", ("joined",), message, "write by: sum, or another block")

@@ -16,7 +16,7 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve, stages_of
 from evo.dsl.document import Document
 from evo.dsl.genes import Gene
-from evo.dsl.layers import LayerPlan
+from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.patch import apply, rewrite
 from evo.dsl.paths import stage_path
 from evo.dsl.plan import BlockPlan
@@ -162,12 +162,14 @@ def inner_rows(parent: Plan, child: Plan) -> WeightSources:
 def _adapters_along(child: Plan, rows: Sequence[tuple[str, int, str]]) -> WeightSources:
     """The same rows for adapters of uses, which lie beside the stage that runs under the names of its blocks."""
     stages, found = {stage.name: stage for stage in child.stages}, list[tuple[str, int, str]]()
-    for name, stage in stages.items():
-        run = f"{stages[stage.weights_of or name].plain_path}."
-        inside = [(new.removeprefix(run), at, old.removeprefix(run)) for new, at, old in rows if new.startswith(run)]
-        for part in (part for part, block in stage.children if not any(block.blocks())):
-            beside = f"{stage_path(name)}.{part}."
-            found += [(beside + new, at, beside + old) for new, at, old in inside]
+    for path, stage in child.named_blocks():
+        if not isinstance(stage, StagePlan):
+            continue
+        at, other = (stage_path(stage.weights_of), stages[stage.weights_of]) if stage.weights_of else (path, stage)
+        run = f"{at}.{other.lends}." if other.lends else f"{at}."
+        inside = [(new.removeprefix(run), of, old.removeprefix(run)) for new, of, old in rows if new.startswith(run)]
+        for name in (name for name, block in stage.children if not any(block.blocks())):
+            found += [(f"{path}.{name}.{new}", of, f"{path}.{name}.{old}") for new, of, old in inside]
     return tuple(found)
 
 

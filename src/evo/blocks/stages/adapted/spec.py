@@ -24,8 +24,8 @@ class AdaptedPlan(UsePlan):
         return ((f"{of}.{name}", layer) for name, layer in super().running_layers())
 
     @property
-    def plain_path(self) -> str:
-        return f"{super().plain_path}.{self.children[0][0]}"
+    def lends(self) -> str:
+        return self.children[0][0]
 
     @property
     def plain(self) -> StagePlan:
