@@ -60,7 +60,7 @@ def test_what_cannot_be(block: dict[str, Any], code: str) -> None:
 
 
 def test_keys_to_which_a_stage_adds_are_as_wide_as_the_stream() -> None:
-    """An attention that reads two vectors side by side makes keys of more channels than `kv_add` has; one of a sum not."""
+    """An attention that reads two vectors side by side makes keys of more channels than that; one of a sum does not."""
     attention = {"kind": "attention", "heads": 2}
     for by, codes in (("concatenation", ["EVO351"]), ("sum", [])):
         made = [stage("a", attention), stage("b", {"joined": attention, "by": by}, kv_add="a")]
