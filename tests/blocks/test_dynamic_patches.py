@@ -18,6 +18,7 @@ from evo.blocks.stages.dynamic_patches.patchers.entropy import Entropy
 from evo.blocks.stages.dynamic_patches.patchers.module import is_space_like
 from evo.compiler.build import build
 from evo.compiler.check import check
+from evo.compiler.filled import filled
 from evo.compiler.kernels import kernel_choices
 from evo.compiler.organism import Organism, OrganismState
 from evo.dsl.document import from_data
@@ -242,8 +243,12 @@ def test_cross_attention_is_attention_over_few_vectors() -> None:
 def test_one_vector_is_warned_of() -> None:
     """There is nothing to choose among, so a part of what the attention computes is for nothing."""
     organism = {"width": WIDTH, "context": CONTEXT, "stages": stages(slots=1)}
-    (fault,) = check(from_data({"evo": 1, "organism": organism}))
-    assert (fault.code, fault.severity) == ("EVO330", "warning")
+    loaded = from_data({"evo": 1, "organism": organism})
+    (fault,) = check(loaded)
+    assert (fault.code, fault.severity) == ("EVO354", "warning")
+    assert (
+        from_data(filled(loaded.document)).document == loaded.document
+    )  # the stage that is named is read all the same
 
 
 def refused(bad: list[dict[str, Any]], code: str, **settings: Any) -> None:

@@ -59,7 +59,7 @@ class CrossAttentionSpec(Spec):
             yield Fault("EVO354", ("source",), message, f"{suggestion(self.source, giving)}{known}")
         elif giving[self.source] == 1:
             message = f"'{self.source}' gives one vector a token, which queries and keys cannot choose among"
-            yield Fault("EVO330", ("source",), message, "let it give several", "warning")
+            yield Fault("EVO354", ("source",), message, "let it give several", "warning")
 
     def plan(self, scope: Scope) -> CrossAttentionPlan:
         stage, norm = scope.earlier[self.source], self.norm or scope.norm
