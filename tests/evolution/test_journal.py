@@ -163,6 +163,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_one_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+    """It is said so, and none is made."""
+    with pytest.raises(DiagnosticError, match="EVO600 there is no journal"):
+        Journal(tmp_path / "journal.sqlite", only_read=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_version_is_refused(tmp_path: Path) -> None:
     """A journal of an older or a newer schema is EVO600 with both versions named, and is left as it was."""
     for version in (0, VERSION - 1, VERSION + 1):

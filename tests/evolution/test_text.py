@@ -161,7 +161,9 @@ def test_a_run_without_its_text_is_told_where_that_lies_now(tmp_path: Path, evo:
     cfg = project(tmp_path / "p")
     assert evo("evolve", cfg, *OPTIONS, "--out", tmp_path / "r").code == 0
     (tmp_path / "p").rename(tmp_path / "q")
-    assert "EVO500" in evo("resume", tmp_path / "r").err
+    gone = evo("resume", tmp_path / "r").err
+    assert "EVO500" in gone
+    assert "by --root" in gone
     project(tmp_path / "other", seed=2)
     before = (tmp_path / "r" / "run.yaml").read_text()
     refused = evo("resume", tmp_path / "r", "--root", tmp_path / "other")

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evo.base.diagnostics import DiagnosticError
+from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.rundirs import APPLICATION_ID
 from evo.dsl.ranking import Ranking
 from evo.dsl.task import Score
@@ -104,6 +104,9 @@ class Journal:
                 (EVO605); there is no room (EVO007) or no permission (EVO004).
         """
         self._path = path
+        if only_read and not Path(path).exists():
+            help = "put it back from a copy, or let `evo resume` begin a run that has no generation yet"
+            raise DiagnosticError([Diagnostic("EVO600", f"there is no journal {path}", None, help)])
         try:
             where = f"{Path(path).resolve().as_uri()}?mode=rw" if only_read else path
             self._db = sqlite3.connect(where, isolation_level=None, uri=only_read)

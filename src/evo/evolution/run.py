@@ -117,7 +117,12 @@ def resume(
     choose_device(settings.device)
     if root is not None:
         settings = replace(settings, root=str(root.resolve()))
-    for name, digest in corpora_of(settings).items():
+    try:
+        corpora = corpora_of(settings)
+    except DiagnosticError as error:
+        help = f"put the old text back into {settings.root}, or say by --root where it is"
+        raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
+    for name, digest in corpora.items():
         if digest != settings.task_digest:
             message = f"corpus '{name}' is no longer the text that this run began with"
             help = f"put the old text back into {settings.root}, or say by --root where it is"
