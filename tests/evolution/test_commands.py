@@ -155,6 +155,13 @@ def test_an_option_is_held_against_its_document(tmp_path: Path, cfg: Path, evo: 
     assert not (tmp_path / "r").exists()
 
 
+def test_a_seed_is_named_once(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """The same file again would be the same candidate, which was announced as two."""
+    code, _, err = evo("evolve", cfg, cfg.parent / "." / cfg.name, "--device", "cpu", "--out", tmp_path / "r")
+    assert (code, f"{cfg.name} is named twice" in err) == (2, True)
+    assert not (tmp_path / "r").exists()
+
+
 def test_weights_of_zero_are_refused_as_an_option_too(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     """F27: `--fitness` with nothing but zeros is EVO345 before anything is written."""
     words = ("--fitness", "{task: 0, efficiency: 0, gradient: 0}", "--device", "cpu", "--out", tmp_path / "r")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,13 @@ def read_valid(*paths: Path, overrides: Sequence[str] | None = ()) -> list[Loade
     if errors:
         raise DiagnosticError(errors, {name: text for file in examined for name, text in file.sources.items()})
     return [file.loaded for file in examined if file.loaded]
+
+
+def require_distinct(paths: Sequence[Path], argument: str) -> None:
+    """Raise typer.BadParameter where one file is named twice: it would count once. argument: where they are named."""
+    for path, often in Counter(path.resolve() for path in paths).items():
+        if often > 1:
+            raise typer.BadParameter(f"{path.name} is named twice", param_hint=argument)
 
 
 def overridden(document: Document, section: str, options: Mapping[str, Any]) -> Document:

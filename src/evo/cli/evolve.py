@@ -12,7 +12,7 @@ import typer
 
 from evo.base.signals import TERMINATED, TerminatedError, termination_raised
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
+from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid, require_distinct
 from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
 from evo.cli.tracking import Track, trackers_of
 from evo.dsl.evolve import EvolveSpec
@@ -74,6 +74,8 @@ def command(
 
     if warm:
         cfgs = [variant_in(cfg) for cfg in cfgs]
+    else:
+        require_distinct(cfgs, "CFG...")
     if address is not None:
         if not isinstance(fields["engine"], dict):
             raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")

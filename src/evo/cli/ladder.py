@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evo.cli import view
-from evo.cli.documents import Json, Kernels, Overrides, read_valid
+from evo.cli.documents import Json, Kernels, Overrides, read_valid, require_distinct
 from evo.cli.options import MOST_SECONDS, MOST_THREADS, finite
 from evo.cli.scale import By, size_of
 
@@ -69,9 +69,7 @@ def command(
     from evo.training.device import choose_device
 
     paths = [variant, *baselines]
-    for path, often in Counter(map(Path.resolve, paths)).items():
-        if often > 1:
-            raise typer.BadParameter(f"{path.name} is named twice", param_hint="BASELINE...")
+    require_distinct(paths, "BASELINE...")
     loaded, root = read_valid(*paths, overrides=overrides), root_of(variant)
     own = [relocated(x.document, root_of(path), root) for path, x in zip(paths, loaded, strict=True)]
     documents = dict(zip(_names(paths, [x.name for x in own]), own, strict=True))
