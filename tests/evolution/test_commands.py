@@ -155,6 +155,13 @@ def test_an_option_is_held_against_its_document(tmp_path: Path, cfg: Path, evo: 
     assert not (tmp_path / "r").exists()
 
 
+def test_memory_is_limited_in_workers_alone(tmp_path: Path, cfg: Path, evo: Evo) -> None:
+    """The limit of a process that holds the search itself would be none."""
+    code, _, err = evo("evolve", cfg, "--workers", 0, "--max-memory", 1, "--device", "cpu", "--out", tmp_path / "r")
+    assert (code, "--max-memory" in err) == (2, True)
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_seed_is_named_once(tmp_path: Path, cfg: Path, evo: Evo) -> None:
     """The same file again would be the same candidate, which was announced as two."""
     code, _, err = evo("evolve", cfg, cfg.parent / "." / cfg.name, "--device", "cpu", "--out", tmp_path / "r")

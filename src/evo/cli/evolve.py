@@ -76,6 +76,8 @@ def command(
         cfgs = [variant_in(cfg) for cfg in cfgs]
     else:
         require_distinct(cfgs, "CFG...")
+    if max_memory is not None and workers == 0:
+        raise typer.BadParameter("it limits workers, of which --workers 0 has none", param_hint="--max-memory")
     if address is not None:
         if not isinstance(fields["engine"], dict):
             raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")
