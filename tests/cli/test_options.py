@@ -11,7 +11,8 @@ import typer
 
 from evo.cli.commands import ROWS, present
 
-ARGUMENTS = {"resume": ["{folder}"], "generate": ["{folder}"], "ladder": ["{folder}/good.yaml"] * 2, "bench": []}
+FIRST = str(Path(__file__).parents[2] / "examples" / "first.yaml")
+ARGUMENTS = {"resume": ["{folder}"], "generate": ["{folder}"], "ladder": ["{folder}/good.yaml", FIRST], "bench": []}
 """What commands take instead of one document."""
 
 
