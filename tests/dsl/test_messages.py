@@ -59,6 +59,7 @@ WRONG = {
     "context_1_024": organism("context: 1_024"),
     "bias_yes": mix("bias: yes"),
     "mix_attention": START.replace(MIX, "attention"),
+    "select_means": mix("select: means"),
     "gelu_new": stage("ffn: {kind: dense, act: gelu_new}"),
     "swish": stage("ffn: {kind: gated, act: swish}"),
     "haeds": START.replace("heads", "haeds"),

@@ -165,6 +165,32 @@ def test_what_cannot_be_read(tmp_path: Path, text: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "'blt' makes no sense: 'encoder_config' is to be a configuration of its own, found None"),
+        (
+            {f"{name}_config": {} for name in ("encoder", "decoder", "global", "patcher")},
+            "a 'encoder_config' has no",
+        ),
+    ],
+)
+def test_a_part_that_lacks_a_key_is_named(tmp_path: Path, parts: dict[str, Any], said: str) -> None:
+    """Of a configuration that holds others, a message says which of them it means."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blt", "vocab_size": 260, **parts}))
+    with pytest.raises(DiagnosticError) as raised:
+        import_document(tmp_path)
+    assert said in raised.value.diagnostics[0].message
+
+
+def test_a_folder_that_is_not_there_is_told_in_plain_words(tmp_path: Path) -> None:
+    """The message has no number of the system's, and says what is wanted."""
+    with pytest.raises(DiagnosticError) as raised:
+        import_document(tmp_path / "nowhere")
+    [fault] = raised.value.diagnostics
+    assert (fault.code, "Errno" in fault.message, "config.json" in str(fault.help)) == ("EVO650", False, True)
+
+
+@pytest.mark.parametrize(
     ("to", "name"),
     [("hf", "config.json"), ("hf", "model.safetensors"), ("torch", "model.safetensors"), ("onnx", "model.onnx")],
 )

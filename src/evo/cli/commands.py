@@ -35,7 +35,7 @@ ROWS: dict[str, Row] = {
     "schema": Row("evo.cli.schema:command", "Write the JSON Schemas of the language."),
     "train": Row("evo.cli.train:command", "Train an organism on its task."),
     "generate": Row("evo.cli.generate:command", "Sample text from a checkpoint."),
-    "import": Row("evo.cli.import_model:command", "Read a model of Hugging Face's, or a GGUF file, as a document."),
+    "import": Row("evo.cli.import_model:command", "Read a Hugging Face model, or a GGUF file, as a document."),
     "export": Row("evo.cli.export_model:command", "Write a checkpoint as a model of another tool."),
     "scale": Row("evo.cli.scale:command", "Write a document's organism at another size."),
     "ladder": Row("evo.cli.ladder:command", "Train a variant and baselines at several sizes."),

@@ -157,8 +157,9 @@ def _explain_code(code: str, as_json: bool) -> int:
     from evo.base.codes import CODES
 
     if code not in CODES:
-        help = f"known codes: {', '.join(CODES)}"
-        raise DiagnosticError([Diagnostic("EVO005", f"there is no code {code}", None, help)])
+        raise DiagnosticError(
+            [Diagnostic("EVO005", f"there is no code {code}", None, "`evo explain codes` lists them")]
+        )
     entry = CODES[code]
     if as_json:
         view.print_json("explain", {"code": code, **entry.to_data()})

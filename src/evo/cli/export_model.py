@@ -39,7 +39,7 @@ def command(
         Path, typer.Argument(help="A checkpoint, as `evo train` or `evo import --weights` writes it, or its folder.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
-    to: Annotated[Target, typer.Option("--to", help="Python that only needs torch, ONNX, or Hugging Face's.")],
+    to: Annotated[Target, typer.Option("--to", help="A Hugging Face folder, Python that only needs torch, or ONNX.")],
     like: Annotated[
         Path | None,
         typer.Option("--like", help="For hf: a folder with config.json and safetensors of the same architecture."),

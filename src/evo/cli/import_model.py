@@ -22,7 +22,7 @@ def command(
     listed: Annotated[bool, typer.Option("--list", help="Show the architectures that can be read.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Read a model of Hugging Face's, or a GGUF file, as a document.
+    """Read a Hugging Face model, or a GGUF file, as a document.
 
     The document is the architecture, and trains with the folder's tokenizer.json if there is one; with --weights, the
     folder's safetensors, or the file's tensors, become a checkpoint that `evo generate` and `evo evolve` start from.
@@ -33,7 +33,7 @@ def command(
     if listed:
         return _list(sorted(types()), len(FAMILIES), as_json)
     if path is None:
-        raise typer.BadParameter("a folder or a config.json is needed", context, param_hint="PATH")
+        raise typer.BadParameter("a folder, a config.json or a .gguf file is needed", context, param_hint="PATH")
     from evo.base.files import write_atomic
     from evo.dsl.canonical import to_yaml
     from evo.interop.document import import_document

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from evo.base.diagnostics import Diagnostic, suggestion
 from evo.dsl.foreign import EXAMPLES, KEYS, VALUES, spelling
 from evo.dsl.index import DEFAULT_KIND, is_kind, keyed, kind_class, tagged
-from evo.dsl.spec import Spec, SpecField, spec_fields
+from evo.dsl.spec import Spec, SpecField, spec_fields, written
 from evo.dsl.yaml import Data, Node
 
 Path = tuple[str | int, ...]
@@ -118,7 +118,8 @@ class Builder:
             return self._fail("EVO202", path, f"expected {options} here, found {_found(node)}")
         if not isinstance(node.value, dict):
             is_known = isinstance(node.value, str) and is_kind(role, node.value)
-            hint = f"write {{kind: {node.value}}}" if is_known else f"known {role} kinds: {', '.join(tagged(role))}"
+            known = f"known {role} kinds: {', '.join(tagged(role))}"
+            hint = f"write {written(kind_class(role, str(node.value)))}" if is_known else known
             return self._fail("EVO202", path, f"expected a mapping with a `kind` here, found {_found(node)}", hint)
         if "kind" not in node.value:
             return self._untagged(role, node.value, path)
@@ -138,8 +139,9 @@ class Builder:
         word = self._node(path).value
         assert shape.kind is not None
         assert isinstance(word, str)
-        is_known = is_kind(shape.kind.role, word)
-        hint = f"write {{kind: {word}}}; " if is_known else self._advice(word, shape.words)
+        role = shape.kind.role
+        is_known = is_kind(role, word)
+        hint = f"write {written(kind_class(role, word))}; " if is_known else self._advice(word, shape.words)
         help = f"{hint}one of: {', '.join(shape.words)}; or a mapping with a `kind`"
         return self._fail("EVO204", path, f"'{path[-1]}' cannot be '{_clip(word)}'", help)
 

@@ -76,15 +76,22 @@ def entry(path: str) -> tuple[Entry, ...]:
 
 def _advice(path: str) -> str:
     """What may have been meant by a path that leads nowhere."""
-    owners = [name for name, cls in classes().items() if path in spec_fields(cls)]
-    if owners:
+    if owners := _owners(path):
         return f"it is a field of {', '.join(owners)}: write {owners[0]}.{path}"
     told = [name for name, text in _texts() if re.search(rf"\b{re.escape(path)}\b", text, re.IGNORECASE)]
     if told:
         return f"the language speaks of it in {', '.join(told[:MOST_TOLD])}: ask for one of these"
+    field = path.partition(".")[0]
+    if not any(_starts(field)) and (owners := _owners(field)):
+        return f"{field} is a field of {', '.join(owners)}: ask for {owners[0]}.{field}"
     near = suggestion(path, paths())
     sections = ", ".join(filter(None, section_classes()))
     return f"{near}sections: {sections}; roles: {', '.join((*KINDS, *UNIONS))}; also kinds and fields"
+
+
+def _owners(field: str) -> list[str]:
+    """The sections and kinds that have a field of that name."""
+    return [name for name, cls in classes().items() if field in spec_fields(cls)]
 
 
 def _texts() -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from evo.base.diagnostics import suggestion
 from evo.dsl.index import is_kind, kind_class
 from evo.dsl.plan import BlockPlan
-from evo.dsl.spec import Fault, Scope, Spec, spec_fields
+from evo.dsl.spec import Fault, Scope, Spec, written
 from evo.dsl.tree import names, specs, walk
 
 ABSOLUTE = "//"
@@ -55,13 +55,7 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
 
 def _written_out(word: str) -> str | None:
     """How the kind of that name is written, if there is one."""
-    if not is_kind("block", word):
-        return None
-    cls = kind_class("block", word)
-    if cls.is_keyed:
-        return f"'{word}' is a kind: write {{{word}: [...]}}"
-    needed = "".join(f", {key}: 4" for key, shape in spec_fields(cls).items() if shape.info.is_required())
-    return f"'{word}' is a kind: write {{kind: {word}{needed}}}"
+    return f"'{word}' is a kind: write {written(kind_class('block', word))}" if is_kind("block", word) else None
 
 
 def mixer_count(entry: str | Spec, pseudopods: Mapping[str, Spec], known: dict[str, int], depth: int = 0) -> int:

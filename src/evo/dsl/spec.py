@@ -283,6 +283,15 @@ def spec_fields(cls: type[Spec]) -> dict[str, SpecField]:
     return {name.rstrip("_"): _shape(name, info) for name, info in cls.model_fields.items()}
 
 
+def written(cls: type[Spec]) -> str:
+    """How a kind is written, with all that has no default: `{kind: means, size: 4, top: 4}`, `{parallel: ...}`."""
+    if cls.is_keyed:
+        return f"{{{cls.kind}: ...}}"
+    needed = {key: shape.info.annotation for key, shape in spec_fields(cls).items() if shape.info.is_required()}
+    values = "".join(f", {key}: {4 if annotation is int else '...'}" for key, annotation in needed.items())
+    return f"{{kind: {cls.kind}{values}}}"
+
+
 def _spec_classes(annotation: Any) -> Iterator[type[Spec]]:
     """The spec classes that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, Spec):

@@ -70,6 +70,17 @@ class Config:
         """The same with other values; what that is asked for, this has heard, unless it is not to count as the same."""
         return Config({**self._data, **values}, self.heard if is_same else None)
 
+    def part(self, key: str) -> Config:
+        """The configuration that stands under a key, such as `encoder_config`, which is its type where it names none.
+
+        Raises:
+            DiagnosticError: there is none (EVO651).
+        """
+        found = self._data.get(key)
+        if not isinstance(found, dict):
+            raise unlike(self, f"'{key}' is to be a configuration of its own, found {found!r:.40}")
+        return Config({"model_type": key, **found})
+
     @property
     def data(self) -> dict[str, Any]:
         """All of it."""
@@ -89,6 +100,9 @@ def read_config(path: Path) -> Config:
         if len(text) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         data = json.loads(text.decode())
+    except FileNotFoundError as error:
+        help = "a folder with config.json as transformers writes it, a config.json, or a .gguf file"
+        raise DiagnosticError([Diagnostic("EVO650", f"there is no {file}", None, help)]) from error
     except (OSError, ValueError, RecursionError) as error:
         raise DiagnosticError([Diagnostic("EVO650", f"{file} is no configuration: {error}")]) from error
     if not isinstance(data, dict) or not isinstance(data.get("model_type"), str):

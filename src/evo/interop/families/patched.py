@@ -13,7 +13,7 @@ ENCODER, DECODER, GLOBAL, PATCHER = (
 def blt(c: Config) -> Model:
     """Bytes with hashed n-grams, local layers, a global model over patches, and local layers that read it."""
     encoder, decoder, whole, patcher = (
-        Config(c.data[f"{name}_config"]) for name in ("encoder", "decoder", "global", "patcher")
+        c.part(f"{name}_config") for name in ("encoder", "decoder", "global", "patcher")
     )
     _require_known(c, encoder, patcher)
     window, norm = c.get("local_attention_window_len"), rms(f"{DECODER}.norm", decoder.rms_norm_eps)
