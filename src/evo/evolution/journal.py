@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,21 @@ from evo.dsl.ranking import Ranking
 from evo.dsl.task import Score
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
-from evo.evolution.operators.base import WeightSources
+from evo.evolution.journal_rows import (
+    OBJECTIVE,
+    candidate_of,
+    candidate_texts,
+    is_objective,
+    key_of,
+    score_rows,
+    start_text,
+    trial_of,
+)
 from evo.evolution.past import Descent, Past
 from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
-from evo.evolution.trial import Evaluation, Start, Timing, Trial, WeightsRef
+from evo.evolution.trial import Evaluation, Timing, Trial, WeightsRef
 from evo.slime.lives import Lived
 
 VERSION = 7
@@ -69,9 +77,6 @@ CREATE INDEX candidates_of ON candidates (generation, slot);
 CREATE INDEX trials_of ON trials (generation);
 CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (place, row)) STRICT;
 """
-KEPT = 1024
-"""How many rows of candidates and starts are remembered as they were read: the present ones are asked for often."""
-OBJECTIVE = "objective"
 TRIAL = "candidate = ? AND rung = ? AND repeat = ?"
 """The condition of a trial's rows."""
 IN_ORDER = "trials.generation, rung, repeat, candidates.generation, slot"
@@ -167,7 +172,7 @@ class Journal:
             for ref, evaluation in found:
                 if evaluation is not None and evaluation.cause in causes:
                     for table in ("evaluations", "scores", "timings"):
-                        delete(self._db, table, *_key(ref))
+                        delete(self._db, table, *key_of(ref))
         self.past = Past(self._db)
 
     def _version(self) -> int:
@@ -186,7 +191,7 @@ class Journal:
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Record what a generation asks about, all at once."""
-        rows = [(c.id, c.generation, c.slot, c.hash, c.document, c.patch, *_as_json(c)) for c in candidates]
+        rows = [(c.id, c.generation, c.slot, c.hash, c.document, c.patch, *candidate_texts(c)) for c in candidates]
         with self._transaction():
             insert(self._db, "candidates", rows)
 
@@ -194,7 +199,7 @@ class Journal:
         """Candidates in order, of one generation or of all."""
         where, values = ("", ()) if generation is None else ("WHERE generation = ?", (generation,))
         rows = self._db.execute(f"SELECT * FROM candidates {where} ORDER BY generation, slot", values)
-        return [_candidate(row) for row in rows]
+        return [candidate_of(row) for row in rows]
 
     def descent(self) -> Sequence[Descent]:
         """Every candidate's id, parents and operators, in order: `candidates` without the documents."""
@@ -210,13 +215,11 @@ class Journal:
         row = self._db.execute("SELECT * FROM candidates WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise KeyError(id)
-        return _candidate(row)
+        return candidate_of(row)
 
     def add_trials(self, generation: int, trials: Iterable[Trial]) -> None:
         """Record what a generation asks to have measured, all at once."""
-        rows = [
-            (*_key(t.ref), generation, t.steps, _start_as_json(t.start), json.dumps(t.rungs), t.done) for t in trials
-        ]
+        rows = [(*key_of(t.ref), generation, t.steps, start_text(t.start), json.dumps(t.rungs), t.done) for t in trials]
         with self._transaction():
             insert(self._db, "trials", rows)
 
@@ -227,23 +230,23 @@ class Journal:
 
     def trial(self, ref: WeightsRef) -> Trial:
         """One trial. Raises KeyError if there is none."""
-        found = self._trials(f"WHERE {TRIAL}", _key(ref))
+        found = self._trials(f"WHERE {TRIAL}", key_of(ref))
         if not found:
             raise KeyError(ref)
         return found[0]
 
     def has(self, trial: Trial) -> bool:
         """Whether it was asked for, as it is."""
-        return trial in self._trials(f"WHERE {TRIAL}", _key(trial.ref))
+        return trial in self._trials(f"WHERE {TRIAL}", key_of(trial.ref))
 
     def _trials(self, which: str, values: tuple[Any, ...]) -> list[Trial]:
         columns = "candidates.*, rung, steps, start, rungs, done, repeat"
         rows = self._db.execute(f"SELECT {columns} FROM trials JOIN candidates ON id = candidate {which}", values)
-        return [_trial(_candidate(row[:9]), *row[9:]) for row in rows]
+        return [trial_of(candidate_of(row[:9]), *row[9:]) for row in rows]
 
     def add_evaluation(self, ref: WeightsRef, evaluation: Evaluation, seconds: float) -> None:
         """Record what came of one trial."""
-        key, lives = _key(ref), [astuple(lived) for lived in evaluation.lives]
+        key, lives = key_of(ref), [astuple(lived) for lived in evaluation.lives]
         told = {"measures": evaluation.measures, "curve": evaluation.curve, **({"lives": lives} if lives else {})}
         result = json.dumps(told)
         numbers = [(*key, name, None if math.isnan(value) else value) for name, value in evaluation.scores.items()]
@@ -257,11 +260,11 @@ class Journal:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
         snapshot = "snapshot" if with_snapshot else "x''"
         columns = f"cause, message, result, {snapshot}"
-        row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE {TRIAL}", _key(ref)).fetchone()
+        row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE {TRIAL}", key_of(ref)).fetchone()
         if row is None:
             return None
         cause, message, result, blob = row
-        numbers = {name: value for name, value in self._numbers(ref).items() if not _is_objective(name)}
+        numbers = {name: value for name, value in self._numbers(ref).items() if not is_objective(name)}
         data = json.loads(result)
         curve = tuple((step, loss) for step, loss in data["curve"])
         lives = tuple(Lived(*row) for row in data.get("lives", ()))
@@ -269,7 +272,7 @@ class Journal:
 
     def is_evaluated(self, ref: WeightsRef) -> bool:
         """Whether a trial was carried out."""
-        return self._db.execute(f"SELECT 1 FROM evaluations WHERE {TRIAL}", _key(ref)).fetchone() is not None
+        return self._db.execute(f"SELECT 1 FROM evaluations WHERE {TRIAL}", key_of(ref)).fetchone() is not None
 
     def costs(self, primary: Score) -> list[Ranking]:
         """For each rung, the cost of every evaluated trial by candidate, in the order in which they were asked for.
@@ -289,12 +292,12 @@ class Journal:
 
     def _numbers(self, ref: WeightsRef) -> dict[str, float]:
         """Every number of a trial by name, in the order in which they were written."""
-        rows = self._db.execute(f"SELECT name, value FROM scores WHERE {TRIAL} ORDER BY rowid", _key(ref))
+        rows = self._db.execute(f"SELECT name, value FROM scores WHERE {TRIAL} ORDER BY rowid", key_of(ref))
         return {name: math.nan if value is None else value for name, value in rows}
 
     def add_generation(self, summary: Summary, terms: dict[WeightsRef, Terms], placements: Iterable[Placed]) -> None:
         """Record the end of a generation: objectives with their terms, placements, and the summary."""
-        numbers = [(*_key(ref), name, value) for ref, own in terms.items() for name, value in _rows(own).items()]
+        numbers = [(*key_of(ref), name, value) for ref, own in terms.items() for name, value in score_rows(own).items()]
         placed = [
             (summary.generation, n, p.trial.candidate, p.trial.rung, p.archive, p.cell, p.status, p.value, p.is_elite)
             for n, p in enumerate(placements)
@@ -357,49 +360,3 @@ class Journal:
 
     def _transaction(self) -> Transaction:
         return Transaction(self._db, self._path)
-
-
-def _as_json(candidate: Candidate) -> tuple[str, str, str]:
-    return json.dumps(candidate.operators), json.dumps(candidate.parents), json.dumps(candidate.origins)
-
-
-@lru_cache(maxsize=KEPT)
-def _candidate(row: tuple[Any, ...]) -> Candidate:
-    id, generation, slot, hash, document, patch, operators, parents, origins = row
-    made_by, names = tuple(json.loads(operators)), tuple(json.loads(parents))
-    return Candidate(id, generation, slot, hash, document, patch, made_by, names, _origins(json.loads(origins)))
-
-
-def _origins(rows: list[list[Any]]) -> WeightSources:
-    return tuple((child, index, source) for child, index, source in rows)
-
-
-def _trial(candidate: Candidate, rung: int, steps: int, start: str, rungs: str, done: int, repeat: int) -> Trial:
-    return Trial(candidate, rung, steps, _start(start), tuple(json.loads(rungs)), done, repeat)
-
-
-def _key(ref: WeightsRef) -> tuple[str, int, int]:
-    return ref.candidate, ref.rung, ref.repeat
-
-
-def _start_as_json(start: Start) -> str:
-    sources = [_key(source) for source in start.sources]
-    data = {"sources": sources, "origins": start.origins, "offset": start.offset, "charge": start.charge}
-    return json.dumps(data)
-
-
-@lru_cache(maxsize=KEPT)
-def _start(text: str) -> Start:
-    data = json.loads(text)
-    sources = tuple(WeightsRef(*source) for source in data["sources"])
-    return Start(sources, _origins(data["origins"]), data["offset"], data["charge"])
-
-
-def _rows(terms: Terms) -> dict[str, float]:
-    """The objective and its terms under the names they have among the scores."""
-    parts = {"task": terms.task, "efficiency": terms.efficiency, "gradient": terms.gradient}
-    return {OBJECTIVE: terms.objective, **{f"{OBJECTIVE}.{name}": value for name, value in parts.items()}}
-
-
-def _is_objective(name: str) -> bool:
-    return name.partition(".")[0] == OBJECTIVE
