@@ -12,13 +12,14 @@ from evo.blocks.adapters.spec import AdapterSpec
 from evo.blocks.ahead.spec import AheadSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
+from evo.compiler.check_search import search_problems
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
 from evo.dsl.spec import INPUT, Fault, Spec, spec_fields
-from evo.dsl.tree import Path, found_at, specs
+from evo.dsl.tree import Path, specs
 
 Living: TypeAlias = list[tuple[Path, Spec]]
 """The specs that something reads, each with its path."""
@@ -84,11 +85,7 @@ def _meant(document: Document) -> Iterator[Fault]:
     yield from _unused(organism, living)
     yield from _train_problems(document, living)
     yield from _name(document)
-    fitness = document.evolve.fitness
-    if not fitness.task + fitness.efficiency + fitness.gradient:
-        message = "every weight is 0, so all candidates would be equally good"
-        yield Fault("EVO345", ("evolve", "fitness"), message, "give the task a weight above 0")
-    yield from _frozen(document)
+    yield from search_problems(document)
 
 
 def _of_stages(organism: OrganismSpec) -> Iterator[Fault]:
@@ -126,20 +123,6 @@ def _ahead(document: Document) -> Iterator[Fault]:
         scope = replace(stage_scope(organism, len(organism.stages) - 1), context=document.context)
         for problem in organism.ahead.problems_behind(stages_of(organism)[-1], scope):
             yield replace(problem, path=("organism", "ahead", *problem.path))
-
-
-def _frozen(document: Document) -> Iterator[Fault]:
-    """A path to be kept still at which nothing stands; or nothing that a search could change."""
-    if {"organism", "train"} <= {*document.evolve.freeze}:
-        message = "organism and train are both frozen, so no child could differ from its seed"
-        yield Fault("EVO348", ("evolve", "freeze"), message, "leave out what the search is to change")
-    for index, path in enumerate(document.evolve.freeze):
-        try:
-            found_at(document, tuple(path.split(".")))
-        except KeyError as error:
-            message = f"nothing stands at '{path}': there is no '{error.args[0]}'"
-            help = "keys and names of stages joined by dots, from `organism` or `train` on"
-            yield Fault("EVO348", ("evolve", "freeze", index), message, help)
 
 
 def _name(document: Document) -> Iterator[Fault]:

@@ -282,6 +282,12 @@ _TRAINING = {
         _document(rest="evolve: {freeze: organism.stages.boddy.mix}\n"),
         _document(rest="evolve: {freeze: organism.stages.body.mix}\n"),
     ),
+    "EVO362": Code(
+        "A search that is not what it says",
+        "Each measure is one axis of the archive, and each rung of a fidelity trains for a step at least.",
+        _document(rest="evolve: {measures: [attention_span, attention_span]}\n"),
+        _document(rest="evolve: {measures: [attention_span, gradient_flow]}\n"),
+    ),
 }
 
 _MEMORY = {
