@@ -75,3 +75,14 @@ def test_the_start_of_workers_is_not_in_the_time_left(
     table.pending = 3
     table.evaluated(TRIAL, Evaluation(cause="leak"), 60.0)
     assert capsys.readouterr().err == "0000/00 seed: leak in 60 s; 2.0 min left\n"
+
+
+def test_the_verdict_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Of six trainings two took 20 s together, so four take 40; the last one leaves nothing to wait for."""
+    clock = iter((0.0, 100.0, 120.0, 160.0))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(clock))
+    table = SearchTable(3, 6, BytesSpec.primary)
+    table.verdict_began(6)
+    table.verdict_trained(2)
+    table.verdict_trained(4)
+    assert capsys.readouterr().err.splitlines()[1:] == ["verdict: 2 of 6 trained; 40 s left", "verdict: 6 of 6 trained"]

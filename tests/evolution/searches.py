@@ -59,6 +59,9 @@ class Quiet:
     def verdict_began(self, trainings: int) -> None:
         self.events.append(("verdict", trainings))
 
+    def verdict_trained(self, trainings: int) -> None:
+        self.events.append(("trained", trainings))
+
 
 def variants(folder: Path) -> dict[str, str]:
     """The digest of every file of a run but its journal and reports, hidden ones included."""

@@ -92,6 +92,8 @@ def test_the_python_door_to_a_run(whole: Path) -> None:
     again = dict(package.open_run(whole).model(run.best().id).named_parameters())
     assert all(torch.equal(value, again[name]) for name, value in model.named_parameters())
     assert "3 generations" in repr(run)
+    assert repr(run.lineage("0000/00")) == "Variants(0000/00)"
+    assert "organism" not in repr(run.best())
     with pytest.raises(package.DiagnosticError, match="EVO600"):
         package.open_run(whole.parent)
 

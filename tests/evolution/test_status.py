@@ -9,6 +9,7 @@ import pytest
 from searches import Quiet, seed_document, settings
 
 from commands import Evo
+from evo import open_run
 from evo.evolution import run
 from evo.evolution.status import Status, status
 
@@ -46,6 +47,8 @@ def test_status_and_watch_print_it(looked: Looking, evo: Evo) -> None:
     """A line for people, an object for programs; watching a finished run ends at once; no run is EVO600."""
     shown = evo("status", looked.path)
     assert shown.out.startswith("finished: generation 1 of 1, 3 of 3 trials evaluated; 4 candidates in all")
+    scored = min(open_run(looked.path), key=lambda variant: variant.scores["bits_per_byte"])
+    assert f"; best bits_per_byte {scored.scores['bits_per_byte']:.4f} ({scored.id})\n" in shown.out
     assert evo("watch", looked.path).out == shown.out
     assert evo("status", looked.path, "--json").json["is_finished"] is True
     assert "EVO600" in evo("status", looked.path.parent).err

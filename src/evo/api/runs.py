@@ -37,6 +37,9 @@ class Variants(Sequence[Variant]):
     def __len__(self) -> int:
         return len(self.items)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(variant.id for variant in self.items)})"
+
     def to_records(self) -> list[dict[str, Any]]:
         """One mapping of plain values a variant: every score, term of the objective and measure under its name."""
         return [runs.row(self.report, variant) for variant in self.items]

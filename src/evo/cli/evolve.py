@@ -63,6 +63,9 @@ def command(
 
     --warm begins from a finished run's weights: every candidate is trained on from what they are in it, the compute
     behind them is charged, and the verdict holds them against a start from scratch at equal compute.
+
+    The options from --generations on are the document's `evolve`, and what it says holds where one is left out.
+    `evo explain evolve` has their defaults, and what may stand for YAML: a kind's name, or as in '{seeds: 5}'.
     """
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated
@@ -139,6 +142,7 @@ def _forecast(settings: Settings, as_json: bool) -> None:
     from dataclasses import asdict
 
     from evo.evolution.forecast import forecast
+    from evo.report.page.figures import duration
 
     found = forecast(settings)
     if as_json:
@@ -153,7 +157,7 @@ def _forecast(settings: Settings, as_json: bool) -> None:
     view.say()
     view.say_wrapped(
         f"{found.candidates} candidates and up to {found.verdict_trainings} trainings of the verdict: about "
-        f"{found.flops:.2e} FLOPs and {found.seconds / 60:.3g} min on {settings.device} with "
+        f"{found.flops:.2e} FLOPs and {duration(found.seconds)} on {settings.device} with "
         f"{view.plural(max(1, found.workers), 'worker')}, if all cost what the seeds do{_begun(settings)}"
     )
 

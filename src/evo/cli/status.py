@@ -45,6 +45,6 @@ def lines(status: Status) -> list[str]:
     if status.failures:
         found.append("failed: " + ", ".join(f"{cause} {number}" for cause, number in status.failures.items()))
     if status.best is not None:
-        score = "" if status.best_score is None else f"; best {status.score} {status.best_score:.4f}"
-        found.append(f"best: {status.best}{score}")
+        scored = f"; best {status.score} {status.best_score:.4f} ({status.best_scored})"
+        found.append(f"best: {status.best}{scored if status.best_score is not None else ''}")
     return found

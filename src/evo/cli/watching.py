@@ -141,7 +141,7 @@ class SearchTable:
         self.pending -= 1
         how = "+".join(trial.candidate.operators) or "seed"
         what = evaluation.cause or f"{evaluation.scores[self.primary.name]:.3f} {self.primary.label}"
-        self._say(f"{trial.id} {how}: {what} in {seconds:.0f} s; {self._left()} left")
+        self._say(f"{trial.id} {how}: {what} in {seconds:.0f} s{self._left()}")
 
     def generation_ended(self, summary: Summary) -> None:
         self.rows.append(_row(summary))
@@ -153,12 +153,20 @@ class SearchTable:
         self._refresh()
 
     def verdict_began(self, trainings: int) -> None:
+        self.done, self.pending, self.generation, self.began = 0, trainings, self.generations, time.monotonic()
         self._say(f"verdict: training the best and the seeds from scratch, {trainings} times in all")
 
+    def verdict_trained(self, trainings: int) -> None:
+        self.done += trainings
+        self.pending -= trainings
+        self._say(f"verdict: {self.done} of {self.done + self.pending} trained{self._left()}")
+
     def _left(self) -> str:
+        """Of the search, or of its verdict once that has begun; nothing where no more is known to come."""
         remaining = self.pending + (self.generations - self.generation) * self.population
         seconds = (time.monotonic() - self.began) / max(1, self.done) * remaining
-        return f"{seconds / 60:.1f} min"
+        said = f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+        return f"; {said} left" if remaining else ""
 
     def _say(self, note: str) -> None:
         self.note = note

@@ -40,6 +40,10 @@ class Observer(Protocol):
         """What was found is being trained from scratch, beside the seeds: so many trainings."""
         ...
 
+    def verdict_trained(self, trainings: int) -> None:
+        """So many more of them are done."""
+        ...
+
 
 class Silent:
     """Watches and says nothing."""
@@ -57,3 +61,5 @@ class Silent:
     def generation_ended(self, summary: Summary) -> None: ...
 
     def verdict_began(self, trainings: int) -> None: ...
+
+    def verdict_trained(self, trainings: int) -> None: ...

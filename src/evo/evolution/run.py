@@ -228,6 +228,7 @@ def verify(settings: Settings, journal: Journal, observer: Observer, evaluate: s
             found = {outcome.id: told(outcome, own.primary) for outcome in group}
             scores = {key: {"score": e.scores.get(own.primary.name), "cause": e.cause} for key, e in found.items()}
             journal.set_facts(scores)
+            observer.verdict_trained(len(group))
 
 
 def _verdict_job(settings: Settings, training: Training, lineage: Lineage) -> TrialJob:

@@ -18,9 +18,10 @@ class Status:
     """A run in numbers.
 
     generation: the one that is open, or the last; of `generations`. evaluated: of the `trials` asked for in it so far.
-    candidates: of the whole run. failures: how many candidates failed, by cause. best, best_score: the id of the
-    highest objective by the last finished generation, and the primary score, whose name is `score`. busy_s: wall
-    seconds of all evaluations. is_going_on: a process holds the run. is_finished: it is at its end, control included.
+    candidates: of the whole run. failures: how many candidates failed, by cause. best: the id of the highest objective
+    by the last finished generation. best_scored, best_score: the id of the best primary score, whose name is `score`,
+    and the score. busy_s: wall seconds of all evaluations. is_going_on: a process holds the run. is_finished: it is at
+    its end, control included.
     """
 
     generation: int
@@ -31,6 +32,7 @@ class Status:
     failures: dict[str, int]
     score: str
     best: str | None
+    best_scored: str | None
     best_score: float | None
     busy_s: float
     is_going_on: bool
@@ -65,6 +67,7 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
         failures=dict(sorted(causes.items())),
         score=settings.primary.name,
         best=last[0].best if last else None,
+        best_scored=last[0].best_scored if last else None,
         best_score=last[0].best_score if last else None,
         busy_s=sum(timing.seconds for timing in journal.timings().values()),
         is_going_on=is_going_on,

@@ -48,3 +48,6 @@ class Tracking:
 
     def verdict_began(self, trainings: int) -> None:
         self.observer.verdict_began(trainings)
+
+    def verdict_trained(self, trainings: int) -> None:
+        self.observer.verdict_trained(trainings)

@@ -38,7 +38,7 @@ class Variant:
     operators: tuple[str, ...]
     parameters: int
     flops_per_token: float
-    document: str = ""
+    document: str = field(default="", repr=False)
     held_values: int = 0
     steps: int = 0
     cause: str = ""
@@ -47,7 +47,7 @@ class Variant:
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
     terms: Terms | None = None
     measures: tuple[float, ...] = ()
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[Curve, ...] = field(default=(), repr=False)
     step_flops: float = 0.0
     lives: tuple[Lived, ...] = ()
 
