@@ -25,7 +25,9 @@ def test_runs_lists_the_runs_of_a_folder(
     assert runs_in(whole.parent) == runs_in(whole) == [whole]
     (found,) = evo("runs", whole.parent, "--json").json["runs"]
     assert (found["run"], found["is_finished"], found["generation"]) == (str(whole), True, 2)
-    assert "finished" in evo("runs", whole.parent).out
+    shown = evo("runs", whole.parent).out
+    assert "finished" in shown
+    assert shown.rstrip().endswith(f"{found['best']}  {found['best_score']:.4f} ({found['best_scored']})")
     outcome = evo("runs", tmp_path)
     assert (outcome.code, outcome.out, "EVO600 warning" in outcome.err) == (0, "", True)
     assert (evo("runs", tmp_path / "nowhere").code, "EVO600" in evo("runs", tmp_path / "nowhere").err) == (1, True)

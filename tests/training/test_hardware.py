@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import evo as package
 from evo.base.diagnostics import DiagnosticError
 from evo.training import device, hardware
 
@@ -40,3 +43,11 @@ def test_the_command_tells_both(evo: Any) -> None:
     text = evo("doctor", "--device", "cpu").out
     assert "found" in text
     assert "chosen" in text
+
+
+@pytest.mark.parametrize("name", hardware.EXTRAS)
+def test_an_optional_package_that_is_told_is_one_that_is_used(name: str) -> None:
+    """Nobody is told to install what no source file imports."""
+    imported = re.compile(rf"""(import|from) {name}\b|import_module\("{name}""")
+    sources = Path(str(package.__file__)).parent.rglob("*.py")
+    assert any(imported.search(path.read_text(encoding="utf-8")) for path in sources)

@@ -21,7 +21,8 @@ def command(
 ) -> None:
     """List the runs of a folder.
 
-    Each with its state, its size, and its best variant. A run that cannot be read is told with its reason.
+    Each with its state, its size, its best variant, and the best score with whose it is. A run that cannot be read is
+    told with its reason.
     """
     from evo.base.rundirs import runs_in
     from evo.evolution.status import status
@@ -41,10 +42,10 @@ def command(
         help = "`evo evolve CFG` makes one in results"
         view.show([Diagnostic("EVO600", f"no run is in {folder}", None, help, "warning")])
         return
-    rows = [("run", "state", "generation", "candidates", "failed", "best", "score")]
+    rows = [("run", "state", "generation", "candidates", "failed", "best", "best score")]
     for path, own in found:
         state = "finished" if own.is_finished else "going on" if own.is_going_on else "stopped"
-        score = "-" if own.best_score is None else f"{own.best_score:.4f}"
+        score = "-" if own.best_score is None else f"{own.best_score:.4f} ({own.best_scored})"
         made = f"{own.generation}/{own.generations}"
         failed = str(sum(own.failures.values()))
         rows.append((str(path), state, made, str(own.candidates), failed, own.best or "-", score))

@@ -17,7 +17,8 @@ EXTRAS = {
     "ray": "searches on a cluster",
     "onnx": "evo export to ONNX",
     "pyarrow": "texts in Parquet",
-    "transformers": "evo import and export of Hugging Face's models",
+    "tokenizers": "text as the tokens of a tokenizer.json",
+    "gguf": "evo import of a GGUF file",
 }
 """Optional packages, and what each is for."""
 
