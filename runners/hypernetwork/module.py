@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.attention.met_heads import Meeting
+from evo.blocks.attention.met_heads import Meeting, MetHeads
 from evo.blocks.attention.module import Attention
 from evo.blocks.attention.tapped import Taps
 from evo.blocks.flow import Flow
@@ -21,6 +21,6 @@ class Hypernetwork(Attention):
         parts_BTEK = super()._heads(x_BTD, name, dim, flow, taps, met)
         return torch.einsum("btek,he->bthk", parts_BTEK, self.heads.to(parts_BTEK.dtype))
 
-    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
         """sum_h W_h o_h = sum_e B_e sum_h z_he o_h."""
-        return super()._out(torch.einsum("bthv,he->btev", o_BTHV, self.heads.to(o_BTHV.dtype)), x_BTD, flow)
+        return super()._out(torch.einsum("bthv,he->btev", o_BTHV, self.heads.to(o_BTHV.dtype)), x_BTD, flow, met)
