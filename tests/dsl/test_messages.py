@@ -35,6 +35,7 @@ def mix(more: str) -> str:
 
 
 WRONG = {
+    "steps_at_the_root": START + "steps: 3\n",
     "hidden_size": organism("hidden_size: 64"),
     "n_embd": organism("n_embd: 64"),
     "d_model": organism("d_model: 64"),

@@ -215,7 +215,7 @@ class Builder:
         """Tells of a key that the class does not have; the key that was meant, if that is clear."""
         known, word = list(spec_fields(cls)), str(path[-1])
         foreign = KEYS.get(word.lower())
-        hint = f"in evo: {foreign}; " if foreign else self._suggestion(word, known)
+        hint = f"in evo: {foreign}; " if foreign else _sections(cls, word) or self._suggestion(word, known)
         help = f"{hint}known keys: {', '.join(known)}" if known else "it has no settings"
         message = f"unknown key '{_clip(str(path[-1]))}'{_of(cls)}"
         self.diagnostics.append(Diagnostic("EVO200", message, self.root.key_at(path), help))
@@ -260,6 +260,14 @@ def _is_another(word: list[str], value: list[str]) -> bool:
 
 def _is_optional(shape: SpecField) -> bool:
     return type(None) in get_args(shape.info.annotation)
+
+
+def _sections(cls: type[Spec], key: str) -> str:
+    """Where a key stands that the class does not have, and a section of it does."""
+    found = [
+        f"{name}.{key}" for name, field in spec_fields(cls).items() if field.nested and key in spec_fields(field.nested)
+    ]
+    return f"write {' or '.join(found)}; " if found else ""
 
 
 def _of(cls: type[Spec]) -> str:
