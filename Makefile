@@ -9,8 +9,8 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # ribs has numba compile, for seconds, what adds a few rows.
 PYTEST := OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
-# All 10,000 take two cores some minutes: `make test-schedules SCHEDULES=10000`.
-SCHEDULES ?= 2000
+# Ten thousand take two cores a minute and a half.
+SCHEDULES ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-schedules test-ray test-gpu clean
@@ -71,7 +71,7 @@ schema-check: setup
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
 
-test-schedules: setup ## SCHEDULES=2000 drawn schedules of kills, late, doubled and lost results and full disks
+test-schedules: setup ## SCHEDULES=10000 drawn schedules of kills, late, doubled and lost results and full disks
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/evolution/schedules.py $(SCHEDULES)
 
 test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
