@@ -10,7 +10,7 @@ from evo.blocks.experts.plan import ChooserPlan, router_weights
 from evo.blocks.experts.router import RouterSpec
 from evo.dsl.genes import Gene
 from evo.dsl.plan import Cost, Weight, matmul_flops
-from evo.dsl.spec import TOKENS, Fault, Scope, Spec
+from evo.dsl.spec import Fault, Scope, Spec
 
 
 class HeadExpertsSpec(Spec):
@@ -51,7 +51,7 @@ class HeadExpertsSpec(Spec):
             kind="router",
             weights=weights,
             cost=Cost(flops=matmul_flops(weights), activations=self.count),
-            inputs=(TOKENS,) if self.router.choose == "hash" else (),
+            inputs=self.router.inputs,
             losses=self.router.losses(),
             count=self.count,
             top=self.top,

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.spec import Fault, Spec
+from evo.dsl.spec import TOKENS, Fault, Spec
 
 BALANCE = 0.01
 """The weight of the balance loss where nothing else keeps experts equally busy (Fedus et al. 2021)."""
@@ -85,6 +85,11 @@ class RouterSpec(Spec):
     def has_state(self) -> bool:
         """Whether what it does with a token depends on those before it."""
         return self.choose == "each_expert" or self.capacity is not None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The signals that it reads besides x: a hash is one of tokens."""
+        return (TOKENS,) if self.choose == "hash" else ()
 
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""

@@ -90,7 +90,7 @@ class ExpertsSpec(Spec):
             weights=weights,
             cost=self._cost(scope, inside, weights),
             children=(("routed", stacked(one, self.count, self.top)), *shared),
-            inputs=("tokens",) if self.router.choose == "hash" else (),
+            inputs=self.router.inputs,
             losses=self.router.losses(),
             has_state=self.router.has_state,
             count=self.count,
