@@ -18,6 +18,11 @@ MAX_NESTING = 16
 """How deep pseudopods may name one another."""
 
 
+def placed(fault: Fault, *path: str | int) -> Fault:
+    """A fault of a part, whose path begins there, as one of the whole, in which the part stands at `path`."""
+    return fault if fault.path[:1] == (ABSOLUTE,) else replace(fault, path=(*path, *fault.path))
+
+
 def resolve_mixer(entry: str | Spec, scope: Scope) -> Spec:
     """The mixer that an entry of `mix` stands for. Raises KeyError for an unknown name."""
     return scope.pseudopods[entry] if isinstance(entry, str) else entry
@@ -34,9 +39,7 @@ def plan_mixer(entry: str | Spec, scope: Scope) -> BlockPlan:
 def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
     """The faults of one entry: a missing or circular name, or those of the mixer itself, at the place it is written."""
     if not isinstance(entry, str):
-        for problem in entry.problems(scope):
-            where = problem.path if problem.path[:1] == (ABSOLUTE,) else (*path, *problem.path)
-            yield replace(problem, path=where)
+        yield from (placed(problem, *path) for problem in entry.problems(scope))
         return
     if entry not in scope.pseudopods:
         known = ", ".join(scope.pseudopods) or "none"

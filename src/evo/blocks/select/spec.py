@@ -11,6 +11,7 @@ from evo.blocks.position.spec import PositionSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
+from evo.dsl.references import placed
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
 
@@ -385,4 +386,4 @@ def _signal(name: str) -> str:
 
 def under(faults: Iterator[Fault], *path: str) -> Iterator[Fault]:
     """The same faults, seen from the spec that holds the selection."""
-    return (replace(fault, path=(*path, *fault.path)) for fault in faults)
+    return (placed(fault, *path) for fault in faults)

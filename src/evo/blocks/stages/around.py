@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from evo.dsl.organism import StageSpec
+from evo.dsl.references import placed
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
@@ -52,7 +53,4 @@ class AroundSpec(StageSpec):
 
     def _passed_on(self, scope: Scope) -> list[Fault]:
         """The faults of the stage inside, by their paths from here."""
-        return [
-            fault if fault.path[:1] == ("//",) else replace(fault, path=("of", *fault.path))
-            for fault in self._inner.problems(self._scope(scope))
-        ]
+        return [placed(fault, "of") for fault in self._inner.problems(self._scope(scope))]

@@ -16,6 +16,7 @@ from evo.dsl.layers import StagePlan
 from evo.dsl.organism import vectors_of
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, Weight, gains, linear, matmul_flops
+from evo.dsl.references import placed
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
 
@@ -86,9 +87,7 @@ class DynamicPatchesSpec(OverPatchesSpec):
         yield from head_problems(self.heads, self.kv_heads, scope.width)
         if isinstance(self.norm, NormSpec):
             yield from self.norm.slot_problems(scope.width, ("norm",))
-        for fault in self.patcher.problems(scope):
-            is_elsewhere = fault.path[:1] == ("//",)
-            yield fault if is_elsewhere else replace(fault, path=("patcher", *fault.path))
+        yield from (placed(fault, "patcher") for fault in self.patcher.problems(scope))
 
     def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
         yield from super()._inner_faults(scope)

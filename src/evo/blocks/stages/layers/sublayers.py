@@ -1,7 +1,6 @@
 """The language of a layer written out: sublayers with every norm in its slot, side by side and scaled if wanted."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from evo.dsl.genes import FIXED
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, Weight
-from evo.dsl.references import mixer_problems, resolve_mixer
+from evo.dsl.references import mixer_problems, placed, resolve_mixer
 from evo.dsl.spec import AsTuple, Fault, ListOf, OrNumber, Ref, RoleOf, Scope, Spec
 
 Gain = Annotated[float | Spec, RoleOf("gain"), OrNumber(), FIXED]
@@ -121,8 +120,7 @@ class SublayersSpec(Spec):
     def problems(self, scope: Scope) -> Iterator[Fault]:
         for index, sublayer in enumerate(self.sublayers):
             for problem in sublayer.problems(scope):
-                is_elsewhere = problem.path[:1] == ("//",)
-                yield problem if is_elsewhere else replace(problem, path=("sublayers", index, *problem.path))
+                yield placed(problem, "sublayers", index)
             for place, branch in enumerate(sublayer.parallel):
                 if index + branch.late >= len(self.sublayers):
                     rest = len(self.sublayers) - 1 - index

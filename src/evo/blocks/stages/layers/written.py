@@ -13,7 +13,7 @@ from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.organism import Name, StageSpec
-from evo.dsl.references import ABSOLUTE
+from evo.dsl.references import ABSOLUTE, placed
 from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
 
@@ -90,15 +90,11 @@ class LayersSpec(CyclingSpec):
 
 def _layer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
     if not isinstance(entry, str):
-        yield from (_under(problem, path) for problem in entry.problems(scope))
+        yield from (placed(problem, *path) for problem in entry.problems(scope))
     elif entry in scope.layers:
         where = (ABSOLUTE, "organism", "layers", entry)
-        yield from (_under(problem, where) for problem in scope.layers[entry].problems(scope))
+        yield from (placed(problem, *where) for problem in scope.layers[entry].problems(scope))
     else:
         known = ", ".join(scope.layers) or "none"
         help = f"{suggestion(entry, scope.layers)}known layers: {known}"
         yield Fault("EVO320", path, f"no layer is named '{entry}'", help)
-
-
-def _under(problem: Fault, path: tuple[str | int, ...]) -> Fault:
-    return problem if problem.path[:1] == (ABSOLUTE,) else replace(problem, path=(*path, *problem.path))

@@ -12,7 +12,7 @@ from evo.blocks.stages.layers.spec import BlocksSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.organism import StageSpec
 from evo.dsl.plan import BlockPlan, Cost, Init, Weight, table
-from evo.dsl.references import ABSOLUTE, reached
+from evo.dsl.references import placed, reached
 from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 STD = 0.02
@@ -112,10 +112,7 @@ class EntropySpec(PatcherSpec):
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         inner, inside = self._inner, self._scope(scope)
-        found = [
-            fault if fault.path[:1] == (ABSOLUTE,) else replace(fault, path=("of", *fault.path))
-            for fault in inner.problems(inside)
-        ]
+        found = [placed(fault, "of") for fault in inner.problems(inside)]
         yield from found
         for slot, names in inner.written_sources().items():
             if names is not None:
