@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from evo.dsl.organism import StageSpec
-from evo.dsl.references import placed
+from evo.dsl.references import placed, reached
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
@@ -54,3 +54,26 @@ class AroundSpec(StageSpec):
     def _passed_on(self, scope: Scope) -> list[Fault]:
         """The faults of the stage inside, by their paths from here."""
         return [placed(fault, "of") for fault in self._inner.problems(self._scope(scope))]
+
+    def _alone(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
+        """Faults of a stage inside that cannot run over a sequence of its own, which `units` make another one."""
+        found = self._passed_on(scope)
+        yield from found
+        for slot, names in self._inner.written_sources().items():
+            if names is not None:
+                where = ("of", self._inner.source_fields()[slot].key)
+                help = "write it on the stage around it, or take the stage out"
+                yield Fault(code, where, f"a stage that reads {units} reads nothing else", help)
+                return
+        if all(fault.severity == "warning" for fault in found):
+            yield from self._inner_faults(scope, code, units)
+
+    def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
+        """What a stage inside that stands may not be."""
+        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+            yield Fault(code, ("of",), f"a mixer here sees later {units}", "write a causal one")
+        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if block.outputs or block.inputs:
+                message = f"'{block.kind}' shares what it computes with other blocks, which see no {units}"
+                yield Fault(code, ("of",), message, "give it keys and values of its own")
+                return

@@ -44,16 +44,7 @@ class DepthsSpec(AroundSpec):
     """The weight of the cross-entropy between sigmoid(r_t) and whether training picked t."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = self._passed_on(scope)
-        yield from found
-        for slot, names in self._inner.written_sources().items():
-            if names is not None:
-                field = self._inner.source_fields()[slot].key
-                message = "a stage that few tokens pass reads these tokens, and nothing else"
-                yield Fault("EVO353", ("of", field), message, "write it on the stage around it, or take the stage out")
-                return
-        if all(fault.severity == "warning" for fault in found):
-            yield from self._inner_faults(scope)
+        yield from self._alone(scope, "EVO353", "picked tokens")
 
     def plan(self, scope: Scope) -> DepthsPlan:
         reads, width = self.reads(scope.before), scope.width
@@ -74,13 +65,12 @@ class DepthsSpec(AroundSpec):
             pick_loss=self.pick_loss,
         )
 
-    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
-        """What the stage inside may not be."""
+    def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
         if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
             message = "a mixer that sees later tokens cannot stand here: rows are filled up with tokens not picked"
-            yield Fault("EVO353", ("of",), message, "write a causal one")
+            yield Fault(code, ("of",), message, "write a causal one")
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
-                yield Fault("EVO353", ("of",), message, "give it keys and values of its own")
+                yield Fault(code, ("of",), message, "give it keys and values of its own")
                 return

@@ -89,12 +89,12 @@ class DynamicPatchesSpec(OverPatchesSpec):
             yield from self.norm.slot_problems(scope.width, ("norm",))
         yield from (placed(fault, "patcher") for fault in self.patcher.problems(scope))
 
-    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
-        yield from super()._inner_faults(scope)
+    def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
+        yield from super()._inner_faults(scope, code, units)
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
             if block.losses:
                 message = f"'{block.kind}' would balance patches too that fill up rows of fewer"
-                yield Fault("EVO354", ("of",), message, "choose one without a loss, or patches of one size")
+                yield Fault(code, ("of",), message, "choose one without a loss, or patches of one size")
                 return
 
     def plan(self, scope: Scope) -> DynamicPatchesPlan:

@@ -12,7 +12,6 @@ from evo.dsl.genes import Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, gains, table
-from evo.dsl.references import reached
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
@@ -40,19 +39,10 @@ class MemoryTokensSpec(AroundSpec):
     """Learned vectors behind each segment that further tokens follow, or before the first token."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = self._passed_on(scope)
-        yield from found
+        yield from self._alone(scope, "EVO358", "memory tokens")
         if self.every is not None and self.every >= scope.context:
             message = f"a context of {scope.context} tokens ends with its first segment of {self.every}"
             yield Fault("EVO358", ("every",), message, "lower every")
-        for slot, names in self._inner.written_sources().items():
-            if names is not None:
-                field = self._inner.source_fields()[slot].key
-                message = "a stage with memory tokens reads one sequence with them, and no other"
-                yield Fault("EVO358", ("of", field), message, "write it on the stage around it, or take the stage out")
-                return
-        if all(fault.severity == "warning" for fault in found):
-            yield from self._inner_faults(scope)
 
     def plan(self, scope: Scope) -> MemoryTokensPlan:
         reads, width = self.reads(scope.before), scope.width
@@ -75,13 +65,3 @@ class MemoryTokensSpec(AroundSpec):
     def _scope(self, scope: Scope) -> Scope:
         times = 1 if self.every is None else (scope.context - 1) // self.every
         return replace(super()._scope(scope), context=scope.context + times * self.count)
-
-    def _inner_faults(self, scope: Scope) -> Iterator[Fault]:
-        """What the stage inside may not be."""
-        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
-            yield Fault("EVO358", ("of",), "a mixer here sees later segments", "write a causal one")
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
-            if block.outputs or block.inputs:
-                message = f"'{block.kind}' shares what it computes with other blocks, which see no memory tokens"
-                yield Fault("EVO358", ("of",), message, "give it keys and values of its own")
-                return
