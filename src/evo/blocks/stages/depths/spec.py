@@ -68,9 +68,9 @@ class DepthsSpec(AroundSpec):
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
         if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
             message = "a mixer that sees later tokens cannot stand here: rows are filled up with tokens not picked"
-            yield Fault(code, ("of",), message, "write a causal one")
+            yield Fault("EVO353", ("of",), message, "write a causal one")
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
-                yield Fault(code, ("of",), message, "give it keys and values of its own")
+                yield Fault("EVO353", ("of",), message, "give it keys and values of its own")
                 return
