@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ffn_variants import STATEFUL_FFNS
 from held_variants import HELD
+from recurrent_variants import OUTER, RECURRENCE, RECURRENT
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
@@ -23,10 +24,7 @@ from evo.dsl.spec import INPUT, TOKENS
 WIDTH, CONTEXT = 16, 24
 
 ATTENTION = {"kind": "attention", "heads": 4}
-RECURRENCE = {"kind": "recurrence", "heads": 2}
-OUTER = {**RECURRENCE, "update": "outer"}
 CONVOLUTION = {"kind": "convolution"}
-SCAN = {"kind": "selective_scan"}
 LATENT = {"kind": "latent", "heads": 2, "kv_rank": 6, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
 
 
@@ -147,91 +145,6 @@ MIXERS: dict[str, dict[str, Any]] = {
         "position": {"kind": "rope", "scaling": {"kind": "proportional", "share": 0.5}},
     },
     "attention yarn": {**ATTENTION, "position": {"kind": "rope", "scaling": {"kind": "yarn", "factor": 4.0}}},
-    "recurrence": RECURRENCE,
-    "recurrence no decay": {**RECURRENCE, "decay": "none", "conv": 0, "gate": "none"},
-    "recurrence head delta": {**RECURRENCE, "decay": "head", "key_dim": 3, "value_dim": 5},
-    "recurrence channel delta": {**RECURRENCE, "decay": "channel", "conv": 1, "gate": "sigmoid"},
-    "recurrence retention": {
-        **OUTER,
-        "decay": "head",
-        "feature": "identity",
-        "conv": 0,
-        "key_dim": 4,
-        "value_dim": 8,
-        "position": {"kind": "rope"},
-    },
-    "recurrence linear attention": {
-        **OUTER,
-        "decay": "none",
-        "feature": "elu",
-        "normalizer": "sum",
-        "conv": 0,
-        "gate": "none",
-    },
-    "recurrence decayed sum": {**OUTER, "decay": "token", "feature": "elu", "normalizer": "sum"},
-    "recurrence gla": {**OUTER, "decay": "channel", "feature": "identity", "conv": 0},
-    "recurrence bonus": {**OUTER, "decay": "channel", "feature": "identity", "bonus": True},
-    "recurrence no norm": {**OUTER, "decay": "token", "normalizer": "none", "conv": 2},
-    "recurrence mamba2": {
-        **OUTER,
-        "heads": 4,
-        "key_heads": 2,
-        "decay": {"kind": "token", "least": 0.01, "most": 0.5},
-        "feature": "identity",
-        "write": "step",
-        "skip": True,
-        "conv_bias": True,
-        "scale": 1.0,
-        "gate_at": "before",
-        "normalizer": {"kind": "rms", "groups": 2},
-    },
-    "recurrence lightning": {
-        **OUTER,
-        "decay": {"kind": "head", "rates": "alibi", "scale": 0.5},
-        "feature": "identity",
-        "conv": 0,
-        "act": "silu",
-        "gate": "sigmoid",
-        "normalizer": {"kind": "rms", "groups": 1},
-    },
-    "recurrence kda": {
-        **RECURRENCE,
-        "decay": {"kind": "channel", "form": "softplus", "rank": 3},
-        "gate": "sigmoid",
-        "gate_rank": 3,
-        "beta_range": 2.0,
-    },
-    "recurrence bounded": {
-        **OUTER,
-        "decay": {"kind": "channel", "form": "bounded", "narrow": False},
-        "act": "none",
-        "key_heads": 1,
-    },
-    "recurrence delta product": {**RECURRENCE, "writes": 2, "key_heads": 1, "beta_range": 2.0},
-    "recurrence delta product, fixed decay": {**RECURRENCE, "writes": 3, "decay": "head", "conv": 0},
-    "recurrence hgrn2": {
-        **OUTER,
-        "keys": "decay",
-        "decay": {"kind": "channel", "narrow": False, "temperature": 1.0},
-        "feature": "identity",
-        "conv": 2,
-    },
-    "recurrence based": {
-        **OUTER,
-        "key_dim": 3,
-        "feature": "taylor",
-        "normalizer": "sum",
-        "decay": "none",
-        "gate": "none",
-        "conv": 0,
-    },
-    "recurrence learned decay": {**OUTER, "decay": {"kind": "learned"}, "bonus": True},
-    "recurrence learned decay of heads": {**OUTER, "decay": {"kind": "learned", "per": "head"}},
-    "recurrence logsigmoid": {
-        **OUTER,
-        "decay": {"kind": "token", "form": "logsigmoid"},
-        "normalizer": {"kind": "layer", "gain": "heads"},
-    },
     "latent": LATENT,
     "latent gate": {**LATENT, "gate": "head"},
     "latent gates": {**LATENT, "gate": "channel", "sink_logit": True},
@@ -243,29 +156,9 @@ MIXERS: dict[str, dict[str, Any]] = {
     "convolution plain": {**CONVOLUTION, "gate": False, "act": "silu", "size": 3},
     "convolution 1": {**CONVOLUTION, "size": 1},
     "convolution without maps": {**CONVOLUTION, "maps": False, "residual": True, "act": "silu"},
-    "selective scan": {**SCAN, "state": 4},
-    "selective scan, normed": {**SCAN, "inner": 12, "state": 3, "rank": 2, "bias": True, "inner_norm": {"kind": "rms"}},
-    "selective scan of heads": {**SCAN, "state": 3, "heads": 4, "inner_norm": {"kind": "rms"}},
-    "selective scan, plain": {**SCAN, "state": 2, "conv": 0},
-    "rg_lru": {"kind": "rg_lru", "heads": 4},
-    "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
-    "rg_lru without taps": {"kind": "rg_lru", "heads": 1, "conv": 0},
     "link slots": {"kind": "link_slots", "heads": 2, "slots": 7, "top": 3},
     "link slots, wide": {"kind": "link_slots", "heads": 4, "dim": 6, "top": 2},
-    "memory": {"kind": "memory", "heads": 2, "chunk": 5},
-    "memory of two layers": {"kind": "memory", "heads": 2, "dim": 3, "depth": 2, "chunk": 4, "qk_norm": False},
-    "memory without momentum": {"kind": "memory", "heads": 4, "chunk": 1, "momentum": False, "gate": False},
-    "wkv": {"kind": "wkv"},
-    "wkv, wide": {"kind": "wkv", "inner": 24},
-    "wkv6": {"kind": "wkv6", "heads": 2},
-    "wkv6, narrow": {"kind": "wkv6", "heads": 4, "decay_rank": 2, "shift_rank": 3},
-    "wkv7": {"kind": "wkv7", "heads": 2},
-    "wkv7, giving": {"kind": "wkv7", "heads": 4, "first_values": "give", "gate_rank": 3, "rate_rank": 2},
-    "mlstm": {"kind": "mlstm", "heads": 2},
-    "mlstm, biased": {"kind": "mlstm", "heads": 2, "key_dim": 3, "value_dim": 5, "cap": None, "bias": True},
-    "hyena": {"kind": "hyena", "hidden": 8},
-    "hyena of order 1": {"kind": "hyena", "order": 1, "conv": 1, "bands": 1, "depth": 1, "shift": 0.1, "hidden": 8},
-    "hyena of order 3": {"kind": "hyena", "order": 3, "depth": 2, "hidden": 8},
+    **RECURRENT,
     "parallel": {"parallel": [window(5, 1), RECURRENCE, CONVOLUTION]},
     "parallel nested": {"parallel": [{"parallel": [ATTENTION, CONVOLUTION]}, OUTER | {"bonus": True}]},
     "route": {"route": [window(5, 1), RECURRENCE, {"parallel": [ATTENTION, CONVOLUTION]}], "temperature": 0.5},

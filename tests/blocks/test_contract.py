@@ -137,6 +137,7 @@ FORGETTING = (
     "channel mix",
     "selective",
     "rg_lru",
+    "gated scan",
     "wkv",
     "hyena",
     "mlstm",

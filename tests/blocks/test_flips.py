@@ -200,6 +200,13 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
+    "gated scans": {
+        "stages": [
+            stage("a", {"kind": "gated_scan", "inner": 24, "norm": {"kind": "rms"}}, ffn={"kind": "none"}),
+            stage("b", {"kind": "gated_scan", "input": "share", "gate": "silu", "least": 0.2}, ffn={"kind": "none"}),
+            stage("c", {"kind": "gated_scan", "input": "own", "act": "positive"}, ffn={"kind": "none"}),
+        ]
+    },
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
     "block, dilated": {

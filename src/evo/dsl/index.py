@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
+        "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "joined": "evo.blocks.joined.spec:JoinedSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
