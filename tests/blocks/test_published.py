@@ -41,6 +41,13 @@ STAGES: dict[str, str] = {
         - {name: sticks, mix: {kind: attention, heads: 2, weigh: stick_breaking}, position: {kind: none}}
         - {name: top, repeat: 2, mix: {kind: attention, heads: 2, weigh: sigmoid}}
     """,
+    "softmax1, rectified and sparse attention (Miller 2023, 2309.08586, 1602.02068, 1909.00015)": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, weigh: softmax1}}
+        - {name: rectified, repeat: 2, mix: {kind: attention, heads: 2, weigh: relu2, inner_norm: {kind: rms}}}
+        - name: top
+          repeat: 2
+          mix: [{kind: attention, heads: 2, weigh: sparsemax}, {kind: attention, heads: 2, weigh: entmax}]
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def read_out(weights_BHTS: Tensor, w: Mapping[str, Tensor], x: Tensor) -> Tensor
     return (weights_BHTS @ by_heads(x @ w["v"].T)).transpose(1, 2).flatten(-2) @ w["o"].T
 
 
+def attended(w: Mapping[str, Tensor], x: Tensor, **settings: Any) -> Tensor:
+    """The same with what x-transformers makes of queries, keys and values. settings: those of its `Attend`, whose
+    softmax is in float32 but for normed queries."""
+    attend = pytest.importorskip("x_transformers.attend", reason="the oracle x-transformers is not installed").Attend
+    run = attend(causal=True, heads=HEADS, qk_norm=True, **settings).double()
+    q, k, v = (by_heads(x @ w[name].T) for name in "qkv")
+    return run(q, k, v)[0].transpose(1, 2).flatten(-2) @ w["o"].T
+
+
 def test_sigmoid_weighs_each_key_by_itself():
     """sigmoid(q k / sqrt(K) - log n) v over the past, n the context (Ramapuram et al. 2409.04431, eq. 3)."""
 
@@ -75,6 +85,46 @@ def test_softpick_is_a_rectified_softmax():
         return read_out(above.relu() / (above.abs().sum(-1, keepdim=True) + 1e-6), w, x)
 
     compare({**ATTENTION, "weigh": "softpick"}, theirs)
+
+
+def test_one_is_added_to_the_sum_of_softmax1():
+    """e^x / (1 + sum e^x): as x-transformers has it, beside a key and a value of zeros (Miller 2023)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return attended(w, x, add_zero_kv=True)
+
+    compare({**ATTENTION, "weigh": "softmax1"}, theirs)
+
+
+@pytest.mark.parametrize(("weigh", "power"), [("relu", 1), ("relu2", 2)])
+def test_rectified_scores_are_divided_by_the_context(weigh: str, power: int):
+    """(relu(q k / sqrt(K)) / n)^p v over the past (Wortsman et al. 2309.08586; Hua et al. 2202.10447, 3.1)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return read_out((scores(w, x) / CONTEXT).relu().pow(power).tril(), w, x)
+
+    compare({**ATTENTION, "weigh": weigh}, theirs)
+
+
+@pytest.mark.parametrize(("weigh", "alpha"), [("sparsemax", 2.0), ("entmax", 1.5)])
+def test_sparse_weights_are_relu_of_what_is_above_a_threshold(weigh: str, alpha: float):
+    """relu((a - 1) x - tau)^(1 / (a - 1)), tau by bisection so that they sum to one; its last step, a step of Newton,
+    has the gradient (Peters et al. 1905.05702, algorithm 1)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        power = 1.0 / (alpha - 1.0)
+        z = ((alpha - 1.0) * scores(w, x)).masked_fill(~torch.ones(x.shape[1], x.shape[1]).tril().bool(), -1e9)
+        low, high = z.detach().amax(-1, keepdim=True) - 1.0, z.detach().amax(-1, keepdim=True)
+        for _ in range(80):
+            middle = (low + high) / 2
+            is_low = (z.detach() - middle).relu().pow(power).sum(-1, keepdim=True) >= 1.0
+            low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
+        above = (z - low).relu()
+        slope = (power * above.detach().pow(power - 1.0) * (above.detach() > 0)).sum(-1, keepdim=True)
+        tau = low + (above.pow(power).sum(-1, keepdim=True) - 1.0) / slope
+        return read_out((z - tau).relu().pow(power), w, x)
+
+    compare({**ATTENTION, "weigh": weigh}, theirs)
 
 
 def test_stick_breaking_is_flas():

@@ -318,6 +318,8 @@ class Attention(Block):
         return first - (one - two + self.plan.differ) * second
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
+        if self.plan.share is not None:
+            o_BTHV = o_BTHV * self.plan.share
         o_BTHV = self._inner("inner_norm", self._differed(o_BTHV), flow)
         if self.plan.differ is not None:
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
@@ -335,13 +337,14 @@ class Attention(Block):
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
+        has_one = self.plan.weigh == "softmax1"  # a sink of logit 0, which kernels have
         return {
             "repeatable": True,
             "scale": self.plan.scale,
             "soft_cap": self.plan.soft_cap,
-            "sink_logits_H": self.sink_logit,
+            "sink_logits_H": q_BTHK.new_zeros(self.plan.heads) if has_one else self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
-            "weigh": self.plan.weigh,
+            "weigh": "softmax" if has_one else self.plan.weigh,
         }
 
     def _forgot(self, x_BTD: Tensor, before_BSH: Tensor | None, flow: Flow) -> Tensor | None:

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 
 from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
+from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
 
-Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
@@ -24,7 +24,8 @@ class AttentionPlan(BlockPlan):
     value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
-    weigh, offset: what makes weights of scores, and a number that is added to these.
+    weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
+    multiplied by.
     kv: what the stage's `kv` is to the input of keys and values.
     temperature: slope, period, form and the number of the first position.
     """
@@ -56,4 +57,5 @@ class AttentionPlan(BlockPlan):
     taps: TapsSpec | None = None
     weigh: Weigh = "softmax"
     offset: float | None = None
+    share: float | None = None
     kv: str = ""

@@ -1,6 +1,5 @@
 """The language of attention."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -9,22 +8,21 @@ from pydantic import Field
 
 from evo.blocks.attention.conflicts import conflicts
 from evo.blocks.attention.head_experts import HeadExpertsSpec
-from evo.blocks.attention.plan import AttentionPlan, Biased, Weigh, kv_signals
+from evo.blocks.attention.plan import AttentionPlan, Biased, kv_signals
 from evo.blocks.attention.stencils import FullStencil, StencilSpec
 from evo.blocks.attention.taps import TapsSpec, wrong_names
 from evo.blocks.attention.temperature import TemperatureSpec
+from evo.blocks.attention.weighing import Weigh, offset, share
+from evo.blocks.attention.weights import attention_weights
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, WIDENING, Gene
 from evo.dsl.organism import NAME
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
+from evo.dsl.plan import BlockPlan, Cost, matmul_flops
 from evo.dsl.spec import DEFAULT, KV, AsTuple, Fault, RoleOf, Scope, Spec
 from evo.dsl.tree import replaced
-
-KEEP = Init("constant", 4.0)
-"""The logit of a forget gate at first: 0.98 a token."""
 
 
 class AttentionSpec(Spec):
@@ -89,9 +87,11 @@ class AttentionSpec(Spec):
     values_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
     weigh: Weigh = "softmax"
-    """What makes weights of scores: softmax; sigmoid, of each score less log(context) (2409.04431); softpick, which may
-    give no key any weight (2504.20966); stick_breaking, where the nearest earlier token takes a share of 1, the next
-    one of what is left, and so on, so that no position need be told (2410.17980)."""
+    """What makes weights of scores: softmax; softmax1, e^x / (1 + sum e^x) (Miller 2023); sigmoid, of each score less
+    log(context) (2409.04431); relu of a score over the context (2309.08586), or relu2, its square (GAU, 2202.10447);
+    sparsemax and entmax (1.5), which leave far scores no weight (1602.02068, 1909.00015); softpick, which may give no
+    key any weight (2504.20966); stick_breaking, where the nearest earlier token takes a share of 1, the next one of
+    what is left, and so on, so that no position need be told (2410.17980)."""
     forget: bool = False
     """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
     taps: TapsSpec | None = None
@@ -118,8 +118,8 @@ class AttentionSpec(Spec):
             ("qk_norm_at", self.qk_norm == "none"),
             ("value_dim", self.values == "keys" and self.kv_from is None),
         ]
-        borrowed = () if self.kv_from is None else ("values", "v_norm", "values_to", "values_from")
-        return frozenset([*borrowed, *(name for name, is_unread in found if is_unread)])
+        found += [(name, self.kv_from is not None) for name in ("values", "v_norm", "values_to", "values_from")]
+        return frozenset(name for name, is_unread in found if is_unread)
 
     @property
     def _groups(self) -> int:
@@ -141,13 +141,13 @@ class AttentionSpec(Spec):
             divisors = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
             message = f"{self._groups} kv_heads do not divide {self.heads} heads"
             yield Fault("EVO301", ("kv_heads",), message, f"these do: {divisors}")
-        full = FullStencil().visible(scope.context, self.causal)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Fault("EVO304", ("position",), message, "write them under organism.position")
         if self.position is not None and not acts_on_heads(self.position) and not acts_on_heads(scope.position):
             message = "no position encoding acts on these heads anyway"
             yield Fault("EVO330", ("position",), message, "remove it", "warning")
+        full = FullStencil().visible(scope.context, self.causal)
         if self.stencil.masks and self.stencil.visible(scope.context, self.causal) >= full:
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
@@ -165,10 +165,10 @@ class AttentionSpec(Spec):
         if isinstance(self.qk_norm, NormSpec):
             yield from self.qk_norm.head_problems(self.heads, dim, ("qk_norm",))
             yield from self.qk_norm.head_problems(self._groups, dim, ("qk_norm",))
-        if isinstance(self.v_norm, NormSpec):
-            yield from self.v_norm.head_problems(self._groups, values, ("v_norm",))
-        if isinstance(self.inner_norm, NormSpec):
-            yield from self.inner_norm.head_problems(*self._outputs(scope), ("inner_norm",))
+        for name, sizes in (("v_norm", (self._groups, values)), ("inner_norm", self._outputs(scope))):
+            norm = getattr(self, name)
+            if isinstance(norm, NormSpec):
+                yield from norm.head_problems(*sizes, (name,))
         if self.differ is not None and self._groups % 2:
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
@@ -177,8 +177,8 @@ class AttentionSpec(Spec):
             yield from wrong_names(self.bias, known, "bias")
         if isinstance(self.select, SelectSpec):
             yield from self._select_problems(self.select, scope)
-        for to, read in (("kv_to", "kv_from"), ("values_to", "values_from")):
-            if getattr(self, to) is not None and getattr(self, to) == getattr(self, read):
+        for to, name, read in (("kv_to", self.kv_to, self.kv_from), ("values_to", self.values_to, self.values_from)):
+            if name is not None and name == read:
                 yield Fault("EVO308", (to,), "it would publish what it reads under the same name", "remove it")
         yield from conflicts(self._parts(self._position(scope)))
         if self.weigh == "stick_breaking" and not self.causal:
@@ -191,7 +191,6 @@ class AttentionSpec(Spec):
 
     def _parts(self, position: PositionSpec) -> dict[str, bool]:
         """What it has that does not go together with everything."""
-        norms = (self._norm, self.inner_norm)
         return {
             "persistent": self.persistent > 0,
             "select": self.select is not None,
@@ -205,7 +204,9 @@ class AttentionSpec(Spec):
             "head_experts": self.head_experts is not None,
             "gate": self.gate != "none",
             "differ": self.differ is not None,
-            "head gains": any(isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in norms),
+            "head gains": any(
+                isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
+            ),
             "scores": position.acts_on == "scores",
         }
 
@@ -262,8 +263,7 @@ class AttentionSpec(Spec):
         return self.head_dim or scope.width // self.heads
 
     def _value_dim(self, scope: Scope) -> int:
-        own = self.values == "own" or self.kv_from is not None
-        return (self.value_dim if own else None) or self._head_dim(scope)
+        return ("value_dim" not in self.unread and self.value_dim) or self._head_dim(scope)
 
     def _outputs(self, scope: Scope) -> tuple[int, int]:
         """How many heads give outputs, and how wide these are."""
@@ -286,7 +286,7 @@ class AttentionSpec(Spec):
 
     def plan(self, scope: Scope) -> AttentionPlan:
         dim, values, groups = self._head_dim(scope), self._value_dim(scope), self._groups
-        weights = self._weights(scope)
+        weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         cost = Cost(
@@ -298,7 +298,6 @@ class AttentionSpec(Spec):
             evicting_heads=groups if self._may_evict(scope) else 0,
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
-        heat = self.temperature
         given, mixed = (self._value_signal(name, scope) for name in (self.values_to, self.values_from))
         return AttentionPlan(
             kind=self.label,
@@ -326,14 +325,15 @@ class AttentionSpec(Spec):
             norm_after_position=self.qk_norm_at == "position",
             differ=self.differ,
             persistent=self.persistent,
-            temperature=None if heat is None else (heat.slope, heat.period, heat.form, heat.first),
+            temperature=self.temperature and self.temperature.numbers,
             kv_to=self._signals(self.kv_to, scope),
             kv_from=self._signals(self.kv_from, scope),
             values_to=given,
             values_from=mixed,
             taps=self.taps,
             weigh=self.weigh,
-            offset=-math.log(scope.context) if self.weigh == "sigmoid" else None,
+            offset=offset(self.weigh, scope.context),
+            share=share(self.weigh, scope.context),
             kv=scope.kv if is_own else "",
         )
 
@@ -371,30 +371,3 @@ class AttentionSpec(Spec):
         if isinstance(self.select, SelectSpec):
             found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)
-
-    def _weights(self, scope: Scope) -> tuple[Weight, ...]:
-        sizes = self._projections(scope)
-        weights: list[Weight] = []
-        for name, (out, into) in sizes.items():
-            gain = scope.residual_gain if name == "o" else 1.0
-            weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
-        biased = tuple(sizes) if self.bias is True else self.bias or ()
-        weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
-        if self.head_experts is not None:
-            weights = [self.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]
-        weights += [vector("gate_heads_bias", self.heads, ZEROS)] if "gate_heads" in biased else []
-        if self.persistent:
-            groups, sizes_of = self._groups, {"k": self._head_dim(scope), "v": self._value_dim(scope)}
-            for name, dim in sizes_of.items():
-                weights.append(table(f"persistent_{name}", self.persistent, groups * dim, dim**-0.5))
-        weights += self.taps.weights(sizes) if self.taps is not None else []
-        if self.values_from is not None and self.kv_from is None:
-            weights.append(vector("value_mix", 2, Init("constant", 0.5)))
-        if self.forget:
-            weights += [linear("forget", self.heads, scope.width), vector("forget_bias", self.heads, KEEP)]
-        if self.sink_logit:
-            weights.append(vector("sink_logit", self.heads, ZEROS))
-        if self.differ is not None:
-            dim = self._head_dim(scope)
-            weights += [vector(f"lambda_{name}", dim, Init("normal", 0.1)) for name in ("q1", "k1", "q2", "k2")]
-        return tuple(weights)

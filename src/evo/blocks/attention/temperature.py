@@ -18,3 +18,8 @@ class TemperatureSpec(Spec):
     """steps: n = 1 + floor(p / period); smooth: n = max(p / period, 1); power: n = 1 + p / period, to the slope."""
     first: Literal[0, 1] = 0
     """What p is at the first position: Llama 4 counts from 1."""
+
+    @property
+    def numbers(self) -> tuple[float, int, str, int]:
+        """Slope, period, form and the number of the first position, for a plan."""
+        return (self.slope, self.period, self.form, self.first)

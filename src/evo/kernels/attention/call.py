@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import KernelCall
 
-Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking"]
+Weigh = Literal["softmax", "sigmoid", "softpick", "stick_breaking", "sparsemax", "entmax", "relu", "relu2"]
 """What makes weights of logits; see `reference.WEIGHTS`."""
 
 

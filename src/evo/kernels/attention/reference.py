@@ -105,8 +105,61 @@ def masked_stick_breaking(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
     return (F.logsigmoid(logits_BHTS) + after_BHTS).exp().masked_fill(~seen, 0.0)
 
 
+def masked_sparsemax(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """The nearest point of the simplex to the logits: relu(x - tau) of sum 1 (Martins & Astudillo 1602.02068)."""
+    x = below_the_largest(logits_BHTS, seen)
+    sorted_x, count = ranked(x)
+    sums = sorted_x.cumsum(-1)
+    support = (1.0 + count * sorted_x > sums).sum(-1, keepdim=True)
+    tau = (sums.gather(-1, support - 1) - 1.0) / support
+    return (x - tau).relu().masked_fill(~seen, 0.0)
+
+
+def masked_entmax(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """relu(x / 2 - tau)^2 of sum 1: 1.5-entmax, between softmax and sparsemax (Peters et al. 1905.05702)."""
+    x = below_the_largest(logits_BHTS, seen) / 2.0
+    sorted_x, count = ranked(x)
+    means = sorted_x.cumsum(-1) / count
+    spread = sorted_x.square().cumsum(-1) - count * means.square()
+    # an exact 0 has no finite slope of its root, and where this is 0 or less no support ends
+    taus = means - ((1.0 - spread) / count).clamp_min(TINY).sqrt()
+    support = (taus <= sorted_x).sum(-1, keepdim=True)
+    return (x - taus.gather(-1, support - 1)).relu().square().masked_fill(~seen, 0.0)
+
+
+def below_the_largest(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """Logits less the row's largest seen one, and -4 at least, where neither sparsemax nor entmax gives any weight."""
+    most = logits_BHTS.masked_fill(~seen, float("-inf")).amax(-1, keepdim=True).clamp_min(LOWEST)
+    return (logits_BHTS - most).masked_fill(~seen, -4.0).clamp_min(-4.0)
+
+
+def ranked(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The last axis from the largest on, and the rank of each, from 1."""
+    return x.sort(-1, descending=True).values, torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+
+
+def masked_relu(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """relu of each logit (Wortsman et al. 2309.08586, who divide it by the length)."""
+    return logits_BHTS.relu().masked_fill(~seen, 0.0)
+
+
+def masked_relu2(logits_BHTS: Tensor, seen: Tensor) -> Tensor:
+    """relu squared of each logit (Hua et al. 2202.10447, who divide the logit by the length)."""
+    return masked_relu(logits_BHTS, seen).square()
+
+
 SOFTPICK_EPS = 1e-6
+TINY = 1e-30
+LOWEST = -1e30
 STICK_BREAKING = "stick_breaking"
 """Of these weights, a query has none for its own key."""
-WEIGHTS = {"sigmoid": masked_sigmoid, "softpick": masked_softpick, STICK_BREAKING: masked_stick_breaking}
+WEIGHTS = {
+    "sigmoid": masked_sigmoid,
+    "softpick": masked_softpick,
+    STICK_BREAKING: masked_stick_breaking,
+    "sparsemax": masked_sparsemax,
+    "entmax": masked_entmax,
+    "relu": masked_relu,
+    "relu2": masked_relu2,
+}
 """What may stand in softmax's place."""

@@ -1,0 +1,44 @@
+"""The weights of attention, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from evo.dsl.plan import ZEROS, Init, Weight, linear, table, vector
+from evo.dsl.spec import Scope
+
+if TYPE_CHECKING:
+    from evo.blocks.attention.spec import AttentionSpec
+
+KEEP = Init("constant", 4.0)
+"""The logit of a forget gate at first: 0.98 a token."""
+
+
+def attention_weights(
+    spec: AttentionSpec, scope: Scope, sizes: Mapping[str, tuple[int, int]], dims: tuple[int, int, int]
+) -> tuple[Weight, ...]:
+    """sizes: the output and input width of each projection. dims: key heads, and widths of their keys and values."""
+    groups, dim, values = dims
+    weights: list[Weight] = []
+    for name, (out, into) in sizes.items():
+        gain = scope.residual_gain if name == "o" else 1.0
+        weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
+    biased = tuple(sizes) if spec.bias is True else spec.bias or ()
+    weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
+    if spec.head_experts is not None:
+        weights = [spec.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]
+    weights += [vector("gate_heads_bias", spec.heads, ZEROS)] if "gate_heads" in biased else []
+    if spec.persistent:
+        for name, width in (("k", dim), ("v", values)):
+            weights.append(table(f"persistent_{name}", spec.persistent, groups * width, width**-0.5))
+    weights += spec.taps.weights(sizes) if spec.taps is not None else []
+    if spec.values_from is not None and spec.kv_from is None:
+        weights.append(vector("value_mix", 2, Init("constant", 0.5)))
+    if spec.forget:
+        weights += [linear("forget", spec.heads, scope.width), vector("forget_bias", spec.heads, KEEP)]
+    if spec.sink_logit:
+        weights.append(vector("sink_logit", spec.heads, ZEROS))
+    if spec.differ is not None:
+        weights += [vector(f"lambda_{name}", dim, Init("normal", 0.1)) for name in ("q1", "k1", "q2", "k2")]
+    return tuple(weights)
