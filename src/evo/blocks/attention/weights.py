@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from evo.blocks.attention.fields import AttentionFields
 from evo.dsl.plan import ZEROS, Init, Weight, linear, table, vector
 from evo.dsl.spec import Scope
-
-if TYPE_CHECKING:
-    from evo.blocks.attention.spec import AttentionSpec
 
 KEEP = Init("constant", 4.0)
 """The logit of a forget gate at first: 0.98 a token."""
 
 
 def attention_weights(
-    spec: AttentionSpec, scope: Scope, sizes: Mapping[str, tuple[int, int]], dims: tuple[int, int, int]
+    spec: AttentionFields, scope: Scope, sizes: Mapping[str, tuple[int, int]], dims: tuple[int, int, int]
 ) -> tuple[Weight, ...]:
     """sizes: the output and input width of each projection. dims: key heads, and widths of their keys and values."""
     groups, dim, values = dims
