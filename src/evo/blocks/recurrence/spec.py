@@ -8,21 +8,12 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
+from evo.blocks.recurrence.conflicts import faults
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
-from evo.dsl.index import kind_class, kinds
+from evo.dsl.index import kind_class
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
-
-WORDS = ("head", "token", "channel")
-"""Kinds of decay that a word stands for."""
-TURNS = ("queries and keys", "nothing")
-"""What a position encoding may act on here: a recurrence has no scores."""
-
-
-def _turns(kind: str) -> bool:
-    position = kind_class("position", kind)
-    return issubclass(position, PositionSpec) and position.acts_on in TURNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +118,7 @@ class RecurrenceSpec(Spec):
         return frozenset(name for name, is_unread in found if is_unread)
 
     @property
-    def _rule(self) -> DecaySpec | None:
+    def rule(self) -> DecaySpec | None:
         """Its decay in full; None for none."""
         if isinstance(self.decay, DecaySpec):
             return self.decay
@@ -138,11 +129,13 @@ class RecurrenceSpec(Spec):
         return found
 
     @property
-    def _key_heads(self) -> int:
+    def groups(self) -> int:
+        """Heads of queries and keys."""
         return self.heads if self.keys == "decay" else self.key_heads or self.heads
 
     @property
-    def _writes(self) -> int:
+    def written(self) -> int:
+        """How often a token writes."""
         return self.writes if self.update == "delta" else 1
 
     def _features(self, key_dim: int) -> int:
@@ -150,86 +143,15 @@ class RecurrenceSpec(Spec):
         return 1 + key_dim + key_dim**2 if self.feature == "taylor" else key_dim
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        free = self.key_dim is None or self.value_dim is None
-        if free and scope.width % self.heads:
-            message = f"{self.heads} heads do not divide the width {scope.width}"
-            yield Fault("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
-            return
-        if self.update == "delta" and self.feature != "l2":
-            message = f"the delta rule is stable only with keys of unit length, not with feature {self.feature}"
-            yield Fault("EVO305", ("feature",), message, "write feature: l2, or update: outer")
-        if self.update == "delta" and self.bonus:
-            yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer")
-        if self.normalizer == "sum" and self.bonus:
-            message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
-            yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
-        if self.normalizer == "sum" and (self.feature not in ("elu", "taylor") or self.update != "outer"):
-            message = (
-                "normalizer sum divides by a sum that is positive only with feature elu or taylor and update outer"
-            )
-            yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
-        yield from self._option_problems(scope)
-        yield from self._position_problems(scope)
+        return faults(self, scope)
 
-    def _option_problems(self, scope: Scope) -> Iterator[Fault]:
-        if self.heads % self._key_heads:
-            yield Fault("EVO301", ("key_heads",), f"{self._key_heads} key_heads do not divide {self.heads} heads")
-        if self.write == "step" and (self._rule is None or not self._rule.has_step):
-            message = "no step sets this decay, so nothing can be written by it"
-            yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
-        elif self.write == "step" and self.update == "delta":
-            message = "the delta rule writes by a share of its own, not by the step"
-            yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
-        if isinstance(self.decay, DecaySpec) and self.decay.label in WORDS and self.decay == type(self.decay)():
-            message = f"the word {self.decay.label} says the same"
-            yield Fault("EVO330", ("decay",), message, f"write decay: {self.decay.label}", "warning")
-        if self.act == ("silu" if self.conv else "none"):
-            yield Fault("EVO330", ("act",), f"{self.act} is what it means to leave it out", "remove it", "warning")
-        if isinstance(self.normalizer, NormSpec):
-            yield from self.normalizer.head_problems(self.heads, self._dims(scope)[1], ("normalizer",))
-        if self.normalizer == "sum" and self.skip:
-            yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
-
-        yield from self._key_problems()
-
-    def _key_problems(self) -> Iterator[Fault]:
-        """Decays, features and keys that do not fit each other."""
-        is_by_channel = self._rule is not None and self._rule.is_by_channel
-        if self.feature == "taylor" and (is_by_channel or self.bonus):
-            field = "bonus" if self.bonus else "decay"
-            yield Fault("EVO305", (field,), "features of products have no channels of keys", "write another feature")
-        if self.keys == "decay" and not is_by_channel:
-            message = "keys made of a decay need one of each key channel"
-            yield Fault("EVO305", ("keys",), message, "write decay: channel, or keys: own")
-        elif self.keys == "decay" and (self.update == "delta" or self.position is not None):
-            field = "update" if self.update == "delta" else "position"
-            yield Fault(
-                "EVO305", (field,), "keys made of a decay are neither of unit length nor turned", "write keys: own"
-            )
-        if self._writes > 1 and self.skip:
-            yield Fault("EVO305", ("skip",), "a token that writes several values has none to add", "write skip: false")
-
-    def _position_problems(self, scope: Scope) -> Iterator[Fault]:
-        if self.position is None:
-            return
-        assert isinstance(self.position, PositionSpec)
-        if self.position.acts_on not in TURNS:
-            message = f"a recurrence cannot use position {self.position.kind}"
-            known = ", ".join(kind for kind in kinds("position") if _turns(kind))
-            yield Fault("EVO304", ("position",), message, f"known here: {known}")
-            return
-        if self.position.acts_on == "nothing":
-            message = "a recurrence has no position encoding anyway"
-            yield Fault("EVO330", ("position",), message, "remove it", "warning")
-        for problem in self.position.attention_problems(self._dims(scope)[0]):
-            yield Fault(problem.code, ("position", *problem.path), problem.message, problem.help)
-
-    def _dims(self, scope: Scope) -> tuple[int, int]:
+    def dims(self, scope: Scope) -> tuple[int, int]:
+        """Widths of a head's keys and of its values."""
         share = scope.width // self.heads
         return self.key_dim or share, self.value_dim or share
 
     def plan(self, scope: Scope) -> RecurrencePlan:
-        key_dim, value_dim = self._dims(scope)
+        key_dim, value_dim = self.dims(scope)
         weights = self._weights(scope, key_dim, value_dim)
         position: BlockPlan = NO_POSITION
         if isinstance(self.position, PositionSpec):
@@ -251,7 +173,7 @@ class RecurrenceSpec(Spec):
             children=tuple(children),
             has_state=True,
             heads=self.heads,
-            key_heads=self._key_heads,
+            key_heads=self.groups,
             key_dim=key_dim,
             value_dim=value_dim,
             decay=self.decay if isinstance(self.decay, str) else self.decay.label,
@@ -261,26 +183,26 @@ class RecurrenceSpec(Spec):
             gate=self.gate,
             normalizer=self.normalizer if isinstance(self.normalizer, str) else self.normalizer.label,
             bonus=self.bonus,
-            rule=self._rule,
+            rule=self.rule,
             act=self.act or ("silu" if self.conv else None),
             write=self.write,
             scale=1.0 if self.scale is None and self.feature == "taylor" else self.scale,
             beta_range=self.beta_range,
             gate_at=self.gate_at,
-            writes=self._writes,
+            writes=self.written,
             keys_from_decay=self.keys == "decay",
         )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
-        touches = 2 + self._writes * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
+        touches = 2 + self.written * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
         return float(self.heads * key_dim * value_dim * touches)
 
     def _streams(self, key_dim: int, value_dim: int) -> list[tuple[str, int]]:
         """Queries, keys and values that are projections, and how wide each is."""
-        keys, values = self._key_heads * key_dim, self.heads * value_dim
-        own = [] if self.keys == "decay" else [("k", self._writes * keys)]
-        return [("q", keys), *own, ("v", self._writes * values)]
+        keys, values = self.groups * key_dim, self.heads * value_dim
+        own = [] if self.keys == "decay" else [("k", self.written * keys)]
+        return [("q", keys), *own, ("v", self.written * values)]
 
     def _weights(self, scope: Scope, key_dim: int, value_dim: int) -> tuple[Weight, ...]:
         width, values = scope.width, self.heads * value_dim
@@ -299,9 +221,9 @@ class RecurrenceSpec(Spec):
         if self.skip:
             weights.append(vector("skip", self.heads, ONES))
         if self.update == "delta":
-            weights.append(linear("beta", self._writes * self.heads, width))
+            weights.append(linear("beta", self.written * self.heads, width))
         if self.normalizer == "rms":
             weights.append(vector("out_norm", value_dim, ONES))
         if self.bonus:
             weights.append(Weight("bonus", (self.heads, key_dim), Init("normal", 0.5), ("channel", "channel")))
-        return (*weights, *(self._rule.weights(width, self.heads, key_dim) if self._rule is not None else ()))
+        return (*weights, *(self.rule.weights(width, self.heads, key_dim) if self.rule is not None else ()))

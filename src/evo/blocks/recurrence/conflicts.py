@@ -1,0 +1,100 @@
+"""Parts of a recurrence that do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from evo.blocks.norm.spec import NormSpec
+from evo.blocks.position.spec import PositionSpec
+from evo.blocks.recurrence.decays import DecaySpec
+from evo.dsl.index import kind_class, kinds
+from evo.dsl.spec import Fault, Scope
+
+if TYPE_CHECKING:
+    from evo.blocks.recurrence.spec import RecurrenceSpec
+
+WORDS = ("head", "token", "channel")
+"""Kinds of decay that a word stands for."""
+TURNS = ("queries and keys", "nothing")
+"""What a position encoding may act on here: a recurrence has no scores."""
+
+
+def _turns(kind: str) -> bool:
+    position = kind_class("position", kind)
+    return issubclass(position, PositionSpec) and position.acts_on in TURNS
+
+
+def faults(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+    free = spec.key_dim is None or spec.value_dim is None
+    if free and scope.width % spec.heads:
+        message = f"{spec.heads} heads do not divide the width {scope.width}"
+        yield Fault("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
+        return
+    if spec.update == "delta" and spec.feature != "l2":
+        message = f"the delta rule is stable only with keys of unit length, not with feature {spec.feature}"
+        yield Fault("EVO305", ("feature",), message, "write feature: l2, or update: outer")
+    if spec.update == "delta" and spec.bonus:
+        yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer")
+    if spec.normalizer == "sum" and spec.bonus:
+        message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
+        yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
+    if spec.normalizer == "sum" and (spec.feature not in ("elu", "taylor") or spec.update != "outer"):
+        message = "normalizer sum divides by a sum that is positive only with feature elu or taylor and update outer"
+        yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
+    yield from _option_problems(spec, scope)
+    yield from _position_problems(spec, scope)
+
+
+def _option_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+    if spec.heads % spec.groups:
+        yield Fault("EVO301", ("key_heads",), f"{spec.groups} key_heads do not divide {spec.heads} heads")
+    if spec.write == "step" and (spec.rule is None or not spec.rule.has_step):
+        message = "no step sets this decay, so nothing can be written by it"
+        yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
+    elif spec.write == "step" and spec.update == "delta":
+        message = "the delta rule writes by a share of its own, not by the step"
+        yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
+    if isinstance(spec.decay, DecaySpec) and spec.decay.label in WORDS and spec.decay == type(spec.decay)():
+        message = f"the word {spec.decay.label} says the same"
+        yield Fault("EVO330", ("decay",), message, f"write decay: {spec.decay.label}", "warning")
+    if spec.act == ("silu" if spec.conv else "none"):
+        yield Fault("EVO330", ("act",), f"{spec.act} is what it means to leave it out", "remove it", "warning")
+    if isinstance(spec.normalizer, NormSpec):
+        yield from spec.normalizer.head_problems(spec.heads, spec.dims(scope)[1], ("normalizer",))
+    if spec.normalizer == "sum" and spec.skip:
+        yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
+
+    yield from _key_problems(spec)
+
+
+def _key_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
+    """Decays, features and keys that do not fit each other."""
+    is_by_channel = spec.rule is not None and spec.rule.is_by_channel
+    if spec.feature == "taylor" and (is_by_channel or spec.bonus):
+        field = "bonus" if spec.bonus else "decay"
+        yield Fault("EVO305", (field,), "features of products have no channels of keys", "write another feature")
+    if spec.keys == "decay" and not is_by_channel:
+        message = "keys made of a decay need one of each key channel"
+        yield Fault("EVO305", ("keys",), message, "write decay: channel, or keys: own")
+    elif spec.keys == "decay" and (spec.update == "delta" or spec.position is not None):
+        field = "update" if spec.update == "delta" else "position"
+        yield Fault("EVO305", (field,), "keys made of a decay are neither of unit length nor turned", "write keys: own")
+    if spec.written > 1 and spec.skip:
+        yield Fault("EVO305", ("skip",), "a token that writes several values has none to add", "write skip: false")
+
+
+def _position_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+    if spec.position is None:
+        return
+    assert isinstance(spec.position, PositionSpec)
+    if spec.position.acts_on not in TURNS:
+        message = f"a recurrence cannot use position {spec.position.kind}"
+        known = ", ".join(kind for kind in kinds("position") if _turns(kind))
+        yield Fault("EVO304", ("position",), message, f"known here: {known}")
+        return
+    if spec.position.acts_on == "nothing":
+        message = "a recurrence has no position encoding anyway"
+        yield Fault("EVO330", ("position",), message, "remove it", "warning")
+    for problem in spec.position.attention_problems(spec.dims(scope)[0]):
+        yield Fault(problem.code, ("position", *problem.path), problem.message, problem.help)
