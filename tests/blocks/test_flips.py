@@ -263,6 +263,13 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("more", {**OUTER, "conv": 0, "decay": {"kind": "token", "form": "logsigmoid"}}),
         ]
     },
+    "shares": {
+        "stages": [
+            stage("a", {**RECURRENCE, "erase": "head", "correct": True}, ffn={"kind": "none"}),
+            stage("b", {**RECURRENCE, "erase": "channel", "write": "channel", "conv": 0}, ffn={"kind": "none"}),
+            stage("c", {**OUTER, "write": "share", "feature": "identity", "conv": 0}, ffn={"kind": "none"}),
+        ]
+    },
     "wkv6": {"width": 80, "stages": [stage("body", {"kind": "wkv6", "heads": 2}, ffn={"kind": "none"})]},
     "wkv7": {
         "width": 80,

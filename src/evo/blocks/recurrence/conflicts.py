@@ -52,9 +52,10 @@ def _option_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
     if spec.write == "step" and (spec.rule is None or not spec.rule.has_step):
         message = "no step sets this decay, so nothing can be written by it"
         yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
-    elif spec.write == "step" and spec.update == "delta":
-        message = "the delta rule writes by a share of its own, not by the step"
+    elif spec.write in ("step", "share") and spec.update == "delta":
+        message = "the delta rule writes by a share of its own anyway"
         yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
+    yield from _share_problems(spec)
     if isinstance(spec.decay, DecaySpec) and spec.decay.label in WORDS and spec.decay == type(spec.decay)():
         message = f"the word {spec.decay.label} says the same"
         yield Fault("EVO330", ("decay",), message, f"write decay: {spec.decay.label}", "warning")
@@ -66,6 +67,25 @@ def _option_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
         yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
 
     yield from _key_problems(spec)
+
+
+def _share_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
+    """Shares of what is written and taken out that do not fit each other."""
+    is_delta, by_channel = spec.update == "delta", "channel" in (spec.write, spec.erased)
+    if is_delta and spec.write == "channel" and spec.erased != "channel":
+        message = "a key can give up no share of each value channel"
+        yield Fault("EVO305", ("write",), message, "write erase: channel as well, or write: plain")
+    if is_delta and by_channel and spec.written > 1:
+        field = "erase" if spec.erased == "channel" else "write"
+        message = "a token that writes several times has no shares by channel"
+        yield Fault("EVO305", (field,), message, "write writes: 1")
+    if spec.write == "channel" and spec.normalizer == "sum":
+        message = "a sum of weights has no channels of values"
+        yield Fault("EVO305", ("write",), message, "write write: share, or normalizer: rms")
+    if spec.correct and spec.written > 1:
+        yield Fault("EVO305", ("correct",), "a token that writes several times has no one key", "write writes: 1")
+    if spec.correct and spec.keys == "decay":
+        yield Fault("EVO305", ("correct",), "keys made of a decay correct no query", "write keys: own")
 
 
 def _key_problems(spec: RecurrenceSpec) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.rates import Decay
+from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
 from evo.blocks.recurrence.spec import RecurrencePlan
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
@@ -84,6 +85,10 @@ class Recurrence(Block):
     v_taps: nn.Parameter | None
     gate: nn.Parameter | None
     beta: nn.Parameter | None
+    write_gate: nn.Parameter | None
+    erase_gate: nn.Parameter | None
+    erase_rate: nn.Parameter | None
+    correction: nn.Parameter | None
     out_norm: nn.Parameter | None
     bonus: nn.Parameter | None
     decay: nn.Parameter | None
@@ -110,6 +115,7 @@ class Recurrence(Block):
         self.repeats = plan.heads // plan.key_heads
         self.act = None if plan.act == "none" else plan.act
         self.writes_step, self.scale, self.beta_range = plan.write == "step", plan.scale, plan.beta_range
+        self.erase = plan.erase
         self.gates_first = plan.gate_at == "before"
         self.head_norm = children.get("head_norm")
         self.rule = plan.rule
@@ -136,9 +142,8 @@ class Recurrence(Block):
             for x, (weight, bias) in zip(projected, self._taps(), strict=True)
             if weight is not None
         ]
-        parts, step_BTH = self._parts(x_BTD, flow)
-        heads = self._heads(projected, parts["log_decay"], step_BTH, flow)
-        return [*convolutions, plan_recurrence(*self._written(heads), **self._spread(parts))]
+        heads, parts = self._posed(projected, x_BTD, flow)
+        return [*convolutions, plan_recurrence(*heads, **parts)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
@@ -156,11 +161,11 @@ class Recurrence(Block):
 
     def _mix(self, x_BTD: Tensor, state: RecurrenceState | None, flow: Flow) -> tuple[Tensor, RecurrenceState]:
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
-        parts, step_BTH = self._parts(x_BTD, flow)
+        heads, parts = self._posed(streams, x_BTD, flow)
         segments_BT, n = flow.segments_BT, self.writes
         o_BTHV, memory_BHKV = recur(
-            *self._written(self._heads(streams, parts["log_decay"], step_BTH, flow)),
-            **self._spread(parts),
+            *heads,
+            **parts,
             scale=self.scale,
             initial_state_BHKV=None if state is None else state.memory_BHKV,
             segments_BT=segments_BT if segments_BT is None or n == 1 else segments_BT.repeat_interleave(n, dim=1),
@@ -170,6 +175,30 @@ class Recurrence(Block):
         if self.skip is not None:
             o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
         return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past)
+
+    def _posed(
+        self, streams: list[Tensor], x_BTD: Tensor, flow: Flow
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
+        """q, k and v, and what `recur` is given besides, write by write."""
+        parts, step_BTH = self._parts(x_BTD, flow)
+        q_BTHK, k_BTHK, v_BTHV = self._written(self._heads(streams, parts["log_decay"], step_BTH, flow))
+        parts = self._spread(parts)
+        if self.write_gate is not None:
+            v_BTHV = v_BTHV * flow.project(x_BTD, self.write_gate).sigmoid().unflatten(-1, (self.heads, -1))
+        if self.erase == "":
+            v_BTHV, parts = share_written(v_BTHV, parts)
+        elif self.erase_rate is not None:
+            v_BTHV, parts = erase_less(v_BTHV, self.erase_rate, parts)
+        elif self.erase_gate is not None:
+            gate_BTGK = self.beta_range * flow.project(x_BTD, self.erase_gate).sigmoid().unflatten(
+                -1, (-1, self.key_dim)
+            )
+            v_BTHV, parts = erase_by_channel(k_BTHK, v_BTHV, self._repeated(gate_BTGK), parts)
+        return (q_BTHK, k_BTHK, v_BTHV), parts
+
+    def _repeated(self, x_BTGK: Tensor) -> Tensor:
+        """What a head of keys has, for each state that it serves."""
+        return x_BTGK if self.repeats == 1 else x_BTGK.repeat_interleave(self.repeats, dim=2)
 
     def _heads(
         self, streams: list[Tensor], log_decay: Tensor | None, step_BTH: Tensor | None, flow: Flow
@@ -186,9 +215,10 @@ class Recurrence(Block):
         else:
             k_BTHK = streams[1].unflatten(-1, (-1, self.key_dim))
             q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
+            if self.correction is not None:
+                q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
-        if self.repeats > 1:
-            q_BTHK, k_BTHK = (x.repeat_interleave(self.repeats, dim=2) for x in (q_BTHK, k_BTHK))
+        q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
         if self.divides:
             v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
         if self.writes_step and step_BTH is not None:
@@ -219,7 +249,7 @@ class Recurrence(Block):
         """What the recurrence has besides q, k and v, and the step that sets the decay."""
         log_decay, step_BTH = (None, None) if self.decay_of is None else self.decay_of(self, self.rule, x_BTD, flow)
         beta_BTH = None if self.beta is None else torch.sigmoid(flow.project(x_BTD, self.beta))
-        if beta_BTH is not None and self.beta_range != 1:
+        if beta_BTH is not None and self.beta_range != 1 and self.erase in ("written", "head"):
             beta_BTH = beta_BTH * self.beta_range
         return {"log_decay": log_decay, "beta_BTH": beta_BTH, "bonus_HK": self.bonus}, step_BTH
 

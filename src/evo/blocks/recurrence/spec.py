@@ -38,6 +38,7 @@ class RecurrencePlan(BlockPlan):
     rule: DecaySpec | None
     act: str | None
     write: str
+    erase: str
     scale: float | None
     beta_range: float
     gate_at: str
@@ -83,8 +84,14 @@ class RecurrenceSpec(Spec):
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
     key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True), WIDENING] = None
     """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
-    write: Literal["plain", "step"] = "plain"
-    """step: values are multiplied by the step that sets the decay (Mamba-2)."""
+    write: Literal["plain", "step", "share", "channel"] = "plain"
+    """What values are multiplied by: nothing, or the share of the delta rule; step: the step that sets the decay
+    (Mamba-2); share: a learned share of each head and token (MesaNet); channel: one of each value channel."""
+    erase: Literal["written", "head", "channel"] = "written"
+    """The share that the delta rule takes out of what a key holds: as much as it writes; head: that times a learned
+    number of each head (Comba, 2506.02475); channel: one of its own for each key channel (Gated DeltaNet-2)."""
+    correct: bool = False
+    """Whether queries are less a learned multiple of the token's key, one for each key head (Comba)."""
     skip: bool = False
     """Whether each head's values are added to its output, by a learned weight (Mamba-2's D)."""
     conv_bias: bool = False
@@ -112,6 +119,7 @@ class RecurrenceSpec(Spec):
             ("key_heads", self.keys == "decay"),
             ("conv_bias", not self.conv),
             ("beta_range", self.update != "delta"),
+            ("erase", self.update != "delta"),
             ("gate_rank", self.gate == "none"),
             ("gate_at", self.gate == "none" or self.normalizer == "none"),
         ]
@@ -137,6 +145,16 @@ class RecurrenceSpec(Spec):
     def written(self) -> int:
         """How often a token writes."""
         return self.writes if self.update == "delta" else 1
+
+    @property
+    def erased(self) -> str:
+        """What the share that it takes out follows; nothing without the delta rule."""
+        return self.erase if self.update == "delta" else ""
+
+    @property
+    def has_share(self) -> bool:
+        """Whether there is a learned share of each head and token."""
+        return self.write == "share" if self.update == "outer" else self.write != "channel"
 
     def _features(self, key_dim: int) -> int:
         """How many channels a key has behind its features."""
@@ -186,6 +204,7 @@ class RecurrenceSpec(Spec):
             rule=self.rule,
             act=self.act or ("silu" if self.conv else None),
             write=self.write,
+            erase=self.erased,
             scale=1.0 if self.scale is None and self.feature == "taylor" else self.scale,
             beta_range=self.beta_range,
             gate_at=self.gate_at,
@@ -220,8 +239,16 @@ class RecurrenceSpec(Spec):
             weights += [linear("gate_down", self.gate_rank, width), linear("gate_up", values, self.gate_rank)]
         if self.skip:
             weights.append(vector("skip", self.heads, ONES))
-        if self.update == "delta":
+        if self.has_share:
             weights.append(linear("beta", self.written * self.heads, width))
+        if self.write == "channel":
+            weights.append(linear("write_gate", values, width))
+        if self.erased == "channel":
+            weights.append(linear("erase_gate", self.groups * key_dim, width))
+        if self.erased == "head":
+            weights.append(vector("erase_rate", self.heads, ONES))
+        if self.correct:
+            weights.append(vector("correction", self.groups, Init("constant", 0.02)))
         if self.normalizer == "rms":
             weights.append(vector("out_norm", value_dim, ONES))
         if self.bonus:

@@ -164,7 +164,8 @@ def _ending(c: Chunks, x: Tensor) -> Tensor:
 
 
 def _solve(strictly_lower_CC: Tensor, sides_CX: Tensor) -> Tensor:
-    """(I + L)^-1 sides, by forward substitution."""
+    """(I + L)^-1 sides, by forward substitution, in the precision of the sides."""
+    strictly_lower_CC = strictly_lower_CC.to(sides_CX.dtype)
     return torch.linalg.solve_triangular(strictly_lower_CC, sides_CX, upper=False, unitriangular=True)
 
 
