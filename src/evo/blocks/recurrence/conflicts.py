@@ -1,18 +1,13 @@
 """Parts of a recurrence that do not go together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.blocks.recurrence.decays import DecaySpec
+from evo.blocks.recurrence.fields import RecurrenceFields
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.spec import Fault, Scope
-
-if TYPE_CHECKING:
-    from evo.blocks.recurrence.spec import RecurrenceSpec
 
 WORDS = ("head", "token", "channel")
 """Kinds of decay that a word stands for."""
@@ -25,7 +20,7 @@ def _turns(kind: str) -> bool:
     return issubclass(position, PositionSpec) and position.acts_on in TURNS
 
 
-def faults(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     free = spec.key_dim is None or spec.value_dim is None
     if free and scope.width % spec.heads:
         message = f"{spec.heads} heads do not divide the width {scope.width}"
@@ -46,7 +41,7 @@ def faults(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
     yield from _position_problems(spec, scope)
 
 
-def _option_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.heads % spec.groups:
         yield Fault("EVO301", ("key_heads",), f"{spec.groups} key_heads do not divide {spec.heads} heads")
     if spec.write == "step" and (spec.rule is None or not spec.rule.has_step):
@@ -69,7 +64,7 @@ def _option_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
     yield from _key_problems(spec)
 
 
-def _share_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
+def _share_problems(spec: RecurrenceFields) -> Iterator[Fault]:
     """Shares of what is written and taken out that do not fit each other."""
     is_delta, by_channel = spec.update == "delta", "channel" in (spec.write, spec.erased)
     if is_delta and spec.write == "channel" and spec.erased != "channel":
@@ -88,7 +83,7 @@ def _share_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
         yield Fault("EVO305", ("correct",), "keys made of a decay correct no query", "write keys: own")
 
 
-def _key_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
+def _key_problems(spec: RecurrenceFields) -> Iterator[Fault]:
     """Decays, features and keys that do not fit each other."""
     is_by_channel = spec.rule is not None and spec.rule.is_by_channel
     if spec.feature == "taylor" and (is_by_channel or spec.bonus):
@@ -104,7 +99,7 @@ def _key_problems(spec: RecurrenceSpec) -> Iterator[Fault]:
         yield Fault("EVO305", ("skip",), "a token that writes several values has none to add", "write skip: false")
 
 
-def _position_problems(spec: RecurrenceSpec, scope: Scope) -> Iterator[Fault]:
+def _position_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.position is None:
         return
     assert isinstance(spec.position, PositionSpec)

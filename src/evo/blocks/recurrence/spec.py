@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar
 
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.conflicts import faults
 from evo.blocks.recurrence.decays import DecaySpec
-from evo.dsl.genes import FIXED, WIDENING, Gene
-from evo.dsl.index import kind_class
+from evo.blocks.recurrence.fields import RecurrenceFields
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import Fault, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class RecurrencePlan(BlockPlan):
     keys_from_decay: bool
 
 
-class RecurrenceSpec(Spec):
+class RecurrenceSpec(RecurrenceFields):
     """S_t = A_t S_{t-1} + update(k_t, v_t), y_t = S_t^T q_t, with one matrix state S (key_dim, value_dim) a head.
 
     Points in it: decay none and feature elu with normalizer sum is linear attention (Katharopoulos et al. 2020); decay
@@ -57,116 +54,8 @@ class RecurrenceSpec(Spec):
     kind: ClassVar[str | None] = "recurrence"
     widths_apart: ClassVar[bool] = True
 
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
-    """Heads, each with its own state."""
-    key_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
-    """Width of a head's queries and keys; width / heads if left out."""
-    value_dim: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 256, "x2", optional=True)] = None
-    """Width of a head's values; width / heads if left out."""
-    decay: Annotated[Literal["none", "head", "token", "channel"] | Spec, RoleOf("decay")] = "token"
-    """none; head: the constant 1 - 2^(-5-h); token: one learned gate a head and token; channel: one a key channel. A
-    mapping has further forms."""
-    update: Literal["outer", "delta"] = "delta"
-    """outer adds k v^T; delta first takes out what k already holds, by a learned share."""
-    feature: Literal["identity", "l2", "elu", "taylor"] = "l2"
-    """What is done to q and k: nothing, unit length, elu + 1, or [1, x, x x], whose products are the first three terms
-    of the exponential (Based, 2402.18668)."""
-    conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
-    """Taps of a causal short convolution on q, k and v; 0 for none."""
-    gate: Literal["none", "silu", "sigmoid"] = "silu"
-    """Output gate, a projection of the input."""
-    normalizer: Annotated[Literal["none", "rms", "sum"] | Spec, RoleOf("norm")] = "rms"
-    """rms: RMS norm of each head's output with one set of gains. sum: division by the sum of decayed q.k, as in
-    softmax. Or any norm, over heads, groups or all channels."""
-    bonus: bool = False
-    """A learned extra weight of the current token, which then enters the state only afterwards (RWKV-6)."""
-    position: Annotated[Spec | None, RoleOf("position")] = None
-    """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
-    key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True), WIDENING] = None
-    """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
-    write: Literal["plain", "step", "share", "channel"] = "plain"
-    """What values are multiplied by: nothing, or the share of the delta rule; step: the step that sets the decay
-    (Mamba-2); share: a learned share of each head and token (MesaNet); channel: one of each value channel."""
-    erase: Literal["written", "head", "channel"] = "written"
-    """The share that the delta rule takes out of what a key holds: as much as it writes; head: that times a learned
-    number of each head (Comba, 2506.02475); channel: one of its own for each key channel (Gated DeltaNet-2)."""
-    correct: bool = False
-    """Whether queries are less a learned multiple of the token's key, one for each key head (Comba)."""
-    skip: bool = False
-    """Whether each head's values are added to its output, by a learned weight (Mamba-2's D)."""
-    conv_bias: bool = False
-    """Whether the convolution has a bias."""
-    act: Literal["none", "silu"] | None = None
-    """What q, k and v pass before they are features; silu behind a convolution, and nothing without, if left out."""
-    scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
-    """What queries are multiplied by; key_dim ** -0.5 if left out."""
-    beta_range: Annotated[float, Field(gt=0, le=2), FIXED] = 1.0
-    """The largest share that the delta rule takes out; above 1, states may change sign (Grazzi et al. 2411.12537)."""
-    gate_at: Literal["after", "before"] = "after"
-    """Whether the output is gated after it is normalised, or before (Mamba-2)."""
-    gate_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 128, "x2", optional=True)] = None
-    """Width that the gate's projection passes; it is one matrix if left out."""
-
-    writes: Annotated[int, Field(ge=1, le=8), Gene(1, 4, "+1")] = 1
-    """How often the delta rule writes a token, with a key and a value each time (DeltaProduct, 2502.10297)."""
-    keys: Literal["own", "decay"] = "own"
-    """decay: there is no projection; keys are 1 - exp(log decay), of a decay by channel (HGRN2, 2404.07904)."""
-
-    @property
-    def unread(self) -> frozenset[str]:
-        found = [
-            ("writes", self.update != "delta"),
-            ("key_heads", self.keys == "decay"),
-            ("conv_bias", not self.conv),
-            ("beta_range", self.update != "delta"),
-            ("erase", self.update != "delta"),
-            ("gate_rank", self.gate == "none"),
-            ("gate_at", self.gate == "none" or self.normalizer == "none"),
-        ]
-        return frozenset(name for name, is_unread in found if is_unread)
-
-    @property
-    def rule(self) -> DecaySpec | None:
-        """Its decay in full; None for none."""
-        if isinstance(self.decay, DecaySpec):
-            return self.decay
-        if self.decay == "none":
-            return None
-        found = kind_class("decay", str(self.decay))()
-        assert isinstance(found, DecaySpec)
-        return found
-
-    @property
-    def groups(self) -> int:
-        """Heads of queries and keys."""
-        return self.heads if self.keys == "decay" else self.key_heads or self.heads
-
-    @property
-    def written(self) -> int:
-        """How often a token writes."""
-        return self.writes if self.update == "delta" else 1
-
-    @property
-    def erased(self) -> str:
-        """What the share that it takes out follows; nothing without the delta rule."""
-        return self.erase if self.update == "delta" else ""
-
-    @property
-    def has_share(self) -> bool:
-        """Whether there is a learned share of each head and token."""
-        return self.write == "share" if self.update == "outer" else self.write != "channel"
-
-    def _features(self, key_dim: int) -> int:
-        """How many channels a key has behind its features."""
-        return 1 + key_dim + key_dim**2 if self.feature == "taylor" else key_dim
-
     def problems(self, scope: Scope) -> Iterator[Fault]:
         return faults(self, scope)
-
-    def dims(self, scope: Scope) -> tuple[int, int]:
-        """Widths of a head's keys and of its values."""
-        share = scope.width // self.heads
-        return self.key_dim or share, self.value_dim or share
 
     def plan(self, scope: Scope) -> RecurrencePlan:
         key_dim, value_dim = self.dims(scope)
