@@ -137,6 +137,7 @@ FORGETTING = (
     "channel mix",
     "selective",
     "rg_lru",
+    "gated slots",
     "gated scan",
     "wkv",
     "hyena",

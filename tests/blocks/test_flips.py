@@ -207,6 +207,12 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_scan", "input": "own", "act": "positive"}, ffn={"kind": "none"}),
         ]
     },
+    "gated slots": {
+        "stages": [
+            stage("a", {"kind": "gated_slots", "heads": 2, "kv_heads": 1, "slots": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"}, ffn={"kind": "none"}),
+        ]
+    },
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
     "block, dilated": {

@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, str]] = {
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
         "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",
+        "gated_slots": "evo.blocks.gated_slots.spec:GatedSlotsSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
         "joined": "evo.blocks.joined.spec:JoinedSpec",
         "mlstm": "evo.blocks.mlstm.spec:MLSTMSpec",
