@@ -74,6 +74,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention hashed": {**window(5, 2), "kv_heads": 1, "head_experts": {"top": 4, "router": {"choose": "hash"}}},
     "attention sigmoid": {**ATTENTION, "kv_heads": 2, "weigh": "sigmoid"},
     "attention softpick": {**window(5), "weigh": "softpick", "soft_cap": 3.0},
+    "attention squashed": {**ATTENTION, "qk_norm": {"kind": "squashed"}, "inner_norm": {"kind": "rms", "gain": "one"}},
     "attention off by one": {**ATTENTION, "kv_heads": 2, "weigh": "softmax1", "soft_cap": 3.0},
     "attention sparsemax": {**window(5, 2), "kv_heads": 2, "weigh": "sparsemax"},
     "attention entmax": {**ATTENTION, "weigh": "entmax", "position": {"kind": "alibi"}},
@@ -191,7 +192,10 @@ NORMS: dict[str, dict[str, Any]] = {
     "layer without gain": {"kind": "layer", "bias": False, "gain": False},
     "l2": {"kind": "l2"},
     "l2 with gains": {"kind": "l2", "gain": True, "groups": 2},
+    "l2 with one gain": {"kind": "l2", "gain": "one"},
     "gated": {"kind": "gated", "norm": {"kind": "layer"}, "rank": 3},
+    "squashed": {"kind": "squashed", "slope": 0.7},
+    "squashed by erf": {"kind": "squashed", "by": "erf", "shift": True, "bias": False},
 }
 
 

@@ -75,6 +75,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, streams={"kind": "hyper", "count": 2, "dynamic": False}),
             stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
+            stage("g", CONVOLUTION, streams={"kind": "gated"}),
             stage("f", CONVOLUTION, streams={"kind": "altup", "count": 2, "aside": 1, "eps": 0.1}),
             {
                 "name": "e",
@@ -87,6 +88,7 @@ FLOW: dict[str, dict[str, Any]] = {
         "stages": [
             stage("a", CONVOLUTION, norm={"kind": "gated", "norm": RMS, "rank": 2}),
             stage("b", CONVOLUTION, norm={"kind": "layer"}),
+            stage("c", CONVOLUTION, norm={"kind": "squashed"}),
         ],
     },
     "weights of others": {

@@ -48,6 +48,15 @@ STAGES: dict[str, str] = {
           repeat: 2
           mix: [{kind: attention, heads: 2, weigh: sparsemax}, {kind: attention, heads: 2, weigh: entmax}]
     """,
+    "DyT, Derf and ScaleNorm: without norms (2503.10622, 2512.10938, 1910.05895)": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2}, norm: {kind: squashed}}
+        - {name: erf, mix: {kind: attention, heads: 2}, norm: {kind: squashed, by: erf, shift: true}}
+        - {name: scaled, mix: {kind: attention, heads: 2}, norm: {kind: l2, gain: one}}
+    """,
+    "GTrXL (1910.06764) and highways": """
+        - {name: body, repeat: 2, streams: {kind: gated}, mix: {kind: attention, heads: 2, position: {kind: xl}}}
+        - {name: high, streams: {kind: gated, form: highway}, mix: {kind: attention, heads: 2}, ffn: {kind: dense}}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import CONTEXT, Whole, block_of, built, inputs, plan, stage
+from block_variants import CONTEXT, WIDTH, Whole, block_of, built, inputs, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -29,6 +29,44 @@ def compare(mixer: dict[str, object], theirs: Theirs) -> None:
     found, wanted = (torch.autograd.grad((y * cotangent).sum(), list(weights.values())) for y in (ours, expected))
     for name, one, other in zip(weights, found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("norm", "name", "weights"),
+    [
+        ({"kind": "squashed"}, "DynamicTanh", {"slope": "pre_tanh_scale", "gain": "gamma", "bias": "beta"}),
+        (
+            {"kind": "squashed", "by": "erf", "shift": True},
+            "Derf",
+            {"slope": "alpha", "shift": "s", "gain": "gamma", "bias": "beta"},
+        ),
+        ({"kind": "l2", "gain": "one", "eps": 1e-30}, "ScaleNorm", {"gain": "g"}),
+    ],
+)
+def test_what_stands_in_a_norms_place_is_x_transformers(norm: dict[str, object], name: str, weights: dict[str, str]):
+    """DyT, Derf and ScaleNorm: values and gradients of the input and of every weight, large ones."""
+    theirs_of = pytest.importorskip("x_transformers.x_transformers", reason="x-transformers is not installed")
+    whole = plan([stage("s", ATTENTION, ffn={"kind": "none"}, norm=norm)])
+    found = built(dict(dict(whole.stages[0].children)["0"].children)["mixer_norm"])
+    assert {name for name, _ in found.named_parameters()} == set(weights)
+    ours, theirs = Whole(found), getattr(theirs_of, name)(WIDTH).double()
+    with torch.no_grad():
+        for (ours_name, weight), seed in zip(found.named_parameters(), range(9), strict=False):
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed), dtype=weight.dtype))
+            scale = getattr(theirs, "scale", 1.0)  # ScaleNorm counts in roots of the width
+            getattr(theirs, weights[ours_name]).copy_(
+                (weight / scale).reshape(getattr(theirs, weights[ours_name]).shape)
+            )
+    x = inputs().requires_grad_()
+    y, expected = ours(x), theirs(x)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    cotangent = inputs(seed=5)
+    own = torch.autograd.grad((y * cotangent).sum(), [x, *found.parameters()])
+    wanted = torch.autograd.grad(
+        (expected * cotangent).sum(), [x, *(getattr(theirs, weights[n]) for n, _ in found.named_parameters())]
+    )
+    for one, other, scale in zip(own, wanted, [1.0, *([getattr(theirs, "scale", 1.0)] * len(weights))], strict=True):
+        torch.testing.assert_close(one, (other / scale).reshape(one.shape), rtol=1e-8, atol=1e-9)
 
 
 def convolved(x_BTC: Tensor, taps_CW: Tensor) -> Tensor:

@@ -28,8 +28,9 @@ from evo.evolution.operators.growth import AddStreams, keeps
 
 ATTENTION = {"kind": "attention", "heads": 2}
 WIDTH, COUNT = 16, 3
-AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in ("hyper", "gates", "sinkhorn", "dual")]
+AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in ("hyper", "gates", "sinkhorn", "dual", "gated")]
 KINDS = pytest.mark.parametrize("streams", AROUND_SUBLAYERS)
+FORMS = ("gru", "highway", "output", "input", "sigmoid_tanh")
 EVERY_KIND = pytest.mark.parametrize("streams", [*AROUND_SUBLAYERS, {"kind": "altup"}])
 
 
@@ -193,6 +194,32 @@ def test_two_streams_are_those_of_residual() -> None:
             first, second = F.rms_norm(first + y, (WIDTH,), gain, 1e-6), second + y
     expected = first + F.rms_norm(second, (WIDTH,), run.child("streams_end").child("norm").gain, 1e-6)
     torch.testing.assert_close(run.run({"x": [x]}, Flow()).value(), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gates_of_one_stream_are_those_of_gtrxl(form: str) -> None:
+    """Values, and gradients of both inputs and of every weight (Parisotto et al. 1910.06764, section 3.2)."""
+    spec = document([stage("a", ATTENTION, streams={"kind": "gated", "form": form})]).organism.stages[0].streams  # type: ignore[attr-defined]
+    ours: Any = moved(make(spec.connection(organism_scope(document([stage("a", ATTENTION)]).organism), 0)))
+    w, b = dict(ours.named_parameters()), ours.bias
+    x, y = noise(2, 5, WIDTH).requires_grad_(), noise(2, 5, WIDTH, seed=1).requires_grad_()
+
+    def of(name: str, x: Tensor, y: Tensor) -> Tensor:
+        return sum(value @ w[key].T for key, value in ((f"{name}_x", x), (f"{name}_y", y)) if key in w)  # type: ignore[return-value]
+
+    if form == "gru":
+        z, r = torch.sigmoid(of("gate", x, y) - b), torch.sigmoid(of("reset", x, y))
+        expected = (1 - z) * x + z * torch.tanh(of("new", r * x, y))
+    elif form == "sigmoid_tanh":
+        expected = x + torch.sigmoid(of("gate", x, y) - b) * torch.tanh(of("new", x, y))
+    else:
+        g = torch.sigmoid(of("gate", x, y) + b)
+        expected = {"highway": g * x + (1 - g) * y, "output": x + (1 - g) * y, "input": g * x + y}[form]
+    mine = ours.written(x[..., None, :], None, y, Flow())[..., 0, :]
+    torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
+    cotangent, of_all = noise(2, 5, WIDTH, seed=2), [x, y, *w.values()]
+    found, wanted = (torch.autograd.grad((z * cotangent).sum(), of_all) for z in (mine, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
 @KINDS

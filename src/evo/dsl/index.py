@@ -68,6 +68,7 @@ KINDS: dict[str, dict[str, str]] = {
         "l2": "evo.blocks.norm.spec:L2NormSpec",
         "layer": "evo.blocks.norm.spec:LayerNormSpec",
         "rms": "evo.blocks.norm.spec:RMSNormSpec",
+        "squashed": "evo.blocks.norm.squashed.spec:SquashedNormSpec",
     },
     "position": {
         "alibi": "evo.blocks.position.spec:AlibiSpec",
@@ -136,6 +137,7 @@ KINDS: dict[str, dict[str, str]] = {
     "streams": {
         "altup": "evo.blocks.streams.altup.spec:AltUpStreams",
         "dual": "evo.blocks.streams.spec:DualStreams",
+        "gated": "evo.blocks.streams.gated.spec:GatedStreams",
         "gates": "evo.blocks.streams.spec:GatesStreams",
         "hyper": "evo.blocks.streams.spec:HyperStreams",
         "sinkhorn": "evo.blocks.streams.spec:SinkhornStreams",

@@ -30,7 +30,8 @@ class PartsNorm(Norm):
         flat = x_BTD.flatten(-2) if self.by_heads else x_BTD
         parts = flat.unflatten(-1, self.shape)
         gain = self._by_part(self.gain)
-        if gain is not None and gain.ndim == 1 and self.bias is None and not (self.center or self.total):
+        is_rms = self.bias is None and not (self.center or self.total)
+        if gain is not None and gain.shape == parts.shape[-1:] and is_rms:
             return rms_norm(parts, gain, self.eps).reshape(x_BTD.shape)
         return self._plain(parts, gain).reshape(x_BTD.shape).to(x_BTD.dtype)
 
@@ -47,7 +48,7 @@ class PartsNorm(Norm):
         return parts if bias is None else parts + bias
 
     def _by_part(self, weight: Tensor | None) -> Tensor | None:
-        """Gains or biases as they meet the parts: one set for all, or one for each."""
-        if weight is None or weight.shape[0] == self.shape[1]:
+        """Gains or biases as they meet the parts: one number or set for all, or one set for each."""
+        if weight is None or weight.shape[0] in (1, self.shape[1]):
             return weight
         return weight.view(self.shape)

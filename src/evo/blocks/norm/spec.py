@@ -12,7 +12,7 @@ from evo.dsl.spec import Fault, Scope, Spec
 
 Place = Literal["pre", "post", "sandwich"]
 Eps = Annotated[float, Field(gt=0, le=1), FIXED]
-Gains = Annotated[bool | Literal["heads"], FIXED]
+Gains = Annotated[bool | Literal["heads", "one"], FIXED]
 Groups = Annotated[int | None, Field(ge=1), FIXED]
 
 
@@ -100,7 +100,8 @@ class GroupedNormSpec(NormSpec):
     eps: Eps = 1e-6
     """Added to the mean square, inside the root."""
     gain: Gains = True
-    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set."""
+    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set;
+    `one`: all channels share one (ScaleNorm, Nguyen & Salazar 2019)."""
     groups: Groups = None
     """Into how many equal groups channels are cut, each normalised by itself; if left out, a head in a mixer and
     all channels of the stream."""
@@ -150,7 +151,7 @@ class GroupedNormSpec(NormSpec):
         )
 
     def _weights(self, size: int) -> tuple[Weight, ...]:
-        gain = (vector("gain", size, ONES),) if self.gain else ()
+        gain = (vector("gain", 1 if self.gain == "one" else size, ONES),) if self.gain else ()
         return (*gain, vector("bias", size, ZEROS)) if self._has_bias else gain
 
     def _cost(self, channels: int) -> Cost:
@@ -192,7 +193,8 @@ class LayerNormSpec(GroupedNormSpec):
     bias: bool = True
     """Whether a bias is learned."""
     gain: Gains = True
-    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set."""
+    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set;
+    `one`: all channels share one (ScaleNorm, Nguyen & Salazar 2019)."""
     groups: Groups = None
     """Into how many equal groups channels are cut, each normalised by itself; if left out, a head in a mixer and
     all channels of the stream."""
@@ -215,7 +217,8 @@ class L2NormSpec(GroupedNormSpec):
     totals: ClassVar[bool] = True
 
     gain: Gains = False
-    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set."""
+    """Whether gains are learned; `heads`: each head of a mixer has its own, and otherwise all heads share one set;
+    `one`: all channels share one (ScaleNorm, Nguyen & Salazar 2019)."""
 
     def plan(self, scope: Scope) -> BlockPlan:
         return self._parts(self.groups or 1, scope.width, self._weights(scope.width), by_heads=False)

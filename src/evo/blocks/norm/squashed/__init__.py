@@ -1,0 +1,1 @@
+"""A function of each channel by itself in a norm's place."""

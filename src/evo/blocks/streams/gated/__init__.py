@@ -1,0 +1,1 @@
+"""One stream, which gates decide what a sublayer changes of."""
