@@ -9,6 +9,8 @@ from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, stage
 ATTENTION = {"kind": "attention", "heads": 2}
 TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
 BLOCKS = {"kind": "blocks", "size": 3, "top": 4, "dim": 4, "q_norm": {"kind": "layer"}}
+POOLED = {"kind": "pooled", "size": 3}
+ENTRY_INDEX = {"top": 2, "heads": 3, "dim": 4, "q_norm": {"kind": "layer"}, "position": {"kind": "none"}}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 
 FLOW: dict[str, dict[str, Any]] = {
@@ -134,6 +136,20 @@ SELECTIONS: dict[str, dict[str, Any]] = {
         "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
     },
     "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
+    "pooled": {
+        "stages": [
+            stage(
+                "a",
+                [
+                    {**ATTENTION, "stencil": {"kind": "window", "size": 3}, "select": {**POOLED, "overlap": True}},
+                    {**ATTENTION, "select": {**POOLED, "by": "mean", "of": "keys"}},
+                    {**ATTENTION, "select": {**POOLED, "index": ENTRY_INDEX}},
+                ],
+                repeat=3,
+                ffn={"kind": "none"},
+            ),
+        ],
+    },
     "compressed": {
         "stages": [
             stage(

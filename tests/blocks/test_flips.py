@@ -345,6 +345,7 @@ FOCUS = {
     "tokens": "select",
     "blocks": "select",
     "compressed": "select",
+    "pooled": "select",
     "values": "select",
     "means": "select",
     "streams": "streams",

@@ -29,6 +29,7 @@ SELECTS = {
     "compressed": {"kind": "compressed", "size": 3, "top": 2, "window": 2},
     "means": {"kind": "means", "size": 3, "top": 2},
     "values": {"kind": "values", "top": 3},
+    "pooled": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 1, "dim": 4}},
 }
 EVERY = pytest.mark.parametrize("select", SELECTS.values(), ids=SELECTS)
 
@@ -153,6 +154,9 @@ def test_a_choice_that_nobody_publishes_is_told() -> None:
         ({"select": {"kind": "tokens", "top": 4}, "stencil": {"kind": "window", "size": 5}}, "EVO360"),
         ({"select": {"kind": "tokens", "top": 4, "position": {"kind": "alibi"}}}, "EVO304"),
         ({"select": {"kind": "tokens", "top": 4, "dim": 4, "norm": {"kind": "rms", "groups": 3}}}, "EVO303"),
+        ({"select": {"kind": "pooled", "size": 33}}, "EVO360"),
+        ({"select": {"kind": "pooled", "size": 4}, "position": {"kind": "alibi"}}, "EVO360"),
+        ({"select": {"kind": "pooled", "size": 4, "index": {"top": 8}}}, "EVO331"),
     ],
 )
 def test_what_cannot_choose_is_told(changes: dict[str, Any], code: str) -> None:
@@ -162,9 +166,10 @@ def test_what_cannot_choose_is_told(changes: dict[str, Any], code: str) -> None:
     assert [diagnostic.code for diagnostic in found] == [code]
 
 
-def test_means_of_blocks_need_keys_by_head() -> None:
+@pytest.mark.parametrize("select", ["compressed", "pooled"])
+def test_means_of_blocks_need_keys_by_head(select: str) -> None:
     """Latent attention keeps none, and says so."""
-    mix = {"kind": "latent", "heads": 2, "select": SELECTS["compressed"]}
+    mix = {"kind": "latent", "heads": 2, "select": SELECTS[select]}
     found = check(from_data({"evo": 1, "organism": {"width": 16, "stages": [stage("s", mix)]}}))
     assert [diagnostic.code for diagnostic in found] == ["EVO360"]
 

@@ -105,11 +105,12 @@ KINDS: dict[str, dict[str, str]] = {
         "window": "evo.blocks.attention.stencils:WindowStencil",
     },
     "select": {
-        "blocks": "evo.blocks.select.spec:BlocksSelect",
+        "blocks": "evo.blocks.select.indexed:BlocksSelect",
         "compressed": "evo.blocks.select.spec:CompressedSelect",
         "means": "evo.blocks.select.spec:MeansSelect",
-        "shared": "evo.blocks.select.spec:SharedSelect",
-        "tokens": "evo.blocks.select.spec:TokensSelect",
+        "pooled": "evo.blocks.select.pooled.spec:PooledSelect",
+        "shared": "evo.blocks.select.indexed:SharedSelect",
+        "tokens": "evo.blocks.select.indexed:TokensSelect",
         "values": "evo.blocks.select.spec:ValuesSelect",
     },
     "stage": {

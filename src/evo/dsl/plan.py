@@ -134,7 +134,7 @@ class Cost:
 
     def kept(self, tokens: int, limit: int | None) -> int:
         """Of how many tokens a cache of at most `limit` holds something, after so many of the text."""
-        seen = math.ceil(tokens * self.seen_per_token)
+        seen = math.ceil(round(tokens * self.seen_per_token, 6))  # 525 / 75 is 7, and not a little more
         return seen if limit is None else min(seen, limit)
 
 

@@ -216,7 +216,8 @@ class Attention(Block):
         select = self._modules.get("select")
         if not isinstance(select, Select):
             return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
-        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, self.scale)
+        at = self._slots(keys, flow)
+        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, self.scale, at)
         return select.attended(asked, self.stencil, flow)
 
     def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:

@@ -128,7 +128,7 @@ class AttentionSpec(AttentionFields):
             yield Fault("EVO361", ("select",), message, "leave one of them out")
 
     def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
-        if self.stencil.masks or not (self.causal and self.stencil.is_causal):
+        if (self.stencil.masks and not select.fits_stencils) or not (self.causal and self.stencil.is_causal):
             message = "a selection chooses among all earlier tokens"
             yield Fault("EVO360", ("select",), message, "leave out stencil and causal, or the selection")
         elif hides_nothing(select.pairs(scope.context), scope.context):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block, Norm, Position, compute_dtype
 from evo.blocks.flow import Flow, State
-from evo.blocks.select.spec import IndexPlan
+from evo.blocks.select.indexed import IndexPlan
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,9 @@ class Index(Block):
     gives_vectors = False
 
     q: nn.Parameter
-    k: nn.Parameter
+    k: nn.Parameter | None
     weigh: nn.Parameter | None
     position: Position
-    k_norm: Norm
 
     def __init__(self, plan: IndexPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -40,7 +39,7 @@ class Index(Block):
 
         x_BTD: the stream, and behind it what queries are made of if that is another vector.
         """
-        return self._scores(x_BTD, self._keys(x_BTD, flow), flow)
+        return self._of_tokens(x_BTD, self._keys(x_BTD, flow), flow)
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> IndexState:
         """No keys."""
@@ -49,14 +48,20 @@ class Index(Block):
     def extend(self, x_BTD: Tensor, state: IndexState, flow: Flow) -> tuple[Tensor, IndexState]:
         """Scores of the next T positions, (B, H or 1, T, S + T), and all keys."""
         keys_BSK = torch.cat((state.keys_BSK, self._keys(x_BTD, flow)), dim=1)
-        return self._scores(x_BTD, keys_BSK, flow), IndexState(keys_BSK)
+        return self._of_tokens(x_BTD, keys_BSK, flow), IndexState(keys_BSK)
 
     def _keys(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         stream_BTD = x_BTD[..., : x_BTD.shape[-1] - self.narrow]
-        k_BT1K = self.k_norm(flow.project(stream_BTD, self.k), flow)[:, :, None]
+        assert self.k is not None
+        k_BT1K = self.child("k_norm")(flow.project(stream_BTD, self.k), flow)[:, :, None]
         return self.position.rotate(k_BT1K, k_BT1K, flow.position)[1][:, :, 0]
 
-    def _scores(self, x_BTD: Tensor, keys_BSK: Tensor, flow: Flow) -> Tensor:
+    def _of_tokens(self, x_BTD: Tensor, keys_BSK: Tensor, flow: Flow) -> Tensor:
+        shown = visible(x_BTD.new_empty(1, 1, x_BTD.shape[1], keys_BSK.shape[1]), flow)
+        return self._scores(x_BTD, keys_BSK, shown, flow)
+
+    def _scores(self, x_BTD: Tensor, keys_BSK: Tensor, shown: Tensor, flow: Flow) -> Tensor:
+        """Scores of keys, minus infinity where a query is not shown one."""
         width, compute = x_BTD.shape[-1] - self.narrow, compute_dtype(x_BTD)
         made_of = x_BTD[..., width:] if self.narrow else x_BTD
         q_BTHK = flow.project(made_of, self.q).unflatten(-1, (self.heads, self.dim))
@@ -68,7 +73,7 @@ class Index(Block):
             shares_BTH = flow.project(x_BTD[..., :width], self.weigh).to(compute)
             factor = (self.heads * self.dim) ** -0.5
             scores_BHTS = torch.einsum("bth,bhts->bts", shares_BTH * factor, scores_BHTS.relu())[:, None]
-        return scores_BHTS.masked_fill(~visible(scores_BHTS, flow), -torch.inf)
+        return scores_BHTS.masked_fill(~shown, -torch.inf)
 
 
 def visible(scores_BHTS: Tensor, flow: Flow) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
-from evo.blocks.select.spec import ByIndexPlan, SharedPlan
+from evo.blocks.select.indexed import ByIndexPlan, SharedPlan
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Asked:
 
     made_of_BTR: what its queries are made of, x itself for most. attend: `evo.kernels.attention.attend` with all that
     the attention says besides q, k, v and the stencil, `scale` among it. The same with `plan` describes the call
-    instead of running it.
+    instead of running it. slots_S: where keys stand, None where s stands at s.
     """
 
     x_BTD: Tensor
@@ -31,6 +31,12 @@ class Asked:
     values_BSGV: Tensor
     attend: Callable[..., Any]
     scale: float
+    slots_S: Tensor | None = None
+
+    def index_input(self) -> Tensor:
+        """The stream, and behind it what queries are made of if that is another vector; nothing learns through it."""
+        inputs = [self.x_BTD] if self.made_of_BTR is self.x_BTD else [self.x_BTD, self.made_of_BTR]
+        return torch.cat([part.detach() for part in inputs], dim=-1)
 
     def within(self, stencil: Any, seen: Tensor | None) -> Any:
         """The outputs, (B, T, H, V), over what a stencil shows and `seen`, (B, 1 or G, T, S), does not hide."""
@@ -69,9 +75,8 @@ class ByIndex(Select):
         return asked.within(stencil, seen_BGTS)
 
     def _scores(self, asked: Asked, flow: Flow) -> Tensor:
-        """Scores of tokens or blocks, (B, 1 or G, T, U). Of what the index reads, nothing learns from them."""
-        inputs = [asked.x_BTD] if asked.made_of_BTR is asked.x_BTD else [asked.x_BTD, asked.made_of_BTR]
-        scores_BGTS = flow.run(self.child("index"), torch.cat([part.detach() for part in inputs], dim=-1))
+        """Scores of tokens or blocks, (B, 1 or G, T, U)."""
+        scores_BGTS = flow.run(self.child("index"), asked.index_input())
         if self.plan.size == 1:
             return scores_BGTS
         missing = -scores_BGTS.shape[-1] % self.plan.size
@@ -93,9 +98,7 @@ class ByIndex(Select):
         """KL from the index's softmax over what was chosen to where attention went (DeepSeek-V3.2, eq. 4)."""
         with torch.no_grad():
             mass_BGTU = self._mass(asked, stencil, seen_BGTS, scores_BGTU)
-        logs = scores_BGTU.masked_fill(~chosen_BGTU, -torch.inf).log_softmax(-1).masked_fill(~chosen_BGTU, 0.0)
-        parted = torch.xlogy(mass_BGTU, mass_BGTU) - mass_BGTU * logs
-        flow.add_loss("align", parted.sum(-1).mean(), self.plan.align)
+        flow.add_loss("align", divergence(scores_BGTU, chosen_BGTU, mass_BGTU), self.plan.align)
 
     def _mass(self, asked: Asked, stencil: Any, seen_BGTS: Tensor, scores_BGTU: Tensor) -> Tensor:
         """Where the heads that share a choice attend, (B, G, T, U), 1 in all: what attention makes of unit vectors."""
@@ -129,6 +132,14 @@ class Shared(Select):
             batch, tokens, keys = *asked.q_BTHK.shape[:2], asked.keys_BSGK.shape[1]
             flow.signals[self.name] = torch.ones(batch, tokens, keys, device="meta", dtype=torch.bool)
         return asked.within(stencil, flow.signals[self.name][:, None, :, : asked.keys_BSGK.shape[1]])
+
+
+def divergence(scores_U: Tensor, chosen_U: Tensor, mass_U: Tensor) -> Tensor:
+    """KL(mass || softmax of scores over what was chosen), the mean over all axes but the last; 0 of no choice."""
+    is_blind = ~chosen_U.any(-1, keepdim=True)
+    logits_U = scores_U.masked_fill(~chosen_U & ~is_blind, -torch.inf).masked_fill(is_blind, 0.0)
+    logs_U = logits_U.log_softmax(-1).masked_fill(~chosen_U, 0.0)
+    return (torch.xlogy(mass_U, mass_U) - mass_U * logs_U).sum(-1).mean()
 
 
 def best(scores_U: Tensor, top: int) -> Tensor:
