@@ -9,6 +9,7 @@ import torch
 from ffn_variants import STATEFUL_FFNS
 from held_variants import HELD
 from recurrent_variants import OUTER, RECURRENCE, RECURRENT
+from tapped_variants import TAPPED
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
@@ -68,8 +69,7 @@ MIXERS: dict[str, dict[str, Any]] = {
         **ATTENTION,
         "temperature": {"slope": 0.7, "period": 5, "form": "smooth", "first": 1},
     },
-    "attention taps": {**ATTENTION, "kv_heads": 2, "taps": {"size": 4, "on": ["k", "v"], "residual": True}},
-    "attention taps over a window": {**window(5), "taps": {"act": "silu"}, "values_to": "first"},
+    **TAPPED,
     "attention experts": {**ATTENTION, "kv_heads": 2, "head_experts": {"count": 3}, "bias": True, "qk_norm": "rms"},
     "attention hashed": {**window(5, 2), "kv_heads": 1, "head_experts": {"top": 4, "router": {"choose": "hash"}}},
     "attention sigmoid": {**ATTENTION, "kv_heads": 2, "weigh": "sigmoid"},

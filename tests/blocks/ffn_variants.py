@@ -44,6 +44,15 @@ FFNS: dict[str, dict[str, Any]] = (
             "router": {"score": "sigmoid", "bias": True, "choice_bias": True},
         },
         "experts, idle": {**ROUTED, "top": 3, "identity": 2, "skip": 1, "router": {"soft_cap": 2.0}},
+        "experts by a network": {
+            **ROUTED,
+            "top": 1,
+            "router": {
+                "renormalise": False,
+                "network": {"width": 6, "norm": {"kind": "rms"}, "to": "routers"},
+            },
+        },
+        "experts by a narrow map": {**ROUTED, "router": {"network": {"width": 3, "depth": 0, "bias": False}}},
         "experts on inputs": {
             **ROUTED,
             "on": "input",

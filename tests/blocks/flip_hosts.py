@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, stage
+from ffn_variants import ROUTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
 TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
@@ -46,6 +47,7 @@ FLOW: dict[str, dict[str, Any]] = {
         "stages": [
             stage("a", {**ATTENTION, "values_to": "first", "taps": {"on": ["q", "v"]}}, ffn={"kind": "none"}),
             stage("b", {**ATTENTION, "values_from": "first", "forget": True}, ffn={"kind": "none"}),
+            stage("c", {**ATTENTION, "taps": {"on": ["q", "k"], "mix": 2, "bias": True}}, ffn={"kind": "none"}),
         ]
     },
     "heads of experts": {
@@ -53,6 +55,13 @@ FLOW: dict[str, dict[str, Any]] = {
             stage(
                 "a", {**ATTENTION, "kv_heads": 1, "head_experts": {"count": 4}}, ffn={"kind": "experts", "bias": True}
             ),
+        ]
+    },
+    "experts, network": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6, "to": "r"}}}),
+            stage("b", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6, "from": "r"}}}),
+            stage("c", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6}}}),
         ]
     },
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
@@ -297,6 +306,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("ExpertsSpec", "router"),
     ("AttentionSpec", "kv_to"),
     ("AttentionSpec", "values_to"),
+    ("NarrowSpec", "to"),
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),
     ("PrefixStencil", "size"),

@@ -36,13 +36,19 @@ def config(name: str, **settings: Any) -> Any:
 
 def ours(**settings: Any) -> Block:
     """The block in this language, float64, with large weights."""
-    data = {"kind": "experts", "of": ONE, "count": EXPERTS, **settings}
-    block = built(block_of(plan([{"name": "s", "layers": {"sublayers": [{"block": data}]}}]), "0"))
+    return one_after_another(settings)[0]
+
+
+def one_after_another(*settings: dict[str, Any]) -> list[Block]:
+    """Such blocks of one layer, each behind the one before."""
+    data = [{"block": {"kind": "experts", "of": ONE, "count": EXPERTS, **own}} for own in settings]
+    whole = plan([{"name": "s", "layers": {"sublayers": data}}])
+    blocks = [built(block_of(whole, str(index))) for index in range(len(settings))]
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for parameter in block.parameters():
+        for parameter in (parameter for block in blocks for parameter in block.parameters()):
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return block
+    return blocks
 
 
 def stacked_in_out(w: Weights) -> Weights:
@@ -162,6 +168,46 @@ def test_identity_experts():
         return {"router.classifier.weight": w["router"], "router.e_score_correction_bias": bias, **stacks}
 
     compare(ours(top=3, identity=4, router=router), family("longcat_flash").LongcatFlashMoE(made), to_theirs)
+
+
+def test_a_network_that_reads_the_router_before():
+    """ZAYA1: narrow router vectors that pass on from layer to layer, a network on them, and a choice of nothing."""
+    made = config("ZayaConfig", moe_intermediate_size=HIDDEN, num_experts_per_tok=1, router_hidden_size=12)
+    theirs = [family("zaya").ZayaSparseMoeBlock(made, layer).double() for layer in (0, 1)]
+    network = {"width": 12, "norm": {"kind": "rms", "eps": made.rms_norm_eps}, "to": "r"}
+    plain = {"renormalise": False, "choice_bias": True}
+    routers = [{**plain, "network": one} for one in (network, {**network, "from": "r"})]
+    blocks = one_after_another(*({"top": 1, "skip": 1, "router": router} for router in routers))
+    names = {"in": "down_proj", "hidden0": "router_mlp.fc1", "hidden1": "router_mlp.fc2"}
+    inputs = torch.randn(2, 2, TIME, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    flow, earlier = Flow(), None
+    mine: list[Tensor] = []
+    wanted: list[Tensor] = []
+    weights: list[Weights] = []
+    for x, block, oracle in zip(inputs, blocks, theirs, strict=True):
+        w = {name: p.detach().clone().requires_grad_() for name, p in block.named_parameters()}
+        given = {f"gate.{their}.weight": w[f"network.{our}"] for our, their in names.items()}
+        given |= {f"gate.{their}.bias": w[f"network.{our}_bias"] for our, their in names.items()}
+        given |= {"gate.router_mlp.norm.weight": w["network.norm.gain"], "gate.router_mlp.out_proj.weight": w["router"]}
+        given["gate.balancing_biases"] = w["choice_bias"].detach()
+        if earlier is not None:
+            given["gate.router_states_scale"] = w["network.earlier"]
+        y, earlier = torch.func.functional_call(oracle, {**given, **stacked_in_out(w)}, (x, earlier))
+        wanted.append(y)
+        mine.append(block(x, flow))
+        weights.append(w)
+    torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)
+    cotangent = torch.randn_like(wanted[1])
+    sums = [(made[1] * cotangent).sum() for made in (mine, wanted)]
+    parameters = [[*blocks[0].parameters(), *blocks[1].parameters()], [*weights[0].values(), *weights[1].values()]]
+    got, expected = (
+        torch.autograd.grad(total, own, allow_unused=True) for total, own in zip(sums, parameters, strict=True)
+    )
+    for name, a, b in zip([f"{i}.{name}" for i, w in enumerate(weights) for name in w], got, expected, strict=True):
+        assert (a is None) == (b is None), name
+        if a is not None and b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()), msg=name)
+    assert any(gradient is not None for gradient in got[: len(weights[0])])
 
 
 def test_biased_router_and_clipped_experts():

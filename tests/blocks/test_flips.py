@@ -10,6 +10,8 @@ from ffn_variants import ROUTED
 from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN, SELECTIONS
 from flips import Verdicts, judge
 
+from evo.blocks.attention.taps import TapsSpec
+from evo.blocks.experts.narrow import NarrowSpec
 from evo.blocks.experts.router import RouterSpec
 from evo.blocks.experts.spec import SharedSpec
 from evo.dsl import index
@@ -115,7 +117,7 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "ends": {
-        "embedding": {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER},
+        "embedding": {"width": 12, "bias": True, "gain": True, "scale": 3.0, "norm": LAYER},
         "position": {"kind": "sinusoid", "offset": 1},
         "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
         "stages": [stage("body", ATTENTION)],
@@ -374,7 +376,8 @@ def test_no_field_is_dead(host: str, verdicts: dict[str, Verdicts]):
 
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
-    found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec, RouterSpec, SharedSpec]
+    found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec]
+    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
     for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]

@@ -116,6 +116,17 @@ def test_gains_and_skips() -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 1e-12 for p in layer.parameters())
 
 
+def test_gains_that_shift() -> None:
+    """x <- skip (x + a) + gain (f(x) + b), and gradients of both biases (ZAYA1's residual scaling)."""
+    learned = {"kind": "learned", "per": "channel", "shift": True}
+    layer, f = layer_of({"block": GATED, "skip": learned, "gain": {**learned, "per": "scalar"}})
+    x = inputs()
+    w = {name: layer.get_parameter(f"0_{name}") for name in ("skip", "skip_shift", "gain", "gain_shift")}
+    assert [len(w[name]) for name in w] == [WIDTH, WIDTH, 1, 1]
+    made = w["skip"] * (x + w["skip_shift"]) + w["gain"] * (f["0"](x) + w["gain_shift"])
+    torch.testing.assert_close(output(layer, x), made, rtol=1e-12, atol=1e-12)
+
+
 def test_whole_layers_cycle_together() -> None:
     """A list of named layers cycles over the repeats; `share` makes one set of weights an entry."""
     layers = {"local": {"sublayers": [{"block": CONVOLUTION}]}, "far": {"sublayers": [{"block": ATTENTION}]}}
@@ -180,6 +191,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "a branch later than the end": (
         written({"parallel": [{"block": ATTENTION}, {"block": GATED, "late": 2}]}, {"block": GATED}),
+        {},
+        "EVO306",
+    ),
+    "a rest of a gain that shifts": (
+        written({"block": ATTENTION, "gain": {"kind": "learned", "shift": True}, "skip": {"kind": "rest"}}),
         {},
         "EVO306",
     ),

@@ -202,6 +202,37 @@ def test_taps_are_primers():
     compare({**ATTENTION, "taps": {"size": 3}}, theirs)
 
 
+def test_two_convolutions_mix_queries_and_keys():
+    """CCA (Figliolia et al. 2510.04476, section 3): depthwise and then grouped convolutions of q and k, their means
+    beside them, values of this token and the one before, unit vectors, and a temperature a key head."""
+
+    def grouped(x_BTC: Tensor, w: Mapping[str, Tensor], name: str) -> Tensor:
+        heads, dim, read = w[f"{name}_mix"].shape
+        padded = F.pad(x_BTC.transpose(1, 2), (1 + read // dim - 1, 0))
+        once = F.conv1d(padded, w[f"{name}_taps"][:, None], w[f"{name}_taps_bias"], groups=heads * dim)
+        kernel = w[f"{name}_mix"].unflatten(-1, (-1, dim)).transpose(2, 3).flatten(0, 1)
+        return F.conv1d(once, kernel, w[f"{name}_mix_bias"], groups=heads).transpose(1, 2)
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k = (x @ w[name].T for name in "qk")
+        one, other = q.unflatten(-1, (2 * HEADS, -1)), k.unflatten(-1, (HEADS, -1))
+        q_means = (one + other.repeat_interleave(2, dim=2)) / 2
+        k_means = torch.stack([(q_means[:, :, 2 * g] + q_means[:, :, 2 * g + 1]) / 2 for g in range(HEADS)], dim=2)
+        q, k = grouped(q, w, "q") + q_means.flatten(-2), grouped(k, w, "k") + k_means.flatten(-2)
+        q, k = (F.normalize(y.unflatten(-1, (-1, one.shape[-1])), dim=-1) for y in (q, k))
+        k = k * w["key_gain"][:, None] * one.shape[-1]
+        v = torch.cat((x @ w["v"].T, F.pad(x[:, :-1], (0, 0, 1, 0)) @ w["v_late"].T), dim=-1).unflatten(-1, (HEADS, -1))
+        k, v = (y.repeat_interleave(2, dim=2) for y in (k, v))
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return y.transpose(1, 2).flatten(-2) @ w["o"].T
+
+    taps = {"size": 2, "on": ["q", "k"], "mix": 2, "bias": True, "residual": "paired"}
+    norm = {"kind": "rms", "gain": False, "eps": 1e-20}
+    more = {"heads": 2 * HEADS, "kv_heads": HEADS, "values": "halves", "key_gain": True, "qk_norm": norm}
+    compare({**ATTENTION, **more, "taps": taps}, theirs)
+
+
 def test_a_chain_begins_with_a_canon_layer():
     """h + conv(h) before attention (Allen-Zhu 2025, Canon-A)."""
 

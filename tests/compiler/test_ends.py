@@ -37,10 +37,10 @@ def normed(x: Tensor, weights: dict[str, Tensor], at: str) -> Tensor:
 @pytest.mark.parametrize("first", [False, True])
 def test_the_whole_embedding(planned, first: bool):
     """norm(project(scale * table[token]) + positions), or the norm before positions."""
-    embedding = {"width": 12, "bias": True, "scale": 3.0, "norm": LAYER, "norm_first": first}
+    embedding = {"width": 12, "bias": True, "gain": True, "scale": 3.0, "norm": LAYER, "norm_first": first}
     model = large(build(planned({"name": "s", "mix": ATTENTION}, embedding=embedding, position={"kind": "learned"}), 0))
     w, x = dict(model.named_parameters()), tokens()
-    made = F.linear(3.0 * w["embedding.weight"][x], w["embedding.project"], w["embedding.bias"])
+    made = F.linear(3.0 * w["embedding.weight"][x], w["embedding.project"], w["embedding.bias"]) * w["embedding.gain"]
     rows = w["embedding.position"][: x.shape[1]]
     after = normed(made, w, "embedding.norm") + rows if first else normed(made + rows, w, "embedding.norm")
     torch.testing.assert_close(model.embed(x), after)

@@ -44,6 +44,7 @@ ZOO = {
     "rwkv": "RWKV-4",
     "qwen3_next": "Qwen3-Next: gated DeltaNet, gated attention, experts",
     "lfm2": "LFM2: gated short convolutions",
+    "zaya": "ZAYA1: compressed convolutional attention, routers that read one another, scaled residuals",
     "minimax": "MiniMax: lightning attention, then softmax, on normed streams",
 }
 """The documents of the zoo, and their first lines."""

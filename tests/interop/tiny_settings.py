@@ -138,6 +138,15 @@ OWN: dict[str, dict[str, Any]] = {
             "long_factor": [2.0] * 4, "short_mscale": 1.2, "long_mscale": 1.3, "original_max_position_embeddings": 64,
         },
     },
+    "zaya": {
+        "num_experts_per_tok": 1, "layer_types": ["hybrid", "hybrid_sliding", "hybrid"], "sliding_window": 7,
+        "cca_time0": 3, "cca_time1": 2, "attention_bias": True, "lm_head_bias": True, "head_dim": 12,
+        "router_hidden_size": 12,
+        "rope_parameters": {
+            name: {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": 0.5}
+            for name, theta in (("hybrid", 5e6), ("hybrid_sliding", 1e4))
+        },
+    },
     "doge": {"keep_window_size": 6, "attention_bias": True},
     "beam": {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],

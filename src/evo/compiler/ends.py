@@ -18,18 +18,19 @@ Make = Callable[[BlockPlan], Block]
 
 
 class Embedding(nn.Module):
-    """norm(project(scale * table[token]) + bias + positions): what there is of it."""
+    """norm(gain * (project(scale * table[token]) + bias) + positions): what there is of it."""
 
     weight: nn.Parameter
     position: nn.Parameter | None
     project: nn.Parameter | None
     bias: nn.Parameter | None
+    gain: nn.Parameter | None
 
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
         self.scale, self.norms_tokens = plan.embedding_scale, plan.norms_tokens
         self.projects_last = plan.projects_last
-        for name in ("position", "project", "bias"):
+        for name in ("position", "project", "bias", "gain"):
             self.register_parameter(name, None)
         for weight in (*plan.embedding, *plan.embedding_maps):
             self.register_parameter(weight.name, parameter(weight))
@@ -48,10 +49,12 @@ class Embedding(nn.Module):
         return self._ordered(self._mapped(x_BTE, flow), flow)
 
     def _mapped(self, x_BTE: Tensor, flow: Flow) -> Tensor:
-        """As wide as the stream, and with the bias."""
+        """As wide as the stream, with bias and gains."""
         if self.project is not None:
-            return flow.project(x_BTE, self.project, self.bias)
-        return x_BTE if self.bias is None else x_BTE + self.bias
+            x_BTE = flow.project(x_BTE, self.project, self.bias)
+        elif self.bias is not None:
+            x_BTE = x_BTE + self.bias
+        return x_BTE if self.gain is None else x_BTE * self.gain
 
     def _ordered(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """With positions, and normed."""

@@ -21,9 +21,9 @@ PASSES = 3.0
 class Plan:
     """One organism with every dimension a concrete number.
 
-    embedding_maps: from narrower vectors of tokens to the stream, with its bias. norms_tokens: whether the embedding's
-    norm stands before positions are added. projects_last: whether narrower vectors are projected after both. order: a
-    block of fixed positions.
+    embedding_maps: from narrower vectors of tokens to the stream, with its bias and gains. norms_tokens: whether the
+    embedding's norm stands before positions are added. projects_last: whether narrower vectors are projected after
+    both. order: a block of fixed positions.
     readout_maps: what stands before and beside the readout: the transform with its bias, and a bias of logits.
     ahead: what training predicts besides the next token.
     """

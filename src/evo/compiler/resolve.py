@@ -14,7 +14,7 @@ from evo.blocks.position.spec import PositionSpec
 from evo.compiler.plan import Plan
 from evo.dsl.layers import Reads
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.plan import ZEROS, BlockPlan, Init, Weight, linear, table, vector
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Init, Weight, linear, table, vector
 from evo.dsl.spec import INPUT, Scope
 from evo.dsl.tree import Path, specs
 
@@ -58,6 +58,8 @@ def _embedding(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         maps.append(linear("project", width, spec.width))
     if spec.bias:
         maps.append(vector("bias", width, ZEROS))
+    if spec.gain:
+        maps.append(vector("gain", width, ONES))
     assert isinstance(organism.position, PositionSpec)
     return {
         "embedding_maps": tuple(maps),

@@ -15,13 +15,16 @@ from typing import Any, ClassVar
 
 from evo.dsl.plan import BlockPlan
 
+SHIFT = "shift"
+
 
 @dataclass(frozen=True)
 class Branch:
     """One summand of a sublayer: gain * out(f(in(x))).
 
     block, norm_in, norm_out: names of children of the layer; a norm may be None, and branches may share one.
-    gain: a number, or the name of a weight of the layer. late: how many sublayers later it is added.
+    gain: a number, or the name of a weight of the layer; one called by it and `SHIFT` is added before. late: how many
+    sublayers later it is added.
     """
 
     block: str

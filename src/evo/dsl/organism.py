@@ -112,13 +112,15 @@ class StageSpec(Spec):
 
 
 class EmbeddingSpec(Spec):
-    """From tokens to the first stage: norm(project(scale * table[token]) + bias + positions), or with `project_last`,
-    project(norm(scale * table[token] + positions)) + bias."""
+    """From tokens to the first stage: norm(gain * (project(scale * table[token]) + bias) + positions), or with
+    `project_last`, gain * (project(norm(scale * table[token] + positions)) + bias)."""
 
     width: Annotated[int | None, Field(ge=1, le=32768), Gene(16, 1024, "scale", multiple=8), WIDENING] = None
     """Width of the vectors of tokens, projected to that of the stream; the stream's if left out (ELECTRA)."""
     bias: Annotated[bool, FIXED] = False
     """Whether one learned vector is added to every token."""
+    gain: Annotated[bool, FIXED] = False
+    """Whether each channel is multiplied by a learned number (ZAYA1, 2511.17127)."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What the vectors of tokens are multiplied by (Gemma: the root of the width)."""
     norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None

@@ -15,6 +15,7 @@ NO_FFN: Data = {"kind": "none"}
 class Sub:
     """A sublayer of one block: x <- after(skip * x + gain * out(f(in(x)))).
 
+    gain_source, gain_shift: the weights of a learned gain, and of what is added before it; the same of the skip.
     streams: the weights of its connection, where the stage has several residual streams.
     """
 
@@ -26,6 +27,8 @@ class Sub:
     skip: Any = 1.0
     gain_source: Source | None = None
     skip_source: Source | None = None
+    gain_shift: Source | None = None
+    skip_shift: Source | None = None
     late: int = 0
     streams: Weights = field(default_factory=dict)
 
@@ -171,8 +174,8 @@ def _written(layer: Layer) -> tuple[Data, Weights]:
             data["norm"] = norm
         if sub.skip != 1.0:
             data["skip"] = sub.skip
-            if isinstance(sub, Sub) and sub.skip_source is not None:
-                weights[f"{start}_skip"] = sub.skip_source
+            if isinstance(sub, Sub):
+                weights |= _gain_weights(f"{start}_skip", sub.skip_source, sub.skip_shift)
         subs.append(data)
     return {"sublayers": subs}, weights
 
@@ -191,6 +194,11 @@ def _branch(branch: Sub, name: str, weights: Weights) -> Data:
         data["late"] = branch.late
     if branch.gain != 1.0:
         data["gain"] = branch.gain
-        if branch.gain_source is not None:
-            weights[f"{name}_gain"] = branch.gain_source
+        weights |= _gain_weights(f"{name}_gain", branch.gain_source, branch.gain_shift)
     return data
+
+
+def _gain_weights(name: str, gain: Source | None, shift: Source | None) -> Weights:
+    """Those of a learned gain, by its name."""
+    found = {name: gain, f"{name}_shift": shift}
+    return {path: source for path, source in found.items() if source is not None}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evo.blocks.attention.head_experts import HeadExpertsSpec
-from evo.blocks.attention.plan import Biased
+from evo.blocks.attention.plan import Biased, Values
 from evo.blocks.attention.stencils import StencilSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.temperature import TemperatureSpec
@@ -58,8 +58,11 @@ class AttentionFields(Spec):
     """A norm of the values (Gemma 3n)."""
     inner_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
     """A norm of the heads' outputs, before gate and output projection (BitNet)."""
-    values: Annotated[Literal["own", "keys"], FIXED] = "own"
-    """`keys`: values are the keys as projected, before norm and rotation (Gemma 4)."""
+    values: Annotated[Values, FIXED] = "own"
+    """keys: values are the keys as projected, before norm and rotation (Gemma 4). halves: the second half of all their
+    channels is that of the token before (CCA, 2510.04476)."""
+    key_gain: bool = False
+    """Whether keys are multiplied by a learned number a key head, which is the temperature of its scores (CCA)."""
     differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
     """Differential heads: the second half is taken from the first, times a learned number that starts here and plus the
     rest (Ye et al. 2024)."""
@@ -107,7 +110,8 @@ class AttentionFields(Spec):
             ("qk_norm_at", self.qk_norm == "none"),
             ("value_dim", self.values == "keys" and self.kv_from is None),
         ]
-        found += [(name, self.kv_from is not None) for name in ("values", "v_norm", "values_to", "values_from")]
+        own = ("values", "v_norm", "values_to", "values_from", "key_gain")
+        found += [(name, self.kv_from is not None) for name in own]
         return frozenset(name for name, is_unread in found if is_unread)
 
     @property

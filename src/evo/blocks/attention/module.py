@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.forgetting import fall, summed
+from evo.blocks.attention.heating import heat
 from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
 from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
-from evo.blocks.attention.tapped import Taps
+from evo.blocks.attention.tapped import Tapped, Taps
 from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
@@ -54,7 +55,7 @@ class AttentionState(State):
         return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop), forgot_BSH=forgot_BSH)
 
 
-class Attention(Block):
+class Attention(Tapped):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
     q: nn.Parameter
@@ -68,9 +69,7 @@ class Attention(Block):
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
     gate_heads_bias: nn.Parameter | None
-    q_taps: nn.Parameter | None
-    k_taps: nn.Parameter | None
-    v_taps: nn.Parameter | None
+    key_gain: nn.Parameter | None
     value_mix: nn.Parameter | None
     forget: nn.Parameter | None
     forget_bias: nn.Parameter | None
@@ -133,10 +132,7 @@ class Attention(Block):
         shape = (batch, 0, self.kv_heads)
         keys = torch.empty(*shape, self.head_dim, device=device, dtype=dtype)
         values = torch.empty(*shape, self.value_dim, device=device, dtype=dtype)
-        taps = {name: weight for name in "qkv" if (weight := getattr(self, f"{name}_taps")) is not None}
-        sizes = {name: (batch, weight.shape[1] - 1, weight.shape[0]) for name, weight in taps.items()}
-        past = {name: torch.zeros(size, device=device, dtype=dtype) for name, size in sizes.items()}
-        forgot = None
+        past, forgot = self.untapped(keys), None
         if self.forget is not None:
             forgot = torch.zeros(
                 *shape[:2], self.plan.heads, device=device, dtype=torch.promote_types(dtype, torch.float32)
@@ -239,18 +235,24 @@ class Attention(Block):
         self, x_BTD: Tensor, flow: Flow, met: Meeting | None, taps: Taps | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         taps = taps or Taps(self.plan.taps, backend=self.backend)
-        q_BTHK = self._normed("q_norm", self._heads(x_BTD, "q", self.head_dim, flow, taps, met), flow)
+        raw_BTC = self._mapped(x_BTD, "q", flow, met)
+        q_BTHK = self._heads(raw_BTC, "q", self.head_dim, flow, taps)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
+            q_BTHK = self._normed("q_norm", q_BTHK, flow)
             q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
             return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
         x_BTD = self._kv_input(x_BTD, flow)
-        raw_BTGK = self._heads(x_BTD, "k", self.head_dim, flow, taps)
-        k_BTGK = self._normed("k_norm", raw_BTGK, flow)
-        v_BTGV = raw_BTGK if self.v is None else self._heads(x_BTD, "v", self.value_dim, flow, taps)
+        mapped_BTC = self._mapped(x_BTD, "k", flow)
+        raw_BTGK = self._heads(mapped_BTC, "k", self.head_dim, flow, taps)
+        q_BTHK, raw_BTGK = taps.paired(q_BTHK, raw_BTGK, raw_BTC, mapped_BTC)
+        q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
+        v_BTGV = raw_BTGK if self.v is None else self._own_values(x_BTD, flow, taps)
         v_BTGV = self._inner("v_norm", self._values(v_BTGV, flow), flow)
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
+        if self.key_gain is not None:
+            k_BTGK = k_BTGK * self.key_gain.to(k_BTGK.dtype)[:, None]
         return self._heated(q_BTHK, flow), k_BTGK, v_BTGV
 
     def _kv_input(self, x_BTD: Tensor, flow: Flow) -> Tensor:
@@ -267,14 +269,25 @@ class Attention(Block):
         earlier, own = self.value_mix.to(v_BTGV.dtype)
         return earlier * flow.signals[self.plan.values_from[0]] + own * v_BTGV
 
-    def _heads(self, x_BTD: Tensor, name: str, dim: int, flow: Flow, taps: Taps, met: Meeting | None = None) -> Tensor:
-        """A projection of x behind its taps, within its bounds, cut into heads. met: the experts that it is one of."""
+    def _mapped(self, x_BTD: Tensor, name: str, flow: Flow, met: Meeting | None = None) -> Tensor:
+        """A projection of x. met: the experts that it is one of."""
         project = flow.project if met is None else partial(met.queries, flow=flow)
-        y = project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
-        y = taps(name, y, getattr(self, f"{name}_taps"), flow)
+        return project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
+
+    def _heads(self, y_BTC: Tensor, name: str, dim: int, flow: Flow, taps: Taps) -> Tensor:
+        """A projection behind its taps, within its bounds, cut into heads."""
+        y_BTC = taps(name, y_BTC, self.tap_weights(name), flow)
         if self.plan.clip is not None:
-            y = y.clamp(-self.plan.clip, self.plan.clip)
-        return y.unflatten(-1, (-1, dim))
+            y_BTC = y_BTC.clamp(-self.plan.clip, self.plan.clip)
+        return y_BTC.unflatten(-1, (-1, dim))
+
+    def _own_values(self, x_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
+        """Values, of which half may be the token before's."""
+        y_BTC = self._mapped(x_BTD, "v", flow)
+        if self.v_late is not None:
+            late_BTC = taps.late("v_late", flow.project(x_BTD, self.v_late), self.v_late_bias, flow)
+            y_BTC = torch.cat((y_BTC, late_BTC), dim=-1)
+        return self._heads(y_BTC, "v", self.value_dim, flow, taps)
 
     def _normed(self, name: str, x: Tensor, flow: Flow) -> Tensor:
         return x if self.plan.norm_after_position else self._inner(name, x, flow)
@@ -288,20 +301,8 @@ class Attention(Block):
         return norm(x, flow) if isinstance(norm, Norm) else x
 
     def _heated(self, q_BTHK: Tensor, flow: Flow) -> Tensor:
-        """q * (1 + slope ln n), or q * n ** slope, n as `TemperatureSpec` says."""
-        heat_T = self._heat(flow.position, q_BTHK)
+        heat_T = heat(self.plan.temperature, flow.position, q_BTHK)
         return q_BTHK if heat_T is None else q_BTHK * heat_T[:, None, None]
-
-    def _heat(self, start: int, x_BT: Tensor) -> Tensor | None:
-        """What q is multiplied by at each of these positions, (T,), if scores grow."""
-        if self.plan.temperature is None:
-            return None
-        slope, period, form, first = self.plan.temperature
-        p_T = torch.arange(start, start + x_BT.shape[1], device=x_BT.device, dtype=torch.float64) + first
-        if form == "power":
-            return ((1.0 + p_T / period) ** slope).to(x_BT.dtype)
-        n_T = 1.0 + torch.floor(p_T / period) if form == "steps" else (p_T / period).clamp(min=1.0)
-        return (1.0 + slope * torch.log(n_T)).to(x_BT.dtype)
 
     def _paired(self, v_BTGV: Tensor) -> Tensor:
         """Values as the scores meet them: of differential heads, those of both halves side by side, for both."""
@@ -361,7 +362,7 @@ class Attention(Block):
         terms: list[Tensor] = []
         bias_HTS = self.position.bias_HTS(x_BTD, q_BTHK, self.scale, at, flow)
         if bias_HTS is not None:
-            heat_T = self._heat(flow.position, x_BTD) if self.position.heats_bias else None
+            heat_T = heat(self.plan.temperature, flow.position, x_BTD) if self.position.heats_bias else None
             terms.append(bias_HTS if heat_T is None else bias_HTS * heat_T[:, None])
         if forgot_BSH is not None:
             terms.append(fall(forgot_BSH, q_BTHK.shape[1]))

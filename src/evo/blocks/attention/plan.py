@@ -8,6 +8,7 @@ from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
 
+Values = Literal["own", "keys", "halves"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
@@ -21,7 +22,7 @@ def kv_signals(name: str, groups: int, dim: int, values: int, stencil: KernelSte
 class AttentionPlan(BlockPlan):
     """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
 
-    value_dim: the width of a value head where it is another. values_from_keys: whether values have no projection.
+    value_dim: the width of a value head where it is another.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
     weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
@@ -45,7 +46,6 @@ class AttentionPlan(BlockPlan):
     clip: float | None = None
     gate: str = "none"
     gate_act: str = ""
-    values_from_keys: bool = False
     norm_after_position: bool = False
     differ: float | None = None
     temperature: tuple[float, int, str, int] | None = None

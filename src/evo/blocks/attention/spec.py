@@ -65,6 +65,9 @@ class AttentionSpec(AttentionFields):
         if self.differ is not None and self._groups % 2:
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
+        if self.values == "halves" and self._groups * values % 2:
+            message = f"{self._groups * values} channels have no halves"
+            yield Fault("EVO308", ("values",), message, "change kv_heads or value_dim")
         if isinstance(self.bias, tuple):
             known = (*self._projections(scope), *(("gate_heads",) if self.gate == "channel" else ()))
             yield from wrong_names(self.bias, known, "bias")
@@ -80,7 +83,7 @@ class AttentionSpec(AttentionFields):
         if self.head_experts is not None:
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
         if self.taps is not None and self.kv_from is None:
-            yield from under(wrong_names(self.taps.on, self._projections(scope), "on"), "taps")
+            yield from under(self.taps.faults(self._projections(scope)), "taps")
 
     def _parts(self, position: PositionSpec) -> dict[str, bool]:
         """What it has that does not go together with everything."""
@@ -105,8 +108,9 @@ class AttentionSpec(AttentionFields):
 
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
-        told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.forget or None)
-        if any(part is not None for part in (*told, self.differ, self.taps, self.select, self.head_experts)):
+        told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
+        is_apart = self.forget or self.key_gain or self.values == "halves"
+        if is_apart or any(part is not None for part in (*told, self.head_experts)):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -170,8 +174,9 @@ class AttentionSpec(AttentionFields):
         found = {"q": (asking * dim, width)}
         if self.kv_from is None:
             found["k"] = (self._groups * dim, width)
-            if self.values == "own":
-                found["v"] = (self._groups * values, width)
+            if self.values != "keys":
+                parts = ("v", "v_late") if self.values == "halves" else ("v",)
+                found |= dict.fromkeys(parts, (self._groups * values // len(parts), width))
         found["o"] = (scope.given, asking * values)
         if self.gate != "none":
             found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
@@ -187,7 +192,7 @@ class AttentionSpec(AttentionFields):
             cache_per_token=(groups * (dim + values) if is_own else 0) + self.heads * self.forget,
             cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
-            state=sum(weight.shape[0] * (weight.shape[1] - 1) for weight in weights if weight.group == "taps"),
+            state=self._kept(scope),
             evicting_heads=groups if self._may_evict(scope) else 0,
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
@@ -214,7 +219,6 @@ class AttentionSpec(AttentionFields):
             clip=self.clip,
             gate=self.gate,
             gate_act="" if self.gate == "none" else self.gate_act,
-            values_from_keys=is_own and self.values == "keys",
             norm_after_position=self.qk_norm_at == "position",
             differ=self.differ,
             persistent=self.persistent,
@@ -229,6 +233,13 @@ class AttentionSpec(AttentionFields):
             share=share(self.weigh, scope.context),
             kv=scope.kv if is_own else "",
         )
+
+    def _kept(self, scope: Scope) -> int:
+        """Values of fixed size that decoding keeps: what taps and late values read."""
+        late, _ = self._projections(scope).get("v_late", (0, 0))
+        keys = (self._groups, self._head_dim(scope))
+        tapped = {"q": (self.heads, keys[1]), "k": keys, "v": (self._groups, self._value_dim(scope))}
+        return late + (0 if self.taps is None else self.taps.kept(tapped))
 
     def _may_evict(self, scope: Scope) -> bool:
         """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evo.blocks.attention.fields import AttentionFields
-from evo.dsl.plan import ZEROS, Init, Weight, linear, table, vector
+from evo.dsl.plan import ONES, ZEROS, Init, Weight, linear, table, vector
 from evo.dsl.spec import Scope
 
 KEEP = Init("constant", 4.0)
@@ -22,14 +22,17 @@ def attention_weights(
         gain = scope.residual_gain if name == "o" else 1.0
         weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
     biased = tuple(sizes) if spec.bias is True else spec.bias or ()
-    weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in sizes if name in biased]
+    with_bias = [name for name in sizes if name.removesuffix("_late") in biased]
+    weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in with_bias]
     if spec.head_experts is not None:
         weights = [spec.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]
     weights += [vector("gate_heads_bias", spec.heads, ZEROS)] if "gate_heads" in biased else []
     if spec.persistent:
         for name, width in (("k", dim), ("v", values)):
             weights.append(table(f"persistent_{name}", spec.persistent, groups * width, width**-0.5))
-    weights += spec.taps.weights(sizes) if spec.taps is not None else []
+    if spec.taps is not None:
+        weights += spec.taps.weights({"q": (spec.heads, dim), "k": (groups, dim), "v": (groups, values)})
+    weights += [vector("key_gain", groups, ONES)] if spec.key_gain and spec.kv_from is None else []
     if spec.values_from is not None and spec.kv_from is None:
         weights.append(vector("value_mix", 2, Init("constant", 0.5)))
     if spec.forget:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
+from evo.blocks.experts.network import Network
 from evo.blocks.experts.plan import ChooserPlan
 from evo.blocks.experts.routing import Routes, best, hashed, loads, rivalled, scores_of, taken, weighed, within
 from evo.blocks.flow import Flow, State
@@ -95,7 +96,9 @@ class Chooser(Block):
     def _logits(self, x_BTD: Tensor, flow: Flow) -> Tensor | None:
         if self.router is None:
             return None
-        return flow.project(x_BTD, self.router, self.router_bias).to(compute_dtype(x_BTD))
+        network = self._modules.get("network")
+        read = network(x_BTD, flow) if isinstance(network, Network) else x_BTD
+        return flow.project(read, self.router, self.router_bias).to(compute_dtype(x_BTD))
 
     def _chosen(self, choice_BTE: Tensor | None, granted_BTE: Tensor | None, flow: Flow) -> Tensor:
         if self.spec.choose == "hash":

@@ -29,7 +29,7 @@ class Experts(Chooser):
 
     def __init__(self, plan: ExpertsPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.shared = tuple(child for name, child in children.items() if name != "routed")
+        self.shared = tuple(children[f"shared{index}"] for index in range(len(plan.gated)))
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""

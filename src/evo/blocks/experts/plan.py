@@ -35,7 +35,7 @@ def router_weights(router: RouterSpec, classes: int, scored: int, width: int) ->
     """The weights of a router. scored: how many logits it has, those of the classes among them."""
     weights: list[Weight] = []
     if router.has_logits:
-        weights.append(linear("router", scored, width))
+        weights.append(linear("router", scored, width if router.network is None else router.network.width))
     if router.bias:
         weights.append(vector("router_bias", scored, ZEROS))
     if router.choice_bias:

@@ -6,8 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.experts.narrow import NarrowSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.spec import TOKENS, Fault, Spec
+from evo.dsl.plan import BlockPlan
+from evo.dsl.references import placed
+from evo.dsl.spec import TOKENS, Fault, Scope, Spec
 
 BALANCE = 0.01
 """The weight of the balance loss where nothing else keeps experts equally busy (Fedus et al. 2021)."""
@@ -48,6 +51,8 @@ class RouterSpec(Spec):
     """Bounds logits to ±cap by `cap * tanh(logits / cap)`."""
     bias: bool = False
     """A bias of the logits."""
+    network: NarrowSpec | None = None
+    """What stands between the input and the map to logits; nothing if left out."""
     capacity: Annotated[float | None, Field(gt=0, le=1e6), Gene(0.5, 4, "scale", optional=True)] = None
     """In fair shares (top / count of the tokens). Tokens choose: the most tokens that an expert takes in a context, the
     first that come; no limit if left out. Experts choose: the share of tokens so far that each takes; 1 if left out."""
@@ -91,6 +96,10 @@ class RouterSpec(Spec):
         """The signals that it reads besides x: a hash is one of tokens."""
         return (TOKENS,) if self.choose == "hash" else ()
 
+    def children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
+        """What stands before its map to logits, by name."""
+        return (("network", self.network.network(scope)),) if self.network is not None and self.has_logits else ()
+
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""
         found = ("balance",) if self.balance_weight or self.choice_bias else ()
@@ -117,6 +126,11 @@ class RouterSpec(Spec):
         yield from self._hash_faults(idle)
         if self.rivals is not None:
             yield from self._rival_faults()
+        if self.network is not None:
+            yield from (placed(fault, "router", "network") for fault in self.network.faults())
+            if not self.has_logits:
+                message = "without logits a router reads nothing"
+                yield Fault("EVO307", ("router", "network"), message, "remove it, or write another score")
         is_constant = self.renormalise and top == 1 and not self.eps
         if is_constant and self.has_logits and self.choose != "each_expert":
             message = "a single share divided by itself is always 1, so the task teaches the router nothing"

@@ -89,7 +89,7 @@ class ExpertsSpec(Spec):
             kind=self.label,
             weights=weights,
             cost=self._cost(scope, inside, weights),
-            children=(("routed", stacked(one, self.count, self.top)), *shared),
+            children=(("routed", stacked(one, self.count, self.top)), *self.router.children(scope), *shared),
             inputs=self.router.inputs,
             losses=self.router.losses(),
             has_state=self.router.has_state,

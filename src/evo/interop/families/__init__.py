@@ -66,6 +66,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),
     "convolved:inkling": ("inkling_text",),
+    "convolved:zaya": ("zaya",),
     "jetmoe:jetmoe": ("jetmoe",),
     "xlstm:xlstm": ("xlstm",),
     "zamba:zamba": ("zamba",),

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evo.dsl.plan import Init, Weight, vector
+from evo.dsl.plan import ZEROS, Init, Weight, vector
 from evo.dsl.spec import Scope, Spec
 
 
@@ -17,9 +17,15 @@ class GainSpec(Spec):
         """A number, or a weight of that name that is learned: (1,) or (width,)."""
         raise NotImplementedError
 
+    def shifted_by(self, name: str, scope: Scope) -> Weight | None:
+        """A weight of that name that is added before the gain, as wide as it, if there is one."""
+        del name, scope
+        return None
+
 
 class LearnedGain(GainSpec):
-    """A learned gain, one for all channels or one for each (LayerScale, Touvron et al. 2021; ReZero starts at 0)."""
+    """A learned gain, one for all channels or one for each (LayerScale, Touvron et al. 2021; ReZero starts at 0); with
+    a bias, gain * (x + bias) (ZAYA1, 2511.17127)."""
 
     kind: ClassVar[str | None] = "learned"
 
@@ -27,9 +33,17 @@ class LearnedGain(GainSpec):
     """One number, or one a channel."""
     init: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """Where it starts."""
+    shift: bool = False
+    """Whether a learned bias, as wide as the gain, is added before it."""
 
     def gain(self, name: str, scope: Scope) -> Weight:
-        return vector(name, 1 if self.per == "scalar" else scope.width, Init("constant", self.init))
+        return vector(name, self._width(scope), Init("constant", self.init))
+
+    def shifted_by(self, name: str, scope: Scope) -> Weight | None:
+        return vector(name, self._width(scope), ZEROS) if self.shift else None
+
+    def _width(self, scope: Scope) -> int:
+        return 1 if self.per == "scalar" else scope.width
 
 
 class DepthGain(GainSpec):
@@ -52,3 +66,8 @@ class RestGain(GainSpec):
 
     kind: ClassVar[str | None] = "rest"
     is_rest: ClassVar[bool] = True
+
+
+def has_shift(gain: float | Spec, scope: Scope) -> bool:
+    """Whether something is added before it multiplies."""
+    return isinstance(gain, GainSpec) and gain.shifted_by("shift", scope) is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow
 from evo.blocks.residual import Residual
-from evo.dsl.layers import Branch, LayerPlan, Sublayer
+from evo.dsl.layers import SHIFT, Branch, LayerPlan, Sublayer
 from evo.dsl.plan import BlockPlan
 from evo.kernels.dispatch import KernelCall
 
@@ -93,5 +93,6 @@ class Layer(Block):
 
     def _scaled(self, x_BTD: Tensor, gain: float | str) -> Tensor:
         if isinstance(gain, str):
-            return x_BTD * getattr(self, gain)
+            shift: nn.Parameter | None = getattr(self, f"{gain}_{SHIFT}", None)
+            return (x_BTD if shift is None else x_BTD + shift) * getattr(self, gain)
         return x_BTD if gain == 1.0 else x_BTD * gain

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.stages.layers.gains import GainSpec
+from evo.blocks.stages.layers.gains import GainSpec, has_shift
 from evo.dsl.genes import FIXED
-from evo.dsl.layers import Branch, LayerPlan, Sublayer
+from evo.dsl.layers import SHIFT, Branch, LayerPlan, Sublayer
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, Weight
 from evo.dsl.references import mixer_problems, placed, resolve_mixer
@@ -90,6 +90,8 @@ class SublayerSpec(Spec):
             yield Fault("EVO330", ("norm", "in"), message, "remove it", "warning")
         if self.parallel and isinstance(self.skip, GainSpec) and self.skip.is_rest:
             yield Fault("EVO306", ("skip",), "several gains leave no one rest", "write a number, or one block")
+        if not self.parallel and isinstance(self.skip, GainSpec) and self.skip.is_rest and has_shift(self.gain, scope):
+            yield Fault("EVO306", ("skip",), "a gain that shifts leaves no rest", "write gain: {shift: false}")
         for index, branch in enumerate(self.branches()):
             where = ("parallel", index) if self.parallel else ()
             if isinstance(branch.gain, GainSpec) and branch.gain.is_rest:
@@ -189,7 +191,8 @@ class _Parts:
             assert isinstance(gain, (int, float))
             return float(gain)
         made = gain.gain(name, self.scope)
-        if isinstance(made, Weight):
-            self.weights.append(made)
-            return made.name
-        return made
+        if not isinstance(made, Weight):
+            return made
+        shift = gain.shifted_by(f"{name}_{SHIFT}", self.scope)
+        self.weights += [made] if shift is None else [made, shift]
+        return made.name
