@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -180,7 +181,8 @@ def test_attention_pairs_cost_two_products(name: str):
     values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
     inner = block.heads * (block.head_dim + values)
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT + block.persistent
-    assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * inner * pairs)
+    mixed = sum(math.prod(weight.shape) for weight in block.weights if weight.name in ("mix_before", "mix_after"))
+    assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * (inner + mixed) * pairs)
 
 
 @EVERY_FIXED

@@ -57,6 +57,11 @@ STAGES: dict[str, str] = {
         - {name: body, repeat: 2, streams: {kind: gated}, mix: {kind: attention, heads: 2, position: {kind: xl}}}
         - {name: high, streams: {kind: gated, form: highway}, mix: {kind: attention, heads: 2}, ffn: {kind: dense}}
     """,
+    "talking heads (2003.02436) and multi-token attention (2504.00927)": """
+        - {name: body, repeat: 2, mix: {kind: attention, heads: 2, mix_scores: {before: 2, after: 2}}}
+        - name: many
+          mix: {kind: attention, heads: 2, mix_scores: {queries: 6, keys: 11, after: 2}, inner_norm: {kind: rms}}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

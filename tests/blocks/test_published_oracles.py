@@ -19,10 +19,15 @@ ATTENTION = {"kind": "attention", "heads": HEADS, "position": {"kind": "none"}}
 Theirs = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
-def compare(mixer: dict[str, object], theirs: Theirs) -> None:
-    """A mixer's values and gradients against a function of its weights and x."""
+def compare(mixer: dict[str, object], theirs: Theirs, moved: float = 0.0) -> None:
+    """A mixer's values and gradients against a function of its weights and x. moved: how far weights are from where
+    they start, on average."""
     block = Whole(built(block_of(plan([stage("s", mixer, ffn={"kind": "none"})]), "mixer")))
     weights, x = dict(block.named_parameters()), inputs()
+    with torch.no_grad():
+        for seed, weight in enumerate(weights.values()):
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed), dtype=weight.dtype)
+            weight.add_(moved * noise)
     ours, expected = block(x), theirs(weights, x)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
     cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -97,13 +102,14 @@ def read_out(weights_BHTS: Tensor, w: Mapping[str, Tensor], x: Tensor) -> Tensor
     return (weights_BHTS @ by_heads(x @ w["v"].T)).transpose(1, 2).flatten(-2) @ w["o"].T
 
 
-def attended(w: Mapping[str, Tensor], x: Tensor, **settings: Any) -> Tensor:
+def attended(w: Mapping[str, Tensor], x: Tensor, mixes: Mapping[str, Tensor] | None = None, **settings: Any) -> Tensor:
     """The same with what x-transformers makes of queries, keys and values. settings: those of its `Attend`, whose
     softmax is in float32 but for normed queries."""
     attend = pytest.importorskip("x_transformers.attend", reason="the oracle x-transformers is not installed").Attend
     run = attend(causal=True, heads=HEADS, qk_norm=True, **settings).double()
+    held = {f"{name}.weight": mix[:, :, None, None] for name, mix in (mixes or {}).items()}
     q, k, v = (by_heads(x @ w[name].T) for name in "qkv")
-    return run(q, k, v)[0].transpose(1, 2).flatten(-2) @ w["o"].T
+    return torch.func.functional_call(run, held, (q, k, v))[0].transpose(1, 2).flatten(-2) @ w["o"].T
 
 
 def test_sigmoid_weighs_each_key_by_itself():
@@ -132,6 +138,44 @@ def test_one_is_added_to_the_sum_of_softmax1():
         return attended(w, x, add_zero_kv=True)
 
     compare({**ATTENTION, "weigh": "softmax1"}, theirs)
+
+
+def test_talking_heads_are_x_transformers():
+    """Products of all heads are mixed before the softmax, and weights after it (Shazeer et al. 2003.02436)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        pytest.importorskip("x_transformers.attend", reason="the oracle x-transformers is not installed")
+        after = w["mix_after"] + torch.eye(HEADS)  # theirs is no sum behind the softmax
+        mixes = {"pre_softmax_talking_heads": w["mix_before"], "post_softmax_talking_heads": after}
+        return attended(w, x, mixes, pre_talking_heads=True, post_talking_heads=True)
+
+    compare({**ATTENTION, "mix_scores": {"before": HEADS, "after": HEADS}}, theirs, moved=0.5)
+
+
+def test_scores_of_many_tokens_are_convolved():
+    """A convolution of a head's products over queries so far and keys around, unseen ones 0 before it and -inf behind,
+    and a mix of weights over heads (Golovneva et al. 2504.00927, eqs. 4 to 6)."""
+    queries, keys = 3, 5
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        logits, total = scores(w, x).tril(), scores(w, x).tril()
+        tokens = x.shape[1]
+        for back in range(queries):
+            for place in range(keys):
+                along = place - keys // 2
+                moved = torch.zeros_like(logits)
+                into, source = (
+                    slice(max(0, -along), min(tokens, tokens - along)),
+                    slice(max(0, along), tokens + min(0, along)),
+                )
+                moved[:, :, back:, into] = logits[:, :, : tokens - back, source]
+                total = total + w["mix_before"][:, back * keys + place, None, None] * moved
+        seen = torch.ones(tokens, tokens).tril().bool()
+        weights = total.masked_fill(~seen, -torch.inf).softmax(-1)
+        weights = weights + torch.einsum("hg,bgts->bhts", w["mix_after"], weights)
+        return read_out(weights, w, x)
+
+    compare({**ATTENTION, "mix_scores": {"queries": queries, "keys": keys, "after": HEADS}}, theirs, moved=0.5)
 
 
 @pytest.mark.parametrize(("weigh", "power"), [("relu", 1), ("relu2", 2)])

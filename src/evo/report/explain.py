@@ -227,7 +227,7 @@ def _settings_data(block: BlockPlan) -> dict[str, Any]:
 
 
 def _settings(block: BlockPlan) -> str:
-    parts = [text for key, value in _settings_data(block).items() if (text := _setting(key, value))]
+    parts = [text for key, value in block.settings.items() if (text := _setting(key, value))]
     parts += [child.kind for _, child in block.children if child.settings and not child.parameters]
     return ", ".join(parts)
 
@@ -236,6 +236,8 @@ def _setting(key: str, value: Any) -> str:
     """A setting that is on, in words; nothing for one that is off or too long to read."""
     if value is True:
         return key
+    if isinstance(value, Spec):  # fields that are left out are not there, so each needs its name
+        return " ".join([key, *(_setting(name, item) for name, item in spec_data(value).items())])
     if isinstance(value, dict):
         return " ".join([key, *(str(item) for item in value.values())])
     if isinstance(value, (int, float, str)) and value and value != "none":

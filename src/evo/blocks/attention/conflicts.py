@@ -12,9 +12,14 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "gates are those of its own earlier keys, all of them",
         ("select", "persistent", "kv_from", "not causal"),
     ),
+    "mix_scores": ("it mixes what all of a head's tokens make of all keys", ("select", "persistent")),
+    "mix_scores.queries": (
+        "products of neighbours are mixed where each query sees all that is before it, and nothing is added to them",
+        ("kv_from", "forget", "stencil", "bias by distance"),
+    ),
     "head_experts": (
         "a token's heads are not its neighbour's, and this tells heads apart",
-        ("gate", "sink_logit", "differ", "forget", "select", "q taps", "head gains", "scores"),
+        ("gate", "sink_logit", "differ", "forget", "select", "q taps", "head gains", "scores", "mix_scores"),
     ),
 }
 """Of a field: why it goes with none of some parts, and these."""
@@ -25,5 +30,5 @@ def conflicts(has: Mapping[str, bool]) -> Iterator[Fault]:
     for field, (why, others) in NOT_BESIDE.items():
         for other in others:
             if has[field] and has[other]:
-                message = f"'{field}' does not go together with '{other}': {why}"
-                yield Fault("EVO308", (field,), message, "leave out one of them")
+                message = f"'{field.split('.')[0]}' does not go together with '{other}': {why}"
+                yield Fault("EVO308", tuple(field.split(".")), message, "leave out one of them")

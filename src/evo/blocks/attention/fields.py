@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evo.blocks.attention.head_experts import HeadExpertsSpec
+from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.plan import Biased, Values
 from evo.blocks.attention.stencils import StencilSpec
 from evo.blocks.attention.taps import TapsSpec
@@ -88,6 +89,8 @@ class AttentionFields(Spec):
     """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
     taps: TapsSpec | None = None
     """Short convolutions of the projections; none if left out."""
+    mix_scores: MixScoresSpec | None = None
+    """A mix of the scores of heads, and of neighbouring queries and keys; none if left out."""
     head_experts: HeadExpertsSpec | None = None
     """Experts that heads belong to, of which each token chooses some; if left out, it has all heads."""
 

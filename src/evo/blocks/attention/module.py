@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.forgetting import fall, summed
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
@@ -28,6 +29,7 @@ from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
+from evo.kernels.attention.mixing import ScoreMix, shaped
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
 
@@ -37,6 +39,7 @@ class AttentionState(State):
     """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
 
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
+    asked_BPHK: the latest queries, where scores of queries are mixed.
     forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
     past: the projections at the latest W - 1 positions, by name, where taps read them.
     """
@@ -46,9 +49,10 @@ class AttentionState(State):
     got_BSG: Tensor | None = None
     past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     forgot_BSH: Tensor | None = None
+    asked_BPHK: Tensor | None = None
 
     def without(self, latest: int, seen: int) -> AttentionState | None:
-        if self.got_BSG is not None or self.past or count(self.keys_BSGK) < seen:
+        if self.got_BSG is not None or self.past or self.asked_BPHK is not None or count(self.keys_BSGK) < seen:
             return None
         drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
         forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
@@ -71,6 +75,8 @@ class Attention(Tapped):
     gate_heads_bias: nn.Parameter | None
     key_gain: nn.Parameter | None
     value_mix: nn.Parameter | None
+    mix_before: nn.Parameter | None
+    mix_after: nn.Parameter | None
     forget: nn.Parameter | None
     forget_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
@@ -90,6 +96,9 @@ class Attention(Tapped):
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
         self.read_at_once = self.stencil.together if plan.causal else None
+        self.mix = plan.mix_scores
+        self.asks_again = self.mix.queries - 1 if self.mix is not None else 0
+        """How many earlier queries' scores are mixed with a query's."""
         self.kept = plan.cost.cache_limit
         """How many positions a cache keeps at most, the first of them the stencil's sinks; None for all."""
 
@@ -137,7 +146,8 @@ class Attention(Tapped):
             forgot = torch.zeros(
                 *shape[:2], self.plan.heads, device=device, dtype=torch.promote_types(dtype, torch.float32)
             )
-        return AttentionState(keys, values, past=past, forgot_BSH=forgot)
+        asked = keys.new_zeros(batch, self.asks_again, self.plan.heads, self.head_dim) if self.asks_again else None
+        return AttentionState(keys, values, past=past, forgot_BSH=forgot, asked_BPHK=asked)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
@@ -147,7 +157,8 @@ class Attention(Tapped):
         keys, values = append_tokens(unpack(state.keys_BSGK), k_BTGK), append_tokens(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
         forgot_BSH = self._forgot(x_BTD, state.forgot_BSH, flow)
-        o_BTHV = self._continued(q_BTHK, keys, values, x_BTD, flow, forgot_BSH)
+        asked = q_BTHK if state.asked_BPHK is None else torch.cat((state.asked_BPHK.to(q_BTHK.dtype), q_BTHK), dim=1)
+        o_BTHV = self._continued(asked, keys, values, x_BTD, flow, forgot_BSH)[:, self.asks_again :]
         y_BTD = self._out(o_BTHV, x_BTD, flow, met)
         kept = AttentionState(
             appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
@@ -161,6 +172,7 @@ class Attention(Tapped):
             picked(kept.values_BSGV, keep),
             past=taps.after,
             forgot_BSH=None if forgot_BSH is None else keep(forgot_BSH),
+            asked_BPHK=asked[:, -self.asks_again :] if self.asks_again else None,
         )
 
     def _evicted(
@@ -187,14 +199,18 @@ class Attention(Tapped):
     def _continued(
         self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, forgot_BSH: Tensor | None = None
     ) -> Tensor:
-        """The heads' outputs for queries that stand behind the keys that a cache has kept."""
+        """The heads' outputs for queries of which the last stands at the last of the keys that a cache has kept."""
         slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
         at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
         where = self._bias(x_BTD, q_BTHK, at, flow, forgot_BSH)
         if slots_S is not None:
             where["key_positions_S"] = slots_S
         run = partial(
-            self._remembering(dropping(flow)), query_offset=flow.position, backend=self.backend, **where, **parts
+            self._remembering(dropping(flow)),
+            query_offset=flow.position - self.asks_again,
+            backend=self.backend,
+            **where,
+            **parts,
         )
         return self._attended(q_BTHK, keys, values, x_BTD, flow, run)
 
@@ -339,6 +355,7 @@ class Attention(Tapped):
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
+        mix = self.mix
         has_one = self.plan.weigh == "softmax1"  # a sink of logit 0, which kernels have
         return {
             "repeatable": True,
@@ -347,6 +364,7 @@ class Attention(Tapped):
             "sink_logits_H": q_BTHK.new_zeros(self.plan.heads) if has_one else self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
             "weigh": "softmax" if has_one else self.plan.weigh,
+            "mix": mix and ScoreMix(shaped(self.mix_before, mix.queries, mix.keys), shaped(self.mix_after, 1, 1)),
         }
 
     def _forgot(self, x_BTD: Tensor, before_BSH: Tensor | None, flow: Flow) -> Tensor | None:
@@ -384,17 +402,3 @@ class Attention(Tapped):
         if self.plan.cost.evicting_heads and flow.cache.heavy is not None:
             return flow.cache.evicting_limit, flow.cache.heavy
         return flow.cache.limit, SINKS
-
-
-def dropping(flow: Flow) -> Callable[..., Tensor]:
-    """`attend`, with the dropout of attention probabilities that a training pass has."""
-    dropout = flow.dropout
-    if dropout is None:
-        return attend
-
-    def run(q_BTHK: Tensor, k_BSGK: Tensor, v_BSGV: Tensor, **settings: Any) -> Tensor:
-        batch, tokens, heads, _ = q_BTHK.shape
-        keep_BHTS = dropout.factors((batch, heads, tokens, k_BSGK.shape[1]), "attention", q_BTHK.dtype)
-        return attend(q_BTHK, k_BSGK, v_BSGV, keep_BHTS=keep_BHTS, **settings)
-
-    return run

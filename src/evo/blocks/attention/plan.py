@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.weighing import Weigh
@@ -55,6 +56,7 @@ class AttentionPlan(BlockPlan):
     values_to: tuple[str, ...] = ()
     values_from: tuple[str, ...] = ()
     taps: TapsSpec | None = None
+    mix_scores: MixScoresSpec | None = None
     weigh: Weigh = "softmax"
     offset: float | None = None
     share: float | None = None

@@ -82,6 +82,8 @@ class AttentionSpec(AttentionFields):
             yield Fault("EVO308", ("weigh",), message, "write causal: true, or weigh otherwise")
         if self.head_experts is not None:
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
+        if self.mix_scores is not None:
+            yield from under(self.mix_scores.faults(self.heads), "mix_scores")
         if self.taps is not None and self.kv_from is None:
             yield from under(self.taps.faults(self._projections(scope)), "taps")
 
@@ -96,6 +98,10 @@ class AttentionSpec(AttentionFields):
             "weigh": self.weigh != "softmax",
             "sink_logit": self.sink_logit,
             "forget": self.forget,
+            "stencil": self.stencil.masks or not self.stencil.is_causal,
+            "mix_scores": self.mix_scores is not None,
+            "mix_scores.queries": self.mix_scores is not None and self.mix_scores.meets_neighbours,
+            "bias by distance": position.adds_bias,
             "not causal": not self.causal,
             "head_experts": self.head_experts is not None,
             "gate": self.gate != "none",
@@ -110,7 +116,7 @@ class AttentionSpec(AttentionFields):
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
         is_apart = self.forget or self.key_gain or self.values == "halves"
-        if is_apart or any(part is not None for part in (*told, self.head_experts)):
+        if is_apart or any(part is not None for part in (*told, self.mix_scores, self.head_experts)):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -187,12 +193,15 @@ class AttentionSpec(AttentionFields):
         weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
+        mix = self.mix_scores
+        if mix is not None:
+            score_flops += 2.0 * sum(weight.shape[0] * weight.shape[1] for weight in mix.weights(self.heads))
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope),
             cache_per_token=(groups * (dim + values) if is_own else 0) + self.heads * self.forget,
             cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
             cache_limit=self.stencil.kept(),
-            state=self._kept(scope),
+            state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * dim),
             evicting_heads=groups if self._may_evict(scope) else 0,
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
@@ -228,6 +237,7 @@ class AttentionSpec(AttentionFields):
             values_to=given,
             values_from=mixed,
             taps=self.taps,
+            mix_scores=mix,
             weigh=self.weigh,
             offset=offset(self.weigh, scope.context),
             share=share(self.weigh, scope.context),
@@ -245,7 +255,9 @@ class AttentionSpec(AttentionFields):
         """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""
         position = self._position(scope)
         has = self._parts(position)
-        others = any(has[name] for name in ("scores", "forget", "kv_from", "select", "persistent", "differ"))
+        others = any(
+            has[name] for name in ("scores", "forget", "kv_from", "select", "persistent", "differ", "mix_scores")
+        )
         return not (others or self.stencil.masks or position.adds_bias or self.kv_to is not None)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:

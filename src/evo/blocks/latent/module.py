@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.kept import latest, require_past, slots
-from evo.blocks.attention.module import dropping
 from evo.blocks.base import Block, Norm, Position
 from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
 from evo.blocks.cache.policy import SINKS

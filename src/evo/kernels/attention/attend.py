@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evo.kernels.attention.backends import TABLE
 from evo.kernels.attention.call import AttentionCall, AttentionExtras, Weigh
+from evo.kernels.attention.mixing import ScoreMix
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import AUTO, choose
 from evo.kernels.documents import check_segments
@@ -33,6 +34,7 @@ def attend(
     key_segments_BS: Tensor | None = None,
     keep_BHTS: Tensor | None = None,
     weigh: Weigh = "softmax",
+    mix: ScoreMix | None = None,
     repeatable: bool = False,
     backend: str = AUTO,
 ) -> Tensor:
@@ -45,7 +47,8 @@ def attend(
     softmax as one more column that is then dropped (gpt-oss); `alibi_slopes_H` adds -slope |t - s| (arXiv 2108.12409);
     `bias_HTS` (broadcastable to (B, H, T, S)) is added to the capped logits; `segments_BT` holds ids of packed
     documents, and only equal ids see each other; `keep_BHTS` (B, H, T, S) multiplies the probabilities (dropout);
-    `weigh` names what stands in softmax's place, without a sink. A query that sees nothing returns zeros. `repeatable`
+    `weigh` names what stands in softmax's place, without a sink; `mix` is what products and weights of other heads,
+    queries and keys are added by. A query that sees nothing returns zeros. `repeatable`
     gradients have the same bytes every time, as under torch.use_deterministic_algorithms.
     Raises ValueError on shapes that do not fit, BackendError when a backend asked for by name cannot run the call.
     """
@@ -54,7 +57,16 @@ def attend(
     keys_BS = segments_BT if key_segments_BS is None else key_segments_BS
     segments = None if segments_BT is None or keys_BS is None else (segments_BT, keys_BS)
     extras = AttentionExtras(
-        soft_cap, sink_logits_H, alibi_slopes_H, bias_HTS, query_offset, key_positions_S, segments, keep_BHTS, weigh
+        soft_cap,
+        sink_logits_H,
+        alibi_slopes_H,
+        bias_HTS,
+        query_offset,
+        key_positions_S,
+        segments,
+        keep_BHTS,
+        weigh,
+        mix,
     )
     call = _described(q_BTHK, k_BSGK, v_BSGV, stencil, extras, repeatable)
     run = choose(TABLE, call, backend).backend.run
@@ -97,6 +109,7 @@ def _described(
         has_bias=extras.bias_HTS is not None,
         has_keep=extras.keep_BHTS is not None,
         weigh=extras.weigh,
+        has_mix=extras.mix is not None,
         needs_grad=needs_grad(*tensors),
         must_repeat=repeatable or torch.are_deterministic_algorithms_enabled(),
     )

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from evo.kernels.attention.mixing import ScoreMix
 from evo.kernels.attention.stencil import Stencil
 from evo.kernels.dispatch import KernelCall
 
@@ -27,6 +28,7 @@ class AttentionExtras(NamedTuple):
     segments: tuple[Tensor, Tensor] | None = None
     keep_BHTS: Tensor | None = None
     weigh: Weigh = "softmax"
+    mix: ScoreMix | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,14 @@ class AttentionCall(KernelCall):
     has_bias: bool = False
     has_keep: bool = False
     weigh: Weigh = "softmax"
+    has_mix: bool = False
     needs_grad: bool = False
     must_repeat: bool = False
+
+    def equation_reasons(self) -> list[str]:
+        """Why none but the equation itself runs it, if that is so."""
+        found = ["weighs by softmax only"] if self.weigh != "softmax" else []
+        return [*found, "mixes no scores"] if self.has_mix else found
 
     @property
     def is_plain_causal(self) -> bool:

@@ -29,8 +29,7 @@ def reasons(call: AttentionCall) -> list[str]:
         found.append("runs on CUDA devices only")
     if call.dtype not in ("float16", "bfloat16"):
         found.append(f"takes float16 and bfloat16, found {call.dtype}")
-    if call.weigh != "softmax":
-        found.append("weighs by softmax only")
+    found += call.equation_reasons()
     if call.has_keep:
         found.append("multiplies no probabilities")
     plain = call.is_plain_causal or call.is_plain_full

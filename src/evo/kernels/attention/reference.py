@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evo.kernels.attention.mixing import ScoreMix, mixed
 from evo.kernels.attention.stencil import Stencil
 
 
@@ -42,9 +43,10 @@ def attention(
     segments: tuple[Tensor, Tensor] | None = None,
     keep_BHTS: Tensor | None = None,
     weigh: str = "softmax",
+    mix: ScoreMix | None = None,
 ) -> Tensor:
     """softmax(cap(q k^T scale) + bias) v over what the stencil allows, the probabilities times `keep_BHTS`; a query
-    that sees nothing gets zeros.
+    that sees nothing gets zeros. Products and weights are mixed as `mix` says.
 
     Computes in float32, or float64 for float64 inputs; returns (B, T, H, V) in the dtype of q.
     """
@@ -55,19 +57,23 @@ def attention(
     k = k_BSGK.to(compute).transpose(1, 2).unsqueeze(2)
     v = v_BSGV.to(compute).transpose(1, 2).unsqueeze(2)
     logits_BHTS = (q @ k.transpose(-1, -2)).reshape(B, H, T, S) * scale
+    query_T1, key_1S = positions(T, S, query_offset, key_positions_S, q.device)
+    seen = visible(stencil, query_T1, key_1S, segments)
+    if mix is not None:
+        logits_BHTS = mixed(logits_BHTS, mix.before, seen, segments)
     if soft_cap is not None:
         logits_BHTS = soft_cap * torch.tanh(logits_BHTS / soft_cap)
-    query_T1, key_1S = positions(T, S, query_offset, key_positions_S, q.device)
     if alibi_slopes_H is not None:
         distance_TS = (query_T1 - key_1S).abs().to(compute)
         logits_BHTS = logits_BHTS - alibi_slopes_H.to(compute)[:, None, None] * distance_TS
     if bias_HTS is not None:
         logits_BHTS = logits_BHTS + bias_HTS.to(compute)
-    seen = visible(stencil, query_T1, key_1S, segments)
     if weigh == STICK_BREAKING:
         seen = seen & (key_1S < query_T1)
     other = WEIGHTS.get(weigh)
     weights = masked_softmax(logits_BHTS, seen, sink_logits_H) if other is None else other(logits_BHTS, seen)
+    if mix is not None:
+        weights = mixed(weights, mix.after, seen, segments)
     if keep_BHTS is not None:
         weights = weights * keep_BHTS.to(compute)
     o = weights.reshape(B, G, H // G, T, S) @ v

@@ -18,8 +18,7 @@ def reasons(call: AttentionCall) -> list[str]:
         found.append("SDPA has no soft cap")
     if call.has_sink_logits:
         found.append("SDPA has no learned sink logit")
-    if call.weigh != "softmax":
-        found.append("weighs by softmax only")
+    found += call.equation_reasons()
     if call.has_keep:
         found.append("multiplies no probabilities")
     if call.batch == 0 or call.queries == 0 or call.keys == 0:

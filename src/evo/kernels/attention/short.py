@@ -30,8 +30,7 @@ def reasons(call: AttentionCall) -> list[str]:
         found.append(f"the short kernels take {' and '.join(DTYPES)}, found {call.dtype}")
     if not call.is_plain_causal or call.has_soft_cap or call.has_sink_logits:
         found.append("the short kernels take plain causal problems only")
-    if call.weigh != "softmax":
-        found.append("weighs by softmax only")
+    found += call.equation_reasons()
     if call.has_keep:
         found.append("multiplies no probabilities")
     if call.key_dim not in DIMS or call.value_dim != call.key_dim:

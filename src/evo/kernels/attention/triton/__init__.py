@@ -16,8 +16,7 @@ MAX_DIM = 256
 
 def reasons(call: AttentionCall) -> list[str]:
     found = machine_reasons(call.device, call.dtype)
-    if call.weigh != "softmax":
-        found.append("weighs by softmax only")
+    found += call.equation_reasons()
     if call.has_keep:
         found.append("multiplies no probabilities")
     if max(call.key_dim, call.value_dim) > MAX_DIM:
