@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -18,13 +18,14 @@ from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
 from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
+from evo.blocks.attention.state import AttentionState
 from evo.blocks.attention.tapped import Tapped, Taps
 from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
-from evo.blocks.cache.packers import Vectors, appended, count, picked, unpack
+from evo.blocks.cache.packers import appended, picked, unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.experts.chooser import Chooser
-from evo.blocks.flow import Flow, State
+from evo.blocks.flow import Flow
 from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
 from evo.kernels.attention import Stencil, attend
@@ -32,31 +33,6 @@ from evo.kernels.attention import plan as plan_attention
 from evo.kernels.attention.mixing import ScoreMix, shaped
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
-
-
-@dataclass(frozen=True)
-class AttentionState(State):
-    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
-
-    got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
-    asked_BPHK: the latest queries, where scores of queries are mixed.
-    forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
-    past: the projections at the latest W - 1 positions, by name, where taps read them.
-    """
-
-    keys_BSGK: Vectors
-    values_BSGV: Vectors
-    got_BSG: Tensor | None = None
-    past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    forgot_BSH: Tensor | None = None
-    asked_BPHK: Tensor | None = None
-
-    def without(self, latest: int, seen: int) -> AttentionState | None:
-        if self.got_BSG is not None or self.past or self.asked_BPHK is not None or count(self.keys_BSGK) < seen:
-            return None
-        drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
-        forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
-        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop), forgot_BSH=forgot_BSH)
 
 
 class Attention(Tapped):

@@ -1,0 +1,38 @@
+"""What attention keeps while it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from evo.blocks.cache.packers import Vectors, count, picked
+from evo.blocks.flow import State
+
+
+@dataclass(frozen=True)
+class AttentionState(State):
+    """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
+
+    got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
+    asked_BPHK: the latest queries, where scores of queries are mixed.
+    forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
+    past: the projections at the latest W - 1 positions, by name, where taps read them.
+    """
+
+    keys_BSGK: Vectors
+    values_BSGV: Vectors
+    got_BSG: Tensor | None = None
+    past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    forgot_BSH: Tensor | None = None
+    asked_BPHK: Tensor | None = None
+
+    def without(self, latest: int, seen: int) -> AttentionState | None:
+        if self.got_BSG is not None or self.past or self.asked_BPHK is not None or count(self.keys_BSGK) < seen:
+            return None
+        drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
+        forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
+        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop), forgot_BSH=forgot_BSH)
