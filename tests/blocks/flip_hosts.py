@@ -95,6 +95,15 @@ FLOW: dict[str, dict[str, Any]] = {
             },
         ]
     },
+    "alibi": {
+        "position": {"kind": "alibi"},
+        "stages": [
+            stage(
+                "body",
+                {"kind": "attention", "heads": 2, "mix_scores": {"before": 2, "queries": 2, "keys": 3, "after": 2}},
+            )
+        ],
+    },
     "gated norms": {
         "stages": [
             stage("a", CONVOLUTION, norm={"kind": "gated", "norm": RMS, "rank": 2}),

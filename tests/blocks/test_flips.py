@@ -19,7 +19,6 @@ from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, Transform
 from evo.dsl.spec import Spec, spec_fields
 
 ATTENTION = {"kind": "attention", "heads": 2}
-MIXED = {"before": 2, "queries": 2, "keys": 3, "after": 2}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
 LORA = {"kind": "lora", "rank": 2, "on": ["q", "up"]}
 LLAMA3 = {"kind": "llama3", "factor": 3.0, "original": 20, "low": 1.0, "high": 6.0}
@@ -105,7 +104,6 @@ HOSTS: dict[str, dict[str, Any]] = {
         "position": {"kind": "rope", "scaling": {"kind": "ntk", "factor": 2.0}},
         "stages": [stage("body", ATTENTION, norm={"kind": "rms", "place": "post"})],
     },
-    "alibi": {"position": {"kind": "alibi"}, "stages": [stage("body", {**ATTENTION, "mix_scores": MIXED})]},
     "learned": {
         "position": {"kind": "learned"},
         "stages": [stage("body", ATTENTION, norm={"kind": "layer", "bias": False})],
