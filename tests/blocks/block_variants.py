@@ -78,6 +78,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention talking heads": {**ATTENTION, "kv_heads": 2, "mix_scores": {"before": 4, "after": 2}, "soft_cap": 3.0},
     "attention of many tokens": {**ATTENTION, "mix_scores": {"queries": 3, "keys": 4, "after": 2}},
     "attention of many keys": {**ATTENTION, "mix_scores": {"before": 2, "keys": 3}, "weigh": "softmax1"},
+    "attention scalable softmax": {**ATTENTION, "temperature": {"slope": 0.7, "period": 1, "form": "log"}},
     "attention off by one": {**ATTENTION, "kv_heads": 2, "weigh": "softmax1", "soft_cap": 3.0},
     "attention sparsemax": {**window(5, 2), "kv_heads": 2, "weigh": "sparsemax"},
     "attention entmax": {**ATTENTION, "weigh": "entmax", "position": {"kind": "alibi"}},

@@ -59,6 +59,7 @@ FFNS: dict[str, dict[str, Any]] = (
             "top": 1,
             "router": {"score": "sqrt_softplus", "renormalise": False},
         },
+        "experts as many as wanted": {**ROUTED, "top": 4, "router": {"score": "relu", "renormalise": False}},
         "linear": {"kind": "linear"},
         "linear, normed, beside x": {"kind": "linear", "rank": 2, "norm": {"kind": "rms"}, "residual": True},
         "linear, narrow, biased": {"kind": "linear", "rank": 3, "bias": True},

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from block_variants import CONTEXT, block_of, built, document, inputs, plan, stage
 from ffn_variants import ROUTED
 from torch import Tensor
@@ -59,6 +60,26 @@ def test_capacity_serves_who_comes_first():
                     if e < 3:
                         counts[e] += 1
         assert after_BE[row].tolist() == counts
+
+
+def test_a_token_meets_the_experts_whose_logits_are_positive():
+    """y = sum_e relu(l_e) f_e(x), with gradients, and a loss E sum_e load_e mean(relu(l_e)) (ReMoE, 2412.14711)."""
+    block = experts(count=4, top=4, router={"score": "relu", "renormalise": False})
+    w, x, flow = dict(block.named_parameters()), inputs(), Flow()
+    logits = x @ w["router"].T
+    assert (logits.relu() == 0).all(-1).any()  # tokens that meet none
+    gate, up, down = (w[f"routed.{name}"] for name in ("gate", "up", "down"))
+    hidden = F.silu(torch.einsum("efd,btd->btef", gate, x)) * torch.einsum("efd,btd->btef", up, x)
+    expected = torch.einsum("bte,edf,btef->btd", logits.relu(), down, hidden)
+    y = block(x, flow)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    counts_E = (logits > 0).double().sum((0, 1))
+    loss = 4 * (counts_E / counts_E.sum() * logits.relu().mean((0, 1))).sum()
+    torch.testing.assert_close(flow.losses["balance"], 0.01 * loss, rtol=1e-9, atol=1e-12)
+    total, wanted = y.square().sum() + flow.losses["balance"], expected.square().sum() + 0.01 * loss
+    found = torch.autograd.grad(total, list(w.values()))
+    for one, other in zip(found, torch.autograd.grad(wanted, list(w.values())), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5])

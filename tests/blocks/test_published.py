@@ -62,6 +62,12 @@ STAGES: dict[str, str] = {
         - name: many
           mix: {kind: attention, heads: 2, mix_scores: {queries: 6, keys: 11, after: 2}, inner_norm: {kind: rms}}
     """,
+    "scalable softmax (2501.19399) and rectified routing (ReMoE, 2412.14711)": """
+        - name: body
+          repeat: 2
+          mix: {kind: attention, heads: 2, temperature: {form: log, slope: 0.43, period: 1}}
+          ffn: {kind: experts, count: 4, top: 4, router: {score: relu, renormalise: false}}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

@@ -140,6 +140,16 @@ def test_one_is_added_to_the_sum_of_softmax1():
     compare({**ATTENTION, "weigh": "softmax1"}, theirs)
 
 
+def test_scalable_softmax_multiplies_scores_by_the_log_of_their_number():
+    """softmax(s ln n q k / sqrt(K)) over n keys (Nakanishi 2501.19399, eq. 5)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        rows = [0.43 * math.log(n) * row[..., :n] for n, row in enumerate(scores(w, x).unbind(2), start=1)]
+        return read_out(torch.stack([F.pad(row.softmax(-1), (0, x.shape[1] - row.shape[-1])) for row in rows], 2), w, x)
+
+    compare({**ATTENTION, "temperature": {"form": "log", "slope": 0.43, "period": 1}}, theirs)
+
+
 def test_talking_heads_are_x_transformers():
     """Products of all heads are mixed before the softmax, and weights after it (Shazeer et al. 2003.02436)."""
 

@@ -82,6 +82,8 @@ class Chooser(Block):
             scores_BTP = rivalled(soft_capped(logits_BTE, spec.soft_cap), chosen_BTP, spec.rivals)
         else:
             scores_BTP = scores_BTE.gather(-1, chosen_BTP)
+        if spec.may_meet_none:
+            granted_BTP = granted_BTP & (scores_BTP > 0)
         shares_BTX = weighed(
             torch.cat((scores_BTP, shared_BTG), dim=-1), F.pad(granted_BTP, (0, shared_BTG.shape[-1]), value=True), spec
         )
@@ -132,10 +134,12 @@ class Chooser(Block):
             flow.add_loss("router_z", logits_BTE.logsumexp(-1).square().mean(), spec.z_loss)
         if "balance" not in spec.losses():
             return
-        everyone = torch.ones_like(routes.granted_BTP)  # who comes too late has asked all the same
-        loads_E = loads(routes.chosen_BTP, everyone, classes, scores_BTE.dtype)
+        # who comes too late has asked all the same
+        asked = routes.granted_BTP if spec.may_meet_none else torch.ones_like(routes.granted_BTP)
+        loads_E = loads(routes.chosen_BTP, asked, classes, scores_BTE.dtype)
         if spec.balance_weight:
-            mean_E = (scores_BTE / scores_BTE.sum(-1, keepdim=True)).mean((0, 1))
+            total_BT1 = 1.0 if spec.may_meet_none else scores_BTE.sum(-1, keepdim=True)
+            mean_E = (scores_BTE / total_BT1).mean((0, 1))
             flow.add_loss("balance", classes * (loads_E * mean_E).sum(), spec.balance_weight)
         if self.choice_bias is not None:
             moved_E = self.choice_bias - self.choice_bias.detach()  # zeros, whose gradient is what moves the bias

@@ -24,8 +24,9 @@ class RouterSpec(Spec):
     choose: Literal["each_token", "each_expert", "hash"] = "each_token"
     """each_token: its `top` best experts. each_expert: the best of the tokens so far (Zhou et al. 2022), and a token
     meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021)."""
-    score: Literal["softmax", "sigmoid", "sqrt_softplus", "alike"] = "softmax"
-    """What makes scores of logits; alike: every choice counts alike, and there are no logits."""
+    score: Literal["softmax", "sigmoid", "sqrt_softplus", "relu", "alike"] = "softmax"
+    """What makes scores of logits; relu: a token meets only experts whose logit is above 0, at most `top` (ReMoE, Wang
+    et al. 2412.14711); alike: every choice counts alike, and there are no logits."""
     choice_bias: bool = False
     """A bias that is added to scores for the choice alone, and that each step moves against an expert's load: its
     gradient is the sign of the overload (DeepSeek-V3, 2412.19437)."""
@@ -85,6 +86,11 @@ class RouterSpec(Spec):
     def has_logits(self) -> bool:
         """Whether it reads the input at all."""
         return self.score != "alike"
+
+    @property
+    def may_meet_none(self) -> bool:
+        """Whether a choice whose score is 0 is none."""
+        return self.score == "relu"
 
     @property
     def has_state(self) -> bool:

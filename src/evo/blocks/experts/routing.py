@@ -39,6 +39,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits_BTE: logits_BTE.softmax(-1),
     "sigmoid": torch.sigmoid,
     "sqrt_softplus": _sqrt_softplus,
+    "relu": torch.relu,
 }
 
 
