@@ -16,8 +16,8 @@ class TemperatureSpec(Spec):
     period: Annotated[int, Field(ge=1)] = 8192
     """After how many positions n is one more."""
     form: Literal["steps", "smooth", "power", "log"] = "steps"
-    """steps: n = 1 + floor(p / period); smooth: n = max(p / period, 1); power: n = 1 + p / period, to the slope; log: so
-    is n, and scores are multiplied by slope ln(n) alone: with period 1, by the log of how many keys there are."""
+    """steps: n = 1 + floor(p / period); smooth: n = max(p / period, 1); power: n = 1 + p / period, to the slope; log:
+    the same n, and scores times slope ln(n) alone: with period 1, the log of how many keys there are."""
     first: Literal[0, 1] = 0
     """What p is at the first position: Llama 4 counts from 1."""
 
