@@ -109,7 +109,7 @@ class Recurrence(Block):
         self.heads, self.key_dim, self.value_dim = plan.heads, plan.key_dim, plan.value_dim
         self.taps = plan.conv
         self.divides = plan.normalizer == "sum"
-        self.feature = FEATURES[plan.feature]
+        self.feature, self.features = FEATURES[plan.feature], plan.features
         self.gate_act = GATES.get(plan.gate, identity)
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
         self.repeats = plan.heads // plan.key_heads
@@ -147,8 +147,7 @@ class Recurrence(Block):
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
-        features = self.feature(torch.empty(1, 1, 1, self.key_dim, device="meta")).shape[-1]
-        memory = (batch, self.heads, features, self.value_dim + self.divides)
+        memory = (batch, self.heads, self.features, self.value_dim + self.divides)
         sizes = [weight.shape[0] for weight, _ in self._taps() if weight is not None]
         return RecurrenceState(
             torch.zeros(memory, device=device, dtype=torch.promote_types(dtype, torch.float32)),

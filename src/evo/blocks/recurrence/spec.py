@@ -17,7 +17,8 @@ from evo.dsl.spec import Fault, Scope
 class RecurrencePlan(BlockPlan):
     """A recurrence of `heads` states of (channels of a key's features, value_dim).
 
-    rule: its decay in full, None for none. writes: how often a token writes.
+    features: channels of a key behind its feature. rule: its decay in full, None for none. writes: how often a token
+    writes.
     """
 
     builder: ClassVar[str] = "evo.blocks.recurrence.module:Recurrence"
@@ -28,6 +29,7 @@ class RecurrencePlan(BlockPlan):
     decay: str
     update: str
     feature: str
+    features: int
     conv: int
     gate: str
     normalizer: str
@@ -86,6 +88,7 @@ class RecurrenceSpec(RecurrenceFields):
             decay=self.decay if isinstance(self.decay, str) else self.decay.label,
             update=self.update,
             feature=self.feature,
+            features=self._features(key_dim),
             conv=self.conv,
             gate=self.gate,
             normalizer=self.normalizer if isinstance(self.normalizer, str) else self.normalizer.label,
