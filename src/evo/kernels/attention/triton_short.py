@@ -19,7 +19,7 @@ def tile_and_head(index, heads):
     return index // heads, index % heads
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "T", "H"])
 def short_forward(
     q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, B, T, H, scale2, GROUP: tl.constexpr, K: tl.constexpr,
@@ -103,7 +103,7 @@ def _query_tile(
     store_rows(dq_ptr + b * T * d_t + h * K, dq * scale, first, d_t, T, TILE, K, K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "T", "H"])
 def short_backward(
     q_ptr, k_ptr, v_ptr, o_ptr, do_ptr, lse_ptr, dq_ptr, dk_ptr, dv_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h, d_t, B, T, H, scale, scale2,

@@ -14,7 +14,7 @@ def capped(x, cap, CAP: tl.constexpr):
     return tl.where(x < 0, -size, size)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def entropy_forward(
     logits, targets, loss, lse, rows, V, stride, cap, CAP: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr
 ):
@@ -37,7 +37,7 @@ def entropy_forward(
     tl.store(loss + row, whole - capped(aimed, cap, CAP), mask=row < rows)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def entropy_backward(
     logits, targets, lse, shares, dloss, dlogits, rows, V, stride, cap, scale,
     CAP: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,

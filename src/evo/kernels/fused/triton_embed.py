@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "tokens_each"])
 def embed_backward(
     tokens, dout, shares, N, V, D, tokens_each,
     SPLIT: tl.constexpr, VS: tl.constexpr, DS: tl.constexpr, NS: tl.constexpr,

@@ -17,7 +17,7 @@ def hat(total, cols_mask, D, eps, CENTER: tl.constexpr):
     return total * scale, scale
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def norm_forward(
     x, y, gain, bias, total, out, rows, D, eps,
     ADD: tl.constexpr, CENTER: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr,
@@ -39,7 +39,7 @@ def norm_forward(
     tl.store(out + at, result.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def norm_backward(
     dout, dtotal, total, gain, dx, dy, dgain, dbias, rows, D, eps, tiles,
     SUM: tl.constexpr, SPLIT: tl.constexpr, CENTER: tl.constexpr, BIAS: tl.constexpr,
@@ -81,7 +81,7 @@ def norm_backward(
         tl.store(dbias + share, tl.sum(share_bias, 0)[None, :], mask=col < D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["programs"])
 def column_sums(shares, sums, programs, D, ROWS: tl.constexpr, COLS: tl.constexpr):
     """sums (D,) of shares (programs, D), float32; a second row of programs does the next such matrix."""
     shares += tl.program_id(1) * programs * D

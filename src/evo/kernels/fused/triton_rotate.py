@@ -19,7 +19,7 @@ def turn(x, y, at_x, at_y, cos, sin, inside, R, K, PAIRS: tl.constexpr, REST: tl
         tl.store(y + at_y + dim, tl.load(x + at_x + dim, mask=is_rest), mask=is_rest)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "T", "H", "G"])
 def rotate(
     q, k, v, q_out, k_out, v_out, cos, sin,
     q_batch, q_time, q_head, k_batch, k_time, k_head, v_batch, v_time, v_head, q_row, k_row, v_row,

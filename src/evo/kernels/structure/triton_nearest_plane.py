@@ -7,7 +7,7 @@ HALF_EVEN: tl.constexpr = tl.constexpr(6755399441055744.0)
 """1.5 * 2^52: a float64 below 2^51 in size, with this added and taken away again, is rounded, halves to even."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["start", "stop", "N", "R"])
 def round_block(wanted, target, spill, error, start, stop, N, R, BLOCK: tl.constexpr, ROWS: tl.constexpr):
     """error (G, stop - start, R) of columns `start` to `stop`, the last first; their targets (G, N, R) are updated.
 
