@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 import searches
+import torch
 
 from commands import Evo
 from evo.compiler.check import check
 from evo.dsl.canonical import content_hash
 from evo.dsl.centroids import UniformCentroids
 from evo.dsl.coolings import CosineCooling, GeometricCooling
-from evo.dsl.document import load
+from evo.dsl.document import load, parse
 from evo.dsl.evolve import EvolveSpec, FitnessSpec, VerifySpec
 from evo.dsl.operators import BanditOperators
 from evo.dsl.selections import TournamentSelection
 from evo.dsl.spec import spec_fields
+from evo.dsl.tree import replaced
 from evo.engines.pool import ProcessSpec
 from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
@@ -135,7 +137,20 @@ def test_workers_are_as_many_as_cores_that_may_be_used(monkeypatch: pytest.Monke
     """A container's share of the cores counts, not the machine's number."""
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
-    assert run.default_workers("cpu") == 1
+    assert run.default_workers("cpu", []) == 1
+
+
+def test_workers_share_a_gpu_as_cores_and_its_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some compile and encode while others train; a child that finds no memory beside the others would be lost."""
+    small = parse(searches.seed_document()).document
+    large = replaced(small, {("train", "batch"): 2**20})
+    monkeypatch.setattr(run, "cores", lambda: 12)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
+    assert run.default_workers("cuda", [small]) == 6
+    assert run.default_workers("cuda", [small, large]) == 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * 2**30, 80 * 2**30))
+    assert run.default_workers("cuda", [small]) == 3
+    assert run.default_workers("mps", [small]) == 1
 
 
 def test_a_run_may_be_the_working_folder(tmp_path: Path, cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:

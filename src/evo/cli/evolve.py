@@ -31,7 +31,11 @@ def command(
     kernels: Kernels = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=0, max=MOST_THREADS, help="Processes; 0 runs in this one. One a core by default."),
+        typer.Option(
+            min=0,
+            max=MOST_THREADS,
+            help="Processes; 0 runs in this one. Up to 8 by default, as cores and a GPU's memory allow.",
+        ),
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -94,7 +98,7 @@ def command(
         evolve=overridden(loaded[0].document, "evolve", fields).evolve,
         device=chosen,
         kernels=kernels,
-        workers=default_workers(chosen) if workers is None else workers,
+        workers=default_workers(chosen, [x.document for x in loaded]) if workers is None else workers,
         max_seconds=max_seconds,
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
     )

@@ -42,7 +42,11 @@ def command(
     kernels: Kernels = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=0, max=MOST_THREADS, help="Processes; 0 runs in this one. One a core by default."),
+        typer.Option(
+            min=0,
+            max=MOST_THREADS,
+            help="Processes; 0 runs in this one. Up to 8 by default, as cores and a GPU's memory allow.",
+        ),
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -80,7 +84,7 @@ def command(
         evolve=own[0].evolve,
         device=chosen,
         kernels=kernels,
-        workers=default_workers(chosen) if workers is None else workers,
+        workers=default_workers(chosen, own) if workers is None else workers,
         max_seconds=max_seconds,
     )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.compiler.compute import step_tokens
+from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data
-from evo.dsl.document import parse
+from evo.dsl.document import Document, parse
 from evo.dsl.schedules import Course
 from evo.dsl.tracker import TrackerSpec
 from evo.engines.inline import InlineSpec
@@ -19,6 +22,7 @@ from evo.engines.jobs import Engine, Limits, make_engine
 from evo.engines.pool import ProcessSpec
 from evo.evolution.evaluate import EVALUATE, TrialJob, pack_weights
 from evo.evolution.extension import extend, spans
+from evo.evolution.forecast import training_bytes
 from evo.evolution.founders import read_founder
 from evo.evolution.journal import Journal
 from evo.evolution.lineage import Lineage
@@ -40,11 +44,25 @@ WARNINGS = "warnings"
 """The fact in the journal: sentences for the user."""
 SETTINGS = "settings"
 """The fact in the journal: the digest of what results depend on."""
+MOST_DEFAULT_WORKERS = 8
+CONTEXT_BYTES = 2 * 2**30
+"""What a process takes of a GPU's memory before it trains anything, and what libraries take beside it."""
+CHILD = 4
+"""How many times a seed's memory a child may need."""
 
 
-def default_workers(device: str) -> int:
-    """One a core on a CPU, at most 8; one on an accelerator, where candidates share the device."""
-    return min(8, cores()) if device == "cpu" else 1
+def default_workers(device: str, documents: Iterable[Document]) -> int:
+    """One a core on a CPU, at most 8. Those of a GPU share it: while some compile kernels, score and encode snapshots,
+    others train; one for two cores, at most 8, and no more than there is memory for children of these documents. One
+    on any other device."""
+    if device == "cpu":
+        return min(MOST_DEFAULT_WORKERS, cores())
+    if not device.startswith("cuda"):
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    largest = max(training_bytes(resolve(document.organism), document) for document in documents)
+    room = free // (CONTEXT_BYTES + CHILD * largest)
+    return max(1, min(MOST_DEFAULT_WORKERS, cores() // 2, int(room)))
 
 
 def cores() -> int:
