@@ -78,6 +78,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "scale": 2.0}),
         ]
     },
+    "product keys": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={"kind": "product_keys", "keys": 6, "heads": 2, "top": 3, "dim": 8}),
+            stage("b", CONVOLUTION, ffn={"kind": "product_keys", "keys": 6, "top": 3, "dim": 8, "of": "neurons"}),
+        ]
+    },
     "heads ahead": {"ahead": {"kind": "parallel", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "modules ahead": {"ahead": {"kind": "sequential", "tokens": 2}, "stages": [stage("a", CONVOLUTION)]},
     "streams": {

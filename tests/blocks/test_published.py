@@ -68,6 +68,15 @@ STAGES: dict[str, str] = {
           mix: {kind: attention, heads: 2, temperature: {form: log, slope: 0.43, period: 1}}
           ffn: {kind: experts, count: 4, top: 4, router: {score: relu, renormalise: false}}
     """,
+    "product-key memory (1907.05242), PEER (2407.04153) and Memory+ (2412.09764)": """
+        - name: body
+          repeat: 3
+          mix: {kind: attention, heads: 2}
+          ffn:
+            - {kind: product_keys, keys: 6, heads: 2, top: 3, dim: 8, q_norm: {kind: layer}}
+            - {kind: product_keys, keys: 6, heads: 2, top: 3, dim: 8, of: neurons}
+            - {kind: product_keys, keys: 6, heads: 2, top: 3, dim: 8, gate: true}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

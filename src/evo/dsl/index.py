@@ -51,6 +51,7 @@ KINDS: dict[str, dict[str, str]] = {
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
         "linear": "evo.blocks.linear.spec:LinearSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
+        "product_keys": "evo.blocks.product_keys.spec:ProductKeysSpec",
         "token_table": "evo.blocks.token_table.spec:TokenTableSpec",
     },
     "act": {

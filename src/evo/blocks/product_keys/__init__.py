@@ -1,0 +1,1 @@
+"""A memory of values that product keys find."""
