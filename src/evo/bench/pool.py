@@ -27,8 +27,8 @@ ELITE_WIDTH, ELITE_HEAD = 512, 64
 class Setting:
     """Which sizes are measured on a device.
 
-    tokens: of a step. cases: slots and context of each row. every: steps between looks, and of a round, which so has
-    one look and what the one before leads to. cull_every: steps between deaths.
+    tokens: of a step. cases: slots and context of each row. every: steps between looks. cull_every: steps between times
+    of dying, and of a round, which so has all that a life has.
     """
 
     width: int
@@ -99,9 +99,11 @@ def cells(rows: Sequence[PoolRow]) -> list[tuple[str, ...]]:
 
 def _row(device: str, rounds: int, setting: Setting, slots: int, context: int) -> PoolRow:
     trainers = {way: _trainer(device, setting, slots, context, way) for way in WAYS}
-    for trainer in trainers.values():
-        _milliseconds(trainer, setting.every)
-    found = [{way: _milliseconds(trainer, setting.every) for way, trainer in trainers.items()} for _ in range(rounds)]
+    for trainer in trainers.values():  # the second look is the first that is captured
+        _milliseconds(trainer, 2 * setting.every + setting.every // 2)
+    found = [
+        {way: _milliseconds(trainer, setting.cull_every) for way, trainer in trainers.items()} for _ in range(rounds)
+    ]
     living = trainers["living pool"]
     counts = {} if living.companion is None else living.companion.figures()
     return PoolRow(

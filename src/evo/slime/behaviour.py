@@ -25,6 +25,8 @@ MEASURES = (
 )
 WINDOW = 128
 """Tokens that a look takes in at most."""
+TOKENS = 8192
+"""How many it takes in over all slots and queries, as each has a row of its own: a look at many costs no more."""
 QUERIES = 2
 NEAR_ZERO = 0.05
 
@@ -55,7 +57,7 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, projection_D: Tensor) ->
         output map: an effective rank without a decomposition, and so the share of the slot's FLOPs that a copy of that
         rank would need.
     """
-    x_TD = look.x_TD[:WINDOW]
+    x_TD = look.x_TD[: min(WINDOW, max(2, TOKENS // (QUERIES * pool.slots)))]
     span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, projection_D.to(x_TD.dtype))
     size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
     sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))

@@ -30,6 +30,8 @@ from evo.slime.vitals import Vitals
 Floats = NDArray[np.float64]
 HISTORY = 256
 """Rows of measures that a colony keeps, for the analysis of its behaviour space."""
+KERNEL_POINTS = 64
+"""Of these, the latest whose kernel is decomposed: its time grows with their cube, and training would wait for it."""
 METABOLIC_RATE = 1.0
 """How fast smells fall with distance in behaviour space, whose sides are 1."""
 
@@ -110,7 +112,7 @@ class Colony:
 
     def dims(self) -> int | None:
         """How many components of kernel PCA hold nine tenths of what the measures of the latest looks vary by."""
-        points_NM = np.array(self.history).reshape(-1, len(MEASURES))
+        points_NM = np.array(self.history[-KERNEL_POINTS:]).reshape(-1, len(MEASURES))
         try:
             return kernel_spectrum(points_NM[:, points_NM.std(axis=0) > 1e-9]).dims()
         except ValueError:
