@@ -75,6 +75,8 @@ FFNS: dict[str, dict[str, Any]] = (
             "q_norm": {"kind": "rms"},
         },
         "token table": {"kind": "token_table", "channels": 6, "scale": 3.0},
+        "experts by a table": {**ROUTED, "router": {"choose": "table", "score": "sqrt_softplus"}},
+        "experts by a table alone": {**ROUTED, "top": 3, "router": {"choose": "table", "score": "alike"}},
         "experts by hash": {**ROUTED, "router": {"choose": "hash"}},
         "experts by hash alone": {**ROUTED, "top": 1, "router": {"choose": "hash", "score": "alike"}},
     }

@@ -142,6 +142,22 @@ FLOW: dict[str, dict[str, Any]] = {
 }
 
 SELECTIONS: dict[str, dict[str, Any]] = {
+    "narrow": {
+        "stages": [
+            stage(
+                "body",
+                {
+                    "kind": "attention",
+                    "heads": 4,
+                    "kv_heads": 2,
+                    "values": "turned_keys",
+                    "k_norm": RMS,
+                    "low_rank": {"q": 6, "norm": {"kind": "layer"}, "o": 3, "groups": 2},
+                },
+                ffn={"kind": "none"},
+            )
+        ],
+    },
     "tokens": {
         "stages": [
             stage(

@@ -190,16 +190,19 @@ def test_gradients_reach_every_parameter(name: str):
 
 @pytest.mark.parametrize("data", [*FFNS.values(), {"kind": "none"}], ids=[*FFNS, "none"])
 def test_feed_forwards_act_on_each_position_alone(data: dict):
-    """A feed-forward keeps shapes, mixes no positions, and gradients reach every parameter."""
+    """A feed-forward keeps shapes, mixes no positions, and gradients reach every parameter that is not frozen."""
     whole = plan([stage("s", {"kind": "convolution"}, ffn=data)])
     if data["kind"] == "none":
         assert next(layer for _, layer in whole.stages[0].running_layers()).block_names() == ("mixer",)
         return
-    module, x = Whole(built(block_of(whole, "ffn"))), inputs()
+    block, x = block_of(whole, "ffn"), inputs()
+    module = Whole(built(block))
     y, losses = module.pass_(x)
     torch.testing.assert_close(y[:, 3:4], module(x[:, 3:4]), rtol=1e-10, atol=1e-12)
     (y.square().sum() + losses).backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 1e-12 for p in module.parameters())
+    reached = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().max() > 1e-12}
+    frozen = {path for at, part in block.named_blocks("") if part.is_frozen for path, _ in part.named_weights(at)}
+    assert reached == {name for name, _ in module.named_parameters() if f".{name}" not in frozen}
 
 
 def test_attention_that_is_not_causal_sees_both_ways_and_does_not_continue():

@@ -16,7 +16,9 @@ from evo.base.diagnostics import DiagnosticError
 from evo.blocks.base import Block
 from evo.blocks.experts.module import Experts
 from evo.blocks.experts.routing import hashed, taken, within
+from evo.blocks.experts.table import Assigned
 from evo.blocks.flow import Flow
+from evo.compiler.build import build
 from evo.compiler.check import check
 from evo.dsl.document import from_data
 
@@ -106,6 +108,24 @@ def test_experts_choose_in_the_published_form():
         document([stage("s", {"kind": "convolution"}, ffn=data)])
 
 
+def test_a_table_chooses_by_token_and_stays_as_it_is() -> None:
+    """It begins with different experts a token, reads the token's row, and no training changes it."""
+    whole = plan([stage("s", {"kind": "convolution"}, ffn={**ROUTED, "router": {"choose": "table"}})])
+    path = "stages.s.0.ffn.assigned.ids"
+    model = build(whole, seed=0)
+    ids_VP = model.get_parameter(path)
+    assert ids_VP.shape == (256, 2)
+    assert ((ids_VP >= 0) & (ids_VP < 4) & (ids_VP == ids_VP.round())).all()
+    assert (ids_VP[:, 0] != ids_VP[:, 1]).all()
+    assert len(ids_VP.unique(dim=0)) == 4
+    assert path not in whole.trained
+    assert not ids_VP.requires_grad
+    table = model.get_submodule("stages.s.0.ffn.assigned")
+    assert isinstance(table, Assigned)
+    tokens_BT = torch.tensor([[3, 200, 3]])
+    assert torch.equal(table.chosen(tokens_BT).float(), ids_VP[tokens_BT])
+
+
 def test_a_hash_spreads_tokens_and_repeats_itself():
     """The choices of a token follow from its id alone, are different, and use every expert about equally."""
     tokens_BT = torch.arange(256)[None]
@@ -157,6 +177,7 @@ def test_loads_are_told_to_who_asks():
         ({"router": {"score": "alike"}}, "EVO307", "nothing to choose by"),
         ({"router": {"choose": "hash", "choice_bias": True}}, "EVO307", "the token's id chooses"),
         ({"identity": 1, "router": {"choose": "hash"}}, "EVO307", "not idle classes"),
+        ({"router": {"choose": "table", "groups": 2}}, "EVO307", "the token's id chooses"),
         ({"of": {"kind": "experts"}}, "EVO307", "cannot be made of 'experts'"),
         ({"of": {"kind": "none"}}, "EVO307", "cannot be made of 'none'"),
         ({"shared": [{"ffn": {"kind": "none"}}]}, "EVO307", "builds nothing"),

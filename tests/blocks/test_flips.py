@@ -335,6 +335,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 FOCUS = {
+    "narrow": "mix",
     "conditioned": "mix",
     "lora": "adapters",
     "svf": "adapters",

@@ -56,6 +56,7 @@ def test_each_expert_is_an_attention() -> None:
     [
         ({"heads": 6}, "EVO301"),
         ({"gate": "head"}, "EVO308"),
+        ({"low_rank": {"q": 4}}, "EVO308"),
         ({"qk_norm": {"kind": "rms", "gain": "heads"}}, "EVO308"),
         ({"position": {"kind": "alibi"}}, "EVO308"),
         ({"taps": {"on": ["q"]}}, "EVO308"),

@@ -19,6 +19,8 @@ from evo.blocks.position.spec import RopeSpec
 from evo.blocks.select.module import best
 from evo.blocks.select.pooled.spec import EntryIndexSpec, PooledSelect, entry_pairs
 from evo.blocks.select.spec import Asker
+from evo.compiler.check import check
+from evo.dsl.document import from_data
 from evo.dsl.spec import Scope
 
 ATTENTION = {"kind": "attention", "heads": 4, "kv_heads": 2, "position": {"kind": "none"}}
@@ -54,19 +56,21 @@ def test_means_of_keys_stand_beside_tokens_in_one_softmax() -> None:
 SIZES = {"heavily_compressed_attention": 5, "compressed_sparse_attention": 3}
 
 
-def theirs(name: str) -> nn.Module:
-    """A compressor of DeepSeek-V4 in float64 with large weights."""
+def theirs(name: str, *layer: int, **settings: Any) -> nn.Module:
+    """A compressor of DeepSeek-V4, or another part of it, in float64 with large weights."""
     pytest.importorskip("transformers", reason="the oracle transformers is not installed")
     module = importlib.import_module("transformers.models.deepseek_v4.modeling_deepseek_v4")
     config = importlib.import_module("transformers.models.deepseek_v4.configuration_deepseek_v4").DeepseekV4Config(
-        hidden_size=16, num_hidden_layers=2, head_dim=8, num_attention_heads=4, q_lora_rank=16, compress_rates=SIZES,
+        hidden_size=16, num_hidden_layers=1, head_dim=8, num_attention_heads=4, compress_rates=SIZES, o_groups=2,
+        sliding_window=6, o_lora_rank=3, attn_implementation="eager",
         index_n_heads=6, index_head_dim=6, index_topk=2, partial_rotary_factor=0.5, rms_norm_eps=1e-5,
         rope_parameters={
             "main": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5},
             "compress": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5},
         },
+        **{"q_lora_rank": 16, **settings},
     )  # fmt: skip
-    found = getattr(module, name)(config).double().eval()
+    found = getattr(module, name)(config, *layer).double().eval()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in found.parameters():
@@ -77,7 +81,7 @@ def theirs(name: str) -> nn.Module:
 def chooser(**select: Any) -> Block:
     """The same in this language, for an attention of one key head whose values are its keys."""
     rope = RopeSpec(theta=100.0, dims=4, pairs="neighbours", at="last")
-    asker = Asker(4, 1, 8, 8, rope, 16, values_are_keys=True)
+    asker = Asker(4, 1, 8, 8, rope, 0, values_are_keys=True)
     scope = Scope(width=16, context=CONTEXT, depth=1, position=rope)
     return built(PooledSelect(norm=RMSNormSpec(eps=1e-5), **select).chooser(scope, asker))
 
@@ -175,3 +179,78 @@ def test_an_index_of_entries_learns_from_its_loss_alone() -> None:
     assert taught == {name for name in named if name.startswith("select.index.")}
     assert all(gradient.isfinite().all() for gradient in of_loss if gradient is not None)
     assert float(loss.detach()) > 0
+
+
+KINDS = {
+    "sliding_attention": None,
+    "heavily_compressed_attention": {"kind": "pooled", "size": 5, "norm": {"kind": "rms", "eps": 1e-5}},
+    "compressed_sparse_attention": {
+        "kind": "pooled",
+        "size": 3,
+        "overlap": True,
+        "norm": {"kind": "rms", "eps": 1e-5},
+        "index": {"top": 2, "heads": 6, "dim": 6, "norm": {"kind": "rms", "eps": 1e-5}},
+    },
+}
+ENTRIES = {
+    "maps": "kv_proj.weight",
+    "gate": "gate_proj.weight",
+    "places": "position_bias",
+    "norm.gain": "kv_norm.weight",
+}
+OWN = {
+    "q_down": "q_a_proj.weight", "narrow_norm.gain": "q_a_norm.weight", "q": "q_b_proj.weight", "k": "kv_proj.weight",
+    "k_norm.gain": "kv_norm.weight", "o_down": "o_a_proj.weight", "o": "o_b_proj.weight", "sink_logit": "sinks",
+    **{f"select.entries.{ours}": f"compressor.{name}" for ours, name in ENTRIES.items()},
+    **{f"select.index.entries.{ours}": f"compressor.indexer.{name}" for ours, name in ENTRIES.items()},
+    "select.index.q": "compressor.indexer.q_b_proj.weight",
+    "select.index.weigh": "compressor.indexer.scorer.weights_proj.weight",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_is_that_of_deepseek(kind: str) -> None:
+    """Narrow queries, keys that are values, turned back, grouped outputs, entries: outputs and gradients of x."""
+    other = theirs("DeepseekV4Attention", 0, q_lora_rank=10, layer_types=[kind])
+    rms = {"kind": "rms", "eps": 1e-5}
+    mix = {
+        "kind": "attention", "heads": 4, "kv_heads": 1, "head_dim": 8, "sink_logit": True, "values": "turned_keys",
+        "stencil": {"kind": "window", "size": 6}, "low_rank": {"q": 10, "norm": rms, "o": 3, "groups": 2},
+        "qk_norm": {**rms, "gain": False}, "k_norm": rms, "select": KINDS[kind],
+        "position": {"kind": "rope", "theta": 100.0, "dims": 4, "pairs": "neighbours", "at": "last"},
+    }  # fmt: skip
+    ours = built(block_of(plan([stage("s", mix)]), "mixer"))
+    weights = dict(other.named_parameters())
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(weights[OWN[name]].reshape(parameter.shape))
+    assert len(weights) == len(list(ours.parameters()))
+    x = inputs().requires_grad_()
+    places = torch.arange(CONTEXT)[None]
+    angles = (places[..., None] * torch.tensor([1.0, 0.1])).double()
+    turns = dict.fromkeys(("main", "compress"), (angles.cos(), angles.sin()))
+    t, s = torch.arange(CONTEXT)[:, None], torch.arange(CONTEXT)
+    mask = torch.zeros(CONTEXT, CONTEXT, dtype=torch.float64).masked_fill((s > t) | (s <= t - 6), -torch.inf)
+    wanted = other(x, turns, places, mask.expand(2, 1, -1, -1), None)[0]
+    got = Whole(ours)(x)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad((y * inputs(seed=4)).sum(), x, retain_graph=True)[0] for y in (got, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"values": "turned_keys", "differ": 0.4}, "EVO308"),
+        ({"values": "turned_keys", "persistent": 2}, "EVO308"),
+        ({"values": "turned_keys", "kv_to": "both"}, "EVO308"),
+        ({"low_rank": {"o": 3, "groups": 3}}, "EVO308"),
+        ({"low_rank": {}}, "EVO330"),
+        ({"low_rank": {"q": 6, "norm": {"kind": "rms", "groups": 4}}}, "EVO303"),
+    ],
+)
+def test_what_cannot_be_one_or_narrow_is_told(changes: dict[str, Any], code: str) -> None:
+    """Keys that are values beside what tells both apart, and groups that divide no heads."""
+    mix = {"kind": "attention", "heads": 2, **changes}
+    found = check(from_data({"evo": 1, "organism": {"width": 16, "context": 32, "stages": [stage("s", mix)]}}))
+    assert [diagnostic.code for diagnostic in found] == [code]

@@ -97,3 +97,18 @@ def test_neighbours_are_halves_in_another_order():
         given = x[..., order] if pairs == "halves" else x
         turned[pairs] = rope.rotate(given, given, 3)[0]
     torch.testing.assert_close(turned["neighbours"][..., order], turned["halves"])
+
+
+@pytest.mark.parametrize("options", [{}, {"pairs": "neighbours", "at": "last", "dims": 6}, {"decay": 9.0, "dims": 4}])
+def test_turned_values_come_back_by_their_distance(options: dict):
+    """A value turned at s, seen and turned back at t, is the same wherever both move, and itself where they meet."""
+    plan = RopeSpec(**options).for_heads(Scope(width=8, context=64, depth=1, position=RopeSpec()), 3, 8)
+    encoding, v = make(plan), heads(6)
+    assert isinstance(encoding, Position)
+    seen = [
+        torch.stack([encoding.rotate_back(turned[:, s : s + 1], offset + t) for s in range(6) for t in (2, 5)])
+        for offset in (0, 7)
+        for turned in [encoding.rotate(v, v, offset)[1]]
+    ]
+    torch.testing.assert_close(*seen)
+    torch.testing.assert_close(encoding.rotate_back(encoding.rotate(v, v, 3)[1], 3), v)

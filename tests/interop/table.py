@@ -27,6 +27,7 @@ ZOO = {
     "zamba2": "Zamba2: a shared block beside the embedding, with maps of each use",
     "gpt_oss": "gpt-oss: sinks, clipped experts with biases",
     "deepseek_v3": "DeepSeek-V3: latent attention, experts chosen by groups with a bias",
+    "deepseek_v4": "DeepSeek-V4: entries of blocks beside a window, keys that are values, mixed streams",
     "phi3": "Phi-3",
     "cohere": "Command R: attention and feed-forward beside each other",
     "falcon": "Falcon: one key head",

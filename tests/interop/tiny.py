@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS
+from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TABLES, TOWERS
 from torch import nn
 
 from evo.compiler.build import build
@@ -93,6 +93,10 @@ def tiny_model(kind: str) -> Any:
             if any(part in name for part in FORMULAS.get(kind, ())):
                 continue
             tensor.copy_(_large(name, tensor, generator))
+        for name, table in model.named_buffers():
+            if name.endswith(TABLES):
+                scores = torch.rand(table.shape[0], config.num_local_experts, generator=generator)
+                table.copy_(scores.argsort(-1)[:, : table.shape[1]])
     return model
 
 

@@ -155,6 +155,16 @@ OWN: dict[str, dict[str, Any]] = {
     "glm_moe_dsa": {
         **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
     },
+    "deepseek_v4": {
+        **INDEX, "index_topk": 3, "num_key_value_heads": 1, "num_hidden_layers": 5, "o_groups": 2, "o_lora_rank": 6,
+        "layer_types": [
+            "heavily_compressed_attention", "compressed_sparse_attention", "sliding_attention",
+            "compressed_sparse_attention", "heavily_compressed_attention",
+        ],
+        "compress_rates": {"compressed_sparse_attention": 3, "heavily_compressed_attention": 5},
+        "mlp_layer_types": [*["hash_moe"] * 2, *["moe"] * 3], "swiglu_limit": 1.5, "hc_mult": 3, "hc_eps": 1e-3,
+        "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    },
     "hy_v4": {
         **INDEX, "head_dim": 4, "num_hidden_layers": 5, "indexer_types": ["full", "full", "shared", "shared", "full"],
         "num_key_value_heads": 4, "hc_mult": 3, "hc_eps": 1e-3, "hc_magnitude": 1.5, "swiglu_limit": 1.5,
@@ -288,6 +298,8 @@ TOWERS: dict[str, Any] = {
 """Settings of towers, which no test reads."""
 
 
+TABLES = ("tid2eid",)
+"""Buffers that say which experts tokens meet."""
 SHORT = {"qwen3_next": 14, "zamba2": 12}
 """Tokens of types whose float32 arithmetic inside adds up too much noise over more."""
 DISTINCT = ("doge",)

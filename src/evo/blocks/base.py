@@ -196,6 +196,12 @@ class Position(Block):
         """`rotate`, and values as they are: all three in one call, for encodings whose backward gains by that."""
         return *self.rotate(q_BTHK, k_BTGK, offset), v_BTGV
 
+    def rotate_back(self, o_BTHK: Tensor, offset: int) -> Tensor:
+        """What queries at positions offset, offset + 1, ... see of turned values, turned the other way: of a value by
+        its distance from the query then."""
+        del offset
+        return o_BTHK
+
     def slopes_H(self, like: Tensor) -> Tensor | None:
         """By how much scores of each head fall per token of distance, on the device of `like`; None for not at all."""
         del like

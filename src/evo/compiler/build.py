@@ -111,6 +111,11 @@ def _leading(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> 
     return torch.where(torch.arange(shape[-1]) < init.a, init.b, 0.0).expand(shape).clone()
 
 
+def _cycle(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    first = torch.randint(int(init.a), (*shape[:-1], 1), generator=generator)
+    return (first + torch.arange(shape[-1])).remainder(int(init.a)).float()
+
+
 def _diagonal(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     del generator
     rows, columns = (1, *shape)[-2:]
@@ -127,5 +132,6 @@ LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "ring": _ring,
     "ramp": _ramp,
     "leading": _leading,
+    "cycle": _cycle,
     "diagonal": _diagonal,
 }

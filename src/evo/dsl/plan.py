@@ -27,10 +27,13 @@ class Init:
     normal: N(0, a²). constant: a. uniform: U[a, b]. timestep: inverse softplus of a log-uniform draw from [a, b].
     log_count: log(a + i) at place i of the last axis. ring: x with exp(-2 softplus(x)) uniform in [a², b²]. ramp: from
     a to b in equal steps along the last axis. leading: b at the first a places of the last axis, 0 behind them.
+    cycle: whole numbers below a, a random one at the first place of the last axis, and from there on in a circle.
     diagonal: b where the last axis is a places on from the one before it (from 0 in a vector), 0 elsewhere.
     """
 
-    law: Literal["normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading", "diagonal"]
+    law: Literal[
+        "normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading", "cycle", "diagonal"
+    ]
     a: float
     b: float = 0.0
 

@@ -8,6 +8,11 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
     "persistent": ("keys of no token have no place that a selection or a distance could tell", ("select", "scores")),
     "taps": ("queries of another's keys and values keep no past that taps could reach", ("kv_from",)),
     "weigh": ("it needs a softmax over its tokens' keys alone", ("select", "persistent", "sink_logit")),
+    "values": (
+        "keys that are the values are kept once, for its own queries",
+        ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from"),
+    ),
+    "low_rank": ("experts have maps of their own", ("head_experts",)),
     "forget": (
         "gates are those of its own earlier keys, all of them",
         ("select", "persistent", "kv_from", "not causal"),

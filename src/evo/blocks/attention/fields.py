@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evo.blocks.attention.head_experts import HeadExpertsSpec
+from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.plan import Biased, Values
 from evo.blocks.attention.stencils import StencilSpec
@@ -29,6 +30,8 @@ class AttentionFields(Spec):
     """Width of a head; width / heads if left out."""
     qk_norm: Annotated[Literal["none", "rms"] | Spec, RoleOf("norm")] = "none"
     """A norm of q and one of k; `rms` is that of each head with eps 1e-6 (Qwen3)."""
+    k_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of k in place of that one (DeepSeek-V4)."""
     soft_cap: Annotated[float | None, Field(gt=0), Gene(10, 100, "scale", optional=True)] = None
     """Bounds scores to ±cap by `cap * tanh(score / cap)` (Gemma 2)."""
     stencil: Annotated[StencilSpec, RoleOf("stencil", default="full"), DRAWN] = DEFAULT
@@ -60,8 +63,9 @@ class AttentionFields(Spec):
     inner_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
     """A norm of the heads' outputs, before gate and output projection (BitNet)."""
     values: Annotated[Values, FIXED] = "own"
-    """keys: values are the keys as projected, before norm and rotation (Gemma 4). halves: the second half of all their
-    channels is that of the token before (CCA, 2510.04476)."""
+    """keys: values are the keys as projected, before norm and rotation (Gemma 4). turned_keys: values are the keys as
+    scores meet them, kept once, and what a head sees is turned back by the query's position (DeepSeek-V4). halves: the
+    second half of all their channels is that of the token before (CCA, 2510.04476)."""
     key_gain: bool = False
     """Whether keys are multiplied by a learned number a key head, which is the temperature of its scores (CCA)."""
     differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
@@ -91,6 +95,8 @@ class AttentionFields(Spec):
     """Short convolutions of the projections; none if left out."""
     mix_scores: MixScoresSpec | None = None
     """A mix of the scores of heads, and of neighbouring queries and keys; none if left out."""
+    low_rank: LowRankSpec | None = None
+    """Narrow vectors that queries and outputs pass; none if left out."""
     head_experts: HeadExpertsSpec | None = None
     """Experts that heads belong to, of which each token chooses some; if left out, it has all heads."""
 
@@ -110,12 +116,17 @@ class AttentionFields(Spec):
     def unread(self) -> frozenset[str]:
         found = [
             ("gate_act", self.gate == "none"),
-            ("qk_norm_at", self.qk_norm == "none"),
-            ("value_dim", self.values == "keys" and self.kv_from is None),
+            ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
+            ("value_dim", self.values in ("keys", "turned_keys") and self.kv_from is None),
         ]
-        own = ("values", "v_norm", "values_to", "values_from", "key_gain")
+        own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain")
         found += [(name, self.kv_from is not None) for name in own]
         return frozenset(name for name, is_unread in found if is_unread)
+
+    @property
+    def _are_one(self) -> bool:
+        """Whether its keys are its values."""
+        return self.values == "turned_keys" and self.kv_from is None
 
     @property
     def _groups(self) -> int:

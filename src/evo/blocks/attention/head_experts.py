@@ -51,7 +51,7 @@ class HeadExpertsSpec(Spec):
             kind="router",
             weights=weights,
             cost=Cost(flops=matmul_flops(weights), activations=self.count),
-            children=self.router.children(scope),
+            children=self.router.children(scope, self.top, self.count),
             inputs=self.router.inputs,
             losses=self.router.losses(),
             count=self.count,

@@ -22,7 +22,7 @@ from evo.blocks.attention.state import AttentionState
 from evo.blocks.attention.tapped import Tapped, Taps
 from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
-from evo.blocks.cache.packers import appended, picked, unpack
+from evo.blocks.cache.packers import unpack
 from evo.blocks.cache.policy import SINKS
 from evo.blocks.experts.chooser import Chooser
 from evo.blocks.flow import Flow
@@ -34,13 +34,17 @@ from evo.kernels.attention.mixing import ScoreMix, shaped
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
 
+Attend = Callable[..., Any]
+
 
 class Attention(Tapped):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
+    q_down: nn.Parameter | None
     q: nn.Parameter
     k: nn.Parameter | None
     v: nn.Parameter | None
+    o_down: nn.Parameter | None
     o: nn.Parameter
     gate: nn.Parameter | None
     q_bias: nn.Parameter | None
@@ -80,16 +84,16 @@ class Attention(Tapped):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        met = self._met(x_BTD, flow)
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met)
+        met, made_of = self._met(x_BTD, flow), self._made_of(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, made_of, flow, met)
         if self.plan.kv_from and flow.states is not None:  # it has no state of its own: the publisher keeps the cache
-            return self._out(self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow), x_BTD, flow, met)
+            return self._out(self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow), x_BTD, flow, met)
         self._publish(flow, k_BTGK, v_BTGV)
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))}
         run = self._remembering(dropping(flow))
         run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
-        return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, run), x_BTD, flow, met)
+        return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run), x_BTD, flow, met)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The attention problem of a parallel pass, or those of the branches of a selection."""
@@ -100,13 +104,14 @@ class Attention(Tapped):
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals[KV] = x_BTD
-        taps, met = Taps(self.plan.taps, calls=[]), self._noted()
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
+        taps, met, made_of = Taps(self.plan.taps, calls=[]), self._noted(), self._made_of(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, made_of, flow, met, taps)
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         at = Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         parts |= self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))
-        found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, flow, partial(self._remembering(plan_attention), **parts))
+        run = partial(self._remembering(plan_attention), **parts)
+        found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run)
         if met is not None:
             met.outputs(x_BTD.new_empty(*x_BTD.shape[:2], self.plan.heads * self.value_dim), self.o, flow)
         own = [*(taps.calls or ()), *(() if met is None else met.calls)]
@@ -116,7 +121,7 @@ class Attention(Tapped):
         """No keys, no values."""
         shape = (batch, 0, self.kv_heads)
         keys = torch.empty(*shape, self.head_dim, device=device, dtype=dtype)
-        values = torch.empty(*shape, self.value_dim, device=device, dtype=dtype)
+        values = None if self.plan.are_one else torch.empty(*shape, self.value_dim, device=device, dtype=dtype)
         past, forgot = self.untapped(keys), None
         if self.forget is not None:
             forgot = torch.zeros(
@@ -129,23 +134,23 @@ class Attention(Tapped):
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
         require_past(self.stencil, flow.position + x_BTD.shape[1])
         taps, met = Taps(self.plan.taps, state.past, backend=self.backend), self._met(x_BTD, flow)
-        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, flow, met, taps)
-        keys, values = append_tokens(unpack(state.keys_BSGK), k_BTGK), append_tokens(unpack(state.values_BSGV), v_BTGV)
+        made_of = self._made_of(x_BTD, flow)
+        q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, made_of, flow, met, taps)
+        keys = values = append_tokens(unpack(state.keys_BSGK), k_BTGK)
+        if state.values_BSGV is not None:
+            values = append_tokens(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
         forgot_BSH = self._forgot(x_BTD, state.forgot_BSH, flow)
         asked = q_BTHK if state.asked_BPHK is None else torch.cat((state.asked_BPHK.to(q_BTHK.dtype), q_BTHK), dim=1)
-        o_BTHV = self._continued(asked, keys, values, x_BTD, flow, forgot_BSH)[:, self.asks_again :]
+        o_BTHV = self._continued(asked, keys, values, x_BTD, made_of, flow, forgot_BSH)[:, self.asks_again :]
         y_BTD = self._out(o_BTHV, x_BTD, flow, met)
-        kept = AttentionState(
-            appended(state.keys_BSGK, k_BTGK, flow.cache.store), appended(state.values_BSGV, v_BTGV, flow.cache.store)
-        )
+        kept = state.appended(k_BTGK, v_BTGV, flow.cache.store)
         if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
             return y_BTD, replace(self._evicted(q_BTHK, keys, kept, state.got_BSG, flow), past=taps.after)
         limit, sinks = self._limits(flow)
         keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
         return y_BTD, AttentionState(
-            picked(kept.keys_BSGK, keep),
-            picked(kept.values_BSGV, keep),
+            *kept.kept(keep),
             past=taps.after,
             forgot_BSH=None if forgot_BSH is None else keep(forgot_BSH),
             asked_BPHK=asked[:, -self.asks_again :] if self.asks_again else None,
@@ -168,12 +173,17 @@ class Attention(Tapped):
             return replace(kept, got_BSG=got_BSG)
         slots_BNG = kept_slots(got_BSG, heavy, limit - heavy)
         keep = partial(taken, slots_BNG=slots_BNG)
-        return AttentionState(
-            picked(kept.keys_BSGK, keep), picked(kept.values_BSGV, keep), got_BSG.take_along_dim(slots_BNG, dim=1)
-        )
+        return AttentionState(*kept.kept(keep), got_BSG.take_along_dim(slots_BNG, dim=1))
 
     def _continued(
-        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, forgot_BSH: Tensor | None = None
+        self,
+        q_BTHK: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        x_BTD: Tensor,
+        made_of: Tensor,
+        flow: Flow,
+        forgot_BSH: Tensor | None = None,
     ) -> Tensor:
         """The heads' outputs for queries of which the last stands at the last of the keys that a cache has kept."""
         slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
@@ -188,9 +198,9 @@ class Attention(Tapped):
             **where,
             **parts,
         )
-        return self._attended(q_BTHK, keys, values, x_BTD, flow, run)
+        return self._attended(q_BTHK, keys, values, x_BTD, made_of, flow, run)
 
-    def _remembering(self, run: Callable[..., Any]) -> Callable[..., Any]:
+    def _remembering(self, run: Attend) -> Attend:
         """`attend` or its `plan` with the keys and values of no token, if there are any."""
         if self.persistent_k is None or self.persistent_v is None:
             return run
@@ -198,14 +208,14 @@ class Attention(Tapped):
         return remembering(run, own_NGK, self._paired(own_NGV[None])[0])
 
     def _attended(
-        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, flow: Flow, run: Callable[..., Any]
+        self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, made_of: Tensor, flow: Flow, run: Attend
     ) -> Any:
         """What `run` makes of all keys that the stencil shows, or of those that a selection leaves."""
         select = self._modules.get("select")
         if not isinstance(select, Select):
             return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
         at = self._slots(keys, flow)
-        asked = Asked(x_BTD, x_BTD, q_BTHK, keys, self._paired(values), run, self.scale, at)
+        asked = Asked(x_BTD, made_of, q_BTHK, keys, self._paired(values), run, self.scale, at)
         return select.attended(asked, self.stencil, flow)
 
     def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:
@@ -223,11 +233,15 @@ class Attention(Tapped):
             return None
         return NotedHeads(self.plan.heads * self.head_dim // self.q.shape[-2])
 
+    def _made_of(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What queries are maps of."""
+        return x_BTD if self.q_down is None else self._inner("narrow_norm", flow.project(x_BTD, self.q_down), flow)
+
     def _project(
-        self, x_BTD: Tensor, flow: Flow, met: Meeting | None, taps: Taps | None = None
+        self, x_BTD: Tensor, made_of: Tensor, flow: Flow, met: Meeting | None, taps: Taps | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         taps = taps or Taps(self.plan.taps, backend=self.backend)
-        raw_BTC = self._mapped(x_BTD, "q", flow, met)
+        raw_BTC = self._mapped(made_of, "q", flow, met)
         q_BTHK = self._heads(raw_BTC, "q", self.head_dim, flow, taps)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
@@ -245,7 +259,7 @@ class Attention(Tapped):
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         if self.key_gain is not None:
             k_BTGK = k_BTGK * self.key_gain.to(k_BTGK.dtype)[:, None]
-        return self._heated(q_BTHK, flow), k_BTGK, v_BTGV
+        return self._heated(q_BTHK, flow), k_BTGK, k_BTGK if self.plan.are_one else v_BTGV
 
     def _kv_input(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What keys and values are maps of."""
@@ -314,6 +328,8 @@ class Attention(Tapped):
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
         if self.plan.share is not None:
             o_BTHV = o_BTHV * self.plan.share
+        if self.plan.are_one:
+            o_BTHV = self.position.rotate_back(o_BTHV, flow.position)
         o_BTHV = self._inner("inner_norm", self._differed(o_BTHV), flow)
         if self.plan.differ is not None:
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
@@ -324,6 +340,9 @@ class Attention(Tapped):
                 gate = gate + self.gate_heads_bias.repeat_interleave(self.value_dim)
             gate = self.gate_act(gate)
             o_BTC = (o_BTC.unflatten(-1, (gate.shape[-1], -1)) * gate[..., None]).flatten(-2)
+        if self.o_down is not None:
+            parts_PBTC = o_BTC.unflatten(-1, (self.o_down.shape[0], -1)).movedim(2, 0)
+            o_BTC = flow.project(parts_PBTC, self.o_down).movedim(0, 2).flatten(-2)
         if met is None:
             return flow.project(o_BTC, self.o, self.o_bias)
         y_BTD = met.outputs(o_BTC, self.o, flow)

@@ -9,7 +9,7 @@ from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
 
-Values = Literal["own", "keys", "halves"]
+Values = Literal["own", "keys", "turned_keys", "halves"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
@@ -23,7 +23,7 @@ def kv_signals(name: str, groups: int, dim: int, values: int, stencil: KernelSte
 class AttentionPlan(BlockPlan):
     """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
 
-    value_dim: the width of a value head where it is another.
+    value_dim: the width of a value head where it is another. are_one: whether the keys are the values.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
     weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
@@ -48,6 +48,7 @@ class AttentionPlan(BlockPlan):
     gate: str = "none"
     gate_act: str = ""
     norm_after_position: bool = False
+    are_one: bool = False
     differ: float | None = None
     temperature: tuple[float, int, str, int] | None = None
     persistent: int = 0

@@ -57,8 +57,13 @@ class AttentionSpec(AttentionFields):
         dim, values = self._head_dim(scope), self._value_dim(scope)
         if isinstance(self.qk_norm, NormSpec):
             yield from self.qk_norm.head_problems(self.heads, dim, ("qk_norm",))
-            yield from self.qk_norm.head_problems(self._groups, dim, ("qk_norm",))
-        for name, sizes in (("v_norm", (self._groups, values)), ("inner_norm", self._outputs(scope))):
+            if self.k_norm is None:
+                yield from self.qk_norm.head_problems(self._groups, dim, ("qk_norm",))
+        for name, sizes in (
+            ("k_norm", (self._groups, dim)),
+            ("v_norm", (self._groups, values)),
+            ("inner_norm", self._outputs(scope)),
+        ):
             norm = getattr(self, name)
             if isinstance(norm, NormSpec):
                 yield from norm.head_problems(*sizes, (name,))
@@ -84,6 +89,8 @@ class AttentionSpec(AttentionFields):
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
         if self.mix_scores is not None:
             yield from under(self.mix_scores.faults(self.heads), "mix_scores")
+        if self.low_rank is not None:
+            yield from under(self.low_rank.faults(self._outputs(scope)[0]), "low_rank")
         if self.taps is not None and self.kv_from is None:
             yield from under(self.taps.faults(self._projections(scope)), "taps")
 
@@ -110,13 +117,20 @@ class AttentionSpec(AttentionFields):
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),
             "scores": position.acts_on == "scores",
+            "values": self._are_one,
+            "low_rank": self.low_rank is not None,
+            "v_norm": self.v_norm is not None,
+            "kv_to": self.kv_to is not None,
+            "values_to": self.values_to is not None,
+            "values_from": self.values_from is not None,
         }
 
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
         is_apart = self.forget or self.key_gain or self.values == "halves"
-        if is_apart or any(part is not None for part in (*told, self.mix_scores, self.head_experts)):
+        apart = (*told, self.mix_scores, self.head_experts, self.low_rank)
+        if is_apart or any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
             ("heads",): count * self.heads,
@@ -149,7 +163,9 @@ class AttentionSpec(AttentionFields):
     def _asker(self, scope: Scope) -> Asker:
         """What a selection must know of this attention."""
         dim, (_, values) = self._head_dim(scope), self._outputs(scope)
-        return Asker(self.heads, self._groups, dim, values, self._position(scope), scope.width)
+        made_of = (self.low_rank and self.low_rank.q) or 0
+        position = self._position(scope)
+        return Asker(self.heads, self._groups, dim, values, position, made_of, values_are_keys=self._are_one)
 
     def _pairs(self, scope: Scope) -> float:
         """How many keys a query meets on average."""
@@ -177,13 +193,14 @@ class AttentionSpec(AttentionFields):
         """The output and input width of each projection that there is, in order; of experts, those of one."""
         dim, values, width = self._head_dim(scope), self._value_dim(scope), scope.width
         asking = self.heads if self.head_experts is None else self.heads // self.head_experts.top
-        found = {"q": (asking * dim, width)}
+        low = self.low_rank
+        found = {"q": (asking * dim, (low and low.q) or width)}
         if self.kv_from is None:
             found["k"] = (self._groups * dim, width)
-            if self.values != "keys":
+            if self.values in ("own", "halves"):
                 parts = ("v", "v_late") if self.values == "halves" else ("v",)
                 found |= dict.fromkeys(parts, (self._groups * values // len(parts), width))
-        found["o"] = (scope.given, asking * values)
+        found["o"] = (scope.given, asking * values if low is None or low.o is None else low.groups * low.o)
         if self.gate != "none":
             found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
         return found
@@ -192,14 +209,15 @@ class AttentionSpec(AttentionFields):
         dim, values, groups = self._head_dim(scope), self._value_dim(scope), self._groups
         weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
+        kept = (dim,) * groups + (() if self._are_one else (values,) * groups) if is_own else ()
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         mix = self.mix_scores
         if mix is not None:
             score_flops += 2.0 * sum(weight.shape[0] * weight.shape[1] for weight in mix.weights(self.heads))
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope),
-            cache_per_token=(groups * (dim + values) if is_own else 0) + self.heads * self.forget,
-            cache_vectors=(dim,) * groups + (values,) * groups if is_own else (),
+            cache_per_token=sum(kept) + self.heads * self.forget,
+            cache_vectors=kept,
             cache_limit=self.stencil.kept(),
             state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * dim),
             evicting_heads=groups if self._may_evict(scope) else 0,
@@ -229,6 +247,7 @@ class AttentionSpec(AttentionFields):
             gate=self.gate,
             gate_act="" if self.gate == "none" else self.gate_act,
             norm_after_position=self.qk_norm_at == "position",
+            are_one=self._are_one,
             differ=self.differ,
             persistent=self.persistent,
             temperature=self.temperature and self.temperature.numbers,
@@ -255,10 +274,8 @@ class AttentionSpec(AttentionFields):
         """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""
         position = self._position(scope)
         has = self._parts(position)
-        others = any(
-            has[name] for name in ("scores", "forget", "kv_from", "select", "persistent", "differ", "mix_scores")
-        )
-        return not (others or self.stencil.masks or position.adds_bias or self.kv_to is not None)
+        told_apart = ("scores", "forget", "kv_from", "select", "persistent", "differ", "mix_scores", "values", "kv_to")
+        return not (any(has[name] for name in told_apart) or self.stencil.masks or position.adds_bias)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What keys and values are called in a pass."""
@@ -276,12 +293,14 @@ class AttentionSpec(AttentionFields):
         found = [("position", self._position(scope).for_heads(scope, self.heads, dim))]
         if self._norm is not None:
             found.append(("q_norm", self._norm.over_heads(self.heads, dim)))
-            if self.kv_from is None:
-                found.append(("k_norm", self._norm.over_heads(self._groups, dim)))
+        k_norm = self.k_norm or self._norm
+        if isinstance(k_norm, NormSpec) and self.kv_from is None:
+            found.append(("k_norm", k_norm.over_heads(self._groups, dim)))
         if isinstance(self.v_norm, NormSpec) and self.kv_from is None:
             found.append(("v_norm", self.v_norm.over_heads(self._groups, values)))
         if isinstance(self.inner_norm, NormSpec):
             found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
+        found += [] if self.low_rank is None else self.low_rank.children(scope)
         if self.head_experts is not None:
             found.append(("head_experts", self.head_experts.chooser(scope)))
         if isinstance(self.select, SelectSpec):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from evo.blocks.cache.packers import Vectors, count, picked
+from evo.blocks.cache.packers import Vectors, appended, count, picked
+from evo.blocks.cache.policy import Store
 from evo.blocks.flow import State
 
 
@@ -17,6 +18,7 @@ from evo.blocks.flow import State
 class AttentionState(State):
     """Turned keys and values of the positions that later queries may see: all, or the sinks and the latest.
 
+    values_BSGV: None where the keys are the values.
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
     asked_BPHK: the latest queries, where scores of queries are mixed.
     forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
@@ -24,7 +26,7 @@ class AttentionState(State):
     """
 
     keys_BSGK: Vectors
-    values_BSGV: Vectors
+    values_BSGV: Vectors | None
     got_BSG: Tensor | None = None
     past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     forgot_BSH: Tensor | None = None
@@ -35,4 +37,14 @@ class AttentionState(State):
             return None
         drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
         forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
-        return AttentionState(picked(self.keys_BSGK, drop), picked(self.values_BSGV, drop), forgot_BSH=forgot_BSH)
+        return AttentionState(*self.kept(drop), forgot_BSH=forgot_BSH)
+
+    def kept(self, keep: Callable[[Tensor], Tensor]) -> tuple[Vectors, Vectors | None]:
+        """Keys and values of some positions."""
+        values = None if self.values_BSGV is None else picked(self.values_BSGV, keep)
+        return picked(self.keys_BSGK, keep), values
+
+    def appended(self, k_BTGK: Tensor, v_BTGV: Tensor, store: Store) -> AttentionState:
+        """Keys and values of further positions behind these, and nothing else."""
+        values = None if self.values_BSGV is None else appended(self.values_BSGV, v_BTGV, store)
+        return AttentionState(appended(self.keys_BSGK, k_BTGK, store), values)

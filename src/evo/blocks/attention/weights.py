@@ -21,6 +21,8 @@ def attention_weights(
     for name, (out, into) in sizes.items():
         gain = scope.residual_gain if name == "o" else 1.0
         weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
+    if spec.low_rank is not None:
+        weights += spec.low_rank.weights(scope.width, spec.heads * values)
     biased = tuple(sizes) if spec.bias is True else spec.bias or ()
     with_bias = [name for name in sizes if name.removesuffix("_late") in biased]
     weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in with_bias]

@@ -13,6 +13,7 @@ from evo.blocks.base import Block, compute_dtype
 from evo.blocks.experts.network import Network
 from evo.blocks.experts.plan import ChooserPlan
 from evo.blocks.experts.routing import Routes, best, hashed, loads, rivalled, scores_of, taken, weighed, within
+from evo.blocks.experts.table import Assigned
 from evo.blocks.flow import Flow, State
 from evo.dsl.spec import TOKENS
 from evo.kernels.fused import soft_capped
@@ -105,6 +106,9 @@ class Chooser(Block):
     def _chosen(self, choice_BTE: Tensor | None, granted_BTE: Tensor | None, flow: Flow) -> Tensor:
         if self.spec.choose == "hash":
             return hashed(flow.signals[TOKENS], self.plan.top, self.plan.count)
+        table = self._modules.get("assigned")
+        if isinstance(table, Assigned):
+            return table.chosen(flow.signals[TOKENS])
         assert choice_BTE is not None
         choice_BTE = choice_BTE.detach()
         if self.choice_bias is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.experts.assigned import assigned
 from evo.blocks.experts.narrow import NarrowSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import BlockPlan
@@ -21,9 +22,10 @@ class RouterSpec(Spec):
 
     called: ClassVar[str | None] = "this router"
 
-    choose: Literal["each_token", "each_expert", "hash"] = "each_token"
+    choose: Literal["each_token", "each_expert", "hash", "table"] = "each_token"
     """each_token: its `top` best experts. each_expert: the best of the tokens so far (Zhou et al. 2022), and a token
-    meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021)."""
+    meets at most `top`. hash: a fixed function of the token's id chooses (Roller et al. 2021). table: a table by the
+    token's id, which no training changes, says which (DeepSeek-V4); it begins at random."""
     score: Literal["softmax", "sigmoid", "sqrt_softplus", "relu", "alike"] = "softmax"
     """What makes scores of logits; relu: a token meets only experts whose logit is above 0, at most `top` (ReMoE, Wang
     et al. 2412.14711); alike: every choice counts alike, and there are no logits."""
@@ -100,11 +102,17 @@ class RouterSpec(Spec):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The signals that it reads besides x: a hash is one of tokens."""
-        return (TOKENS,) if self.choose == "hash" else ()
+        return (TOKENS,) if self.is_by_token else ()
 
-    def children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
-        """What stands before its map to logits, by name."""
-        return (("network", self.network.network(scope)),) if self.network is not None and self.has_logits else ()
+    @property
+    def is_by_token(self) -> bool:
+        """Whether the token's id alone chooses."""
+        return self.choose in ("hash", "table")
+
+    def children(self, scope: Scope, top: int, count: int) -> tuple[tuple[str, BlockPlan], ...]:
+        """What stands before its map to logits, and a table of choices, by name."""
+        network = (("network", self.network.network(scope)),) if self.network is not None and self.has_logits else ()
+        return (*network, *((("assigned", assigned(scope.vocab, top, count)),) if self.choose == "table" else ()))
 
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""
@@ -183,14 +191,16 @@ class RouterSpec(Spec):
         if self.choose == "each_expert" and self.choice_bias:
             message = "experts that choose are equally busy without a bias"
             yield Fault("EVO307", ("router", "choice_bias"), message, "remove it")
-        if self.choose != "hash":
+        if not self.is_by_token:
             if not self.has_logits:
                 yield Fault(
                     "EVO307", ("router", "score"), "without scores there is nothing to choose by", "write softmax"
                 )
             return
         if idle:
-            yield Fault("EVO307", ("router", "choose"), "a hash chooses among experts, not idle classes", "remove them")
+            yield Fault(
+                "EVO307", ("router", "choose"), "a token's id chooses among experts, not idle classes", "remove them"
+            )
         taken = {"choice_bias": self.choice_bias, "groups": self.groups > 1, "balance": bool(self.balance)}
         if not self.has_logits:
             taken |= {"soft_cap": self.soft_cap is not None, "bias": self.bias, "z_loss": bool(self.z_loss)}

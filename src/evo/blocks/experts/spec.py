@@ -84,12 +84,12 @@ class ExpertsSpec(Spec):
         if self.latent is not None:  # `latent_out` is what writes to the stream
             one = replace(one, weights=tuple(replace(weight, writes_residual=False) for weight in one.weights))
         shared = [(f"shared{i}", plan) for i, spec in enumerate(self.shared) if (plan := spec.ffn.plan(scope))]
-        weights = self._weights(scope, inside, classes)
+        weights, chooses = self._weights(scope, inside, classes), self.router.children(scope, self.top, self.count)
         return ExpertsPlan(
             kind=self.label,
             weights=weights,
             cost=self._cost(scope, inside, weights),
-            children=(("routed", stacked(one, self.count, self.top)), *self.router.children(scope), *shared),
+            children=(("routed", stacked(one, self.count, self.top)), *chooses, *shared),
             inputs=self.router.inputs,
             losses=self.router.losses(),
             has_state=self.router.has_state,

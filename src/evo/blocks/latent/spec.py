@@ -126,7 +126,7 @@ class LatentSpec(Spec):
 
     def _asker(self, scope: Scope) -> Asker:
         """What a selection must know of this attention."""
-        key_dim, made_of = self.nope_dim + self.rope_dim, self.q_rank or scope.width
+        key_dim, made_of = self.nope_dim + self.rope_dim, self.q_rank or 0
         return Asker(self.heads, 1, key_dim, self.value_dim, self._position(scope), made_of, has_heads=False)
 
     def _pairs(self, scope: Scope) -> float:

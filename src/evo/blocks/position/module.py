@@ -46,6 +46,12 @@ class Rope(Position):
         turned = self._decayed(*self._rotated(self._arranged(q_BTHK), self._arranged(k_BTGK), offset), offset)
         return self._restored(turned[0]), self._restored(turned[1])
 
+    def rotate_back(self, o_BTHK: Tensor, offset: int) -> Tensor:
+        """By the angles of `rotate`, the other way; xPos's factors are those of queries."""
+        cos_T1R, sin_T1R = self._angles(offset, o_BTHK.shape[1], o_BTHK.device, o_BTHK.dtype)
+        turned = turn(self._arranged(o_BTHK), cos_T1R, -sin_T1R)
+        return self._restored(self._decayed(turned, turned[:, :, :1], offset)[0])
+
     def _decayed(self, q_BTHK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Both with xPos's factors, whose product depends on the distance alone."""
         if self.decays is None:

@@ -66,7 +66,7 @@ class Indexed(Spec):
         self, scope: Scope, asker: Asker, heads: int, *, weighs: bool
     ) -> tuple[tuple[Weight, ...], tuple[tuple[str, BlockPlan], ...]]:
         """The weights and the blocks that its queries pass."""
-        weights = [linear("q", heads * self.dim, asker.narrow(scope) or scope.width)]
+        weights = [linear("q", heads * self.dim, asker.made_of or scope.width)]
         if weighs:
             weights.append(linear("weigh", heads, scope.width))
         children = [("position", self.turns(asker).for_heads(scope, heads, self.dim))]
@@ -115,7 +115,7 @@ class IndexedSelect(Indexed, SelectSpec):
             has_state=True,
             heads=heads,
             dim=self.dim,
-            narrow=asker.narrow(scope),
+            narrow=asker.made_of,
             weighs=weighs,
         )
 

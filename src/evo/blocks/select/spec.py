@@ -17,8 +17,9 @@ from evo.dsl.spec import Fault, Scope, Spec
 class Asker:
     """The attention whose keys are chosen.
 
-    groups: key heads, which queries of `heads` heads share. made_of: the width of what its queries are made of.
-    has_heads: whether its keys and values are there by head while it decodes. values_are_keys: whether both are one.
+    groups: key heads, which queries of `heads` heads share. made_of: the width of the vector that its queries are made
+    of, 0 where that is the stream itself. has_heads: whether its keys and values are there by head while it decodes.
+    values_are_keys: whether both are one.
     """
 
     heads: int
@@ -29,10 +30,6 @@ class Asker:
     made_of: int
     has_heads: bool = True
     values_are_keys: bool = False
-
-    def narrow(self, scope: Scope) -> int:
-        """The width of what its queries are made of, if that is not the stream; 0 if it is."""
-        return self.made_of if self.made_of != scope.width else 0
 
 
 @dataclass(frozen=True, kw_only=True)

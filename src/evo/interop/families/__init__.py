@@ -62,6 +62,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "latent:axk2": ("axk2",),
     "latent:dots3": ("dots3_note_text",),
     "latent:longcat": ("longcat_flash",),
+    "streamed:deepseek_v4": ("deepseek_v4",),
     "streamed:hy_v4": ("hy_v4",),
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),

@@ -1,7 +1,7 @@
-"""Layers between several residual streams: HY-V4."""
+"""Layers between several residual streams: HY-V4, DeepSeek-V4."""
 
 from evo.interop.assemble import Model, Sub
-from evo.interop.attention import rope
+from evo.interop.attention import attention, rope
 from evo.interop.config import Config
 from evo.interop.decoder import decoder
 from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
@@ -58,3 +58,102 @@ def _gates(c: Config, at: str) -> Weights:
         "write_bias": Source(f"{at}.base", rows(c.hc_mult, c.hc_mult)),
         "scales": Source(f"{at}.scale"),
     }
+
+
+def deepseek_v4(c: Config) -> Model:
+    """Keys that are values, entries beside a window, grouped outputs, a mix of streams, experts by a table."""
+    eps, layers = c.rms_norm_eps, list[list[Sub]]()
+    for i in range(c.num_hidden_layers):
+        one, other = (rms(f"{AT}.{name}", eps) for name in ("input_layernorm", "post_attention_layernorm"))
+        around = [_mixed(c, f"{AT}.{name}") for name in ("attn_hc", "ffn_hc")]
+        mixer = _beside_entries(c, c.layer_types[i])
+        ffn = _by_table_or_score(c, by_table=c.mlp_layer_types[i] == "hash_moe")
+        layers.append([Sub(mixer, pre=one, streams=around[0]), Sub(ffn, pre=other, streams=around[1])])
+    streams: Data = {"kind": "sinkhorn", "count": c.hc_mult, "iterations": c.hc_sinkhorn_iters, "eps": c.hc_eps}
+    end = {name: Source(f"model.hc_head.hc_{theirs}") for name, theirs in END.items()}
+    return decoder(
+        c,
+        layers,
+        final=rms("model.norm", eps),
+        position=_turns(c, "main"),
+        streams=Part({**streams, "norm_eps": eps}, end),
+    )
+
+
+def _mixed(c: Config, at: str) -> Weights:
+    """The weights of a connection that mixes streams, whose biases lie behind those of `_gates`."""
+    square = rows(2 * c.hc_mult, c.hc_mult**2)
+    return {**_gates(c, at), "mix_bias": Source(f"{at}.base", square)}
+
+
+def _turns(c: Config, which: str) -> Data:
+    """The rotation of the last channels, in neighbouring pairs."""
+    said = c.rope_parameters[which]
+    turned = int(c.head_dim * said.get("partial_rotary_factor", 1.0))
+    return {**rope(c, c.head_dim, said, pairs="neighbours"), "dims": turned, "at": "last"}
+
+
+ENTRIES = {
+    "maps": "kv_proj.weight",
+    "gate": "gate_proj.weight",
+    "places": "position_bias",
+    "norm.gain": "kv_norm.weight",
+}
+"""The weights of entries, and what they are called there."""
+
+
+def _entries(ours: str, at: str) -> Weights:
+    return {f"{ours}.{name}": Source(f"{at}.{theirs}") for name, theirs in ENTRIES.items()}
+
+
+def _beside_entries(c: Config, kind: str) -> Part:
+    """The attention of a layer: over a window, and over entries of its kind."""
+    at, norm = f"{AT}.self_attn", rms("", c.rms_norm_eps).data
+    maps = {"q_down": "q_a_proj", "q": "q_b_proj", "k": "kv_proj", "o_down": "o_a_proj", "o": "o_b_proj"}
+    weights = {ours: Source(f"{at}.{theirs}.weight") for ours, theirs in maps.items()}
+    weights |= {"narrow_norm.gain": Source(f"{at}.q_a_norm.weight"), "k_norm.gain": Source(f"{at}.kv_norm.weight")}
+    select: Data | None = None
+    if kind != "sliding_attention":
+        select = {"kind": "pooled", "size": c.compress_rates[kind], "norm": norm}
+        weights |= _entries("select.entries", f"{at}.compressor")
+        if kind == "compressed_sparse_attention":
+            index: Data = {"top": c.index_topk, "heads": c.index_n_heads, "dim": c.index_head_dim, "norm": norm}
+            select |= {"overlap": True, "index": index}
+            inner = f"{at}.compressor.indexer"
+            weights |= _entries("select.index.entries", inner)
+            weights |= {"select.index.q": Source(f"{inner}.q_b_proj.weight")}
+            weights |= {"select.index.weigh": Source(f"{inner}.scorer.weights_proj.weight")}
+    return attention(
+        c.num_attention_heads,
+        kv_heads=1,
+        head_dim=c.head_dim,
+        width=c.hidden_size,
+        window=c.sliding_window,
+        weights={**weights, "sink_logit": Source(f"{at}.sinks")},
+        qk_norm={**norm, "gain": False},
+        k_norm=norm,
+        values="turned_keys",
+        sink_logit=True,
+        low_rank={"q": c.q_lora_rank, "norm": norm, "o": c.o_lora_rank, "groups": c.o_groups},
+        select=select,
+        position=None if select is None else _turns(c, "compress"),
+    )
+
+
+SCORES = {"sqrtsoftplus": "sqrt_softplus"}
+"""What scores are called there, and here where it is another word."""
+
+
+def _by_table_or_score(c: Config, *, by_table: bool) -> Part:
+    """Clipped experts, chosen by a table of the token or by scores with a bias."""
+    act: Data = {"kind": "clipped", "limit": float(c.swiglu_limit), "slope": 1.0, "shift": 0.0}
+    chooses: Data = {"choose": "table"} if by_table else {"choice_bias": True}
+    score, factor = SCORES.get(c.scoring_func, c.scoring_func), float(c.routed_scaling_factor)
+    part = routed(
+        c,
+        c.moe_intermediate_size,
+        act=act,
+        router={**chooses, "score": score, "eps": 1e-20, **({} if factor == 1.0 else {"scale": factor})},
+        shared=shared_of(c, c.moe_intermediate_size, act=act),
+    )
+    return Part(part.data, {**part.weights, **({"assigned.ids": Source(f"{MLP}.gate.tid2eid")} if by_table else {})})

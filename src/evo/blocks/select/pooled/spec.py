@@ -164,7 +164,7 @@ class PooledSelect(SelectSpec):
             children=(*children, ("entries", self._entries(scope, inner, index.dim, 1, norm))),
             heads=index.heads,
             dim=index.dim,
-            narrow=asker.narrow(scope),
+            narrow=asker.made_of,
             weighs=True,
             size=self.size,
         )
