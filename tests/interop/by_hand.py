@@ -182,7 +182,7 @@ def titans(titans_pytorch: Any, tokens_BT: Tensor, weights: Weights) -> Tensor:
         neural_memory_kwargs={
             "dim_head": 16,
             "heads": 4,
-            "default_step_transform_max_lr": 0.1,
+            "default_step_transform_max_lr": 0.01,
             "activation": torch.nn.SiLU(),
             "mem_model_norm_add_residual": False,
         },
