@@ -75,7 +75,7 @@ class Entries(Block):
         begin = (first + 1) * self.size - self.reach  # the place of the first token that the first of them reads
         start = flow.position - (self.reach - 1)
         missing = (first + blocks) * self.size - end
-        windows_BCWY = F.pad(raw_BLY[:, begin - start :], (0, 0, 0, missing)).unfold(1, self.reach, self.size).mT
+        windows_BCWY = self._windows(F.pad(raw_BLY[:, begin - start :], (0, 0, 0, missing)))
         seen_BCW = self._seen(blocks, begin, end, flow, raw_BLY.device)
         series = 2 if self.plan.overlap else 1
         pooled = self._series(windows_BCWY[..., : windows_BCWY.shape[-1] - self._logits])
@@ -88,6 +88,13 @@ class Entries(Block):
             logits = (logits + bias_WX).masked_fill(~seen_BCW[..., None], -torch.inf)
             weights = logits.softmax(2).to(pooled.dtype)
         return self._placed((weights * pooled).sum(2), first, flow)
+
+    def _windows(self, x_BSY: Tensor) -> Tensor:
+        """What each block reads, (B, C, W, Y): its own tokens, and those of the block before if they overlap."""
+        own = x_BSY[:, self.reach - self.size :].unflatten(1, (-1, self.size))
+        if not self.plan.overlap:
+            return own
+        return torch.cat((x_BSY[:, : -self.size].unflatten(1, (-1, self.size)), own), dim=2)
 
     @property
     def _logits(self) -> int:
