@@ -78,6 +78,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "scale": 2.0}),
         ]
     },
+    "spatial": {
+        "stages": [
+            stage("a", {"kind": "spatial", "heads": 2}, ffn={"kind": "none"}),
+            stage("b", {"kind": "spatial", "inner": 16, "norm": {"kind": "layer"}}, ffn={"kind": "none"}),
+        ]
+    },
     "product keys": {
         "stages": [
             stage("a", CONVOLUTION, ffn={"kind": "product_keys", "keys": 6, "heads": 2, "top": 3, "dim": 8}),

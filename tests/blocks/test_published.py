@@ -77,6 +77,11 @@ STAGES: dict[str, str] = {
             - {kind: product_keys, keys: 6, heads: 2, top: 3, dim: 8, of: neurons}
             - {kind: product_keys, keys: 6, heads: 2, top: 3, dim: 8, gate: true}
     """,
+    "gMLP (2105.08050), random synthesizers (2005.00743) and learned Toeplitz matrices": """
+        - {name: body, repeat: 2, mix: {kind: spatial, inner: 24, norm: {kind: layer}}, ffn: {kind: none}}
+        - {name: mixed, mix: {kind: spatial, heads: 2, weigh: softmax, act: identity, gate: false}}
+        - {name: toeplitz, mix: {kind: spatial, heads: 2, by: distance, act: silu, gate_act: silu}}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

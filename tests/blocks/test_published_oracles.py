@@ -150,6 +150,31 @@ def test_scalable_softmax_multiplies_scores_by_the_log_of_their_number():
     compare({**ATTENTION, "temperature": {"form": "log", "slope": 0.43, "period": 1}}, theirs)
 
 
+def test_a_spatial_gating_unit_is_gmlps():
+    """U . (W V + b) of the halves of gelu(x W), V normed, and W causal (Liu et al. 2105.08050, eqs. 3 to 5)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        u, v = F.gelu(x @ torch.cat((w["gate"], w["v"])).T).chunk(2, -1)
+        v = F.layer_norm(v, v.shape[-1:], w["norm.gain"], w["norm.bias"], 1e-5)
+        tokens = x.shape[1]
+        spatial = F.conv1d(v, w["places"][0, :tokens, :tokens].tril()[..., None], w["place_bias"][0, :tokens])
+        return (u * spatial) @ w["o"].T
+
+    compare({"kind": "spatial", "inner": 24, "norm": {"kind": "layer"}}, theirs, moved=0.3)
+
+
+def test_a_random_synthesizer_learns_its_weights():
+    """softmax(R) v by head, R learned, over the past (Tay et al. 2005.00743, eq. 6)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        tokens = x.shape[1]
+        logits = w["places"][:, :tokens, :tokens].masked_fill(~torch.ones(tokens, tokens).tril().bool(), -torch.inf)
+        return read_out(logits.softmax(-1)[None], w, x)
+
+    data = {"kind": "spatial", "heads": HEADS, "weigh": "softmax", "act": "identity", "gate": False}
+    compare(data, theirs, moved=0.5)
+
+
 def test_talking_heads_are_x_transformers():
     """Products of all heads are mixed before the softmax, and weights after it (Shazeer et al. 2003.02436)."""
 

@@ -69,7 +69,8 @@ def test_the_coldest_samples_are_greedy(temperature: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mixer", "position"), [(MIXERS["attention"], "learned"), ({"kind": "hyena", "hidden": 8}, "none")]
+    ("mixer", "position"),
+    [(MIXERS["attention"], "learned"), ({"kind": "hyena", "hidden": 8}, "none"), ({"kind": "spatial"}, "none")],
 )
 def test_positions_run_out(mixer: dict[str, object], position: str) -> None:
     """Text that exceeds the last position is EVO522 before the first byte; text that just fits is sampled."""

@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, str]] = {
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
         "route": "evo.blocks.route.spec:RouteSpec",
         "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",
+        "spatial": "evo.blocks.spatial.spec:SpatialSpec",
         "wkv": "evo.blocks.wkv.spec:WKVSpec",
         "wkv6": "evo.blocks.wkv6.spec:WKV6Spec",
         "wkv7": "evo.blocks.wkv7.spec:WKV7Spec",

@@ -1,0 +1,1 @@
+"""Tokens mixed by where they stand alone."""

@@ -1,0 +1,104 @@
+"""The language and the plan of mixing by place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from evo.blocks.norm.spec import NormSpec
+from evo.dsl.acts import Word
+from evo.dsl.genes import FIXED, Gene
+from evo.dsl.plan import ONES, BlockPlan, Cost, Init, Weight, linear, matmul_flops
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialPlan(BlockPlan):
+    """`inner` channels in `heads` parts, mixed by weights that are learned for each place of the context."""
+
+    builder: ClassVar[str] = "evo.blocks.spatial.module:Spatial"
+    ends_with_context: ClassVar[bool] = True
+    heads: int
+    inner: int
+    by: str
+    weigh: str
+    act: str
+    gate_act: str
+    context: int
+
+
+class SpatialSpec(Spec):
+    """o(g(x_t) * (sum over s <= t of w_ts v_s + b_t)), w learned and the same for every text (gMLP, Liu et al.
+    2105.08050; random synthesizers, Tay et al. 2005.00743).
+    """
+
+    kind: ClassVar[str | None] = "spatial"
+
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2")] = 1
+    """Equal parts of the channels, each with weights of its own."""
+    inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", optional=True, multiple=8)] = None
+    """Channels that are mixed; the width if left out."""
+    by: Literal["places", "distance"] = "places"
+    """Whether there is a weight for every two places of the context, or for every distance (a Toeplitz matrix)."""
+    weigh: Literal["plain", "softmax"] = "plain"
+    """plain: weights as they are, and a bias for each place, 1 at first; softmax: of a token's weights, and no bias."""
+    act: Word = "gelu"
+    """The activation of values."""
+    norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of the values that are mixed."""
+    gate: bool = True
+    """Whether what is mixed is multiplied by an activated map of x."""
+    gate_act: Annotated[Word, FIXED] = "gelu"
+    """The activation of the gate."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.gate else frozenset({"gate_act"})
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        inner = self.inner or scope.width
+        if inner % self.heads:
+            message = f"{self.heads} heads do not divide {inner} channels"
+            yield Fault("EVO300", ("heads",), message, "change heads, or set inner")
+        if isinstance(self.norm, NormSpec):
+            yield from self.norm.slot_problems(inner, ("norm",))
+
+    def plan(self, scope: Scope) -> SpatialPlan:
+        width, inner, context = scope.width, self.inner or scope.width, scope.context
+        maps = [linear("v", inner, width)]
+        maps += [linear("gate", inner, width)] if self.gate else []
+        maps.append(linear("o", width, inner, scope.residual_gain, writes_residual=True))
+        children: tuple[tuple[str, BlockPlan], ...] = ()
+        if isinstance(self.norm, NormSpec):
+            children = (("norm", self.norm.plan(replace(scope, width=inner))),)
+        pairs = (context + 1) / 2
+        return SpatialPlan(
+            kind=self.label,
+            weights=(*maps, *self._places(context)),
+            cost=Cost(
+                flops=matmul_flops(tuple(maps)) + 2.0 * inner * pairs,
+                cache_per_token=inner,
+                activations=width + inner * (4 if self.gate else 2),
+            ),
+            children=children,
+            has_state=True,
+            heads=self.heads,
+            inner=inner,
+            by=self.by,
+            weigh=self.weigh,
+            act=self.act,
+            gate_act=self.gate_act if self.gate else "",
+            context=context,
+        )
+
+    def _places(self, context: int) -> list[Weight]:
+        """The weights of places or distances, near 0 at first, and biases."""
+        start = Init("normal", 0.02)
+        if self.by == "places":
+            found = [Weight("places", (self.heads, context, context), start, ("stack", "rows", "channel"))]
+        else:
+            found = [Weight("places", (self.heads, context), start, ("stack", "channel"))]
+        if self.weigh == "plain":
+            found.append(Weight("place_bias", (self.heads, context), ONES, ("stack", "channel")))
+        return found
