@@ -81,7 +81,7 @@ FLOW: dict[str, dict[str, Any]] = {
     "spatial": {
         "stages": [
             stage("a", {"kind": "spatial", "heads": 2}, ffn={"kind": "none"}),
-            stage("b", {"kind": "spatial", "inner": 16, "norm": {"kind": "layer"}}, ffn={"kind": "none"}),
+            stage("b", {"kind": "spatial", "inner": 24, "norm": {"kind": "layer"}}, ffn={"kind": "none"}),
         ]
     },
     "product keys": {

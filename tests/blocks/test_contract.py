@@ -141,6 +141,7 @@ FORGETTING = (
     "gated scan",
     "wkv",
     "hyena",
+    "spatial",
     "mlstm",
     "recurrence",
     "convolution",

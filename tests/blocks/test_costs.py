@@ -120,10 +120,8 @@ def test_feed_forward_flops(data: dict):
     """A feed-forward costs its matrices, and what it contains."""
     block = block_of(plan([stage("s", {"kind": "convolution"}, ffn=data)]), "ffn")
     parts = [part for part in block.blocks() if any(weight.is_linear for weight in part.weights)]
-    looks_up = [isinstance(part, ProductKeysPlan) for part in parts]  # test_product_keys counts what it looks up
-    costs = (
-        matmul_flops(p.weights) if is_memory else p.cost.flops for p, is_memory in zip(parts, looks_up, strict=True)
-    )
+    # test_product_keys counts what a memory looks up
+    costs = [matmul_flops(part.weights) if isinstance(part, ProductKeysPlan) else part.cost.flops for part in parts]
     assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == sum(costs) * CONTEXT * 2
 
 
