@@ -64,9 +64,10 @@ class Spatial(Block):
         place_BS = torch.arange(total, device=v_BSC.device)[None]
         seen_BTS = place_BS[:, total - x_BTD.shape[1] :, None] >= place_BS[:, None]
         if flow.segments_BT is not None:  # each document begins at the first place, and sees itself
-            segments_BS = F.pad(flow.segments_BT, (total - flow.segments_BT.shape[1], 0), mode="replicate")
-            first_BS = torch.where(document_starts(segments_BS), place_BS, 0).cummax(1).values
-            seen_BTS = seen_BTS & (segments_BS[:, total - x_BTD.shape[1] :, None] == segments_BS[:, None])
+            starts_BS = F.pad(document_starts(flow.segments_BT), (total - x_BTD.shape[1], 0))
+            numbers_BS = starts_BS.cumsum(1)
+            first_BS = torch.where(starts_BS, place_BS, 0).cummax(1).values
+            seen_BTS = seen_BTS & (numbers_BS[:, total - x_BTD.shape[1] :, None] == numbers_BS[:, None])
             place_BS = place_BS - first_BS
         rows_BT = place_BS[:, total - x_BTD.shape[1] :]
         weights_BHTS = self._weights(rows_BT, place_BS, seen_BTS[:, None], compute_dtype(v_BSC))
