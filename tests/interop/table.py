@@ -51,6 +51,21 @@ ZOO = {
 """The documents of the zoo, and their first lines."""
 
 
+WHY_NOT = {
+    "cpmant": "no causal model: its mask (`context` is 1 everywhere) lets every token see all later ones, and a change of "
+    "the last token changes earlier logits",
+    "gemma4_assistant": "no model of a text: it drafts for another model, whose last hidden states are its input and "
+    "whose keys and values are all that its attention, which is not causal, sees",
+    "gemma4_unified_assistant": "the same as gemma4_assistant",
+    "musicgen": "a position holds a token of each of several codebooks (summed tables, a head each); in the language, "
+    "its tasks and readouts a position is one token",
+    "musicgen_melody": "the same as musicgen",
+    "prophetnet": "logits are those of a second stream of queries, which starts from one learned vector, passes every "
+    "layer with the weights of the first, and sees the first's keys and of its own the one at its place",
+}
+"""Of types that are not read: why, where there is a reason in what they are."""
+
+
 def write_zoo(folder: Path) -> None:
     """Each architecture with the sizes of a toy, as its tiny configuration is imported."""
     import json
@@ -118,6 +133,9 @@ def main(arguments: list[str]) -> None:
         f"{whole} of the {len(ALL)} causal language models of transformers are read. Not yet: {', '.join(missing)}.\n\n"
     )
     text += "\n".join(lines)
+    if not named:
+        reasons = [f"| {kind} | {WHY_NOT[kind]} |" for kind in missing if kind in WHY_NOT]
+        text += "\n\n## Not read\n\n" + "\n".join(("| type | why |", "| --- | --- |", *reasons))
     if not named:
         text += f"\n\n## Written by hand\n\n{by_hand()}"
     print(text)

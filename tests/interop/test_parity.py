@@ -73,6 +73,14 @@ def test_patches_that_are_cut_otherwise_are_refused(said: dict[str, Any]) -> Non
         read(Config({**config, **said}))
 
 
+@pytest.mark.parametrize("said", [{"attn_type": "bi"}, {"bi_data": True}, {"same_length": True}, {"clamp_len": 9}])
+def test_attention_to_later_tokens_is_refused(said: dict[str, Any]) -> None:
+    """Of XLNet only the causal form is read (EVO652)."""
+    config = json.loads(tiny.tiny_config("xlnet").to_json_string(use_diff=False))
+    with pytest.raises(DiagnosticError, match="EVO652"):
+        read(Config({**config, **said}))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_weights_go_back() -> None:
     """What is taken from a checkpoint is put back where it lay."""

@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TABLES, TOWERS
+from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS, UNMASKED
 from torch import nn
 
 from evo.compiler.build import build
@@ -189,6 +190,9 @@ IDLE = (
     "embed_tokens_extend",
     "mllama.layers.1.",
     "adapter_modules.en_XX",
+    "xlnet.transformer.mask_emb",
+    "rel_attn.r_s_bias",
+    "rel_attn.seg_embed",
 )
 """Parts of names, behind that of the type, that a decoder alone, with tied weights, has no use for."""
 
@@ -214,7 +218,8 @@ def tokens(length: int = 25, distinct: bool = False) -> torch.Tensor:
 
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Their logits."""
-    return model(input_ids=x, attention_mask=torch.ones_like(x), use_cache=False).logits
+    mask = {} if model.config.model_type in UNMASKED else {"attention_mask": torch.ones_like(x)}
+    return model(input_ids=x, use_cache=False, **mask).logits
 
 
 def stepwise(model: Organism, x: torch.Tensor) -> torch.Tensor:

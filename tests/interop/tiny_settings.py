@@ -138,6 +138,9 @@ OWN: dict[str, dict[str, Any]] = {
             "long_factor": [2.0] * 4, "short_mscale": 1.2, "long_mscale": 1.3, "original_max_position_embeddings": 64,
         },
     },
+    "xlnet": {
+        "attn_type": "uni", "d_model": 32, "n_head": 4, "n_layer": 3, "d_inner": 44, "d_head": None, "vocab_size": 300,
+    },
     "zaya": {
         "num_experts_per_tok": 1, "layer_types": ["hybrid", "hybrid_sliding", "hybrid"], "sliding_window": 7,
         "cca_time0": 3, "cca_time1": 2, "attention_bias": True, "lm_head_bias": True, "head_dim": 12,
@@ -306,6 +309,8 @@ DISTINCT = ("doge",)
 """Types that choose among tokens by what each is alone: of equal ones, torch.topk takes any."""
 SINGLE = ("xglm",)
 """Types that fail in float64."""
+UNMASKED = ("xlnet",)
+"""Types that fail on a mask of padding where they are causal."""
 FORMULAS = {
     "roformer": ("embed_positions",),
     "roc_bert": ("shape_embed", "pronunciation_embed"),

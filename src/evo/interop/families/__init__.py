@@ -75,6 +75,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "odd:doge": ("doge",),
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),
+    "odd:xlnet": ("xlnet",),
     "odd:laguna": ("laguna",),
     "odd:flint": ("flint",),
     "odd:moshi": ("moshi",),

@@ -1,4 +1,4 @@
-"""Llama's layout with an attention or ends of its own: differential, gated, with sinks."""
+"""Layouts with an attention or ends of their own: differential, gated, with sinks, relative."""
 
 import math
 from functools import partial
@@ -83,6 +83,45 @@ def ctrl(c: Config) -> Model:
         context=c.n_positions,
         embedding=Part({"scale": width**0.5}),
         readout=Part({"bias": True}, {"bias": Source("lm_head.bias")}),
+    )
+
+
+XLNET_CONTEXT = 512
+"""Tokens that XLNet was trained on; its configurations say none."""
+
+
+def xlnet(c: Config) -> Model:
+    """Transformer-XL's scores and post-norms. Only `attn_type: uni` is a causal model: of `bi`, each token's logits
+    depend on later ones, unless permutations are handed to it with the text."""
+    said = {"attn_type": c.get("attn_type", "bi"), "bi_data": c.get("bi_data"), "same_length": c.get("same_length")}
+    for key, value in said.items():
+        if value not in ("uni", None, False):
+            raise refuse(c, f"`{key}: {value}`, with which it is no causal model of one text")
+    if c.get("clamp_len", -1) > 0:
+        raise refuse(c, "distances that are clamped (`clamp_len`)")
+    c = c.called(hidden_size="d_model", num_attention_heads="n_head")
+    at, width = "transformer.layer.{i}.rel_attn", c.hidden_size
+    turned = {name: Source(f"{at}.{name}", lambda tensor: tensor.flatten(1).T) for name in "qkvr"}
+    flat = {
+        name: Source(f"{at}.r_{theirs}_bias", lambda tensor: tensor.flatten())
+        for name, theirs in (("u", "w"), ("v", "r"))
+    }
+    position = {"r": turned.pop("r"), **flat}
+    weights = {**turned, "o": Source(f"{at}.o", lambda tensor: tensor.flatten(1)), **under("position", position)}
+    heads = c.num_attention_heads
+    mixer = attention(heads, head_dim=width // heads, width=width, weights=weights)
+    feed = "transformer.layer.{i}.ff"
+    ffn = dense(feed, c.d_inner, c.get("ff_activation", "gelu"), up="layer_1", down="layer_2")
+    norms = [layer(f"{name}.layer_norm", c.layer_norm_eps) for name in (at, feed)]
+    return decoder(
+        c,
+        [[Sub(mixer, after=norms[0]), Sub(ffn, after=norms[1])]] * c.n_layer,
+        final=None,
+        position={"kind": "xl"},
+        tokens="transformer.word_embedding.weight",
+        head="lm_loss.weight",
+        context=XLNET_CONTEXT,
+        readout=Part({"bias": True}, {"bias": Source("lm_loss.bias")}),
     )
 
 
