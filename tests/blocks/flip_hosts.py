@@ -278,6 +278,21 @@ SLOW: dict[str, dict[str, Any]] = {
             {"name": "c", "kind": "ngrams", "sizes": [4], "rows": 50, "functions": 2, "from": ["a", "b"]},
         ],
     },
+    "cycles": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "cycles", "of": stage("c", CONVOLUTION), "slow": stage("d", CONVOLUTION), "turns": 2},
+            {
+                "name": "e",
+                "kind": "cycles",
+                "of": stage("f", CONVOLUTION),
+                "turns": 2,
+                "inject": "always",
+                "backprop": 1,
+                "from": ["a", "b"],
+            },
+        ],
+    },
     "loops": {
         "stages": [
             stage("a", CONVOLUTION),
@@ -302,6 +317,7 @@ JUDGED_THERE = frozenset(
         "RouteSpec",
         "LatentStageSpec",
         "LoopSpec",
+        "CyclesSpec",
         "DepthsSpec",
         "PatchesSpec",
         "DynamicPatchesSpec",
@@ -317,6 +333,8 @@ JUDGED_THERE = frozenset(
 NOT_BY_ITSELF = {
     ("LatentStageSpec", "name"),
     ("LoopSpec", "of"),
+    ("CyclesSpec", "of"),
+    ("CyclesSpec", "slow"),
     ("DepthsSpec", "of"),
     ("PatchesSpec", "of"),
     ("DynamicPatchesSpec", "of"),

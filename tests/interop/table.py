@@ -52,8 +52,8 @@ ZOO = {
 
 
 WHY_NOT = {
-    "cpmant": "no causal model: its mask (`context` is 1 everywhere) lets every token see all later ones, and a change of "
-    "the last token changes earlier logits",
+    "cpmant": "no causal model: its mask (`context` is 1 everywhere) lets every token see all later ones, and another "
+    "last token changes earlier logits",
     "gemma4_assistant": "no model of a text: it drafts for another model, whose last hidden states are its input and "
     "whose keys and values are all that its attention, which is not causal, sees",
     "gemma4_unified_assistant": "the same as gemma4_assistant",

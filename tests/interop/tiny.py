@@ -11,8 +11,21 @@ from typing import Any
 from unittest import mock
 
 import torch
-from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TABLES, TOWERS
-from tiny_settings import AROUND, BARE, COMMON, DISTINCT, FORMULAS, INNER, OWN, SHORT, SINGLE, SPARSE, TOWERS, UNMASKED
+from tiny_settings import (
+    AROUND,
+    BARE,
+    COMMON,
+    DISTINCT,
+    FORMULAS,
+    INNER,
+    OWN,
+    SHORT,
+    SINGLE,
+    SPARSE,
+    TABLES,
+    TOWERS,
+    UNMASKED,
+)
 from torch import nn
 
 from evo.compiler.build import build
@@ -216,7 +229,7 @@ def tokens(length: int = 25, distinct: bool = False) -> torch.Tensor:
     return torch.randint(3, 300, (2, length), generator=torch.Generator().manual_seed(3))
 
 
-def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def logits_of(model: Any, x: torch.Tensor) -> torch.Tensor:
     """Their logits."""
     mask = {} if model.config.model_type in UNMASKED else {"attention_mask": torch.ones_like(x)}
     return model(input_ids=x, use_cache=False, **mask).logits

@@ -141,6 +141,7 @@ OWN: dict[str, dict[str, Any]] = {
     "xlnet": {
         "attn_type": "uni", "d_model": 32, "n_head": 4, "n_layer": 3, "d_inner": 44, "d_head": None, "vocab_size": 300,
     },
+    "hrm_text": {"num_hidden_layers": 2, "H_cycles": 2, "L_cycles": 3, "L_bp_cycles": [2], "embedding_scale": 3.0},
     "zaya": {
         "num_experts_per_tok": 1, "layer_types": ["hybrid", "hybrid_sliding", "hybrid"], "sliding_window": 7,
         "cca_time0": 3, "cca_time1": 2, "attention_bias": True, "lm_head_bias": True, "head_dim": 12,

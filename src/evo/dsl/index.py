@@ -118,6 +118,7 @@ KINDS: dict[str, dict[str, str]] = {
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
         "adapted": "evo.blocks.stages.adapted.spec:AdaptedSpec",
+        "cycles": "evo.blocks.stages.cycles.spec:CyclesSpec",
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
         "dynamic_patches": "evo.blocks.stages.dynamic_patches.spec:DynamicPatchesSpec",
         "latent": "evo.blocks.stages.latent.spec:LatentStageSpec",

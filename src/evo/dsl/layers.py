@@ -120,6 +120,11 @@ class StagePlan(BlockPlan):
         """How often a pass of training runs what it holds, on average."""
         return 1
 
+    def turns_of(self, inner: StagePlan) -> int:
+        """The same of one of the stages that it runs."""
+        del inner
+        return self.turns
+
     def inner_stages(self) -> Iterator[StagePlan]:
         """The stages that it runs."""
         return (child for _, child in self.children if isinstance(child, StagePlan))

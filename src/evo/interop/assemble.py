@@ -55,19 +55,23 @@ class Model:
 
 
 def stage_of(
-    layers: Sequence[Layer], name: str = "body", numbers: Sequence[int] | None = None
+    layers: Sequence[Layer], name: str = "body", numbers: Sequence[int] | None = None, end: Part | None = None
 ) -> tuple[Data, Data, Weights]:
     """The stage of some layers, what the organism must say for it, and its weights by path.
 
-    numbers: those of the layers in the checkpoint, where some of its layers are left out.
+    numbers: those of the layers in the checkpoint, where some of its layers are left out. end: a norm of its output.
     """
     numbers = numbers or range(len(layers))
     written = [_short(layer) for layer in layers]
     places = {data["norm_place"] for data, _ in written if data is not None}
     norms = {str(data["norm"]) for data, _ in written if data is not None}
-    is_short = all(data is not None for data, _ in written) and len(norms) == 1
+    is_short = end is None and all(data is not None for data, _ in written) and len(norms) == 1
     if not is_short or len(places) != 1:
-        return _general(layers, name, numbers)
+        stage, extra, weights = _general(layers, name, numbers)
+        if end is not None:
+            stage["norm_end"] = end.data
+            weights |= under(f"stages.{name}.end_norm", end.weights)
+        return stage, extra, weights
     weights: Weights = {}
     for index, (_, own) in enumerate(written):
         weights |= under(f"stages.{name}.{index}", _numbered(own, numbers[index]))

@@ -106,7 +106,7 @@ def _stage(stage: StagePlan, label: str, whose: str = "", runs: int = 1) -> Iter
     if stage.weights_of:
         whose = f" of {stage.weights_of}"
     for part in inner:
-        yield from _stage(part, label, whose, turns)
+        yield from _stage(part, label, whose, runs * stage.turns_of(part))
 
 
 def _own(stage: StagePlan) -> Row | None:

@@ -76,6 +76,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "odd:diffllama": ("diffllama",),
     "odd:modernbert": ("modernbert-decoder",),
     "odd:xlnet": ("xlnet",),
+    "cycled:hrm_text": ("hrm_text",),
     "odd:laguna": ("laguna",),
     "odd:flint": ("flint",),
     "odd:moshi": ("moshi",),

@@ -1,0 +1,1 @@
+"""Two stages whose states change at two paces."""
