@@ -13,7 +13,7 @@ from evo.compiler.resolve import resolve
 from evo.evolution.forecast import STATE_BYTES, training_bytes
 from evo.training.loop import Trainer
 
-DROPOUT = {"attention": 0.2, "residual": 0.1, "embedding": 0.3}
+DROPOUT = {"attention": 0.2, "residual": 0.1, "embedding": 0.3, "block": 0.2}
 ROUTED = {"route": [MIXERS["attention"], MIXERS["convolution"]], "top_k": 1, "balance": 0.1}
 LAYERS = {"activation_checkpointing": True}
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -17,7 +17,7 @@ from evo.training.device_block import step_seed
 from evo.training.loop import Trainer
 from evo.training.setup import require_causal
 
-ALL = {"attention": 0.2, "residual": 0.1, "embedding": 0.3}
+ALL = {"attention": 0.2, "residual": 0.1, "embedding": 0.3, "block": 0.2}
 STEPS = 6
 
 
@@ -50,6 +50,15 @@ def test_as_many_values_are_dropped_as_asked_for(rate: float) -> None:
             assert float(((dropped == 0).float().mean(axis) - rate).abs().max()) < 5 * deviation * 300**0.5
     both = torch.corrcoef(torch.stack((first.flatten(), second.flatten(), first.roll(1, 1).flatten())))
     assert float((both - torch.eye(3)).abs().max()) < 0.02
+
+
+def test_whole_blocks_are_dropped_by_row() -> None:
+    """A row of the batch loses all that a block adds, or has more of it by 1 / (1 - rate) (1603.09382)."""
+    drop = dropping({"block": 0.25})
+    factors = drop.rows(torch.ones(400, 3, 7), "block")
+    assert factors.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (factors == factors[:, :1, :1]).all()
+    assert abs(float((factors == 0).float().mean()) - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
 
 
 def test_nothing_is_dropped_where_no_rate_says_so() -> None:

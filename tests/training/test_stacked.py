@@ -57,7 +57,7 @@ def test_members_end_where_they_end_alone(mix: Any) -> None:
 )
 def test_members_may_update_by_settings_of_their_own(one: dict[str, Any], two: dict[str, Any]) -> None:
     """Optimizers, schedules and clipping, dropout being common to them."""
-    dropout = {"attention": 0.2, "residual": 0.1, "embedding": 0.3}
+    dropout = {"attention": 0.2, "residual": 0.1, "embedding": 0.3, "block": 0.2}
     settings = [{"dropout": dropout, **own} for own in (one, two)]
     stacked, alone, start = ([trainer(1, **own) for own in settings] for _ in range(3))
     Stack(stacked).run()

@@ -46,6 +46,11 @@ class Dropout:
         factors = self.factors(tuple(x.shape), place, x.dtype)
         return x if factors is None else x * factors
 
+    def rows(self, x: Tensor, place: str) -> Tensor:
+        """x with some rows of the batch 0 and the others larger."""
+        factors = self.factors((x.shape[0], *[1] * (x.ndim - 1)), place, x.dtype)
+        return x if factors is None else x * factors
+
 
 def _mix(x: Tensor) -> Tensor:
     """31 bits that look drawn, of an int64 tensor; products stay below 2^63."""

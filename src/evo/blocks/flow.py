@@ -141,6 +141,10 @@ class Flow:
         """x as training sees it at a place: some values are 0 and the others larger, if anything is dropped there."""
         return x if self.dropout is None else self.dropout(x, place)
 
+    def dropped_rows(self, x: Tensor, place: str) -> Tensor:
+        """The same of whole rows of the batch."""
+        return x if self.dropout is None else self.dropout.rows(x, place)
+
     def add_loss(self, name: str, value: Tensor, weight: float = 1.0) -> None:
         """Add `weight * value`, a scalar, to the auxiliary loss of a name that the block's plan lists in `losses`."""
         weighed = value * weight

@@ -25,9 +25,13 @@ class DropoutSpec(Spec):
     embedding: Rate = 0.0
     """A channel of what enters the first stage."""
 
+    block: Rate = 0.0
+    """All that a block adds to the residual stream of a sequence (stochastic depth, Huang et al. 1603.09382; with one
+    block a layer, LayerDrop, Fan et al. 1909.11556)."""
+
     def rates(self) -> dict[str, float]:
         """Those above 0, by place."""
-        found = {"attention": self.attention, "residual": self.residual, "embedding": self.embedding}
+        found = {name: getattr(self, name) for name in ("attention", "residual", "embedding", "block")}
         return {place: rate for place, rate in found.items() if rate}
 
 

@@ -84,7 +84,8 @@ class Layer(Block):
         y_BTD = flow.dropped(flow.run(self.child(branch.block), x_BTD), "residual")
         if branch.norm_out is not None:
             y_BTD = self._norm(branch.norm_out)(y_BTD, flow)
-        return self._scaled(y_BTD, branch.gain)
+        # behind the norm, which would undo that what is left is larger
+        return self._scaled(flow.dropped_rows(y_BTD, "block"), branch.gain)
 
     def _norm(self, name: str) -> Norm:
         norm = self.child(name)
