@@ -105,6 +105,9 @@ FFNS: dict[str, dict[str, Any]] = (
             {"kind": "soft_capped", "gate": 1.0, "up": 2.0},
             {"kind": "top_gauss", "share": 0.3},
             {"kind": "xielu"},
+            {"kind": "polynomial"},
+            {"kind": "polynomial", "of": "relu", "order": 2},
+            {"kind": "rational"},
         )
     }
 )

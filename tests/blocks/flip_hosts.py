@@ -84,6 +84,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", {"kind": "spatial", "inner": 24, "norm": {"kind": "layer"}}, ffn={"kind": "none"}),
         ]
     },
+    "powers": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "act": {"kind": "polynomial"}}),
+            stage("b", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "act": {"kind": "rational"}}),
+        ]
+    },
     "product keys": {
         "stages": [
             stage("a", CONVOLUTION, ffn={"kind": "product_keys", "keys": 6, "heads": 2, "top": 3, "dim": 8}),

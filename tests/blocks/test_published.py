@@ -82,6 +82,15 @@ STAGES: dict[str, str] = {
         - {name: mixed, mix: {kind: spatial, heads: 2, weigh: softmax, act: identity, gate: false}}
         - {name: toeplitz, mix: {kind: spatial, heads: 2, by: distance, act: silu, gate_act: silu}}
     """,
+    "PolyNorm, PolyReLU (2411.03884) and rational activations (2409.10594)": """
+        - name: body
+          repeat: 3
+          mix: {kind: attention, heads: 2}
+          ffn:
+            - {kind: dense, act: {kind: polynomial}}
+            - {kind: dense, act: {kind: polynomial, of: relu}}
+            - {kind: dense, act: {kind: rational}}
+    """,
     "DeltaProduct (2502.10297)": """
         - {name: body, repeat: 2, mix: {kind: recurrence, heads: 2, writes: 2, beta_range: 2.0}}
     """,

@@ -57,6 +57,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "act": {
         "clipped": "evo.blocks.activation.spec:ClippedSpec",
+        "polynomial": "evo.blocks.activation.powers.spec:PolynomialSpec",
+        "rational": "evo.blocks.activation.powers.spec:RationalSpec",
         "soft_capped": "evo.blocks.activation.spec:SoftCappedSpec",
         "top_gauss": "evo.blocks.activation.spec:TopGaussSpec",
         "xielu": "evo.blocks.activation.spec:XieluSpec",

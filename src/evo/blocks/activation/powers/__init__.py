@@ -1,0 +1,1 @@
+"""Activations that are sums of powers with learned coefficients."""
