@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+KINDS = Path(__file__).parent / "kinds"
+"""Packages of kinds for comparison alone. Beside the runners they would be installed in every runner's searches."""
 TRANSFORMER, STATIC, LIVING, HYPERNETWORK = "transformer", "static pool", "living pool", "hypernetwork"
 ARMS: dict[str, str] = {
     TRANSFORMER: "attention of as many heads",
@@ -34,7 +36,7 @@ ARMS: dict[str, str] = {
     "any parent": "newborns come from any elite, not from where chemotaxis turns",
     "random behaviour": "pseudopods lie where they were drawn in behaviour space, not at their measures",
     "begins whole": "all slots alive at the start, births and deaths",
-    HYPERNETWORK: "attention whose heads are made of templates by a vector each (package runners/hypernetwork)",
+    HYPERNETWORK: "attention whose heads are made of templates by a vector each (runners/kinds/hypernetwork)",
     "mixed operation": "two attentions, full and in a window, with learned gains (as DARTS mixes)",
 }
 LIVES: dict[str, dict[str, Any]] = {
@@ -188,6 +190,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train all arms; `pools.json` and `pools.md` are written anew after each training."""
+    sys.path.append(str(KINDS))  # spawned processes take it over
     args = parsed(arguments)
     flops = flops_of(args)
     jobs = [

@@ -34,8 +34,8 @@ def runner() -> ModuleType:
 
 @pytest.fixture
 def hypernetwork(install: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package beside the runner, found as Python finds it where the runner is a script."""
-    monkeypatch.syspath_prepend(FILE.parent)
+    """The runner's own package of kinds, found as Python finds it."""
+    monkeypatch.syspath_prepend(FILE.parent / "kinds")
     (found,) = importlib.metadata.distribution("hypernetwork").entry_points.select(group="evo.kinds")
     install({found.name: found.value})
 
@@ -87,3 +87,8 @@ def test_gaps_are_paired_by_seed(runner: ModuleType) -> None:
     living = next(row for row in runner.rows_of(found) if row["arm"] == runner.LIVING)
     assert living["minus transformer"] == pytest.approx([-0.1, 0.0])
     assert "| living pool |" in runner.markdown([living], {"command": "c", "commit": "d", "hardware": "e"})
+
+
+def test_no_kind_for_comparison_is_in_searches_of_other_runners() -> None:
+    """A runner's folder is the first on its path, and what is installed there takes part in every search."""
+    assert list(importlib.metadata.distributions(path=[str(FILE.parent)])) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from evo.blocks.attention.met_heads import Meeting, MetHeads
+from evo.blocks.attention.met_heads import MetHeads
 from evo.blocks.attention.module import Attention
 from evo.blocks.attention.tapped import Taps
 from evo.blocks.flow import Flow
@@ -16,9 +16,9 @@ class Hypernetwork(Attention):
 
     heads: nn.Parameter
 
-    def _heads(self, x_BTD: Tensor, name: str, dim: int, flow: Flow, taps: Taps, met: Meeting | None = None) -> Tensor:
+    def _heads(self, y_BTC: Tensor, name: str, dim: int, flow: Flow, taps: Taps) -> Tensor:
         """(B, T, H, K) of what the templates give, (B, T, E, K)."""
-        parts_BTEK = super()._heads(x_BTD, name, dim, flow, taps, met)
+        parts_BTEK = super()._heads(y_BTC, name, dim, flow, taps)
         return torch.einsum("btek,he->bthk", parts_BTEK, self.heads.to(parts_BTEK.dtype))
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
