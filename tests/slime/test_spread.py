@@ -34,8 +34,9 @@ def parts(of: dict[str, Any]) -> tuple[Pool, Block]:
 
 
 def check(spread: Spread, whole: Pool) -> None:
-    """Values and gradients of both."""
-    x_BTD = inputs().to(whole.gain.device).requires_grad_(True)
+    """Values and gradients of both. What a pool reads has been computed: of a leaf that is sent to another device,
+    torch warns that its gradient comes from there."""
+    x_BTD = inputs().to(whole.gain.device).requires_grad_(True).clone()
     found, expected = spread(x_BTD), whole(x_BTD, Flow())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     cotangent = inputs(seed=4).to(expected.device)
