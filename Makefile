@@ -47,10 +47,10 @@ test: setup ## The quick tests
 
 test-all: test check ## Everything this machine can check
 
-# What uses one core goes two at a time; the tests use both.
+# What uses one core, or waits, goes two at a time; the other tests use both.
 check: setup ## What `make test` leaves out: format, types, floors, schemas, the site, slow tests, kernels, schedules, Ray
-	@$(MAKE) --no-print-directory -j2 format-check types floors schema-check docs
-	@$(MAKE) --no-print-directory test-slow test-kernels test-schedules test-ray
+	@$(MAKE) --no-print-directory -j2 test-ray types docs floors schema-check format-check
+	@$(MAKE) --no-print-directory test-slow test-kernels test-schedules
 
 format-check: setup
 	$(BIN)/ruff format --check .
