@@ -105,6 +105,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
             stage("g", CONVOLUTION, streams={"kind": "gated"}),
+            stage("h", CONVOLUTION, streams={"kind": "channels", "count": 2, "rank": 3}),
             stage("f", CONVOLUTION, streams={"kind": "altup", "count": 2, "aside": 1, "eps": 0.1}),
             {
                 "name": "e",

@@ -28,7 +28,8 @@ from evo.evolution.operators.growth import AddStreams, keeps
 
 ATTENTION = {"kind": "attention", "heads": 2}
 WIDTH, COUNT = 16, 3
-AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in ("hyper", "gates", "sinkhorn", "dual", "gated")]
+SUBLAYER_KINDS = ("hyper", "gates", "sinkhorn", "dual", "gated", "channels")
+AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in SUBLAYER_KINDS]
 KINDS = pytest.mark.parametrize("streams", AROUND_SUBLAYERS)
 FORMS = ("gru", "highway", "output", "input", "sigmoid_tanh")
 EVERY_KIND = pytest.mark.parametrize("streams", [*AROUND_SUBLAYERS, {"kind": "altup"}])
@@ -133,6 +134,34 @@ def _published(kind: str) -> tuple[Any, Any]:
     sizes = {"hidden_size": WIDTH, "hc_mult": COUNT, "hc_eps": 1e-3, "rms_norm_eps": 1e-2, "hc_sinkhorn_iters": 4}
     config = deepseek.DeepseekV4Config(**sizes)
     return deepseek.DeepseekV4HyperConnection(config).double(), deepseek.DeepseekV4HyperHead(config).double()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gates_of_channels_are_those_of_qwen() -> None:
+    """Values and gradients of connection and end equal those of Qwen4-Exp's gated residual."""
+    modeling = pytest.importorskip("transformers.models.qwen4_exp.modeling_qwen4_exp")
+    sizes = {"hidden_size": WIDTH, "hc_count": COUNT, "hc_lowrank": 5, "rms_norm_eps": 1e-2}
+    config = modeling.Qwen4ExpTextConfig(**sizes)
+    norm = {"kind": "rms", "gain": "heads", "eps": 1e-2}
+    ours, ours_end = (moved(make(part)) for part in planned({"kind": "channels", "rank": 5, "norm": norm}))
+    theirs, head = (modeling.Qwen4ExpTextGatedResidual(config, use_combine=c).double() for c in (True, False))
+    with torch.no_grad():
+        for own, other in ((ours, theirs), (ours_end, head)):
+            other.hc_norm.weight.copy_(own.child("norm").gain.flatten() - 1.0)
+            other.input_mix_weight_down.weight.copy_(own.down * COUNT)
+            other.input_mix_weight_up.weight.copy_(own.up)
+        theirs.block_inject_weight.weight.copy_(ours.write * COUNT)
+    x, y = noise(2, 5, COUNT, WIDTH).requires_grad_(), noise(2, 5, WIDTH, seed=1)
+    read, kept, gains = theirs(x.flatten(-2))
+    wanted = kept.unflatten(-1, (COUNT, WIDTH)) + gains[..., None] * (read.tanh() + y)[..., None, :]
+    mine = whole(ours, x, y)
+    torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)  # theirs norms in float32
+    torch.testing.assert_close(ours_end.ended(x, Flow()), head(x.flatten(-2)), rtol=1e-5, atol=1e-5)
+    got, expected = (
+        torch.autograd.grad((each * noise(*each.shape, seed=3)).sum(), [x, up])
+        for each, up in ((mine, ours.up), (wanted, theirs.input_mix_weight_up.weight))
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -35,6 +35,12 @@ MIXERS: dict[str, Any] = {
         **ATTENTION,
         "select": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 2, "dim": 4}},
     },
+    "attention of narrow vectors": {
+        **ATTENTION,
+        "kv_heads": 1,
+        "values": "turned_keys",
+        "low_rank": {"q": 6, "o": 4, "groups": 2},
+    },
     "attention to means of blocks": {**ATTENTION, "select": {"kind": "compressed", "size": 3, "top": 3, "window": 2}},
     "conditioned": {"conditioned": ATTENTION, "by": "lora", "at": ["input", "v"]},
     "convolution": {"kind": "convolution", "act": "silu"},
@@ -82,6 +88,7 @@ EXPERTS: dict[str, Any] = {
     "experts": {"kind": "experts", "count": 4, "router": {"choice_bias": True, "balance": 0.01}},
     "experts, biased, idle": {"kind": "experts", "count": 3, "of": {"kind": "dense", "bias": True}, "identity": 1},
     "experts choose": {"kind": "experts", "count": 4, "router": {"choose": "each_expert"}},
+    "experts by a table": {"kind": "experts", "count": 4, "router": {"choose": "table"}},
     "experts by hash": {"kind": "experts", "count": 4, "router": {"choose": "hash"}, "shared": [{"gate": "sigmoid"}]},
 }
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -114,10 +121,12 @@ def check_members(plan: Plan, device: str) -> None:
         for path, _ in members[0].named_parameters()
     }
 
-    def loss(weights: dict[str, Tensor], tokens_BT: Tensor) -> Tensor:
-        return torch.func.functional_call(members[0], weights, (tokens_BT, tokens_BT.roll(-1, 1)))
+    kept = {path: stacked.pop(path) for path in list(stacked) if path.removeprefix("model.") not in plan.trained}
 
-    together = torch.func.vmap(torch.func.grad(loss))(stacked, tokens_MBT)
+    def loss(trained: dict[str, Tensor], kept: dict[str, Tensor], tokens_BT: Tensor) -> Tensor:
+        return torch.func.functional_call(members[0], {**trained, **kept}, (tokens_BT, tokens_BT.roll(-1, 1)))
+
+    together = torch.func.vmap(torch.func.grad(loss))(stacked, kept, tokens_MBT)
     for index, member in enumerate(members):
         alone = gradients(member, tokens_MBT[index])
         exact = gradients(Training(build(plan, index)).double(), tokens_MBT[index].cpu())

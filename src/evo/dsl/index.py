@@ -142,6 +142,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "streams": {
         "altup": "evo.blocks.streams.altup.spec:AltUpStreams",
+        "channels": "evo.blocks.streams.channels.spec:ChannelStreams",
         "dual": "evo.blocks.streams.spec:DualStreams",
         "gated": "evo.blocks.streams.gated.spec:GatedStreams",
         "gates": "evo.blocks.streams.spec:GatesStreams",

@@ -85,6 +85,8 @@ class StreamsSpec(Spec):
     wraps_layers: ClassVar[bool] = False
     """Whether a connection stands around each layer, whose sublayers have one stream between them, instead of around
     each sublayer."""
+    ends_normed: ClassVar[bool] = False
+    """Whether their end gives what norms have passed, so that none needs to stand before the readout."""
 
     @property
     def set_aside(self) -> int:

@@ -91,6 +91,8 @@ def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> Stream
     begin, end = streams.begin(scope), streams.end(scope)
     ends = (*(((STREAMS_BEGIN, begin),) if begin is not None else ()), (STREAMS_END, end))
     values = {**_values(plan, LayersPlan), "children": (*children, *ends)}
+    if streams.ends_normed:
+        values["ends_normed"] = True
     return StreamedLayersPlan(**values, count=end.count)
 
 

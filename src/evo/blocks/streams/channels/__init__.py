@@ -1,0 +1,1 @@
+"""Residual streams whose channels are read by gates."""
