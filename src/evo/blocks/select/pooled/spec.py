@@ -108,7 +108,7 @@ class PooledSelect(SelectSpec):
             return
         if self.size > scope.context:
             message = f"no block of {self.size} tokens is whole within the context of {scope.context}"
-            yield Fault("EVO360", ("size",), message, "make it smaller")
+            yield Fault("EVO360", (), message, "make size smaller, or leave the selection out")
         if asker.position.acts_on == "scores":
             message = f"position {asker.position.kind} tells distances of tokens, and an entry has none"
             yield Fault("EVO360", (), message, "write rope or none")
