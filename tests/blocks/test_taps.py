@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from block_variants import stage
+import torch
+from block_variants import inputs, mixer, stage
+from tapped_variants import TAPPED
 
+from evo.blocks.flow import Flow
 from evo.compiler.check import problems
 from evo.dsl.document import from_data
+
+SEGMENTS = torch.tensor([[0] * 5 + [1] * 7 + [2] * 12, [4] * 1 + [9] * 2 + [3] * 21])
+
+
+@pytest.mark.parametrize("name", TAPPED)
+def test_packed_documents_do_not_meet(name: str) -> None:
+    """What taps, second convolutions and late values make of a document is the same whatever stands before it."""
+    block, x = mixer(name).block, inputs()
+    together = block(x, Flow(segments_BT=SEGMENTS))
+    for row, ids in enumerate(SEGMENTS):
+        start = 0
+        for size in torch.unique_consecutive(ids, return_counts=True)[1].tolist():
+            alone = block(x[row : row + 1, start : start + size], Flow())
+            torch.testing.assert_close(together[row : row + 1, start : start + size], alone, rtol=1e-9, atol=1e-11)
+            start += size
+
 
 PAIRED = {"on": ["q", "k"], "residual": "paired"}
 

@@ -57,6 +57,9 @@ WHY_NOT = {
     "gemma4_assistant": "no model of a text: it drafts for another model, whose last hidden states are its input and "
     "whose keys and values are all that its attention, which is not causal, sees",
     "gemma4_unified_assistant": "the same as gemma4_assistant",
+    "inkling2_text": "these have no words yet: sublayers that read a softmax over sums of earlier layers, and queries, "
+    "keys and values that do so apart; bounds of a vector's length, with gains a head; sinks that are a map of the "
+    "token; taps of keys and values that are",
     "musicgen": "a position holds a token of each of several codebooks (summed tables, a head each); in the language, "
     "its tasks and readouts a position is one token",
     "musicgen_melody": "the same as musicgen",
