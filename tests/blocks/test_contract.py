@@ -137,6 +137,7 @@ FORGETTING = (
     "channel mix",
     "selective",
     "rg_lru",
+    "path attention",
     "gated slots",
     "gated scan",
     "wkv",

@@ -214,6 +214,12 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("b", {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"}, ffn={"kind": "none"}),
         ]
     },
+    "path attention": {
+        "stages": [
+            stage("a", {"kind": "path_attention", "heads": 2, "kv_heads": 1, "forget": True}, ffn={"kind": "none"}),
+            stage("b", {"kind": "path_attention", "heads": 2, "rank": None, "qk_norm": RMS}, ffn={"kind": "none"}),
+        ]
+    },
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
     "block, dilated": {

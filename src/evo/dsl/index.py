@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, str]] = {
         "link_slots": "evo.blocks.link_slots.spec:LinkSlotsSpec",
         "memory": "evo.blocks.memory.spec:MemorySpec",
         "parallel": "evo.blocks.parallel.spec:ParallelSpec",
+        "path_attention": "evo.blocks.path_attention.spec:PathAttentionSpec",
         "pool": "evo.blocks.pool.spec:PoolSpec",
         "product": "evo.blocks.product.spec:ProductSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",

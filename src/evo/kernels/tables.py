@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from evo.kernels.attention import backends as attention
 from evo.kernels.attention.probe import TABLE as PROBE
+from evo.kernels.attention.reflected import TABLE as REFLECTED
 from evo.kernels.convolution import backends as convolution
 from evo.kernels.dispatch import KernelCall, Table
 from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATHER_SEQUENCES, NORM
 from evo.kernels.grouped import backends as grouped
 from evo.kernels.recurrence import backends as recurrence
+from evo.kernels.recurrence.by_value import TABLE as BY_VALUE
 from evo.kernels.scan import TABLE as SCAN
 
 TABLES: dict[str, Table] = {
     table.family: table
     for table in (
         *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, SCAN, PROBE),
+        *(REFLECTED, BY_VALUE),
         *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES),
     )
 }

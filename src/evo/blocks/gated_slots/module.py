@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.gated_slots.spec import GatedSlotsPlan
-from evo.kernels.dispatch import KernelCall
+from evo.kernels.dispatch import KernelCall, choose
 from evo.kernels.documents import document_starts
+from evo.kernels.plain import plain_call
 from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
-from evo.kernels.recurrence.by_value import recur_by_value
+from evo.kernels.recurrence.by_value import TABLE
 
 ACTS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "silu": F.silu, "relu": F.relu}
 EMPTY = -1e4
@@ -52,11 +53,11 @@ class GatedSlots(Block):
         return self.extend(x_BTD, self.initial_state(x_BTD.shape[0], x_BTD.device, x_BTD.dtype), flow)[0]
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
-        """The second pass of a parallel pass; the first has no kernel."""
+        """The two recurrences of a parallel pass."""
         plan, (B, T, _) = self.plan, x_BTD.shape
         share_BTHM = x_BTD.new_empty(B, T, plan.heads, plan.slots)
         v_BTHV = x_BTD.new_empty(B, T, plan.heads, plan.value_dim)
-        return [plan_recurrence(share_BTHM, share_BTHM, v_BTHV, log_decay=share_BTHM)]
+        return [plain_call(TABLE, x_BTD), plan_recurrence(share_BTHM, share_BTHM, v_BTHV, log_decay=share_BTHM)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> GatedSlotsState:
         """Empty slots."""
@@ -84,6 +85,7 @@ class GatedSlots(Block):
                 (state.values_BHMV, 1),
             )
         )
+        recur_by_value = choose(TABLE, plain_call(TABLE, x_BTD), self.backend).backend.run
         scores_BTHM, keys = recur_by_value(
             q_BTHK * plan.scale, k, share, log_decay, initial_state_BHKV=keys, segments_BT=flow.segments_BT
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evo.kernels.documents import document_starts
+from evo.kernels.plain import plain_table
 from evo.kernels.recurrence.scores import LOG_ZERO, lower_mask
 
 CHUNK = 16
@@ -63,3 +64,6 @@ def _chunk(
     last_B1C1 = (documents_BC == documents_BC[:, -1:])[:, None, :, None]
     written = k.transpose(-1, -2) @ (v * (upto_BHCV[:, :, -1:] - upto_BHCV).exp() * last_B1C1)
     return own_BHCV + carried_BHCV, state * upto_BHCV[:, :, -1, None].exp() * goes_on_B1C1[:, :, -1:] + written
+
+
+TABLE = plain_table("recurrence by value", recur_by_value)
