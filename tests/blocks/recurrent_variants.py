@@ -128,6 +128,10 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "scale": 0.7,
     },
     "path attention, one key head": {"kind": "path_attention", "heads": 4, "kv_heads": 1, "beta_range": 1.0, "rank": 2},
+    "state space": {"kind": "state_space", "state": 3},
+    "state space, lru": {"kind": "state_space", "state": 2, "form": "lru", "gate": False},
+    "state space, dense": {"kind": "state_space", "state": 5, "dense": True},
+    "state space, dense lru": {"kind": "state_space", "state": 7, "dense": True, "form": "lru"},
     "gated slots": {"kind": "gated_slots", "heads": 2, "slots": 5},
     "gated slots, shared": {
         "kind": "gated_slots",

@@ -137,6 +137,7 @@ FORGETTING = (
     "channel mix",
     "selective",
     "rg_lru",
+    "state space",
     "path attention",
     "gated slots",
     "gated scan",

@@ -220,6 +220,12 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("b", {"kind": "path_attention", "heads": 2, "rank": None, "qk_norm": RMS}, ffn={"kind": "none"}),
         ]
     },
+    "state spaces": {
+        "stages": [
+            stage("a", {"kind": "state_space", "state": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "state_space", "state": 6, "dense": True, "form": "lru"}, ffn={"kind": "none"}),
+        ]
+    },
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
     "block, dilated": {

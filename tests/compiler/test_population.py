@@ -67,6 +67,7 @@ MIXERS: dict[str, Any] = {
     "rg_lru": {"kind": "rg_lru", "heads": 2},
     "gated slots": {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"},
     "path attention": {"kind": "path_attention", "heads": 2, "forget": True},
+    "state space": {"kind": "state_space", "state": 3, "dense": True},
     "gated scan": {"kind": "gated_scan", "input": "share", "gate": "sigmoid"},
     "memory": {"kind": "memory", "heads": 2, "depth": 2, "chunk": 6},
     "link slots": {"kind": "link_slots", "heads": 2, "slots": 5, "top": 2},

@@ -42,6 +42,7 @@ KINDS: dict[str, dict[str, str]] = {
         "route": "evo.blocks.route.spec:RouteSpec",
         "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",
         "spatial": "evo.blocks.spatial.spec:SpatialSpec",
+        "state_space": "evo.blocks.state_space.spec:StateSpaceSpec",
         "wkv": "evo.blocks.wkv.spec:WKVSpec",
         "wkv6": "evo.blocks.wkv6.spec:WKV6Spec",
         "wkv7": "evo.blocks.wkv7.spec:WKV7Spec",
