@@ -8,6 +8,7 @@ import pytest
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
 from ffn_variants import ROUTED
 from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN, SELECTIONS
+from flip_recurrences import RECURRENCES
 from flips import Verdicts, judge
 
 from evo.blocks.attention.taps import TapsSpec
@@ -33,6 +34,7 @@ def _window(size: int, sinks: int) -> dict[str, Any]:
 HOSTS: dict[str, dict[str, Any]] = {
     **FLOW,
     **SELECTIONS,
+    **RECURRENCES,
     "plain": {"stages": [stage("body", ATTENTION, repeat=2)]},
     "dressed": {
         "stages": [
@@ -201,31 +203,6 @@ HOSTS: dict[str, dict[str, Any]] = {
         ]
     },
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},
-    "gated scans": {
-        "stages": [
-            stage("a", {"kind": "gated_scan", "inner": 24, "norm": {"kind": "rms"}}, ffn={"kind": "none"}),
-            stage("b", {"kind": "gated_scan", "input": "share", "gate": "silu", "least": 0.2}, ffn={"kind": "none"}),
-            stage("c", {"kind": "gated_scan", "input": "own", "act": "positive"}, ffn={"kind": "none"}),
-        ]
-    },
-    "gated slots": {
-        "stages": [
-            stage("a", {"kind": "gated_slots", "heads": 2, "kv_heads": 1, "slots": 4}, ffn={"kind": "none"}),
-            stage("b", {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"}, ffn={"kind": "none"}),
-        ]
-    },
-    "path attention": {
-        "stages": [
-            stage("a", {"kind": "path_attention", "heads": 2, "kv_heads": 1, "forget": True}, ffn={"kind": "none"}),
-            stage("b", {"kind": "path_attention", "heads": 2, "rank": None, "qk_norm": RMS}, ffn={"kind": "none"}),
-        ]
-    },
-    "state spaces": {
-        "stages": [
-            stage("a", {"kind": "state_space", "state": 4}, ffn={"kind": "none"}),
-            stage("b", {"kind": "state_space", "state": 6, "dense": True, "form": "lru"}, ffn={"kind": "none"}),
-        ]
-    },
     "wkv": {"stages": [stage("body", {"kind": "wkv"}, ffn={"kind": "channel_mix"})]},
     "wkv, wide": {"stages": [stage("body", {"kind": "wkv", "inner": 24}, ffn={"kind": "channel_mix", "hidden": 24})]},
     "block, dilated": {
@@ -280,13 +257,6 @@ HOSTS: dict[str, dict[str, Any]] = {
         "stages": [
             stage("body", {**OUTER, "conv": 0, "decay": {"kind": "channel", "rank": 2}}),
             stage("more", {**OUTER, "conv": 0, "decay": {"kind": "token", "form": "logsigmoid"}}),
-        ]
-    },
-    "shares": {
-        "stages": [
-            stage("a", {**RECURRENCE, "erase": "head", "correct": True}, ffn={"kind": "none"}),
-            stage("b", {**RECURRENCE, "erase": "channel", "write": "channel", "conv": 0}, ffn={"kind": "none"}),
-            stage("c", {**OUTER, "write": "share", "feature": "identity", "conv": 0}, ffn={"kind": "none"}),
         ]
     },
     "wkv6": {"width": 80, "stages": [stage("body", {"kind": "wkv6", "heads": 2}, ffn={"kind": "none"})]},

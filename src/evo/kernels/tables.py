@@ -11,13 +11,14 @@ from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATH
 from evo.kernels.grouped import backends as grouped
 from evo.kernels.recurrence import backends as recurrence
 from evo.kernels.recurrence.by_value import TABLE as BY_VALUE
+from evo.kernels.recurrence.levels import TABLE as BY_LEVEL
 from evo.kernels.scan import TABLE as SCAN
 
 TABLES: dict[str, Table] = {
     table.family: table
     for table in (
         *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, SCAN, PROBE),
-        *(REFLECTED, BY_VALUE),
+        *(REFLECTED, BY_VALUE, BY_LEVEL),
         *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES),
     )
 }

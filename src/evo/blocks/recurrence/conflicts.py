@@ -51,6 +51,7 @@ def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = "the delta rule writes by a share of its own anyway"
         yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
     yield from _share_problems(spec)
+    yield from _read_problems(spec)
     if isinstance(spec.decay, DecaySpec) and spec.decay.label in WORDS and spec.decay == type(spec.decay)():
         message = f"the word {spec.decay.label} says the same"
         yield Fault("EVO330", ("decay",), message, f"write decay: {spec.decay.label}", "warning")
@@ -62,6 +63,26 @@ def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
 
     yield from _key_problems(spec)
+
+
+def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
+    """Ways to read a state that do not fit how it is written."""
+    is_by_channel = spec.rule is not None and spec.rule.is_by_channel
+    both = {"decay": is_by_channel, "bonus": spec.bonus}
+    beside_solve = {
+        **both,
+        "update": spec.update == "delta",
+        "write": spec.write == "channel",
+        "normalizer": spec.normalizer == "sum",
+        "feature": spec.feature == "taylor",
+        "levels": spec.levels,
+    }
+    beside_levels = {**both, "writes": spec.written > 1, "erase": spec.erased == "channel"}
+    for name, others in (("solve", beside_solve), ("levels", beside_levels)):
+        wrong = [other for other, is_there in others.items() if is_there]
+        if getattr(spec, name) and wrong:
+            message = f"'{name}' reads sums of whole tokens, which this '{wrong[0]}' does not leave"
+            yield Fault("EVO305", (name,), message, f"change {wrong[0]}, or leave {name} out")
 
 
 def _share_problems(spec: RecurrenceFields) -> Iterator[Fault]:

@@ -68,6 +68,13 @@ class RecurrenceFields(Spec):
     keys: Literal["own", "decay"] = "own"
     """decay: there is no projection; keys are 1 - exp(log decay), of a decay by channel (HGRN2, 2404.07904)."""
 
+    solve: Annotated[int, Field(ge=0, le=256), Gene(0, 16, "+1")] = 0
+    """Steps of conjugate gradients by which queries pass the inverse of the decayed sum of k k^T and a learned diagonal
+    (MesaNet, 2506.05233); 0 for none."""
+    levels: bool = False
+    """Whether past tokens lie in buckets that double with distance, each read with a weight that the token makes
+    (log-linear attention, 2506.04761)."""
+
     @property
     def unread(self) -> frozenset[str]:
         found = [

@@ -11,20 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, Position
+from evo.blocks.base import Block, Position, compute_dtype
 from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.rates import Decay
+from evo.blocks.recurrence.readings import read_by_level, read_solved
 from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
 from evo.blocks.recurrence.spec import RecurrencePlan
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.plain import plain_call
 from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
+from evo.kernels.recurrence.levels import TABLE as BY_LEVEL
 
 NORM_EPS = 1e-6
 SUM_EPS = 1e-6
@@ -34,12 +37,14 @@ SUM_EPS = 1e-6
 class RecurrenceState(State):
     """The matrix state of every head, and the inputs of the short convolutions at the latest W - 1 positions.
 
-    memory_BHKV: float32, or float64 for float64 activations; one column more with normalizer sum. past: for q, k and v,
-    those that are projected, (B, W - 1, C); none without convolutions.
+    memory_BHKV: float32, or float64 for float64 activations; one column more with normalizer sum, K more with `solve`;
+    (B, H, L, K, V) with levels. past: for q, k and v, those that are projected, (B, W - 1, C); none without
+    convolutions. seen_B: tokens of the last document so far, with levels.
     """
 
     memory_BHKV: Tensor
     past: tuple[Tensor, ...]
+    seen_B: Tensor | None = None
 
 
 def l2_normalize(x_BTHK: Tensor) -> Tensor:
@@ -89,6 +94,9 @@ class Recurrence(Block):
     erase_gate: nn.Parameter | None
     erase_rate: nn.Parameter | None
     correction: nn.Parameter | None
+    ridge: nn.Parameter | None
+    level: nn.Parameter | None
+    level_gain: nn.Parameter | None
     out_norm: nn.Parameter | None
     bonus: nn.Parameter | None
     decay: nn.Parameter | None
@@ -109,6 +117,8 @@ class Recurrence(Block):
         self.heads, self.key_dim, self.value_dim = plan.heads, plan.key_dim, plan.value_dim
         self.taps = plan.conv
         self.divides = plan.normalizer == "sum"
+        self.columns = plan.value_dim + self.divides
+        self.solve, self.levels = plan.solve, plan.levels
         self.feature, self.features = FEATURES[plan.feature], plan.features
         self.gate_act = GATES.get(plan.gate, identity)
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
@@ -142,16 +152,21 @@ class Recurrence(Block):
             for x, (weight, bias) in zip(projected, self._taps(), strict=True)
             if weight is not None
         ]
-        heads, parts = self._posed(projected, x_BTD, flow)
-        return [*convolutions, plan_recurrence(*heads, **parts)]
+        (q, k, v), parts = self._posed(projected, x_BTD, flow)
+        if self.level is not None:
+            return [*convolutions, plain_call(BY_LEVEL, x_BTD)]
+        found = plan_recurrence(q, k, v[..., : self.columns], **parts)
+        return [*convolutions, found] if not self.solve else [*convolutions, plan_recurrence(q, k, k, **parts), found]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
-        memory = (batch, self.heads, self.features, self.value_dim + self.divides)
+        columns = self.columns + (self.features if self.solve else 0)
+        memory = (batch, self.heads, *((self.levels,) if self.levels else ()), self.features, columns)
         sizes = [weight.shape[0] for weight, _ in self._taps() if weight is not None]
         return RecurrenceState(
             torch.zeros(memory, device=device, dtype=torch.promote_types(dtype, torch.float32)),
             tuple(torch.zeros(batch, self.taps - 1, size, device=device, dtype=dtype) for size in sizes),
+            torch.zeros(batch, device=device, dtype=torch.long) if self.levels else None,
         )
 
     def extend(self, x_BTD: Tensor, state: RecurrenceState, flow: Flow) -> tuple[Tensor, RecurrenceState]:
@@ -162,18 +177,28 @@ class Recurrence(Block):
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
         heads, parts = self._posed(streams, x_BTD, flow)
         segments_BT, n = flow.segments_BT, self.writes
-        o_BTHV, memory_BHKV = recur(
-            *heads,
-            **parts,
-            scale=self.scale,
-            initial_state_BHKV=None if state is None else state.memory_BHKV,
-            segments_BT=segments_BT if segments_BT is None or n == 1 else segments_BT.repeat_interleave(n, dim=1),
-            backend=self.backend,
-        )
+        if segments_BT is not None and n > 1:
+            segments_BT = segments_BT.repeat_interleave(n, dim=1)
+        called = {**parts, "segments_BT": segments_BT, "backend": self.backend}
+        memory_BHKV, seen_B = (None, None) if state is None else (state.memory_BHKV, state.seen_B)
+        if self.level is not None:
+            weight_BTHL = self._level_weights(x_BTD, flow)
+            o_BTHV, memory_BHKV, seen_B = read_by_level(heads, weight_BTHL, memory_BHKV, seen_B, self.scale, called)
+        elif self.ridge is not None:
+            o_BTHV, memory_BHKV = read_solved(heads, self.ridge, self.solve, memory_BHKV, self.scale, called)
+        else:
+            o_BTHV, memory_BHKV = recur(*heads, **called, scale=self.scale, initial_state_BHKV=memory_BHKV)
         o_BTHV = o_BTHV[:, n - 1 :: n]
         if self.skip is not None:
             o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
-        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past)
+        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B)
+
+    def _level_weights(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What each level counts for, (B, T, H, L), in float32 or wider."""
+        assert self.level is not None
+        assert self.level_gain is not None
+        logit_BTHL = flow.project(x_BTD, self.level).to(compute_dtype(x_BTD)).unflatten(-1, (self.heads, -1))
+        return F.softplus(self.level_gain * logit_BTHL)
 
     def _posed(
         self, streams: list[Tensor], x_BTD: Tensor, flow: Flow
@@ -220,6 +245,8 @@ class Recurrence(Block):
         q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
         if self.divides:
             v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
+        if self.solve:
+            v_BTHV = torch.cat((v_BTHV, k_BTHK), dim=-1)
         if self.writes_step and step_BTH is not None:
             v_BTHV = v_BTHV * step_BTH[..., None].to(v_BTHV.dtype)
         return q_BTHK, k_BTHK, v_BTHV

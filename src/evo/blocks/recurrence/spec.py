@@ -1,5 +1,6 @@
 """The language and the plan of the recurrence family."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,13 +13,16 @@ from evo.blocks.recurrence.fields import RecurrenceFields
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, Scope
 
+RIDGE = math.log(math.expm1(0.75))
+"""Where the diagonal begins that is added before a sum of k k^T is inverted: softplus of it, and 1/4, are 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrencePlan(BlockPlan):
     """A recurrence of `heads` states of (channels of a key's features, value_dim).
 
     features: channels of a key behind its feature. rule: its decay in full, None for none. writes: how often a token
-    writes.
+    writes. levels: how many states there are for buckets of tokens, 0 for one state of all.
     """
 
     builder: ClassVar[str] = "evo.blocks.recurrence.module:Recurrence"
@@ -43,6 +47,8 @@ class RecurrencePlan(BlockPlan):
     gate_at: str
     writes: int
     keys_from_decay: bool
+    solve: int
+    levels: int
 
 
 class RecurrenceSpec(RecurrenceFields):
@@ -68,10 +74,15 @@ class RecurrenceSpec(RecurrenceFields):
         children: list[tuple[str, BlockPlan]] = [("position", position)]
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
-        state = self.heads * self._features(key_dim) * (value_dim + (self.normalizer == "sum"))
+        beside = (self.normalizer == "sum") + (key_dim if self.solve else 0)
+        levels = (max(scope.context - 1, 1).bit_length() + 1) if self.levels else 0
+        weights += self._read_weights(scope.width, key_dim, levels)
+        state = self.heads * self._features(key_dim) * (value_dim + beside) * max(levels, 1)
         streams = sum(size for _, size in self._streams(key_dim, value_dim))
         cost = Cost(
-            flops=matmul_flops(weights) + self._mixing_flops(self._features(key_dim), value_dim),
+            flops=matmul_flops(weights)
+            + self._mixing_flops(self._features(key_dim), value_dim) * max(levels, 1)
+            + self.solve * self._mixing_flops(key_dim, key_dim),
             state=state + max(self.conv - 1, 0) * streams,
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
@@ -102,12 +113,21 @@ class RecurrenceSpec(RecurrenceFields):
             gate_at=self.gate_at,
             writes=self.written,
             keys_from_decay=self.keys == "decay",
+            solve=self.solve,
+            levels=levels,
         )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
         touches = 2 + self.written * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
         return float(self.heads * key_dim * value_dim * touches)
+
+    def _read_weights(self, width: int, key_dim: int, levels: int) -> tuple[Weight, ...]:
+        """What reading a state has weights of."""
+        ridge = Weight("ridge", (self.heads, key_dim), Init("constant", RIDGE), ("channel", "channel"))
+        gains = Weight("level_gain", (self.heads, levels), ONES, ("channel", "channel"))
+        found = (ridge,) if self.solve else ()
+        return (*found, linear("level", self.heads * levels, width), gains) if levels else found
 
     def _streams(self, key_dim: int, value_dim: int) -> list[tuple[str, int]]:
         """Queries, keys and values that are projections, and how wide each is."""

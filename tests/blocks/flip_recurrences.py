@@ -1,0 +1,53 @@
+"""Organisms whose fields are flipped: recurrences, scans and attentions that are like them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from block_variants import stage
+from recurrent_variants import OUTER, RECURRENCE
+
+RECURRENCES: dict[str, dict[str, Any]] = {
+    "readings": {
+        "stages": [
+            stage("a", {**OUTER, "solve": 3, "conv": 0}, ffn={"kind": "none"}),
+            stage("b", {**RECURRENCE, "levels": True, "conv": 0}, ffn={"kind": "none"}),
+        ]
+    },
+    "shares": {
+        "stages": [
+            stage("a", {**RECURRENCE, "erase": "head", "correct": True}, ffn={"kind": "none"}),
+            stage("b", {**RECURRENCE, "erase": "channel", "write": "channel", "conv": 0}, ffn={"kind": "none"}),
+            stage("c", {**OUTER, "write": "share", "feature": "identity", "conv": 0}, ffn={"kind": "none"}),
+        ]
+    },
+    "state spaces": {
+        "stages": [
+            stage("a", {"kind": "state_space", "state": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "state_space", "state": 6, "dense": True, "form": "lru"}, ffn={"kind": "none"}),
+        ]
+    },
+    "gated slots": {
+        "stages": [
+            stage("a", {"kind": "gated_slots", "heads": 2, "kv_heads": 1, "slots": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"}, ffn={"kind": "none"}),
+        ]
+    },
+    "gated scans": {
+        "stages": [
+            stage("a", {"kind": "gated_scan", "inner": 24, "norm": {"kind": "rms"}}, ffn={"kind": "none"}),
+            stage("b", {"kind": "gated_scan", "input": "share", "gate": "silu", "least": 0.2}, ffn={"kind": "none"}),
+            stage("c", {"kind": "gated_scan", "input": "own", "act": "positive"}, ffn={"kind": "none"}),
+        ]
+    },
+    "path attention": {
+        "stages": [
+            stage("a", {"kind": "path_attention", "heads": 2, "kv_heads": 1, "forget": True}, ffn={"kind": "none"}),
+            stage(
+                "b",
+                {"kind": "path_attention", "heads": 2, "rank": None, "qk_norm": {"kind": "rms"}},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
+}
