@@ -8,6 +8,12 @@ from block_variants import stage
 from recurrent_variants import OUTER, RECURRENCE
 
 RECURRENCES: dict[str, dict[str, Any]] = {
+    "memories": {
+        "stages": [
+            stage("a", {"kind": "memory", "heads": 2, "norm": True, "bias": True, "chunk": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "memory", "heads": 2, "loss": "huber", "chunk": 4}, ffn={"kind": "none"}),
+        ]
+    },
     "readings": {
         "stages": [
             stage("a", {**OUTER, "solve": 3, "conv": 0}, ffn={"kind": "none"}),

@@ -4,7 +4,7 @@ weights are ever made whole."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,8 @@ from evo.kernels.fused import ACTS
 
 EPS = 1e-6
 """Added to the squared length of queries and keys."""
+NORM_EPS = 1e-6
+"""Added to the variance of what a memory gives."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,15 @@ class Memory(Block):
     v: nn.Parameter
     step: nn.Parameter
     step_bias: nn.Parameter
-    forget: nn.Parameter
-    forget_bias: nn.Parameter
+    forget: nn.Parameter | None
+    forget_bias: nn.Parameter | None
     keep: nn.Parameter | None
     keep_bias: nn.Parameter | None
     memory_0: nn.Parameter
     memory_1: nn.Parameter | None
     gate: nn.Parameter | None
+    norm_gain: nn.Parameter | None
+    norm_bias: nn.Parameter | None
     o: nn.Parameter
 
     def __init__(self, plan: MemoryPlan, children: Mapping[str, Block]) -> None:
@@ -89,7 +93,7 @@ class Memory(Block):
         layers = [weight.expand(batch, *weight.shape).to(compute) for weight in self._layers()]
         momenta = tuple(torch.zeros_like(weight) for weight in layers) if self.plan.momentum else ()
         rows = (batch, self.plan.heads, self.plan.chunk - 1)
-        shapes = [(*rows, self.plan.dim)] * 2 + [rows] * (3 if self.plan.momentum else 2)
+        shapes = [(*rows, self.plan.dim)] * 2 + [rows] * (1 + self.plan.forget + self.plan.momentum)
         recent = tuple(torch.zeros(shape, device=device, dtype=compute) for shape in shapes)
         return MemoryState(tuple(layers), momenta, recent)
 
@@ -108,10 +112,11 @@ class Memory(Block):
         taught = self._taught(x_BTD, flow, compute)
         if past:
             taught = tuple(torch.cat((old[:, :, :past], new), 2) for old, new in zip(state.recent, taught, strict=True))
-        k, v, steps, stays, *keeps = taught
+        k, v, steps, *logs = taught
+        stays = logs.pop(0) if self.plan.forget else torch.zeros_like(steps)
         q = F.pad(self._unit(self._heads(x_BTD, self.q, flow).to(compute)), (0, 0, past, 0))
         with in_own_precision(x_BTD.device):  # a memory that learns from its own rounding explodes
-            y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, keeps[0] if keeps else None, state)
+            y_BHTK, weights, momenta = self._learn(q, k, v, steps, stays, logs[0] if logs else None, state)
         y_BTHK = y_BHTK[:, :, past:].transpose(1, 2).to(x_BTD.dtype)
         if self.gate is not None:
             y_BTHK = y_BTHK * flow.project(x_BTD, self.gate).sigmoid()[..., None]
@@ -135,7 +140,8 @@ class Memory(Block):
             here = slice(start, start + size)
             pace = _pace(stays_BHT[..., here], None if keeps_BHT is None else keeps_BHT[..., here])
             errors = self._errors(k_BHTK[:, :, here], v_BHTK[:, :, here], steps_BHT[..., here], weights)
-            parts.append(_recalled(q_BHTK[:, :, here], weights, momenta, errors, pace))
+            read = _recalled(q_BHTK[:, :, here], weights, momenta, errors, pace, has_bias=self.plan.bias)
+            parts.append(read if self.norm_gain is None else q_BHTK[:, :, here] + self._normed(_standard(read)[0]))
             if start + size <= q_BHTK.shape[2]:
                 weights, momenta = _renewed(weights, momenta, errors, pace)
         return torch.cat(parts, dim=2), weights, momenta
@@ -153,22 +159,62 @@ class Memory(Block):
         weights and, where there is one, of the momentum, (B, H, T)."""
         k, v = (self._heads(x_BTD, weight, flow).to(compute) for weight in (self.k, self.v))
         step = flow.project(x_BTD, self.step, self.step_bias).to(compute).sigmoid() * self.plan.rate
-        stays = [F.logsigmoid(-flow.project(x_BTD, self.forget, self.forget_bias).to(compute))]
+        stays: list[Tensor] = []
+        if self.forget is not None:
+            stays.append(F.logsigmoid(-flow.project(x_BTD, self.forget, self.forget_bias).to(compute)))
         if self.keep is not None:
             stays.append(F.logsigmoid(flow.project(x_BTD, self.keep, self.keep_bias).to(compute)))
         return (self._unit(k), v, *(control.transpose(1, 2) for control in (step, *stays)))
 
     def _errors(self, k: Tensor, v: Tensor, steps: Tensor, weights: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
         """For each layer what goes in, and its step times the gradient of what comes out, (B, H, c, in or out)."""
-        inputs, z = [k], k @ weights[0].mT
-        before = z
+        inputs = [_with_one(k, self.plan.bias)]
+        before = z = inputs[0] @ weights[0].mT
         if len(weights) == 2:
-            inputs.append(F.gelu(z))
+            inputs.append(_with_one(F.gelu(z), self.plan.bias))
             z = inputs[1] @ weights[1].mT
-        last = steps[..., None] * (2.0 / self.plan.dim) * (z - v)
+        last = steps[..., None] / self.plan.dim * self._slope(z, k, v)
         if len(weights) == 1:
-            return [(k, last)]
-        return [(k, (last @ weights[1]) * _gelu_slope(before)), (inputs[1], last)]
+            return [(inputs[0], last)]
+        back = last @ weights[1][..., : before.shape[-1]]
+        return [(inputs[0], back * _gelu_slope(before)), (inputs[1], last)]
+
+    def _slope(self, z: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The derivative of each token's summed loss by what comes out of its memory, (B, H, c, K)."""
+        slope = SLOPES[self.plan.loss]
+        if self.norm_gain is None:
+            return slope(z - v)
+        hat, root = _standard(z)
+        pulled = slope(k + self._normed(hat) - v) * self.norm_gain[:, None].to(z.dtype)
+        centred = pulled - pulled.mean(-1, keepdim=True)
+        return (centred - hat * (pulled * hat).mean(-1, keepdim=True)) / root
+
+    def _normed(self, hat_BHTK: Tensor) -> Tensor:
+        """Gains and bias of the norm."""
+        assert self.norm_gain is not None
+        assert self.norm_bias is not None
+        dtype = hat_BHTK.dtype
+        return hat_BHTK * self.norm_gain[:, None].to(dtype) + self.norm_bias[:, None].to(dtype)
+
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "square": lambda e: 2.0 * e,
+    "huber": lambda e: 2.0 * e.clamp(-1.0, 1.0),
+    "cube": lambda e: 3.0 * e * e.abs(),
+}
+"""Derivatives of the losses."""
+
+
+def _standard(z: Tensor) -> tuple[Tensor, Tensor]:
+    """z less its mean over its deviation, along the last dimension, and that deviation."""
+    centred = z - z.mean(-1, keepdim=True)
+    root = (centred.square().mean(-1, keepdim=True) + NORM_EPS).sqrt()
+    return centred / root, root
+
+
+def _with_one(x: Tensor, has_bias: bool) -> Tensor:
+    """Inputs of a layer, with a 1 behind them that its bias is the weight of."""
+    return F.pad(x, (0, 1), value=1.0) if has_bias else x
 
 
 def _padded(x: Tensor, count: int) -> Tensor:
@@ -199,11 +245,17 @@ def _spans(logs_T: Tensor) -> Tensor:
 
 
 def _recalled(
-    x: Tensor, weights: tuple[Tensor, ...], momenta: tuple[Tensor, ...], errors: list[tuple[Tensor, Tensor]], pace: Pace
+    x: Tensor,
+    weights: tuple[Tensor, ...],
+    momenta: tuple[Tensor, ...],
+    errors: list[tuple[Tensor, Tensor]],
+    pace: Pace,
+    *,
+    has_bias: bool,
 ) -> Tensor:
     """M_t(q_t) of each token of a chunk, (B, H, c, K)."""
     for index, (weight, (inputs, slopes)) in enumerate(zip(weights, errors, strict=True)):
-        x = F.gelu(x) if index else x
+        x = _with_one(F.gelu(x) if index else x, has_bias)
         y = pace.stays_T[..., None] * (x @ weight.mT) - (pace.written_TS * (x @ inputs.mT)) @ slopes
         if momenta:
             y = y + pace.carried_T[..., None] * (x @ momenta[index].mT)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.dsl.acts import Word
 from evo.dsl.genes import FIXED, WIDENING, Gene
-from evo.dsl.plan import BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, Scope, Spec
 
 
@@ -26,6 +26,10 @@ class MemoryPlan(BlockPlan):
     act: str
     qk_norm: bool
     gate: bool
+    loss: str
+    norm: bool
+    forget: bool
+    bias: bool
 
 
 class MemorySpec(Spec):
@@ -53,6 +57,15 @@ class MemorySpec(Spec):
     """Whether queries and keys are unit vectors."""
     gate: bool = True
     """Whether a head's output is multiplied by a sigmoid of the token."""
+    loss: Literal["square", "huber", "cube"] = "square"
+    """What a memory learns to lower, of each channel's error e. square: e². huber: e² up to 1 and 2 |e| - 1 beyond
+    (Yaad). cube: |e|³ (Moneta; both in Miras, 2504.13173)."""
+    norm: bool = False
+    """Whether a memory is read and taught as x + LN(M(x)), with gains and a bias of each head (TTT, 2407.04620)."""
+    forget: bool = True
+    """Whether a memory forgets a share of itself at each token."""
+    bias: bool = False
+    """Whether each layer of a memory has a bias, which learns as its weights do."""
 
     @property
     def unread(self) -> frozenset[str]:
@@ -66,7 +79,8 @@ class MemorySpec(Spec):
     def plan(self, scope: Scope) -> MemoryPlan:
         dim = self.dim or scope.width // self.heads
         hidden = max(1, round(self.ratio * dim))
-        sizes = ((dim, dim),) if self.depth == 1 else ((hidden, dim), (dim, hidden))
+        one = int(self.bias)
+        sizes = ((dim, dim + one),) if self.depth == 1 else ((hidden, dim + one), (dim, hidden + one))
         weights, held = self._weights(scope, dim, sizes), sum(out * into for out, into in sizes)
         kinds = 2 if self.momentum else 1
         passes = 2.0 * held * (self.depth + kinds) + 4.0 * held  # errors, reads, and what a chunk leaves behind
@@ -76,7 +90,7 @@ class MemorySpec(Spec):
             weights=weights,
             cost=Cost(
                 flops=matmul_flops(weights) + self.heads * (passes + inside),
-                state=self.heads * (held * kinds + (self.chunk - 1) * (2 * dim + 1 + kinds)),
+                state=self.heads * (held * kinds + (self.chunk - 1) * (2 * dim + kinds + self.forget)),
                 activations=scope.width + self.heads * (4 * dim + 2 * sum(out + into for out, into in sizes)),
             ),
             has_state=True,
@@ -89,12 +103,20 @@ class MemorySpec(Spec):
             act=self.act,
             qk_norm=self.qk_norm,
             gate=self.gate,
+            loss=self.loss,
+            norm=self.norm,
+            forget=self.forget,
+            bias=self.bias,
         )
 
     def _weights(self, scope: Scope, dim: int, sizes: tuple[tuple[int, int], ...]) -> tuple[Weight, ...]:
         width, heads = scope.width, self.heads
         weights = [linear(name, heads * dim, width) for name in ("q", "k", "v")]
-        controls = {"step": 0.0, "forget": -4.0, **({"keep": 1.0} if self.momentum else {})}
+        controls = {"step": 0.0}
+        if self.forget:
+            controls["forget"] = -4.0
+        if self.momentum:
+            controls["keep"] = 1.0
         for name, start in controls.items():
             weights += [linear(name, heads, width), vector(f"{name}_bias", heads, Init("constant", start))]
         for index, (out, into) in enumerate(sizes):
@@ -102,4 +124,7 @@ class MemorySpec(Spec):
             weights.append(Weight(f"memory_{index}", (heads, out, into), init, ("stack", "channel", "channel")))
         if self.gate:
             weights.append(linear("gate", heads, width))
+        if self.norm:
+            for name, init in (("norm_gain", ONES), ("norm_bias", ZEROS)):
+                weights.append(Weight(name, (heads, dim), init, ("channel", "channel")))
         return (*weights, linear("o", width, heads * dim, scope.residual_gain, writes_residual=True))
