@@ -8,6 +8,12 @@ from block_variants import stage
 from recurrent_variants import OUTER, RECURRENCE
 
 RECURRENCES: dict[str, dict[str, Any]] = {
+    "turning": {
+        "stages": [
+            stage("a", {**OUTER, "turns": True, "conv": 0, "feature": "identity"}, ffn={"kind": "none"}),
+            stage("b", {**RECURRENCE, "turns": True, "conv": 0, "decay": "none"}, ffn={"kind": "none"}),
+        ]
+    },
     "memories": {
         "stages": [
             stage("a", {"kind": "memory", "heads": 2, "norm": True, "bias": True, "chunk": 4}, ffn={"kind": "none"}),

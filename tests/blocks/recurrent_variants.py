@@ -114,6 +114,9 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "decay": "none",
         "conv": 0,
     },
+    "recurrence turning": {**OUTER, "turns": True, "write": "step", "key_heads": 1, "feature": "identity"},
+    "recurrence turning, gateloop": {**OUTER, "turns": True, "decay": "channel", "conv": 0, "feature": "identity"},
+    "recurrence turning, delta, levels": {**RECURRENCE, "turns": True, "levels": True, "decay": "none", "key_dim": 6},
     "recurrence learned decay": {**OUTER, "decay": {"kind": "learned"}, "bonus": True},
     "recurrence learned decay of heads": {**OUTER, "decay": {"kind": "learned", "per": "head"}},
     "recurrence logsigmoid": {

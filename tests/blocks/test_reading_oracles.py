@@ -143,3 +143,29 @@ def test_the_last_level_takes_what_lies_beyond():
             o, state = recur_by_level(q_, k_, v_, weight_, state)
             found.append(o)
         torch.testing.assert_close(torch.cat(found, 1), torch.stack(wanted, 1))
+
+
+@pytest.mark.parametrize("decay", ["channel", "token"])
+def test_turning_is_a_complex_decay(decay: str):
+    """Pairs of channels are complex numbers whose state turns with each token (GateLoop; Mamba-3 with a step)."""
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        q, k, v = (heads(x @ w[name].T, size) for name, size in (("q", KEY), ("k", KEY), ("v", VALUE)))
+        q, k = (torch.complex(*y.chunk(2, -1)) for y in (q, k))
+        angle = heads(x @ w["turn"].T, KEY // 2)
+        if decay == "token":
+            step = F.softplus(x @ w["decay"].T + w["decay_bias"])
+            angle, v = angle * step[..., None], v * step[..., None]
+            log_decay = (-w["decay_rate"].exp() * step)[..., None].expand_as(angle)
+        else:
+            logits = heads(x @ w["decay_down"].T @ w["decay_up"].T + w["decay_bias"], KEY)
+            log_decay = torch.stack((F.logsigmoid(logits) / 16).chunk(2, -1)).mean(0)
+        state, rows = torch.zeros(2, HEADS, KEY // 2, VALUE, dtype=q.dtype), []
+        for t in range(TIME):
+            state = torch.polar(log_decay[:, t].exp(), -angle[:, t])[..., None] * state
+            state = state + k[:, t, ..., None] * v[:, t, :, None].to(q.dtype)
+            rows.append(torch.einsum("bhk,bhkv->bhv", q[:, t].conj(), state).real)
+        return root_mean_square(torch.stack(rows, 1), w["out_norm"]).flatten(2) @ w["o"].T
+
+    settings = {**SETTINGS, "feature": "identity", "turns": True, "decay": decay}
+    compare(large(our(**settings, write="step" if decay == "token" else "plain"), 0.4), theirs)

@@ -52,6 +52,7 @@ def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
     yield from _share_problems(spec)
     yield from _read_problems(spec)
+    yield from _turn_problems(spec, scope)
     if isinstance(spec.decay, DecaySpec) and spec.decay.label in WORDS and spec.decay == type(spec.decay)():
         message = f"the word {spec.decay.label} says the same"
         yield Fault("EVO330", ("decay",), message, f"write decay: {spec.decay.label}", "warning")
@@ -83,6 +84,25 @@ def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
         if getattr(spec, name) and wrong:
             message = f"'{name}' reads sums of whole tokens, which this '{wrong[0]}' does not leave"
             yield Fault("EVO305", (name,), message, f"change {wrong[0]}, or leave {name} out")
+
+
+def _turn_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
+    """What cannot turn by angles of tokens."""
+    if not spec.turns:
+        return
+    if spec.dims(scope)[0] % 2:
+        message = f"a key of {spec.dims(scope)[0]} channels is not made of pairs"
+        yield Fault("EVO305", ("turns",), message, "write an even key_dim")
+    others = {
+        "feature": spec.feature == "taylor",
+        "normalizer": spec.normalizer == "sum",
+        "keys": spec.keys == "decay",
+        "writes": spec.written > 1,
+        "solve": spec.solve > 0,
+    }
+    for other in (name for name, is_there in others.items() if is_there):
+        message = f"'turns' does not go together with this '{other}', which is not the same however keys stand"
+        yield Fault("EVO305", ("turns",), message, f"change {other}, or leave turns out")
 
 
 def _share_problems(spec: RecurrenceFields) -> Iterator[Fault]:

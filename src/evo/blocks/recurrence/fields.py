@@ -75,6 +75,10 @@ class RecurrenceFields(Spec):
     """Whether past tokens lie in buckets that double with distance, each read with a weight that the token makes
     (log-linear attention, 2506.04761)."""
 
+    turns: bool = False
+    """Whether pairs of channels of q and k turn by angles that tokens make, times the step that sets the decay if there
+    is one, and that add up: complex decays (GateLoop, 2311.01927; Mamba-3)."""
+
     @property
     def unread(self) -> frozenset[str]:
         found = [

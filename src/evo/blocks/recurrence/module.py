@@ -20,6 +20,7 @@ from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
 from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
 from evo.blocks.recurrence.spec import RecurrencePlan
+from evo.blocks.recurrence.turning import of_pairs, summed_angles, turn
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
@@ -39,12 +40,13 @@ class RecurrenceState(State):
 
     memory_BHKV: float32, or float64 for float64 activations; one column more with normalizer sum, K more with `solve`;
     (B, H, L, K, V) with levels. past: for q, k and v, those that are projected, (B, W - 1, C); none without
-    convolutions. seen_B: tokens of the last document so far, with levels.
+    convolutions. seen_B: tokens of the last document so far, with levels. turned_BHR: angles that tokens summed to.
     """
 
     memory_BHKV: Tensor
     past: tuple[Tensor, ...]
     seen_B: Tensor | None = None
+    turned_BHR: Tensor | None = None
 
 
 def l2_normalize(x_BTHK: Tensor) -> Tensor:
@@ -94,6 +96,7 @@ class Recurrence(Block):
     erase_gate: nn.Parameter | None
     erase_rate: nn.Parameter | None
     correction: nn.Parameter | None
+    turn: nn.Parameter | None
     ridge: nn.Parameter | None
     level: nn.Parameter | None
     level_gain: nn.Parameter | None
@@ -118,7 +121,7 @@ class Recurrence(Block):
         self.taps = plan.conv
         self.divides = plan.normalizer == "sum"
         self.columns = plan.value_dim + self.divides
-        self.solve, self.levels = plan.solve, plan.levels
+        self.solve, self.levels, self.turns = plan.solve, plan.levels, plan.turns
         self.feature, self.features = FEATURES[plan.feature], plan.features
         self.gate_act = GATES.get(plan.gate, identity)
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
@@ -152,7 +155,7 @@ class Recurrence(Block):
             for x, (weight, bias) in zip(projected, self._taps(), strict=True)
             if weight is not None
         ]
-        (q, k, v), parts = self._posed(projected, x_BTD, flow)
+        (q, k, v), parts, _ = self._posed(projected, None, x_BTD, flow)
         if self.level is not None:
             return [*convolutions, plain_call(BY_LEVEL, x_BTD)]
         found = plan_recurrence(q, k, v[..., : self.columns], **parts)
@@ -160,13 +163,15 @@ class Recurrence(Block):
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
         """Zeros, as before the first token."""
+        kept = torch.promote_types(dtype, torch.float32)
         columns = self.columns + (self.features if self.solve else 0)
         memory = (batch, self.heads, *((self.levels,) if self.levels else ()), self.features, columns)
         sizes = [weight.shape[0] for weight, _ in self._taps() if weight is not None]
         return RecurrenceState(
-            torch.zeros(memory, device=device, dtype=torch.promote_types(dtype, torch.float32)),
+            torch.zeros(memory, device=device, dtype=kept),
             tuple(torch.zeros(batch, self.taps - 1, size, device=device, dtype=dtype) for size in sizes),
             torch.zeros(batch, device=device, dtype=torch.long) if self.levels else None,
+            torch.zeros(batch, self.heads, self.key_dim // 2, device=device, dtype=kept) if self.turns else None,
         )
 
     def extend(self, x_BTD: Tensor, state: RecurrenceState, flow: Flow) -> tuple[Tensor, RecurrenceState]:
@@ -175,7 +180,8 @@ class Recurrence(Block):
 
     def _mix(self, x_BTD: Tensor, state: RecurrenceState | None, flow: Flow) -> tuple[Tensor, RecurrenceState]:
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
-        heads, parts = self._posed(streams, x_BTD, flow)
+        before_BHR = None if state is None else state.turned_BHR
+        heads, parts, turned_BHR = self._posed(streams, before_BHR, x_BTD, flow)
         segments_BT, n = flow.segments_BT, self.writes
         if segments_BT is not None and n > 1:
             segments_BT = segments_BT.repeat_interleave(n, dim=1)
@@ -191,7 +197,7 @@ class Recurrence(Block):
         o_BTHV = o_BTHV[:, n - 1 :: n]
         if self.skip is not None:
             o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
-        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B)
+        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B, turned_BHR)
 
     def _level_weights(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What each level counts for, (B, T, H, L), in float32 or wider."""
@@ -201,11 +207,17 @@ class Recurrence(Block):
         return F.softplus(self.level_gain * logit_BTHL)
 
     def _posed(
-        self, streams: list[Tensor], x_BTD: Tensor, flow: Flow
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
-        """q, k and v, and what `recur` is given besides, write by write."""
+        self, streams: list[Tensor], before_BHR: Tensor | None, x_BTD: Tensor, flow: Flow
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any], Tensor | None]:
+        """q, k and v, and what `recur` is given besides, write by write; and the angles that tokens summed to."""
         parts, step_BTH = self._parts(x_BTD, flow)
-        q_BTHK, k_BTHK, v_BTHV = self._written(self._heads(streams, parts["log_decay"], step_BTH, flow))
+        angle_BTHR = None
+        if self.turn is not None:
+            rate_BTGR = flow.project(x_BTD, self.turn).to(compute_dtype(x_BTD)).unflatten(-1, (-1, self.key_dim // 2))
+            angle_BTHR = summed_angles(self._repeated(rate_BTGR), step_BTH, before_BHR)
+            parts = {**parts, "log_decay": of_pairs(parts["log_decay"])}
+        heads = self._heads(streams, parts["log_decay"], step_BTH, angle_BTHR, flow)
+        q_BTHK, k_BTHK, v_BTHV = self._written(heads)
         parts = self._spread(parts)
         if self.write_gate is not None:
             v_BTHV = v_BTHV * flow.project(x_BTD, self.write_gate).sigmoid().unflatten(-1, (self.heads, -1))
@@ -218,14 +230,19 @@ class Recurrence(Block):
                 -1, (-1, self.key_dim)
             )
             v_BTHV, parts = erase_by_channel(k_BTHK, v_BTHV, self._repeated(gate_BTGK), parts)
-        return (q_BTHK, k_BTHK, v_BTHV), parts
+        return (q_BTHK, k_BTHK, v_BTHV), parts, None if angle_BTHR is None else angle_BTHR[:, -1]
 
     def _repeated(self, x_BTGK: Tensor) -> Tensor:
         """What a head of keys has, for each state that it serves."""
         return x_BTGK if self.repeats == 1 else x_BTGK.repeat_interleave(self.repeats, dim=2)
 
     def _heads(
-        self, streams: list[Tensor], log_decay: Tensor | None, step_BTH: Tensor | None, flow: Flow
+        self,
+        streams: list[Tensor],
+        log_decay: Tensor | None,
+        step_BTH: Tensor | None,
+        angle_BTHR: Tensor | None,
+        flow: Flow,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v by head, turned and through the feature map; v with a column of ones if outputs are divided.
 
@@ -243,6 +260,8 @@ class Recurrence(Block):
                 q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
         q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
+        if angle_BTHR is not None:
+            q_BTHK, k_BTHK = turn(q_BTHK, angle_BTHR), turn(k_BTHK, angle_BTHR)
         if self.divides:
             v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
         if self.solve:

@@ -49,6 +49,7 @@ class RecurrencePlan(BlockPlan):
     keys_from_decay: bool
     solve: int
     levels: int
+    turns: bool
 
 
 class RecurrenceSpec(RecurrenceFields):
@@ -83,7 +84,7 @@ class RecurrenceSpec(RecurrenceFields):
             flops=matmul_flops(weights)
             + self._mixing_flops(self._features(key_dim), value_dim) * max(levels, 1)
             + self.solve * self._mixing_flops(key_dim, key_dim),
-            state=state + max(self.conv - 1, 0) * streams,
+            state=state + max(self.conv - 1, 0) * streams + (self.heads * (key_dim // 2) if self.turns else 0),
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
         return RecurrencePlan(
@@ -115,6 +116,7 @@ class RecurrenceSpec(RecurrenceFields):
             keys_from_decay=self.keys == "decay",
             solve=self.solve,
             levels=levels,
+            turns=self.turns,
         )
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
@@ -159,6 +161,8 @@ class RecurrenceSpec(RecurrenceFields):
             weights.append(linear("erase_gate", self.groups * key_dim, width))
         if self.erased == "head":
             weights.append(vector("erase_rate", self.heads, ONES))
+        if self.turns:
+            weights.append(linear("turn", self.groups * (key_dim // 2), width))
         if self.correct:
             weights.append(vector("correction", self.groups, Init("constant", 0.02)))
         if self.normalizer == "rms":
