@@ -124,6 +124,9 @@ def test_a_table_chooses_by_token_and_stays_as_it_is() -> None:
     assert isinstance(table, Assigned)
     tokens_BT = torch.tensor([[3, 200, 3]])
     assert torch.equal(table.chosen(tokens_BT).float(), ids_VP[tokens_BT])
+    with torch.no_grad():
+        ids_VP.add_(torch.randn(ids_VP.shape, generator=torch.Generator().manual_seed(0)) * 9)
+    assert ((table.chosen(tokens_BT) >= 0) & (table.chosen(tokens_BT) < 4)).all()  # a probe moves every weight
 
 
 def test_a_hash_spreads_tokens_and_repeats_itself():
