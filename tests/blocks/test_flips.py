@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
 from ffn_variants import ROUTED
+from flip_focus import FOCUS
 from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN, SELECTIONS
 from flip_recurrences import RECURRENCES
 from flips import Verdicts, judge
@@ -315,26 +316,6 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "experts choose": {"stages": [stage("body", CONVOLUTION, ffn={**ROUTED, "router": {"choose": "each_expert"}})]},
 }
-
-FOCUS = {
-    "narrow": "mix",
-    "conditioned": "mix",
-    "lora": "adapters",
-    "svf": "adapters",
-    "product": "mix",
-    "chain": "mix",
-    "values, taps": "stages",
-    "memory": "mix",
-    "biases": "position",
-    "tokens": "select",
-    "blocks": "select",
-    "compressed": "select",
-    "pooled": "select",
-    "values": "select",
-    "means": "select",
-    "streams": "streams",
-}
-"""Hosts of which only what stands under a key is flipped: the rest is flipped in others."""
 
 
 @pytest.fixture(scope="module")
