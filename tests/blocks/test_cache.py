@@ -141,7 +141,7 @@ def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
     assert isinstance(block, Attention)
     store, x = STORES[name], noise(1, 11, 16)
     with torch.no_grad():
-        q, k, v = block._project(x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
+        q, k, v = block._project(x, x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
         kept = [unpack(pack(y, store)) if store.packer else y for y in (k, v)]
         states, parts = {}, []
         expected = []
@@ -171,7 +171,7 @@ def test_the_heaviest_and_the_latest_are_kept(name: str) -> None:
     assert isinstance(block, Attention)
     x = noise(2, steps, 16, seed=3) * 2
     with torch.no_grad():
-        q, k, v = block._project(x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
+        q, k, v = block._project(x, x, Flow(), None)  # pyright: ignore[reportPrivateUsage]
         states, parts, position = {}, [], 0
         for piece in x.split([first, *[1] * (steps - first)], dim=1):
             flow = Flow(position=position, states=states, cache=policy)
