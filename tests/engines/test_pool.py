@@ -119,6 +119,16 @@ def test_workers_persist_and_close() -> None:
     pool.close()
 
 
+def test_workers_are_dealt_out_among_gpus() -> None:
+    """Each sees one of those named; in the place of a lost worker comes one that sees the same."""
+    seen = [job("variable", "CUDA_VISIBLE_DEVICES", str(n)) for n in range(3)]
+    with PoolEngine(3, preload=BARE, gpus=("4", "6")) as pool:
+        assert {outcome.value for outcome in pool.map(seen)} == {"4", "6"}
+        assert sorted(str(worker.gpu) for worker in pool.hands) == ["4", "4", "6"]
+        list(pool.map([job("leave", 7), *seen]))
+        assert sorted(str(worker.gpu) for worker in pool.hands) == ["4", "4", "6"]
+
+
 def test_leaving_early_stops_the_rest() -> None:
     """A caller that stops listening kills what still runs, and may map again."""
     with PoolEngine(2, preload=BARE) as pool:

@@ -27,6 +27,7 @@ from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.settings import Settings
 from evo.evolution.surrogates.ridge.spec import RidgeSpec
+from evo.training.device import gpus_to_share
 
 
 @pytest.fixture
@@ -151,6 +152,21 @@ def test_workers_share_a_gpu_as_cores_and_its_memory_allow(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * 2**30, 80 * 2**30))
     assert run.default_workers("cuda", [small]) == 3
     assert run.default_workers("mps", [small]) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert run.default_workers("cuda", [small]) == 6
+    assert run.default_workers("cuda:1", [small]) == 3
+
+
+def test_workers_are_dealt_out_among_the_gpus_that_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, unless one is named: by their numbers, or as the variable says that hides others."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus_to_share("cuda") == ("0", "1")
+    assert gpus_to_share("cuda:1") == gpus_to_share("cpu") == ()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7,-1,5")
+    assert gpus_to_share("cuda") == ("3", "GPU-7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpus_to_share("cuda") == ()
 
 
 def test_a_run_may_be_the_working_folder(tmp_path: Path, cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:

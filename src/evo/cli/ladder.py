@@ -45,7 +45,7 @@ def command(
         typer.Option(
             min=0,
             max=MOST_THREADS,
-            help="Processes; 0 runs in this one. Up to 8 by default, as cores and a GPU's memory allow.",
+            help="Processes; 0 runs in this one. By default as many as cores and GPUs allow.",
         ),
     ] = None,
     max_seconds: Annotated[

@@ -63,13 +63,15 @@ class Limits:
     """What an engine may use, as far as it can hold to it.
 
     workers: jobs at once, at least 1. max_seconds: wall time of one job. max_memory_bytes: of one worker. preload:
-    modules that a worker imports before its first job.
+    modules that a worker imports before its first job. gpus: among which workers of this machine are dealt out, as
+    CUDA_VISIBLE_DEVICES names them; empty where each may see all that this process sees.
     """
 
     workers: int = 1
     max_seconds: float | None = None
     max_memory_bytes: int | None = None
     preload: tuple[str, ...] = ("torch",)
+    gpus: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

@@ -39,7 +39,7 @@ class PoolEngine(Crew[WorkerProcess]):
 
     `max_seconds` limits the wall time of a job's function, without the time its module takes to import;
     `max_memory_bytes` limits the resident memory of its process, libraries included; `preload` names the modules that a
-    worker imports before it counts as ready.
+    worker imports before it counts as ready; of `gpus` each worker sees one, the one that the fewest others see.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class PoolEngine(Crew[WorkerProcess]):
         max_seconds: float | None = None,
         max_memory_bytes: int | None = None,
         preload: tuple[str, ...] = ("torch",),
+        gpus: tuple[str, ...] = (),
     ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
@@ -55,10 +56,12 @@ class PoolEngine(Crew[WorkerProcess]):
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
         self.preload = preload
+        self.gpus = gpus
 
     def hire(self) -> WorkerProcess:
         """A new process."""
-        return WorkerProcess(self.preload)
+        taken = [worker.gpu for worker in self.hands]
+        return WorkerProcess(self.preload, min(self.gpus, key=taken.count, default=None))
 
     def take(self, hand: WorkerProcess, job: Job) -> None:
         """Send a job to a process."""
@@ -151,4 +154,4 @@ def _killed(killer: signal.Signals) -> Failure:
 def begin(spec: ProcessSpec, limits: Limits) -> PoolEngine:
     """The engine of a spec."""
     del spec
-    return PoolEngine(limits.workers, limits.max_seconds, limits.max_memory_bytes, limits.preload)
+    return PoolEngine(limits.workers, limits.max_seconds, limits.max_memory_bytes, limits.preload, limits.gpus)

@@ -34,17 +34,18 @@ class Phase(Enum):
 class WorkerProcess:
     """One spawned process.
 
-    since: when its phase began, on the clock of `time.monotonic`. shortages: how often the system had run out of memory
-    when it started.
+    gpu: the only one that it sees; None for all. since: when its phase began, on the clock of `time.monotonic`.
+    shortages: how often the system had run out of memory when it started.
     """
 
-    def __init__(self, preload: tuple[str, ...]) -> None:
+    def __init__(self, preload: tuple[str, ...], gpu: str | None = None) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, preload), daemon=True, name="evo-worker")
+        self.process = context.Process(target=serve, args=(theirs, preload, gpu), daemon=True, name="evo-worker")
         with _interrupts_held():
             self.process.start()
         theirs.close()
+        self.gpu = gpu
         self.job: Job | None = None
         self.attempt = 1
         self.shortages = times_out_of_memory()

@@ -35,7 +35,7 @@ from evo.evolution.told import told
 from evo.evolution.tracking import Tracking
 from evo.evolution.verdict import Training, missing
 from evo.tasks.base import open_task
-from evo.training.device import choose_device
+from evo.training.device import choose_device, gpus_to_share
 from evo.training.trackers.base import Tracked, Trackers, make_trackers
 
 RETRIED = ("crash", "timeout", "memory")
@@ -53,16 +53,16 @@ CHILD = 4
 
 def default_workers(device: str, documents: Iterable[Document]) -> int:
     """One a core on a CPU, at most 8. Those of a GPU share it: while some compile kernels, score and encode snapshots,
-    others train; one for two cores, at most 8, and no more than there is memory for children of these documents. One
-    on any other device."""
+    others train; one for two cores, at most 8 a GPU, and no more than it has memory for children of these documents.
+    One on any other device."""
     if device == "cpu":
         return min(MOST_DEFAULT_WORKERS, cores())
     if not device.startswith("cuda"):
         return 1
     free, _ = torch.cuda.mem_get_info(device)
     largest = max(training_bytes(resolve(document.organism), document) for document in documents)
-    room = free // (CONTEXT_BYTES + CHILD * largest)
-    return max(1, min(MOST_DEFAULT_WORKERS, cores() // 2, int(room)))
+    each = min(MOST_DEFAULT_WORKERS, int(free // (CONTEXT_BYTES + CHILD * largest)))
+    return max(1, min(cores() // 2, each * max(1, len(gpus_to_share(device)))))
 
 
 def cores() -> int:
@@ -275,7 +275,8 @@ def engine_of(settings: Settings, together: int = 1) -> Engine:
     """
     hard_limit = None if settings.max_seconds is None else 2 * together * settings.max_seconds + 60
     workers, preload = max(1, settings.workers), ("evo.evolution.evaluate",)
-    limits = Limits(workers, hard_limit, settings.max_memory_bytes, preload)
+    gpus = gpus_to_share(settings.device)
+    limits = Limits(workers, hard_limit, settings.max_memory_bytes, preload, gpus)
     usual = ProcessSpec() if settings.workers else InlineSpec()
     return make_engine(settings.evolve.engine or usual, limits)
 

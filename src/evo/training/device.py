@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import torch
 
@@ -32,6 +33,15 @@ def choose_device(wanted: str = "auto") -> torch.device:
         help = f"this machine has {count}, counted from 0"
         raise DiagnosticError([Diagnostic("EVO510", f"no device '{wanted}' here", None, help)])
     return device
+
+
+def gpus_to_share(device: str) -> tuple[str, ...]:
+    """The GPUs that processes may be dealt out among, as CUDA_VISIBLE_DEVICES names them: all that this process sees,
+    where the device is CUDA's without a number and there are several; otherwise none."""
+    if device != "cuda" or (count := torch.cuda.device_count()) < 2:
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(named.split(",")[:count] if named else map(str, range(count)))
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
