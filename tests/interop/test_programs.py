@@ -104,8 +104,9 @@ def test_the_file_computes_and_learns_the_same(tmp_path: Path) -> None:
         {"mix": {"kind": "memory", "heads": 1, "depth": 2, "chunk": 3}},
         {"kind": "memory_tokens", "of": {"name": "b", "mix": {"kind": "convolution"}}, "every": 3, "count": 2},
         {"mix": {"kind": "convolution"}, "ffn": {"kind": "gated", "inner_norm": {"kind": "rms"}}},
+        {"mix": {"kind": "convolution"}, "ffn": {"kind": "experts", "count": 3, "of": {"kind": "dense", "bias": True}}},
     ],
-    ids=["streams", "memory", "memory tokens", "inner norm"],
+    ids=["streams", "memory", "memory tokens", "inner norm", "biases of experts"],
 )
 def test_a_file_computes_for_any_number_of_rows(stage: dict[str, Any], tmp_path: Path) -> None:
     """What leaves half precision, of which a program needs to hold nothing; what repeats itself for each row; and what

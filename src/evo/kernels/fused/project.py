@@ -24,7 +24,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Group
         return F.linear(x, weight, bias)
     if groups is not None:
         y_NO = grouped_product(x, weight, groups)
-        return y_NO if bias is None else y_NO + bias[groups.entries(len(x))].to(y_NO.dtype)
+        return y_NO if bias is None else y_NO + bias[groups.entries(x.shape[0])].to(y_NO.dtype)
     y_EXO = x.flatten(1, -2) @ weight.mT
     if bias is not None:
         y_EXO = y_EXO + bias[:, None]
