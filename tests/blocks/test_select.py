@@ -79,11 +79,12 @@ def test_a_query_meets_its_own_block_whatever_the_top() -> None:
 
 
 @EVERY
-def test_packed_documents_do_not_meet(select: dict[str, Any]) -> None:
+@pytest.mark.parametrize("ids", [torch.int64, torch.int32], ids=["int64", "int32, as routes count them"])
+def test_packed_documents_do_not_meet(select: dict[str, Any], ids: torch.dtype) -> None:
     """Changing one document of a row changes nothing in another."""
     module = organism([stage("s", {**ATTENTION, "select": select})], position={"kind": "none"}).stages["s"].child("0")
     block, x = module.child("mixer"), inputs(12, batch=1)
-    segments_BT = torch.tensor([[1] * 5 + [2] * 7])
+    segments_BT = torch.tensor([[1] * 5 + [2] * 7], dtype=ids)
     changed = x.clone()
     changed[:, :5] += 1.0
     first, second = (block(each, Flow(segments_BT=segments_BT)) for each in (x, changed))

@@ -8,9 +8,6 @@ from torch import Tensor
 from evo.blocks.base import compute_dtype
 from evo.blocks.select.module import Asked
 
-NOBODY = torch.iinfo(torch.int64).min
-"""The document of a block that holds tokens of several: no query's."""
-
 
 def means(x_BSGK: Tensor, size: int) -> Tensor:
     """Those of whole blocks, (B, C, G, K)."""
@@ -26,7 +23,8 @@ def products(asked: Asked, means_BCGK: Tensor) -> Tensor:
 
 
 def documents(segments_BT: Tensor, blocks: int, size: int) -> Tensor:
-    """The document of each of the first blocks, (B, C) int64."""
+    """The document of each of the first blocks, (B, C) in the ids' dtype; of one that holds tokens of several, the
+    least number there is, which is no query's."""
     segments_BCS = segments_BT[:, : blocks * size].unflatten(1, (-1, size))
     is_one_BC = (segments_BCS == segments_BCS[..., :1]).all(-1)
-    return torch.where(is_one_BC, segments_BCS[..., 0], NOBODY)
+    return torch.where(is_one_BC, segments_BCS[..., 0], torch.iinfo(segments_BT.dtype).min)
