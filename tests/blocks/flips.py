@@ -6,7 +6,8 @@ A flip is dead if the language accepts it without a word and the network it buil
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +44,27 @@ class Flip:
         return f"{self.owner}.{self.field} -> {self.value}"
 
 
-def flips(document: Document, below: str = "") -> Iterator[Flip]:
-    """Every flip of every field below `organism`, or of those at or under keys of a name."""
+def flips(document: Document, below: str = "", wanted: Set[tuple[str, str]] | None = None) -> Iterator[Flip]:
+    """Every flip of every field below `organism`, or of those at or under keys of a name; of the kinds that a field may
+    hold a quarter, drawn by what holds the field: over all hosts, every kind is tried.
+
+    wanted: (owner, field) of the only ones that are flipped, with all kinds; it may shrink meanwhile.
+    """
     for place in walk(document.organism, ("organism",)):
+        owner, field = type(place.owner).__name__, place.field.key
         if below and below not in place.path:
             continue
         for new in alternatives(place, document):
-            yield Flip(type(place.owner).__name__, place.field.key, describe(new), _attempt(document, place, new))
+            if wanted is not None and (owner, field) not in wanted:
+                break
+            if wanted is not None or not _is_left_out(new, place):
+                yield Flip(owner, field, describe(new), _attempt(document, place, new))
+
+
+def _is_left_out(new: Any, place: Place) -> bool:
+    made = [item for item in (new if isinstance(new, tuple) else (new,)) if isinstance(item, Spec)]
+    is_kind_in_place = place.field.kind is not None and bool(made) and new != place.value
+    return is_kind_in_place and zlib.crc32(f"{describe(new)} {place.owner!r}".encode()) % 4 != 0
 
 
 def _attempt(document: Document, place: Place, new: Any) -> Document | None:
@@ -200,6 +215,17 @@ def judge(document: Document, below: str = "") -> Verdicts:
     for flip in flips(document, below):
         found[_fate(flip, spoken, base)].append(flip)
     return Verdicts(**{fate: tuple(rows) for fate, rows in found.items()})
+
+
+def without_effect(documents: Iterable[Document], wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the wanted (owner, field) of which no flip in any document builds another network."""
+    left = set(wanted)
+    for document in documents:
+        spoken, base = set(problems(document)), Behaviour(document)
+        for flip in flips(document, wanted=left):
+            if _fate(flip, spoken, base) == "changed":
+                left.remove((flip.owner, flip.field))
+    return left
 
 
 def _fate(flip: Flip, spoken: set[Fault], base: Behaviour) -> str:
