@@ -92,6 +92,9 @@ def _stands_for(place: Place, document: Document) -> Iterator[Any]:
     organism, key = document.organism, place.field.key
     if key in ("norm", "position"):
         yield getattr(organism, key)
+    if key == "k_norm":
+        norm: Any = vars(place.owner)["qk_norm"]
+        yield norm if isinstance(norm, Spec) or not is_kind("norm", norm) else kind_class("norm", norm)()
     if key == "scale":
         yield 1.0
     if key == "groups":
