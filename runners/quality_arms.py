@@ -33,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "mutations": 2,
         "emitters": {"kind": "variation", "thrift": 0.0, "selection": {"kind": "tournament", "size": 2}},
     },
+    "evolve, size held": {"freeze": ["organism.width", "organism.stages.body.repeat"]},
     "evolve, asha": {"fidelity": {"kind": "asha"}},
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
@@ -40,7 +41,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": {"emitters": {"kind": "random"}},
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},
 }
-"""`evolve` has the defaults; `as it was` those before they were changed by a simulation (results/search/README.md).
+"""`evolve` has the defaults; `as it was` those before they were changed by a simulation; `size held` keeps the seed's
+width and depth, as narrow winners of short trials lose at longer ones (results/search/README.md).
 `aging` breeds from its ninth candidate on: two thirds of its trials at 24 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (64, 96, 128, 160), (2, 3, 4, 6), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
