@@ -31,6 +31,7 @@ def by_head(x: Tensor, weight: Tensor, heads: int) -> Tensor:
     return (x @ weight.T).unflatten(-1, (heads, -1))
 
 
+@pytest.mark.slow
 def test_gated_slot_attention():
     """GSA: silu everywhere, a share of each slot forgotten and written, one norm of all channels."""
     gsa = naive("fla.ops.gsa.naive:naive_recurrent_gsa")

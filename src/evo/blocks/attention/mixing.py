@@ -5,11 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ZEROS, Weight
 from evo.dsl.spec import Fault, Spec
 
-Group = Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2")]
+Group = Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2"), WIDENING]
+"""It grows with the number of heads, which are whole groups."""
 
 
 class MixScoresSpec(Spec):
