@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from block_variants import (
     token_ids,
 )
 from ffn_variants import FFNS, STATEFUL_FFNS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.flow import Flow
@@ -129,6 +131,28 @@ def test_half_precision_activations(name: str):
         assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
     module.block.bfloat16()
     assert module(x).dtype == torch.bfloat16
+
+
+class NumbersSent(TorchDispatchMode):
+    """Counts tensors that are made of numbers of the host."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func is torch.ops.aten.lift_fresh.default
+        return func(*args, **(kwargs or {}))
+
+
+@EVERY_MIXER
+def test_no_number_is_sent_to_the_device(name: str):
+    """By the second pass: on a GPU a step that copies from the host cannot be captured."""
+    module, x = mixer(name), inputs().requires_grad_()
+    module(x)
+    with NumbersSent() as sent:
+        torch.autograd.grad(module(x).square().sum(), [x])
+    assert sent.count == 0
 
 
 FORGETTING = (

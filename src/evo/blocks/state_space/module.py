@@ -68,7 +68,7 @@ class StateSpace(Block):
         turn_TRN2 = torch.stack((angle_TRN.cos(), angle_TRN.sin()), dim=-1)
         g_BTX, _ = scan(
             log_modulus_RN.exp().flatten().repeat(2).expand(*x_BTD.shape[:2], -1),
-            _parts(_times(in_BTRN2, turn_TRN2 * turn_TRN2.new_tensor([1.0, -1.0]))),
+            _parts(_times(in_BTRN2, _conjugate(turn_TRN2))),
             state.memory_BX,
             segments_BT=flow.segments_BT,
             backend=self.backend,
@@ -107,14 +107,19 @@ class StateSpace(Block):
         if self.b is not None:
             real_BTN, imaginary_BTN = h_BTRN2[:, :, 0].unbind(-1)
             return flow.project(torch.cat((real_BTN, -imaginary_BTN), dim=-1).to(dtype), self.c)
-        sign_2 = h_BTRN2.new_tensor([1.0, -1.0])
-        return (h_BTRN2 * (self.c.to(h_BTRN2.dtype) * sign_2)).sum((-2, -1)).to(dtype)
+        return (h_BTRN2 * _conjugate(self.c.to(h_BTRN2.dtype))).sum((-2, -1)).to(dtype)
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
     """The product of complex numbers, each (..., 2)."""
     (a_real, a_imaginary), (b_real, b_imaginary) = a.unbind(-1), b.unbind(-1)
     return torch.stack((a_real * b_real - a_imaginary * b_imaginary, a_real * b_imaginary + a_imaginary * b_real), -1)
+
+
+def _conjugate(a: Tensor) -> Tensor:
+    """Of complex numbers, each (..., 2)."""
+    real, imaginary = a.unbind(-1)
+    return torch.stack((real, -imaginary), dim=-1)
 
 
 def _parts(x_RN2: Tensor) -> Tensor:

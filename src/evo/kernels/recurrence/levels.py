@@ -111,20 +111,26 @@ def _chunk(
         solved = torch.linalg.solve_triangular(lower, sides, upper=False, unitriangular=True)
         written, from_state = solved.split([q.shape[2], k.shape[-1]], dim=-1)
         reader, mixed = reader - scores @ from_state, kept.mT @ from_state
-    level_BCC = bit_length(at.position_BC[:, :, None] ^ at.position_BC[:, None]).clamp(max=L - 1)
-    read = (scores @ written) * weight.gather(-1, level_BCC[:, None].expand(-1, q.shape[1], -1, -1))
+    level_BCCL = _on_level(at.position_BC[:, :, None] ^ at.position_BC[:, None], L).to(q.dtype)
+    read = (scores @ written) * torch.einsum("bhcl,bcsl->bhcs", weight, level_BCCL)
     bucket_BL, is_used_BL = _buckets(old.seen_B - 1, L)
-    met_BCL = bit_length(at.position_BC[:, :, None] ^ bucket_BL[:, None]).clamp(max=L - 1)
-    carried = weight.gather(-1, met_BCL[:, None].expand(-1, q.shape[1], -1, -1)) * is_used_BL[:, None, None]
+    met_BCLL = (_on_level(at.position_BC[:, :, None] ^ bucket_BL[:, None], L) & is_used_BL[:, None, :, None]).to(
+        q.dtype
+    )
+    carried = torch.einsum("bhcm,bclm->bhcl", weight, met_BCLL)
     o = read @ v + torch.einsum("bhck,bhlkv,bhcl->bhcv", reader, old.states_BHLKV, carried)
     moved = old.states_BHLKV * last[:, :, None]
     if mixed is not None:
         moved = moved - mixed[:, :, None] @ old.states_BHLKV
-    onto_BLL = torch.nn.functional.one_hot(met_BCL[:, -1], L).to(q.dtype) * is_used_BL[..., None]
-    states = torch.einsum("blm,bhlkv->bhmkv", onto_BLL, moved)
-    mine_BCL = torch.nn.functional.one_hot(level_BCC[:, -1], L).to(q.dtype)
-    states = states + torch.einsum("bhsk,bhsc,bhcv,bcl->bhlkv", kept, written, v, mine_BCL)
+    states = torch.einsum("blm,bhlkv->bhmkv", met_BCLL[:, -1], moved)
+    states = states + torch.einsum("bhsk,bhsc,bhcv,bcl->bhlkv", kept, written, v, level_BCCL[:, -1])
     return o, Levels(states, at.position_BC[:, -1] + 1)
+
+
+def _on_level(apart: Tensor, levels: int) -> Tensor:
+    """On which level a position that differs by these bits lies, (..., L) bool. Weights are chosen by products with it,
+    whose gradients have one order; those of a gather have none on a GPU."""
+    return bit_length(apart).clamp(max=levels - 1)[..., None] == torch.arange(levels, device=apart.device)
 
 
 def _buckets(latest_B: Tensor, levels: int) -> tuple[Tensor, Tensor]:
@@ -133,12 +139,12 @@ def _buckets(latest_B: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     Level l is there where bit l - 1 of the latest position is set; without it and all below, that names a token of the
     bucket. The last level holds the document's first token, if anything.
     """
-    bit_L = 2 ** (torch.arange(levels, device=latest_B.device) - 1).clamp(min=0)
+    level_L = torch.arange(levels, device=latest_B.device)
+    is_first_L, is_last_L, bit_L = level_L == 0, level_L == levels - 1, 2 ** (level_L - 1).clamp(min=0)
     token_BL = torch.div(latest_B[:, None], 2 * bit_L, rounding_mode="floor") * 2 * bit_L
     is_there_BL = torch.div(latest_B[:, None], bit_L, rounding_mode="floor") % 2 == 1
-    token_BL[:, 0], is_there_BL[:, 0] = latest_B, True
-    token_BL[:, -1] = 0
-    is_there_BL[:, -1] |= latest_B >= 2 ** (levels - 1)
+    token_BL = torch.where(is_first_L, latest_B[:, None], token_BL).masked_fill(is_last_L, 0)
+    is_there_BL = is_there_BL | is_first_L | (is_last_L & (latest_B[:, None] >= 2 ** (levels - 1)))
     return token_BL.clamp(min=0), is_there_BL & (latest_B[:, None] >= 0)
 
 
