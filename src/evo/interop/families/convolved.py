@@ -153,12 +153,11 @@ def _compressed(c: Config, index: int) -> Part:
         weights |= linear(ours, f"{at}.qkv_proj.{theirs}_proj{later}", bias=biased)
     for ours, start, size in (("q", 0, heads), ("k", heads * dim, kv_heads)):
         own = rows(start, size * dim)
-        for kind, theirs in (("taps", "depthwise"), ("mix", "grouped")):
+        for step, theirs, view in (("taps", "depthwise", _flat_rows), ("mix", "grouped", _by_head)):
             name = f"{at}.qkv_proj.conv_qk_{theirs}"
-            view = partial(_flat_rows if kind == "taps" else _by_head, own, size)
             weights |= {
-                f"{ours}_{kind}": Source(f"{name}.weight", view),
-                f"{ours}_{kind}_bias": Source(f"{name}.bias", own),
+                f"{ours}_{step}": Source(f"{name}.weight", partial(view, own, size)),
+                f"{ours}_{step}_bias": Source(f"{name}.bias", own),
             }
     kind = c.layer_types[index]
     position = None if kind == "hybrid" else rope(c, dim, c.rope_parameters[kind])
