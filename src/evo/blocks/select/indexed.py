@@ -95,6 +95,25 @@ class Indexed(Spec):
             yield from self.q_norm.head_problems(heads, self.dim, ("q_norm",))
 
 
+class WeighedIndexed(Indexed):
+    """An index whose heads each token weighs and adds up."""
+
+    top: Annotated[int, Field(ge=1), Gene(1, 512, "x2")]
+    """How many a query meets at most."""
+    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING] = 4
+    """Heads of the index."""
+    dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), Gene(4, 128, "x2")] = 32
+    """Width of its queries and keys, of which all heads share one."""
+    norm: Annotated[Spec, RoleOf("norm", default="rms"), FIXED] = DEFAULT
+    """The norm of its keys."""
+    q_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm of its queries."""
+    position: Annotated[Spec | None, RoleOf("position"), FIXED] = None
+    """How its queries and keys are turned; as those of the attention if left out."""
+    align: Annotated[float, Field(gt=0, le=1e3), FIXED] = 1.0
+    """Weight of the loss that draws its scores to what the attention attends to; nothing else teaches it."""
+
+
 class IndexedSelect(Indexed, SelectSpec):
     """What selections by an index of tokens have in common."""
 
@@ -120,25 +139,15 @@ class IndexedSelect(Indexed, SelectSpec):
         )
 
 
-class TokensSelect(IndexedSelect):
+class TokensSelect(IndexedSelect, WeighedIndexed):
     """The best `top` earlier tokens by sum_h w_h relu(q_h k) / sqrt(heads dim), for all heads (DeepSeek-V3.2)."""
 
     kind: ClassVar[str | None] = "tokens"
 
     top: Annotated[int, Field(ge=1), Gene(4, 512, "x2")]
     """How many tokens a query meets at most."""
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING] = 4
-    """Heads of the index."""
-    dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), Gene(4, 128, "x2")] = 32
-    """Width of its queries and of its one key a token."""
     norm: Annotated[Spec, RoleOf("norm", default="layer"), FIXED] = DEFAULT
     """The norm of its keys."""
-    q_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
-    """A norm of its queries."""
-    position: Annotated[Spec | None, RoleOf("position"), FIXED] = None
-    """How its queries and keys are turned; as those of the attention if left out."""
-    align: Annotated[float, Field(gt=0, le=1e3), FIXED] = 1.0
-    """Weight of the loss that draws its scores to what the attention attends to; nothing else teaches it."""
     to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """A name under which later attentions may read the choice."""
 

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.select.indexed import Indexed, IndexPlan
+from evo.blocks.select.indexed import IndexPlan, WeighedIndexed
 from evo.blocks.select.spec import Asker, SelectSpec, under
-from evo.dsl.genes import FIXED, WIDENING, Gene
+from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
@@ -56,25 +56,10 @@ class PooledPlan(BlockPlan):
     align: float
 
 
-class EntryIndexSpec(Indexed):
+class EntryIndexSpec(WeighedIndexed):
     """The best `top` entries by sum_h w_h relu(q_h k) / sqrt(heads dim), k small entries of the same blocks."""
 
     called: ClassVar[str | None] = "this index"
-
-    top: Annotated[int, Field(ge=1), Gene(1, 512, "x2")]
-    """How many entries a query meets at most."""
-    heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 16, "x2"), WIDENING] = 4
-    """Heads of the index."""
-    dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), Gene(4, 128, "x2")] = 32
-    """Width of its queries and of its one key an entry."""
-    norm: Annotated[Spec, RoleOf("norm", default="rms"), FIXED] = DEFAULT
-    """The norm of its keys."""
-    q_norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
-    """A norm of its queries."""
-    position: Annotated[Spec | None, RoleOf("position"), FIXED] = None
-    """How its queries and keys are turned; as those of the attention if left out."""
-    align: Annotated[float, Field(gt=0, le=1e3), FIXED] = 1.0
-    """Weight of the loss that draws its scores to what the attention attends to; nothing else teaches it."""
 
 
 class PooledSelect(SelectSpec):
