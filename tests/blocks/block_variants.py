@@ -300,6 +300,15 @@ def built(block: BlockPlan) -> Block:
     return module
 
 
+def moved(found: Organism) -> Organism:
+    """The same organism, in float64, with every weight moved."""
+    with torch.no_grad():
+        for index, parameter in enumerate(found.parameters()):
+            generator = torch.Generator().manual_seed(index)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return found
+
+
 def token_ids(x: torch.Tensor) -> torch.Tensor:
     """Ids below 256 that each follow from the vector (..., D) of their token."""
     return (x.detach().sum(-1) * 1000).long() % 256

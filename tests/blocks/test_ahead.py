@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import document, organism, plan, stage
+from block_variants import document, moved, organism, plan, stage
 from torch import Tensor
 
 from evo.blocks.ahead.module import Module, Trunk
@@ -32,12 +32,7 @@ FORMS = pytest.mark.parametrize("ahead", [PARALLEL, SEQUENTIAL], ids=["parallel"
 
 def model(ahead: dict[str, Any] | None = None, **settings: Any) -> Organism:
     """A trunk and a last layer in float64, with every weight moved."""
-    found = organism(STAGES, **({"ahead": ahead} if ahead else {}), **settings)
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism(STAGES, **({"ahead": ahead} if ahead else {}), **settings))
 
 
 def tokens(seed: int = 0) -> Tensor:

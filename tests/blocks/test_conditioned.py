@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import CONTEXT, Whole, built, document, inputs, organism, stage
+from block_variants import CONTEXT, Whole, built, document, inputs, moved, organism, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -97,11 +97,7 @@ def test_a_stage_is_the_condition() -> None:
 def test_maps_of_a_memory_are_bent_token_by_token() -> None:
     """A step within a chunk meets its own token's condition alone: what earlier ones taught is kept, not made again."""
     bent = {"conditioned": {"kind": "memory", "heads": 2, "chunk": 4}, "at": ["q", "k", "v"]}
-    found = organism([stage("s", bent)])
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    found = moved(organism([stage("s", bent)]))
     state, parts = found.initial_state(), []
     for piece in TOKENS_BT[:, :11].split([1, 1, 2, 6, 1], dim=1):
         logits, state = found.extend(piece, state)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import document, organism, plan, stage
+from block_variants import document, moved, organism, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -29,12 +29,7 @@ def around(**cycles: Any) -> list[dict[str, Any]]:
 
 def model(**cycles: Any) -> Organism:
     """The same in float64, with every weight moved."""
-    found = organism(around(**cycles)).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism(around(**cycles)))
 
 
 def thinking(found: Organism) -> Cycles:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import CONTEXT, document, organism, plan, stage
+from block_variants import CONTEXT, document, moved, organism, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -24,12 +24,7 @@ SEED = torch.tensor(0)
 def model(**depths: Any) -> Organism:
     """A stage, a mixture of depths and another stage in float64, with every weight moved."""
     middle = {"name": "deep", "kind": "depths", "of": BODY, "share": 0.4, **depths}
-    found = organism([stage("a", CONVOLUTION), middle, stage("b", ATTENTION)]).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism([stage("a", CONVOLUTION), middle, stage("b", ATTENTION)]))
 
 
 def part(found: Organism) -> Depths:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import document, organism, plan, stage
+from block_variants import document, moved, organism, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -23,12 +23,7 @@ BODY = stage("step", [ATTENTION, CONVOLUTION], repeat=2, ffn={"kind": "gated", "
 def model(**loop: Any) -> Organism:
     """A prelude, a loop and a coda in float64, with every weight moved."""
     middle = {"name": "think", "kind": "loop", "of": BODY, **loop}
-    found = organism([stage("prelude", CONVOLUTION), middle, stage("coda", CONVOLUTION)]).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism([stage("prelude", CONVOLUTION), middle, stage("coda", CONVOLUTION)]))
 
 
 def looped(found: Organism) -> Loop:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import CONTEXT, document, inputs, organism, plan, stage
+from block_variants import CONTEXT, document, inputs, moved, organism, plan, stage
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -25,12 +25,7 @@ BOTH = pytest.mark.parametrize("every", [4, None], ids=["between", "first"])
 
 def model(**fields: Any) -> Organism:
     """Segments of four tokens with two learned vectors behind each, in float64, every weight moved."""
-    found = organism([{"name": "body", "kind": "memory_tokens", "of": BODY, "every": 4, "count": 2, **fields}]).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism([{"name": "body", "kind": "memory_tokens", "of": BODY, "every": 4, "count": 2, **fields}]))
 
 
 def part(found: Organism) -> MemoryTokens:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import CONTEXT, document, inputs, organism, plan, stage
+from block_variants import CONTEXT, document, inputs, moved, organism, plan, stage
 
 from evo.blocks.flow import Flow
 from evo.blocks.stages.patches.module import Patches
@@ -22,12 +22,7 @@ BODY = stage("body", [ATTENTION, CONVOLUTION], repeat=2, ffn={"kind": "gated", "
 def model(**patches: Any) -> Organism:
     """MEGABYTE, small, in float64, with every weight moved."""
     above = {"name": "global", "kind": "patches", "of": BODY, "size": 4, **patches}
-    found = organism([above, stage("local", LOCAL, **{"from": ["embedding", "global"]})]).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism([above, stage("local", LOCAL, **{"from": ["embedding", "global"]})]))
 
 
 def part(found: Organism) -> Patches:

@@ -22,6 +22,7 @@ from evo.compiler.organism import Organism
 from evo.compiler.resolve import organism_scope, resolve
 from evo.compiler.transplant import transplant
 from evo.dsl.document import from_data
+from evo.dsl.organism import OrganismSpec
 from evo.dsl.patch import apply
 from evo.dsl.plan import BlockPlan
 from evo.evolution.operators.growth import AddStreams, keeps
@@ -47,11 +48,17 @@ def moved(module: nn.Module) -> Any:
     return module
 
 
+def spec_of(found: OrganismSpec) -> StreamsSpec:
+    """Of the streams of the first stage."""
+    spec = vars(found.stages[0])["streams"]
+    assert isinstance(spec, StreamsSpec)
+    return spec
+
+
 def planned(streams: dict[str, Any]) -> tuple[BlockPlan, BlockPlan]:
     """The plans of the connection of the first sublayer and of the end."""
     found = document([stage("a", ATTENTION, streams={"count": COUNT, **streams})]).organism
-    spec = found.stages[0].streams  # type: ignore[attr-defined]
-    assert isinstance(spec, StreamsSpec)
+    spec = spec_of(found)
     return spec.connection(organism_scope(found), 0), spec.end(organism_scope(found))
 
 
@@ -228,13 +235,13 @@ def test_two_streams_are_those_of_residual() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_gates_of_one_stream_are_those_of_gtrxl(form: str) -> None:
     """Values, and gradients of both inputs and of every weight (Parisotto et al. 1910.06764, section 3.2)."""
-    spec = document([stage("a", ATTENTION, streams={"kind": "gated", "form": form})]).organism.stages[0].streams  # type: ignore[attr-defined]
+    spec = spec_of(document([stage("a", ATTENTION, streams={"kind": "gated", "form": form})]).organism)
     ours: Any = moved(make(spec.connection(organism_scope(document([stage("a", ATTENTION)]).organism), 0)))
     w, b = dict(ours.named_parameters()), ours.bias
     x, y = noise(2, 5, WIDTH).requires_grad_(), noise(2, 5, WIDTH, seed=1).requires_grad_()
 
     def of(name: str, x: Tensor, y: Tensor) -> Tensor:
-        return sum(value @ w[key].T for key, value in ((f"{name}_x", x), (f"{name}_y", y)) if key in w)  # type: ignore[return-value]
+        return torch.stack([v @ w[key].T for key, v in ((f"{name}_x", x), (f"{name}_y", y)) if key in w]).sum(0)
 
     if form == "gru":
         z, r = torch.sigmoid(of("gate", x, y) - b), torch.sigmoid(of("reset", x, y))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import document, inputs, organism, plan, stage
+from block_variants import document, inputs, moved, organism, plan, stage
 
 from evo.blocks.flow import Flow
 from evo.blocks.stages.stage import Stage
@@ -26,12 +26,7 @@ def stages(**use: Any) -> list[dict[str, Any]]:
 
 def model(**use: Any) -> Organism:
     """In float64, with every weight moved."""
-    found = organism(stages(**use)).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(found.parameters()):
-            generator = torch.Generator().manual_seed(index)
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return found
+    return moved(organism(stages(**use)))
 
 
 def test_it_is_the_other_stage_with_maps_of_its_own_added() -> None:
