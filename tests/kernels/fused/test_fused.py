@@ -326,11 +326,11 @@ def test_gather_sequences():
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_adamw(clip):
     """Three steps over tensors of many sizes are torch's clipped AdamW, with a rate and a decay for each group."""
-    shapes = [(70, 71), (5,), (1,), (4096,), (3, 2, 1500)]
+    shapes = [(70, 71), (5,), (1,), (4096,), (3, 2, 1500), (1, 70)]
     weights = [normal(*shape, seed=i) for i, shape in enumerate(shapes)]
     peers = [torch.nn.Parameter(w.double()) for w in weights]
     moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in weights]
-    groups, step = [0, 1, 1, 0, 0], torch.zeros(3, device=DEVICE)
+    groups, step = [0, 1, 1, 0, 0, 1], torch.zeros(3, device=DEVICE)
     table = AdamWTable(
         weights, moments, groups, step, torch.tensor([0.1, 0.0], device=DEVICE), Rates(0.9, 0.95, 1e-8, clip)
     )
@@ -339,6 +339,7 @@ def test_adamw(clip):
     peer = torch.optim.AdamW(options, lr=0.01, betas=(0.9, 0.95))
     for index in range(3):
         gradients = [normal(*shape, seed=50 + 10 * index + i) for i, shape in enumerate(shapes)]
+        gradients[-1] = gradients[-1].reshape(70, 1).t()  # dense, but for autograd's other stride of its single row
         table.point_at(gradients)
         table.launch(torch.tensor([0.01, 0.02], device=DEVICE))
         for parameter, gradient in zip(peers, gradients, strict=True):

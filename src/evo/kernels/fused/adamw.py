@@ -101,8 +101,8 @@ def _rows(
     """The table rows of one parameter, (pieces, 7) int64."""
     tensors, count = (parameter, gradient, first, second), parameter.numel()
     for tensor in tensors:
-        if tensor.dtype != torch.float32 or tensor.stride() != parameter.stride() or tensor.shape != parameter.shape:
-            raise ValueError("parameters, gradients and moments must be float32 tensors of one layout")
+        if tensor.dtype != torch.float32 or tensor.shape != parameter.shape:
+            raise ValueError("parameters, gradients and moments must be float32 tensors of one shape")
         if not tensor.is_contiguous() or tensor.data_ptr() % ALIGNMENT:
             raise ValueError(f"parameters, gradients and moments must be dense and aligned to {ALIGNMENT} bytes")
     starts = np.arange(0, count, CHUNK, dtype=np.int64)
