@@ -69,7 +69,8 @@ MIXERS: dict[str, Any] = {
     "path attention": {"kind": "path_attention", "heads": 2, "forget": True},
     "state space": {"kind": "state_space", "state": 3, "dense": True},
     "levels": {**RECURRENCE, "levels": True, "erase": "head", "turns": True},
-    "MesaNet": {**OUTER, "write": "share", "solve": 3},
+    # Of three or four steps of conjugate gradients in heads of 8 the last divide rounding by rounding.
+    "MesaNet": {**OUTER, "write": "share", "solve": 2},
     "TTT": {"kind": "memory", "heads": 2, "chunk": 6, "norm": True, "bias": True, "forget": False},
     "gated scan": {"kind": "gated_scan", "input": "share", "gate": "sigmoid"},
     "memory": {"kind": "memory", "heads": 2, "depth": 2, "chunk": 6},
