@@ -27,19 +27,22 @@ from evo.engines.jobs import Outcome
 from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.trial import Evaluation, Trial
 
+HELD: dict[str, Any] = {"freeze": ["organism.width", "organism.stages.body.repeat"]}
 ARMS: dict[str, dict[str, Any]] = {
     "evolve": {},
     "evolve, as it was": {
         "mutations": 2,
         "emitters": {"kind": "variation", "thrift": 0.0, "selection": {"kind": "tournament", "size": 2}},
     },
-    "evolve, size held": {"freeze": ["organism.width", "organism.stages.body.repeat"]},
+    "evolve, size held": HELD,
     "evolve, asha": {"fidelity": {"kind": "asha"}},
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
     "evolve, ridge": {"surrogate": {"kind": "ridge"}},
     "random": {"emitters": {"kind": "random"}},
+    "random, size held": {"emitters": {"kind": "random"}, **HELD},
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},
+    "aging, size held": {"emitters": {"kind": "aging", "size": 8, "sample": 3}, **HELD},
 }
 """`evolve` has the defaults; `as it was` those before they were changed by a simulation; `size held` keeps the seed's
 width and depth, as narrow winners of short trials lose at longer ones (results/search/README.md).

@@ -98,7 +98,7 @@ def test_a_restored_life_goes_on(stop: int, every: int) -> None:
 
 
 def test_what_a_look_leads_to_comes_later() -> None:
-    """An eighth of the interval behind it, whatever happened in between: who died meanwhile is not brought back."""
+    """A quarter of the interval behind it, whatever happened in between: who died meanwhile is not brought back."""
     made = living(steps=40, every=8, warmup=8, gentle=40)
     events = run(trainer(made), 10)
     assert [(event["event"], event["step"]) for event in events] == [("birth", 9), ("look", 9)]

@@ -44,7 +44,7 @@ SETTINGS = {
     "cuda": Setting(
         512, 4, 4096,
         (*((slots, T) for slots in (8, 64) for T in (128, 256, 512, 1024)), (16, 256), (32, 256)),
-        every=100, cull_every=500,
+        every=100, cull_every=1000,
     ),
 }  # fmt: skip
 

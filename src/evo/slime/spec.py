@@ -35,7 +35,7 @@ class AnnealedLifeSpec(LifeSpec):
 
     every: Annotated[int, Field(ge=1), Gene(10, 1000, "x2")] = 100
     """Steps between two looks at the pools: the archive is brought up to date, and a pseudopod may be born. What a look
-    leads to is carried out an eighth of it later, so that neither host nor device waits for the other."""
+    leads to is carried out a quarter of it later, so that neither host nor device waits for the other."""
     cull_every: Annotated[int, Field(ge=1), Gene(100, 10_000, "x2")] = 1000
     """Steps between two times of dying, which fall on looks; who is younger is spared."""
     warmup: Annotated[int, Field(ge=0), FIXED] = 1000
@@ -74,7 +74,7 @@ class AnnealedLifeSpec(LifeSpec):
     @property
     def lag(self) -> int:
         """Steps between a look and what it leads to."""
-        return self.every // 8
+        return self.every // 4
 
     def problems_with(self, organism: OrganismSpec, steps: int | None) -> Iterator[Fault]:
         """Nothing that could live, or no look before the training ends."""
