@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from searches import settings
 
+from evo.compiler.compute import step_tokens
 from evo.dsl.rungs import AshaFidelity
+from evo.evolution.documents import document_of
 from evo.evolution.journal import Journal
 from evo.evolution.noise import Noise
 from evo.evolution.search import Search
-from evo.evolution.trial import Evaluation, Trial, latest
+from evo.evolution.settings import budget_after
+from evo.evolution.trial import FULL_BUDGET, Evaluation, Trial, latest
 
 
 def lucky(trial: Trial, spread: float = 0.3) -> Evaluation:
@@ -76,3 +79,12 @@ def test_a_repetition_that_fails() -> None:
     failed = {trial.candidate.id for trial in search.journal.trials() if trial.repeat and trial.candidate.parents}
     assert not failed & {str(elite.id) for elite in search.archives.result.elites()}
     assert search.archives.standings["0000/00"].count == 2
+
+
+def test_a_score_reads_half_of_what_is_trained_on() -> None:
+    """So that scoring costs a sixth of training: within a snapshot's tokens and the most of any score."""
+    read = [FULL_BUDGET.after(tokens).held_out_tokens for tokens in (1_000, 20_480, 10**9)]
+    assert read == [4_096, 10_240, 32_768]
+    seed = document_of(settings().seeds[0])
+    assert seed.train.steps * step_tokens(seed) < 8_192
+    assert budget_after(seed).held_out_tokens == 4_096

@@ -24,7 +24,7 @@ from evo.evolution.evaluate import EVALUATE
 from evo.evolution.journal import Journal
 from evo.evolution.run import corpora_of
 from evo.evolution.rundir import root_of
-from evo.evolution.settings import Settings
+from evo.evolution.settings import Settings, budget_after
 from evo.evolution.told import untrue
 from evo.evolution.trial import Evaluation, Trial
 from evo.training.behaviour import MEASURES
@@ -78,6 +78,7 @@ class Search(search.Search):
             evolve=_changed(documents[0], evolve).evolve,
             device=device,
             kernels=kernels,
+            budget=budget_after(documents[0]),
         )
         super().__init__(settings, Journal(":memory:"), evaluate=evaluate)
 

@@ -75,7 +75,7 @@ def command(
     from evo.dsl.relocate import relocated
     from evo.evolution.run import default_workers, start
     from evo.evolution.rundir import root_of
-    from evo.evolution.settings import Settings
+    from evo.evolution.settings import Settings, budget_after
     from evo.evolution.warm import variant_in, warmed
     from evo.training.device import choose_device
 
@@ -101,6 +101,7 @@ def command(
         workers=default_workers(chosen, [x.document for x in loaded]) if workers is None else workers,
         max_seconds=max_seconds,
         max_memory_bytes=None if max_memory is None else int(max_memory * 2**30),
+        budget=budget_after(loaded[0].document),
     )
     founders: tuple[bytes, ...] = ()
     if warm:

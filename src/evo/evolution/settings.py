@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evo import __version__
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.base.paths import moved
-from evo.compiler.compute import budget_of
+from evo.compiler.compute import budget_of, step_tokens, steps_of
 from evo.dsl.budget import BudgetSpec
 from evo.dsl.canonical import to_data, to_yaml
-from evo.dsl.document import parse
+from evo.dsl.document import Document, parse
 from evo.dsl.evolve import EvolveSpec
 from evo.dsl.task import Score
 from evo.dsl.yaml import read_file, write
@@ -101,6 +101,11 @@ class Settings:
         known = (self.seeds, evolve, self.device, self.kernels, asdict(self.budget), self.task_digest)
         known += tuple(founder.model_dump() for founder in self.founders)
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def budget_after(document: Document) -> Budget:
+    """What measurements read in a search that begins with a document, for all candidates alike."""
+    return FULL_BUDGET.after(steps_of(document) * step_tokens(document))
 
 
 def primary_of(seeds: tuple[str, ...]) -> Score:

@@ -25,6 +25,11 @@ class Budget:
     snapshot_tokens: int = 4_096
     moment_tokens: int = 2_048
 
+    def after(self, tokens: int) -> Budget:
+        """The same for trainings on so many tokens: a score reads half as many at most, and as many as a snapshot's at
+        least. So it costs a sixth of training, and errs by less than what the training's seed makes of it."""
+        return replace(self, held_out_tokens=max(self.snapshot_tokens, min(self.held_out_tokens, tokens // 2)))
+
 
 FULL_BUDGET = Budget()
 
