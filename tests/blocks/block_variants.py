@@ -160,6 +160,11 @@ MIXERS: dict[str, dict[str, Any]] = {
         "value_dim": 6,
         "select": {"kind": "pooled", "size": 3, "of": "keys", "overlap": True, "index": {"top": 2}},
     },
+    "attention whole blocks": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "select": {"kind": "whole_blocks", "size": 3, "top": 2, "heads": 3, "dim": 4, "q_norm": {"kind": "rms"}},
+    },
     "attention pooled, means": {**window(3), "select": {"kind": "pooled", "size": 5, "by": "mean", "overlap": True}},
     "attention soft cap": {**ATTENTION, "soft_cap": 1.5},
     "attention sink logit": {**ATTENTION, "sink_logit": True},

@@ -12,6 +12,7 @@ FOCUS = {
     "biases": "position",
     "tokens": "select",
     "blocks": "select",
+    "whole blocks": "select",
     "compressed": "select",
     "pooled": "select",
     "values": "select",

@@ -185,6 +185,11 @@ SELECTIONS: dict[str, dict[str, Any]] = {
         ]
     },
     "blocks": {"stages": [stage("a", {**ATTENTION, "select": BLOCKS}, ffn={"kind": "none"})]},
+    "whole blocks": {
+        "stages": [
+            stage("a", {**ATTENTION, "select": {**BLOCKS, "kind": "whole_blocks", "heads": 3}}, ffn={"kind": "none"})
+        ]
+    },
     "means": {
         "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
     },

@@ -31,6 +31,7 @@ MIXERS: dict[str, Any] = {
     "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},
     "attention to chosen blocks": {**ATTENTION, "select": {"kind": "blocks", "size": 3, "top": 3, "dim": 4}},
+    "attention to whole blocks": {**ATTENTION, "select": {"kind": "whole_blocks", "size": 3, "top": 2, "dim": 4}},
     "attention beside pooled entries": {
         **ATTENTION,
         "select": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 2, "dim": 4}},

@@ -215,6 +215,10 @@ OWN: dict[str, dict[str, Any]] = {
         "moe_shared_expert_intermediate_size": 12,
     },
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), DELTA),
+    "qwen4_exp_text": {
+        **DELTA, "hc_count": 3, "hc_lowrank": 5, "output_gate_type": "sigmoid", "indexer_n_heads": 14,
+        "indexer_kv_heads": 1, "indexer_head_dim": 10, "indexer_budget": 6, "indexer_compress_ratio": 3,
+    },
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "falcon_h1": {
         "mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_n_groups": 2, "mamba_d_state": 6,
@@ -283,7 +287,7 @@ AROUND = {
     "gemma3n": "gemma3n_text", "gemma4": "gemma4_text",
     "gemma4_unified": "gemma4_unified_text", "got_ocr2": "qwen2",
     "llama4": "llama4_text", "mllama": "mllama_text_model", "moss_transcribe_diarize": "qwen3",
-    "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text", "qwen4_exp": "qwen4_exp_text",
 }  # fmt: skip
 """The type within those that hold one."""
 BARE = frozenset(["gemma3n"])

@@ -118,6 +118,7 @@ KINDS: dict[str, dict[str, str]] = {
         "shared": "evo.blocks.select.indexed:SharedSelect",
         "tokens": "evo.blocks.select.indexed:TokensSelect",
         "values": "evo.blocks.select.spec:ValuesSelect",
+        "whole_blocks": "evo.blocks.select.pooled.whole:WholeBlocksSelect",
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",

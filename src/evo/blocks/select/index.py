@@ -21,7 +21,7 @@ class IndexState(State):
 
 
 class Index(Block):
-    """sum_h w_h relu(q_h k) / sqrt(H K) for all heads, or q_h k for each."""
+    """sum_h w_h relu(q_h k) / sqrt(H K) for all heads, or sum_h relu(q_h k) / sqrt(K), or q_h k for each."""
 
     gives_vectors = False
 
@@ -32,7 +32,7 @@ class Index(Block):
 
     def __init__(self, plan: IndexPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.heads, self.dim, self.narrow = plan.heads, plan.dim, plan.narrow
+        self.heads, self.dim, self.narrow, self.adds = plan.heads, plan.dim, plan.narrow, plan.adds
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """Scores in float32, or float64: (B, T, D + R) -> (B, H or 1, T, T), minus infinity where a query sees nothing.
@@ -73,6 +73,8 @@ class Index(Block):
             shares_BTH = flow.project(x_BTD[..., :width], self.weigh).to(compute)
             factor = (self.heads * self.dim) ** -0.5
             scores_BHTS = torch.einsum("bth,bhts->bts", shares_BTH * factor, scores_BHTS.relu())[:, None]
+        elif self.adds:
+            scores_BHTS = scores_BHTS.relu().sum(1, keepdim=True) * self.dim**-0.5
         return scores_BHTS.masked_fill(~shown, -torch.inf)
 
 

@@ -20,7 +20,7 @@ class IndexPlan(BlockPlan):
     """Scores of all earlier tokens by `heads` small queries and one small key a token.
 
     narrow: the width of what queries are made of, behind the D channels of x; 0 if they are made of x.
-    weighs: whether a token weighs its heads' scores and adds them up.
+    weighs: whether a token weighs its heads' scores and adds them up. adds: whether they are added as they are.
     """
 
     builder: ClassVar[str] = "evo.blocks.select.index:Index"
@@ -28,6 +28,7 @@ class IndexPlan(BlockPlan):
     dim: int
     narrow: int
     weighs: bool
+    adds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,13 +66,17 @@ class ByIndex(Select):
     def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
         scores_BGTU = self._scores(asked, flow)
         chosen_BGTU = self._chosen(scores_BGTU.detach())
-        keys = asked.keys_BSGK.shape[1]
-        seen_BGTS = chosen_BGTU.repeat_interleave(self.plan.size, dim=-1)[..., :keys]
+        seen_BGTS = chosen_BGTU.repeat_interleave(self.plan.size, dim=-1)[..., : asked.keys_BSGK.shape[1]]
         if self.plan.to is not None:
             flow.signals[self.plan.to] = seen_BGTS[:, 0]
         if torch.is_grad_enabled() and flow.states is None and not asked.q_BTHK.is_meta:
             self._teach(scores_BGTU, chosen_BGTU, seen_BGTS, asked, stencil, flow)
-        return asked.within(stencil, seen_BGTS)
+        return asked.within(stencil, self._seen(seen_BGTS, flow))
+
+    def _seen(self, chosen_BGTS: Tensor, flow: Flow) -> Tensor:
+        """Which tokens each query meets, when it has chosen these."""
+        del flow
+        return chosen_BGTS
 
     def _scores(self, asked: Asked, flow: Flow) -> Tensor:
         """Scores of tokens or blocks, (B, 1 or G, T, U)."""

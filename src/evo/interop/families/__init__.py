@@ -64,6 +64,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "latent:longcat": ("longcat_flash",),
     "streamed:deepseek_v4": ("deepseek_v4",),
     "streamed:hy_v4": ("hy_v4",),
+    "streamed:qwen4": ("qwen4_exp_text",),
     "sparse:beam": ("beam",),
     "sparse:phimoe": ("phimoe",),
     "convolved:inkling": ("inkling_text",),
@@ -132,7 +133,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 AROUND = (
     "dots3_note", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "got_ocr2", "llama4", "mllama",
     "moss_transcribe_diarize",
-    "qwen3_5", "qwen3_5_moe",
+    "qwen3_5", "qwen3_5_moe", "qwen4_exp",
 )  # fmt: skip
 """Types that hold another one, their `text_config`, and towers for pictures or sounds, which are left out."""
 

@@ -1,6 +1,7 @@
 """Scans and recurrences, alone and beside attention: Mamba, Mamba-2, RWKV-4, gated DeltaNet."""
 
 from functools import partial
+from typing import Any
 
 from evo.interop.assemble import Layer, Model, Sub
 from evo.interop.attention import attention, projections, rope
@@ -291,39 +292,45 @@ def qwen3_next(c: Config) -> Model:
 
 def qwen3_5(c: Config, *, is_fused: bool = False) -> Model:
     """Gated DeltaNet in three layers of four, attention gated by channel in the fourth, perhaps experts."""
-    head_dim, heads, eps = c.head_dim, c.num_attention_heads, c.rms_norm_eps
-    normed = partial(rms, eps=eps, one_plus=True)
-    at = f"{AT}.self_attn"
+    normed = partial(rms, eps=c.rms_norm_eps, one_plus=True)
+    full, linear_part = gated_by_channel(c), delta(c, is_fused=is_fused)
+    ffn = qwen_experts(c) if c.get("num_experts") else gated(MLP, c.intermediate_size, c.hidden_act)
+    one, other = (normed(f"{AT}.{name}") for name in ("input_layernorm", "post_attention_layernorm"))
+    mixers = [full if kind == "full_attention" else linear_part for kind in c.layer_types]
+    layers: list[Layer] = [[Sub(mixer, pre=one), Sub(ffn, pre=other)] for mixer in mixers]
+    return decoder(c, layers, final=normed("model.norm"), position=rope(c, c.head_dim))
+
+
+def gated_by_channel(c: Config, **options: Any) -> Part:
+    """Attention whose gates lie beside its queries, head by head."""
+    head_dim, heads, at = c.head_dim, c.num_attention_heads, f"{AT}.self_attn"
     weights = projections(at)
     for name, view in zip(("q", "gate"), split_by_head(heads, head_dim, head_dim), strict=True):
         weights[name] = Source(f"{at}.q_proj.weight", view)
-    full = attention(
+    return attention(
         heads,
         kv_heads=c.num_key_value_heads,
         head_dim=head_dim,
         width=c.hidden_size,
-        norms=tuple(normed(f"{at}.{k}_norm") for k in "qk"),
+        norms=tuple(rms(f"{at}.{k}_norm", c.rms_norm_eps, one_plus=True) for k in "qk"),
         gate="channel",
         weights=weights,
+        **options,
     )
-    linear_part = delta(c, is_fused=is_fused)
-    if c.get("num_experts"):
-        ffn = experts(
-            MLP,
-            count=count_of(c),
-            top=top_of(c),
-            hidden=c.moe_intermediate_size,
-            act=c.hidden_act,
-            router={"renormalise": bool(c.get("norm_topk_prob", True))},
-            shared=shared_of(c, c.shared_expert_intermediate_size, "shared_expert"),
-            shared_gate="shared_expert_gate.weight",
-        )
-    else:
-        ffn = gated(MLP, c.intermediate_size, c.hidden_act)
-    one, other = (normed(f"{AT}.{name}") for name in ("input_layernorm", "post_attention_layernorm"))
-    mixers = [full if kind == "full_attention" else linear_part for kind in c.layer_types]
-    layers: list[Layer] = [[Sub(mixer, pre=one), Sub(ffn, pre=other)] for mixer in mixers]
-    return decoder(c, layers, final=normed("model.norm"), position=rope(c, head_dim))
+
+
+def qwen_experts(c: Config) -> Part:
+    """Experts beside a shared one with a gate."""
+    return experts(
+        MLP,
+        count=count_of(c),
+        top=top_of(c),
+        hidden=c.moe_intermediate_size,
+        act=c.hidden_act,
+        router={"renormalise": bool(c.get("norm_topk_prob", True))},
+        shared=shared_of(c, c.shared_expert_intermediate_size, "shared_expert"),
+        shared_gate="shared_expert_gate.weight",
+    )
 
 
 def granite_hybrid(c: Config) -> Model:

@@ -1,13 +1,14 @@
-"""Layers between several residual streams: HY-V4, DeepSeek-V4."""
+"""Layers between several residual streams: HY-V4, DeepSeek-V4, Qwen4-Exp."""
 
 from evo.interop.assemble import Model, Sub
 from evo.interop.attention import attention, rope
-from evo.interop.config import Config
+from evo.interop.config import Config, refuse
 from evo.interop.decoder import decoder
 from evo.interop.families.experts import MLP, biased, is_sparse, routed, shared_of
 from evo.interop.families.latent import chosen, latent
 from evo.interop.families.llama import AT
-from evo.interop.parts import Data, Part, Source, Weights, gated, rms, rows
+from evo.interop.families.scans import delta, gated_by_channel, qwen_experts
+from evo.interop.parts import Data, Part, Source, Weights, gated, rms, rows, under
 
 
 def hy_v4(c: Config) -> Model:
@@ -157,3 +158,63 @@ def _by_table_or_score(c: Config, *, by_table: bool) -> Part:
         shared=shared_of(c, c.moe_intermediate_size, act=act),
     )
     return Part(part.data, {**part.weights, **({"assigned.ids": Source(f"{MLP}.gate.tid2eid")} if by_table else {})})
+
+
+def qwen4(c: Config) -> Model:
+    """Gated DeltaNet, and gated attention over whole blocks that an index chooses, between streams read by channel."""
+    if c.ple_layer_ids:
+        raise refuse(c, "vectors of n-grams in some layers")
+    if c.attention_bias:
+        raise refuse(c, "biases of attention")
+    act = c.output_gate_type or c.hidden_act
+    recurrent = delta(c, is_fused=False)
+    if act != "silu":
+        recurrent = Part({**recurrent.data, "gate": act}, recurrent.weights)
+    mixers = {"linear_attention": recurrent, "indexed_attention": _over_blocks(c)}
+    ffn, layers = qwen_experts(c), list[list[Sub]]()
+    for kind in c.layer_types:
+        around = [_by_channel(c, f"{AT}.{name}_hyper_connection") for name in ("attn", "mlp")]
+        layers.append([Sub(mixers[kind], streams=around[0]), Sub(ffn, streams=around[1])])
+    norm = rms("", c.rms_norm_eps).data
+    streams: Data = {"kind": "channels", "count": c.hc_count, "rank": c.hc_lowrank, "norm": {**norm, "gain": "heads"}}
+    end = _by_channel(c, "model.hyper_connection_mixer")
+    end.pop("write")
+    return decoder(c, layers, final=None, position=rope(c, c.head_dim), streams=Part(streams, end))
+
+
+def _by_channel(c: Config, at: str) -> Weights:
+    """The weights of a connection whose maps are divided by the number of streams."""
+    return {
+        "down": Source(f"{at}.input_mix_weight_down.weight", scale=1.0 / c.hc_count),
+        "up": Source(f"{at}.input_mix_weight_up.weight"),
+        "write": Source(f"{at}.block_inject_weight.weight", scale=1.0 / c.hc_count),
+        "norm.gain": Source(f"{at}.hc_norm.weight", lambda tensor: tensor.unflatten(0, (c.hc_count, -1)), add=1.0),
+    }
+
+
+def _over_blocks(c: Config) -> Part:
+    """Gated attention over the whole blocks of the best mean keys."""
+    if c.indexer_n_heads is None:
+        return gated_by_channel(c)
+    at, heads, dim = f"{AT}.self_attn.indexer", c.indexer_n_heads, c.indexer_head_dim
+    position = rope(c, c.head_dim)
+    turned = position.get("dims", c.head_dim)
+    norms = [rms(f"{at}.{name}_layernorm", c.rms_norm_eps, one_plus=True) for name in "qk"]
+    select: Data = {
+        "kind": "whole_blocks",
+        "size": c.indexer_compress_ratio,
+        "top": c.indexer_budget // c.indexer_compress_ratio,
+        "heads": heads,
+        "dim": dim,
+        "norm": norms[1].data,
+        "q_norm": norms[0].data,
+        **({"position": {**position, "dims": turned}} if turned != dim else {}),
+    }
+    part = gated_by_channel(c, select=select)
+    index = {
+        "q": Source(f"{at}.index_qk_proj.weight", rows(0, heads * dim)),
+        "entries.maps": Source(f"{at}.index_qk_proj.weight", rows(heads * dim, dim)),
+        **under("q_norm", norms[0].weights),
+        **under("entries.norm", norms[1].weights),
+    }
+    return Part(part.data, {**part.weights, **under("select.index", index)})

@@ -12,14 +12,14 @@ from torch import Tensor
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.blocks.select.index import Index
-from evo.blocks.select.module import Asked, Select, best, divergence
+from evo.blocks.select.module import Asked, ByIndex, Select, best, divergence
 from evo.blocks.select.pooled.spec import EntryIndexPlan, PooledPlan
 from evo.kernels.attention import Stencil
 from evo.kernels.attention.reference import positions, visible
 
 
 class EntryIndex(Index):
-    """sum_h w_h relu(q_h k) / sqrt(H K) of each whole block's small entry k."""
+    """sum_h w_h relu(q_h k) / sqrt(H K) of each whole block's small entry k, or the same sum without weights."""
 
     def __init__(self, plan: EntryIndexPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -95,6 +95,19 @@ class Pooled(Select):
         new = asked.x_BTD.shape[1]
         given = (asked.keys_BSGK, asked.values_BSGV) if self.plan.has_values else (asked.keys_BSGK,)
         return torch.cat((asked.x_BTD, *(x[:, x.shape[1] - new :].flatten(-2) for x in given)), dim=-1)
+
+
+class WholeBlocks(ByIndex):
+    """The tokens of the best whole blocks, and those behind the last whole block (Qwen4-Exp)."""
+
+    def _scores(self, asked: Asked, flow: Flow) -> Tensor:
+        return flow.run(self.child("index"), asked.index_input())
+
+    def _seen(self, chosen_BGTS: Tensor, flow: Flow) -> Tensor:
+        queries, keys = chosen_BGTS.shape[-2:]
+        places_S = torch.arange(keys, device=chosen_BGTS.device)
+        counts_T1 = flow.position + 1 + torch.arange(queries, device=chosen_BGTS.device)[:, None]
+        return chosen_BGTS | (places_S >= counts_T1 // self.plan.size * self.plan.size)
 
 
 def met(x_BTD: Tensor, entries: int, size: int, flow: Flow) -> Tensor:

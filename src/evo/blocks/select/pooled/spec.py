@@ -56,6 +56,15 @@ class PooledPlan(BlockPlan):
     align: float
 
 
+@dataclass(frozen=True)
+class Pooling:
+    """How entries of blocks of `size` tokens are made of these."""
+
+    size: int
+    by: Literal["softmax", "mean"] = "mean"
+    overlap: bool = False
+
+
 class EntryIndexSpec(WeighedIndexed):
     """The best `top` entries by sum_h w_h relu(q_h k) / sqrt(heads dim), k small entries of the same blocks."""
 
@@ -111,9 +120,12 @@ class PooledSelect(SelectSpec):
         width = asker.groups * (key_dim + (asker.value_dim if has_values else 0))
         assert isinstance(self.norm, NormSpec)
         norm = self.norm.over_heads(asker.groups, key_dim) if self.of == "own" else None
-        children: list[tuple[str, BlockPlan]] = [("entries", self._entries(scope, asker, width, asker.groups, norm))]
+        pooling = Pooling(self.size, self.by, self.overlap)
+        children: list[tuple[str, BlockPlan]] = [
+            ("entries", entries_plan(pooling, scope, asker, width, asker.groups, norm))
+        ]
         if self.index is not None:
-            children.append(("index", self._index(scope, asker, self.index)))
+            children.append(("index", entry_index(pooling, scope, asker, self.index)))
         pairs = self._pairs(scope.context)
         return PooledPlan(
             kind=self.label,
@@ -133,58 +145,66 @@ class PooledSelect(SelectSpec):
         """How many entries a query meets on average."""
         return entry_pairs(self.size, None if self.index is None else self.index.top, context) / context
 
-    def _index(self, scope: Scope, asker: Asker, index: EntryIndexSpec) -> EntryIndexPlan:
-        inner = replace(asker, position=index.turns(asker), key_dim=index.dim)
-        assert isinstance(index.norm, NormSpec)
-        norm = index.norm.plan(replace(scope, width=index.dim))
-        pairs = entry_pairs(self.size, None, scope.context) / scope.context
-        weights, children = index.queries(scope, asker, index.heads, weighs=True)
-        return EntryIndexPlan(
-            kind="index",
-            weights=weights,
-            cost=Cost(
-                flops=matmul_flops(weights) + 2.0 * index.heads * index.dim * pairs,
-                activations=index.heads * index.dim,
-            ),
-            children=(*children, ("entries", self._entries(scope, inner, index.dim, 1, norm))),
-            heads=index.heads,
-            dim=index.dim,
-            narrow=asker.made_of,
-            weighs=True,
-            size=self.size,
-        )
 
-    def _entries(self, scope: Scope, asker: Asker, width: int, groups: int, norm: BlockPlan | None) -> EntriesPlan:
-        """Those of so many channels and key heads. norm: of those that are made by maps of their own."""
-        is_own, key_dim = norm is not None, asker.key_dim
-        series, reach = (2, 2 * self.size) if self.overlap else (1, self.size)
-        weights: list[Weight] = [linear("maps", series * width, scope.width)] if is_own else []
-        if self.by == "softmax":
-            weights.append(linear("gate", series * width, scope.width))
-            weights.append(Weight("places", (self.size, series * width), ZEROS, ("stack", "channel")))
-        children: tuple[tuple[str, BlockPlan], ...] = ()
-        if norm is not None:
-            children = (("position", asker.position.for_heads(scope, groups, key_dim)), ("norm", norm))
-        kept = (series if is_own else 1) * width + (series * width if self.by == "softmax" else 0)
-        return EntriesPlan(
-            kind="entries",
-            weights=tuple(weights),
-            cost=Cost(
-                flops=matmul_flops(tuple(weights)) + 5.0 * series * width,
-                cache_per_token=width,
-                seen_per_token=1.0 / self.size,
-                state=(reach - 1) * kept,
-                activations=kept + series * width,
-            ),
-            children=children,
-            has_state=True,
-            size=self.size,
-            width=width,
-            groups=groups,
-            key_dim=key_dim,
-            overlap=self.overlap,
-            is_own=is_own,
-        )
+def entries_plan(
+    pooling: Pooling, scope: Scope, asker: Asker, width: int, groups: int, norm: BlockPlan | None
+) -> EntriesPlan:
+    """Entries of so many channels and key heads. norm: of those that are made by maps of their own."""
+    size, is_own, key_dim = pooling.size, norm is not None, asker.key_dim
+    series, reach = (2, 2 * size) if pooling.overlap else (1, size)
+    weights: list[Weight] = [linear("maps", series * width, scope.width)] if is_own else []
+    if pooling.by == "softmax":
+        weights.append(linear("gate", series * width, scope.width))
+        weights.append(Weight("places", (size, series * width), ZEROS, ("stack", "channel")))
+    children: tuple[tuple[str, BlockPlan], ...] = ()
+    if norm is not None:
+        children = (("position", asker.position.for_heads(scope, groups, key_dim)), ("norm", norm))
+    kept = (series if is_own else 1) * width + (series * width if pooling.by == "softmax" else 0)
+    return EntriesPlan(
+        kind="entries",
+        weights=tuple(weights),
+        cost=Cost(
+            flops=matmul_flops(tuple(weights)) + 5.0 * series * width,
+            cache_per_token=width,
+            seen_per_token=1.0 / size,
+            state=(reach - 1) * kept,
+            activations=kept + series * width,
+        ),
+        children=children,
+        has_state=True,
+        size=size,
+        width=width,
+        groups=groups,
+        key_dim=key_dim,
+        overlap=pooling.overlap,
+        is_own=is_own,
+    )
+
+
+def entry_index(
+    pooling: Pooling, scope: Scope, asker: Asker, index: WeighedIndexed, *, weighs: bool = True
+) -> EntryIndexPlan:
+    """The index of entries that are pooled like this; without weights of heads, these are added as they are."""
+    inner = replace(asker, position=index.turns(asker), key_dim=index.dim)
+    assert isinstance(index.norm, NormSpec)
+    norm = index.norm.plan(replace(scope, width=index.dim))
+    pairs = entry_pairs(pooling.size, None, scope.context) / scope.context
+    weights, children = index.queries(scope, asker, index.heads, weighs=weighs)
+    return EntryIndexPlan(
+        kind="index",
+        weights=weights,
+        cost=Cost(
+            flops=matmul_flops(weights) + 2.0 * index.heads * index.dim * pairs,
+            activations=index.heads * index.dim,
+        ),
+        children=(*children, ("entries", entries_plan(pooling, scope, inner, index.dim, 1, norm))),
+        heads=index.heads,
+        dim=index.dim,
+        narrow=asker.made_of,
+        weighs=weighs,
+        adds=not weighs,
+        size=pooling.size,
+    )
 
 
 def entry_pairs(size: int, top: int | None, context: int) -> int:
