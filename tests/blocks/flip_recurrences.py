@@ -52,6 +52,13 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_scan", "input": "own", "act": "positive"}, ffn={"kind": "none"}),
         ]
     },
+    "recurrent networks": {
+        "stages": [
+            stage("a", {"kind": "rnn", "inner": 24, "norm": {"kind": "rms"}, "conv": 2}, ffn={"kind": "none"}),
+            stage("b", {"kind": "rnn", "heads": 2, "input": "exponential"}, ffn={"kind": "none"}),
+            stage("c", {"kind": "rnn", "cell": "gru", "bias": True}, ffn={"kind": "none"}),
+        ]
+    },
     "path attention": {
         "stages": [
             stage("a", {"kind": "path_attention", "heads": 2, "kv_heads": 1, "forget": True}, ffn={"kind": "none"}),

@@ -161,6 +161,7 @@ FORGETTING = (
     "channel mix",
     "selective",
     "rg_lru",
+    "rnn",
     "state space",
     "path attention",
     "gated slots",

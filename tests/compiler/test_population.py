@@ -66,6 +66,7 @@ MIXERS: dict[str, Any] = {
     "with a bonus": {**OUTER, "decay": "channel", "bonus": True, "conv": 0},
     "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
     "rg_lru": {"kind": "rg_lru", "heads": 2},
+    "sLSTM": {"kind": "rnn", "heads": 2, "input": "exponential", "conv": 2},
     "gated slots": {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"},
     "path attention": {"kind": "path_attention", "heads": 2, "forget": True},
     "state space": {"kind": "state_space", "state": 3, "dense": True},

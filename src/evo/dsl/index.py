@@ -39,6 +39,7 @@ KINDS: dict[str, dict[str, str]] = {
         "product": "evo.blocks.product.spec:ProductSpec",
         "recurrence": "evo.blocks.recurrence.spec:RecurrenceSpec",
         "rg_lru": "evo.blocks.rg_lru.spec:RGLRUSpec",
+        "rnn": "evo.blocks.rnn.spec:RnnSpec",
         "route": "evo.blocks.route.spec:RouteSpec",
         "selective_scan": "evo.blocks.selective_scan.spec:SelectiveScanSpec",
         "spatial": "evo.blocks.spatial.spec:SpatialSpec",

@@ -1,0 +1,1 @@
+"""Recurrent networks whose gates read their own last output: LSTM, sLSTM, GRU, Elman's network."""
