@@ -20,6 +20,23 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             stage("b", {"kind": "memory", "heads": 2, "loss": "huber", "chunk": 4}, ffn={"kind": "none"}),
         ]
     },
+    "trapezoids": {
+        "stages": [
+            stage(
+                "a",
+                {
+                    **OUTER,
+                    "write": "trapezoid",
+                    "decay": {"kind": "token", "form": "product", "least": 0.002, "most": 0.01},
+                    "qk_norm": {"kind": "rms"},
+                    "qk_bias": True,
+                    "feature": "identity",
+                    "conv": 0,
+                },
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "readings": {
         "stages": [
             stage("a", {**OUTER, "solve": 3, "conv": 0}, ffn={"kind": "none"}),

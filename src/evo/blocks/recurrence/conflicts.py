@@ -44,10 +44,10 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
 def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.heads % spec.groups:
         yield Fault("EVO301", ("key_heads",), f"{spec.groups} key_heads do not divide {spec.heads} heads")
-    if spec.write == "step" and (spec.rule is None or not spec.rule.has_step):
+    if spec.write in ("step", "trapezoid") and (spec.rule is None or not spec.rule.has_step):
         message = "no step sets this decay, so nothing can be written by it"
         yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
-    elif spec.write in ("step", "share") and spec.update == "delta":
+    elif spec.write in ("step", "share", "trapezoid") and spec.update == "delta":
         message = "the delta rule writes by a share of its own anyway"
         yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
     yield from _share_problems(spec)
@@ -63,7 +63,7 @@ def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.normalizer == "sum" and spec.skip:
         yield Fault("EVO305", ("skip",), "a weighted mean has nothing beside it", "write normalizer: rms")
 
-    yield from _key_problems(spec)
+    yield from _key_problems(spec, scope)
 
 
 def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
@@ -73,17 +73,20 @@ def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
     beside_solve = {
         **both,
         "update": spec.update == "delta",
-        "write": spec.write == "channel",
+        "write": spec.write in ("channel", "trapezoid"),
         "normalizer": spec.normalizer == "sum",
         "feature": spec.feature == "taylor",
         "levels": spec.levels,
     }
-    beside_levels = {**both, "writes": spec.written > 1, "erase": spec.erased == "channel"}
+    is_twice = spec.write == "trapezoid"
+    beside_levels = {**both, "write": is_twice, "writes": spec.written > 1, "erase": spec.erased == "channel"}
     for name, others in (("solve", beside_solve), ("levels", beside_levels)):
         wrong = [other for other, is_there in others.items() if is_there]
         if getattr(spec, name) and wrong:
             message = f"'{name}' reads sums of whole tokens, which this '{wrong[0]}' does not leave"
             yield Fault("EVO305", (name,), message, f"change {wrong[0]}, or leave {name} out")
+    if is_twice and spec.bonus:
+        yield Fault("EVO305", ("bonus",), "a token that is written again has no bonus", "write write: step")
 
 
 def _turn_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
@@ -124,8 +127,23 @@ def _share_problems(spec: RecurrenceFields) -> Iterator[Fault]:
         yield Fault("EVO305", ("correct",), "keys made of a decay correct no query", "write keys: own")
 
 
-def _key_problems(spec: RecurrenceFields) -> Iterator[Fault]:
+def _key_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     """Decays, features and keys that do not fit each other."""
+    others = {
+        "update": spec.update == "delta",
+        "normalizer": spec.normalizer == "sum",
+        "keys": spec.keys == "decay",
+        "solve": spec.solve > 0,
+    }
+    for other in (name for name, is_there in others.items() if spec.qk_bias and is_there):
+        message = f"with this '{other}' keys are not what they are plus a vector"
+        yield Fault("EVO305", ("qk_bias",), message, f"change {other}, or leave qk_bias out")
+    if isinstance(spec.qk_norm, NormSpec):
+        yield from spec.qk_norm.head_problems(spec.groups, spec.dims(scope)[0], ("qk_norm",))
+        if spec.keys == "decay" or spec.written > 1:
+            other = "keys" if spec.keys == "decay" else "writes"
+            message = f"with this '{other}' a token has no key of each head to normalise"
+            yield Fault("EVO305", ("qk_norm",), message, f"change {other}, or leave qk_norm out")
     is_by_channel = spec.rule is not None and spec.rule.is_by_channel
     if spec.feature == "taylor" and (is_by_channel or spec.bonus):
         field = "bonus" if spec.bonus else "decay"

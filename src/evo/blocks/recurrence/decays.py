@@ -87,8 +87,9 @@ class TokenDecay(DecaySpec):
     kind: ClassVar[str | None] = "token"
     rule: ClassVar[str] = "evo.blocks.recurrence.rates:by_token"
 
-    form: Literal["softplus", "logsigmoid"] = "softplus"
-    """softplus: -exp(rate) step, step = softplus(x W + bias) (Mamba-2). logsigmoid: logsigmoid(x W + bias)."""
+    form: Literal["softplus", "logsigmoid", "product"] = "softplus"
+    """softplus: -exp(rate) step, step = softplus(x W + bias) (Mamba-2). logsigmoid: logsigmoid(x W + bias). product:
+    -max(softplus(x W'), 0.0001) step, a rate that the token makes (Mamba-3)."""
     least: Annotated[float, Field(ge=0, le=1e3), FIXED] = 0.0
     """The smallest step."""
     most: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
@@ -96,7 +97,7 @@ class TokenDecay(DecaySpec):
 
     @property
     def has_step(self) -> bool:
-        return self.form == "softplus"
+        return self.form != "logsigmoid"
 
     @property
     def unread(self) -> frozenset[str]:
@@ -105,10 +106,11 @@ class TokenDecay(DecaySpec):
     def weights(self, width: int, heads: int, key_dim: int) -> tuple[Weight, ...]:
         if not self.has_step:
             return linear("decay", heads, width), vector("decay_bias", heads, Init("constant", 4.0))
+        rate = vector("decay_rate", heads, Init("uniform", 0.0, math.log(16.0)))
         return (
             linear("decay", heads, width),
             vector("decay_bias", heads, Init("timestep", 1e-3, 1e-1)),
-            vector("decay_rate", heads, Init("uniform", 0.0, math.log(16.0))),
+            rate if self.form == "softplus" else linear("decay_rates", heads, width),
         )
 
 

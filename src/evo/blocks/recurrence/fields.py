@@ -40,14 +40,19 @@ class RecurrenceFields(Spec):
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
     key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True), WIDENING] = None
     """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
-    write: Literal["plain", "step", "share", "channel"] = "plain"
+    write: Literal["plain", "step", "share", "channel", "trapezoid"] = "plain"
     """What values are multiplied by: nothing, or the share of the delta rule; step: the step that sets the decay
-    (Mamba-2); share: a learned share of each head and token (MesaNet); channel: one of each value channel."""
+    (Mamba-2); share: a learned share of each head and token (MesaNet); channel: one of each value channel; trapezoid:
+    a learned share of the step, the rest of which writes the token before once more, decayed (Mamba-3)."""
     erase: Literal["written", "head", "channel"] = "written"
     """The share that the delta rule takes out of what a key holds: as much as it writes; head: that times a learned
     number of each head (Comba, 2506.02475); channel: one of its own for each key channel (Gated DeltaNet-2)."""
     correct: bool = False
     """Whether queries are less a learned multiple of the token's key, one for each key head (Comba)."""
+    qk_norm: Annotated[Spec | None, RoleOf("norm")] = None
+    """A norm of q and one of k by head, before they turn (Mamba-3)."""
+    qk_bias: bool = False
+    """Whether a learned vector of each head is added to q, and one to k, behind norm and feature (Mamba-3)."""
     skip: bool = False
     """Whether each head's values are added to its output, by a learned weight (Mamba-2's D)."""
     conv_bias: bool = False

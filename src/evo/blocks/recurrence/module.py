@@ -20,6 +20,7 @@ from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
 from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
 from evo.blocks.recurrence.spec import RecurrencePlan
+from evo.blocks.recurrence.trapezoid import Written, shares, write_twice
 from evo.blocks.recurrence.turning import of_pairs, summed_angles, turn
 from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
@@ -41,12 +42,14 @@ class RecurrenceState(State):
     memory_BHKV: float32, or float64 for float64 activations; one column more with normalizer sum, K more with `solve`;
     (B, H, L, K, V) with levels. past: for q, k and v, those that are projected, (B, W - 1, C); none without
     convolutions. seen_B: tokens of the last document so far, with levels. turned_BHR: angles that tokens summed to.
+    before: the last key and value of each head, where the next token writes them again.
     """
 
     memory_BHKV: Tensor
     past: tuple[Tensor, ...]
     seen_B: Tensor | None = None
     turned_BHR: Tensor | None = None
+    before: Written | None = None
 
 
 def l2_normalize(x_BTHK: Tensor) -> Tensor:
@@ -97,6 +100,9 @@ class Recurrence(Block):
     erase_rate: nn.Parameter | None
     correction: nn.Parameter | None
     turn: nn.Parameter | None
+    blend: nn.Parameter | None
+    q_bias: nn.Parameter | None
+    k_bias: nn.Parameter | None
     ridge: nn.Parameter | None
     level: nn.Parameter | None
     level_gain: nn.Parameter | None
@@ -107,6 +113,7 @@ class Recurrence(Block):
     decay_up: nn.Parameter | None
     decay_bias: nn.Parameter | None
     decay_rate: nn.Parameter | None
+    decay_rates: nn.Parameter | None
     q_taps_bias: nn.Parameter | None
     k_taps_bias: nn.Parameter | None
     v_taps_bias: nn.Parameter | None
@@ -131,6 +138,7 @@ class Recurrence(Block):
         self.erase = plan.erase
         self.gates_first = plan.gate_at == "before"
         self.head_norm = children.get("head_norm")
+        self.norms = [children[name] for name in ("q_norm", "k_norm") if name in children]
         self.rule = plan.rule
         self.decay_of = None if plan.rule is None else decay_function(plan.rule)
         log_decays = () if plan.rule is None else plan.rule.log_decays(self.heads)
@@ -156,9 +164,12 @@ class Recurrence(Block):
             if weight is not None
         ]
         (q, k, v), parts, _ = self._posed(projected, None, x_BTD, flow)
+        parts.pop("trapezoid")
         if self.level is not None:
             return [*convolutions, plain_call(BY_LEVEL, x_BTD)]
         found = plan_recurrence(q, k, v[..., : self.columns], **parts)
+        if self.blend is not None:
+            return [*convolutions, found, found]
         return [*convolutions, found] if not self.solve else [*convolutions, plan_recurrence(q, k, k, **parts), found]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> RecurrenceState:
@@ -172,6 +183,12 @@ class Recurrence(Block):
             tuple(torch.zeros(batch, self.taps - 1, size, device=device, dtype=dtype) for size in sizes),
             torch.zeros(batch, device=device, dtype=torch.long) if self.levels else None,
             torch.zeros(batch, self.heads, self.key_dim // 2, device=device, dtype=kept) if self.turns else None,
+            None
+            if self.blend is None
+            else (
+                torch.zeros(batch, self.heads, self.features, device=device, dtype=dtype),
+                torch.zeros(batch, self.heads, self.columns, device=device, dtype=dtype),
+            ),
         )
 
     def extend(self, x_BTD: Tensor, state: RecurrenceState, flow: Flow) -> tuple[Tensor, RecurrenceState]:
@@ -182,6 +199,7 @@ class Recurrence(Block):
         streams, past = self._streams(x_BTD, None if state is None else state.past, flow)
         before_BHR = None if state is None else state.turned_BHR
         heads, parts, turned_BHR = self._posed(streams, before_BHR, x_BTD, flow)
+        terms, written = parts.pop("trapezoid"), None
         segments_BT, n = flow.segments_BT, self.writes
         if segments_BT is not None and n > 1:
             segments_BT = segments_BT.repeat_interleave(n, dim=1)
@@ -192,12 +210,15 @@ class Recurrence(Block):
             o_BTHV, memory_BHKV, seen_B = read_by_level(heads, weight_BTHL, memory_BHKV, seen_B, self.scale, called)
         elif self.ridge is not None:
             o_BTHV, memory_BHKV = read_solved(heads, self.ridge, self.solve, memory_BHKV, self.scale, called)
+        elif terms is not None:
+            before = None if state is None else state.before
+            o_BTHV, memory_BHKV, written = write_twice(heads, terms, before, memory_BHKV, self.scale, called)
         else:
             o_BTHV, memory_BHKV = recur(*heads, **called, scale=self.scale, initial_state_BHKV=memory_BHKV)
         o_BTHV = o_BTHV[:, n - 1 :: n]
         if self.skip is not None:
             o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
-        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B, turned_BHR)
+        return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B, turned_BHR, written)
 
     def _level_weights(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What each level counts for, (B, T, H, L), in float32 or wider."""
@@ -255,11 +276,15 @@ class Recurrence(Block):
             q_BTHK, k_BTHK = self.feature(q_BTHK), -log_decay.expm1().to(q_BTHK.dtype)
         else:
             k_BTHK = streams[1].unflatten(-1, (-1, self.key_dim))
+            if self.norms:
+                q_BTHK, k_BTHK = (norm(x, flow) for norm, x in zip(self.norms, (q_BTHK, k_BTHK), strict=True))
             q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
             if self.correction is not None:
                 q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
         q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
+        if self.q_bias is not None and self.k_bias is not None:
+            q_BTHK, k_BTHK = q_BTHK + self.q_bias.to(q_BTHK.dtype), k_BTHK + self.k_bias.to(k_BTHK.dtype)
         if angle_BTHR is not None:
             q_BTHK, k_BTHK = turn(q_BTHK, angle_BTHR), turn(k_BTHK, angle_BTHR)
         if self.divides:
@@ -296,7 +321,13 @@ class Recurrence(Block):
         beta_BTH = None if self.beta is None else torch.sigmoid(flow.project(x_BTD, self.beta))
         if beta_BTH is not None and self.beta_range != 1 and self.erase in ("written", "head"):
             beta_BTH = beta_BTH * self.beta_range
-        return {"log_decay": log_decay, "beta_BTH": beta_BTH, "bonus_HK": self.bonus}, step_BTH
+        terms = None
+        if self.blend is not None:
+            assert log_decay is not None
+            assert step_BTH is not None
+            terms = shares(step_BTH, flow.project(x_BTD, self.blend).to(step_BTH.dtype).sigmoid(), log_decay)
+        parts = {"log_decay": log_decay, "beta_BTH": beta_BTH, "bonus_HK": self.bonus, "trapezoid": terms}
+        return parts, step_BTH
 
     def _streams(
         self, x_BTD: Tensor, past: tuple[Tensor, ...] | None, flow: Flow

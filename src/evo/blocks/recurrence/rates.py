@@ -12,6 +12,9 @@ from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow
 from evo.blocks.recurrence.decays import ChannelDecay, HeadDecay, LearnedDecay, TokenDecay
 
+LEAST_RATE = 1e-4
+"""The least rate that a token makes (Mamba-3)."""
+
 
 class Learned(Protocol):
     """What a recurrence has learned of its decay: the weights that its `DecaySpec` plans."""
@@ -23,6 +26,7 @@ class Learned(Protocol):
     decay_up: nn.Parameter | None
     decay_bias: nn.Parameter | None
     decay_rate: nn.Parameter | None
+    decay_rates: nn.Parameter | None
 
 
 Decay = tuple[Tensor | None, Tensor | None]
@@ -46,11 +50,15 @@ def by_token(block: Learned, decay: TokenDecay, x_BTD: Tensor, flow: Flow) -> De
     assert block.decay is not None
     assert block.decay_bias is not None
     logit_BTH = flow.project(x_BTD, block.decay).to(compute_dtype(x_BTD)) + block.decay_bias
-    if block.decay_rate is None:
+    if not decay.has_step:
         return F.logsigmoid(logit_BTH), None
     step_BTH = F.softplus(logit_BTH)
     if decay.least or decay.most is not None:
         step_BTH = step_BTH.clamp(decay.least, decay.most)
+    if block.decay_rates is not None:
+        rate_BTH = F.softplus(flow.project(x_BTD, block.decay_rates).to(step_BTH.dtype))
+        return -rate_BTH.clamp_min(LEAST_RATE) * step_BTH, step_BTH
+    assert block.decay_rate is not None
     return -block.decay_rate.exp() * step_BTH, step_BTH
 
 

@@ -75,6 +75,8 @@ class RecurrenceSpec(RecurrenceFields):
         children: list[tuple[str, BlockPlan]] = [("position", position)]
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
+        if isinstance(self.qk_norm, NormSpec):
+            children += [(f"{name}_norm", self.qk_norm.over_heads(self.groups, key_dim)) for name in "qk"]
         beside = (self.normalizer == "sum") + (key_dim if self.solve else 0)
         levels = (max(scope.context - 1, 1).bit_length() + 1) if self.levels else 0
         weights += self._read_weights(scope.width, key_dim, levels)
@@ -84,7 +86,10 @@ class RecurrenceSpec(RecurrenceFields):
             flops=matmul_flops(weights)
             + self._mixing_flops(self._features(key_dim), value_dim) * max(levels, 1)
             + self.solve * self._mixing_flops(key_dim, key_dim),
-            state=state + max(self.conv - 1, 0) * streams + (self.heads * (key_dim // 2) if self.turns else 0),
+            state=state
+            + max(self.conv - 1, 0) * streams
+            + (self.heads * (key_dim // 2) if self.turns else 0)
+            + (self.heads * (self._features(key_dim) + value_dim + beside) if self.write == "trapezoid" else 0),
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
         return RecurrencePlan(
@@ -122,6 +127,8 @@ class RecurrenceSpec(RecurrenceFields):
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
         touches = 2 + self.written * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
+        if self.write == "trapezoid":  # once more, of the token before
+            touches *= 2
         return float(self.heads * key_dim * value_dim * touches)
 
     def _read_weights(self, width: int, key_dim: int, levels: int) -> tuple[Weight, ...]:
@@ -163,6 +170,11 @@ class RecurrenceSpec(RecurrenceFields):
             weights.append(vector("erase_rate", self.heads, ONES))
         if self.turns:
             weights.append(linear("turn", self.groups * (key_dim // 2), width))
+        if self.write == "trapezoid":
+            weights.append(linear("blend", self.heads, width))
+        if self.qk_bias:
+            shape = (self.heads, self._features(key_dim))
+            weights += [Weight(f"{name}_bias", shape, ONES, ("channel", "channel")) for name in "qk"]
         if self.correct:
             weights.append(vector("correction", self.groups, Init("constant", 0.02)))
         if self.normalizer == "rms":
