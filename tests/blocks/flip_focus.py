@@ -21,5 +21,6 @@ FOCUS = {
     "spatial": "mix",
     "product keys": "ffn",
     "powers": "ffn",
+    "mixed ends": "readout",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""

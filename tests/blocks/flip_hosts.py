@@ -389,6 +389,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("OrganismSpec", "embedding"),
     ("OrganismSpec", "pseudopods"),
     ("ReadoutSpec", "transform"),
+    ("ReadoutSpec", "mixture"),
     ("OrganismSpec", "readout"),
     ("BlocksSpec", "kv_add"),
     ("LayersSpec", "kv_add"),

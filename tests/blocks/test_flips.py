@@ -124,6 +124,10 @@ HOSTS: dict[str, dict[str, Any]] = {
         "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
         "stages": [stage("body", ATTENTION)],
     },
+    "mixed ends": {
+        "readout": {"mixture": {"count": 3}, "soft_cap": 2.0},
+        "stages": [stage("body", ATTENTION)],
+    },
     "other ends": {
         "embedding": {"width": 10, "norm": RMS, "norm_first": True, "project_last": True},
         "position": {"kind": "learned"},

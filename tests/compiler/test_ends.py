@@ -76,6 +76,35 @@ def test_the_whole_readout(planned, tie: bool):
     torch.testing.assert_close(model.loss(x, x).double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("tie", [True, False])
+def test_a_mixture_of_softmaxes(planned, tie: bool):
+    """log sum_k share_k softmax(cap tanh((W relu(M_k h + m_k) + b) scale / cap)) (1711.03953, eq. 3 and section 3), in
+    probabilities, and the loss and its gradients by them."""
+    mixture = {"count": 3, "act": "relu"}
+    readout = {"tie": tie, "bias": True, "scale": 0.5, "soft_cap": 4.0, "mixture": mixture}
+    plan = planned({"name": "s", "mix": ATTENTION}, readout=readout, embedding={"width": 12} if tie else {})
+    model = large(build(plan, 0).double())
+    w, x = dict(model.named_parameters()), tokens()
+    h = model.hidden(model.embed(x))
+    h = h @ w["readout.transform"].T if tie else h
+    table = w["embedding.weight"] if tie else w["readout.weight"]
+    shares = torch.softmax(h @ w["readout.share"].T, dim=-1)
+    probability = torch.zeros(*x.shape, 256, dtype=h.dtype)
+    rows = zip(w["readout.mixture"].split(len(h[0, 0])), w["readout.mixture_bias"].split(len(h[0, 0])), strict=True)
+    for k, (matrix, bias) in enumerate(rows):
+        raw = F.linear(F.relu(F.linear(h, matrix, bias)), table, w["readout.bias"]) * 0.5
+        probability = probability + shares[..., k, None] * torch.softmax(4.0 * torch.tanh(raw / 4.0), dim=-1)
+    torch.testing.assert_close(model(x), probability.log())
+    expected = -probability.log().gather(-1, x[..., None]).mean()
+    loss = model.loss(x, x)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+    got = torch.autograd.grad(loss, list(w.values()))
+    wanted = torch.autograd.grad(expected, list(w.values()))
+    for name, a, b in zip(w, got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
+    assert plan.read_flops == 2 * (3 * table.shape[1] * (table.shape[1] + 1 + 256) + tie * 16 * 12)
+
+
 def test_a_narrow_tied_embedding_is_read_through_a_map(planned):
     """Without a transform, a linear map goes to the embedding's width (OPT)."""
     model = build(planned({"name": "s", "mix": ATTENTION}, embedding={"width": 8}), 0)

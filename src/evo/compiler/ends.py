@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.activation.module import Activation
-from evo.blocks.base import Block, Norm, parameter
+from evo.blocks.base import Block, Norm, compute_dtype, parameter
 from evo.blocks.flow import Flow
 from evo.blocks.position.module import Order
 from evo.compiler.plan import Plan
@@ -72,33 +74,53 @@ class Embedding(nn.Module):
         return self.norm(x_BTD, flow) if isinstance(self.norm, Norm) and not self.norms_tokens else x_BTD
 
 
+@dataclass(frozen=True)
+class Read:
+    """What meets the readout's weights, (..., E), and the bias of logits, (V,); in a mixture of softmaxes, a vector for
+    each, (..., K, E), and the logarithms of their shares, (..., K)."""
+
+    h: Tensor
+    bias_V: Tensor | None
+    log_share: Tensor | None = None
+
+
 class Readout(nn.Module):
-    """norm(act(W h + b)), the scale and bias of logits, and a table of its own: what there is of it."""
+    """norm(act(W h + b)), maps of a mixture, the scale and bias of logits, and a table of its own: what there is of
+    it."""
 
     weight: nn.Parameter | None
     transform: nn.Parameter | None
     transform_bias: nn.Parameter | None
+    mixture: nn.Parameter | None
+    mixture_bias: nn.Parameter | None
+    share: nn.Parameter | None
     bias: nn.Parameter | None
 
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
-        for name in ("weight", "transform", "transform_bias", "bias"):
+        for name in ("weight", "transform", "transform_bias", "mixture", "mixture_bias", "share", "bias"):
             self.register_parameter(name, None)
         for weight in (*((plan.readout,) if plan.readout is not None else ()), *plan.readout_maps):
             self.register_parameter(weight.name, parameter(weight))
-        self.scale, self.word = plan.readout_scale, plan.readout_act
+        self.scale, self.word, self.mixed = plan.readout_scale, plan.readout_act, plan.readout_mixture
         for name, block in plan.readout_blocks:
             self.add_module(name, make(block))
 
-    def read(self, h_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor | None]:
-        """What meets the readout's weights, (B, T, D) -> (B, T, E), and the bias of logits, (V,)."""
+    def read(self, h_BTD: Tensor, flow: Flow) -> Read:
+        """(..., D) -> what logits are made of."""
         if self.transform is not None:
             h_BTD = self._activated(flow.project(h_BTD, self.transform, self.transform_bias), flow)
             norm = self._modules.get("norm")
             h_BTD = norm(h_BTD, flow) if isinstance(norm, Norm) else h_BTD
-        if self.scale is None:
-            return h_BTD, self.bias
-        return h_BTD * self.scale, None if self.bias is None else self.bias * self.scale
+        log_share, bias_V = None, self.bias
+        if self.mixed is not None and self.mixture is not None and self.share is not None:
+            count, act = self.mixed
+            share = flow.project(h_BTD, self.share)
+            log_share = F.log_softmax(share.to(compute_dtype(share)), dim=-1)
+            h_BTD = ACTS[act](flow.project(h_BTD, self.mixture, self.mixture_bias)).unflatten(-1, (count, -1))
+        if self.scale is not None:
+            h_BTD, bias_V = h_BTD * self.scale, None if bias_V is None else bias_V * self.scale
+        return Read(h_BTD, bias_V, log_share)
 
     def _activated(self, h_BTD: Tensor, flow: Flow) -> Tensor:
         act = self._modules.get("act")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.adapters.module import Adapted
@@ -20,7 +21,7 @@ from evo.compiler.ends import Embedding, Make, Readout
 from evo.compiler.plan import Plan
 from evo.dsl.spec import INPUT, TOKENS
 from evo.kernels.dispatch import AUTO
-from evo.kernels.fused import embed, linear_cross_entropy, soft_capped
+from evo.kernels.fused import cross_entropy, embed, linear_cross_entropy, soft_capped
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,15 @@ class Organism(nn.Module):
         return last.value() if self.final_norm is None else last.normed(self.final_norm, flow)[1]
 
     def read(self, h_BTD: Tensor, flow: Flow | None = None) -> Tensor:
-        """Logits, (..., D) -> (..., V), in the dtype of the readout's product."""
+        """Logits, (..., D) -> (..., V), in the dtype of the readout's product; of a mixture, the logarithms of its
+        probabilities."""
         flow = Flow() if flow is None else flow
-        h_BTD, bias_V = self.readout.read(h_BTD, flow)
-        return soft_capped(flow.project(h_BTD, self._readout_weight(), bias_V), self.plan.soft_cap)
+        read = self.readout.read(h_BTD, flow)
+        logits = soft_capped(flow.project(read.h, self._readout_weight(), read.bias_V), self.plan.soft_cap)
+        if read.log_share is None:
+            return logits
+        log_parts = F.log_softmax(logits.to(read.log_share.dtype), dim=-1)
+        return (log_parts + read.log_share[..., None]).logsumexp(-2).to(logits.dtype)
 
     def losses(
         self, tokens_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None = None, flow: Flow | None = None
@@ -199,14 +205,18 @@ class Organism(nn.Module):
 
     def _cross_entropy(self, h_BTD: Tensor, targets_BT: Tensor, weights_BT: Tensor | None, flow: Flow) -> Tensor:
         """The mean cross-entropy of targets, from what stands before the readout."""
-        h_BTD, bias_V = self.readout.read(h_BTD, flow)
+        weights_N = None if weights_BT is None else weights_BT.flatten()
+        if self.plan.readout_mixture is not None:
+            logits_NV = self.read(h_BTD, flow).flatten(0, 1)
+            return cross_entropy(logits_NV, targets_BT.flatten(), weights_N=weights_N, backend=self.backend)
+        read = self.readout.read(h_BTD, flow)
         return linear_cross_entropy(
-            h_BTD.flatten(0, 1),
+            read.h.flatten(0, 1),
             self._readout_weight(),
             targets_BT.flatten(),
             self.plan.soft_cap,
-            bias_V=bias_V,
-            weights_N=None if weights_BT is None else weights_BT.flatten(),
+            bias_V=read.bias_V,
+            weights_N=weights_N,
             project=flow.project,
             backend=self.backend,
         )

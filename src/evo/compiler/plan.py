@@ -24,7 +24,8 @@ class Plan:
     embedding_maps: from narrower vectors of tokens to the stream, with its bias and gains. norms_tokens: whether the
     embedding's norm stands before positions are added. projects_last: whether narrower vectors are projected after
     both. order: a block of fixed positions.
-    readout_maps: what stands before and beside the readout: the transform with its bias, and a bias of logits.
+    readout_maps: what stands before and beside the readout: the transform with its bias, the maps of a mixture of
+    softmaxes, and a bias of logits. readout_mixture: how many softmaxes, and what their maps pass.
     ahead: what training predicts besides the next token.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     readout_maps: tuple[Weight, ...] = ()
     readout_act: str = ""
     readout_scale: float | None = None
+    readout_mixture: tuple[int, str] | None = None
     readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
     z_loss: float = 0.0
     ahead: AheadPlan | None = None
@@ -134,7 +136,8 @@ class Plan:
     @property
     def read_flops(self) -> float:
         """The same of one readout."""
-        return matmul_flops(self.readout_maps) + 2.0 * self.read_width * self.vocab
+        softmaxes = 1 if self.readout_mixture is None else self.readout_mixture[0]
+        return matmul_flops(self.readout_maps) + 2.0 * softmaxes * self.read_width * self.vocab
 
     @property
     def tokens_ahead(self) -> int:
@@ -150,8 +153,7 @@ class Plan:
             return total
         kept = (block for block in self._running() if not _is_alone(block))
         spared = sum(min(block.cost.flops, matmul_flops(block.weights)) for block in kept)
-        ends = matmul_flops((*self.embedding_maps, *self.readout_maps)) + 2.0 * self.read_width * self.vocab
-        return total - spared - ends
+        return total - spared - matmul_flops(self.embedding_maps) - self.read_flops
 
     @property
     def trained_parameters(self) -> int:

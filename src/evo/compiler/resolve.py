@@ -84,13 +84,18 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         blocks += act_child(spec.act, inner)
         if isinstance(spec.norm, NormSpec):
             blocks.append(("norm", spec.norm.plan(replace(scope, width=inner))))
+    mixture = readout.mixture
+    if mixture is not None:
+        maps += [linear("mixture", mixture.count * inner, inner), linear("share", mixture.count, inner)]
+        maps += [vector("mixture_bias", mixture.count * inner, ZEROS)] if mixture.bias else []
     if readout.bias:
         maps.append(vector("bias", organism.vocab, ZEROS))
     return {
         "readout_maps": tuple(maps),
         "readout_act": act_word(spec.act) if spec is not None else "",
         "readout_scale": readout.scale,
-        "z_loss": readout.z_loss,
+        "readout_mixture": None if mixture is None else (mixture.count, mixture.act),
+        "z_loss": 0.0 if mixture is not None else readout.z_loss,
         "readout_blocks": tuple(blocks),
     }
 

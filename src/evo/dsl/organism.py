@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.dsl.acts import Act
+from evo.dsl.acts import Act, Word
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import Reads, StagePlan
 from evo.dsl.spec import DEFAULT, AsTuple, ListOf, MapOf, RoleOf, Scope, Sources, Spec, SpecField, spec_fields
@@ -153,6 +153,18 @@ class TransformSpec(Spec):
     """How wide its outputs are, where the readout has weights of its own (RemBERT); the stream's if left out."""
 
 
+class MixtureSpec(Spec):
+    """log sum over k of share_k softmax(readout(act(W_k h + b_k))), shares the softmax of V h: a mixture of softmaxes,
+    whose logarithms have a higher rank than the readout is wide (Yang et al. 1711.03953)."""
+
+    count: Annotated[int, Field(ge=2, le=64), Gene(2, 8, "x2")] = 4
+    """How many softmaxes."""
+    act: Word = "tanh"
+    """What each one's own map of h passes."""
+    bias: bool = True
+    """Whether these maps have a bias."""
+
+
 class ReadoutSpec(Spec):
     """From the last stage to logits."""
 
@@ -171,6 +183,13 @@ class ReadoutSpec(Spec):
     transform: Annotated[TransformSpec | None, FIXED] = None
     """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
     linear and without a bias (OPT)."""
+
+    mixture: MixtureSpec | None = None
+    """Several softmaxes of maps of what is read, mixed; one softmax if left out."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.mixture is None else frozenset({"z_loss"})  # logits are logs of sums that are 1
 
     def read_width(self, embedding: EmbeddingSpec, width: int) -> int:
         """How wide the vectors are that meet the readout's weights; width: the stream's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -192,11 +191,13 @@ def _end(plan: Plan) -> Iterator[Row]:
         norm = plan.final_norm
         yield Row("final", "norm", norm.kind, "", _weights(norm), norm.parameters, norm.flops)
     kind = "tied" if plan.readout is None else "linear"
-    cap = "" if plan.soft_cap is None else f"soft_cap {plan.soft_cap:g}"
+    settings = [] if plan.soft_cap is None else [f"soft_cap {plan.soft_cap:g}"]
+    if plan.readout_mixture is not None:
+        settings.append(f"{plan.readout_mixture[0]} softmaxes")
     shape = (plan.vocab, plan.read_width)
     shapes = ", ".join([_shape(shape), *(f"{weight.name} {_shape(weight.shape)}" for weight in plan.readout_maps)])
     count = sum(weight.count for weight in (plan.readout, *plan.readout_maps) if weight is not None)
-    yield Row("readout", "", kind, cap, shapes, count, matmul_flops(plan.readout_maps) + 2.0 * math.prod(shape))
+    yield Row("readout", "", kind, ", ".join(settings), shapes, count, plan.read_flops)
     yield from (_row(name, block) for name, block in plan.readout_blocks)
 
 
