@@ -6,6 +6,7 @@ from typing import Any
 
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, stage
 from ffn_variants import ROUTED
+from flip_segments import SEGMENTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
 TOKENS = {"kind": "tokens", "top": 5, "heads": 3, "dim": 4}
@@ -271,18 +272,7 @@ SLOW: dict[str, dict[str, Any]] = {
             },
         ],
     },
-    "memory tokens": {
-        "stages": [
-            {"name": "a", "kind": "memory_tokens", "of": stage("b", CONVOLUTION), "every": 4, "count": 2},
-            {
-                "name": "c",
-                "kind": "memory_tokens",
-                "of": stage("d", CONVOLUTION),
-                "every": 3,
-                "from": ["embedding", "a"],
-            },
-        ],
-    },
+    **SEGMENTED,
     "ngrams": {
         "stages": [
             {"name": "a", "kind": "ngrams", "sizes": [2, 3], "rows": 50},
@@ -338,6 +328,7 @@ JUDGED_THERE = frozenset(
         "EverySpec",
         "CrossAttentionSpec",
         "MemoryTokensSpec",
+        "SegmentsSpec",
         "NgramsSpec",
     ]
 )
@@ -353,6 +344,7 @@ NOT_BY_ITSELF = {
     ("EntropySpec", "of"),
     ("CrossAttentionSpec", "source"),
     ("MemoryTokensSpec", "of"),
+    ("SegmentsSpec", "of"),
 }
 """Names that others read, or that are read, and stages that are flipped inside."""
 SOMETIMES = {"LoopSpec.spread", "EntropySpec.threshold"}

@@ -222,6 +222,7 @@ INSIDE: dict[str, dict[str, Any]] = {
             {"name": "c", "weights_of": "a", "adapters": ADAPTERS},
         ]
     },
+    "segments": {"stages": [{"name": "a", "kind": "segments", "of": BODY, "every": 8, "count": 3}]},
     "a norm behind layers, twice": {"stages": [WRITTEN, {"name": "b", "weights_of": "e"}]},
     "a norm behind layers in depths": {"stages": [{"name": "a", "kind": "depths", "of": WRITTEN}]},
     "adapters of a loop": {

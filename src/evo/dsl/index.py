@@ -132,6 +132,7 @@ KINDS: dict[str, dict[str, str]] = {
         "memory_tokens": "evo.blocks.stages.memory_tokens.spec:MemoryTokensSpec",
         "ngrams": "evo.blocks.stages.ngrams.spec:NgramsSpec",
         "patches": "evo.blocks.stages.patches.spec:PatchesSpec",
+        "segments": "evo.blocks.stages.segments.spec:SegmentsSpec",
         "weights_of": "evo.blocks.stages.weights_of.spec:WeightsOfSpec",
         "loop": "evo.blocks.stages.loop.spec:LoopSpec",
     },

@@ -81,9 +81,9 @@ FLOW = {
         _stages(f"{{name: body, mix: {_NEAR}, norm: {{kind: rms, place: sandwich}}, streams: {{kind: hyper}}}}"),
     ),
     "EVO358": Code(
-        "Memory tokens that cannot be",
-        "A context goes on behind its first segment; a stage with memory tokens is causal, reads nothing else, and "
-        "shares no keys.",
+        "Memory tokens or segments that cannot be",
+        "A context goes on behind its first segment; a stage with memory tokens, or over segments, is causal, reads "
+        "nothing else, and shares no keys.",
         _stages(f"{{name: body, kind: memory_tokens, every: 256, of: {{name: inner, mix: {_NEAR}}}}}"),
         _stages(f"{{name: body, kind: memory_tokens, every: 32, of: {{name: inner, mix: {_NEAR}}}}}"),
     ),
