@@ -10,6 +10,7 @@ how gradients that the capture itself allocates are found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evo.kernels.triton_support import next_pow2
-
 CHUNK = 2048
 """Elements of a piece; a program updates one."""
 ALIGNMENT = 16
+SUMMED = 1024
+"""Pieces whose sums are added up at once."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,9 @@ class AdamWTable:
         beta1, beta2, eps, clip = self.rates.beta1, self.rates.beta2, self.rates.eps, self.rates.clip
         if clip is not None:
             kernels.square_sums[(self.pieces,)](self.table, self.sums, CHUNK)
-        size = min(1024, next_pow2(self.pieces))
         kernels.numbers[(1,)](
             self.sums, self.pieces, self.steps, self.steps.numel(), self.scalars,
-            clip or 0.0, beta1, beta2, clip is not None, size,
+            math.inf if clip is None else clip, beta1, beta2, SUMMED,
         )  # fmt: skip
         kernels.update[(self.pieces,)](
             self.table, self.scalars, lr_G, self.decay_G, beta1, beta2, eps, CHUNK, num_warps=8

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from evo.kernels.packed_grad import columns
 from evo.kernels.triton_support import last_dim_contiguous, next_pow2
 
 ROW_ELEMENTS = 1024
+SMALLEST = 64
+"""Dims of the narrowest tile: narrower heads leave columns empty, and need no kernel of their own."""
 
 
 def rotate(q_BTHK: Tensor, k_BTGK: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,13 +64,16 @@ def _launch(
     B, T, H, K = q.shape
     G, R = k.shape[2], cos.shape[1]
     values, value_row = (k, k_out) if v is None or v_out is None else (last_dim_contiguous(v), v_out)
-    heads, V = (H + G, 0) if v is None else (H + G + v.shape[2], v.shape[3])
-    pairs = next_pow2(R)
+    heads, V = (H + G, K) if v is None else (H + G + v.shape[2], v.shape[3])
+    pairs = max(SMALLEST // 2, next_pow2(R))
     rows = max(1, ROW_ELEMENTS // pairs)
+    strides = [stride for x in (q, k, values) for stride in x.stride()[:3]]
+    strides += [x.stride(1) for x in (q_out, k_out, value_row)]
+    unit = math.gcd(8, R, K, V, *strides)
     triton_rotate.rotate[(-(-B * T // rows), heads)](
-        q, k, values, q_out, k_out, value_row, cos, sin, *q.stride()[:3], *k.stride()[:3], *values.stride()[:3],
-        q_out.stride(1), k_out.stride(1), value_row.stride(1), B * T, T, H, G, R, K, V, -1.0 if back else 1.0,
-        rows, pairs, next_pow2(K - 2 * R) if K > 2 * R else 0, next_pow2(V) if V else 0,
+        q, k, values, q_out, k_out, value_row, cos, sin, *(stride // unit for stride in strides),
+        B * T, T, H, G, R // unit, K // unit, V // unit, -1.0 if back else 1.0,
+        rows, pairs, next_pow2(K - 2 * R) if K > 2 * R else 0, max(SMALLEST, next_pow2(V)), unit,
     )  # fmt: skip
 
 

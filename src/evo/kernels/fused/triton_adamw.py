@@ -26,16 +26,17 @@ def square_sums(table, sums, CHUNK: tl.constexpr):
     tl.store(sums + tl.program_id(0), tl.sum(g * g, 0))
 
 
-@triton.jit
-def numbers(sums, pieces, steps, counters, scalars, clip, beta1, beta2, CLIP: tl.constexpr, SIZE: tl.constexpr):
-    """Count the step in all counters; scalars: what gradients are multiplied by, 1 - beta ** step for both moments."""
+@triton.jit(do_not_specialize=["pieces", "counters"])
+def numbers(sums, pieces, steps, counters, scalars, clip, beta1, beta2, SIZE: tl.constexpr):
+    """Count the step in all counters; scalars: what gradients are multiplied by, 1 - beta ** step for both moments.
+
+    An infinite clip leaves gradients as they are, whatever the sums.
+    """
     total = tl.zeros((SIZE,), tl.float32)
     for start in range(0, pieces, SIZE):
         at = start + tl.arange(0, SIZE)
         total += tl.load(sums + at, mask=at < pieces, other=0.0)
-    factor = 1.0
-    if CLIP:
-        factor = tl.minimum(clip / (tl.sqrt(tl.sum(total, 0)) + 1e-6), 1.0)
+    factor = tl.minimum(clip / (tl.sqrt(tl.sum(total, 0)) + 1e-6), 1.0)
     now = tl.load(steps) + 1.0
     tl.debug_barrier()  # every warp has read the counter before one writes it
     for start in range(0, counters, SIZE):

@@ -66,7 +66,7 @@ def slope(x, ACT: tl.constexpr):
     return sigmoid * (1.0 + x * (1.0 - sigmoid))
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "F", "gate_stride", "up_stride"])
 def gated_forward(
     gate, up, out, rows, F, gate_stride, up_stride,
     ACT: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
@@ -81,7 +81,7 @@ def gated_forward(
     tl.store(out + row * (F * UNIT) + col, (activate(g, ACT) * u).to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "F", "gate_stride", "up_stride"])
 def gated_backward(
     dout, gate, up, dgate, dup, rows, F, gate_stride, up_stride,
     ACT: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,

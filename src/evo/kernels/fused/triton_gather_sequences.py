@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "T"])
 def gather_sequences(text, starts, row, inputs, targets, B, T, COLS: tl.constexpr):
     """inputs and targets (B, T) int64, dense: text (bytes,) uint8 from starts[row, b] on, and one byte later."""
     b = tl.program_id(0)

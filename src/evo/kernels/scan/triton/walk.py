@@ -23,7 +23,7 @@ def load_rows(base, t, T, X, cols, kept, other, BACK: tl.constexpr, STEP: tl.con
     return rows
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "X"])
 def forward(decay, inputs, before, states, T, X, STEP: tl.constexpr, COLS: tl.constexpr):
     """states_t = decay_t states_{t-1} + inputs_t, all (B, T, X), from `before` (B, X); dense, float32."""
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
@@ -42,7 +42,7 @@ def forward(decay, inputs, before, states, T, X, STEP: tl.constexpr, COLS: tl.co
         factors, added = factors_ahead, added_ahead
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "X"])
 def backward(
     dstates, decay, before, states, ddecay, dinputs, dbefore, T, X, STEP: tl.constexpr, COLS: tl.constexpr
 ):  # fmt: skip
