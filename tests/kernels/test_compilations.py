@@ -1,0 +1,47 @@
+"""Candidates of a search share the kernels that Triton compiles."""
+
+import pytest
+
+from evo.dsl.document import parse
+from evo.kernels.triton_support import is_interpreting
+
+pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.skipif(is_interpreting(), reason="notes what would be compiled; TRITON_INTERPRET=1 does not")
+
+DOCUMENT = (
+    "evo: 1\norganism: {{width: {width}, context: {context}, stages: [{{name: body, repeat: {repeat}, mix: {mix}, "
+    "ffn: {{kind: gated, ratio: {ratio}}}}}]}}\ntrain: {{batch: {batch}, steps: 9}}\n"
+)
+
+
+def asked(**settings):
+    """The kernels of all passes of a candidate."""
+    from kernels.compilations import Noted, compilations, noting
+
+    noted = Noted()
+    with noting(noted):
+        compilations(parse(DOCUMENT.format(**settings)).document, noted)
+    return set(noted.kernels)
+
+
+@pytest.mark.parametrize(
+    ("mix", "other"),
+    [
+        ("{kind: attention, heads: 4, kv_heads: 2}", "{kind: attention, heads: 3, kv_heads: 1}"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                ("{kind: attention, heads: 4}", "{kind: attention, heads: 3}"),
+                ("{kind: recurrence, heads: 4}", "{kind: recurrence, heads: 4}"),
+                ("{kind: rg_lru, heads: 4}", "{kind: rg_lru, heads: 3}"),
+                ("{kind: convolution, size: 4}", "{kind: convolution, size: 4}"),
+            )
+        ),
+    ],
+)
+def test_sizes_share_kernels(mix, other):
+    """Heads, width, depth, context, batch and a layer's ratio give no new kernels inside a power of two."""
+    known = asked(width=256, context=128, repeat=1, batch=32, ratio=3.0, mix=mix)
+    new = asked(width=192, context=112, repeat=2, batch=48, ratio=3.5, mix=other) - known
+    assert known
+    assert not new, sorted(kernel.name for kernel in new)
