@@ -79,6 +79,16 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "scale": 2.0}),
         ]
     },
+    "factors": {
+        "stages": [
+            stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}, "selective": "none"}, ffn={"kind": "none"}),
+            stage(
+                "b",
+                {**ATTENTION, "selective": "one", "position": {"kind": "contextual", "most": 4}},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "spatial": {
         "stages": [
             stage("a", {"kind": "spatial", "heads": 2}, ffn={"kind": "none"}),

@@ -185,7 +185,13 @@ def test_attention_pairs_cost_two_products(name: str):
     inner = block.heads * (block.head_dim + values)
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT + block.persistent
     mixed = sum(math.prod(weight.shape) for weight in block.weights if weight.name in ("mix_before", "mix_after"))
-    assert block.cost.flops == pytest.approx(matmul_flops(block.weights) + 2 * (inner + mixed) * pairs)
+    heads, dim = block.heads, block.head_dim
+    lowered = {"none": 0, "one": 1, "each": heads}[block.selective] * (dim + 1)
+    flops = matmul_flops(block.weights) + 2 * (inner + mixed + lowered) * pairs
+    if block.factors is not None:  # a product of each head with each factor
+        of_values = block.factors.v * (block.value_dim or dim)
+        flops += 2 * (block.kv_heads * (block.factors.k * dim + of_values) + heads * (block.factors.q or 0) * dim)
+    assert block.cost.flops == pytest.approx(flops)
 
 
 @EVERY_FIXED

@@ -36,6 +36,12 @@ MIXERS: dict[str, Any] = {
         **ATTENTION,
         "select": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 2, "dim": 4}},
     },
+    "attention of factors": {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}},
+    "attention that passes over, with contextual positions": {
+        **ATTENTION,
+        "selective": "each",
+        "position": {"kind": "contextual", "most": 4},
+    },
     "attention of narrow vectors": {
         **ATTENTION,
         "kv_heads": 1,

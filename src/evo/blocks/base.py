@@ -215,6 +215,11 @@ class Position(Block):
         del x_BTD, q_BTHK, scale, at, flow
         return None
 
+    def bias_by_keys(self, q_BTHK: Tensor, keys_BSGK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor | None:
+        """The same where the keys between a query and another decide, (B, H, T, S); None for nothing."""
+        del q_BTHK, keys_BSGK, scale, at, flow
+        return None
+
 
 @dataclass(frozen=True)
 class Distances:
@@ -232,10 +237,14 @@ class Distances:
         return torch.arange(self.start, self.start + self.queries, device=self.device)
 
     @property
+    def places_S(self) -> Tensor:
+        """s."""
+        return torch.arange(self.keys, device=self.device) if self.slots_S is None else self.slots_S
+
+    @property
     def of_TS(self) -> Tensor:
         """t - s."""
-        places_S = torch.arange(self.keys, device=self.device) if self.slots_S is None else self.slots_S
-        return self.queries_T[:, None] - places_S
+        return self.queries_T[:, None] - self.places_S
 
     @property
     def most(self) -> int:

@@ -80,6 +80,7 @@ KINDS: dict[str, dict[str, str]] = {
     "position": {
         "alibi": "evo.blocks.position.spec:AlibiSpec",
         "buckets": "evo.blocks.position.relative:BucketsSpec",
+        "contextual": "evo.blocks.position.contextual:ContextualSpec",
         "fire": "evo.blocks.position.relative:FireSpec",
         "kerple": "evo.blocks.position.relative:KerpleSpec",
         "learned": "evo.blocks.position.spec:LearnedSpec",

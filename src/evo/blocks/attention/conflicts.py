@@ -17,6 +17,29 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "gates are those of its own earlier keys, all of them",
         ("select", "persistent", "kv_from", "not causal"),
     ),
+    "selective": (
+        "what its queries pass over are its own earlier keys, all of them",
+        ("select", "persistent", "kv_from", "not causal", "stencil", "mix_scores.queries", "factors"),
+    ),
+    "factors": (
+        "keys and values are kept as factors, of which its own heads are made",
+        (
+            "taps",
+            "head_experts",
+            "low_rank",
+            "differ",
+            "qk_norm",
+            "v_norm",
+            "key_gain",
+            "values_of",
+            "kv_from",
+            "kv_to",
+            "values_to",
+            "values_from",
+            "persistent",
+            "bias by keys",
+        ),
+    ),
     "mix_scores": ("it mixes what all of a head's tokens make of all keys", ("select", "persistent")),
     "mix_scores.queries": (
         "products of neighbours are mixed where each query sees all that is before it, and nothing is added to them",
@@ -24,7 +47,18 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "head_experts": (
         "a token's heads are not its neighbour's, and this tells heads apart",
-        ("gate", "sink_logit", "differ", "forget", "select", "q taps", "head gains", "scores", "mix_scores"),
+        (
+            "gate",
+            "sink_logit",
+            "differ",
+            "forget",
+            "select",
+            "q taps",
+            "head gains",
+            "scores",
+            "mix_scores",
+            "selective",
+        ),
     ),
 }
 """Of a field: why it goes with none of some parts, and these."""

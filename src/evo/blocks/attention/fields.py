@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_experts import HeadExpertsSpec
 from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
-from evo.blocks.attention.plan import Biased, Values
+from evo.blocks.attention.plan import Biased, Selective, Values
 from evo.blocks.attention.stencils import StencilSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.temperature import TemperatureSpec
@@ -91,6 +92,12 @@ class AttentionFields(Spec):
     what is left, and so on, so that no position need be told (2410.17980)."""
     forget: bool = False
     """Whether a gate of each head and token lowers what all earlier ones count for (Forgetting Transformer)."""
+    selective: Selective = "none"
+    """Whether what a query scores an earlier key, where that is above 0, is taken from all later queries' scores of it;
+    a text's first key is spared. one: as the first head scores keys, for all heads (Leviathan et al. 2410.02703); each:
+    as each head does, for itself."""
+    factors: FactorsSpec | None = None
+    """Factors whose outer products queries, keys and values are sums of; each head has maps of its own if left out."""
     taps: TapsSpec | None = None
     """Short convolutions of the projections; none if left out."""
     mix_scores: MixScoresSpec | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.dropping import dropping
-from evo.blocks.attention.forgetting import fall, summed
+from evo.blocks.attention.factors import beside, product
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
 from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
+from evo.blocks.attention.scored import NOTHING_FALLS, Falls, Scored
 from evo.blocks.attention.state import AttentionState
-from evo.blocks.attention.tapped import Tapped, Taps
-from evo.blocks.base import Block, Distances, Norm, Position, compute_dtype
+from evo.blocks.attention.tapped import Taps
+from evo.blocks.base import Block, Distances, Norm
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import unpack
 from evo.blocks.cache.policy import SINKS
@@ -30,14 +31,13 @@ from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
-from evo.kernels.attention.mixing import ScoreMix, shaped
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
 
 Attend = Callable[..., Any]
 
 
-class Attention(Tapped):
+class Attention(Scored):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
     q_down: nn.Parameter | None
@@ -53,30 +53,24 @@ class Attention(Tapped):
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
     gate_heads_bias: nn.Parameter | None
+    q_heads: nn.Parameter | None
+    k_heads: nn.Parameter | None
+    v_heads: nn.Parameter | None
     key_gain: nn.Parameter | None
     value_mix: nn.Parameter | None
-    mix_before: nn.Parameter | None
-    mix_after: nn.Parameter | None
-    forget: nn.Parameter | None
-    forget_bias: nn.Parameter | None
-    sink_logit: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
     lambda_q1: nn.Parameter | None
     lambda_k1: nn.Parameter | None
     lambda_q2: nn.Parameter | None
     lambda_k2: nn.Parameter | None
-    position: Position
 
     def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.plan = plan
         self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
-        self.scale = plan.head_dim**-0.5 if plan.scale is None else plan.scale
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.stencil = Stencil(**plan.stencil, causal=plan.causal)
         self.read_at_once = self.stencil.together if plan.causal else None
-        self.mix = plan.mix_scores
         self.asks_again = self.mix.queries - 1 if self.mix is not None else 0
         """How many earlier queries' scores are mixed with a query's."""
         self.kept = plan.cost.cache_limit
@@ -90,7 +84,8 @@ class Attention(Tapped):
             return self._out(self._continued(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow), x_BTD, flow, met)
         self._publish(flow, k_BTGK, v_BTGV)
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
-        parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))}
+        falls = self._falls(x_BTD, q_BTHK, k_BTGK, at, flow)
+        parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, k_BTGK, at, flow, falls)}
         run = self._remembering(dropping(flow))
         run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run), x_BTD, flow, met)
@@ -109,7 +104,7 @@ class Attention(Tapped):
         parts = self._parts(q_BTHK)
         parts.pop("scale", None)
         at = Distances(0, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
-        parts |= self._bias(x_BTD, q_BTHK, at, flow, self._forgot(x_BTD, None, flow))
+        parts |= self._bias(x_BTD, q_BTHK, k_BTGK, at, flow, self._falls(x_BTD, q_BTHK, k_BTGK, at, flow))
         run = partial(self._remembering(plan_attention), **parts)
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run)
         if met is not None:
@@ -119,16 +114,12 @@ class Attention(Tapped):
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
-        shape = (batch, 0, self.kv_heads)
-        keys = torch.empty(*shape, self.head_dim, device=device, dtype=dtype)
-        values = None if self.plan.are_one else torch.empty(*shape, self.value_dim, device=device, dtype=dtype)
-        past, forgot = self.untapped(keys), None
-        if self.forget is not None:
-            forgot = torch.zeros(
-                *shape[:2], self.plan.heads, device=device, dtype=torch.promote_types(dtype, torch.float32)
-            )
+        of_keys, of_values = self.plan.kept
+        keys = torch.empty(batch, 0, *of_keys, device=device, dtype=dtype)
+        values = None if self.plan.are_one else torch.empty(batch, 0, *of_values, device=device, dtype=dtype)
+        past, fallen = self.untapped(keys), self._nothing_fell(keys)
         asked = keys.new_zeros(batch, self.asks_again, self.plan.heads, self.head_dim) if self.asks_again else None
-        return AttentionState(keys, values, past=past, forgot_BSH=forgot, asked_BPHK=asked)
+        return AttentionState(keys, values, past=past, fallen=fallen, asked_BPHK=asked)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
@@ -140,9 +131,10 @@ class Attention(Tapped):
         if state.values_BSGV is not None:
             values = append_tokens(unpack(state.values_BSGV), v_BTGV)
         self._publish(flow, keys, values)
-        forgot_BSH = self._forgot(x_BTD, state.forgot_BSH, flow)
+        at = Distances(flow.position, x_BTD.shape[1], keys.shape[1], q_BTHK.device, self._slots(keys, flow))
+        falls = self._falls(x_BTD, q_BTHK, keys, at, flow, state.fallen)
         asked = q_BTHK if state.asked_BPHK is None else torch.cat((state.asked_BPHK.to(q_BTHK.dtype), q_BTHK), dim=1)
-        o_BTHV = self._continued(asked, keys, values, x_BTD, made_of, flow, forgot_BSH)[:, self.asks_again :]
+        o_BTHV = self._continued(asked, keys, values, x_BTD, made_of, flow, falls)[:, self.asks_again :]
         y_BTD = self._out(o_BTHV, x_BTD, flow, met)
         kept = state.appended(k_BTGK, v_BTGV, flow.cache.store)
         if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
@@ -152,7 +144,7 @@ class Attention(Tapped):
         return y_BTD, AttentionState(
             *kept.kept(keep),
             past=taps.after,
-            forgot_BSH=None if forgot_BSH is None else keep(forgot_BSH),
+            fallen=falls.kept(keep),
             asked_BPHK=asked[:, -self.asks_again :] if self.asks_again else None,
         )
 
@@ -183,12 +175,12 @@ class Attention(Tapped):
         x_BTD: Tensor,
         made_of: Tensor,
         flow: Flow,
-        forgot_BSH: Tensor | None = None,
+        falls: Falls = NOTHING_FALLS,
     ) -> Tensor:
         """The heads' outputs for queries of which the last stands at the last of the keys that a cache has kept."""
         slots_S, parts = self._slots(keys, flow), self._parts(q_BTHK)
         at = Distances(flow.position, q_BTHK.shape[1], keys.shape[1], q_BTHK.device, slots_S)
-        where = self._bias(x_BTD, q_BTHK, at, flow, forgot_BSH)
+        where = self._bias(x_BTD, q_BTHK, keys, at, flow, falls)
         if slots_S is not None:
             where["key_positions_S"] = slots_S
         run = partial(
@@ -211,12 +203,28 @@ class Attention(Tapped):
         self, q_BTHK: Tensor, keys: Tensor, values: Tensor, x_BTD: Tensor, made_of: Tensor, flow: Flow, run: Attend
     ) -> Any:
         """What `run` makes of all keys that the stencil shows, or of those that a selection leaves."""
+        keys, values = self._whole(keys, values)
         select = self._modules.get("select")
         if not isinstance(select, Select):
             return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
         at = self._slots(keys, flow)
         asked = Asked(x_BTD, made_of, q_BTHK, keys, self._paired(values), run, self.scale, at)
         return select.attended(asked, self.stencil, flow)
+
+    def _product(self, name: str, y_BTRK: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """Heads of factors, if it is made of any."""
+        shares = getattr(self, f"{name}_heads")
+        return y_BTRK if shares is None else product(beside(y_BTRK, flow.project(x_BTD, shares)), y_BTRK.shape[-1])
+
+    def _beside(self, name: str, y_BTRK: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """Factors as they are kept, if keys or values are made of any."""
+        shares = getattr(self, f"{name}_heads")
+        return y_BTRK if shares is None else beside(y_BTRK, flow.project(x_BTD, shares))
+
+    def _whole(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values by head, of what is kept of them."""
+        keys = keys if self.k_heads is None else product(keys, self.head_dim)
+        return keys, values if self.v_heads is None else product(values, self.value_dim)
 
     def _publish(self, flow: Flow, keys: Tensor, values: Tensor) -> None:
         """Keys and values, those of a cache included, for whoever reads them in this pass."""
@@ -242,7 +250,7 @@ class Attention(Tapped):
     ) -> tuple[Tensor, Tensor, Tensor]:
         taps = taps or Taps(self.plan.taps, backend=self.backend)
         raw_BTC = self._mapped(made_of, "q", flow, met)
-        q_BTHK = self._heads(raw_BTC, "q", self.head_dim, flow, taps)
+        q_BTHK = self._product("q", self._heads(raw_BTC, "q", self.head_dim, flow, taps), x_BTD, flow)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
             q_BTHK = self._normed("q_norm", q_BTHK, flow)
@@ -259,6 +267,7 @@ class Attention(Tapped):
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         if self.key_gain is not None:
             k_BTGK = k_BTGK * self.key_gain.to(k_BTGK.dtype)[:, None]
+        k_BTGK, v_BTGV = (self._beside(name, y, x_BTD, flow) for name, y in (("k", k_BTGK), ("v", v_BTGV)))
         return self._heated(q_BTHK, flow), k_BTGK, k_BTGK if self.plan.are_one else v_BTGV
 
     def _kv_input(self, x_BTD: Tensor, flow: Flow) -> Tensor:
@@ -347,41 +356,6 @@ class Attention(Tapped):
             return flow.project(o_BTC, self.o, self.o_bias)
         y_BTD = met.outputs(o_BTC, self.o, flow)
         return y_BTD if self.o_bias is None else y_BTD + self.o_bias
-
-    def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
-        """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
-        mix = self.mix
-        has_one = self.plan.weigh == "softmax1"  # a sink of logit 0, which kernels have
-        return {
-            "repeatable": True,
-            "scale": self.plan.scale,
-            "soft_cap": self.plan.soft_cap,
-            "sink_logits_H": q_BTHK.new_zeros(self.plan.heads) if has_one else self.sink_logit,
-            "alibi_slopes_H": self.position.slopes_H(q_BTHK),
-            "weigh": "softmax" if has_one else self.plan.weigh,
-            "mix": mix and ScoreMix(shaped(self.mix_before, mix.queries, mix.keys), shaped(self.mix_after, 1, 1)),
-        }
-
-    def _forgot(self, x_BTD: Tensor, before_BSH: Tensor | None, flow: Flow) -> Tensor | None:
-        """The sums of the logs of forget gates up to each key that is there, if there are gates."""
-        if self.forget is None:
-            return None
-        return summed(flow.project(x_BTD, self.forget, self.forget_bias), before_BSH)
-
-    def _bias(
-        self, x_BTD: Tensor, q_BTHK: Tensor, at: Distances, flow: Flow, forgot_BSH: Tensor | None
-    ) -> dict[str, Tensor]:
-        """What is added to scores, if anything: by the position encoding, by forget gates, and the same to all."""
-        terms: list[Tensor] = []
-        bias_HTS = self.position.bias_HTS(x_BTD, q_BTHK, self.scale, at, flow)
-        if bias_HTS is not None:
-            heat_T = heat(self.plan.temperature, flow.position, x_BTD) if self.position.heats_bias else None
-            terms.append(bias_HTS if heat_T is None else bias_HTS * heat_T[:, None])
-        if forgot_BSH is not None:
-            terms.append(fall(forgot_BSH, q_BTHK.shape[1]))
-        if self.plan.offset is not None:
-            terms.append(q_BTHK.new_full((1, 1, 1), self.plan.offset, dtype=compute_dtype(q_BTHK)))
-        return {"bias_HTS": reduce(torch.add, terms)} if terms else {}
 
     def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:
         """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest.

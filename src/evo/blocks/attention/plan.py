@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
@@ -10,6 +11,7 @@ from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
 
 Values = Literal["own", "keys", "turned_keys", "halves"]
+Selective = Literal["none", "one", "each"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
 
@@ -29,6 +31,7 @@ class AttentionPlan(BlockPlan):
     weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
     multiplied by.
     kv: what the stage's `kv` is to the input of keys and values.
+    selective: who passes keys over, so that later queries score them less. factors: of what heads are sums.
     temperature: slope, period, form and the number of the first position.
     """
 
@@ -62,3 +65,13 @@ class AttentionPlan(BlockPlan):
     offset: float | None = None
     share: float | None = None
     kv: str = ""
+    selective: Selective = "none"
+    factors: FactorsSpec | None = None
+
+    @property
+    def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How many vectors, and how wide, are kept of a token's keys and of its values."""
+        values = self.value_dim or self.head_dim
+        if self.factors is not None:
+            return self.factors.kept(self.kv_heads, self.head_dim, values)
+        return (self.kv_heads, self.head_dim), (self.kv_heads, values)

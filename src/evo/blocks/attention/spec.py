@@ -109,6 +109,7 @@ class AttentionSpec(AttentionFields):
             "mix_scores": self.mix_scores is not None,
             "mix_scores.queries": self.mix_scores is not None and self.mix_scores.meets_neighbours,
             "bias by distance": position.adds_bias,
+            "bias by keys": position.counts_keys,
             "not causal": not self.causal,
             "head_experts": self.head_experts is not None,
             "gate": self.gate != "none",
@@ -119,6 +120,11 @@ class AttentionSpec(AttentionFields):
             "scores": position.acts_on == "scores",
             "values": self._are_one,
             "low_rank": self.low_rank is not None,
+            "selective": self.selective != "none",
+            "factors": self.factors is not None,
+            "qk_norm": self._norm is not None or self.k_norm is not None,
+            "values_of": self.values != "own",
+            "key_gain": self.key_gain,
             "v_norm": self.v_norm is not None,
             "kv_to": self.kv_to is not None,
             "values_to": self.values_to is not None,
@@ -128,8 +134,8 @@ class AttentionSpec(AttentionFields):
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
-        is_apart = self.forget or self.key_gain or self.values == "halves"
-        apart = (*told, self.mix_scores, self.head_experts, self.low_rank)
+        is_apart = self.forget or self.key_gain or self.values == "halves" or self.selective == "one"
+        apart = (*told, self.mix_scores, self.head_experts, self.low_rank, self.factors)
         if is_apart or any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
@@ -147,6 +153,9 @@ class AttentionSpec(AttentionFields):
         if not self.causal and position.is_one_sided:
             message = f"position {position.kind} says nothing of later keys, which this attention sees"
             yield Fault("EVO361", where, message, "write another position, or causal: true")
+        if position.counts_keys and self.stencil.masks:
+            message = f"position {position.kind} counts all keys before a query, and this stencil hides some"
+            yield Fault("EVO361", where, message, "write {kind: full}, or another position")
         if self.select is not None:
             message = f"a selection and position {position.kind} both add to scores"
             yield Fault("EVO361", ("select",), message, "leave one of them out")
@@ -193,13 +202,16 @@ class AttentionSpec(AttentionFields):
         """The output and input width of each projection that there is, in order; of experts, those of one."""
         dim, values, width = self._head_dim(scope), self._value_dim(scope), scope.width
         asking = self.heads if self.head_experts is None else self.heads // self.head_experts.top
-        low = self.low_rank
-        found = {"q": (asking * dim, (low and low.q) or width)}
+        low, (keys, of_values) = self.low_rank, (self._groups, self._groups)
+        queries = asking
+        if self.factors is not None:
+            queries, keys, of_values = self.factors.q or asking, self.factors.k, self.factors.v
+        found = {"q": (queries * dim, (low and low.q) or width)}
         if self.kv_from is None:
-            found["k"] = (self._groups * dim, width)
+            found["k"] = (keys * dim, width)
             if self.values in ("own", "halves"):
                 parts = ("v", "v_late") if self.values == "halves" else ("v",)
-                found |= dict.fromkeys(parts, (self._groups * values // len(parts), width))
+                found |= dict.fromkeys(parts, (of_values * values // len(parts), width))
         found["o"] = (scope.given, asking * values if low is None or low.o is None else low.groups * low.o)
         if self.gate != "none":
             found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
@@ -210,13 +222,17 @@ class AttentionSpec(AttentionFields):
         weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
         kept = (dim,) * groups + (() if self._are_one else (values,) * groups) if is_own else ()
+        if self.factors is not None:
+            kept = tuple(size for count, size in self.factors.kept(groups, dim, values) for _ in range(count))
+        speaking = {"none": 0, "one": 1, "each": self.heads}[self.selective]
         score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
         mix = self.mix_scores
         if mix is not None:
             score_flops += 2.0 * sum(weight.shape[0] * weight.shape[1] for weight in mix.weights(self.heads))
+        score_flops += (2.0 * dim + 2.0) * speaking
         cost = Cost(
-            flops=matmul_flops(weights) + score_flops * self._pairs(scope),
-            cache_per_token=sum(kept) + self.heads * self.forget,
+            flops=matmul_flops(weights) + score_flops * self._pairs(scope) + self._product_flops(scope),
+            cache_per_token=sum(kept) + self.heads * self.forget + speaking,
             cache_vectors=kept,
             cache_limit=self.stencil.kept(),
             state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * dim),
@@ -261,7 +277,16 @@ class AttentionSpec(AttentionFields):
             offset=offset(self.weigh, scope.context),
             share=share(self.weigh, scope.context),
             kv=scope.kv if is_own else "",
+            selective=self.selective,
+            factors=self.factors,
         )
+
+    def _product_flops(self, scope: Scope) -> float:
+        """Of the sums of outer products that heads are."""
+        if self.factors is None:
+            return 0.0
+        of_keys = self._groups * (self.factors.k * self._head_dim(scope) + self.factors.v * self._value_dim(scope))
+        return 2.0 * (of_keys + self.heads * (self.factors.q or 0) * self._head_dim(scope))
 
     def _kept(self, scope: Scope) -> int:
         """Values of fixed size that decoding keeps: what taps and late values read."""
@@ -274,7 +299,19 @@ class AttentionSpec(AttentionFields):
         """Whether key heads may forget positions apart: nothing but a query and a key decides what one sees."""
         position = self._position(scope)
         has = self._parts(position)
-        told_apart = ("scores", "forget", "kv_from", "select", "persistent", "differ", "mix_scores", "values", "kv_to")
+        told_apart = (
+            "scores",
+            "forget",
+            "kv_from",
+            "select",
+            "persistent",
+            "differ",
+            "mix_scores",
+            "values",
+            "kv_to",
+            "selective",
+            "factors",
+        )
         return not (any(has[name] for name in told_apart) or self.stencil.masks or position.adds_bias)
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:

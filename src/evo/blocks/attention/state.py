@@ -21,7 +21,8 @@ class AttentionState(State):
     values_BSGV: None where the keys are the values.
     got_BSG: the attention that each key got, float32, where each head keeps the latest positions and its heaviest.
     asked_BPHK: the latest queries, where scores of queries are mixed.
-    forgot_BSH: the sum of the logs of forget gates up to each key, float32, or float64 for float64 activations.
+    fallen: of each key what lowers its scores, (B, S, R), float32, or float64 for float64 activations: `forgot`, the
+        sum of the logs of forget gates up to it; `passed`, what queries so far scored it, if later ones score it less.
     past: the projections at the latest W - 1 positions, by name, where taps read them.
     """
 
@@ -29,15 +30,15 @@ class AttentionState(State):
     values_BSGV: Vectors | None
     got_BSG: Tensor | None = None
     past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    forgot_BSH: Tensor | None = None
+    fallen: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     asked_BPHK: Tensor | None = None
 
     def without(self, latest: int, seen: int) -> AttentionState | None:
-        if self.got_BSG is not None or self.past or self.asked_BPHK is not None or count(self.keys_BSGK) < seen:
+        cannot = self.got_BSG is not None or self.past or self.asked_BPHK is not None or "passed" in self.fallen
+        if cannot or count(self.keys_BSGK) < seen:
             return None
         drop = partial(torch.narrow, dim=1, start=0, length=seen - latest)
-        forgot_BSH = None if self.forgot_BSH is None else drop(self.forgot_BSH)
-        return AttentionState(*self.kept(drop), forgot_BSH=forgot_BSH)
+        return AttentionState(*self.kept(drop), fallen={name: drop(each) for name, each in self.fallen.items()})
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> tuple[Vectors, Vectors | None]:
         """Keys and values of some positions."""

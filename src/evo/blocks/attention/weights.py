@@ -23,6 +23,7 @@ def attention_weights(
         weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
     if spec.low_rank is not None:
         weights += spec.low_rank.weights(scope.width, spec.heads * values)
+    weights += spec.factors.weights(scope.width, spec.heads, groups) if spec.factors is not None else []
     biased = tuple(sizes) if spec.bias is True else spec.bias or ()
     with_bias = [name for name in sizes if name.removesuffix("_late") in biased]
     weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in with_bias]

@@ -69,6 +69,8 @@ class PositionSpec(Spec):
     """Whether it adds to scores what more than a slope says: attention alone knows how."""
     is_one_sided: ClassVar[bool] = True
     """Whether it has nothing to say of later keys; matters where `adds_bias`."""
+    counts_keys: ClassVar[bool] = False
+    """Whether what it adds depends on the keys between a query and another, all of which it must see then."""
     """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
 
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:

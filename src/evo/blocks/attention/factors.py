@@ -1,0 +1,17 @@
+"""Heads as sums of outer products of factors, in parallel and as a cache keeps them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def beside(y_BTRK: Tensor, shares_BTC: Tensor) -> Tensor:
+    """Each of R vectors, and behind it the shares that heads have of it, (B, T, R, K + H); shares come (B, T, R H)."""
+    return torch.cat((y_BTRK, shares_BTC.unflatten(-1, (y_BTRK.shape[2], -1))), dim=-1)
+
+
+def product(kept_BSRX: Tensor, dim: int) -> Tensor:
+    """sum_r share_rh y_r / R of vectors of `dim` channels with their shares behind them: (B, S, H, K)."""
+    y_BSRK, shares_BSRH = kept_BSRX.split((dim, kept_BSRX.shape[-1] - dim), dim=-1)
+    return shares_BSRH.transpose(-1, -2) @ y_BSRK / y_BSRK.shape[2]
