@@ -112,6 +112,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention forgetting": {**ATTENTION, "kv_heads": 2, "forget": True, "position": {"kind": "alibi"}},
     "attention forgetting in a window": {**window(5, 2), "forget": True, "weigh": "softpick"},
     "attention window": window(5),
+    "engram": {"kind": "engram", "rows": 40, "heads": 2, "dim": 3},
+    "engram, one size": {"kind": "engram", "sizes": [3], "rows": 40, "heads": 1, "dim": 5, "conv": 1, "end": 7},
     "attention window, sinks": window(5, 3),
     "attention window 1, sinks": window(1, 2),
     "attention block": {**ATTENTION, "stencil": {"kind": "block", "size": 5}},

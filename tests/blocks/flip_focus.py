@@ -19,6 +19,7 @@ FOCUS = {
     "means": "select",
     "streams": "streams",
     "spatial": "mix",
+    "engram": "mix",
     "factors": "mix",
     "product keys": "ffn",
     "powers": "ffn",

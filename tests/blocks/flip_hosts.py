@@ -79,6 +79,16 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "token_table", "channels": 8, "scale": 2.0}),
         ]
     },
+    "engram": {
+        "stages": [
+            stage(
+                "a",
+                {"kind": "engram", "rows": 20, "heads": 2, "dim": 3, "conv": 2},
+                ffn={"kind": "none"},
+                streams={"kind": "hyper", "count": 2},
+            ),
+        ]
+    },
     "factors": {
         "stages": [
             stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}, "selective": "none"}, ffn={"kind": "none"}),
@@ -116,6 +126,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
             stage("g", CONVOLUTION, streams={"kind": "gated"}),
+            stage("i", CONVOLUTION, repeat=2, streams={"kind": "dense", "rank": 3, "eps": 0.1}),
             stage("h", CONVOLUTION, streams={"kind": "channels", "count": 2, "rank": 3}),
             stage("f", CONVOLUTION, streams={"kind": "altup", "count": 2, "aside": 1, "eps": 0.1}),
             {
@@ -363,6 +374,7 @@ SOMETIMES = {"LoopSpec.spread", "EntropySpec.threshold"}
 ELSEWHERE = {
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
     "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
+    "EngramSpec.rows": "a function has as many rows as the next prime says",
     "AttentionSpec.clip": "a bound that what is bounded may never reach",
     "Llama3Scaling.original": "may move no wave of the few pairs here from one part to another",
     "ClippedSpec.limit": "a bound that what is bounded may never reach",

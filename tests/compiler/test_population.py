@@ -51,6 +51,7 @@ MIXERS: dict[str, Any] = {
     "attention to means of blocks": {**ATTENTION, "select": {"kind": "compressed", "size": 3, "top": 3, "window": 2}},
     "conditioned": {"conditioned": ATTENTION, "by": "lora", "at": ["input", "v"]},
     "convolution": {"kind": "convolution", "act": "silu"},
+    "hashed n-grams": {"kind": "engram", "rows": 40, "heads": 2, "dim": 3},
     "gated delta rule": RECURRENCE,
     "delta rule": {**RECURRENCE, "decay": "none"},
     "delta rule with a decay per channel": {**RECURRENCE, "decay": "channel"},
@@ -183,7 +184,7 @@ def test_norms_feed_forwards_and_readouts_stack_too(planned: Any, place: str, de
     check_members(plan, device)
 
 
-@pytest.mark.parametrize("kind", ["hyper", "gates", "sinkhorn", "dual", "altup"])
+@pytest.mark.parametrize("kind", ["hyper", "gates", "sinkhorn", "dual", "altup", "dense"])
 def test_streams_and_predictions_ahead_stack_too(planned: Any, kind: str) -> None:
     """Connections of residual streams, and modules that predict further tokens. In float64: streams begin equal, and
     the gradients of what tells them apart are so small that in float32 they are rounding."""

@@ -218,6 +218,8 @@ OWN: dict[str, dict[str, Any]] = {
     "qwen4_exp_text": {
         **DELTA, "hc_count": 3, "hc_lowrank": 5, "output_gate_type": "sigmoid", "indexer_n_heads": 14,
         "indexer_kv_heads": 1, "indexer_head_dim": 10, "indexer_budget": 6, "indexer_compress_ratio": 3,
+        "ple_layer_ids": [1, 3], "ple_embed_dim": 24, "ngram_size": 3, "heads_per_ngram": 2,
+        "ngram_vocab_size_base": 90, "eos_token_id": 2,
     },
     "moshi": {"sliding_window": 3000, "ffn_dim": 44},
     "falcon_h1": {
@@ -320,5 +322,6 @@ FORMULAS = {
     "roformer": ("embed_positions",),
     "roc_bert": ("shape_embed", "pronunciation_embed"),
     "minimax": ("slope_rate", "query_decay", "key_decay", "diagonal_decay"),
+    "qwen4_exp_text": ("layer_multipliers", "ngram_heads"),
 }
 """Weights that follow from a formula, or whose padding is zero."""

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
+        "engram": "evo.blocks.engram.spec:EngramSpec",
         "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",
         "gated_slots": "evo.blocks.gated_slots.spec:GatedSlotsSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",
@@ -149,6 +150,7 @@ KINDS: dict[str, dict[str, str]] = {
     "streams": {
         "altup": "evo.blocks.streams.altup.spec:AltUpStreams",
         "channels": "evo.blocks.streams.channels.spec:ChannelStreams",
+        "dense": "evo.blocks.streams.dense.spec:DenseStreams",
         "dual": "evo.blocks.streams.spec:DualStreams",
         "gated": "evo.blocks.streams.gated.spec:GatedStreams",
         "gates": "evo.blocks.streams.spec:GatesStreams",

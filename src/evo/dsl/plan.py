@@ -195,6 +195,12 @@ class BlockPlan:
         """Whether its weights, and those of what it contains, stay as they are: nothing learns through it."""
         return False
 
+    def over_streams(self, count: int) -> BlockPlan | None:
+        """The same block where it reads and adds to all of several residual streams itself; None if it has one stream
+        between them, as most have."""
+        del count
+        return None
+
     @property
     def inside(self) -> tuple[tuple[str, BlockPlan], ...]:
         """Its children and adapters by dotted path."""

@@ -42,13 +42,13 @@ class LayerConnection(Block, ABC):
     def corrected(self, predicted_BTND: Tensor, y_BTD: Tensor, flow: Flow) -> Tensor:
         """The streams after a layer that made y of the first."""
 
-    @abstractmethod
     def read_aside(self, x_BTND: Tensor) -> Tensor:
-        """What a sublayer behind it reads, (B, T, D)."""
+        """What a sublayer behind it reads, (B, T, D), where its spec sets any aside."""
+        raise NotImplementedError
 
-    @abstractmethod
     def written_aside(self, x_BTND: Tensor, y_BTD: Tensor) -> Tensor:
         """The streams after such a sublayer."""
+        raise NotImplementedError
 
 
 class Hyper(Connection):

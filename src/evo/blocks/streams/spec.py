@@ -85,6 +85,9 @@ class StreamsSpec(Spec):
     wraps_layers: ClassVar[bool] = False
     """Whether a connection stands around each layer, whose sublayers have one stream between them, instead of around
     each sublayer."""
+    counts_layers: ClassVar[bool] = False
+    """Whether a connection, and the end, depends on how many layers stand before it, which `connection` is then told
+    as its index, and `end_behind` in any case."""
     ends_normed: ClassVar[bool] = False
     """Whether their end gives what norms have passed, so that none needs to stand before the readout."""
 
@@ -110,6 +113,11 @@ class StreamsSpec(Spec):
     @abstractmethod
     def end(self, scope: Scope) -> ConnectionPlan:
         """What makes one vector of them."""
+
+    def end_behind(self, scope: Scope, layers: int) -> ConnectionPlan:
+        """The same behind so many layers."""
+        del layers
+        return self.end(scope)
 
 
 class HyperStreams(StreamsSpec):

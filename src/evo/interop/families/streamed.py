@@ -1,5 +1,6 @@
 """Layers between several residual streams: HY-V4, DeepSeek-V4, Qwen4-Exp."""
 
+from evo.blocks.engram.hashes import sizes as rows_of
 from evo.interop.assemble import Model, Sub
 from evo.interop.attention import attention, rope
 from evo.interop.config import Config, refuse
@@ -162,8 +163,6 @@ def _by_table_or_score(c: Config, *, by_table: bool) -> Part:
 
 def qwen4(c: Config) -> Model:
     """Gated DeltaNet, and gated attention over whole blocks that an index chooses, between streams read by channel."""
-    if c.ple_layer_ids:
-        raise refuse(c, "vectors of n-grams in some layers")
     if c.attention_bias:
         raise refuse(c, "biases of attention")
     act = c.output_gate_type or c.hidden_act
@@ -172,9 +171,10 @@ def qwen4(c: Config) -> Model:
         recurrent = Part({**recurrent.data, "gate": act}, recurrent.weights)
     mixers = {"linear_attention": recurrent, "indexed_attention": _over_blocks(c)}
     ffn, layers = qwen_experts(c), list[list[Sub]]()
-    for kind in c.layer_types:
+    for i, kind in enumerate(c.layer_types):
         around = [_by_channel(c, f"{AT}.{name}_hyper_connection") for name in ("attn", "mlp")]
-        layers.append([Sub(mixers[kind], streams=around[0]), Sub(ffn, streams=around[1])])
+        first = [Sub(_of_ngrams(c, c.ple_layer_ids.index(i + 1)))] if i + 1 in c.ple_layer_ids else []
+        layers.append([*first, Sub(mixers[kind], streams=around[0]), Sub(ffn, streams=around[1])])
     norm = rms("", c.rms_norm_eps).data
     streams: Data = {"kind": "channels", "count": c.hc_count, "rank": c.hc_lowrank, "norm": {**norm, "gain": "heads"}}
     end = _by_channel(c, "model.hyper_connection_mixer")
@@ -188,8 +188,38 @@ def _by_channel(c: Config, at: str) -> Weights:
         "down": Source(f"{at}.input_mix_weight_down.weight", scale=1.0 / c.hc_count),
         "up": Source(f"{at}.input_mix_weight_up.weight"),
         "write": Source(f"{at}.block_inject_weight.weight", scale=1.0 / c.hc_count),
-        "norm.gain": Source(f"{at}.hc_norm.weight", lambda tensor: tensor.unflatten(0, (c.hc_count, -1)), add=1.0),
+        "norm.gain": Source(f"{at}.hc_norm.weight", add=1.0),
     }
+
+
+def _of_ngrams(c: Config, place: int) -> Part:
+    """What all streams let in of hashed n-grams."""
+    at, end = f"{AT}.ple", c.eos_token_id
+    data: Data = {
+        "kind": "engram",
+        "sizes": list(range(2, c.ngram_size + 1)),
+        "heads": c.heads_per_ngram,
+        "rows": c.ngram_vocab_size_base,
+        "dim": c.ple_embed_dim // ((c.ngram_size - 1) * c.heads_per_ngram),
+        "conv": c.ple_conv_kernel_size,
+        "norm": {**rms("", c.rms_norm_eps).data, "gain": "heads"},
+        "end": end[0] if isinstance(end, list) else end,
+        "place": place,
+        "seed": c.seed,
+    }
+    functions = (c.ngram_size - 1) * c.heads_per_ngram
+    weights = {
+        "table": Source(
+            f"{at}.ple_embedding.ngram_embedding.weight",
+            rows(0, sum(rows_of(c.ngram_vocab_size_base, functions, place))),
+        ),
+        "key": Source(f"{at}.key_proj.weight"),
+        "v": Source(f"{at}.value_proj.weight"),
+        "taps": Source(f"{at}.conv1d.weight", lambda tensor: tensor.squeeze(1)),
+    }
+    for ours, theirs in (("key", "key"), ("x", "query"), ("conv", "conv")):
+        weights[f"{ours}_norm.gain"] = Source(f"{at}.norm_{theirs}.weight", add=1.0)
+    return Part(data, weights)
 
 
 def _over_blocks(c: Config) -> Part:

@@ -51,7 +51,8 @@ class CyclingSpec(StageSpec):
         return tuple(str(index % self.cycle if self.share else index) for index in range(self.repeat))
 
     def longer(self, count: int) -> StageSpec | None:
-        return None if self.share else replaced(self, {("repeat",): self.repeat + count})
+        counts = isinstance(self.streams, StreamsSpec) and self.streams.counts_layers
+        return None if self.share or counts else replaced(self, {("repeat",): self.repeat + count})
 
     def counted(self, entries: tuple[Any, ...]) -> Iterator[tuple[Any, int]]:
         """Each entry of a list with how many layers run it."""
@@ -72,6 +73,9 @@ class CyclingSpec(StageSpec):
         yield from (replace(fault, path=("streams", *fault.path)) for fault in self.streams.problems(scope))
         layers = [layer(index).sublayers for index in range(min(self.cycle, self.repeat))]
         assert isinstance(self.streams, StreamsSpec)
+        if self.streams.counts_layers and self.share:
+            message = f"streams of kind {self.streams.kind} tell layers apart, and these share weights"
+            yield Fault("EVO357", ("streams",), message, "write share: false, or other streams")
         if self.streams.wraps_layers:
             aside = self.streams.set_aside
             if any(len(sublayers) <= aside for sublayers in layers):

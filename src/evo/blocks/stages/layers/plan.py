@@ -43,27 +43,31 @@ class LayersPlan(StagePlan):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedLayerPlan(LayerPlan):
-    """A layer on streams. connections: the child around each sublayer. is_plain: whether new ones change nothing."""
+    """A layer on streams. connections: the child around each sublayer, None where its block reads and adds to all
+    streams itself. is_plain: whether new ones change nothing."""
 
     builder: ClassVar[str] = "evo.blocks.stages.layers.streamed:StreamedLayer"
-    connections: tuple[str, ...]
+    connections: tuple[str | None, ...]
     is_plain: bool
 
     @property
     def at_first(self) -> LayerPlan:
-        if not self.is_plain:
-            return self
-        kept = tuple((name, child) for name, child in self.children if name not in self.connections)
-        return LayerPlan(**{**_values(self, LayerPlan), "children": kept})
+        return _without(self, self.connections) if self.is_plain else self
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrappedLayerPlan(LayerPlan):
-    """A layer on streams with one connection around it. aside: how many of its last sublayers stand outside of that."""
+    """A layer on streams with one connection around it. aside: how many of its last sublayers stand outside of that.
+    is_plain: whether a new one changes nothing."""
 
     builder: ClassVar[str] = "evo.blocks.stages.layers.wrapped:WrappedLayer"
     connection: str
     aside: int
+    is_plain: bool
+
+    @property
+    def at_first(self) -> LayerPlan:
+        return _without(self, (self.connection,)) if self.is_plain else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +84,22 @@ class StreamedLayersPlan(LayersPlan):
                 yield from child.blocks()
 
 
+def _without(layer: LayerPlan, connections: tuple[str | None, ...]) -> LayerPlan:
+    """A layer on one stream."""
+    kept = tuple((name, child) for name, child in layer.children if name not in connections)
+    return LayerPlan(**{**_values(layer, LayerPlan), "children": kept})
+
+
 def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> StreamedLayersPlan:
     """A run of layers on streams, each sublayer behind a connection of its own."""
     children: list[tuple[str, BlockPlan]] = []
     index = 0
     for name, child in plan.children:
         if isinstance(child, LayerPlan):
-            child, index = _connected(child, streams, scope, index), index + len(child.sublayers)
+            step = 1 if streams.counts_layers else len(child.sublayers)
+            child, index = _connected(child, streams, scope, index), index + step
         children.append((name, child))
-    begin, end = streams.begin(scope), streams.end(scope)
+    begin, end = streams.begin(scope), streams.end_behind(scope, len(plan.order))
     ends = (*(((STREAMS_BEGIN, begin),) if begin is not None else ()), (STREAMS_END, end))
     values = {**_values(plan, LayersPlan), "children": (*children, *ends)}
     if streams.ends_normed:
@@ -101,11 +112,21 @@ def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int)
         name = f"{layer.sublayers[0].branches[0].block}_streams"
         children = (*layer.children, (name, streams.connection(scope, first)))
         values = {**_values(layer, LayerPlan), "children": children}
-        return WrappedLayerPlan(**values, connection=name, aside=streams.set_aside)
-    names = tuple(f"{sublayer.branches[0].block}_streams" for sublayer in layer.sublayers)
-    found = tuple((name, streams.connection(scope, first + place)) for place, name in enumerate(names))
-    values = {**_values(layer, LayerPlan), "children": (*layer.children, *found)}
-    return StreamedLayerPlan(**values, connections=names, is_plain=streams.is_plain_at_first)
+        is_plain = streams.is_plain_at_first
+        return WrappedLayerPlan(**values, connection=name, aside=streams.set_aside, is_plain=is_plain)
+    children, names = dict(layer.children), list[str | None]()
+    count = streams.end(scope).count
+    for place, sublayer in enumerate(layer.sublayers):
+        block = sublayer.branches[0].block
+        over = children[block].over_streams(count) if len(sublayer.branches) == 1 else None
+        names.append(f"{block}_streams" if over is None else None)
+        if over is None:
+            children[f"{block}_streams"] = streams.connection(scope, first + place)
+        else:
+            children[block] = over
+    values = {**_values(layer, LayerPlan), "children": tuple(children.items())}
+    is_plain = streams.is_plain_at_first and None not in names
+    return StreamedLayerPlan(**values, connections=tuple(names), is_plain=is_plain)
 
 
 def _values(plan: BlockPlan, cls: type[BlockPlan]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ class StreamedLayer(Layer):
         """The streams after it; no sum is left open."""
         x_BTND = residual.value()
         for sublayer, name in zip(self.sublayers, self.connections, strict=True):
+            if name is None:
+                x_BTND = x_BTND + self._summed(sublayer, x_BTND, flow)
+                continue
             connection = self.child(name)
             assert isinstance(connection, Connection)
             x_BTD, kept_BTND, gains_N = connection.read(x_BTND, flow)

@@ -1,0 +1,1 @@
+"""Layers that read sums of what all earlier layers gave."""
