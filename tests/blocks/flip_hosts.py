@@ -91,7 +91,8 @@ FLOW: dict[str, dict[str, Any]] = {
     },
     "factors": {
         "stages": [
-            stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}, "selective": "none"}, ffn={"kind": "none"}),
+            stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}}, ffn={"kind": "none"}),
+            stage("c", {**ATTENTION, "head_maps": {"count": 3, "top": 2}}, ffn={"kind": "none"}),
             stage(
                 "b",
                 {**ATTENTION, "selective": "one", "position": {"kind": "contextual", "most": 4}},

@@ -13,6 +13,7 @@ from flip_recurrences import RECURRENCES
 from flips import judge, without_effect
 
 from evo.blocks.attention.factored import FactorsSpec
+from evo.blocks.attention.head_maps import HeadMapsSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.experts.narrow import NarrowSpec
 from evo.blocks.experts.router import RouterSpec
@@ -335,7 +336,7 @@ def test_no_field_is_dead(host: str):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec]
-    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec, FactorsSpec]
+    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec, FactorsSpec, HeadMapsSpec]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
     for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]

@@ -109,6 +109,33 @@ def test_heads_are_sums_of_outer_products(q_rank: int | None) -> None:
     compare(module, x, out(module, hidden(q @ k.mT * DIM**-0.5), v))
 
 
+@pytest.mark.parametrize(("on", "top"), [(["v", "o"], 2), (["v"], 1), (["o"], 3)])
+def test_heads_choose_among_maps(on: list[str], top: int) -> None:
+    """Token by token and head by head: the best maps of values and outputs, times their sigmoids (SwitchHead, eqs. 7 to
+    10 of 2312.07987)."""
+    count, groups = 3, 2
+    module, x = attention(kv_heads=groups, head_maps={"count": count, "top": top, "on": on}), inputs().requires_grad_()
+
+    def taken(name: str, rows: Tensor, heads: int) -> Tensor:
+        """(B, T, H, X) -> (B, T, H, Y)."""
+        weight = module.get_parameter(name)
+        if name not in on:
+            parts = (
+                weight.unflatten(0, (heads, -1)) if name == "v" else weight.unflatten(1, (heads, -1)).transpose(0, 1)
+            )
+            return torch.einsum("bthx,hyx->bthy", rows, parts)
+        scores = torch.sigmoid(F.linear(x, module.get_parameter(f"{name}_router"))).unflatten(-1, (heads, count))
+        made = torch.einsum("bthx,heyx->bthey", rows, weight.unflatten(0, (heads, count)))
+        best = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(top).indices, True)
+        return (made * (scores * best)[..., None]).sum(3)
+
+    q, k = by_head(x, module, "q"), by_head(x, module, "k", groups)
+    v = taken("v", x[:, :, None].expand(-1, -1, groups, -1), groups).transpose(1, 2)
+    weights = hidden(q @ k.mT * DIM**-0.5).softmax(-1)
+    heads = (weights @ v.repeat_interleave(HEADS // groups, dim=1)).transpose(1, 2)
+    compare(module, x, taken("o", heads, HEADS).sum(2))
+
+
 def test_factors_are_what_a_cache_keeps() -> None:
     """A token costs its factors and not its heads: 2 (4 + 4) + 1 (4 + 4) values here, in place of 32."""
     block = block_of(plan([stage("s", {**BARE, "factors": {"k": 2, "v": 1}})], position={"kind": "none"}), "mixer")
@@ -135,6 +162,8 @@ def test_documents_are_alone(settings: dict[str, Any]) -> None:
         ({"selective": "one", "select": {"kind": "means", "size": 4, "top": 2}}, "EVO308"),
         ({"factors": {}, "qk_norm": "rms"}, "EVO308"),
         ({"factors": {}, "kv_to": "both"}, "EVO308"),
+        ({"head_maps": {"count": 2, "top": 3}}, "EVO308"),
+        ({"head_maps": {}, "low_rank": {"o": 4}}, "EVO308"),
         ({"position": {"kind": "contextual"}, "stencil": {"kind": "window", "size": 5}}, "EVO361"),
         ({"position": {"kind": "contextual"}, "select": {"kind": "means", "size": 4, "top": 2}}, "EVO361"),
     ],

@@ -40,6 +40,10 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
             "bias by keys",
         ),
     ),
+    "head_maps": (
+        "each of its own heads has several maps of what is its own",
+        ("head_experts", "low_rank", "factors", "differ", "taps", "values_of", "kv_from"),
+    ),
     "mix_scores": ("it mixes what all of a head's tokens make of all keys", ("select", "persistent")),
     "mix_scores.queries": (
         "products of neighbours are mixed where each query sees all that is before it, and nothing is added to them",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_experts import HeadExpertsSpec
+from evo.blocks.attention.head_maps import HeadMapsSpec
 from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.plan import Biased, Selective, Values
@@ -98,6 +99,8 @@ class AttentionFields(Spec):
     as each head does, for itself."""
     factors: FactorsSpec | None = None
     """Factors whose outer products queries, keys and values are sums of; each head has maps of its own if left out."""
+    head_maps: HeadMapsSpec | None = None
+    """Maps of values and outputs that each head chooses among; it has one of each if left out."""
     taps: TapsSpec | None = None
     """Short convolutions of the projections; none if left out."""
     mix_scores: MixScoresSpec | None = None

@@ -20,6 +20,7 @@ from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.scored import NOTHING_FALLS, Falls, Scored
 from evo.blocks.attention.state import AttentionState
+from evo.blocks.attention.switched import switched
 from evo.blocks.attention.tapped import Taps
 from evo.blocks.base import Block, Distances, Norm
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
@@ -53,6 +54,8 @@ class Attention(Scored):
     o_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
     gate_heads_bias: nn.Parameter | None
+    v_router: nn.Parameter | None
+    o_router: nn.Parameter | None
     q_heads: nn.Parameter | None
     k_heads: nn.Parameter | None
     v_heads: nn.Parameter | None
@@ -109,6 +112,8 @@ class Attention(Scored):
         found = self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run)
         if met is not None:
             met.outputs(x_BTD.new_empty(*x_BTD.shape[:2], self.plan.heads * self.value_dim), self.o, flow)
+        if self.o_router is not None:
+            self._switched("o", x_BTD, x_BTD.new_empty(*q_BTHK.shape[:3], self.value_dim), flow, taps.calls)
         own = [*(taps.calls or ()), *(() if met is None else met.calls)]
         return [*own, *(found if isinstance(found, list) else [found])]
 
@@ -298,11 +303,24 @@ class Attention(Scored):
 
     def _own_values(self, x_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
         """Values, of which half may be the token before's."""
+        if self.v_router is not None:
+            rows_BTGD = x_BTD[:, :, None].expand(-1, -1, self.kv_heads, -1)
+            y_BTC = self._switched("v", x_BTD, rows_BTGD, flow, taps.calls).flatten(-2)
+            y_BTC = y_BTC if self.v_bias is None else y_BTC + self.v_bias
+            return self._heads(y_BTC, "v", self.value_dim, flow, taps)
         y_BTC = self._mapped(x_BTD, "v", flow)
         if self.v_late is not None:
             late_BTC = taps.late("v_late", flow.project(x_BTD, self.v_late), self.v_late_bias, flow)
             y_BTC = torch.cat((y_BTC, late_BTC), dim=-1)
         return self._heads(y_BTC, "v", self.value_dim, flow, taps)
+
+    def _switched(
+        self, name: str, x_BTD: Tensor, rows_BTHX: Tensor, flow: Flow, calls: list[KernelCall] | None = None
+    ) -> Tensor:
+        """What each head makes of its rows by the maps that a token chooses."""
+        assert self.plan.head_maps is not None
+        router, stack = getattr(self, f"{name}_router"), getattr(self, name)
+        return switched(x_BTD, rows_BTHX, router, stack, self.plan.head_maps.top, flow, self.backend, calls)
 
     def _normed(self, name: str, x: Tensor, flow: Flow) -> Tensor:
         return x if self.plan.norm_after_position else self._inner(name, x, flow)
@@ -352,9 +370,12 @@ class Attention(Scored):
         if self.o_down is not None:
             parts_PBTC = o_BTC.unflatten(-1, (self.o_down.shape[0], -1)).movedim(2, 0)
             o_BTC = flow.project(parts_PBTC, self.o_down).movedim(0, 2).flatten(-2)
-        if met is None:
+        if self.o_router is not None:
+            y_BTD = self._switched("o", x_BTD, o_BTC.unflatten(-1, (self.plan.heads, -1)), flow).sum(2)
+        elif met is None:
             return flow.project(o_BTC, self.o, self.o_bias)
-        y_BTD = met.outputs(o_BTC, self.o, flow)
+        else:
+            y_BTD = met.outputs(o_BTC, self.o, flow)
         return y_BTD if self.o_bias is None else y_BTD + self.o_bias
 
     def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:

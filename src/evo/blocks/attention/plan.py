@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from evo.blocks.attention.factored import FactorsSpec
+from evo.blocks.attention.head_maps import HeadMapsSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
@@ -32,6 +33,7 @@ class AttentionPlan(BlockPlan):
     multiplied by.
     kv: what the stage's `kv` is to the input of keys and values.
     selective: who passes keys over, so that later queries score them less. factors: of what heads are sums.
+    head_maps: among how many maps of values and outputs heads choose.
     temperature: slope, period, form and the number of the first position.
     """
 
@@ -67,6 +69,7 @@ class AttentionPlan(BlockPlan):
     kv: str = ""
     selective: Selective = "none"
     factors: FactorsSpec | None = None
+    head_maps: HeadMapsSpec | None = None
 
     @property
     def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -87,6 +87,8 @@ class AttentionSpec(AttentionFields):
             yield Fault("EVO308", ("weigh",), message, "write causal: true, or weigh otherwise")
         if self.head_experts is not None:
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
+        if self.head_maps is not None:
+            yield from under(self.head_maps.faults(), "head_maps")
         if self.mix_scores is not None:
             yield from under(self.mix_scores.faults(self.heads), "mix_scores")
         if self.low_rank is not None:
@@ -122,6 +124,7 @@ class AttentionSpec(AttentionFields):
             "low_rank": self.low_rank is not None,
             "selective": self.selective != "none",
             "factors": self.factors is not None,
+            "head_maps": self.head_maps is not None,
             "qk_norm": self._norm is not None or self.k_norm is not None,
             "values_of": self.values != "own",
             "key_gain": self.key_gain,
@@ -135,7 +138,7 @@ class AttentionSpec(AttentionFields):
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
         is_apart = self.forget or self.key_gain or self.values == "halves" or self.selective == "one"
-        apart = (*told, self.mix_scores, self.head_experts, self.low_rank, self.factors)
+        apart = (*told, self.mix_scores, self.head_experts, self.low_rank, self.factors, self.head_maps)
         if is_apart or any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
@@ -279,6 +282,7 @@ class AttentionSpec(AttentionFields):
             kv=scope.kv if is_own else "",
             selective=self.selective,
             factors=self.factors,
+            head_maps=self.head_maps,
         )
 
     def _product_flops(self, scope: Scope) -> float:

@@ -29,6 +29,10 @@ def attention_weights(
     weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in with_bias]
     if spec.head_experts is not None:
         weights = [spec.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]
+    if spec.head_maps is not None:
+        heads = {"v": groups, "o": spec.heads}
+        weights = [spec.head_maps.stacked(w, heads[w.name]) if w.name in spec.head_maps.on else w for w in weights]
+        weights += spec.head_maps.routers(scope.width, heads)
     weights += [vector("gate_heads_bias", spec.heads, ZEROS)] if "gate_heads" in biased else []
     if spec.persistent:
         for name, width in (("k", dim), ("v", values)):
