@@ -8,8 +8,9 @@ import pytest
 from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, stage
 from ffn_variants import ROUTED
 from flip_focus import FOCUS
-from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN, SELECTIONS
+from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN
 from flip_recurrences import RECURRENCES
+from flip_selections import SELECTIONS
 from flips import judge, without_effect
 
 from evo.blocks.attention.factored import FactorsSpec
