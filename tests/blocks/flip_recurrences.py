@@ -53,6 +53,7 @@ RECURRENCES: dict[str, dict[str, Any]] = {
     "state spaces": {
         "stages": [
             stage("a", {"kind": "state_space", "state": 4}, ffn={"kind": "none"}),
+            stage("c", {"kind": "ema", "state": 4}, ffn={"kind": "none"}),
             stage("b", {"kind": "state_space", "state": 6, "dense": True, "form": "lru"}, ffn={"kind": "none"}),
         ]
     },

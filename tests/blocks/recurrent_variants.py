@@ -144,6 +144,8 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "scale": 0.7,
     },
     "path attention, one key head": {"kind": "path_attention", "heads": 4, "kv_heads": 1, "beta_range": 1.0, "rank": 2},
+    "moving averages": {"kind": "ema", "state": 3},
+    "moving averages, tanh": {"kind": "ema", "state": 1, "act": "tanh"},
     "state space": {"kind": "state_space", "state": 3},
     "state space, lru": {"kind": "state_space", "state": 2, "form": "lru", "gate": False},
     "state space, dense": {"kind": "state_space", "state": 5, "dense": True},

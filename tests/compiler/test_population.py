@@ -77,6 +77,7 @@ MIXERS: dict[str, Any] = {
     "sLSTM": {"kind": "rnn", "heads": 2, "input": "exponential", "conv": 2},
     "gated slots": {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"},
     "path attention": {"kind": "path_attention", "heads": 2, "forget": True},
+    "moving averages": {"kind": "ema", "state": 3},
     "state space": {"kind": "state_space", "state": 3, "dense": True},
     "levels": {**RECURRENCE, "levels": True, "erase": "head", "turns": True},
     # Of three or four steps of conjugate gradients in heads of 8 the last divide rounding by rounding.

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
+        "ema": "evo.blocks.ema.spec:EmaSpec",
         "engram": "evo.blocks.engram.spec:EngramSpec",
         "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",
         "gated_slots": "evo.blocks.gated_slots.spec:GatedSlotsSpec",

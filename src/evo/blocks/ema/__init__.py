@@ -1,0 +1,1 @@
+"""Damped moving averages of each channel."""
