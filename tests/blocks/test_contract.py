@@ -155,6 +155,36 @@ def test_no_number_is_sent_to_the_device(name: str):
     assert sent.count == 0
 
 
+class SumsInAnyOrder(TorchDispatchMode):
+    """Notes the operations that a GPU would carry out in any order, and so to other bytes each time: floats that are
+    added at one place by several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = set[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name in ("scatter_add", "index_add"):
+            into, dim, index, added = args[:4]
+            if name == "index_add":
+                index = index.view([-1 if d == dim % into.ndim else 1 for d in range(into.ndim)]).expand_as(added)
+            counts = torch.zeros(into.shape).scatter_add(dim, index, (added != 0).float())
+            if into.is_floating_point() and counts.max() > 1:
+                self.found.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@EVERY_MIXER
+def test_sums_are_added_up_in_one_order(name: str):
+    """Training twice gives the same bytes on a GPU as well."""
+    module, x = mixer(name), inputs().requires_grad_()
+    learned = [p for p in module.parameters() if p.requires_grad]
+    with SumsInAnyOrder() as sums:
+        torch.autograd.grad(module(x).square().sum(), [x, *learned], allow_unused=True)
+    assert not sums.found
+
+
 FORGETTING = (
     "memory",
     "experts",

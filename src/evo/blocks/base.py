@@ -254,7 +254,16 @@ class Distances:
     def gathered(self, by_distance_BHTE: Tensor) -> Tensor:
         """What each pair has of a table by distance, (B, H, T, E) -> (B, H, T, S); the nearest one there is."""
         index_TS = self.of_TS.clamp(0, by_distance_BHTE.shape[-1] - 1)
-        return by_distance_BHTE.gather(-1, index_TS.expand(*by_distance_BHTE.shape[:2], -1, -1))
+        return looked_up(by_distance_BHTE, index_TS.expand(*by_distance_BHTE.shape[:2], -1, -1))
+
+
+def looked_up(table_XE: Tensor, places_XS: Tensor) -> Tensor:
+    """What each place of a row's table holds, (..., E) and (..., S) -> (..., S).
+
+    As `gather`, whose gradients a GPU adds up in any order where a place is met more than once; these it sorts.
+    """
+    rows_N1 = torch.arange(table_XE[..., 0].numel(), device=table_XE.device)[:, None]
+    return table_XE.flatten(0, -2)[rows_N1, places_XS.flatten(0, -2)].view_as(places_XS)
 
 
 def in_own_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -103,7 +103,8 @@ class MLSTM(Block):
     def _gates(self, x_BTD: Tensor, before_BH: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """The log of what is kept and the factor of what is written, both relative to exp(m_t), and m_t, (B, T, H).
 
-        m_t = max(log f_t + m_{t-1}, i_t): the largest exponent so far. Outputs do not depend on it, but for `READ_EPS`.
+        m_t = max(log f_t + m_{t-1}, i_t): the largest exponent so far. Outputs do not depend on it, but for `READ_EPS`,
+        and so it passes no gradient on, which a GPU would add up in any order.
         """
         pairs = ((self.input_gate, self.input_gate_bias), (self.forget_gate, self.forget_gate_bias))
         compute = compute_dtype(x_BTD)
@@ -117,8 +118,8 @@ class MLSTM(Block):
         if starts_BT1 is not None:  # m is 0 before each document
             fallen_BTH = fallen_BTH + BORDER * starts_BT1.to(compute).cumsum(1)
             rivals_BTH = torch.where(starts_BT1, torch.maximum(input_BTH, log_forget_BTH), input_BTH)
-        risen_BTH = torch.cat((before_BH[:, None].to(compute), rivals_BTH - fallen_BTH), dim=1).cummax(1).values
-        largest_BTH = risen_BTH[:, 1:] + fallen_BTH
+        risen_BTH = torch.cat((before_BH[:, None].to(compute), rivals_BTH - fallen_BTH), dim=1).detach().cummax(1).values
+        largest_BTH = risen_BTH[:, 1:] + fallen_BTH.detach()
         previous_BTH = torch.cat((before_BH[:, None].to(compute), largest_BTH[:, :-1]), dim=1)
         log_decay_BTH = log_forget_BTH + previous_BTH - largest_BTH
         if starts_BT1 is not None:  # where nothing is kept anyway

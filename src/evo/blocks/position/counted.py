@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from evo.blocks.base import Distances, Position, compute_dtype
+from evo.blocks.base import Distances, Position, compute_dtype, looked_up
 from evo.blocks.flow import Flow
 
 
@@ -26,6 +26,6 @@ class Contextual(Position):
         below_BHTS = places_BHTS.detach().floor()
         by_place_BHTP = flow.project(q_BTHK, self.vectors).to(compute).transpose(1, 2)
         low, high = (
-            by_place_BHTP.gather(-1, at_BHTS.long()) for at_BHTS in (below_BHTS, (below_BHTS + 1).clamp_max(last))
+            looked_up(by_place_BHTP, at_BHTS.long()) for at_BHTS in (below_BHTS, (below_BHTS + 1).clamp_max(last))
         )
         return low + (places_BHTS - below_BHTS) * (high - low)
