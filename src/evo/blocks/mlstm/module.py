@@ -118,8 +118,9 @@ class MLSTM(Block):
         if starts_BT1 is not None:  # m is 0 before each document
             fallen_BTH = fallen_BTH + BORDER * starts_BT1.to(compute).cumsum(1)
             rivals_BTH = torch.where(starts_BT1, torch.maximum(input_BTH, log_forget_BTH), input_BTH)
-        risen_BTH = torch.cat((before_BH[:, None].to(compute), rivals_BTH - fallen_BTH), dim=1).detach().cummax(1).values
-        largest_BTH = risen_BTH[:, 1:] + fallen_BTH.detach()
+        with torch.no_grad():
+            rises_BTH = torch.cat((before_BH[:, None].to(compute), rivals_BTH - fallen_BTH), dim=1)
+            largest_BTH = rises_BTH.cummax(1).values[:, 1:] + fallen_BTH
         previous_BTH = torch.cat((before_BH[:, None].to(compute), largest_BTH[:, :-1]), dim=1)
         log_decay_BTH = log_forget_BTH + previous_BTH - largest_BTH
         if starts_BT1 is not None:  # where nothing is kept anyway
