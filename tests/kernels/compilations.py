@@ -15,7 +15,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -113,9 +114,8 @@ def noting(noted: Noted) -> Iterator[None]:
         del grid
         return lambda *args, **kwargs: noted.note(function, args, kwargs)
 
-    def order(table: dispatch.Table, device: str) -> list[dispatch.Backend]:
-        del device
-        return [table.named(name) for name in table.priority.get("cuda", table.priority["cpu"])]
+    def chosen(table: dispatch.Table, call: dispatch.KernelCall, requested: str) -> dispatch.Choice:
+        return dispatch._choose(table, replace(call, device="cuda"), requested)
 
     def tma(*tensors: Tensor) -> bool:
         q = tensors[0]
@@ -137,34 +137,20 @@ def noting(noted: Noted) -> Iterator[None]:
     with ExitStack() as stack:
         patch = lambda *args: stack.enter_context(mock.patch.object(*args))  # noqa: E731
         patch(JITFunction, "__getitem__", getitem)
-        patch(dispatch.Table, "order", order)
-        for module in _modules_with("machine_reasons"):
-            patch(module, "machine_reasons", lambda device, dtype: _dtype_reasons(dtype))
+        patch(dispatch, "_remembered", cache(chosen))
         patch(torch.cuda, "is_current_stream_capturing", lambda: True)
         patch(operators, "PLAIN", (*operators.PLAIN, FakeTensor))
         patch(launch, "uses_tma", tma)
         patch(packed_grad, "_shares_memory", shares)
         patch(sys.modules[nearest_plane.__module__], "_takes_triton", lambda x, backend: True)
         stack.enter_context(mock.patch.object(FakeTensor, "data_ptr", data_ptr, create=True))
-        dispatch._remembered.cache_clear()
         support._decided.cache_clear()
         launch.LAUNCHES.clear()
         try:
             yield
         finally:
-            dispatch._remembered.cache_clear()
             support._decided.cache_clear()
             launch.LAUNCHES.clear()
-
-
-def _modules_with(name: str) -> list[Any]:
-    return [m for key, m in list(sys.modules.items()) if key.startswith("evo.kernels") and hasattr(m, name)]
-
-
-def _dtype_reasons(dtype: str) -> list[str]:
-    from evo.kernels.triton_support import DTYPES
-
-    return [] if dtype in DTYPES else [f"found {dtype}"]
 
 
 def compilations(document: Document, noted: Noted) -> None:
