@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from test_recurrence_oracles import naive
 from test_scan_oracles import Weights, compare, ours
 from torch import Tensor, nn
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
+from oracles import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from block_variants import block_of, built, plan
-from test_recurrence_oracles import TIME, WIDTH, Weights, compare, large, naive
+from test_recurrence_oracles import TIME, WIDTH, Weights, compare, large
 from torch import Tensor
 
 from evo.blocks.base import Block
 from evo.kernels.recurrence.by_value import recur_by_value
+from oracles import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HEADS, KV_HEADS, KEY, VALUE, SLOTS = 4, 2, 5, 7, 6

@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from block_variants import Whole
-from test_recurrence_oracles import naive
 from test_scan_oracles import TIME, WIDTH, Weights, compare, ours
 from torch import Tensor
 
 from evo.blocks.memory.module import MemoryState
 from evo.compiler.organism import OrganismState
+from oracles import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HEADS, DIM, CHUNK, RATE = 2, 4, 5, 0.3

@@ -14,18 +14,12 @@ from torch import Tensor
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
+from oracles import naive
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 WIDTH, HEADS, TIME = 24, 3, 21
 DIM = WIDTH // HEADS
 Weights = dict[str, Tensor]
-
-
-def naive(path: str) -> Callable[..., Any]:
-    """A function of fla, or a skip with the reason."""
-    pytest.importorskip("triton", reason="fla imports triton")
-    module, name = path.split(":")
-    return getattr(pytest.importorskip(module, reason=f"the oracle {module} is not installed"), name)
 
 
 def our(scale: float = 0.7, **data: Any) -> Block:

@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from block_variants import block_of, built, plan
-from test_recurrence_oracles import Weights, compare, convolve, large, naive
+from test_recurrence_oracles import Weights, compare, convolve, large
 from torch import Tensor
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.kernels.attention import reflected
+from oracles import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HEADS, KV_HEADS, DIM, WIDTH, TIME = 4, 2, 6, 24, 50

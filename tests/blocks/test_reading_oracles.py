@@ -19,13 +19,13 @@ from test_recurrence_oracles import (
     compare,
     heads,
     large,
-    naive,
     root_mean_square,
 )
 from torch import Tensor
 
 from evo.blocks.base import Block
 from evo.kernels.recurrence.levels import Levels, recur_by_level
+from oracles import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = {"update": "outer", "conv": 0, "scale": 1.0, "gate": "none"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_recurrence_oracles import KEY, VALUE, Weights, compare, heads, large, naive, our, root_mean_square
+from test_recurrence_oracles import KEY, VALUE, Weights, compare, heads, large, our, root_mean_square
 from torch import Tensor
+
+from oracles import naive
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

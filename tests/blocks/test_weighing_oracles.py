@@ -12,6 +12,8 @@ from block_variants import CONTEXT
 from papers import ATTENTION, HEADS, attended, by_heads, compare, read_out, scores
 from torch import Tensor
 
+from oracles import naive
+
 
 def test_sigmoid_weighs_each_key_by_itself():
     """sigmoid(q k / sqrt(K) - log n) v over the past, n the context (Ramapuram et al. 2409.04431, eq. 3)."""
@@ -147,11 +149,11 @@ def test_sparse_weights_are_relu_of_what_is_above_a_threshold(weigh: str, alpha:
 
 def test_stick_breaking_is_flas():
     """Each earlier key takes its share of what nearer ones left (Tan et al. 2410.17980, eq. 2)."""
-    naive = pytest.importorskip("fla.ops.stickbreaking_attn.naive", reason="the oracle fla is not installed")
+    attend = naive("fla.ops.stickbreaking_attn.naive:naive_stickbreaking_attn")
 
     def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
         q, k, v = (by_heads(x @ w[name].T).transpose(1, 2) for name in "qkv")
-        return naive.naive_stickbreaking_attn(q, k, v)[0].flatten(-2) @ w["o"].T
+        return attend(q, k, v)[0].flatten(-2) @ w["o"].T
 
     compare({**ATTENTION, "weigh": "stick_breaking", "position": {"kind": "none"}}, theirs)
 

@@ -7,18 +7,12 @@ import torch
 
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.recurrence import recur
+from oracles import naive
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 BACKENDS = ("reference", "chunked")
 B, T, H, K, V = 2, 64, 2, 16, 12
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-4}
-
-
-def oracle(path):
-    """Import `module:name`, or skip with the reason."""
-    pytest.importorskip("triton", reason="fla imports triton")
-    module, name = path.split(":")
-    return getattr(pytest.importorskip(module, reason=f"the oracle {module} is not installed"), name)
 
 
 def normal(*shape, seed):
@@ -50,9 +44,9 @@ def heads_first(*tensors):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_linear_attention(backend):
     """No decay, outer update: fla's linear attention."""
-    naive = oracle("fla.ops.linear_attn.naive:naive_recurrent_linear_attn")
+    theirs_of = naive("fla.ops.linear_attn.naive:naive_recurrent_linear_attn")
     inputs, state = sequences(), normal(B, H, K, V, seed=5)
-    theirs, final = naive(*inputs, initial_state=state, output_final_state=True)
+    theirs, final = theirs_of(*inputs, initial_state=state, output_final_state=True)
     ours, mine = recur(*inputs, initial_state_BHKV=state, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs, (*inputs, state))
@@ -61,19 +55,19 @@ def test_linear_attention(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_retention(backend):
     """Constant decay per head 1 - 2^(-5-h): RetNet's retention."""
-    naive = oracle("fla.ops.retention.naive:naive_retention")
+    theirs_of = naive("fla.ops.retention.naive:naive_retention")
     inputs = sequences()
     log_decay = torch.log(1 - 2.0 ** (-5 - torch.arange(H)))
-    theirs = naive(*heads_first(*inputs)).transpose(1, 2)
+    theirs = theirs_of(*heads_first(*inputs)).transpose(1, 2)
     same_with_gradients(recur(*inputs, log_decay=log_decay, backend=backend)[0], theirs, inputs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scalar_gate(backend):
     """One gate per token and head: simple GLA, the SSD form of Mamba-2."""
-    naive = oracle("fla.ops.simple_gla.naive:naive_recurrent_simple_gla")
+    theirs_of = naive("fla.ops.simple_gla.naive:naive_recurrent_simple_gla")
     inputs, gates = sequences(), decays(B, T, H)
-    theirs, final = naive(*inputs, gates)
+    theirs, final = theirs_of(*inputs, gates)
     ours, mine = recur(*inputs, log_decay=gates, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs, (*inputs, gates))
@@ -82,9 +76,9 @@ def test_scalar_gate(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gla(backend):
     """One gate per channel: gated linear attention."""
-    naive = oracle("fla.ops.gla.naive:naive_recurrent_gla")
+    theirs_of = naive("fla.ops.gla.naive:naive_recurrent_gla")
     inputs, gates = sequences(), decays(B, T, H, K)
-    theirs, final = naive(*inputs, gates, output_final_state=True)
+    theirs, final = theirs_of(*inputs, gates, output_final_state=True)
     ours, mine = recur(*inputs, log_decay=gates, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs, (*inputs, gates))
@@ -93,9 +87,9 @@ def test_gla(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rwkv6(backend):
     """Channel gates and a bonus for the current token: RWKV-6."""
-    naive = oracle("fla.ops.rwkv6.recurrent_naive:naive_recurrent_rwkv6")
+    theirs_of = naive("fla.ops.rwkv6.recurrent_naive:naive_recurrent_rwkv6")
     inputs, gates, bonus = sequences(), decays(B, T, H, K), normal(H, K, seed=4)
-    theirs, final = naive(*heads_first(*inputs, gates), bonus, output_final_state=True)
+    theirs, final = theirs_of(*heads_first(*inputs, gates), bonus, output_final_state=True)
     ours, mine = recur(*inputs, log_decay=gates, bonus_HK=bonus, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs.transpose(1, 2), (*inputs, gates, bonus))
@@ -104,9 +98,9 @@ def test_rwkv6(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_delta_rule(backend):
     """No decay, delta update: DeltaNet."""
-    naive = oracle("fla.ops.delta_rule.naive:delta_rule_recurrence")
+    theirs_of = naive("fla.ops.delta_rule.naive:delta_rule_recurrence")
     inputs, beta = sequences(value_dim=K), torch.sigmoid(normal(B, T, H, seed=4).detach()).requires_grad_()
-    theirs, final = naive(*heads_first(*inputs, beta))
+    theirs, final = theirs_of(*heads_first(*inputs, beta))
     ours, mine = recur(*inputs, beta_BTH=beta, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs.transpose(1, 2), (*inputs, beta))
@@ -115,10 +109,10 @@ def test_delta_rule(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gated_delta_rule(backend):
     """Decay per token, delta update on the decayed state: gated DeltaNet."""
-    naive = oracle("fla.ops.gated_delta_rule.naive:naive_recurrent_gated_delta_rule")
+    theirs_of = naive("fla.ops.gated_delta_rule.naive:naive_recurrent_gated_delta_rule")
     inputs, gates = sequences(), decays(B, T, H)
     beta = torch.sigmoid(normal(B, T, H, seed=4).detach()).requires_grad_()
-    theirs, final = naive(*inputs, beta, gates, output_final_state=True)
+    theirs, final = theirs_of(*inputs, beta, gates, output_final_state=True)
     ours, mine = recur(*inputs, log_decay=gates, beta_BTH=beta, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs, (*inputs, beta, gates))
@@ -127,10 +121,10 @@ def test_gated_delta_rule(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_channel_gated_delta_rule(backend):
     """Decay per channel, delta update: Kimi delta attention."""
-    naive = oracle("fla.ops.kda.naive:naive_recurrent_kda")
+    theirs_of = naive("fla.ops.kda.naive:naive_recurrent_kda")
     inputs, gates = sequences(), decays(B, T, H, K)
     beta = torch.sigmoid(normal(B, T, H, seed=4).detach()).requires_grad_()
-    theirs, final = naive(*inputs, gates, beta, output_final_state=True)
+    theirs, final = theirs_of(*inputs, gates, beta, output_final_state=True)
     ours, mine = recur(*inputs, log_decay=gates, beta_BTH=beta, backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs, (*inputs, beta, gates))
@@ -139,12 +133,12 @@ def test_channel_gated_delta_rule(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_generalised_delta_rule(backend):
     """Diagonal plus low rank, RWKV-7's transition: a reads the state before its decay."""
-    naive = oracle("fla.ops.generalized_delta_rule.dplr.naive:dplr_recurrence")
+    theirs_of = naive("fla.ops.generalized_delta_rule.dplr.naive:dplr_recurrence")
     inputs, gates = sequences(), decays(B, T, H, K)
     a = torch.nn.functional.normalize(normal(B, T, H, K, seed=6).detach(), dim=-1)
     b = (-a * torch.sigmoid(normal(B, T, H, K, seed=7).detach())).requires_grad_()
     a.requires_grad_()
-    theirs, final = naive(*heads_first(*inputs, a, b, gates))
+    theirs, final = theirs_of(*heads_first(*inputs, a, b, gates))
     ours, mine = recur(*inputs, log_decay=gates, dplr=(a, b), backend=backend)
     torch.testing.assert_close(mine, final, **TOLERANCE)
     same_with_gradients(ours, theirs.transpose(1, 2), (*inputs, a, b, gates))

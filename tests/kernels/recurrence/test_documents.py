@@ -8,6 +8,7 @@ from tests.kernels.device import DEVICE, RUNS_KERNELS
 from tests.kernels.recurrence.checks import BOUNDS
 from torch.nn.functional import normalize
 
+import oracles
 from evo.kernels.dispatch import choose
 from evo.kernels.recurrence import plan, recur
 from evo.kernels.recurrence.backends import TABLE
@@ -201,9 +202,7 @@ ORACLES = [
 @pytest.mark.parametrize(("decay", "update", "path", "call"), ORACLES, ids=[f"{x[0]}-{x[1]}" for x in ORACLES])
 def test_fla_document_by_document(decay, update, path, call, backend):
     """What fla's naive functions give for each document alone."""
-    pytest.importorskip("triton", reason="fla imports triton")
-    module, name = path.split(":")
-    naive = getattr(pytest.importorskip(module, reason=f"the oracle {module} is not installed"), name)
+    theirs = oracles.naive(path)
     lengths = (20, 1, 11)
     inputs, parts, ids_BT = draw(decay, update, lengths, K=16, V=16)
     del parts["initial_state_BHKV"]
@@ -215,7 +214,7 @@ def test_fla_document_by_document(decay, update, path, call, backend):
         rest |= {n: x[:, piece] for n, x in parts.items() if n in ("log_decay", "beta_BTH")}
         if "dplr" in parts:
             rest["dplr"] = tuple(x[:, piece] for x in parts["dplr"])
-        pieces.append(call(naive, *(x[:, piece] for x in inputs), rest))
+        pieces.append(call(theirs, *(x[:, piece] for x in inputs), rest))
         start += length
     found = recur(*inputs, **parts, segments_BT=ids_BT, backend=backend)[0]
     torch.testing.assert_close(found, torch.cat(pieces, dim=1), rtol=2e-4, atol=2e-4)
