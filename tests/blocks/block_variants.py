@@ -367,8 +367,9 @@ class Whole:
         return list(self.block.named_parameters())
 
 
+@functools.cache
 def mixer(name: str) -> Whole:
-    """The module of a row of MIXERS."""
+    """The module of a row of MIXERS, one and the same at each call: whoever changes it takes one of their own."""
     return Whole(built(mixer_plan(name)))
 
 

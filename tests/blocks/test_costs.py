@@ -15,7 +15,6 @@ from block_variants import (
     Whole,
     block_of,
     built,
-    host,
     inputs,
     mixer,
     mixer_plan,
@@ -37,10 +36,8 @@ from evo.blocks.attention.stencils import (
     StencilSpec,
     WindowStencil,
 )
-from evo.blocks.base import state_size
 from evo.blocks.flow import Flow
 from evo.blocks.product_keys.spec import ProductKeysPlan
-from evo.compiler.organism import OrganismState
 from evo.dsl.index import kind_class
 from evo.dsl.plan import BlockPlan, matmul_flops
 from evo.dsl.spec import INPUT, TOKENS
@@ -192,25 +189,6 @@ def test_attention_pairs_cost_two_products(name: str):
         of_values = block.factors.v * (block.value_dim or dim)
         flops += 2 * (block.kv_heads * (block.factors.k * dim + of_values) + heads * (block.factors.q or 0) * dim)
     assert block.cost.flops == pytest.approx(flops)
-
-
-@EVERY_FIXED
-def test_planned_cache_is_kept(name: str):
-    """After any number of tokens, a state holds as many values as the plan says."""
-    module, batch = mixer(name), 3
-    whole = host(name)
-    state = OrganismState()
-    for seen, x in enumerate(inputs(batch=batch).split(1, dim=1), 1):
-        _, state = module.extend(x, state)
-        assert state_size(state) == whole.cache_values(seen) * batch
-
-
-@EVERY_FIXED
-def test_a_long_chunk_leaves_the_planned_cache(name: str):
-    """The same after one chunk longer than any window."""
-    module, batch = mixer(name), 2
-    _, state = module.extend(inputs(batch=batch), OrganismState())
-    assert state_size(state) == host(name).cache_values(CONTEXT) * batch
 
 
 BODY = stage("e", {"kind": "attention", "heads": 2}, repeat=2, share=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import CONTEXT, built, document, inputs, mixer, mixer_plan, organism, stage
+from block_variants import CONTEXT, Whole, built, document, inputs, mixer, mixer_plan, organism, stage
 from torch import Tensor
 
 from evo.blocks.attention.spec import AttentionSpec
@@ -108,7 +108,7 @@ def test_an_index_is_taught_by_its_loss_alone() -> None:
 @pytest.mark.parametrize("name", ["attention tokens", "attention blocks"])
 def test_the_loss_of_an_index_is_a_divergence_that_falls(name: str) -> None:
     """It is a divergence: never negative, and a few steps on it make it smaller."""
-    whole, x = mixer(name), inputs()
+    whole, x = Whole(built(mixer_plan(name))), inputs()
     weights = [p for path, p in whole.named_parameters() if path.startswith("select.")]
     found: list[float] = []
     for _ in range(12):
