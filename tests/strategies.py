@@ -6,6 +6,7 @@ A new kind of block is covered the moment its class stands in the index.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from hypothesis import assume
@@ -24,8 +25,7 @@ from evo.dsl.spec import Spec, SpecField, spec_fields
 Data = dict[str, Any]
 NAMES = ("near", "far", "wide")
 WIDTHS = (32, 48, 64)
-
-
+ONE_IN_THREE = st.integers(0, 2)
 WRITTEN, DEEP = ("layer", "block"), 2
 """Roles that stand deep inside others: what they hold is drawn as short as it may be."""
 
@@ -55,9 +55,9 @@ def valid_documents(draw: st.DrawFn) -> Document:
 def document_data(draw: st.DrawFn, is_small: bool = False) -> Data:
     """Plain data of a document that fits the schema."""
     data = {"evo": 1, "organism": draw(_organism(is_small))}
-    for key, shape in spec_fields(Document).items():
+    for key, (_, found) in _fields(Document, 0).items():
         if key not in data and draw(st.booleans()):
-            data[key] = draw(values(shape))
+            data[key] = draw(found)
     return data
 
 
@@ -65,10 +65,16 @@ def document_data(draw: st.DrawFn, is_small: bool = False) -> Data:
 def specs(draw: st.DrawFn, cls: type[Spec], kind: str | None = None, depth: int = 0) -> Data:
     """Plain data of one spec class: required fields always, the others now and then."""
     data: Data = {} if kind is None else {"kind": kind}
-    for key, shape in spec_fields(cls).items():
-        if shape.info.is_required() or draw(st.integers(0, 2)) == 0:
-            data[key] = draw(values(shape, depth))
+    for key, (is_required, found) in _fields(cls, depth).items():
+        if is_required or draw(ONE_IN_THREE) == 0:
+            data[key] = draw(found)
     return data
+
+
+@cache
+def _fields(cls: type[Spec], depth: int) -> dict[str, tuple[bool, st.SearchStrategy[Any]]]:
+    """Of each field, whether it is required, and its values. Making strategies takes longer than drawing from them."""
+    return {key: (shape.info.is_required(), values(shape, depth)) for key, shape in spec_fields(cls).items()}
 
 
 def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
@@ -86,6 +92,7 @@ def values(shape: SpecField, depth: int = 0) -> st.SearchStrategy[Any]:
     return one
 
 
+@cache
 def roles(role: str, depth: int = 0) -> st.SearchStrategy[Data]:
     """Specs of a role: any of its kinds, and composites near the surface."""
     plain = [kind for kind in tagged(role) if not _holds(kind_class(role, kind), role)]
