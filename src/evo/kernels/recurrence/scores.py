@@ -39,7 +39,8 @@ def _channel_scores(x: Tensor, y: Tensor, upto_x: Tensor, upto_y: Tensor, strict
     """
     size = x.shape[-2]
     if strict:
-        blocks = torch.zeros(*torch.broadcast_shapes(x.shape, y.shape)[:-1], 1, 1, dtype=x.dtype, device=x.device)
+        shape = torch.broadcast_tensors(x, y)[0].shape[:-1]  # torch.broadcast_shapes would import sympy, for seconds
+        blocks = torch.zeros(*shape, 1, 1, dtype=x.dtype, device=x.device)
     else:
         blocks = (x * (upto_x - upto_y).exp() * y).sum(-1)[..., None, None]
     half = 1
