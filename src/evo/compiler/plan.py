@@ -10,7 +10,7 @@ from evo.blocks.ahead.spec import AheadPlan
 from evo.blocks.cache.policy import NONE, SUM_BYTES, TIPPING_ERROR, CachePolicy
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import AHEAD, stage_path
-from evo.dsl.plan import AdapterPlan, BlockPlan, Weight, matmul_flops
+from evo.dsl.plan import AdapterPlan, BlockPlan, Cost, Weight, matmul_flops
 from evo.dsl.spec import INPUT, TOKENS
 
 PASSES = 3.0
@@ -173,11 +173,12 @@ class Plan:
 
     def cache_values(self, tokens: int) -> int:
         """Values kept while decoding after so many tokens: caches and states."""
-        total = 0
-        for block in self._running():
-            cost = block.cost
-            total += cost.cache_per_token * cost.kept(tokens, cost.cache_limit) + cost.state
-        return total
+        return sum(c.cache_per_token * c.kept(tokens, c.cache_limit) + c.state for c in self._keeping)
+
+    @cached_property
+    def _keeping(self) -> tuple[Cost, ...]:
+        """Of each block that keeps something while decoding, its cost."""
+        return tuple(b.cost for b in self._running() if b.cost.cache_per_token or b.cost.state)
 
     def cache_bytes(self, tokens: int, policy: CachePolicy, full: int = 2) -> int:
         """Bytes kept while decoding after so many tokens under a policy. full: of a value that is kept as it is."""

@@ -13,6 +13,7 @@ import json
 import math
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
@@ -27,9 +28,10 @@ from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
 from evo.evolution.journal_rows import (
     OBJECTIVE,
+    Key,
     candidate_of,
     candidate_texts,
-    is_objective,
+    evaluation_of,
     key_of,
     score_rows,
     start_text,
@@ -40,7 +42,6 @@ from evo.evolution.seals import broken, delete, insert
 from evo.evolution.summary import Summary
 from evo.evolution.transaction import Transaction, journal_fault
 from evo.evolution.trial import Evaluation, Timing, Trial, WeightsRef
-from evo.slime.lives import Lived
 
 VERSION = 7
 """Of the schema. A journal of another version is refused, never migrated."""
@@ -79,6 +80,8 @@ CREATE TABLE seals (place TEXT NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL
 """
 TRIAL = "candidate = ? AND rung = ? AND repeat = ?"
 """The condition of a trial's rows."""
+SAME_TRIAL = " AND ".join(f"evaluations.{column} = trials.{column}" for column in ("candidate", "rung", "repeat"))
+"""The condition of the evaluation that belongs to a trial."""
 IN_ORDER = "trials.generation, rung, repeat, candidates.generation, slot"
 """The order in which trials are asked for."""
 
@@ -166,13 +169,12 @@ class Journal:
 
     def forget_failures(self, generation: int, causes: tuple[str, ...]) -> None:
         """Forget the failures of a generation that have one of these causes, so that their trials are run again."""
-        refs = [trial.ref for trial in self.trials(generation)]
-        found = [(ref, self.evaluation(ref, with_snapshot=False)) for ref in refs]
+        found = self.evaluations(generation, with_snapshot=False)
         with self._transaction():
-            for ref, evaluation in found:
-                if evaluation is not None and evaluation.cause in causes:
+            for trial, evaluation in found.items():
+                if evaluation.cause in causes:
                     for table in ("evaluations", "scores", "timings"):
-                        delete(self._db, table, *key_of(ref))
+                        delete(self._db, table, *key_of(trial.ref))
         self.past = Past(self._db)
 
     def _version(self) -> int:
@@ -239,6 +241,11 @@ class Journal:
         """Whether it was asked for, as it is."""
         return trial in self._trials(f"WHERE {TRIAL}", key_of(trial.ref))
 
+    def waiting(self, generation: int) -> list[Trial]:
+        """Those of `trials` that were not carried out yet."""
+        missing = f"NOT EXISTS (SELECT 1 FROM evaluations WHERE {SAME_TRIAL})"
+        return self._trials(f"WHERE trials.generation = ? AND {missing} ORDER BY {IN_ORDER}", (generation,))
+
     def _trials(self, which: str, values: tuple[Any, ...]) -> list[Trial]:
         columns = "candidates.*, rung, steps, start, rungs, done, repeat"
         rows = self._db.execute(f"SELECT {columns} FROM trials JOIN candidates ON id = candidate {which}", values)
@@ -258,17 +265,22 @@ class Journal:
 
     def evaluation(self, ref: WeightsRef, with_snapshot: bool = True) -> Evaluation | None:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
-        snapshot = "snapshot" if with_snapshot else "x''"
-        columns = f"cause, message, result, {snapshot}"
+        columns = f"cause, message, result, {_snapshot(with_snapshot)}"
         row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE {TRIAL}", key_of(ref)).fetchone()
-        if row is None:
-            return None
-        cause, message, result, blob = row
-        numbers = {name: value for name, value in self._numbers(ref).items() if not is_objective(name)}
-        data = json.loads(result)
-        curve = tuple((step, loss) for step, loss in data["curve"])
-        lives = tuple(Lived(*row) for row in data.get("lives", ()))
-        return Evaluation(cause, message, numbers, tuple(data["measures"]), blob, curve, lives)
+        return None if row is None else evaluation_of(*row, self._numbers(ref))
+
+    def evaluations(self, generation: int | None = None, with_snapshot: bool = True) -> dict[Trial, Evaluation]:
+        """The same of all `trials` that were carried out, in their order."""
+        where, values = ("", ()) if generation is None else ("WHERE trials.generation = ?", (generation,))
+        of_trials = f"JOIN trials USING (candidate, rung, repeat) {where}"
+        numbers = defaultdict[Key, dict[str, float]](dict)
+        scores = f"SELECT candidate, rung, repeat, name, value FROM scores {of_trials} ORDER BY scores.rowid"
+        for *key, name, value in self._db.execute(scores, values):
+            numbers[tuple(key)][name] = math.nan if value is None else value
+        columns = f"candidate, rung, repeat, cause, message, result, {_snapshot(with_snapshot)}"
+        rows = self._db.execute(f"SELECT {columns} FROM evaluations {of_trials}", values)
+        found = {(key := tuple(own[:3])): evaluation_of(*own[3:], numbers[key]) for own in rows}
+        return {t: found[key_of(t.ref)] for t in self.trials(generation) if key_of(t.ref) in found}
 
     def is_evaluated(self, ref: WeightsRef) -> bool:
         """Whether a trial was carried out."""
@@ -360,3 +372,8 @@ class Journal:
 
     def _transaction(self) -> Transaction:
         return Transaction(self._db, self._path)
+
+
+def _snapshot(is_wanted: bool) -> str:
+    """The column of snapshots, by far the largest part of an evaluation, or an empty one."""
+    return "snapshot" if is_wanted else "x''"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from evo.evolution.candidate import Candidate
 from evo.evolution.fitness import Terms
 from evo.evolution.operators.base import WeightSources
-from evo.evolution.trial import Start, Trial, WeightsRef
+from evo.evolution.trial import Evaluation, Start, Trial, WeightsRef
+from evo.slime.lives import Lived
+
+Key = tuple[str, int, int]
+"""What a trial's rows are found by: candidate, rung and repeat."""
 
 KEPT = 1024
 """How many rows of candidates and starts are remembered as they were read: the present ones are asked for often."""
@@ -38,7 +43,16 @@ def trial_of(candidate: Candidate, rung: int, steps: int, start: str, rungs: str
     return Trial(candidate, rung, steps, _start(start), tuple(json.loads(rungs)), done, repeat)
 
 
-def key_of(ref: WeightsRef) -> tuple[str, int, int]:
+def evaluation_of(cause: str, message: str, result: str, snapshot: bytes, numbers: Mapping[str, float]) -> Evaluation:
+    """The evaluation of a row of `evaluations`, with the numbers that stand under its trial."""
+    scores = {name: value for name, value in numbers.items() if not is_objective(name)}
+    data = json.loads(result)
+    curve = tuple((step, loss) for step, loss in data["curve"])
+    lives = tuple(Lived(*row) for row in data.get("lives", ()))
+    return Evaluation(cause, message, scores, tuple(data["measures"]), snapshot, curve, lives)
+
+
+def key_of(ref: WeightsRef) -> Key:
     """What a trial's rows are found by."""
     return ref.candidate, ref.rung, ref.repeat
 

@@ -40,10 +40,6 @@ class Scheduler:
         if numbered:
             self.journal.add_trials(generation, [self._first(candidate, number) for number, candidate in numbered])
 
-    def waiting(self, generation: int) -> list[Trial]:
-        """The trials of a generation that were not evaluated yet."""
-        return [t for t in self.journal.trials(generation) if not self.journal.is_evaluated(t.ref)]
-
     def promoted(self, generation: int, population: Collection[str]) -> list[Trial]:
         """The trials at higher rungs that are wanted next; they belong to the generation that asks.
 

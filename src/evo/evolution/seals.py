@@ -54,13 +54,15 @@ def _name(table: str, row: Row) -> str:
 
 
 def _digest(row: Row) -> str:
-    typed = (("b", value) if isinstance(value, bytes) else _text(value) for value in row)
-    sealed = b"".join(f"{kind}{len(data)}:".encode() + data for kind, data in typed)
-    return hashlib.blake2b(sealed, digest_size=12).hexdigest()
+    return hashlib.blake2b(b"".join(map(_sealed, row)), digest_size=12).hexdigest()
 
 
-def _text(value: Any) -> tuple[str, bytes]:
-    """Numbers are written as SQLite gives them back: columns of reals turn integers into floats."""
+def _sealed(value: Any) -> bytes:
+    """A value with its type and length; numbers as SQLite gives them back: columns of reals turn integers to floats."""
     if isinstance(value, str):
-        return "s", value.encode(errors="surrogatepass")
-    return "n", b"" if value is None else float(value).hex().encode()
+        data = value.encode(errors="surrogatepass")
+        return b"s%d:%b" % (len(data), data)
+    if isinstance(value, bytes):
+        return b"b%d:%b" % (len(value), value)
+    number = "" if value is None else float(value).hex()
+    return f"n{len(number)}:{number}".encode()

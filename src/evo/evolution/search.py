@@ -154,21 +154,18 @@ class Search:
         )
 
     def _pending(self) -> list[Trial]:
-        if trials := self.scheduler.waiting(self.generation):
+        if trials := self.journal.waiting(self.generation):
             return trials
         population = frozenset(str(elite.id) for elite in self.archives.working.elites())
         if trials := self.scheduler.promoted(self.generation, population):
             self.observer.promoted(trials)
             return trials
-        contested = self.judge.contests.contested(self.generation, self._evaluated(with_snapshot=False))
+        contested = self.judge.contests.contested(
+            self.generation, self.journal.evaluations(self.generation, with_snapshot=False)
+        )
         if trials := self.scheduler.repeated(self.generation, contested):
             self.observer.repeated(trials)
         return trials
-
-    def _evaluated(self, with_snapshot: bool = True) -> dict[Trial, Evaluation]:
-        """What came of the trials of the present generation, as far as it is known."""
-        found = {t: self.journal.evaluation(t.ref, with_snapshot) for t in self.journal.trials(self.generation)}
-        return {trial: evaluation for trial, evaluation in found.items() if evaluation is not None}
 
     def _open(self, is_done: bool) -> None:
         """Know the candidates of the present generation, making them where they are new, and ask for their trials."""
@@ -208,7 +205,7 @@ class Search:
 
     def _close(self, is_done: bool) -> None:
         """Judge the present generation, record it unless it is recorded already, and go on to the next."""
-        judgement = self.judge.judge(self.generation, self._evaluated())
+        judgement = self.judge.judge(self.generation, self.journal.evaluations(self.generation))
         self.exact.note(self.archives.standings)
         if not is_done:
             self.journal.add_generation(judgement.summary, judgement.terms, judgement.placed)

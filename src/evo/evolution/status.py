@@ -56,12 +56,12 @@ def _status(journal: Journal, settings: Settings, is_going_on: bool) -> Status:
     finished, last = journal.finished(), journal.generations()[-1:]
     generation = min(finished, settings.evolve.generations)
     trials = journal.trials(generation)
-    found = {trial: journal.evaluation(trial.ref, with_snapshot=False) for trial in journal.trials()}
-    causes = Counter(own.cause for own in found.values() if own is not None and own.cause)
+    found = journal.evaluations(with_snapshot=False)
+    causes = Counter(own.cause for own in found.values() if own.cause)
     return Status(
         generation=generation,
         generations=settings.evolve.generations,
-        evaluated=sum(found[trial] is not None for trial in trials),
+        evaluated=sum(trial in found for trial in trials),
         trials=len(trials),
         candidates=len(journal.candidates()),
         failures=dict(sorted(causes.items())),

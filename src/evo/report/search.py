@@ -51,7 +51,7 @@ def search_report(directory: RunDirectory, settings: Settings, journal: Journal)
     """Everything that the files tell; a pure function of the journal and the settings, but for `seconds`."""
     primary = settings.primary
     candidates = {c.id: c for c in journal.candidates()}
-    trials = {t: e for t in journal.trials() if (e := journal.evaluation(t.ref, with_snapshot=False)) is not None}
+    trials = journal.evaluations(with_snapshot=False)
     results = {result.trial.candidate.id: result for result in latest(trials)}
     evaluations = {id: result.evaluation for id, result in results.items()}
     terms = {id: journal.terms(result.trial.ref) for id, result in results.items()}
