@@ -267,7 +267,7 @@ class Journal:
         """What came of a trial, if it was carried out; its snapshot, by far the largest part, only if wanted."""
         columns = f"cause, message, result, {_snapshot(with_snapshot)}"
         row = self._db.execute(f"SELECT {columns} FROM evaluations WHERE {TRIAL}", key_of(ref)).fetchone()
-        return None if row is None else evaluation_of(*row, self._numbers(ref))
+        return None if row is None else evaluation_of(self._numbers(ref), *row)
 
     def evaluations(self, generation: int | None = None, with_snapshot: bool = True) -> dict[Trial, Evaluation]:
         """The same of all `trials` that were carried out, in their order."""
@@ -279,7 +279,7 @@ class Journal:
             numbers[tuple(key)][name] = math.nan if value is None else value
         columns = f"candidate, rung, repeat, cause, message, result, {_snapshot(with_snapshot)}"
         rows = self._db.execute(f"SELECT {columns} FROM evaluations {of_trials}", values)
-        found = {(key := tuple(own[:3])): evaluation_of(*own[3:], numbers[key]) for own in rows}
+        found = {(key := tuple(own[:3])): evaluation_of(numbers[key], *own[3:]) for own in rows}
         return {t: found[key_of(t.ref)] for t in self.trials(generation) if key_of(t.ref) in found}
 
     def is_evaluated(self, ref: WeightsRef) -> bool:

@@ -43,7 +43,7 @@ def trial_of(candidate: Candidate, rung: int, steps: int, start: str, rungs: str
     return Trial(candidate, rung, steps, _start(start), tuple(json.loads(rungs)), done, repeat)
 
 
-def evaluation_of(cause: str, message: str, result: str, snapshot: bytes, numbers: Mapping[str, float]) -> Evaluation:
+def evaluation_of(numbers: Mapping[str, float], cause: str, message: str, result: str, snapshot: bytes) -> Evaluation:
     """The evaluation of a row of `evaluations`, with the numbers that stand under its trial."""
     scores = {name: value for name, value in numbers.items() if not is_objective(name)}
     data = json.loads(result)
