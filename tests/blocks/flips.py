@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from evo.base.diagnostics import DiagnosticError
-from evo.compiler.build import build
+from evo.compiler.build import build, initial_weight
 from evo.compiler.check import problems
 from evo.compiler.resolve import resolve, sources
 from evo.dsl.document import Document
@@ -22,7 +22,8 @@ from evo.dsl.genes import Gene
 from evo.dsl.index import is_kind, kind_class, kinds
 from evo.dsl.organism import StageSpec
 from evo.dsl.patch import apply, rewrite
-from evo.dsl.spec import Fault, Spec, SpecField
+from evo.dsl.plan import Weight
+from evo.dsl.spec import Spec, SpecField
 from evo.dsl.tree import Place, walk
 from evo.evolution.sample import choices, is_integer
 
@@ -164,14 +165,23 @@ def describe(value: Any) -> str:
     return f"[{', '.join(map(describe, value))}]" if isinstance(value, tuple) else repr(value)
 
 
+@functools.lru_cache(maxsize=4096)
+def _initial(path: str, weight: Weight) -> torch.Tensor:
+    """An initial weight: most are those of the network before."""
+    return initial_weight(path, weight, seed=0)
+
+
 class Behaviour:
     """What a document's network computes on fixed bytes, and computes after one step of gradient descent; float64."""
 
     def __init__(self, document: Document) -> None:
-        self.model = build(resolve(document.organism), seed=0).double()
+        plan = resolve(document.organism)
+        weights = {path: _initial(path, weight) for path, weight in plan.weights.items()}
+        self.model = build(plan, 0, weights=weights).double()
         context = min(TIME, document.organism.context)
         self.tokens_BT = torch.randint(0, 128, (1, context + 1), generator=torch.Generator().manual_seed(0))
-        self.loss = self._loss()
+        with torch.no_grad():  # all that most of them are asked for
+            self.loss = self._loss()
 
     def _loss(self) -> torch.Tensor:
         return self.model.loss(self.tokens_BT[:, :-1], self.tokens_BT[:, 1:])
@@ -184,7 +194,7 @@ class Behaviour:
     def passes(self) -> tuple[torch.Tensor, ...]:
         """Logits before and after the step, (1, T, V), and what training minimises after it."""
         before = self._logits()
-        self.loss.backward()
+        self._loss().backward()
         with torch.no_grad():
             for parameter in self.model.parameters():
                 assert (parameter.grad is not None) == parameter.requires_grad
@@ -201,23 +211,11 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-10, atol=1e-12)
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """The flips of one document that changed the network, that were spoken against, and that did neither."""
-
-    changed: tuple[Flip, ...]
-    refused: tuple[Flip, ...]
-    dead: tuple[Flip, ...]
-
-
-def judge(document: Document, below: str = "") -> Verdicts:
-    """Try every flip of a document, or those at or under keys of a name."""
-    spoken = set(problems(document))
-    base = Behaviour(document)
-    found: dict[str, list[Flip]] = {"changed": [], "refused": [], "dead": []}
-    for flip in flips(document, below):
-        found[_fate(flip, spoken, base)].append(flip)
-    return Verdicts(**{fate: tuple(rows) for fate, rows in found.items()})
+def dead_flips(document: Document, below: str = "") -> list[Flip]:
+    """Of every flip of a document, or those at or under keys of a name, the dead ones."""
+    spoken, base = set(problems(document)), Behaviour(document)
+    silent = (flip for flip in flips(document, below) if flip.document and not set(problems(flip.document)) - spoken)
+    return [flip for flip in silent if flip.document and base.equals(Behaviour(flip.document))]
 
 
 def without_effect(documents: Iterable[Document], wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -226,17 +224,8 @@ def without_effect(documents: Iterable[Document], wanted: set[tuple[str, str]]) 
     for document in documents:
         spoken, base = set(problems(document)), Behaviour(document)
         for flip in flips(document, wanted=left):
-            if _fate(flip, spoken, base) == "changed":
+            if flip.document is None or any(f.severity == "error" for f in set(problems(flip.document)) - spoken):
+                continue
+            if not base.equals(Behaviour(flip.document)):
                 left.remove((flip.owner, flip.field))
     return left
-
-
-def _fate(flip: Flip, spoken: set[Fault], base: Behaviour) -> str:
-    if flip.document is None:
-        return "refused"
-    new = set(problems(flip.document)) - spoken
-    if any(fault.severity == "error" for fault in new):
-        return "refused"
-    if not base.equals(Behaviour(flip.document)):
-        return "changed"
-    return "refused" if new else "dead"

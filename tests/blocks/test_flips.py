@@ -11,7 +11,7 @@ from flip_focus import FOCUS
 from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN
 from flip_recurrences import RECURRENCES
 from flip_selections import SELECTIONS
-from flips import judge, without_effect
+from flips import dead_flips, without_effect
 
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
@@ -329,8 +329,8 @@ HOSTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_field_is_dead(host: str):
     """Flipping any field changes what is computed, or what one training step makes of it, or gives a diagnostic."""
-    found = judge(document(**HOSTS[host]), FOCUS.get(host, ""))
-    dead = [flip for flip in found.dead if f"{flip.owner}.{flip.field}" not in ELSEWHERE]
+    found = dead_flips(document(**HOSTS[host]), FOCUS.get(host, ""))
+    dead = [flip for flip in found if f"{flip.owner}.{flip.field}" not in ELSEWHERE]
     assert not dead, "\n".join(map(str, dead))
 
 
@@ -354,6 +354,6 @@ def test_every_field_changes_some_network():
 def test_a_planted_dead_field_is_found(monkeypatch: pytest.MonkeyPatch):
     """The search for dead fields finds one that is parsed and not built, and only that."""
     monkeypatch.setitem(index.KINDS["mixer"], "planted", "planted:PlantedSpec")
-    found = judge(document([stage("body", {"kind": "planted", "size": 3})])).dead
+    found = dead_flips(document([stage("body", {"kind": "planted", "size": 3})]))
     names = {f"{flip.owner}.{flip.field}" for flip in found}
     assert names - set(ELSEWHERE) == {"PlantedSpec.ignored", "PlantedSpec.strength"}
