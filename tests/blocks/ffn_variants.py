@@ -21,6 +21,9 @@ STATEFUL_FFNS: dict[str, dict[str, Any]] = {
 
 FFNS: dict[str, dict[str, Any]] = (
     {
+        "kan": {"kind": "kan"},
+        "kan of gaussians": {"kind": "kan", "hidden": 12, "basis": "gaussian", "act": "identity", "grid": 4},
+        "experts of kan": {**ROUTED, "of": {"kind": "kan", "hidden": 4, "grid": 3, "degree": 2}},
         "experts": ROUTED,
         "experts of dense ones, biased": {**ROUTED, "of": {"kind": "dense", "ratio": 0.5, "bias": True, "act": "gelu"}},
         "experts, grouped": {

@@ -23,6 +23,8 @@ FOCUS = {
     "factors": "mix",
     "product keys": "ffn",
     "powers": "ffn",
+    "kan": "ffn",
+    "kan of gaussians": "ffn",
     "mixed ends": "readout",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""

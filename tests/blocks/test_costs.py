@@ -37,6 +37,7 @@ from evo.blocks.attention.stencils import (
     WindowStencil,
 )
 from evo.blocks.flow import Flow
+from evo.blocks.kan.spec import KanPlan
 from evo.blocks.product_keys.spec import ProductKeysPlan
 from evo.dsl.index import kind_class
 from evo.dsl.plan import BlockPlan, matmul_flops
@@ -117,8 +118,9 @@ def test_feed_forward_flops(data: dict):
     """A feed-forward costs its matrices, and what it contains."""
     block = block_of(plan([stage("s", {"kind": "convolution"}, ffn=data)]), "ffn")
     parts = [part for part in block.blocks() if any(weight.is_linear for weight in part.weights)]
-    # test_product_keys counts what a memory looks up
-    costs = [matmul_flops(part.weights) if isinstance(part, ProductKeysPlan) else part.cost.flops for part in parts]
+    # test_product_keys counts what a memory looks up, and test_kan what the functions of edges take
+    others = (ProductKeysPlan, KanPlan)
+    costs = [matmul_flops(part.weights) if isinstance(part, others) else part.cost.flops for part in parts]
     assert linear_flops(Whole(built(block)), inputs(CONTEXT, 2)) == sum(costs) * CONTEXT * 2
 
 

@@ -127,6 +127,8 @@ HOSTS: dict[str, dict[str, Any]] = {
         "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
         "stages": [stage("body", ATTENTION)],
     },
+    "kan": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "hidden": 12})]},
+    "kan of gaussians": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "basis": "gaussian"})]},
     "mixed ends": {
         "readout": {"mixture": {"count": 3}, "soft_cap": 2.0},
         "stages": [stage("body", ATTENTION)],

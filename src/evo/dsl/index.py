@@ -55,6 +55,7 @@ KINDS: dict[str, dict[str, str]] = {
         "dense": "evo.blocks.feedforward.spec:DenseSpec",
         "experts": "evo.blocks.experts.spec:ExpertsSpec",
         "gated": "evo.blocks.feedforward.spec:GatedSpec",
+        "kan": "evo.blocks.kan.spec:KanSpec",
         "linear": "evo.blocks.linear.spec:LinearSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
         "product_keys": "evo.blocks.product_keys.spec:ProductKeysSpec",

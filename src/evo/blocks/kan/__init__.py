@@ -1,0 +1,1 @@
+"""Feed-forwards with a learned function on each edge: Kolmogorov-Arnold networks."""
