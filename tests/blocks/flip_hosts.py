@@ -6,7 +6,7 @@ from typing import Any
 
 from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
 from ffn_variants import ROUTED
-from flip_segments import SEGMENTED
+from flip_segments import HALTING, SEGMENTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
@@ -226,6 +226,7 @@ SLOW: dict[str, dict[str, Any]] = {
         ],
     },
     **SEGMENTED,
+    **HALTING,
     "ngrams": {
         "stages": [
             {"name": "a", "kind": "ngrams", "sizes": [2, 3], "rows": 50},

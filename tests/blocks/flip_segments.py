@@ -1,4 +1,4 @@
-"""Organisms whose fields are flipped: stages over segments of tokens."""
+"""Organisms whose fields are flipped: stages over segments of tokens, and loops that tokens leave."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from typing import Any
 
 from block_variants import CONVOLUTION, stage
 
+HALTING: dict[str, dict[str, Any]] = {
+    "halting": {
+        "stages": [
+            {
+                "name": "b",
+                "kind": "loop",
+                "of": stage("c", CONVOLUTION),
+                "times": 4,
+                "halt": {"threshold": 0.8, "loss": 0.1},
+            }
+        ]
+    },
+}
 SEGMENTED: dict[str, dict[str, Any]] = {
     "memory tokens": {
         "stages": [

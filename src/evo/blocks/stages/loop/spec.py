@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from evo.blocks.stages.around import AroundSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
-from evo.dsl.plan import BlockPlan, Cost, Init, Weight, gains, linear, matmul_flops, vector
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, gains, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 MOST_TIMES = 256
@@ -51,6 +51,25 @@ class LoopPlan(StagePlan):
         return self.times
 
 
+@dataclass(frozen=True, kw_only=True)
+class HaltingLoopPlan(LoopPlan):
+    """A loop whose tokens stop once their halting probabilities sum to `threshold`; `ponder_loss` weighs the turns."""
+
+    builder: ClassVar[str] = "evo.blocks.stages.loop.halting:HaltingLoop"
+    chooses: ClassVar[bool] = True
+    threshold: float
+    ponder_loss: float
+
+
+class HaltSpec(Spec):
+    """Each token stops by itself (adaptive computation time, Graves 1603.08983; Universal Transformer)."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1), Gene(0.5, 0.99, "linear")] = 0.99
+    """A token stops at the turn at which its halting probabilities sum to this; the last one gets the rest of 1."""
+    loss: Annotated[float, Field(ge=0, le=1e6), FIXED] = 0.01
+    """The weight of the mean of the turns that tokens take, each with the probability left for its last one."""
+
+
 class LoopSpec(AroundSpec):
     """s <- f(inject(s, x)), several times, with one set of weights: depth that recurs (Dehghani et al. 2019; Geiping et
     al. 2025)."""
@@ -75,6 +94,8 @@ class LoopSpec(AroundSpec):
     """What s passes at every turn before x is injected."""
     start: Literal["input", "zeros", "learned", "random"] = "input"
     """What s is at first: x, 0, one learned vector, or normal numbers drawn anew for each place."""
+    halt: HaltSpec | None = None
+    """When each token stops, and what its turns cost; if left out, all take all of them and the last is what counts."""
 
     @property
     def unread(self) -> frozenset[str]:
@@ -86,7 +107,7 @@ class LoopSpec(AroundSpec):
 
     @property
     def is_normed(self) -> bool:
-        return self._inner.is_normed
+        return self._inner.is_normed and self.halt is None
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -113,6 +134,12 @@ class LoopSpec(AroundSpec):
             yield Fault(
                 "EVO352", ("backprop",), message, "remove it; or inject the input, and start from another state"
             )
+        if self.halt is not None and self.times == 1:
+            message = "a loop that runs once leaves no token a choice"
+            yield Fault("EVO352", ("halt",), message, "raise times, or remove it")
+        if self.halt is not None and self.backprop is not None:
+            message = "what a token takes of its earlier turns has gradients through all of them"
+            yield Fault("EVO352", ("backprop",), message, "remove it, or halt")
         if self.score_times == self.times:
             yield Fault("EVO352", ("score_times",), "it is run as often anyway", "remove it", "warning")
         if self.backprop is not None and self.draw == "fixed" and self.backprop >= self.times:
@@ -133,13 +160,22 @@ class LoopSpec(AroundSpec):
             weights.append(vector("start", width, Init("normal", 0.02)))
         if sources > 1:
             weights.append(gains(MERGE, sources, width))
-        return LoopPlan(
+        cost = Cost(flops=matmul_flops(maps) * self.times, activations=2 * width * self.times)
+        halting: dict[str, Any] = {}
+        if self.halt is not None:
+            weights += [linear("halt", 1, width), vector("halt_bias", 1, ZEROS)]
+            halting = {"threshold": self.halt.threshold, "ponder_loss": self.halt.loss}
+            each = matmul_flops(tuple(weights[-2:])) + 3.0 * width  # a vector is chosen, and added up
+            cost = Cost(flops=cost.flops + each * self.times, activations=2 * cost.activations)
+        made = LoopPlan if self.halt is None else HaltingLoopPlan
+        return made(
             kind=self.label,
             name=self.name,
             reads=reads,
-            ends_normed=inner.ends_normed,
+            ends_normed=inner.ends_normed and self.halt is None,
             weights=tuple(weights),
-            cost=Cost(flops=matmul_flops(maps) * self.times, activations=2 * width * self.times),
+            cost=cost,
+            losses=() if self.halt is None else ("ponder",),
             children=((self._child, inner), *((("norm", norm),) if norm is not None else ())),
             times=self.times,
             score_times=self.score_times or self.times,
@@ -147,4 +183,5 @@ class LoopSpec(AroundSpec):
             backprop=self.backprop,
             inject=self.inject,
             start=self.start,
+            **halting,
         )
