@@ -26,5 +26,6 @@ FOCUS = {
     "kan": "ffn",
     "kan of gaussians": "ffn",
     "mixed ends": "readout",
+    "early ends": "readout",
 }
 """Hosts of which only what stands under a key is flipped: the rest is flipped in others."""

@@ -337,6 +337,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("OrganismSpec", "pseudopods"),
     ("ReadoutSpec", "transform"),
     ("ReadoutSpec", "mixture"),
+    ("ReadoutSpec", "exits"),
     ("OrganismSpec", "readout"),
     ("BlocksSpec", "kv_add"),
     ("LayersSpec", "kv_add"),

@@ -129,6 +129,10 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "kan": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "hidden": 12})]},
     "kan of gaussians": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "basis": "gaussian"})]},
+    "early ends": {
+        "readout": {"exits": {"after": ["low", "middle"]}},
+        "stages": [stage(name, CONVOLUTION, ffn={"kind": "none"}) for name in ("low", "middle", "top")],
+    },
     "mixed ends": {
         "readout": {"mixture": {"count": 3}, "soft_cap": 2.0},
         "stages": [stage("body", ATTENTION)],

@@ -12,6 +12,7 @@ from torch import Tensor
 from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
+from evo.report.explain import rows
 
 ATTENTION = {"kind": "attention", "heads": 2}
 LAYER = {"kind": "layer"}
@@ -103,6 +104,44 @@ def test_a_mixture_of_softmaxes(planned, tie: bool):
     for name, a, b in zip(w, got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
     assert plan.read_flops == 2 * (3 * table.shape[1] * (table.shape[1] + 1 + 256) + tie * 16 * 12)
+
+
+def exiting(planned, **exits) -> Organism:
+    """Three stages; float64, every weight moved."""
+    stages = [{"name": name, "mix": ATTENTION} for name in ("low", "middle", "top")]
+    whole = planned(*stages, readout={"bias": True, "scale": 0.5, "exits": {"after": ["low", "middle"], **exits}})
+    return large(build(whole, 0).double())
+
+
+def test_exits(planned):
+    """Training adds the cross-entropy of what the norm and the readout make of inner stages; logits are as ever."""
+    model = exiting(planned, weight=0.3)
+    w, x = dict(model.named_parameters()), tokens()
+    expected, h, flow = torch.zeros(()), model.embed(x), Flow()
+    for name, weight in (("low", 0.3), ("middle", 0.3), ("top", 1.0)):
+        h = model.stages[name].run({"x": [h]}, flow).value()
+        normed = h / (h.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w["final_norm.gain"]
+        logits = 0.5 * F.linear(normed, w["embedding.weight"], w["readout.bias"])
+        expected = expected + weight * F.cross_entropy(logits.flatten(0, 1), x.flatten())
+    torch.testing.assert_close(model(x), logits)
+    losses = model.losses(x, x)
+    assert set(losses.auxiliary) == set(model.plan.losses) == {"exit_low", "exit_middle"}
+    torch.testing.assert_close(losses.total.double(), expected, rtol=1e-5, atol=1e-6)
+    got, wanted = (torch.autograd.grad(total, list(w.values())) for total in (losses.total, expected))
+    for name, a, b in zip(w, got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_what_exits_cost(planned):
+    """A readout each, which explain shows and training counts; and the stages that are read must be inner ones."""
+    model = exiting(planned)
+    without = planned(*({"name": name, "mix": ATTENTION} for name in ("low", "middle", "top")), readout={"bias": True})
+    assert model.plan.flops_per_token == without.flops_per_token + 2 * model.plan.read_flops
+    table = [row for row in rows(model.plan) if not row.part]
+    assert sum(row.flops_per_token * row.count for row in table) == pytest.approx(model.plan.flops_per_token)
+    for name in ("top", "nowhere", "low"):
+        with pytest.raises(Exception, match="EVO310"):
+            exiting(planned, after=["low", name])
 
 
 def test_a_narrow_tied_embedding_is_read_through_a_map(planned):

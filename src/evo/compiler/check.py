@@ -180,11 +180,27 @@ def _wiring(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
         for slot, listed in reads(organism, index):
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)
+    yield from _exits(organism, names)
     read.update(*(spec.signals for _, spec in living))
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"
             yield Fault("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
+
+
+def _exits(organism: OrganismSpec, names: list[str]) -> Iterator[Fault]:
+    """Stages that cannot be read out early."""
+    after = () if organism.readout.exits is None else organism.readout.exits.after
+    inner = names[:-1]
+    for position, name in enumerate(after):
+        where = ("organism", "readout", "exits", "after", position)
+        if name in after[:position]:
+            yield Fault("EVO310", where, f"'{name}' is listed twice")
+        elif name == names[-1]:
+            yield Fault("EVO310", where, f"'{name}' is the last stage, which is read out anyway", "name an inner one")
+        elif name not in inner:
+            help = f"{suggestion(name, inner)}known here: {', '.join(inner)}" if inner else "there is one stage alone"
+            yield Fault("EVO310", where, f"no stage is named '{name}'", help)
 
 
 def _sources(

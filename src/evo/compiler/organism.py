@@ -18,7 +18,7 @@ from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
 from evo.compiler.ends import Embedding, Make, Readout
-from evo.compiler.plan import Plan
+from evo.compiler.plan import Plan, exit_name
 from evo.dsl.spec import INPUT, TOKENS
 from evo.kernels.dispatch import AUTO
 from evo.kernels.fused import cross_entropy, embed, linear_cross_entropy, soft_capped
@@ -199,6 +199,10 @@ class Organism(nn.Module):
         task = self._cross_entropy(h_BTD, targets_BT, weights_BT, flow)
         if self.plan.z_loss:
             flow.add_loss("z", self._mean_square_of_sums(h_BTD, weights_BT, flow), self.plan.z_loss)
+        for name in self.plan.exits:
+            early_BTD = self._normed(Residual(flow.signals[name]), flow)
+            loss = self._cross_entropy(early_BTD, targets_BT, weights_BT, flow)
+            flow.add_loss(exit_name(name), loss, self.plan.exit_loss)
         if self.ahead is not None:
             self._add_losses_ahead(self.ahead, last, targets_BT, weights_BT, flow)
         return Losses(task, dict(flow.losses))

@@ -17,6 +17,11 @@ PASSES = 3.0
 """Training FLOPs as a multiple of the forward pass's: the backward pass costs two of it (Kaplan et al. 2020, 2.1)."""
 
 
+def exit_name(stage: str) -> str:
+    """What the loss of a stage that is read out early is called."""
+    return f"exit_{stage}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """One organism with every dimension a concrete number.
@@ -26,6 +31,7 @@ class Plan:
     both. order: a block of fixed positions.
     readout_maps: what stands before and beside the readout: the transform with its bias, the maps of a mixture of
     softmaxes, and a bias of logits. readout_mixture: how many softmaxes, and what their maps pass.
+    exits: the inner stages that training reads out too, the loss of each weighed by `exit_loss`.
     ahead: what training predicts besides the next token.
     """
 
@@ -49,6 +55,8 @@ class Plan:
     readout_scale: float | None = None
     readout_mixture: tuple[int, str] | None = None
     readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
+    exits: tuple[str, ...] = ()
+    exit_loss: float = 0.0
     z_loss: float = 0.0
     ahead: AheadPlan | None = None
 
@@ -100,7 +108,7 @@ class Plan:
     def losses(self) -> tuple[str, ...]:
         """The names of the auxiliary losses that are added to the task's, in alphabetical order."""
         of_blocks = {name for _, block in self.named_blocks() for name in block.losses}
-        return tuple(sorted(of_blocks | ({"z"} if self.z_loss else set())))
+        return tuple(sorted({*of_blocks, *map(exit_name, self.exits), *(("z",) if self.z_loss else ())}))
 
     def unmet_inputs(self) -> Iterator[tuple[int, str, str]]:
         """What some block reads although nothing before it provides it: the stage's index, the block's path, a name."""
@@ -131,7 +139,7 @@ class Plan:
     def flops_per_token(self) -> float:
         """Forward floating-point operations per token of training over a full context, readout included."""
         blocks = sum(block.flops for _, block in self._top())
-        return blocks + matmul_flops(self.embedding_maps) + self.read_flops * (1 + self.tokens_ahead)
+        return blocks + matmul_flops(self.embedding_maps) + self.read_flops * (1 + self.further_reads)
 
     @property
     def read_flops(self) -> float:
@@ -143,6 +151,11 @@ class Plan:
     def tokens_ahead(self) -> int:
         """How many tokens beyond the next training predicts."""
         return 0 if self.ahead is None else self.ahead.tokens
+
+    @property
+    def further_reads(self) -> int:
+        """How often training reads out besides the last stage: for tokens ahead, and behind inner stages."""
+        return self.tokens_ahead + len(self.exits)
 
     @property
     def training_flops_per_token(self) -> float:
@@ -216,7 +229,7 @@ class Plan:
         """Values kept for the backward pass per token: an estimate that ignores what fusion saves."""
         running = [*self._running(), *(self.ahead.blocks() if self.ahead is not None else ())]
         layers = sum(block.is_layer for block in running)
-        ends = (self.width + self.vocab) * (1 + self.tokens_ahead)
+        ends = (self.width + self.vocab) * (1 + self.further_reads)
         return sum(block.cost.activations for block in running) + self.width * (1 + layers) + ends
 
     @property

@@ -95,6 +95,8 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         "readout_act": act_word(spec.act) if spec is not None else "",
         "readout_scale": readout.scale,
         "readout_mixture": None if mixture is None else (mixture.count, mixture.act),
+        "exits": () if readout.exits is None else readout.exits.after,
+        "exit_loss": 0.0 if readout.exits is None else readout.exits.weight,
         "z_loss": 0.0 if mixture is not None else readout.z_loss,
         "readout_blocks": tuple(blocks),
     }

@@ -165,6 +165,16 @@ class MixtureSpec(Spec):
     """Whether these maps have a bias."""
 
 
+class ExitsSpec(Spec):
+    """Losses of what the readout, and the norm before it, make of inner stages, so that each may be the last one
+    (LayerSkip, Elhoushi et al. 2404.16710; deeply supervised nets, Lee et al. 1409.5185). Only training has them."""
+
+    after: Annotated[Annotated[tuple[Name, ...], Field(min_length=1)], AsTuple, ListOf(bare=True), FIXED]
+    """The stages that are read out besides the last."""
+    weight: Annotated[float, Field(gt=0, le=10), Gene(0.05, 1.0, "scale")] = 0.1
+    """Weight of the loss of each."""
+
+
 class ReadoutSpec(Spec):
     """From the last stage to logits."""
 
@@ -184,6 +194,8 @@ class ReadoutSpec(Spec):
     """A map before the readout. With a narrower embedding and tied weights, there is one even if this is left out:
     linear and without a bias (OPT)."""
 
+    exits: ExitsSpec | None = None
+    """Which inner stages training reads out as well; none if left out."""
     mixture: MixtureSpec | None = None
     """Several softmaxes of maps of what is read, mixed; one softmax if left out."""
 

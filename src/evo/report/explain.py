@@ -202,13 +202,14 @@ def _end(plan: Plan) -> Iterator[Row]:
 
 
 def _ahead(plan: Plan) -> Iterator[Row]:
-    """What predicts tokens beyond the next, as it costs in training: decoding has none of it."""
-    if plan.ahead is None:
-        return
-    for index, (name, block) in enumerate(plan.ahead.children):
+    """What predicts tokens beyond the next, and early exits, as they cost in training: decoding has none of them."""
+    for index, (name, block) in enumerate(() if plan.ahead is None else plan.ahead.children):
         row = _row(name, block)
         yield replace(row, layers="" if index else "ahead", cache_bytes_per_token=0, state_bytes=0)
-    yield Row("", "readouts", "shared", "", "", 0, plan.read_flops * plan.tokens_ahead)
+    if plan.tokens_ahead:
+        yield Row("", "readouts", "shared", "", "", 0, plan.read_flops * plan.tokens_ahead)
+    if plan.exits:
+        yield Row("exits", "readouts", "shared", ", ".join(plan.exits), "", 0, plan.read_flops * len(plan.exits))
 
 
 def _ranges(indices: list[int]) -> str:
