@@ -21,6 +21,10 @@ STATEFUL_FFNS: dict[str, dict[str, Any]] = {
 
 FFNS: dict[str, dict[str, Any]] = (
     {
+        "structured": {"kind": "structured", "ratio": 1.5, "act": "silu", "gate": True},
+        "structured, blocks": {"kind": "structured", "form": "blocks", "blocks": 2, "inner_norm": {"kind": "rms"}},
+        "structured, kronecker": {"kind": "structured", "form": "kronecker", "hidden": 12, "bias": True},
+        "structured, low rank": {"kind": "structured", "form": "low_rank", "rank": 3, "act": {"kind": "xielu"}},
         "kan": {"kind": "kan"},
         "kan of gaussians": {"kind": "kan", "hidden": 12, "basis": "gaussian", "act": "identity", "grid": 4},
         "experts of kan": {**ROUTED, "of": {"kind": "kan", "hidden": 4, "grid": 3, "degree": 2}},

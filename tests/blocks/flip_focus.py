@@ -24,6 +24,8 @@ FOCUS = {
     "product keys": "ffn",
     "powers": "ffn",
     "kan": "ffn",
+    "structured": "ffn",
+    "structured, gated": "ffn",
     "kan of gaussians": "ffn",
     "mixed ends": "readout",
     "early ends": "readout",

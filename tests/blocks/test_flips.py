@@ -127,6 +127,10 @@ HOSTS: dict[str, dict[str, Any]] = {
         "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
         "stages": [stage("body", ATTENTION)],
     },
+    "structured": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "structured", "hidden": 24, "bias": True})]},
+    "structured, gated": {
+        "stages": [stage("body", CONVOLUTION, ffn={"kind": "structured", "form": "low_rank", "rank": 4, "gate": True})]
+    },
     "kan": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "hidden": 12})]},
     "kan of gaussians": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "basis": "gaussian"})]},
     "early ends": {

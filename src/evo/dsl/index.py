@@ -59,6 +59,7 @@ KINDS: dict[str, dict[str, str]] = {
         "linear": "evo.blocks.linear.spec:LinearSpec",
         "none": "evo.blocks.feedforward.spec:NoFeedForwardSpec",
         "product_keys": "evo.blocks.product_keys.spec:ProductKeysSpec",
+        "structured": "evo.blocks.structured.spec:StructuredSpec",
         "token_table": "evo.blocks.token_table.spec:TokenTableSpec",
     },
     "act": {
