@@ -6,7 +6,7 @@ from typing import Any
 
 from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
 from ffn_variants import ROUTED
-from flip_segments import HALTING, SEGMENTED
+from flip_segments import REPEATED, SEGMENTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
 RMS, LAYER = {"kind": "rms"}, {"kind": "layer"}
@@ -226,43 +226,12 @@ SLOW: dict[str, dict[str, Any]] = {
         ],
     },
     **SEGMENTED,
-    **HALTING,
+    **REPEATED,
     "ngrams": {
         "stages": [
             {"name": "a", "kind": "ngrams", "sizes": [2, 3], "rows": 50},
             stage("b", CONVOLUTION),
             {"name": "c", "kind": "ngrams", "sizes": [4], "rows": 50, "functions": 2, "from": ["a", "b"]},
-        ],
-    },
-    "cycles": {
-        "stages": [
-            stage("a", CONVOLUTION),
-            {"name": "b", "kind": "cycles", "of": stage("c", CONVOLUTION), "slow": stage("d", CONVOLUTION), "turns": 2},
-            {
-                "name": "e",
-                "kind": "cycles",
-                "of": stage("f", CONVOLUTION),
-                "turns": 2,
-                "inject": "always",
-                "backprop": 1,
-                "from": ["a", "b"],
-            },
-        ],
-    },
-    "loops": {
-        "stages": [
-            stage("a", CONVOLUTION),
-            {"name": "b", "kind": "loop", "of": stage("c", CONVOLUTION), "times": 3, "norm": LAYER, "backprop": 1},
-            {
-                "name": "d",
-                "kind": "loop",
-                "of": stage("e", CONVOLUTION),
-                "times": 5,
-                "score_times": 2,
-                "draw": "poisson",
-                "spread": 2.0,
-                "start": "learned",
-            },
         ],
     },
 }

@@ -1,4 +1,4 @@
-"""Organisms whose fields are flipped: stages over segments of tokens, and loops that tokens leave."""
+"""Organisms whose fields are flipped: stages over segments of tokens, and stages that run several times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,40 @@ from typing import Any
 
 from block_variants import CONVOLUTION, stage
 
-HALTING: dict[str, dict[str, Any]] = {
+LAYER = {"kind": "layer"}
+
+REPEATED: dict[str, dict[str, Any]] = {
+    "cycles": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "cycles", "of": stage("c", CONVOLUTION), "slow": stage("d", CONVOLUTION), "turns": 2},
+            {
+                "name": "e",
+                "kind": "cycles",
+                "of": stage("f", CONVOLUTION),
+                "turns": 2,
+                "inject": "always",
+                "backprop": 1,
+                "from": ["a", "b"],
+            },
+        ],
+    },
+    "loops": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "loop", "of": stage("c", CONVOLUTION), "times": 3, "norm": LAYER, "backprop": 1},
+            {
+                "name": "d",
+                "kind": "loop",
+                "of": stage("e", CONVOLUTION),
+                "times": 5,
+                "score_times": 2,
+                "draw": "poisson",
+                "spread": 2.0,
+                "start": "learned",
+            },
+        ],
+    },
     "halting": {
         "stages": [
             {
