@@ -26,9 +26,16 @@ def test_causal_blocks_are_not_accused(mixer: str, size: float) -> None:
     assert find_leak(perturbed(model(MIXERS[mixer]), size)) is None
 
 
-@pytest.mark.parametrize("organism", [{"position": {"kind": "learned"}}, {"norm": {"kind": "layer", "place": "post"}}])
+@pytest.mark.parametrize(
+    "organism",
+    [
+        {"position": {"kind": "learned"}},
+        {"norm": {"kind": "layer", "place": "post"}},
+        {"readout": {"mixture": {"count": 2}}},
+    ],
+)
 def test_causal_organisms_are_not_accused(organism: dict[str, Any]) -> None:
-    """Learned positions and other norms are causal as well, and so is a context of one token."""
+    """Learned positions, other norms and mixed softmaxes are causal as well, and so is a context of one token."""
     assert find_leak(model(**organism)) is None
     assert find_leak(model(context=1)) is None
 

@@ -25,6 +25,7 @@ from evo.kernels.fused.support import REFERENCE
 from evo.training.cuts import behind, dense_cuts, spread_cuts, telling_cuts
 from evo.training.device import autocast
 from evo.training.moves import differentiable, moved, untouched
+from evo.training.reading_apart import reading_apart
 from evo.training.score import Scored
 from evo.training.stepwise import Call, mismatch, noted_calls
 
@@ -320,7 +321,7 @@ class _Probe:
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(0)
         is_trained_so = run.is_training and run.precision == self.precision
-        flow = self.flow() if is_trained_so else Flow()
+        flow = reading_apart(self.flow() if is_trained_so else Flow(), self.model)
         with torch.set_grad_enabled(run.is_training), autocast(self.device, run.precision):
             return _exact(self.model(tokens_BT.to(self.device), flow))
 

@@ -1,0 +1,27 @@
+"""Passes in which the readout is apart from the table of tokens that it may share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from evo.blocks.flow import Flow
+from evo.compiler.organism import Organism
+from evo.kernels.fused.project import project as plain_project
+from evo.kernels.grouped import Groups
+
+
+def reading_apart(flow: Flow, model: Organism) -> Flow:
+    """The same pass, but where a mixture of softmaxes reads out by the table of tokens, no gradient reaches that by the
+    readout: its logits are normalised, so each depends on the rows of all symbols, whatever the tokens are."""
+    if model.plan.readout_mixture is None or model.plan.readout is not None:
+        return flow
+    table, inner = model.embedding.weight, flow.project
+
+    def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        if weight is table:
+            return plain_project(x, weight.detach(), bias)
+        return inner(x, weight, bias, groups)
+
+    return replace(flow, project=project)
