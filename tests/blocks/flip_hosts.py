@@ -79,7 +79,7 @@ FLOW: dict[str, dict[str, Any]] = {
         "stages": [
             stage(
                 "a",
-                {"kind": "engram", "rows": 20, "heads": 2, "dim": 3, "conv": 2},
+                {"kind": "engram", "rows": 20, "heads": 2, "dim": 3, "conv": 2, "end": 3, "place": 1},
                 ffn={"kind": "none"},
                 streams={"kind": "hyper", "count": 2},
             ),

@@ -108,6 +108,8 @@ def test_it_reads_every_stream_itself(streams: dict[str, object]) -> None:
 
 def test_functions_have_primes_of_their_own() -> None:
     """Those from the least on, one after another over all places."""
+    plain = [n for n in range(2, 3000) if all(n % d for d in range(2, n))]
+    assert sizes(2, len(plain), 0) == tuple(plain)
     assert sizes(11, 3, 0) + sizes(11, 3, 1) == (11, 13, 17, 19, 23, 29)
 
 

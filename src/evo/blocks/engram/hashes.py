@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from functools import cache
-from math import isqrt
 
 BITS = (1 << 64) - 1
 GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 STRIDE = 10007
+WITNESSES = (2, 3, 5, 7)
 
 
 def multipliers(vocab: int, count: int, place: int, seed: int) -> tuple[int, ...]:
@@ -36,6 +36,24 @@ def sizes(least: int, count: int, place: int) -> tuple[int, ...]:
 def _primes(least: int) -> Iterator[int]:
     number = max(least, 2)
     while True:
-        if all(number % divisor for divisor in range(2, isqrt(number) + 1)):
+        if _is_prime(number):
             yield number
         number += 1
+
+
+def _is_prime(number: int) -> bool:
+    """Of numbers below 3,215,031,751, for which these witnesses are enough (Miller 1976; Jaeschke 1993)."""
+    if number in WITNESSES or any(number % base == 0 for base in WITNESSES):
+        return number in WITNESSES
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    return all(_passes(base, odd, twos, number) for base in WITNESSES)
+
+
+def _passes(base: int, odd: int, twos: int, number: int) -> bool:
+    """Whether a witness does not show that a number is composite."""
+    power = pow(base, odd, number)
+    if power in (1, number - 1):
+        return True
+    return any((power := power * power % number) == number - 1 for _ in range(twos - 1))

@@ -64,7 +64,7 @@ class EngramSpec(Spec):
     """The norm of keys, of what they meet, and of what the convolution reads."""
     end: Annotated[int, Field(ge=0), FIXED] = 0
     """The token that stands before the first one and in place of all that is before it in a text."""
-    place: Annotated[int, Field(ge=0, le=1024), FIXED] = 0
+    place: Annotated[int, Field(ge=0, le=64), FIXED] = 0
     """Which of the organism's it is: each has other hash functions."""
     seed: Annotated[int, Field(ge=0, lt=2**63), FIXED] = 1234
     """Of the hash functions."""
