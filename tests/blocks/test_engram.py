@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from block_variants import CONVOLUTION, built, organism, stage
@@ -117,5 +119,6 @@ def test_functions_have_primes_of_their_own() -> None:
 def test_what_cannot_be_is_told(wrong: dict[str, object]) -> None:
     """EVO355: sizes that do not rise or are longer than a text, and a token that there is not."""
     stages = [stage("s", {"kind": "engram", **wrong})]
-    found = check(from_data({"evo": 1, "organism": {"width": 16, "context": 12, "stages": stages}}))
+    data: Any = {"evo": 1, "organism": {"width": 16, "context": 12, "stages": stages}}
+    found = check(from_data(data))
     assert [diagnostic.code for diagnostic in found] == ["EVO355"]
