@@ -27,6 +27,11 @@ def asked(**settings):
     return set(noted.kernels)
 
 
+KNOW_SIZES = ("attention.", "convolution.", "recurrence.", "fused.triton_norm.column_sums")
+"""Kernels that are compiled for heads, widths or counts: with these at run time they were up to 1.5 times slower
+(results/bench/compilations_h200.md)."""
+
+
 @pytest.mark.parametrize(
     ("mix", "other"),
     [
@@ -38,8 +43,10 @@ def asked(**settings):
     ],
 )
 def test_sizes_share_kernels(mix, other):
-    """Heads, width, depth, context, batch and a layer's ratio give no new kernels inside a power of two."""
+    """Heads, width, depth, context, batch and a layer's ratio give no new kernels inside a power of two, but of those
+    that know them."""
     known = asked(width=256, context=128, repeat=1, batch=32, ratio=3.0, mix=mix)
     new = asked(width=192, context=112, repeat=2, batch=48, ratio=3.5, mix=other) - known
-    assert known
-    assert not new, sorted(kernel.name for kernel in new)
+    names = {kernel.name for kernel in known}
+    assert any(name.startswith("fused.") for name in names)
+    assert not {kernel.name for kernel in new if not kernel.name.startswith(KNOW_SIZES)}

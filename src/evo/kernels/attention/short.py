@@ -57,7 +57,7 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
     o, lse = _answers(q)
     B, T, H, K = q.shape
     triton_short.short_forward[(-(-T // TILE) * B * H,)](
-        q, k, v, o, lse, *_strides(q, k, v), B, T, H, H // k.shape[2], scale / math.log(2.0), K,
+        q, k, v, o, lse, *_strides(q, k, v), B, T, H, scale / math.log(2.0), H // k.shape[2], K,
         num_warps=4, num_stages=2,
     )  # fmt: skip
     return o, lse
@@ -76,7 +76,7 @@ def short_attention_backward(
     G = k.shape[2]
     triton_short.short_backward[(-(-T // TILE) * B * (H + G),)](
         q, k, v, o, do, lse, *packed.split(_widths(q, k), -1), *_strides(q, k, v, do), packed.stride(1),
-        B, T, H, H // G, scale, scale / math.log(2.0), G < H, K, num_warps=4, num_stages=2,
+        B, T, H, scale, scale / math.log(2.0), H // G, K, num_warps=4, num_stages=2,
     )  # fmt: skip
     return packed
 

@@ -24,8 +24,6 @@ PROGRAMS = 4224
 WARP_ELEMENTS = 2048
 """What a warp of a backward holds. Rows that fit in one are summed without waiting for another."""
 SUM_ROWS, SUM_COLS = 1024, 8
-NARROWEST = 64
-"""Columns of the narrowest tile: rows of heads leave some empty, and need no kernel for each of their widths."""
 WIDEST = 16_384
 """The widest row that one tile holds."""
 
@@ -87,11 +85,10 @@ def _add_norm(
     D = x.shape[-1]
     x, y, gain, bias = x.contiguous(), dense(y), gain.contiguous(), dense(bias)
     total, out = _shapes(x, y, dtype)
-    width, rows = max(NARROWEST, next_pow2(D)), x.numel() // D
+    width, rows = next_pow2(D), x.numel() // D
     tile = tile_rows(width)
-    other = out if y is None else y  # not read; of the dtype that a branch has, and so no kernel of its own
     triton_norm.norm_forward[(-(-rows // tile),)](
-        x, other, gain, bias, total, out, rows, D, eps, int(y is not None), center, bias is not None, tile, width
+        x, y, gain, bias, total, out, rows, D, eps, y is not None, center, bias is not None, tile, width
     )
     return total, out
 
@@ -120,18 +117,19 @@ def _add_norm_backward(
     D = total.shape[-1]
     dout, dtotal, total, gain = dout.contiguous(), dense(dtotal), total.contiguous(), gain.contiguous()
     dx, dy, dvectors = _gradients(total, has_bias, x_dtype, y_dtype)
-    width, rows = max(NARROWEST, next_pow2(D)), total.numel() // D
+    width, rows = next_pow2(D), total.numel() // D
     tile = tile_rows(width, WARP_ELEMENTS)
     programs = min(PROGRAMS, -(-rows // tile))
     tiles = -(-rows // (tile * programs))
     shares = torch.empty(2 if has_bias else 1, programs, D, dtype=torch.float32, device=total.device)
-    through, other = total if dtotal is None else dtotal, dy if dy.numel() else dout  # as in the forward
     triton_norm.norm_backward[(programs,)](
-        dout, through, total, gain, dx, other, shares[0], shares[-1], rows, D, eps, tiles,
-        int(dtotal is not None), int(dy.numel() > 0), center, has_bias, tile, width,
-        _unit(total, dout, dx, other), num_warps=max(1, width // WARP_ELEMENTS),
+        dout, dtotal, total, gain, dx, dy, shares[0], shares[-1], rows, D, eps, tiles,
+        dtotal is not None, dy.numel() > 0, center, has_bias, tile, width,
+        _unit(total, dout, dx, dy), num_warps=max(1, width // WARP_ELEMENTS),
     )  # fmt: skip
-    triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](shares, dvectors, programs, D, SUM_ROWS, SUM_COLS)
+    triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](
+        shares, dvectors, programs, D, min(SUM_ROWS, next_pow2(programs)), SUM_COLS
+    )
     return dx, dy, dvectors
 
 

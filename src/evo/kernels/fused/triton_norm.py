@@ -17,24 +17,21 @@ def hat(total, cols_mask, D, eps, CENTER: tl.constexpr):
     return total * scale, scale
 
 
-@triton.jit(do_not_specialize=["rows", "adds"])
+@triton.jit(do_not_specialize=["rows"])
 def norm_forward(
-    x, y, gain, bias, total, out, rows, D, eps, adds,
-    CENTER: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr,
+    x, y, gain, bias, total, out, rows, D, eps,
+    ADD: tl.constexpr, CENTER: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    """total = x + y and out = norm(total) * gain + bias; all dense (rows, D). adds 0: of x alone, no total is kept.
-
-    A mask does for both ways, so that a model's first norm is no other kernel than those behind its sums.
-    """
+    """total = x + y (kept if ADD) and out = norm(total) * gain + bias; all dense (rows, D)."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, PADDED)[None, :]
     inside, at = (row < rows) & (col < D), row * D + col
-    is_sum = inside & (adds != 0)
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(y + at, mask=is_sum, other=0.0).to(tl.float32)
-    kept = value.to(total.dtype.element_ty)
-    tl.store(total + at, kept, mask=is_sum)
-    value = kept.to(tl.float32)
+    if ADD:
+        value += tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
+        kept = value.to(total.dtype.element_ty)
+        tl.store(total + at, kept, mask=inside)
+        value = kept.to(tl.float32)
     normed, _ = hat(value, col < D, D, eps, CENTER)
     result = normed * tl.load(gain + col, mask=col < D, other=0.0).to(tl.float32)
     if BIAS:
@@ -42,16 +39,16 @@ def norm_forward(
     tl.store(out + at, result.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["rows", "tiles", "sums", "splits"])
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def norm_backward(
-    dout, dtotal, total, gain, dx, dy, dgain, dbias, rows, D, eps, tiles, sums, splits,
-    CENTER: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr, UNIT: tl.constexpr,
+    dout, dtotal, total, gain, dx, dy, dgain, dbias, rows, D, eps, tiles,
+    SUM: tl.constexpr, SPLIT: tl.constexpr, CENTER: tl.constexpr, BIAS: tl.constexpr,
+    ROWS: tl.constexpr, PADDED: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
-    """dx of `tiles` tiles a program, and its share of dgain and dbias, (programs, D).
+    """dx (and dy in y's dtype if SPLIT) of `tiles` tiles a program, and its share of dgain and dbias, (programs, D).
 
-    sums 1: what flows back into the sum itself, dtotal, is added. splits 1: dy is dx in y's dtype. UNIT: how many
-    neighbours a thread takes, the same number of every tensor, so that no value moves between threads; all loads are
-    under way before the first sum.
+    SUM: what flows back into the sum itself is added. UNIT: how many neighbours a thread takes, the same number of
+    every tensor, so that no value moves between threads; all loads are under way before the first sum.
     """
     col = tl.max_contiguous(tl.arange(0, PADDED), UNIT)[None, :]
     weight = tl.load(gain + col, mask=col < D, other=0.0).to(tl.float32)
@@ -62,7 +59,9 @@ def norm_backward(
         inside, at = (row < rows) & (col < D), row * D + col
         value = tl.load(total + at, mask=inside, other=0.0).to(tl.float32)
         g = tl.load(dout + at, mask=inside, other=0.0).to(tl.float32)
-        through = tl.load(dtotal + at, mask=inside & (sums != 0), other=0.0).to(tl.float32)
+        through = tl.zeros((ROWS, PADDED), tl.float32)
+        if SUM:
+            through = tl.load(dtotal + at, mask=inside, other=0.0).to(tl.float32)
         normed, scale = hat(value, col < D, D, eps, CENTER)
         share_gain += g * normed
         if BIAS:
@@ -74,7 +73,8 @@ def norm_backward(
             result -= tl.sum(g, 1)[:, None] / D
         result = result * scale + through
         tl.store(dx + at, result.to(dx.dtype.element_ty), mask=inside)
-        tl.store(dy + at, result.to(dy.dtype.element_ty), mask=inside & (splits != 0))
+        if SPLIT:
+            tl.store(dy + at, result.to(dy.dtype.element_ty), mask=inside)
     share = tl.program_id(0) * D + col
     tl.store(dgain + share, tl.sum(share_gain, 0)[None, :], mask=col < D)
     if BIAS:

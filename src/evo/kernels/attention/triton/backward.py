@@ -103,12 +103,12 @@ def _query_step(
     return dq, dslope
 
 
-@triton.jit(do_not_specialize=["H", "group", "T", "S", "size", "sinks", "dilation", "period", "offset"])
+@triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def query_gradients(
     q_ptr, k_ptr, v_ptr, do_ptr, o_ptr, lse_ptr, dlse_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr,
     dq_ptr, lse_delta_ptr, dsink_ptr, dslope_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
-    bias_b, bias_h, bias_t, bias_s, H, group, T, S, size, sinks, dilation, period, offset, scale, cap,
+    bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     FORM: tl.constexpr, DLSE: tl.constexpr, DSINK: tl.constexpr, DSLOPE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """dq (B, T, H, K); dsink and dslope (B, H, T), what each row adds to the gradients of the learned sink and of the
@@ -151,7 +151,7 @@ def query_gradients(
             go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, FORM.CAUSAL)
         if go:
             dq, dslope = _query_step(
-                dq, dslope, q, do, lse2, delta, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // group, n,
+                dq, dslope, q, do, lse2, delta, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // FORM.GROUP, n,
                 (n < core) | (n >= end), at_m, ids_m, ids_base, bias_base, bias_t, bias_s, start, first, alibi_biases,
                 T, S, size, sinks, dilation, period, scale, cap, slope, FORM, DSLOPE, M, N,
             )  # fmt: skip
@@ -192,20 +192,20 @@ def _key_step(
     return dk, dv
 
 
-@triton.jit(do_not_specialize=["H", "group", "T", "S", "size", "sinks", "dilation", "period", "offset"])
+@triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def key_gradients(
     q_ptr, k_ptr, v_ptr, do_ptr, lse_delta_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr, dk_ptr, dv_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
-    bias_b, bias_h, bias_t, bias_s, H, group, T, S, size, sinks, dilation, period, offset, scale, cap,
-    FORM: tl.constexpr, GROUPED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    bias_b, bias_h, bias_t, bias_s, H, T, S, size, sinks, dilation, period, offset, scale, cap,
+    FORM: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """dk (B, S, G, K) and dv (B, S, G, V). GROUPED: several query heads share a key head, `group` of them."""
+    """dk (B, S, G, K) and dv (B, S, G, V)."""
     K: tl.constexpr = FORM.K
     V: tl.constexpr = FORM.V
     tiles = tl.cdiv(S, N)
     start = (tl.program_id(0) % tiles) * N
-    g = (tl.program_id(0) // tiles) % (H // group)
-    b = tl.program_id(0) // tiles // (H // group)
+    g = (tl.program_id(0) // tiles) % (H // FORM.GROUP)
+    b = tl.program_id(0) // tiles // (H // FORM.GROUP)
     last = tl.minimum(start + N, S) - 1
     rows = start + tl.arange(0, N)
     k = fetch(k_ptr, b, start, g, k_b, k_t, k_h, S, N, K, FORM.TMA)
@@ -218,9 +218,9 @@ def key_gradients(
         start, last, T, S, size, sinks, dilation, offset, FORM.KIND, FORM.CAUSAL, FORM.NO_MASK_TILES, M
     )
     tiles = tl.cdiv(tl.maximum(high - low, 0), M)
-    for i in tl.range(0, group * tiles if GROUPED else tiles):
-        h = g * group + i // tiles if GROUPED else g
-        m = low + (i % tiles if GROUPED else i) * M
+    for i in tl.range(0, FORM.GROUP * tiles):
+        h = g if FORM.GROUP == 1 else g * FORM.GROUP + i // tiles
+        m = low + (i if FORM.GROUP == 1 else i % tiles) * M
         go = True
         if FORM.KIND == RING:
             go = not ring_is_empty(offset + m, offset + m + M - 1, start, last, sinks, size, period, FORM.CAUSAL)
@@ -230,17 +230,16 @@ def key_gradients(
                 (m < core) | (m >= end), rows[:, None], ids_n, ids_base, bias_ptr, bias_b, bias_h, bias_t, bias_s,
                 start, H, T, S, size, sinks, dilation, period, offset, scale, cap, FORM, M, N,
             )  # fmt: skip
-    groups = H // group
+    groups = H // FORM.GROUP
     store_rows(dense_head(dk_ptr, b, g, S, groups, K), dk * scale, start, groups * K, S, N, K, K)
     store_rows(dense_head(dv_ptr, b, g, S, groups, V), dv, start, groups * V, S, N, V, V)
 
 
-@triton.jit(do_not_specialize=["H", "group", "T", "S", "size", "sinks", "dilation", "period", "offset"])
+@triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def bias_gradients(
     q_ptr, k_ptr, v_ptr, do_ptr, lse_delta_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, bias_ptr, dbias_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, do_b, do_t, do_h,
-    bias_b, bias_h, bias_t, bias_s, BATCHES, HEADS, B,
-    H, group, T, S, size, sinks, dilation, period, offset, scale, cap,
+    bias_b, bias_h, bias_t, bias_s, BATCHES, HEADS, B, H, T, S, size, sinks, dilation, period, offset, scale, cap,
     FORM: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """dbias (BATCHES, HEADS, T, S) float32, dense; BATCHES is B or 1, HEADS is H or 1: the sizes of the bias."""
@@ -268,8 +267,8 @@ def bias_gradients(
         h = place % HEADS + i % (H // HEADS)
         q = fetch(q_ptr, b, m, h, q_b, q_t, q_h, T, M, K, FORM.TMA)
         do = fetch(do_ptr, b, m, h, do_b, do_t, do_h, T, M, V, FORM.TMA)
-        k = fetch(k_ptr, b, n, h // group, k_b, k_t, k_h, S, N, K, FORM.TMA)
-        v = fetch(v_ptr, b, n, h // group, v_b, v_t, v_h, S, N, V, FORM.TMA)
+        k = fetch(k_ptr, b, n, h // FORM.GROUP, k_b, k_t, k_h, S, N, K, FORM.TMA)
+        v = fetch(v_ptr, b, n, h // FORM.GROUP, v_b, v_t, v_h, S, N, V, FORM.TMA)
         slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if FORM.ALIBI else 0.0
         lse2, delta = lse_delta(lse_delta_ptr, b * H + h, m, T, M)
         alibi_bias = slope * (n + rows_n - (offset + m // STRIPE * STRIPE))

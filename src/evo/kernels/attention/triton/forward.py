@@ -57,11 +57,11 @@ def _fold(
     return acc, total, higher
 
 
-@triton.jit(do_not_specialize=["H", "group", "T", "S", "size", "sinks", "dilation", "period", "offset"])
+@triton.jit(do_not_specialize=["T", "S", "size", "sinks", "dilation", "period", "offset"])
 def forward(
     q_ptr, k_ptr, v_ptr, sink_ptr, slope_ptr, ids_q_ptr, ids_k_ptr, places_ptr, bias_ptr, o_ptr, lse_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, bias_b, bias_h, bias_t, bias_s,
-    H, group, T, S, size, sinks, dilation, period, offset, scale, cap,
+    H, T, S, size, sinks, dilation, period, offset, scale, cap,
     FORM: tl.constexpr, SINK: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """o (B, T, H, V) and lse (B, H, T), natural log, the learned sink included; +inf where a query sees nothing."""
@@ -90,7 +90,7 @@ def forward(
             go = not ring_is_empty(first, last, n, n + N - 1, sinks, size, period, FORM.CAUSAL)
         if go:
             acc, total, row_max = _fold(
-                acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // group, n,
+                acc, total, row_max, q, k_ptr, v_ptr, k_b, k_t, k_h, v_b, v_t, v_h, b, h // FORM.GROUP, n,
                 (n < core) | (n >= end), at_m, first, alibi_biases, ids_m, ids_base, places_ptr, bias_base, bias_t,
                 bias_s, start, T, S, size, sinks, dilation, period, scale, cap, slope, FORM, M, N,
             )  # fmt: skip

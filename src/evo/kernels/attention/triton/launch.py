@@ -60,6 +60,7 @@ class Call:
             extras.places is not None,
         )
         return Form(
+            GROUP=q.shape[2] // k.shape[2],
             KIND=KIND_CODES[s.kind],
             CAUSAL=s.causal,
             CAP=bool(self.cap),
@@ -170,7 +171,7 @@ def launch(
     source = tma_rows if uses_tma(*loaded) else pointer
     form = key.call.form(q, k, v, key.extras, source is tma_rows)
     rest = strides(*loaded) | bias_strides(given[-1]) | key.call.numbers() | more | {"FORM": form}
-    rest |= {"H": q.shape[2], "group": q.shape[2] // k.shape[2], "T": q.shape[1], "S": k.shape[1]}
+    rest |= {"H": q.shape[2], "T": q.shape[1], "S": k.shape[1]}
 
     def begin(tiles: Tiles) -> Launch:
         begun = Launch(kernel, (programs(tiles),), rest | tiles.options())
@@ -261,7 +262,7 @@ def launch_backward(
     )  # fmt: skip
     launch(
         "key gradients", backward.key_gradients, key, loaded, (lse_delta, *marks), (out.dk, out.dv),
-        lambda tiles: -(-S // tiles.N) * B * G, GROUPED=G < H,
+        lambda tiles: -(-S // tiles.N) * B * G,
     )  # fmt: skip
     if asked.bias:
         batches, heads = out.dbias.shape[:2]

@@ -42,13 +42,10 @@ def _tile(
     return tl.reshape(x, [x.shape[0], N // PARTS, PARTS])
 
 
-NUMBERS = ("H", "group", "T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset")
-
-
-@triton.jit(do_not_specialize=NUMBERS)
+@triton.jit(do_not_specialize=["T", "S", "R", "start", "stride", "size", "sinks", "dilation", "period", "offset"])
 def probe(
     q_ptr, k_ptr, lse_ptr, sink_ptr, slope_ptr, ids_ptr, out_ptr, q_b, q_t, q_h, k_b, k_t, k_h,
-    H, group, T, S, R, rows_in_all, start, stride, threshold, size, sinks, dilation, period, offset, scale, cap,
+    H, T, S, R, rows_in_all, start, stride, threshold, size, sinks, dilation, period, offset, scale, cap,
     FORM: tl.constexpr, SINK: tl.constexpr,
     LSE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
@@ -77,7 +74,7 @@ def probe(
         high = tl.maximum(high, tl.minimum(size, S))
     low = tl.where(far_back > 0, 0, (low // N) * N)
     q = load_rows(q_ptr + b * q_b + h * q_h + start * q_t, tile * M, stride * q_t, R, M, K, K, True)
-    k_base = k_ptr + b * k_b + (h // group) * k_h
+    k_base = k_ptr + b * k_b + (h // FORM.GROUP) * k_h
     slope = tl.load(slope_ptr + h).to(tl.float32) * LOG2E if FORM.ALIBI else 0.0
     ids_m = tl.load(ids_ptr + b * T + rows, mask=rows < T, other=-2) if FORM.SEGMENTS else rows
     ids_base = ids_ptr + b * S if FORM.SEGMENTS else 0
@@ -184,9 +181,8 @@ def probe_rows(
         tiles = tiles_for(K, q.dtype)
         form = call.form(q, k, k, Extras(slopes=slopes, ids_q=segments), tma=False)._replace(ALIBI_IN_LSE=False)
         rest = call.numbers() | strides(q, k) | {"FORM": form}
-        rest |= {"H": H, "group": H // k.shape[2], "T": T, "S": k.shape[1], "R": count}
-        rest |= {"rows_in_all": B * H * count, "start": start, "stride": stride, "threshold": threshold}
-        rest |= {"SINK": sink is not None, "LSE": lse is not None}
+        rest |= {"H": H, "T": T, "S": k.shape[1], "R": count, "rows_in_all": B * H * count, "start": start}
+        rest |= {"stride": stride, "threshold": threshold, "SINK": sink is not None, "LSE": lse is not None}
         rest |= tiles.options() | {"PARTS": parts_of(tiles)}
         known.launch = Launch(probe, (-(-count // tiles.M) * B * H,), rest)
     known.launch(*given, out)

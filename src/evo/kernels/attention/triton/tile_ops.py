@@ -11,11 +11,12 @@ LOG2E = tl.constexpr(1.4426950408889634)
 class Form(NamedTuple):
     """What of a call is compiled into all its kernels, which take it as the constant FORM.
 
-    KIND: the stencil's code. CAP: a soft cap. ALIBI_IN_LSE: see `logits`. SEGMENTS:
+    GROUP: query heads a key head. KIND: the stencil's code. CAP: a soft cap. ALIBI_IN_LSE: see `logits`. SEGMENTS:
     packed documents. PLACES: positions of keys. NO_MASK_TILES: tiles inside the stencil need no mask. K, V: head dims.
     TMA: rows come through the tensor copy engine. PRECISION: of products.
     """
 
+    GROUP: int
     KIND: int
     CAUSAL: bool
     CAP: bool

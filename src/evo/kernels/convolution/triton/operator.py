@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -44,20 +43,6 @@ FORWARD = Cut(128, 1, 8, 8, 16)
 BACK, BACK_OF_MANY = Cut(256, 2, 4, 16, 128), Cut(128, 2, 4, 16, 128)
 
 
-def _unit(*tensors: Tensor) -> int:
-    """The largest power of two up to 4, the channels of a thread, that divides widths and strides of (B, T, D)."""
-    return math.gcd(4, *(number for x in tensors for number in (x.shape[2], *x.stride()[:2])))
-
-
-def _in_units(unit: int, *strides: int) -> list[int]:
-    return [stride // unit for stride in strides]
-
-
-def _stand_ins(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Bias and state, or in their place what has the same dtype and is not read."""
-    return weight if bias is None else bias, x if state is None else state
-
-
 @operator("short_convolution", folds(Fold((0, None, None, 0, 0), (0, 0)), Fold((2, 0, 0, 2), (2, 2))))
 def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, numbers: Tensor | None, silu: bool
@@ -73,11 +58,9 @@ def short_convolution(
         return y, final.zero_() if state is None else final.copy_(state)
     if y.numel():
         cols, tokens, columns, strips = FORWARD.of(x)
-        unit = _unit(x)
         kernels.forward[(columns, strips, B)](
-            x, weight, *_stand_ins(x, weight, bias, state), numbers, y, final, *_in_units(unit, *x.stride()[:2]), T,
-            D // unit, tokens, int(silu), int(bias is not None), int(state is not None), numbers is not None,
-            W, FORWARD.step, cols, unit, num_warps=FORWARD.warps,
+            x, weight, bias, state, numbers, y, final, *x.stride()[:2], T, tokens, silu, bias is not None,
+            state is not None, numbers is not None, D, W, FORWARD.step, cols, num_warps=FORWARD.warps,
         )  # fmt: skip
     return y, final
 
@@ -106,13 +89,12 @@ def short_convolution_backward(
         return dx, torch.zeros_like(weight, dtype=torch.float32), dbias, dstate
     cut = BACK if W <= 4 else BACK_OF_MANY
     cols, tokens, columns, strips = cut.of(x)
-    has, unit = (int(silu), int(bias is not None), int(state is not None)), _unit(x, dy)
+    has = bias is not None, state is not None, numbers is not None, dfinal is not None
     dweight = torch.empty(B, strips, D, W, dtype=torch.float32, device=x.device)
     dbias = torch.empty((B, strips, D) if bias is not None else (1, 1, 0), dtype=torch.float32, device=x.device)
     kernels.gradients[(columns, strips, B)](
-        dy, dfinal, x, weight, *_stand_ins(x, weight, bias, state), numbers, dx, dstate, dweight, dbias,
-        *_in_units(unit, *dy.stride()[:2], *x.stride()[:2]), T, D // unit, tokens, *has, numbers is not None,
-        dfinal is not None, W, cut.step, cols, unit, num_warps=cut.warps,
+        dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, *dy.stride()[:2], *x.stride()[:2],
+        T, tokens, silu, *has, D, W, cut.step, cols, num_warps=cut.warps,
     )  # fmt: skip
     return dx, dweight.sum((0, 1)), dbias.sum((0, 1)), dstate
 

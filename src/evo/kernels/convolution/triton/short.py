@@ -15,10 +15,11 @@ def load_row(base, t, stride, T, cols, kept):
 
 
 @triton.jit
-def load_input(x, state, t, x_t, T, D, cols, kept, held, W: tl.constexpr):
-    """Token t, float32; those before the first are the state's, of which `held` channels are there."""
+def load_input(x, state, t, x_t, T, D, cols, kept, STATE: tl.constexpr, W: tl.constexpr):
+    """Token t, float32; those before the first are the state's."""
     row = load_row(x, t, x_t, T, cols, kept).to(tl.float32)
-    row += load_row(state, t + (W - 1), D, W - 1, cols, held).to(x.dtype.element_ty).to(tl.float32)
+    if STATE:
+        row += load_row(state, t + (W - 1), D, W - 1, cols, kept).to(x.dtype.element_ty).to(tl.float32)
     return row
 
 
@@ -38,11 +39,19 @@ def load_taps(weight, cols, kept, W: tl.constexpr):
 
 
 @triton.jit
-def load_window(x, state, t, x_t, T, D, cols, kept, held, W: tl.constexpr):
+def load_bias(bias, cols, kept, BIAS: tl.constexpr):
+    """bias (D), float32."""
+    if BIAS:
+        return tl.load(bias + cols, mask=kept, other=0.0).to(tl.float32)
+    return tl.zeros([cols.shape[0]], tl.float32)
+
+
+@triton.jit
+def load_window(x, state, t, x_t, T, D, cols, kept, STATE: tl.constexpr, W: tl.constexpr):
     """The W-1 tokens before t, oldest first."""
     window = ()
     for w in tl.static_range(W - 1):
-        window += (load_input(x, state, t + w - (W - 1), x_t, T, D, cols, kept, held, W),)
+        window += (load_input(x, state, t + w - (W - 1), x_t, T, D, cols, kept, STATE, W),)
     return window
 
 
@@ -82,39 +91,34 @@ def weighed(window, taps, bias, ids, SEGMENTS: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def store_state(x, state, numbers, final, x_t, T, D, cols, kept, held, SEGMENTS: tl.constexpr, W: tl.constexpr):
+def store_state(
+    x, state, numbers, final, x_t, T, D, cols, kept, STATE: tl.constexpr, SEGMENTS: tl.constexpr, W: tl.constexpr
+):
     """The last W-1 inputs, without those of other documents than the last token's."""
-    window = load_window(x, state, T, x_t, T, D, cols, kept, held, W)
+    window = load_window(x, state, T, x_t, T, D, cols, kept, STATE, W)
     ids = load_numbers(numbers, T, T, SEGMENTS, W)
     for w in tl.static_range(W - 1):
         tl.store(final + w * D + cols, own(window[w], ids[w], ids[W - 2], SEGMENTS), mask=kept)
 
 
-NUMBERS = ("x_b", "x_t", "T", "D", "tokens", "has_silu", "has_bias", "has_state")
-
-
-@triton.jit(do_not_specialize=NUMBERS)
+@triton.jit(do_not_specialize=["T", "tokens"])
 def forward(
-    x, weight, bias, state, numbers, y, final, x_b, x_t, T, D, tokens, has_silu, has_bias, has_state,
-    SEGMENTS: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr, UNIT: tl.constexpr,
+    x, weight, bias, state, numbers, y, final, x_b, x_t, T, tokens,
+    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """y (B, T, D) and the new state (B, W-1, D), dense, as are weight, bias, the state and the document numbers.
-
-    x_b, x_t and D count in units of UNIT elements, so that the compiler knows how wide it may load. What is not there
-    is masked out, so that a layer with it is no other kernel than one without.
-    """
-    x_b, x_t, D = x_b.to(tl.int64) * UNIT, x_t * UNIT, D * UNIT
+    """y (B, T, D) and the new state (B, W-1, D), dense, as are weight, bias, the state and the document numbers."""
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
     first = tl.program_id(1) * tokens
     b = tl.program_id(2).to(tl.int64)
     kept = cols < D
-    held = kept & (has_state != 0)
-    x, y, final, state = x + b * x_b, y + b * T * D, final + b * (W - 1) * D, state + b * (W - 1) * D
+    x, y, final = x + b * x_b, y + b * T * D, final + b * (W - 1) * D
+    if STATE:
+        state += b * (W - 1) * D
     if SEGMENTS:
         numbers += b * T
-    taps = load_taps(weight, cols, kept, W)
-    shift = tl.load(bias + cols, mask=kept & (has_bias != 0), other=0.0).to(tl.float32)
-    window = load_window(x, state, first, x_t, T, D, cols, kept, held, W)
+    taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
+    window = load_window(x, state, first, x_t, T, D, cols, kept, STATE, W)
     ids = load_numbers(numbers, first, T, SEGMENTS, W)
     end = tl.minimum(first + tokens, T)
     rows = load_rows(x, first, x_t, end, cols, kept, STEP)
@@ -124,22 +128,25 @@ def forward(
             window += (rows[i].to(tl.float32),)
             ids += (load_number(numbers, t + i, T, SEGMENTS),)
             z = weighed(window, taps, shift, ids, SEGMENTS, W)
-            z = tl.where(has_silu != 0, z * tl.sigmoid(z), z)
+            if SILU:
+                z = z * tl.sigmoid(z)
             at = y + tl.cast(t + i, tl.int64) * D + cols
             tl.store(at, z.to(y.dtype.element_ty), mask=kept & (t + i < end))
             window, ids = window[1:], ids[1:]
         rows = ahead
     if first + tokens >= T:
-        store_state(x, state, numbers, final, x_t, T, D, cols, kept, held, SEGMENTS, W)
+        store_state(x, state, numbers, final, x_t, T, D, cols, kept, STATE, SEGMENTS, W)
 
 
 @triton.jit
-def slope_of(dy, window, taps, bias, ids, has_silu, SEGMENTS: tl.constexpr, W: tl.constexpr):
+def slope_of(dy, window, taps, bias, ids, SILU: tl.constexpr, SEGMENTS: tl.constexpr, W: tl.constexpr):
     """The gradient before the activation at the window's last token."""
     slope = dy.to(tl.float32)
-    z = weighed(window, taps, bias, ids, SEGMENTS, W)
-    gate = tl.sigmoid(z)
-    return tl.where(has_silu != 0, slope * gate * (1.0 + z * (1.0 - gate)), slope)
+    if SILU:
+        z = weighed(window, taps, bias, ids, SEGMENTS, W)
+        gate = tl.sigmoid(z)
+        slope = slope * gate * (1.0 + z * (1.0 - gate))
+    return slope
 
 
 @triton.jit
@@ -161,37 +168,33 @@ def gathered(dtaps, slope, window, ids, SEGMENTS: tl.constexpr, W: tl.constexpr)
     return found
 
 
-@triton.jit(do_not_specialize=["dy_b", "dy_t", *NUMBERS])
+@triton.jit(do_not_specialize=["T", "tokens"])
 def gradients(
-    dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, dy_b, dy_t, x_b, x_t, T, D, tokens,
-    has_silu, has_bias, has_state,
-    SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
-    W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr, UNIT: tl.constexpr,
+    dy, dfinal, x, weight, bias, state, numbers, dx, dstate, dweight, dbias, dy_b, dy_t, x_b, x_t, T, tokens,
+    SILU: tl.constexpr, BIAS: tl.constexpr, STATE: tl.constexpr, SEGMENTS: tl.constexpr, DFINAL: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """dx (B, T, D), dstate (B, W-1, D), and one sum a strip: dweight (B, strips, D, W), dbias (B, strips, D).
 
     A strip's dx needs the slopes of W-1 tokens more, which the next strip computes again; its first W-1 slopes finish
-    what is the strip's before, or the state's, and count in the first strip alone. Units and what is not there are as
-    in the forward.
+    what is the strip's before, or the state's, and count in the first strip alone.
     """
-    x_b, x_t, D = x_b.to(tl.int64) * UNIT, x_t * UNIT, D * UNIT
-    dy_b, dy_t = dy_b.to(tl.int64) * UNIT, dy_t * UNIT
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
     first = tl.program_id(1) * tokens
     b = tl.program_id(2).to(tl.int64)
     kept = cols < D
-    held = kept & (has_state != 0)
     x, dy, dx = x + b * x_b, dy + b * dy_b, dx + b * T * D
-    state, dstate = state + b * (W - 1) * D, dstate + b * (W - 1) * D
+    if STATE:
+        state += b * (W - 1) * D
+        dstate += b * (W - 1) * D
     if DFINAL:
         dfinal += b * (W - 1) * D
     last = 0
     if SEGMENTS:
         numbers += b * T
         last = tl.load(numbers + T - 1)
-    taps = load_taps(weight, cols, kept, W)
-    shift = tl.load(bias + cols, mask=kept & (has_bias != 0), other=0.0).to(tl.float32)
-    window = load_window(x, state, first, x_t, T, D, cols, kept, held, W)
+    taps, shift = load_taps(weight, cols, kept, W), load_bias(bias, cols, kept, BIAS)
+    window = load_window(x, state, first, x_t, T, D, cols, kept, STATE, W)
     ids = load_numbers(numbers, first, T, SEGMENTS, W)
     dshift = tl.zeros([COLS], tl.float32)
     pending, dtaps = (), (dshift,)
@@ -208,7 +211,7 @@ def gradients(
         for i in tl.static_range(STEP):
             window += (rows[i].to(tl.float32),)
             ids += (load_number(numbers, t + i, T, SEGMENTS),)
-            slope = slope_of(slopes[i], window, taps, shift, ids, has_silu, SEGMENTS, W)
+            slope = slope_of(slopes[i], window, taps, shift, ids, SILU, SEGMENTS, W)
             pending = spread(pending, slope, taps, ids, SEGMENTS, W)
             at = t + i - (W - 1)
             done = pending[0]
@@ -217,8 +220,9 @@ def gradients(
                 done += own(late, ids[0], last, SEGMENTS)
             place = dx + tl.cast(at, tl.int64) * D + cols
             tl.store(place, done.to(dx.dtype.element_ty), mask=kept & (at >= first) & (at < end))
-            place = dstate + tl.cast(t + i, tl.int64) * D + cols
-            tl.store(place, done.to(dstate.dtype.element_ty), mask=held & (at < 0))
+            if STATE:
+                place = dstate + (t + i) * D + cols
+                tl.store(place, done.to(dstate.dtype.element_ty), mask=kept & (at < 0))
             slope = tl.where((first == 0) | (at >= first), slope, 0.0)
             dshift += slope
             dtaps = gathered(dtaps, slope, window, ids, SEGMENTS, W)
@@ -227,4 +231,5 @@ def gradients(
     place = b * tl.num_programs(1) + tl.program_id(1)
     for w in tl.static_range(W):
         tl.store(dweight + (place * D + cols) * W + w, dtaps[w], mask=kept)
-    tl.store(dbias + place * D + cols, dshift, mask=kept & (has_bias != 0))
+    if BIAS:
+        tl.store(dbias + place * D + cols, dshift, mask=kept)

@@ -24,12 +24,12 @@ def blocks_for(depth: int, width: int, heads: int, time: int, dtype: torch.dtype
     """By the state's rows and columns, how many heads there are to fill the chip with, and how long the sequence is."""
     if is_interpreting():
         return Blocks(min(width, 64), 32, 4, 1)
-    if dtype == torch.float32:  # of probes mostly, whose batches differ: no kernel for each number of heads
-        return Blocks(min(width, 32), 32 if time > 16 else 16, 4, 1)
     rows = max(depth, 16)
     columns = min(width, 64 if rows <= 128 else 32)
     while columns > 16 and heads * (width // columns) < 128:
         columns //= 2
+    if dtype == torch.float32:
+        return Blocks(min(columns, 32), 32 if time > 16 else 16, 4, 1)
     # Triton 3.6 makes wrong code on Hopper of products with 64 rows, fewer columns and operands that are not pipelined.
     longest = 64 if rows <= 128 else 32
     tokens = min(longest, 64 if time > 32 else 32 if time > 16 else 16)

@@ -133,7 +133,7 @@ def chunk_operands(
     return tl.min(worst, 0)
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def operands(
     q_ptr, k_ptr, decay_ptr, bonus_ptr, reader_ptr, writer_ptr, left_ptr, scores_ptr, worst_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, g_b, g_t, g_h, H, T, scale,

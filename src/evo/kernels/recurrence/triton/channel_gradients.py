@@ -88,7 +88,7 @@ def chunk_gradients(
     store_rows(ddecay_ptr + base, change, start, H * K, T, C, wide, KB)
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def gradients(
     q_ptr, k_ptr, v_ptr, do_ptr, decay_ptr, bonus_ptr, worst_ptr, states_ptr, dstates_ptr,
     dq_ptr, dk_ptr, ddecay_ptr, dbonus_ptr,

@@ -6,7 +6,7 @@ import triton.language as tl
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def channel_scan(
     x_ptr, y_ptr, z_ptr, left_ptr, scores_ptr, initial_ptr, out_ptr, states_ptr, final_ptr, z_b, z_t, z_h, H, T,
     BACK: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr, INITIAL: tl.constexpr, FINAL: tl.constexpr,

@@ -52,7 +52,7 @@ def pair_decay(upto_query, upto_key, BACK: tl.constexpr, STRICT: tl.constexpr, D
     return tl.exp2(tl.where(open_, gap, float("-inf")))
 
 
-@triton.jit(do_not_specialize=["H", "T", "heads_in_all"])
+@triton.jit(do_not_specialize=["T"])
 def chunk_scan(
     x_ptr, y_ptr, z_ptr, decay_ptr, with_ptr, initial_ptr, kept_ptr,
     out_ptr, dot_ptr, final_ptr, anchor_ptr,

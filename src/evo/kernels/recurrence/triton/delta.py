@@ -66,7 +66,7 @@ def packed(base, index, ROWS: tl.constexpr, COLS: tl.constexpr):
     return base + (tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :])
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def prepare(
     q_ptr, k_ptr, beta_ptr, decay_ptr, inverse_ptr, scores_ptr, gates_ptr, q_b, q_t, q_h, k_b, k_t, k_h, H, T,
     scale, DECAY: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr,
@@ -121,17 +121,20 @@ def value_block(H, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.co
     return (head // H).to(tl.int64), head % H, head, block, begin, deep * V + cols, (deep < K) & (cols < V)
 
 
-@triton.jit(do_not_specialize=["H", "T", "begins", "keeps"])
+@triton.jit(do_not_specialize=["T"])
 def forward(
     q_ptr, k_ptr, v_ptr, inverse_ptr, scores_ptr, gates_ptr, initial_ptr, o_ptr, error_ptr, states_ptr, final_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, begins, keeps, scale,
-    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, o_b, o_t, o_h, H, T, scale,
+    INITIAL: tl.constexpr, KEEP: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
+    C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """o (B, T, H, V) and the final state (B, H, K, V). begins 1: from an initial state. keeps 1: the errors, with the
-    shape and strides of o, and the state before every chunk, (B, H, chunks, K, V). Masks do for all four ways."""
+    """o (B, T, H, V) and the final state (B, H, K, V); with KEEP the errors, with the shape and strides of o, and the
+    state before every chunk, (B, H, chunks, K, V)."""
     b, h, head, block, begin, inside, kept = value_block(H, K, V, KP, VB)
     wide = VB if V % VB == 0 else V - block * VB
-    state = tl.load(initial_ptr + begin + inside, mask=kept & (begins != 0), other=0.0).to(tl.float32)
+    state = tl.zeros([KP, VB], tl.float32)
+    if INITIAL:
+        state += tl.load(initial_ptr + begin + inside, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
     for i in tl.range(0, chunks):
         start = i * C
@@ -143,32 +146,33 @@ def forward(
         scores = tl.load(packed(scores_ptr, chunk, C, C))
         left, written, whole = load_gates(gates_ptr, chunk, C)
         known = state.to(k.dtype)
-        here = states_ptr + (head.to(tl.int64) * chunks + i) * (K * V)
-        tl.store(here + inside, known, mask=kept & (keeps != 0))
+        if KEEP:
+            here = states_ptr + (head.to(tl.int64) * chunks + i) * (K * V)
+            tl.store(here + inside, known, mask=kept)
         foreseen = tl.dot(k, known, input_precision=PRECISION) * left[:, None]
         error = tl.dot(inverse, (v.to(tl.float32) - foreseen).to(v.dtype), input_precision=PRECISION)
         o = tl.dot(q, known, input_precision=PRECISION) * (left * scale)[:, None]
         o = tl.dot(scores, error.to(v.dtype), o, input_precision=PRECISION)
         state = tl.dot(tl.trans(k), (error * written[:, None]).to(v.dtype), state * whole, input_precision=PRECISION)
         store_rows(o_ptr + b * o_b + h * o_h + block * VB, o, start, o_t, T, C, wide, VB)
-        kept_rows = T * keeps
-        store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, kept_rows, C, wide, VB)
+        if KEEP:
+            store_rows(error_ptr + b * o_b + h * o_h + block * VB, error, start, o_t, T, C, wide, VB)
     tl.store(final_ptr + begin + inside, state, mask=kept)
 
 
-@triton.jit(do_not_specialize=["H", "T", "ends"])
+@triton.jit(do_not_specialize=["T"])
 def errors_back(
     q_ptr, k_ptr, do_ptr, inverse_ptr, scores_ptr, gates_ptr, dfinal_ptr, dv_ptr, dstates_ptr, dinitial_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, ends, scale,
-    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
+    q_b, q_t, q_h, k_b, k_t, k_h, do_b, do_t, do_h, dv_b, dv_t, dv_h, H, T, scale,
+    DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dv (B, T, H, V), and the gradients of the states after the chunks (B, H, chunks, K, V) and of the initial one.
-
-    ends 1: the final state has one, dfinal."""
+    """dv (B, T, H, V), and the gradients of the states after the chunks (B, H, chunks, K, V) and of the initial one."""
     b, h, head, block, begin, inside, kept = value_block(H, K, V, KP, VB)
     wide = VB if V % VB == 0 else V - block * VB
-    dstate = tl.load(dfinal_ptr + begin + inside, mask=kept & (ends != 0), other=0.0).to(tl.float32)
+    dstate = tl.zeros([KP, VB], tl.float32)
+    if DFINAL:
+        dstate += tl.load(dfinal_ptr + begin + inside, mask=kept, other=0.0).to(tl.float32)
     chunks = tl.cdiv(T, C)
     for i in tl.range(0, chunks):
         start = (chunks - 1 - i) * C

@@ -33,7 +33,7 @@ def inner_product(x, y, x_index, y_index, SIZE: tl.constexpr):
     return tl.sum(total, 0)
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def keys_back(
     q_ptr, k_ptr, do_ptr, dv_ptr, error_ptr, beta_ptr, decay_ptr, states_ptr, final_ptr, dstates_ptr,
     dq_ptr, dk_ptr, dbeta_ptr, ddecay_ptr, H, T, scale,

@@ -59,9 +59,9 @@ def recur_delta(
         maxnreg=128 if exact == "tf32" and K <= 128 else 255,
     )  # fmt: skip
     delta.forward[(B * H * -(-V // sizes.ZB),)](
-        q, k, v, *made, final if initial is None else initial, o, errors, states, final,
-        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, int(initial is not None), int(keep),
-        scale, K, V, next_pow2(K), sizes.ZB, sizes.C, exact,
+        q, k, v, *made, initial, o, errors, states, final,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], H, T, scale,
+        initial is not None, keep, K, V, next_pow2(K), sizes.ZB, sizes.C, exact,
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return o, final, errors, states, *made
@@ -99,9 +99,9 @@ def errors_back(
         return dv, dstates, dinitial.zero_() if dfinal is None else dinitial.copy_(dfinal)
     dfinal = dense(dfinal)
     delta.errors_back[(B * H * -(-V // sizes.ZB),)](
-        q, k, do, inverses, scores, gates, dinitial if dfinal is None else dfinal, dv, dstates, dinitial,
-        *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, int(dfinal is not None), scale,
-        K, V, next_pow2(K), sizes.ZB, sizes.C, precision(do.dtype),
+        q, k, do, inverses, scores, gates, dfinal, dv, dstates, dinitial,
+        *q.stride()[:3], *k.stride()[:3], *do.stride()[:3], *dv.stride()[:3], H, T, scale,
+        dfinal is not None, K, V, next_pow2(K), sizes.ZB, sizes.C, precision(do.dtype),
         num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     return dv, dstates, dinitial

@@ -29,7 +29,7 @@ def column_block(base, index, block, rows_in_all, COLS_IN_ALL: tl.constexpr, ROW
     return base + (tl.arange(0, ROWS)[:, None] * COLS_IN_ALL + tl.arange(0, COLS)[None, :])
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def run_decay(decay_ptr, upto_ptr, left_ptr, H, T, K: tl.constexpr, KB: tl.constexpr, C: tl.constexpr):
     """upto (B, H, chunks, C, K): log decays (base 2) summed in each chunk up to a token; left (B, H, chunks, K): what
     the whole chunk leaves, as factors. `decay` is dense (B, T, H, K), natural logs; steps beyond T do not decay."""
@@ -168,7 +168,7 @@ def seen_pairs(C: tl.constexpr, OWN: tl.constexpr):
     return row > col
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def prepare(
     q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr,
     inverse_ptr, mixed_ptr, on_k_ptr, on_b_ptr, H, T, scale,

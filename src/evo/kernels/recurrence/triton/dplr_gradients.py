@@ -27,7 +27,7 @@ from evo.kernels.recurrence.triton.dplr_chunk import (
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def values_back(
     do_ptr, v_ptr, seen_ptr, dseen_ptr, dstates_ptr, key_ptr, inverse_ptr, mixed_ptr, on_k_ptr,
     dv_ptr, dsolved_ptr, dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, H, T,
@@ -87,7 +87,7 @@ def near(dscores_at, pairs):
     return tl.where(pairs, found, tl.zeros_like(found))
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def readers_back(
     q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, do_ptr, dsolved_ptr, states_ptr,
     dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, read_ptr, H, T, scale,
@@ -161,7 +161,7 @@ def readers_back(
     store_rows(read_ptr + base, read, start, H * K, T, C, KB, KB)
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def writers_back(
     q_ptr, k_ptr, a_ptr, b_ptr, beta_ptr, upto_ptr, v_ptr, seen_ptr, states_ptr, dstates_ptr,
     dq_on_b_ptr, dq_on_k_ptr, da_on_b_ptr, da_on_k_ptr, dq_ptr, da_ptr, dk_ptr, db_ptr, dbeta_ptr, ddecay_ptr,

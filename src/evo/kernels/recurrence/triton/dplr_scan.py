@@ -11,7 +11,7 @@ from evo.kernels.recurrence.triton.dplr_chunk import column_block
 from evo.kernels.triton_rows import load_rows, store_rows
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def forward(
     v_ptr, left_ptr, query_ptr, reader_ptr, key_ptr, writer_ptr, mixed_ptr, on_k_ptr, on_b_ptr, initial_ptr,
     o_ptr, final_ptr, states_ptr, seen_ptr, H, T,
@@ -58,7 +58,7 @@ def forward(
         tl.store(end, state.to(states_ptr.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def back(
     do_ptr, left_ptr, query_ptr, reader_ptr, writer_ptr, on_b_ptr, dfinal_ptr, dseen_ptr, dstates_ptr, dinitial_ptr,
     H, T, DFINAL: tl.constexpr, K: tl.constexpr, V: tl.constexpr, VB: tl.constexpr, C: tl.constexpr,

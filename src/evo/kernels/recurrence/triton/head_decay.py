@@ -20,7 +20,7 @@ from evo.kernels.triton_rows import load_rows
 from evo.kernels.triton_support import aligned, dense
 
 
-@triton.jit(do_not_specialize=["H", "T"])
+@triton.jit(do_not_specialize=["T"])
 def age_weighted_dots(
     x_ptr, y_ptr, z_ptr, rate_ptr, y_weight_ptr, with_ptr, initial_ptr, dot_ptr, aged_ptr,
     x_b, x_t, x_h, y_b, y_t, y_h, z_b, z_t, z_h, with_b, with_t, with_h, initial_head, initial_a, initial_z, H, T,

@@ -29,21 +29,18 @@ def load_wide(at, kept):
     return tl.load(at, mask=kept, other=0.0).to(tl.float32)
 
 
-NUMBERS = ("q_b", "q_t", "q_h", "k_b", "k_t", "k_h", "v_b", "v_t", "v_h", "H", "T", "K", "begins")
-
-
-@triton.jit(do_not_specialize=NUMBERS)
+@triton.jit(do_not_specialize=["T"])
 def step(
     q_ptr, k_ptr, v_ptr, decay_ptr, beta_ptr, a_ptr, b_ptr, bonus_ptr, initial_ptr, out_ptr, final_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, H, T, K, V, begins, scale,
-    DECAY: tl.constexpr, UPDATE: tl.constexpr, BONUS: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, H, T, scale,
+    DECAY: tl.constexpr, UPDATE: tl.constexpr, BONUS: tl.constexpr, INITIAL: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VB: tl.constexpr,
 ):  # fmt: skip
     """out (B, T, H, V) and final state (B, H, K, V), float32; the equations are those of `reference.py`.
 
-    q, k and v have dense rows; log decay, beta, a, b, bonus and the initial state, if one begins it, are dense
-    throughout.
+    q, k and v have dense rows; log decay, beta, a, b, bonus and the initial state are dense throughout.
     """
-    blocks = tl.cdiv(V, VB)
+    blocks: tl.constexpr = (V + VB - 1) // VB
     block = tl.program_id(0) % blocks
     head = tl.program_id(0) // blocks
     b = (head // H).to(tl.int64)
@@ -54,7 +51,9 @@ def step(
     cols_kept = cols < V
     kept = rows_kept[:, None] & cols_kept[None, :]
     state_at = (head.to(tl.int64) * K + deep[:, None]) * V + cols[None, :]
-    state = load_wide(initial_ptr + state_at, kept & (begins != 0))
+    state = tl.zeros([KP, VB], tl.float32)
+    if INITIAL:
+        state += load_wide(initial_ptr + state_at, kept)
     if BONUS:
         bonus = load_wide(bonus_ptr + h * K + deep, rows_kept)
     if DECAY == HEAD:
@@ -113,9 +112,9 @@ def recur_step(
     columns = _columns(next_pow2(V), B * H)
     if final.numel():
         step[(B * H * -(-V // columns),)](
-            q, k, v, *(dense(x) for x in (log_decay, beta, a, b, bonus)), final if initial is None else dense(initial),
-            o, final, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], H, T, K, V, int(initial is not None), scale,
-            decay, update, bonus is not None, next_pow2(K), columns, num_warps=4,
+            q, k, v, *(dense(x) for x in (log_decay, beta, a, b, bonus, initial)), o, final,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], H, T, scale,
+            decay, update, bonus is not None, initial is not None, K, V, next_pow2(K), columns, num_warps=4,
         )  # fmt: skip
     return o, final
 

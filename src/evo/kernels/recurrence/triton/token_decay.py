@@ -23,7 +23,7 @@ def pieces_sum(base, stride, rows, kept, PIECES: tl.constexpr, L: tl.constexpr):
     return total
 
 
-@triton.jit(do_not_specialize=["H", "T", "heads_in_all", "segments"])
+@triton.jit(do_not_specialize=["T", "segments"])
 def step_sums(
     query_ptr, key_ptr, anchor_ptr, end_ptr, out_ptr, H, T, heads_in_all, segments,
     BEFORE: tl.constexpr, END: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
