@@ -26,8 +26,8 @@ from evo.dsl.plan import matmul_flops
 from evo.dsl.tree import replaced
 
 LORA, SVF = {"kind": "lora", "rank": 3, "alpha": 4.5}, {"kind": "svf", "keep_sum": True}
-MAPLESS = "convolution without maps"
-BLOCKS = {name: block for name, block in {**MIXERS, **STATEFUL_FFNS, **FFNS}.items() if name != MAPLESS}
+MAPLESS = ("convolution without maps", "moving averages", "moving averages, tanh")
+BLOCKS = {name: block for name, block in {**MIXERS, **STATEFUL_FFNS, **FFNS}.items() if name not in MAPLESS}
 
 
 def adapted(stages: list[dict[str, Any]], spec: dict[str, Any], **settings: Any) -> tuple[Document, Organism]:

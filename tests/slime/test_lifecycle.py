@@ -101,7 +101,7 @@ def test_what_a_look_leads_to_comes_later() -> None:
     """A quarter of the interval behind it, whatever happened in between: who died meanwhile is not brought back."""
     made = living(steps=40, every=8, warmup=8, gentle=40)
     events = run(trainer(made), 10)
-    assert [(event["event"], event["step"]) for event in events] == [("birth", 9), ("look", 9)]
+    assert [(event["event"], event["step"]) for event in events] == [("birth", 10), ("look", 10)]
     other = trainer(made)
     other.run(8)
     life = life_of(other)

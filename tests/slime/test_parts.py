@@ -202,8 +202,8 @@ def test_pools_are_found_wherever_they_stand() -> None:
 @pytest.mark.parametrize(
     ("mix", "life", "warns"),
     [
-        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 10}, False),
-        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 11}, True),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 5}, False),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 6}, True),
         ({"kind": "pool", "slots": 4}, {"every": 11, "warmup": 0}, True),
         ({"parallel": [{"kind": "pool", "slots": 4}, {"kind": "convolution"}]}, {"every": 5, "warmup": 0}, False),
         ({"kind": "convolution"}, {"every": 5, "warmup": 0}, True),
@@ -212,7 +212,7 @@ def test_pools_are_found_wherever_they_stand() -> None:
 def test_a_life_in_which_nothing_happens_is_spoken_against(
     mix: dict[str, Any], life: dict[str, Any], warns: bool
 ) -> None:
-    """No pool, or no look within the ten steps."""
+    """No pool, or no look within the ten steps that leads to something in them."""
     train = {"steps": 10, "life": {"kind": "annealed", **life}}
     found = [fault.code for fault in problems(document(mix, train=train))]
     assert found == ["EVO334"] * warns
