@@ -293,11 +293,10 @@ def qwen3_next(c: Config) -> Model:
 def qwen3_5(c: Config, *, is_fused: bool = False) -> Model:
     """Gated DeltaNet in three layers of four, attention gated by channel in the fourth, perhaps experts."""
     normed = partial(rms, eps=c.rms_norm_eps, one_plus=True)
-    full, linear_part = gated_by_channel(c), delta(c, is_fused=is_fused)
+    mixers = {"full_attention": gated_by_channel(c), "linear_attention": delta(c, is_fused=is_fused)}
     ffn = qwen_experts(c) if c.get("num_experts") else gated(MLP, c.intermediate_size, c.hidden_act)
     one, other = (normed(f"{AT}.{name}") for name in ("input_layernorm", "post_attention_layernorm"))
-    mixers = [full if kind == "full_attention" else linear_part for kind in c.layer_types]
-    layers: list[Layer] = [[Sub(mixer, pre=one), Sub(ffn, pre=other)] for mixer in mixers]
+    layers: list[Layer] = [[Sub(mixers[kind], pre=one), Sub(ffn, pre=other)] for kind in c.layer_types]
     return decoder(c, layers, final=normed("model.norm"), position=rope(c, c.head_dim))
 
 
