@@ -39,14 +39,13 @@ def documents(draw: st.DrawFn) -> Document:
 @st.composite
 def valid_documents(draw: st.DrawFn) -> Document:
     """Documents that can be built and trained."""
-    data = draw(document_data(is_small=True))
+    document = from_data(draw(document_data(is_small=True))).document
     for _ in range(30):
-        data = to_data(from_data(data).document)  # what nothing names has no place where it could be mended
-        document = from_data(data).document
+        document = from_data(to_data(document)).document  # what nothing names has no place where it could be mended
         errors = [problem for problem in problems(document) if problem.severity == "error"]
         if not errors:
             return document
-        _mend(data, errors[0].code, errors[0].path)
+        document = _mended(document, errors[0].code, errors[0].path)
     assume(False)
     raise AssertionError
 
@@ -188,6 +187,17 @@ def _is_a_mixer(holder: Any, key: str | int, path: tuple[str | int, ...]) -> boo
     """Whether what stands at a key, the nearest to a path, is one mixer that must be there."""
     is_alone = key == "mix" or (key in keyed("mixer") and not isinstance(holder[key], list))
     return is_alone or (isinstance(key, int) and _is_composite(path))
+
+
+def _mended(document: Document, code: str, path: tuple[str | int, ...]) -> Document:
+    """The document without one fault: changed where the fault is, or, if that no longer fits the schema, around it."""
+    for end in range(len(path), 0, -1):
+        data = to_data(document)
+        _mend(data, code, path[:end])
+        if is_document(data):
+            return from_data(data).document
+    assume(False)
+    raise AssertionError
 
 
 def _mend(data: Data, code: str, path: tuple[str | int, ...]) -> None:
