@@ -14,6 +14,12 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             stage("b", {**RECURRENCE, "turns": True, "conv": 0, "decay": "none"}, ffn={"kind": "none"}),
         ]
     },
+    "features": {
+        "stages": [
+            stage("a", {**OUTER, "feature": "signs", "conv": 0, "gate": "none"}, ffn={"kind": "none"}),
+            stage("b", {**OUTER, "feature": "squares", "feature_map": True, "conv": 0}, ffn={"kind": "none"}),
+        ]
+    },
     "memories": {
         "stages": [
             stage("a", {"kind": "memory", "heads": 2, "norm": True, "bias": True, "chunk": 4}, ffn={"kind": "none"}),

@@ -87,6 +87,17 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "gate": "none",
         "conv": 0,
     },
+    "recurrence hedgehog": {
+        **OUTER,
+        "feature": "signs",
+        "feature_map": True,
+        "normalizer": "sum",
+        "decay": "none",
+        "key_heads": 1,
+        "conv": 0,
+    },
+    "recurrence of squares": {**OUTER, "key_dim": 4, "feature": "squares", "normalizer": "sum"},
+    "recurrence of neighbours": {**OUTER, "feature": "neighbours", "decay": "head", "feature_map": True},
     "recurrence comba": {**RECURRENCE, "erase": "head", "correct": True, "skip": True, "key_heads": 1},
     "recurrence comba, two writes": {**RECURRENCE, "erase": "head", "writes": 2, "decay": "none"},
     "recurrence gated by channel": {

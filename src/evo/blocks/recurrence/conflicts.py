@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
 from evo.blocks.recurrence.decays import DecaySpec
-from evo.blocks.recurrence.fields import RecurrenceFields
+from evo.blocks.recurrence.fields import POSITIVE, RecurrenceFields
 from evo.dsl.index import kind_class, kinds
 from evo.dsl.spec import Fault, Scope
 
@@ -34,8 +34,8 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.normalizer == "sum" and spec.bonus:
         message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
         yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
-    if spec.normalizer == "sum" and (spec.feature not in ("elu", "taylor") or spec.update != "outer"):
-        message = "normalizer sum divides by a sum that is positive only with feature elu or taylor and update outer"
+    if spec.normalizer == "sum" and (spec.feature not in POSITIVE or spec.update != "outer"):
+        message = "normalizer sum divides by a sum that is positive only with update outer and a feature such as elu"
         yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
     yield from _option_problems(spec, scope)
     yield from _position_problems(spec, scope)
@@ -75,7 +75,7 @@ def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
         "update": spec.update == "delta",
         "write": spec.write in ("channel", "trapezoid"),
         "normalizer": spec.normalizer == "sum",
-        "feature": spec.feature == "taylor",
+        "feature": not spec.keeps_channels,
         "levels": spec.levels,
     }
     is_twice = spec.write == "trapezoid"
@@ -97,7 +97,7 @@ def _turn_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = f"a key of {spec.dims(scope)[0]} channels is not made of pairs"
         yield Fault("EVO305", ("turns",), message, "write an even key_dim")
     others = {
-        "feature": spec.feature == "taylor",
+        "feature": not spec.keeps_channels,
         "normalizer": spec.normalizer == "sum",
         "keys": spec.keys == "decay",
         "writes": spec.written > 1,
@@ -144,10 +144,13 @@ def _key_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
             other = "keys" if spec.keys == "decay" else "writes"
             message = f"with this '{other}' a token has no key of each head to normalise"
             yield Fault("EVO305", ("qk_norm",), message, f"change {other}, or leave qk_norm out")
+    if spec.feature_map and spec.written > 1:
+        message = "a token that writes several times has no key of each head to map"
+        yield Fault("EVO305", ("feature_map",), message, "write writes: 1, or leave feature_map out")
     is_by_channel = spec.rule is not None and spec.rule.is_by_channel
-    if spec.feature == "taylor" and (is_by_channel or spec.bonus):
+    if not spec.keeps_channels and (is_by_channel or spec.bonus):
         field = "bonus" if spec.bonus else "decay"
-        yield Fault("EVO305", (field,), "features of products have no channels of keys", "write another feature")
+        yield Fault("EVO305", (field,), f"features {spec.feature} have no channels of keys", "write another feature")
     if spec.keys == "decay" and not is_by_channel:
         message = "keys made of a decay need one of each key channel"
         yield Fault("EVO305", ("keys",), message, "write decay: channel, or keys: own")

@@ -9,6 +9,12 @@ from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.index import kind_class
 from evo.dsl.spec import RoleOf, Scope, Spec
 
+Feature = Literal["identity", "l2", "elu", "relu", "taylor", "squares", "signs", "neighbours"]
+POSITIVE = ("elu", "relu", "taylor", "squares", "signs", "neighbours")
+"""Features whose products are never negative."""
+PRODUCTS = ("taylor", "squares")
+"""Those that have products of channels, and a scale of their own."""
+
 
 class RecurrenceFields(Spec):
     """What is said of a recurrence."""
@@ -24,9 +30,14 @@ class RecurrenceFields(Spec):
     mapping has further forms."""
     update: Literal["outer", "delta"] = "delta"
     """outer adds k v^T; delta first takes out what k already holds, by a learned share."""
-    feature: Literal["identity", "l2", "elu", "taylor"] = "l2"
-    """What is done to q and k: nothing, unit length, elu + 1, or [1, x, x x], whose products are the first three terms
-    of the exponential (Based, 2402.18668)."""
+    feature: Feature = "l2"
+    """What is done to q and k. identity: nothing. l2: unit length. elu: elu + 1. relu: relu. taylor: [1, x, x x], whose
+    products are the first three terms of the exponential (Based, 2402.18668). squares: all x_i x_j, whose products are
+    squares of those of q and k (ReBased, 2402.10644; power attention, 2507.04239). signs: softmax of x beside that of
+    -x (Hedgehog, 2402.04347). neighbours: [relu(x), relu(-x)] times the same moved by one (DPFP, 2102.11174)."""
+    feature_map: bool = False
+    """Whether q and k each pass a learned map of their head before, which is the identity at first (Hedgehog; with
+    relu, Kasai et al. 2103.13076)."""
     conv: Annotated[int, Field(ge=0, le=64), Gene(0, 8, "+1")] = 4
     """Taps of a causal short convolution on q, k and v; 0 for none."""
     gate: Literal["none", "silu", "sigmoid"] = "silu"
@@ -60,7 +71,7 @@ class RecurrenceFields(Spec):
     act: Literal["none", "silu"] | None = None
     """What q, k and v pass before they are features; silu behind a convolution, and nothing without, if left out."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
-    """What queries are multiplied by; key_dim ** -0.5 if left out."""
+    """What queries are multiplied by; if left out, key_dim ** -0.5, or 1 where features are products of channels."""
     beta_range: Annotated[float, Field(gt=0, le=2), FIXED] = 1.0
     """The largest share that the delta rule takes out; above 1, states may change sign (Grazzi et al. 2411.12537)."""
     gate_at: Literal["after", "before"] = "after"
@@ -89,6 +100,7 @@ class RecurrenceFields(Spec):
         found = [
             ("writes", self.update != "delta"),
             ("key_heads", self.keys == "decay"),
+            ("feature_map", self.keys == "decay"),
             ("conv_bias", not self.conv),
             ("beta_range", self.update != "delta"),
             ("erase", self.update != "delta"),
@@ -130,7 +142,14 @@ class RecurrenceFields(Spec):
 
     def _features(self, key_dim: int) -> int:
         """How many channels a key has behind its features."""
-        return 1 + key_dim + key_dim**2 if self.feature == "taylor" else key_dim
+        wide = {"taylor": 1 + key_dim + key_dim**2, "squares": key_dim * (key_dim + 1) // 2}
+        wide |= dict.fromkeys(("signs", "neighbours"), 2 * key_dim)
+        return wide.get(self.feature, key_dim)
+
+    @property
+    def keeps_channels(self) -> bool:
+        """Whether channels of keys are those of their features."""
+        return self._features(1) == 1 and self._features(2) == 2
 
     def dims(self, scope: Scope) -> tuple[int, int]:
         """Widths of a head's keys and of its values."""

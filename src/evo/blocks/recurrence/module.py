@@ -16,6 +16,7 @@ from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
+from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity
 from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
 from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
@@ -31,7 +32,6 @@ from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
 from evo.kernels.recurrence.levels import TABLE as BY_LEVEL
 
-NORM_EPS = 1e-6
 SUM_EPS = 1e-6
 
 
@@ -52,34 +52,6 @@ class RecurrenceState(State):
     before: Written | None = None
 
 
-def l2_normalize(x_BTHK: Tensor) -> Tensor:
-    """x / |x| along its last dimension."""
-    return x_BTHK * torch.rsqrt(x_BTHK.square().sum(-1, keepdim=True) + NORM_EPS)
-
-
-def elu_plus_one(x_BTHK: Tensor) -> Tensor:
-    """elu(x) + 1 (Katharopoulos et al. 2020)."""
-    return F.elu(x_BTHK) + 1.0
-
-
-def identity(x_BTHK: Tensor) -> Tensor:
-    """x."""
-    return x_BTHK
-
-
-def taylor(x_BTHK: Tensor) -> Tensor:
-    """[1, x / K^(1/4), x x / sqrt(2 K)], 1 + K + K² channels: q k gives 1 + s + s² / 2, s = q k / sqrt(K) (Based)."""
-    dim = x_BTHK.shape[-1]
-    squares = (x_BTHK[..., :, None] * x_BTHK[..., None, :]).flatten(-2) / (2 * dim) ** 0.5
-    return torch.cat((torch.ones_like(x_BTHK[..., :1]), x_BTHK / dim**0.25, squares), dim=-1)
-
-
-FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": identity,
-    "l2": l2_normalize,
-    "elu": elu_plus_one,
-    "taylor": taylor,
-}
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "sigmoid": torch.sigmoid}
 
 
@@ -93,6 +65,8 @@ class Recurrence(Block):
     q_taps: nn.Parameter | None
     k_taps: nn.Parameter | None
     v_taps: nn.Parameter | None
+    q_map: nn.Parameter | None
+    k_map: nn.Parameter | None
     gate: nn.Parameter | None
     beta: nn.Parameter | None
     write_gate: nn.Parameter | None
@@ -281,6 +255,7 @@ class Recurrence(Block):
             q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
             if self.correction is not None:
                 q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
+            q_BTHK, k_BTHK = (_mapped(x, m, flow) for x, m in ((q_BTHK, self.q_map), (k_BTHK, self.k_map)))
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
         q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
         if self.q_bias is not None and self.k_bias is not None:
@@ -381,6 +356,13 @@ class Recurrence(Block):
         if self.gate_down is None or self.gate_up is None:
             return None
         return self.gate_act(flow.project(flow.project(x_BTD, self.gate_down), self.gate_up))
+
+
+def _mapped(x_BTGK: Tensor, map_GKK: Tensor | None, flow: Flow) -> Tensor:
+    """What each head has, through a map of its own."""
+    if map_GKK is None:
+        return x_BTGK
+    return flow.project(x_BTGK.movedim(2, 0), map_GKK).movedim(0, 2)
 
 
 def decay_function(rule: DecaySpec) -> Callable[[Recurrence, Any, Tensor, Flow], Decay]:

@@ -9,7 +9,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.conflicts import faults
 from evo.blocks.recurrence.decays import DecaySpec
-from evo.blocks.recurrence.fields import RecurrenceFields
+from evo.blocks.recurrence.fields import PRODUCTS, RecurrenceFields
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, Scope
 
@@ -114,7 +114,7 @@ class RecurrenceSpec(RecurrenceFields):
             act=self.act or ("silu" if self.conv else None),
             write=self.write,
             erase=self.erased,
-            scale=1.0 if self.scale is None and self.feature == "taylor" else self.scale,
+            scale=self._scale(key_dim),
             beta_range=self.beta_range,
             gate_at=self.gate_at,
             writes=self.written,
@@ -123,6 +123,12 @@ class RecurrenceSpec(RecurrenceFields):
             levels=levels,
             turns=self.turns,
         )
+
+    def _scale(self, key_dim: int) -> float | None:
+        """What queries are multiplied by; None for the root of how wide they are behind their features."""
+        if self.scale is not None or self.keeps_channels:
+            return self.scale
+        return 1.0 if self.feature in PRODUCTS else key_dim**-0.5
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
@@ -168,6 +174,9 @@ class RecurrenceSpec(RecurrenceFields):
             weights.append(linear("erase_gate", self.groups * key_dim, width))
         if self.erased == "head":
             weights.append(vector("erase_rate", self.heads, ONES))
+        if self.feature_map and self.keys == "own":
+            shape, axes = (self.groups, key_dim, key_dim), ("stack", "out", "in")
+            weights += [Weight(f"{name}_map", shape, Init("diagonal", 0, 1.0), axes, "matrix") for name in "qk"]
         if self.turns:
             weights.append(linear("turn", self.groups * (key_dim // 2), width))
         if self.write == "trapezoid":
