@@ -175,8 +175,8 @@ class RecurrenceSpec(RecurrenceFields):
         if self.erased == "head":
             weights.append(vector("erase_rate", self.heads, ONES))
         if self.feature_map and self.keys == "own":
-            shape, axes = (self.groups, key_dim, key_dim), ("stack", "out", "in")
-            weights += [Weight(f"{name}_map", shape, Init("diagonal", 0, 1.0), axes, "matrix") for name in "qk"]
+            shape, draw = (self.groups, key_dim, key_dim), Init("diagonal", 0, 1.0)
+            weights += [Weight(f"{name}_map", shape, draw, ("stack", "out", "in"), "matrix") for name in "qk"]
         if self.turns:
             weights.append(linear("turn", self.groups * (key_dim // 2), width))
         if self.write == "trapezoid":
