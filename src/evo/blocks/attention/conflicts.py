@@ -12,6 +12,10 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "keys that are the values are kept once, for its own queries",
         ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from"),
     ),
+    "subtract": (
+        "a pair of its own heads, which nothing else tells apart, gives one output",
+        ("differ", "head_experts", "head_maps"),
+    ),
     "low_rank": ("experts have maps of their own", ("head_experts",)),
     "forget": (
         "gates are those of its own earlier keys, all of them",

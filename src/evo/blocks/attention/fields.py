@@ -73,6 +73,9 @@ class AttentionFields(Spec):
     differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
     """Differential heads: the second half is taken from the first, times a learned number that starts here and plus the
     rest (Ye et al. 2024)."""
+    subtract: bool = False
+    """Whether every second head is taken from the one before it, times the sigmoid of a map of x for each pair
+    (Differential Transformer V2, Ye et al. 2026)."""
     temperature: Annotated[TemperatureSpec | None, FIXED] = None
     """Scores that grow with the position of the query."""
     persistent: Annotated[int, Field(ge=0, le=65536), Gene(0, 32, "+1")] = 0
@@ -137,6 +140,11 @@ class AttentionFields(Spec):
     def _are_one(self) -> bool:
         """Whether its keys are its values."""
         return self.values == "turned_keys" and self.kv_from is None
+
+    @property
+    def speaking(self) -> int:
+        """Heads of which the output is made, where it is made of heads as wide as values."""
+        return self.heads // 2 if self.subtract else self.heads
 
     @property
     def _groups(self) -> int:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.blocks.attention.differing import halves_differed, neighbours_differed
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.factors import beside, product
 from evo.blocks.attention.heating import heat
@@ -67,6 +68,7 @@ class Attention(Scored):
     lambda_k1: nn.Parameter | None
     lambda_q2: nn.Parameter | None
     lambda_k2: nn.Parameter | None
+    less: nn.Parameter | None
 
     def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -343,21 +345,19 @@ class Attention(Scored):
             return v_BTGV
         return torch.cat(v_BTGV.chunk(2, dim=2), dim=-1).repeat(1, 1, 2, 1)
 
-    def _differed(self, o_BTHV: Tensor) -> Tensor:
-        """o1 - lambda o2 of the two halves of differential heads (Ye et al. 2024, eq. 1)."""
-        if self.lambda_q1 is None or self.lambda_k1 is None or self.lambda_q2 is None or self.lambda_k2 is None:
-            return o_BTHV
-        assert self.plan.differ is not None
-        one, two = (self.lambda_q1 * self.lambda_k1).sum().exp(), (self.lambda_q2 * self.lambda_k2).sum().exp()
-        first, second = o_BTHV.chunk(2, dim=2)
-        return first - (one - two + self.plan.differ) * second
+    def _differed(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What heads give once some are taken from others, where they are."""
+        if self.less is not None:
+            return neighbours_differed(o_BTHV, flow.project(x_BTD, self.less))
+        lambdas = self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2
+        return halves_differed(o_BTHV, lambdas, self.plan.differ)
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
         if self.plan.share is not None:
             o_BTHV = o_BTHV * self.plan.share
         if self.plan.are_one:
             o_BTHV = self.position.rotate_back(o_BTHV, flow.position)
-        o_BTHV = self._inner("inner_norm", self._differed(o_BTHV), flow)
+        o_BTHV = self._inner("inner_norm", self._differed(o_BTHV, x_BTD, flow), flow)
         if self.plan.differ is not None:
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
         o_BTC = o_BTHV.flatten(-2)

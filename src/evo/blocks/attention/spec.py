@@ -70,6 +70,9 @@ class AttentionSpec(AttentionFields):
         if self.differ is not None and self._groups % 2:
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
+        if self.subtract and self.heads % 2:
+            message = f"heads that are taken from others come in pairs: {self.heads} heads are odd"
+            yield Fault("EVO308", ("subtract",), message, "change heads")
         if self.values == "halves" and self._groups * values % 2:
             message = f"{self._groups * values} channels have no halves"
             yield Fault("EVO308", ("values",), message, "change kv_heads or value_dim")
@@ -116,6 +119,7 @@ class AttentionSpec(AttentionFields):
             "head_experts": self.head_experts is not None,
             "gate": self.gate != "none",
             "differ": self.differ is not None,
+            "subtract": self.subtract,
             "head gains": any(
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),
@@ -137,7 +141,7 @@ class AttentionSpec(AttentionFields):
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
-        is_apart = self.forget or self.key_gain or self.values == "halves" or self.selective == "one"
+        is_apart = self.forget or self.key_gain or self.subtract or self.values == "halves" or self.selective == "one"
         apart = (*told, self.mix_scores, self.head_experts, self.low_rank, self.factors, self.head_maps)
         if is_apart or any(part is not None for part in apart):
             return None
@@ -199,7 +203,7 @@ class AttentionSpec(AttentionFields):
     def _outputs(self, scope: Scope) -> tuple[int, int]:
         """How many heads give outputs, and how wide these are."""
         values = self._value_dim(scope)
-        return (self.heads, values) if self.differ is None else (self.heads // 2, 2 * values)
+        return (self.speaking, values) if self.differ is None else (self.heads // 2, 2 * values)
 
     def _projections(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """The output and input width of each projection that there is, in order; of experts, those of one."""
@@ -215,9 +219,14 @@ class AttentionSpec(AttentionFields):
             if self.values in ("own", "halves"):
                 parts = ("v", "v_late") if self.values == "halves" else ("v",)
                 found |= dict.fromkeys(parts, (of_values * values // len(parts), width))
-        found["o"] = (scope.given, asking * values if low is None or low.o is None else low.groups * low.o)
+        found["o"] = (
+            scope.given,
+            (self.speaking if self.subtract else asking) * values
+            if low is None or low.o is None
+            else low.groups * low.o,
+        )
         if self.gate != "none":
-            found["gate"] = ((self.heads if self.gate == "head" else self.heads * values), width)
+            found["gate"] = ((self.speaking if self.gate == "head" else self.speaking * values), width)
         return found
 
     def plan(self, scope: Scope) -> AttentionPlan:

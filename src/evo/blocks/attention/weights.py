@@ -22,7 +22,7 @@ def attention_weights(
         gain = scope.residual_gain if name == "o" else 1.0
         weights.append(linear(name, out, into, gain, writes_residual=name == "o"))
     if spec.low_rank is not None:
-        weights += spec.low_rank.weights(scope.width, spec.heads * values)
+        weights += spec.low_rank.weights(scope.width, spec.speaking * values)
     weights += spec.factors.weights(scope.width, spec.heads, groups) if spec.factors is not None else []
     biased = tuple(sizes) if spec.bias is True else spec.bias or ()
     with_bias = [name for name in sizes if name.removesuffix("_late") in biased]
@@ -33,7 +33,7 @@ def attention_weights(
         heads = {"v": groups, "o": spec.heads}
         weights = [spec.head_maps.stacked(w, heads[w.name]) if w.name in spec.head_maps.on else w for w in weights]
         weights += spec.head_maps.routers(scope.width, heads)
-    weights += [vector("gate_heads_bias", spec.heads, ZEROS)] if "gate_heads" in biased else []
+    weights += [vector("gate_heads_bias", spec.speaking, ZEROS)] if "gate_heads" in biased else []
     if spec.persistent:
         for name, width in (("k", dim), ("v", values)):
             weights.append(table(f"persistent_{name}", spec.persistent, groups * width, width**-0.5))
@@ -49,4 +49,5 @@ def attention_weights(
         weights.append(vector("sink_logit", spec.heads, ZEROS))
     if spec.differ is not None:
         weights += [vector(f"lambda_{name}", dim, Init("normal", 0.1)) for name in ("q1", "k1", "q2", "k2")]
+    weights += [linear("less", spec.heads // 2, scope.width)] if spec.subtract else []
     return tuple(weights)

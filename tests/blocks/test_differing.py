@@ -1,0 +1,44 @@
+"""Heads that are taken from others, against what is published: values and gradients of every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch.nn.functional as F
+from block_variants import plan, stage
+from papers import ATTENTION, by_heads, compare
+from torch import Tensor
+
+
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_every_second_head_is_taken_from_the_one_before(kv_heads: int):
+    """attn[0::2] - sigmoid(lam) attn[1::2], lam = W x (Differential Transformer V2, the authors' DiffAttnV2)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q = (x @ w["q"].T).unflatten(-1, (4, -1)).transpose(1, 2)
+        k, v = ((x @ w[name].T).unflatten(-1, (kv_heads, -1)).transpose(1, 2) for name in "kv")
+        attn = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
+        lam = (x @ w["less"].T).sigmoid()[..., None]
+        return (attn[:, :, 0::2] - lam * attn[:, :, 1::2]).flatten(-2) @ w["o"].T
+
+    compare({**ATTENTION, "heads": 4, "kv_heads": kv_heads, "subtract": True}, theirs, moved=0.3)
+
+
+def test_gates_and_norms_behind_are_those_of_pairs():
+    """A gate and a norm behind the difference have as many heads as there are pairs."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k, v = (by_heads(x @ w[name].T) for name in "qkv")
+        attn = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        pair = attn[:, :, 0] - (x @ w["less"].T).sigmoid() * attn[:, :, 1]
+        pair = F.rms_norm(pair, pair.shape[-1:], w["inner_norm.gain"], 1e-6) * (x @ w["gate"].T).sigmoid()
+        return pair @ w["o"].T
+
+    compare({**ATTENTION, "subtract": True, "inner_norm": {"kind": "rms"}, "gate": "channel"}, theirs, moved=0.3)
+
+
+def test_odd_heads_have_no_pairs():
+    """Nothing is dropped in silence."""
+    with pytest.raises(AssertionError, match="EVO308"):
+        plan([stage("s", {**ATTENTION, "heads": 3, "head_dim": 4, "subtract": True})])
