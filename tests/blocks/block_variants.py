@@ -106,6 +106,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention sparsemax": {**window(5, 2), "kv_heads": 2, "weigh": "sparsemax"},
     "attention entmax": {**ATTENTION, "weigh": "entmax", "position": {"kind": "alibi"}},
     "attention relu": {**window(5), "weigh": "relu"},
+    "attention with values of tokens": {**ATTENTION, "kv_heads": 1, "token_values": {"gate": "head", "reads": 5}},
+    "attention with shares of values of tokens": {**ATTENTION, "token_values": {"to": "rows"}},
     "attention subtracting": {
         **ATTENTION,
         "heads": 4,

@@ -47,6 +47,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {**ATTENTION, "taps": {"on": ["q", "k"], "mix": 2, "bias": True}}, ffn={"kind": "none"}),
         ]
     },
+    "values of tokens": {
+        "stages": [
+            stage("a", {**ATTENTION, "token_values": {"gate": "head", "reads": 5, "to": "rows"}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "subtract": True, "token_values": {"from": "rows"}}, ffn={"kind": "none"}),
+        ]
+    },
     "heads of experts": {
         "stages": [
             stage(
@@ -289,6 +295,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("ExpertsSpec", "router"),
     ("AttentionSpec", "kv_to"),
     ("AttentionSpec", "values_to"),
+    ("TokenValuesSpec", "to"),
     ("NarrowSpec", "to"),
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),

@@ -10,7 +10,7 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
     "weigh": ("it needs a softmax over its tokens' keys alone", ("select", "persistent", "sink_logit")),
     "values": (
         "keys that are the values are kept once, for its own queries",
-        ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from"),
+        ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from", "token_values"),
     ),
     "subtract": (
         "a pair of its own heads, which nothing else tells apart, gives one output",
@@ -40,6 +40,7 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
             "kv_to",
             "values_to",
             "values_from",
+            "token_values",
             "persistent",
             "bias by keys",
         ),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 Lambdas = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+
+
+def halves_paired(v_BTGV: Tensor) -> Tensor:
+    """Values as the scores of differential heads meet them: those of both halves side by side, for both."""
+    return torch.cat(v_BTGV.chunk(2, dim=2), dim=-1).repeat(1, 1, 2, 1)
 
 
 def halves_differed(o_BTHV: Tensor, lambdas: Lambdas, start: float | None) -> Tensor:

@@ -13,6 +13,7 @@ from evo.blocks.attention.plan import Biased, Selective, Values
 from evo.blocks.attention.stencils import StencilSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.temperature import TemperatureSpec
+from evo.blocks.attention.token_values import TokenValuesSpec
 from evo.blocks.attention.weighing import Weigh
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.dsl.acts import Word
@@ -88,6 +89,8 @@ class AttentionFields(Spec):
     """A name under which later attentions may mix its projected values into theirs."""
     values_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
+    token_values: TokenValuesSpec | None = None
+    """What values have besides by the token alone; nothing if left out."""
     weigh: Weigh = "softmax"
     """What makes weights of scores: softmax; softmax1, e^x / (1 + sum e^x) (Miller 2023); sigmoid, of each score less
     log(context) (2409.04431); relu of a score over the context (2309.08586), or relu2, its square (GAU, 2202.10447);
@@ -132,7 +135,7 @@ class AttentionFields(Spec):
             ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
             ("value_dim", self.values in ("keys", "turned_keys") and self.kv_from is None),
         ]
-        own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain")
+        own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain", "token_values")
         found += [(name, self.kv_from is not None) for name in own]
         return frozenset(name for name, is_unread in found if is_unread)
 

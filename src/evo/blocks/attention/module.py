@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.attention.differing import halves_differed, neighbours_differed
+from evo.blocks.attention.differing import halves_differed, halves_paired, neighbours_differed
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.factors import beside, product
 from evo.blocks.attention.heating import heat
@@ -23,6 +23,7 @@ from evo.blocks.attention.scored import NOTHING_FALLS, Falls, Scored
 from evo.blocks.attention.state import AttentionState
 from evo.blocks.attention.switched import switched
 from evo.blocks.attention.tapped import Taps
+from evo.blocks.attention.valued import token_values
 from evo.blocks.base import Block, Distances, Norm
 from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import unpack
@@ -101,6 +102,8 @@ class Attention(Scored):
             shape = (*x_BTD.shape[:2], self.kv_heads)
             for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
+        if (rows := token_values(self)) is not None:
+            rows.note(x_BTD, flow)
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals[KV] = x_BTD
@@ -269,7 +272,7 @@ class Attention(Scored):
         q_BTHK, raw_BTGK = taps.paired(q_BTHK, raw_BTGK, raw_BTC, mapped_BTC)
         q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
         v_BTGV = raw_BTGK if self.v is None else self._own_values(x_BTD, flow, taps)
-        v_BTGV = self._inner("v_norm", self._values(v_BTGV, flow), flow)
+        v_BTGV = self._inner("v_norm", self._values(v_BTGV, x_BTD, flow), flow)
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         if self.key_gain is not None:
@@ -283,13 +286,13 @@ class Attention(Scored):
             return x_BTD
         return flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
 
-    def _values(self, v_BTGV: Tensor, flow: Flow) -> Tensor:
-        """Values with those of an earlier attention mixed in, if they are; as projected, for later ones."""
+    def _values(self, v_BTGV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """Values with those of an earlier attention, and of tokens, mixed in; as projected, for later ones."""
         flow.signals.update(dict.fromkeys(self.plan.values_to, v_BTGV))
-        if self.value_mix is None:
-            return v_BTGV
-        earlier, own = self.value_mix.to(v_BTGV.dtype)
-        return earlier * flow.signals[self.plan.values_from[0]] + own * v_BTGV
+        if self.value_mix is not None:
+            earlier, own = self.value_mix.to(v_BTGV.dtype)
+            v_BTGV = earlier * flow.signals[self.plan.values_from[0]] + own * v_BTGV
+        return v_BTGV if (rows := token_values(self)) is None else rows.beside(v_BTGV, x_BTD, flow)
 
     def _mapped(self, x_BTD: Tensor, name: str, flow: Flow, met: Meeting | None = None) -> Tensor:
         """A projection of x. met: the experts that it is one of."""
@@ -340,10 +343,8 @@ class Attention(Scored):
         return q_BTHK if heat_T is None else q_BTHK * heat_T[:, None, None]
 
     def _paired(self, v_BTGV: Tensor) -> Tensor:
-        """Values as the scores meet them: of differential heads, those of both halves side by side, for both."""
-        if self.plan.differ is None:
-            return v_BTGV
-        return torch.cat(v_BTGV.chunk(2, dim=2), dim=-1).repeat(1, 1, 2, 1)
+        """Values as the scores meet them."""
+        return v_BTGV if self.plan.differ is None else halves_paired(v_BTGV)
 
     def _differed(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What heads give once some are taken from others, where they are."""

@@ -94,6 +94,8 @@ class AttentionSpec(AttentionFields):
             yield from under(self.head_maps.faults(), "head_maps")
         if self.mix_scores is not None:
             yield from under(self.mix_scores.faults(self.heads), "mix_scores")
+        if self.token_values is not None and self.kv_from is None:
+            yield from under(self.token_values.faults(scope.width), "token_values")
         if self.low_rank is not None:
             yield from under(self.low_rank.faults(self._outputs(scope)[0]), "low_rank")
         if self.taps is not None and self.kv_from is None:
@@ -120,6 +122,7 @@ class AttentionSpec(AttentionFields):
             "gate": self.gate != "none",
             "differ": self.differ is not None,
             "subtract": self.subtract,
+            "token_values": self.token_values is not None,
             "head gains": any(
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),
@@ -142,7 +145,15 @@ class AttentionSpec(AttentionFields):
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
         is_apart = self.forget or self.key_gain or self.subtract or self.values == "halves" or self.selective == "one"
-        apart = (*told, self.mix_scores, self.head_experts, self.low_rank, self.factors, self.head_maps)
+        apart = (
+            *told,
+            self.token_values,
+            self.mix_scores,
+            self.head_experts,
+            self.low_rank,
+            self.factors,
+            self.head_maps,
+        )
         if is_apart or any(part is not None for part in apart):
             return None
         heads: dict[tuple[str | int, ...], int] = {
@@ -252,13 +263,16 @@ class AttentionSpec(AttentionFields):
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
         given, mixed = (self._value_signal(name, scope) for name in (self.values_to, self.values_from))
+        own = self.token_values if is_own else None
+        read = () if own is None else own.inputs(groups, values)
+        rows = () if own is None else own.rows(own.to, groups, values)
         return AttentionPlan(
             kind=self.label,
             weights=weights,
             cost=cost,
             children=self._children(scope),
-            inputs=(*((KV,) if is_own and scope.kv else self._signals(self.kv_from, scope)), *mixed),
-            outputs=(*self._signals(self.kv_to, scope), *given),
+            inputs=(*((KV,) if is_own and scope.kv else self._signals(self.kv_from, scope)), *mixed, *read),
+            outputs=(*self._signals(self.kv_to, scope), *given, *rows),
             has_state=is_own,
             heads=self.heads,
             kv_heads=groups,
@@ -350,6 +364,8 @@ class AttentionSpec(AttentionFields):
             found.append(("v_norm", self.v_norm.over_heads(self._groups, values)))
         if isinstance(self.inner_norm, NormSpec):
             found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
+        if self.token_values is not None and self.kv_from is None:
+            found.append(("token_values", self.token_values.child(scope, self._groups, values)))
         found += [] if self.low_rank is None else self.low_rank.children(scope)
         if self.head_experts is not None:
             found.append(("head_experts", self.head_experts.chooser(scope)))
