@@ -4,6 +4,7 @@ Every mutant is trained from scratch at shares of one budget in FLOPs, with lear
 rates that follow widths (`mup`, `spectral`). For each way of setting rates: Kendall's tau between the score at the
 whole budget and
 - the score at each share,
+- the score at the whole budget as a power law through the scores at all smaller shares foretells it,
 - what zero-cost proxies say of the untrained mutant,
 - a ridge regression over plans that learned from all other mutants,
 - the last training loss as the first half of the learning curve foretells it,
@@ -29,6 +30,7 @@ from scipy.stats import kendalltau
 from seed_organism import ORGANISM
 
 from evo.base.files import write_atomic
+from evo.base.power_laws import fit
 from evo.bench.tables import commit, hardware
 from evo.compiler.compute import budget_of, whole_steps
 from evo.compiler.resolve import resolve
@@ -53,12 +55,9 @@ RATES: dict[str, dict[str, Any] | None] = {
     "spectral": {"kind": "spectral", "base": 128},
 }
 PROXIES = {GradientNormSpec.kind: GradientNorm, SynflowSpec.kind: Synflow}
-SEED_DOCUMENT = (
-    ORGANISM
-    + """\
+TRAIN = """
 train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
 """
-)
 GROWTH = 2.0
 """The most FLOPs a token of a mutant, as a multiple of the seed's: what a search accepts."""
 DRAWS = 500
@@ -68,9 +67,9 @@ Pair = tuple[float, float]
 Trained = dict[str, Any]
 
 
-def documents(steps: int, corpus: str, count: int, mutations: int) -> list[str]:
+def documents(organism: str, steps: int, corpus: str, count: int, mutations: int) -> list[str]:
     """The seed document and its mutants; widths, depths and mixers differ, how they are trained does not."""
-    seed = parse(SEED_DOCUMENT % (steps, corpus)).document
+    seed = parse(organism + TRAIN % (steps, corpus)).document
     most = GROWTH * resolve(seed.organism).flops_per_token
     found = {to_yaml(seed): None}
     for child in mutants(seed, 10 * count, 0, mutations):
@@ -127,12 +126,23 @@ def predictors(found: Sequence[Trained], texts: Sequence[str], arm: str) -> dict
     for row in trained:
         if row["share"] < 1 and row["score"]:
             known[f"{row['share']:.3g} of the budget"][row["index"]] = row["score"]
+    if len(known) > 1:
+        known["a power law of shares"] = drawn_on(trained)
     known["half a learning curve"] = {row["index"]: row["ahead"] for row in trained if row.get("ahead")}
     for name in PROXIES:
         guesses = [row for row in found if row.get("proxy") == name and row["guess"] is not None]
         known[str(name)] = {row["index"]: -row["guess"] for row in guesses}
     known["ridge, all others known"] = _ridge({i: -score for i, score in finals(found, arm).items()}, texts)
     return known
+
+
+def drawn_on(trained: Sequence[Trained]) -> dict[int, float]:
+    """The score at the whole budget by a power law through those at smaller shares; mutants that have two or more."""
+    curves = dict[int, dict[float, float]]()
+    for row in trained:
+        if row["share"] < 1 and row["score"]:
+            curves.setdefault(row["index"], {})[row["share"]] = row["score"]
+    return {index: fit([*own], [*own.values()])(1.0) for index, own in curves.items() if len(own) > 1}
 
 
 def finals(found: Sequence[Trained], arm: str) -> dict[int, float]:
@@ -213,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What ranks candidates as a long training would?")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--organism", type=Path, help="a document without `train`; left out, that of seed_organism.py")
     parser.add_argument("--corpus", default="shakespeare", help="a shipped one, or a file")
     parser.add_argument("--mutants", type=int, default=24)
     parser.add_argument("--mutations", type=int, default=6)
@@ -225,7 +236,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/search"))
     given = parser.parse_args()
     began, stem = time.monotonic(), Path(given.corpus).stem
-    texts = documents(given.steps, given.corpus, given.mutants, given.mutations)
+    organism = given.organism.read_text() if given.organism else ORGANISM
+    texts = documents(organism, given.steps, given.corpus, given.mutants, given.mutations)
     head = {
         "about": f"{len(texts)} documents, {given.steps} seed steps of FLOPs, {stem}",
         "command": "python runners/rank_correlation.py " + " ".join(sys.argv[1:]),
