@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seed_organism import ORGANISM
-
 from evo import Search
 from evo.compiler.compute import budget_of, step_flops, whole_steps
+from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
 from evo.dsl.schedules import Course
+from evo.dsl.tree import replaced
 from evo.engines.jobs import Outcome
 from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.trial import Evaluation, Trial
@@ -48,27 +48,31 @@ ARMS: dict[str, dict[str, Any]] = {
 width and depth, as narrow winners of short trials lose at longer ones (results/search/README.md).
 `aging` breeds from its ninth candidate on: two thirds of its trials at 24 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
-WIDTHS, DEPTHS, RATES = (64, 96, 128, 160), (2, 3, 4, 6), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
-DOCUMENT = (
-    ORGANISM
-    + """\
+WIDTHS, DEPTHS, RATES = (0.5, 0.75, 1.0, 1.25), (0.5, 0.75, 1.0, 1.5), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+"""Of the grid: widths and depths as multiples of the seed's, and learning rates."""
+TRAIN = """
 train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
 evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}
 """
-)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What searches share. steps: of the seed document, whose FLOPs are the budget of a candidate. candidates: how
-    often a search has that in all. root: the folder with the texts. most_s: the longest training of a search."""
+    """What searches share. organism: what they begin with, a document without `train`; its first stage is `body`.
+    steps: of the seed document, whose FLOPs are the budget of a candidate. candidates: how often a search has that in
+    all. root: the folder with the texts. most_s: the longest training of a search."""
 
     device: str
     root: str
+    organism: str
     steps: int
     candidates: int
     population: int
     most_s: float
+
+    def document(self, corpus: str) -> str:
+        """The seed document on a corpus, by the name that it has below the root."""
+        return self.organism + TRAIN % (self.steps, corpus)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Hunt(ABC):
     """Whether it has asked for all that it can pay for."""
 
     def __post_init__(self) -> None:
-        self.document = DOCUMENT % (self.setting.steps, search_text(self.corpus))
+        self.document = self.setting.document(search_text(self.corpus))
         self.budget = budget_of(parse(self.document).document)
         self.total = self.budget.amount * self.setting.candidates
 
@@ -261,9 +265,12 @@ class Grid(Hunt):
         return text, score
 
     def _documents(self) -> Iterator[str]:
-        for width, repeat, rate in itertools.product(WIDTHS, DEPTHS, RATES):
-            text = self.document.replace("width: 128", f"width: {width}").replace("repeat: 4", f"repeat: {repeat}")
-            yield text.replace("batch: 16", f"batch: 16, optimizer: {{kind: adamw, lr: {rate}}}")
+        seed = parse(self.document).document
+        width, (body, *_) = seed.organism.width, seed.organism.stages
+        depths = sorted({max(1, round(share * body.repeat)) for share in DEPTHS})
+        for share, repeat, rate in itertools.product(WIDTHS, depths, RATES):
+            sized = {("organism", "width"): round(share * width), ("organism", "stages", 0, "repeat"): repeat}
+            yield to_yaml(replaced(seed, {**sized, ("train", "optimizer", "lr"): rate}))
 
 
 def hunt(arm: str, corpus: str, seed: int, setting: Setting) -> Hunt:

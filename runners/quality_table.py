@@ -93,8 +93,10 @@ def _section(calls: Sequence[dict[str, Any]], setting: dict[str, Any], times: fl
     corpora = _corpora(calls)
     texts = {name: text for call in calls for name, text in call["texts"].items()}
     trainings = len({check["seed"] for call in calls for check in call["checks"] if check["times"] == times})
+    begun = f", begun with {setting['organism']}" if "organism" in setting else ""
     lines = [
-        f"## {setting['candidates']} x {setting['steps']} seed steps of FLOPs a search, verdict at {times:g} x of one",
+        f"## {setting['candidates']} x {setting['steps']} seed steps of FLOPs a search{begun}, "
+        f"verdict at {times:g} x of one",
         "",
         f"Winner minus seed document, bits per byte, less is better: means over searches (seeds and corpora) with 95 %"
         f" intervals over them; each from scratch over {trainings} seeds on text that no search read.",

@@ -25,8 +25,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from quality_arms import ARMS, DOCUMENT, GRID, SEED, Found, Hunt, Setting, hunt, search_text
+from quality_arms import ARMS, GRID, SEED, Found, Hunt, Setting, hunt, search_text
 from quality_table import read, tables
+from seed_organism import ORGANISM
 
 from evo.base.files import write_atomic
 from evo.bench.tables import commit, hardware
@@ -85,7 +86,7 @@ class Comparison:
     def carry_out(self) -> None:
         """Everything, or what the time is enough for."""
         for corpus in self.corpora:
-            self._verify(SEED, corpus, DOCUMENT % (self.setting.steps, search_text(corpus)), rank=0.0)
+            self._verify(SEED, corpus, self.setting.document(search_text(corpus)), rank=0.0)
         searches = [(arm, c, seed) for arm in self.given.arms for seed in self.given.seeds for c in self.corpora]
         with PoolEngine(self.given.processes, preload=("evo.evolution.evaluate",)) as engine:
             for key in searches:
@@ -122,7 +123,7 @@ class Comparison:
     def _verify(self, name: str, corpus: str, document: str, rank: float | None = None) -> None:
         """Put trainings of a document from scratch in, which are scored on the text of the verdict: after searches, the
         longest first."""
-        budget = budget_of(parse(DOCUMENT % (self.setting.steps, self.corpora[corpus])).document)
+        budget = budget_of(parse(self.setting.document(self.corpora[corpus])).document)
         text = document.replace(search_text(corpus), self.corpora[corpus])
         steps = whole_steps(budget, parse(text).document, self.given.verify)
         for seed in range(self.given.verify_seeds):
@@ -158,7 +159,8 @@ class Comparison:
 
 def settings_of(given: argparse.Namespace) -> dict[str, Any]:
     """What calls must have in common for their searches to stand in one table."""
-    return {"steps": given.steps, "candidates": given.candidates, "population": given.population}
+    own = {"organism": given.organism.stem} if given.organism else {}
+    return {"steps": given.steps, "candidates": given.candidates, "population": given.population, **own}
 
 
 def write_texts(root: Path, corpora: list[str]) -> dict[str, dict[str, Any]]:
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="+", default=["shakespeare", "python"], help="shipped ones, or files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, GRID], default=[*ARMS, GRID])
+    parser.add_argument("--organism", type=Path, help="a document without `train`; left out, that of seed_organism.py")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--population", type=int, default=4)
@@ -198,7 +201,10 @@ def main() -> None:
         name = f"quality_{given.steps}x{given.candidates}_verify_{given.verify:g}_{'_'.join(map(str, given.seeds))}"
         with tempfile.TemporaryDirectory() as folder:
             given.texts = write_texts(Path(folder), given.corpora)
-            setting = Setting(given.device, folder, given.steps, given.candidates, given.population, given.most_seconds)
+            organism = given.organism.read_text() if given.organism else ORGANISM
+            setting = Setting(
+                given.device, folder, organism, given.steps, given.candidates, given.population, given.most_seconds
+            )
             Comparison(given, setting, before, given.out / f"{name}.json").carry_out()
     known = read(given.out)
     page = tables([*(call for call in before if call not in known), *known])

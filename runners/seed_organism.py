@@ -1,4 +1,4 @@
-"""The small transformer that the searches of these runners begin with."""
+"""The small transformer that the searches of these runners begin with, unless they are given another."""
 
 ORGANISM = """
 evo: 1
