@@ -5,9 +5,9 @@ import re
 import pytest
 
 from evo.base.diagnostics import DiagnosticError
-from evo.dsl.index import KINDS, kinds
+from evo.dsl.index import KINDS, kind_class, kinds
 from evo.dsl.page import language_page
-from evo.dsl.reference import FieldEntry, KindEntry, RoleEntry, classes, entry, paths
+from evo.dsl.reference import FieldEntry, KindEntry, RoleEntry, classes, entry, paths, section_classes, with_nested
 from evo.dsl.spec import spec_fields
 
 
@@ -67,9 +67,11 @@ def test_what_is_not_there_is_a_diagnostic_with_advice(path: str, advice: str):
 
 
 def test_the_page_has_every_kind_and_field():
-    """One heading a kind, one row a field."""
+    """One heading a kind and a mapping inside one, one row a field."""
     page = language_page()
-    headings = set(re.findall(r"^#{3,4} (\S+)$", page, re.MULTILINE))
-    assert {f"{role}.{kind}" for role in KINDS for kind in kinds(role)} <= headings
+    headings = set(re.findall(r"^#{3,5} (\S+)$", page, re.MULTILINE))
+    within = {f"{role}.{kind}": kind_class(role, kind) for role in KINDS for kind in kinds(role)}
+    wanted = {path: cls for kind, found in within.items() for path, cls in with_nested(kind, found).items()}
+    assert wanted.keys() <= headings
     rows = len(re.findall(r"^\| `", page, re.MULTILINE))
-    assert rows >= sum(len(spec_fields(cls)) for cls in {*classes().values()})
+    assert rows == sum(len(spec_fields(cls)) for cls in [*wanted.values(), *section_classes().values()])

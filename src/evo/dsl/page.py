@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evo.dsl.index import KINDS, UNIONS, keyed, kind_class, tagged
-from evo.dsl.reference import FieldEntry, KindEntry, kind_entry, section_classes
+from evo.dsl.reference import FieldEntry, KindEntry, kind_entry, section_classes, with_nested
 
 HEAD = """\
 # The language
@@ -29,8 +29,11 @@ def language_page() -> str:
 
 
 def _role(role: str) -> str:
-    made = [kind_entry(f"{role}.{kind}", kind_class(role, kind)) for kind in (*tagged(role), *keyed(role))]
-    return "\n\n".join([f"### {role}", *(_mapping(kind, 4) for kind in made)])
+    parts = [f"### {role}"]
+    for kind in (*tagged(role), *keyed(role)):
+        (first, *nested) = with_nested(f"{role}.{kind}", kind_class(role, kind)).items()
+        parts += [_mapping(kind_entry(*first), 4), *(_mapping(kind_entry(*own), 5) for own in nested)]
+    return "\n\n".join(parts)
 
 
 def _mapping(entry: KindEntry, level: int) -> str:

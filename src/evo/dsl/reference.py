@@ -112,28 +112,27 @@ def paths() -> list[str]:
 
 
 def classes() -> dict[str, type[Spec]]:
-    """Every mapping of the language by its shortest path that is its own, sections first."""
+    """Every section and kind by its shortest path that is its own, sections first, each with the mappings in it."""
     found = {path: cls for path, cls in section_classes().items() if path}
     names = [kind for role in KINDS for kind in kinds(role)]
     for role in KINDS:
         for kind in kinds(role):
             is_own = names.count(kind) == 1 and kind not in KINDS and kind not in found
-            found[kind if is_own else f"{role}.{kind}"] = kind_class(role, kind)
+            found |= with_nested(kind if is_own else f"{role}.{kind}", kind_class(role, kind))
     return found
 
 
 def section_classes() -> dict[str, type[Spec]]:
     """The document and the mappings inside it that are always there, by path; its own is empty."""
-    found: dict[str, type[Spec]] = {"": Document}
+    return with_nested("", Document)
 
-    def add(cls: type[Spec], path: str) -> None:
-        for key, field in spec_fields(cls).items():
-            if field.nested is not None:
-                where = f"{path}.{key}" if path else key
-                found[where] = field.nested
-                add(field.nested, where)
 
-    add(Document, "")
+def with_nested(path: str, cls: type[Spec]) -> dict[str, type[Spec]]:
+    """A mapping and those that stand in its fields, by path."""
+    found = {path: cls}
+    for key, field in spec_fields(cls).items():
+        if field.nested is not None:
+            found |= with_nested(f"{path}.{key}" if path else key, field.nested)
     return found
 
 
