@@ -152,6 +152,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "streams": {
         "altup": "evo.blocks.streams.altup.spec:AltUpStreams",
+        "attended": "evo.blocks.streams.attended.spec:AttendedStreams",
         "channels": "evo.blocks.streams.channels.spec:ChannelStreams",
         "dense": "evo.blocks.streams.dense.spec:DenseStreams",
         "dual": "evo.blocks.streams.spec:DualStreams",

@@ -1,5 +1,6 @@
 """The language and the plan of values that tokens have whatever stands around them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -46,14 +47,13 @@ class TokenValuesSpec(Spec):
     def unread(self) -> frozenset[str]:
         return frozenset({"reads"}) if self.gate == "none" else frozenset()
 
-    def faults(self, width: int) -> list[Fault]:
+    def faults(self, width: int) -> Iterator[Fault]:
         """What cannot be; paths are relative to this spec."""
-        found: list[Fault] = []
         if self.gate != "none" and self.reads is not None and self.reads > width:
-            found.append(Fault("EVO308", ("reads",), f"there are {width} channels", "lower reads"))
+            yield Fault("EVO308", ("reads",), f"there are {width} channels", "lower reads")
         if self.to is not None and self.to == self.from_:
-            found.append(Fault("EVO308", ("to",), "it would publish what it reads under the same name", "remove it"))
-        return found
+            message = "it would publish what it reads under the same name"
+            yield Fault("EVO308", ("to",), message, "remove it")
 
     def rows(self, name: str | None, groups: int, values: int) -> tuple[str, ...]:
         """What rows of a name are called in a pass."""

@@ -86,8 +86,10 @@ class StreamsSpec(Spec):
     """Whether a connection stands around each layer, whose sublayers have one stream between them, instead of around
     each sublayer."""
     counts_layers: ClassVar[bool] = False
-    """Whether a connection, and the end, depends on how many layers stand before it, which `connection` is then told
-    as its index, and `end_behind` in any case."""
+    """Whether a connection, and the end, depends on how many layers, or sublayers where it stands around each of them,
+    stand before it. `connection` is told these as its index, and `end_behind` how many there are."""
+    keeps_count: ClassVar[bool] = True
+    """Whether there are as many of them behind a sublayer as before it."""
     ends_normed: ClassVar[bool] = False
     """Whether their end gives what norms have passed, so that none needs to stand before the readout."""
 

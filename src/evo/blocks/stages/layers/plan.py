@@ -96,10 +96,10 @@ def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> Stream
     index = 0
     for name, child in plan.children:
         if isinstance(child, LayerPlan):
-            step = 1 if streams.counts_layers else len(child.sublayers)
+            step = 1 if streams.wraps_layers else len(child.sublayers)
             child, index = _connected(child, streams, scope, index), index + step
         children.append((name, child))
-    begin, end = streams.begin(scope), streams.end_behind(scope, len(plan.order))
+    begin, end = streams.begin(scope), streams.end_behind(scope, index)
     ends = (*(((STREAMS_BEGIN, begin),) if begin is not None else ()), (STREAMS_END, end))
     values = {**_values(plan, LayersPlan), "children": (*children, *ends)}
     if streams.ends_normed:
@@ -118,7 +118,7 @@ def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int)
     count = streams.end(scope).count
     for place, sublayer in enumerate(layer.sublayers):
         block = sublayer.branches[0].block
-        over = children[block].over_streams(count) if len(sublayer.branches) == 1 else None
+        over = children[block].over_streams(count) if len(sublayer.branches) == 1 and streams.keeps_count else None
         names.append(f"{block}_streams" if over is None else None)
         if over is None:
             children[f"{block}_streams"] = streams.connection(scope, first + place)

@@ -1,0 +1,1 @@
+"""Sublayers that attend to what all before them gave."""
