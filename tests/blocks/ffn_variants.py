@@ -115,6 +115,9 @@ FFNS: dict[str, dict[str, Any]] = (
             {"kind": "polynomial"},
             {"kind": "polynomial", "of": "relu", "order": 2},
             {"kind": "rational"},
+            {"kind": "pointwise"},
+            {"kind": "leaky_relu", "slope": 0.1, "learned": True},
+            {"kind": "learned_silu"},
         )
     }
 )

@@ -114,6 +114,13 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "act": {"kind": "rational"}}),
         ]
     },
+    "pointwise": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "act": {"kind": "pointwise", "of": "elu"}}),
+            stage("b", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "act": {"kind": "leaky_relu"}}),
+            stage("c", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "act": {"kind": "learned_silu"}}),
+        ]
+    },
     "product keys": {
         "stages": [
             stage("a", CONVOLUTION, ffn={"kind": "product_keys", "keys": 6, "heads": 2, "top": 3, "dim": 8}),

@@ -42,6 +42,16 @@ def test_parity(kind: str) -> None:
     assert far.gradients < 1e-3
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("act", ["mish", "leaky_relu", "laplace", "hardswish", "gelu_accurate", "linear"])
+def test_parity_of_other_activations(act: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may name any that transformers has, but PReLU, whose slope is a weight."""
+    monkeypatch.setitem(OWN, "llama", {**OWN.get("llama", {}), "hidden_act": act})
+    far = parity(twin("llama"))
+    assert max(far.prefill, far.steps) < 1e-4
+    assert far.gradients < 1e-3
+
+
 PART = {**BLT, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-4, "hidden_size_global": 64}
 
 

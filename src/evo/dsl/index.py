@@ -64,6 +64,9 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "act": {
         "clipped": "evo.blocks.activation.spec:ClippedSpec",
+        "leaky_relu": "evo.blocks.activation.pointwise.spec:LeakyReluSpec",
+        "learned_silu": "evo.blocks.activation.pointwise.spec:LearnedSiluSpec",
+        "pointwise": "evo.blocks.activation.pointwise.spec:PointwiseSpec",
         "polynomial": "evo.blocks.activation.powers.spec:PolynomialSpec",
         "rational": "evo.blocks.activation.powers.spec:RationalSpec",
         "soft_capped": "evo.blocks.activation.spec:SoftCappedSpec",

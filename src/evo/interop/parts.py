@@ -110,7 +110,7 @@ def layer(theirs: str, eps: float, *, bias: bool = True, one_plus: bool = False,
     return Part({"kind": "layer", "eps": eps, **({} if bias else {"bias": False}), **data}, own)
 
 
-ACTS = {
+ACTS: dict[str, Any] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -123,6 +123,16 @@ ACTS = {
     "silu": "silu",
     "tanh": "tanh",
     "sigmoid": "sigmoid",
+    "linear": "identity",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "leaky_relu": {"kind": "leaky_relu"},
+    "gelu_10": {"kind": "pointwise", "of": "gelu_10"},
+    "hardswish": {"kind": "pointwise", "of": "hard_swish"},
+    "laplace": {"kind": "pointwise", "of": "laplace"},
+    "mish": {"kind": "pointwise"},
+    "relu6": {"kind": "pointwise", "of": "relu6"},
+    "sqrtsoftplus": {"kind": "pointwise", "of": "sqrt_softplus"},
 }
 """What activations are called elsewhere, and here."""
 
