@@ -50,6 +50,9 @@ class Block(nn.Module):
     fused: tuple[Table, ...] = ()
     """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
+    plain: tuple[str, ...] = ()
+    """What it computes besides in plain torch, by name: there is no kernel for it. Matrix products are not told."""
+
     read_at_once: int | None = 0
     """How many tokens at the start it reads in one piece while decoding, at least; None if it cannot decode at all."""
 

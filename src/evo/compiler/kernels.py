@@ -16,6 +16,7 @@ from evo.compiler.plan import Plan
 from evo.kernels.dispatch import AUTO, BackendError, choose
 from evo.kernels.fused import CROSS_ENTROPY, EMBED
 from evo.kernels.fused.support import REFERENCE, FusedCall
+from evo.kernels.plain import plain_call, plain_table
 from evo.kernels.tables import table_of
 
 EVERYWHERE = "everywhere"
@@ -48,17 +49,18 @@ def kernel_choices(
     stages = [organism.stages[stage.name] for stage in plan.stages]
     parts = stages if organism.ahead is None else [*stages, organism.ahead]
     posed_by = (row for part in parts for row in part.layer_problems(x_BTD, flow))
+    asks = [(path, table_of(call), call) for path, calls in posed_by for call in dict.fromkeys(calls)]
+    for _, block in organism.named_blocks():
+        tables = [plain_table(name, block.forward) for name in block.plain]
+        asks += [(block.path, table, plain_call(table, x_BTD)) for table in tables]
     found: list[KernelChoice] = []
-    for path, problems in posed_by:
-        for problem in dict.fromkeys(problems):
-            posed = replace(problem, device=device, dtype=dtype)
-            try:
-                choice = choose(table_of(posed), posed, requested)
-            except BackendError as error:
-                help = "leave --kernels out, or choose another backend for these layers"
-                raise DiagnosticError([Diagnostic("EVO511", f"{path}: {error}", None, help)]) from None
-            rejected = dict(choice.rejected)
-            found.append(KernelChoice(path, posed.family, choice.backend.name, rejected))
+    for path, table, call in asks:
+        try:
+            choice = choose(table, replace(call, device=device, dtype=dtype), requested)
+        except BackendError as error:
+            help = "leave --kernels out, or choose another backend for these layers"
+            raise DiagnosticError([Diagnostic("EVO511", f"{path}: {error}", None, help)]) from None
+        found.append(KernelChoice(path, call.family, choice.backend.name, dict(choice.rejected)))
     asked = requested if requested == REFERENCE else AUTO
     return [*found, *_fused_choices(organism, device, dtype, asked)]
 

@@ -24,6 +24,8 @@ class LinkSlotsState(State):
 class LinkSlots(Block):
     """Each token reads the earlier queries that are nearest to its own, then fills a slot with it."""
 
+    plain = ("link slots",)
+
     q: nn.Parameter
     o: nn.Parameter
 

@@ -56,6 +56,8 @@ class Pace:
 class Memory(Block):
     """o(gate * M_t(q_t)): equations in README.md."""
 
+    plain = ("neural memory",)
+
     q: nn.Parameter
     k: nn.Parameter
     v: nn.Parameter

@@ -1,0 +1,31 @@
+"""`evo explain --kernels` is silent about no mixer: what has no kernel is told too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from block_variants import MIXERS, plan, stage
+
+from evo.base.diagnostics import DiagnosticError
+from evo.compiler.kernels import EVERYWHERE, kernel_choices
+
+CALL = {"device": "cuda", "dtype": "bfloat16", "batch": 2, "tokens": 16}
+MATRIX_PRODUCTS = {"spatial", "linear", "joined"}
+"""Mixers that are matrix products, which are torch's own everywhere."""
+
+
+@pytest.mark.parametrize("mix", MIXERS.values(), ids=MIXERS)
+def test_every_mixer_says_what_it_runs_on(mix: dict[str, Any]) -> None:
+    """There is a row for it."""
+    rows = [choice for choice in kernel_choices(plan([stage("a", mix)]), **CALL) if choice.layer != EVERYWHERE]
+    assert rows or {mix.get("kind"), *mix} & MATRIX_PRODUCTS
+
+
+def test_a_cell_without_a_kernel_is_told() -> None:
+    """As plain torch, and as an error where another backend is asked for by name."""
+    rnn = plan([stage("a", {"kind": "rnn"})])
+    cell = kernel_choices(rnn, **CALL)[0]
+    assert (cell.layer, cell.family, cell.backend) == ("stages.a.0.mixer", "recurrent cell", "reference")
+    with pytest.raises(DiagnosticError, match="recurrent cell: unknown backend 'triton'"):
+        kernel_choices(rnn, **CALL, requested="triton")
