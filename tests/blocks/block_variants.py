@@ -200,6 +200,12 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention kerple": {**ATTENTION, "position": {"kind": "kerple"}},
     "attention kerple, window": {**window(5, 2), "position": {"kind": "kerple", "form": "power"}},
     "attention fire": {**ATTENTION, "position": {"kind": "fire", "hidden": 6, "threshold": 4}},
+    "attention relative": {**ATTENTION, "kv_heads": 1, "position": {"kind": "relative", "furthest": 5}},
+    "attention relative by head": {
+        **ATTENTION,
+        "stencil": {"kind": "window", "size": 6},
+        "position": {"kind": "relative", "furthest": 3, "per": "head"},
+    },
     "attention queried": {
         **ATTENTION,
         "kv_heads": 2,

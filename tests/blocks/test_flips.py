@@ -163,6 +163,7 @@ HOSTS: dict[str, dict[str, Any]] = {
             ),
             stage("b", {**ATTENTION, "position": {"kind": "queried", "rank": 3, "extent": 6}}, ffn={"kind": "none"}),
             stage("c", {**ATTENTION, "position": {"kind": "xl"}}, ffn={"kind": "none"}),
+            stage("g", {**ATTENTION, "position": {"kind": "relative", "furthest": 4}}, ffn={"kind": "none"}),
             stage("e", {**ATTENTION, "position": {"kind": "kerple"}}, ffn={"kind": "none"}),
             stage("f", {**ATTENTION, "position": {"kind": "fire", "hidden": 4, "threshold": 4}}, ffn={"kind": "none"}),
             stage("d", {**ATTENTION, "position": {"kind": "rope", "decay": 20.0}}, ffn={"kind": "none"}),

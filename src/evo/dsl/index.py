@@ -93,6 +93,7 @@ KINDS: dict[str, dict[str, str]] = {
         "learned": "evo.blocks.position.spec:LearnedSpec",
         "none": "evo.blocks.position.spec:NoPositionSpec",
         "queried": "evo.blocks.position.relative:QueriedSpec",
+        "relative": "evo.blocks.position.relative:RelativeSpec",
         "rope": "evo.blocks.position.spec:RopeSpec",
         "sinusoid": "evo.blocks.position.spec:SinusoidSpec",
         "xl": "evo.blocks.position.relative:TransformerXLSpec",

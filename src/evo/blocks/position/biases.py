@@ -106,6 +106,19 @@ class Queried(Position):
         return at.gathered(by_distance_BHTE).masked_fill((at.of_TS < 0) | (at.of_TS >= self.extent), 0.0)
 
 
+class Relative(Position):
+    """scale q_t e(t - s), the furthest vector beyond it (Shaw et al. 2018, eq. 4, without those of values)."""
+
+    vectors: nn.Parameter
+
+    def bias_HTS(self, x_BTD: Tensor, q_BTHK: Tensor, scale: float, at: Distances, flow: Flow) -> Tensor:
+        if self.vectors.ndim == 2:
+            by_distance_BHTE = flow.project(q_BTHK, self.vectors).transpose(1, 2)
+        else:
+            by_distance_BHTE = flow.project(q_BTHK.movedim(2, 0), self.vectors).transpose(0, 1)
+        return scale * at.gathered(by_distance_BHTE)
+
+
 class TransformerXL(Position):
     """Queries plus u for contents, and scale (q + v) W_r sinusoids(t - s) (Dai et al. 2019, section 3.3)."""
 

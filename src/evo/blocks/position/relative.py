@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.position.spec import ActsOn, PositionSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, linear, matmul_flops, table, vector
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, table, vector
 from evo.dsl.spec import Fault, Scope
 
 
@@ -48,6 +48,13 @@ class QueriedPlan(BlockPlan):
     heads: int
     rank: int
     extent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativePlan(BlockPlan):
+    """A vector for each distance, which queries meet as they meet keys."""
+
+    builder: ClassVar[str] = "evo.blocks.position.biases:Relative"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +167,30 @@ class QueriedSpec(PositionSpec):
             heads=heads,
             rank=self.rank,
             extent=self.extent,
+        )
+
+
+class RelativeSpec(PositionSpec):
+    """Scores get scale q_t e(t - s), e a learned vector for each distance (Shaw et al. 1803.02155; Music Transformer,
+    Huang et al. 1809.04281)."""
+
+    kind: ClassVar[str | None] = "relative"
+    acts_on: ClassVar[ActsOn] = "scores"
+    adds_bias: ClassVar[bool] = True
+
+    furthest: Annotated[int, Field(ge=1, le=1_000_000), Gene(8, 512, "x2")] = 16
+    """The distance from which on all have one vector."""
+    per: Literal["head", "all"] = "all"
+    """Whether each head has vectors of its own (Music Transformer), or all share them (Shaw et al.)."""
+
+    def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
+        shared = linear("vectors", self.furthest + 1, head_dim)
+        each = Weight("vectors", (heads, *shared.shape), shared.init, ("stack", "out", "in"), "matrix")
+        flops = 2.0 * heads * shared.count
+        return RelativePlan(
+            kind=self.label,
+            weights=(each if self.per == "head" else replace(shared, share=float(heads)),),  # each head meets them
+            cost=Cost(flops=flops + heads * scope.context, activations=heads * (self.furthest + 1)),
         )
 
 
