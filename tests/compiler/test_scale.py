@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,11 @@ def test_rates_that_are_written_are_kept_and_sizes_out_of_reach_refused() -> Non
     small = seed()
     large = scaled(scaled(small, 1e6), 1e7)
     assert large.train.rates == MaximalUpdateRates(base=64)
-    with pytest.raises(CannotScaleError, match="about 50 parameters"):
+    with pytest.raises(CannotScaleError, match="about 50 parameters") as caught:
         scaled(small, 50)
+    (help,) = [fault.help or "" for fault in caught.value.diagnostics]
+    nearest = int(re.sub(r"\D", "", help.partition(", the nearest size")[0]))
+    assert resolve(scaled(small, nearest).organism).parameters == nearest
 
 
 WIRED: list[Any] = [

@@ -58,7 +58,10 @@ def scaled(document: Document, parameters: float, way: Way = "stretching") -> Do
     if best is None or best[0] > math.log(4 / 3):
         own = f"'{document.name}'" if document.name else "this organism"
         message = f"nothing of the shape of {own} has about {parameters:,.0f} parameters"
-        raise CannotScaleError([Diagnostic("EVO624", message, None, "ask for a size nearer to the document's own")])
+        near = "a size nearer to the document's own"
+        if best is not None:
+            near = f"{resolve(best[1].organism).parameters:,}, the nearest size that it has"
+        raise CannotScaleError([Diagnostic("EVO624", message, None, f"ask for {near}")])
     return best[1]
 
 
