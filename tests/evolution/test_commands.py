@@ -190,6 +190,9 @@ def test_memory_is_limited_in_workers_alone(tmp_path: Path, cfg: Path, evo: Evo)
     """The limit of a process that holds the search itself would be none."""
     code, _, err = evo("evolve", cfg, "--workers", 0, "--max-memory", 1, "--device", "cpu", "--out", tmp_path / "r")
     assert (code, "--max-memory" in err) == (2, True)
+    for option in ("--workers", "--max-memory"):
+        code, _, err = evo("evolve", cfg, "--engine", "inline", option, 1, "--device", "cpu", "--out", tmp_path / "r")
+        assert (code, option in err) == (2, True)
     assert not (tmp_path / "r").exists()
 
 

@@ -15,6 +15,7 @@ from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid, require_distinct
 from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
 from evo.cli.tracking import Track, trackers_of
+from evo.dsl.engine import EngineSpec
 from evo.dsl.evolve import EvolveSpec
 
 if TYPE_CHECKING:
@@ -83,19 +84,19 @@ def command(
         cfgs = [variant_in(cfg) for cfg in cfgs]
     else:
         require_distinct(cfgs, "CFG...")
-    if max_memory is not None and workers == 0:
-        raise typer.BadParameter("it limits workers, of which --workers 0 has none", param_hint="--max-memory")
     if address is not None:
         if not isinstance(fields["engine"], dict):
             raise typer.BadParameter("it is the address of an engine: --engine ray", param_hint="--address")
         fields["engine"] = {**fields["engine"], "address": address}
     loaded = read_valid(*cfgs, overrides=overrides)
+    evolve = overridden(loaded[0].document, "evolve", fields).evolve
+    workers = _workers(evolve.engine, workers, max_memory)
     chosen = str(choose_device(device))
     root = root_of(cfgs[0])
     settings = Settings(
         seeds=tuple(to_yaml(relocated(x.document, root_of(cfg), root)) for cfg, x in zip(cfgs, loaded, strict=True)),
         root=str(root),
-        evolve=overridden(loaded[0].document, "evolve", fields).evolve,
+        evolve=evolve,
         device=chosen,
         kernels=kernels,
         workers=default_workers(chosen, [x.document for x in loaded]) if workers is None else workers,
@@ -117,6 +118,17 @@ def command(
         as_json,
         lambda observer: start(folder, settings, observer, force=force, founders=founders, trackers=trackers),
     )
+
+
+def _workers(engine: EngineSpec | None, workers: int | None, max_memory: float | None) -> int | None:
+    """How many workers are asked for: 0 with an engine that has none; None if the machine shall decide."""
+    if engine is not None and not engine.has_workers:
+        if workers:
+            raise typer.BadParameter(f"engine {engine.label} has none", param_hint="--workers")
+        workers = 0
+    if max_memory is not None and workers == 0:
+        raise typer.BadParameter("it limits workers, of which there are none", param_hint="--max-memory")
+    return workers
 
 
 def _described(settings: Settings, folder: Path) -> str:

@@ -10,3 +10,5 @@ class EngineSpec(Spec):
 
     builder: ClassVar[str]
     """`module:function` that makes the engine of (spec, limits)."""
+    has_workers: ClassVar[bool] = True
+    """Whether jobs run in processes of their own, which can be limited, as many at once as are asked for."""

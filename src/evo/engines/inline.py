@@ -13,6 +13,7 @@ class InlineSpec(EngineSpec):
 
     kind: ClassVar[str | None] = "inline"
     builder: ClassVar[str] = "evo.engines.inline:begin"
+    has_workers: ClassVar[bool] = False
 
 
 class InlineEngine:
