@@ -217,6 +217,13 @@ SLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
         ],
     },
+    "gated memory": {
+        "stages": [
+            stage("a", {"kind": "selective_scan", "inner": 24, "state": 2, "reading_to": "m"}, ffn={"kind": "none"}),
+            stage("b", {"kind": "gated_memory", "of": "m", "inner": 24}, ffn={"kind": "none"}),
+            stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
+        ]
+    },
     "dynamic patches": {
         "stages": [
             {
@@ -304,6 +311,10 @@ NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "kv_to"),
     ("AttentionSpec", "values_to"),
     ("TokenValuesSpec", "to"),
+    ("GatedMemorySpec", "inner"),
+    ("GatedMemorySpec", "of"),
+    ("RecurrenceSpec", "reading_to"),
+    ("SelectiveScanSpec", "reading_to"),
     ("NarrowSpec", "to"),
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),

@@ -48,7 +48,7 @@ def kinds_in(data: object) -> set[str]:
     return set().union(*(kinds_in(value) for value in data)) if isinstance(data, list) else set()
 
 
-ELSEWHERE = [{"kind": kind} for kind in ("full", "none", "prefix", "shared", "cross_attention")]
+ELSEWHERE = [{"kind": kind} for kind in ("full", "none", "prefix", "shared", "cross_attention", "gated_memory")]
 """Nothing to test; and what sees the future, or reads another block, which have tests of their own."""
 
 

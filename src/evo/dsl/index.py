@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, str]] = {
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
         "ema": "evo.blocks.ema.spec:EmaSpec",
         "engram": "evo.blocks.engram.spec:EngramSpec",
+        "gated_memory": "evo.blocks.gated_memory.spec:GatedMemorySpec",
         "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",
         "gated_slots": "evo.blocks.gated_slots.spec:GatedSlotsSpec",
         "hyena": "evo.blocks.hyena.spec:HyenaSpec",

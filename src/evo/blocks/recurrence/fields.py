@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evo.blocks.gated_memory.spec import MemoryName
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.index import kind_class
@@ -94,6 +95,9 @@ class RecurrenceFields(Spec):
     turns: bool = False
     """Whether pairs of channels of q and k turn by angles that tokens make, times the step that sets the decay if there
     is one, and that add up: complex decays (GateLoop, 2311.01927; Mamba-3)."""
+
+    reading_to: MemoryName = None
+    """A name under which gated memories may read what it reads from its states."""
 
     @property
     def unread(self) -> frozenset[str]:

@@ -113,7 +113,7 @@ class Recurrence(Block):
         self.gates_first = plan.gate_at == "before"
         self.head_norm = children.get("head_norm")
         self.norms = [children[name] for name in ("q_norm", "k_norm") if name in children]
-        self.rule = plan.rule
+        self.rule, self.outputs = plan.rule, plan.outputs
         self.decay_of = None if plan.rule is None else decay_function(plan.rule)
         log_decays = () if plan.rule is None else plan.rule.log_decays(self.heads)
         self.head_decay = Constant(torch.tensor(log_decays, dtype=torch.float64))
@@ -338,6 +338,7 @@ class Recurrence(Block):
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.divides:
             o_BTHV = o_BTHV[..., :-1] / (o_BTHV[..., -1:] + SUM_EPS)
+        flow.signals.update(dict.fromkeys(self.outputs, o_BTHV.flatten(-2)))
         gate_BTX = self._gate(x_BTD, flow)
         if gate_BTX is not None and self.gates_first:
             o_BTHV, gate_BTX = o_BTHV * gate_BTX.unflatten(-1, (self.heads, -1)), None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from evo.blocks.gated_memory.spec import memory_signals
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.conflicts import faults
@@ -97,6 +98,7 @@ class RecurrenceSpec(RecurrenceFields):
             weights=weights,
             cost=cost,
             children=tuple(children),
+            outputs=memory_signals(self.reading_to, self.heads * value_dim),
             has_state=True,
             heads=self.heads,
             key_heads=self.groups,

@@ -91,7 +91,9 @@ class SelectiveScan(Block):
                 backend=self.backend,
             )
         y_BTC, memory_BX = self._scanned(u_BTC, None if state is None else state.memory_BX, flow)
-        y_BTC = y_BTC.to(u_BTC.dtype) * F.silu(flow.project(x_BTD, self.gate, self.gate_bias))
+        y_BTC = y_BTC.to(u_BTC.dtype)
+        flow.signals.update(dict.fromkeys(self.plan.outputs, y_BTC))
+        y_BTC = y_BTC * F.silu(flow.project(x_BTD, self.gate, self.gate_bias))
         return flow.project(y_BTC, self.o, self.o_bias), SelectiveScanState(memory_BX, past)
 
     def _scanned(self, u_BTC: Tensor, memory_BX: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor]:

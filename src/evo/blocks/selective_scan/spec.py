@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.blocks.gated_memory.spec import MemoryName, memory_signals
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
@@ -48,6 +49,8 @@ class SelectiveScanSpec(Spec):
     """Biases of the input and output projections."""
     inner_norm: Annotated[Spec | None, RoleOf("norm")] = None
     """A norm of the narrow step, of B and of C, each (Jamba)."""
+    reading_to: MemoryName = None
+    """A name under which gated memories may read what it reads from its state."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if isinstance(self.inner_norm, NormSpec):
@@ -73,6 +76,7 @@ class SelectiveScanSpec(Spec):
             weights=weights,
             cost=cost,
             children=children,
+            outputs=memory_signals(self.reading_to, inner),
             has_state=True,
             inner=inner,
             state=self.state,

@@ -1,0 +1,1 @@
+"""Gates on what an earlier mixer read from its state."""
