@@ -1,19 +1,36 @@
 """Outer updates whose decays are those of value channels: S_t = S_{t-1} diag(exp(log_decay_t)) + k_t^T v_t.
 
 The transpose of a decay by key channel, read along the other axis, so that none of the family's kernels is it. It goes
-in chunks short enough to weigh each pair of tokens by itself; only exponentials of numbers below 0 are taken.
+in chunks, and in each by halves: what a first half gives to the second one is a product of matrices about the pivot
+between them, so that only exponentials of numbers below 0 are taken.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.documents import document_starts
+from evo.kernels.documents import document_numbers
 from evo.kernels.plain import plain_table
-from evo.kernels.recurrence.scores import LOG_ZERO, lower_mask
+from evo.kernels.recurrence.scores import LOG_ZERO
 
 CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Where a chunk has tokens of one document. Leading dims (B, 1, N), N chunks of C tokens.
+
+    number_C1: of the document. goes_on_C1: 1 where it is the one that the chunk before ended in, else 0. stays_C1: 1
+    where it is the one that the chunk ends in, else 0.
+    """
+
+    number_C1: Tensor
+    goes_on_C1: Tensor
+    stays_C1: Tensor
 
 
 def recur_by_value(
@@ -30,40 +47,72 @@ def recur_by_value(
     segments_BT: integer ids of packed documents: where the id changes, S begins at zero.
     """
     compute = torch.promote_types(q_BTHK.dtype, initial_state_BHKV.dtype)
-    q, k, v, log_decay = (x.to(compute).transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHV, log_decay_BTHV))
-    log_decay, state = log_decay.clamp(min=LOG_ZERO), initial_state_BHKV.to(compute)
-    starts_BT = torch.zeros(q_BTHK.shape[:2], dtype=torch.bool, device=q.device)
-    if segments_BT is not None:
-        starts_BT = document_starts(segments_BT)
-    documents_BT = starts_BT.cumsum(1)
-    before_B, found = torch.zeros_like(documents_BT[:, 0]), []
-    for begin in range(0, q.shape[2], CHUNK):
-        part = slice(begin, begin + CHUNK)
-        documents_BC = documents_BT[:, part]
-        o, state = _chunk(
-            q[:, :, part], k[:, :, part], v[:, :, part], log_decay[:, :, part], state, documents_BC, before_B
-        )
-        before_B = documents_BC[:, -1]
-        found.append(o)
-    return torch.cat(found, dim=2).transpose(1, 2), state
+    T = q_BTHK.shape[1]
+    size = min(CHUNK, 1 << (T - 1).bit_length())
+
+    def cut(x_BTHX: Tensor) -> Tensor:
+        """(B, H, N, C, X). The zeros behind the end leave the state as it is."""
+        return F.pad(x_BTHX.to(compute), (0, 0, 0, 0, 0, -T % size)).transpose(1, 2).unflatten(2, (-1, size))
+
+    q, k, v, log_decay = (cut(x) for x in (q_BTHK, k_BTHK, v_BTHV, log_decay_BTHV))
+    documents = None if segments_BT is None else _documents(segments_BT, size, compute)
+    upto = log_decay.clamp(min=LOG_ZERO).cumsum(-2)
+    seen, kept = upto.exp(), v * (upto[..., -1:, :] - upto).exp()
+    left = seen[..., -1:, :]
+    if documents is not None:
+        seen, kept = seen * documents.goes_on_C1, kept * documents.stays_C1
+        left = left * documents.goes_on_C1[..., -1:, :]
+    incoming, last_BHKV = _carry(left, k.transpose(-1, -2) @ kept, initial_state_BHKV.to(compute))
+    o = _among(q, k, v, upto, documents) + (q @ incoming) * seen
+    return o.flatten(2, 3)[:, :, :T].transpose(1, 2), last_BHKV
 
 
-def _chunk(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, documents_BC: Tensor, before_B: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Of one chunk, (B, H, C, ...). before_B: the document that the state belongs to."""
-    upto_BHCV = log_decay.cumsum(2)
-    meets_BCC = (documents_BC[:, :, None] == documents_BC[:, None]) & lower_mask(q.shape[2], q.device, strict=False)
-    goes_on_B1C1 = (documents_BC == before_B[:, None])[:, None, :, None]
-    left_BHCCV = (upto_BHCV[:, :, :, None] - upto_BHCV[:, :, None]).masked_fill(
-        ~meets_BCC[:, None, ..., None], LOG_ZERO
-    )
-    weight_BHCCV = left_BHCCV.exp() * (q @ k.transpose(-1, -2)).masked_fill(~meets_BCC[:, None], 0.0)[..., None]
-    own_BHCV = (weight_BHCCV * v[:, :, None]).sum(3)
-    carried_BHCV = (q @ state) * upto_BHCV.exp() * goes_on_B1C1
-    last_B1C1 = (documents_BC == documents_BC[:, -1:])[:, None, :, None]
-    written = k.transpose(-1, -2) @ (v * (upto_BHCV[:, :, -1:] - upto_BHCV).exp() * last_B1C1)
-    return own_BHCV + carried_BHCV, state * upto_BHCV[:, :, -1, None].exp() * goes_on_B1C1[:, :, -1:] + written
+def _documents(segments_BT: Tensor, size: int, dtype: torch.dtype) -> Documents:
+    """What is added behind the end belongs to the last document."""
+    number_BT = document_numbers(segments_BT)
+    padding = number_BT[:, -1:].expand(-1, -number_BT.shape[1] % size)
+    number = torch.cat((number_BT, padding), dim=1).unflatten(1, (-1, size))[:, None, ..., None]
+    ends = number[..., -1:, :]
+    before = torch.cat((torch.zeros_like(ends[:, :, :1]), ends[:, :, :-1]), dim=2)
+    return Documents(number, (number == before).to(dtype), (number == ends).to(dtype))
+
+
+def _carry(left: Tensor, written: Tensor, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
+    """The state that enters each chunk, (B, H, N, K, V), and the one that leaves the last."""
+    incoming = []
+    for left_BH1V, written_BHKV in zip(left.unbind(2), written.unbind(2), strict=True):
+        incoming.append(state_BHKV)
+        state_BHKV = torch.addcmul(written_BHKV, left_BH1V, state_BHKV)
+    return torch.stack(incoming, dim=2), state_BHKV
+
+
+def _among(q: Tensor, k: Tensor, v: Tensor, upto: Tensor, documents: Documents | None) -> Tensor:
+    """What tokens of a chunk get of its own: the sum of (q_t . k_s) exp(upto_t - upto_s) v_s over s <= t.
+
+    A block of 2h tokens is two blocks of h, and what the first gives to the second.
+    """
+    own, half = ((q * k).sum(-1, keepdim=True) * v)[..., None, :], 1
+    while half < q.shape[-2]:
+        _, q_late = _halves(q, half)
+        k_early, _ = _halves(k, half)
+        v_early, _ = _halves(v, half)
+        upto_early, upto_late = _halves(upto, half)
+        met = q_late @ k_early.transpose(-1, -2)
+        if documents is not None:
+            early, late = _halves(documents.number_C1, half)
+            met = met.masked_fill(late != early.transpose(-1, -2), 0.0)
+        pivot = upto_early[..., -1:, :]
+        given = (met @ (v_early * (pivot - upto_early).exp())) * (upto_late - pivot).exp()
+        first, second = own.unflatten(-3, (-1, 2)).unbind(-3)
+        own = torch.cat((first, second + given), dim=-2)
+        half *= 2
+    return own.squeeze(-3)
+
+
+def _halves(x_CX: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """First and second halves, (..., h, X), of blocks of 2h rows."""
+    first, second = x_CX.unflatten(-2, (-1, 2, half)).unbind(-3)
+    return first, second
 
 
 TABLE = plain_table("recurrence by value", recur_by_value)
