@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from block_variants import built, inputs, mixer_plan
+from recurrent_variants import RECURRENT
 from test_gated_scan import logit
 from test_scan_oracles import WIDTH, Weights, call, compare, ours
 from torch import Tensor, nn
 
-from evo.blocks.flow import Flow
+from evo.blocks.base import Block
+from evo.blocks.flow import Flow, Project
+from evo.blocks.rnn.module import RnnState
+from evo.blocks.rnn.walk import walk
+from evo.kernels.fused.project import project
+from evo.kernels.grouped import Groups
 
 INNER = 12
 
@@ -136,3 +143,49 @@ def test_exponential_gates_of_any_size():
         gradients = torch.autograd.grad(y.square().sum(), list(block.parameters()))
         assert y.isfinite().all()
         assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {name: data for name, data in RECURRENT.items() if data["kind"] == "rnn"}
+
+
+def read(block: Block, x: Tensor, flow: Callable[[int, int], Flow], *ends: int) -> list[Tensor | None]:
+    """Outputs and the memory after the last of parts that end so, and the gradients of inputs and parameters."""
+    x, found, start = x.detach().requires_grad_(), list[Tensor](), 0
+    state = block.initial_state(x.shape[0], x.device, x.dtype)
+    for end in ends:
+        y, state = block.extend(x[:, start:end], state, flow(start, end))
+        found.append(y)
+        start = end
+    assert isinstance(state, RnnState)
+    outputs = [torch.cat(found, dim=1), *state.memory]
+    loss = sum((part.sin().sum() for part in outputs), torch.zeros(()))
+    return [*outputs, *torch.autograd.grad(loss, [x, *block.parameters()])]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_walk(name: str, packed: bool):
+    """The walk over all tokens is the loop that autograd follows: outputs, memories and gradients, in two parts, the
+    second of which begins with what the first one kept; over documents of one token and of many."""
+    block, x = built(mixer_plan(name)), 3 * inputs(time=101)
+    ids = torch.tensor([[1] * 7 + [2] + [3] * 52 + [3, 4] * 20 + [4], [5] * 101])
+
+    def flow(project: Project) -> Callable[[int, int], Flow]:
+        return lambda start, end: Flow(project=project, segments_BT=ids[:, start:end] if packed else None)
+
+    def another(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        return project(x, weight, bias, groups)
+
+    walked, looped = (read(block, x, flow(way), 60, 101) for way in (project, another))
+    torch.testing.assert_close(walked, looped, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_walk_is_a_custom_operator():
+    """What traces it finds torch's rules kept: its schema, its fake results and its gradients."""
+    block, parts = built(mixer_plan("rnn, gru")), torch.randn(2, 4, 3, 3, 8, dtype=torch.float64, requires_grad=True)
+    bias, before = block.get_parameter("candidate_own_bias").unflatten(0, (2, -1)), parts.new_zeros(1, 2, 3, 8)
+    starts = torch.zeros(2, 4, 3, dtype=torch.bool)
+    arguments = (parts, block.get_parameter("own"), bias, None, before, starts, "gru", "sigmoid", "tanh")
+    kept = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(walk.traced, arguments, test_utils=kept)

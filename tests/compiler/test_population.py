@@ -75,6 +75,8 @@ MIXERS: dict[str, Any] = {
     "selective scan": {"kind": "selective_scan", "state": 4, "inner_norm": {"kind": "rms"}},
     "rg_lru": {"kind": "rg_lru", "heads": 2},
     "sLSTM": {"kind": "rnn", "heads": 2, "input": "exponential", "conv": 2},
+    "GRU": {"kind": "rnn", "heads": 2, "cell": "gru"},
+    "GRU, reset before": {"kind": "rnn", "heads": 2, "cell": "gru", "reset": "before"},
     "gated slots": {"kind": "gated_slots", "heads": 2, "slots": 4, "write": "softmax"},
     "path attention": {"kind": "path_attention", "heads": 2, "forget": True},
     "moving averages": {"kind": "ema", "state": 3},

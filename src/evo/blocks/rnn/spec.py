@@ -18,11 +18,12 @@ KEPT_FIRST = Init("ramp", 0.0, 4.0)
 @dataclass(frozen=True, kw_only=True)
 class RnnPlan(BlockPlan):
     """A cell of `inner` channels whose maps of its own output have `heads` blocks; `gates` in the order of those maps'
-    rows, `tapped` those that read the convolution."""
+    rows, `tapped` those that read the convolution; `kept` the parts of its memory."""
 
     builder: ClassVar[str] = "evo.blocks.rnn.module:Rnn"
     inner: int
     heads: int
+    kept: int
     cell: str
     gates: tuple[str, ...]
     tapped: tuple[str, ...]
@@ -30,11 +31,6 @@ class RnnPlan(BlockPlan):
     forget: str
     reset: str
     act: str
-
-    @property
-    def is_exponential(self) -> bool:
-        """Whether its input gate has no upper bound, so that the cell is divided by the sum of what gates let in."""
-        return self.cell == "lstm" and self.input == "exponential"
 
 
 class RnnSpec(Spec):
@@ -113,6 +109,7 @@ class RnnSpec(Spec):
             has_state=True,
             inner=inner,
             heads=self.heads,
+            kept=kept,
             cell=self.cell,
             gates=gates,
             tapped=tapped,
