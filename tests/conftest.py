@@ -6,8 +6,10 @@ and makes them small.
 """
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -21,6 +23,19 @@ settings.register_profile("explore", COMMON)
 AS_DRAWN = [Phase.explicit, Phase.generate]
 settings.register_profile("evo", COMMON, derandomize=True, phases=AS_DRAWN)
 settings.load_profile("evo")
+
+MEMORY = "/dev/shm"
+ROOM = 2**30
+"""Bytes that must be free in memory, several times what the tests keep at once."""
+
+
+def pytest_configure() -> None:
+    """What tests write they write to memory, where there is room and programs may run: a search waits for the disk
+    at each of its steps, for longer than it computes."""
+    with suppress(AttributeError, OSError):  # systems without it
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize > ROOM and not found.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
 @pytest.fixture
