@@ -6,8 +6,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # pip compiles what it installs on one core; this does on all. Some packages hold files that are no Python of today.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # Two test processes on two cores: one thread each is faster than four fighting; the one that is done first takes tests over.
-# ribs has numba compile, for seconds, what adds a few rows.
-PYTEST := OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n 2 --dist worksteal
+# ribs has numba compile, for seconds, what adds a few rows. Images often keep Python from writing what it compiles; each
+# process would compile the tests again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n 2 --dist worksteal
 ELSEWHERE := not gpu and not ray
 # Ten thousand take two cores a minute and a half.
 SCHEDULES ?= 10000
