@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from block_variants import MIXERS, block_of, inputs, plan, token_ids
+from block_variants import ATTENTION, MIXERS, block_of, inputs, plan, token_ids
 from ffn_variants import FFNS
 
 from evo.blocks.base import Block
@@ -26,6 +28,28 @@ def silent(block: BlockPlan) -> Block:
             weight = weights[f".{name}"]
             parameter.copy_(initial_weight(name, weight, seed=0) * (not weight.writes_residual))
     return module
+
+
+EMA = {"kind": "ema"}
+"""It has no map that could be zero."""
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        {"parallel": [ATTENTION, EMA]},
+        {"product": [EMA, ATTENTION]},
+        {"route": [ATTENTION, EMA]},
+        {"conditioned": EMA},
+        {"joined": EMA, "by": "sum"},
+        {"kind": "pool", "slots": 2, "of": EMA},
+    ],
+)
+def test_what_is_made_of_a_block_that_is_heard_is_heard(mixer: dict[str, Any]) -> None:
+    """It does not promise silence; a gate that is heard leaves a product of zero as it is."""
+    assert not block_of(plan([{"name": "s", "layers": {"sublayers": [{"block": mixer}]}}]), "0").can_be_silent
+    gated = {"product": [ATTENTION, EMA]}
+    assert block_of(plan([{"name": "s", "layers": {"sublayers": [{"block": gated}]}}]), "0").can_be_silent
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in HOSTED])

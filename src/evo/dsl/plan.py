@@ -236,7 +236,14 @@ class BlockPlan:
     @property
     def can_be_silent(self) -> bool:
         """Whether its output is zero while the maps that write it are: then a new one adds nothing at first."""
+        if self.outlets:
+            return all(outlet.can_be_silent for outlet in self.outlets)
         return any(weight.writes_residual for _, weight in self.named_weights(""))
+
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        """The blocks inside that its output is made of, zero where theirs are; none where maps of its own write it."""
+        return ()
 
     @property
     def parameters(self) -> int:

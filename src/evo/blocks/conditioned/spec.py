@@ -34,6 +34,10 @@ class ConditionedPlan(BlockPlan):
     places: tuple[str, ...]
     parts: tuple[str, ...]
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return (dict(self.children)["main"],)
+
 
 class ConditionedSpec(Spec):
     """m(x), where h = silu(W c) scales and shifts what m reads, what it makes, or what some of its maps give.

@@ -23,6 +23,10 @@ class JoinedPlan(BlockPlan):
     builder: ClassVar[str] = "evo.blocks.joined.module:Joined"
     by: By
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return (dict(self.children)["main"],)
+
 
 class JoinedSpec(Spec):
     """f(norm([x, s, ...])) or f(norm(x + s + ...)), s the outputs of stages: a block reads the embedding beside the

@@ -19,6 +19,10 @@ class ParallelPlan(BlockPlan):
     builder: ClassVar[str] = "evo.blocks.parallel.module:Parallel"
     summed_by: ClassVar[str] = "gains"
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return tuple(child for _, child in self.children)
+
 
 class ParallelSpec(Spec):
     """All mixers read the same input; their outputs are added, each scaled by learned gains per channel (Hymba)."""

@@ -31,6 +31,10 @@ class PoolPlan(BlockPlan):
     slots: int
     side_by_side: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return tuple(child for _, child in self.children)
+
 
 class PoolSpec(Spec):
     """sum over slots p of gain_p f_p(x): mixers of one kind, each with weights of its own (its pseudopods).

@@ -19,6 +19,10 @@ class ProductPlan(BlockPlan):
 
     builder: ClassVar[str] = "evo.blocks.product.module:Product"
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return (dict(self.children)["main"],)
+
 
 class ProductSpec(Spec):
     """rms(main(x)) * sigmoid(rms(gate(x))), both mixers on the same input (Titans' memory as a gate, 2501.00663)."""

@@ -24,6 +24,10 @@ class RoutePlan(BlockPlan):
     temperature: float
     balance: float
 
+    @property
+    def outlets(self) -> tuple[BlockPlan, ...]:
+        return tuple(child for _, child in self.children)
+
 
 class RouteSpec(Spec):
     """Each token is sent to the `top_k` mixers of largest p = softmax(W x / temperature): sum over them of p_i f_i.
