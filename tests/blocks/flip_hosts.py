@@ -53,6 +53,23 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", {**ATTENTION, "subtract": True, "token_values": {"from": "rows"}}, ffn={"kind": "none"}),
         ]
     },
+    "recast": {
+        "stages": [
+            {"name": "a", "kind": "recast", "of": stage("b", CONVOLUTION)},
+            {"name": "c", "kind": "recast", "of": stage("d", CONVOLUTION), "on": ["x"], "from": ["embedding", "a"]},
+        ]
+    },
+    "gated memory": {
+        "stages": [
+            stage(
+                "a",
+                {"kind": "selective_scan", "inner": 24, "state": 2, "rank": 2, "reading_to": "m"},
+                ffn={"kind": "none"},
+            ),
+            stage("b", {"kind": "gated_memory", "of": "m", "inner": 24}, ffn={"kind": "none"}),
+            stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
+        ]
+    },
     "heads of experts": {
         "stages": [
             stage(
@@ -217,13 +234,6 @@ SLOW: dict[str, dict[str, Any]] = {
             {"name": "d", "kind": "patches", "of": stage("e", CONVOLUTION), "size": 3, "from": ["a", "c"]},
         ],
     },
-    "gated memory": {
-        "stages": [
-            stage("a", {"kind": "selective_scan", "inner": 24, "state": 2, "reading_to": "m"}, ffn={"kind": "none"}),
-            stage("b", {"kind": "gated_memory", "of": "m", "inner": 24}, ffn={"kind": "none"}),
-            stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
-        ]
-    },
     "dynamic patches": {
         "stages": [
             {
@@ -321,6 +331,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("PrefixStencil", "size"),
     ("AdaptedSpec", "name"),
     ("AdaptedSpec", "of"),
+    ("RecastSpec", "of"),
     ("AdaptedSpec", "adapters"),
     ("JoinedSpec", "to"),
     ("WeightsOfSpec", "weights_of"),

@@ -58,6 +58,24 @@ class FoldingProject(Project, Protocol):
         ...
 
 
+@runtime_checkable
+class RecastingProject(Project, Protocol):
+    """A `Project` that tells a weight from what stands for it in this pass."""
+
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None, /) -> Tensor:
+        """x form^T + b, which counts as x meeting the weight."""
+        ...
+
+
+def projected_as(
+    project: Project, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None
+) -> Tensor:
+    """x form^T + b where `form` stands for a weight, whoever looks on."""
+    if isinstance(project, RecastingProject):
+        return project.recast(x, weight, form, bias, groups)
+    return project(x, form, bias, groups)
+
+
 @dataclass
 class Flow:
     """One forward pass; made anew for each, so nothing in it is global.

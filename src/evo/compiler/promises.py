@@ -23,8 +23,12 @@ class Met:
         self.weights: set[int] = set()
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        return self.recast(x, weight, weight, bias, groups)
+
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        """See `RecastingProject`."""
         self.weights.add(id(weight))
-        return project(x, weight, bias, groups)
+        return project(x, form, bias, groups)
 
 
 @torch.no_grad()

@@ -133,6 +133,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
+        "recast": "evo.blocks.stages.recast.spec:RecastSpec",
         "adapted": "evo.blocks.stages.adapted.spec:AdaptedSpec",
         "cycles": "evo.blocks.stages.cycles.spec:CyclesSpec",
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",

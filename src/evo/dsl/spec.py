@@ -146,6 +146,9 @@ class Spec(BaseModel):
         itself."""
         return False
 
+    recasts_maps: ClassVar[bool] = False
+    """Whether maps inside are read in another form, in which new inputs and taps may change the others."""
+
     @property
     def signals(self) -> frozenset[str]:
         """The names of stages that it reads, wherever it stands; what is inside it answers for itself."""

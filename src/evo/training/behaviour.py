@@ -135,11 +135,15 @@ class NearZero:
         self.small, self.total = 0, 0
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        return self.recast(x, weight, weight, bias, groups)
+
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        """See `RecastingProject`."""
         if id(weight) in self.watched:
             seen = x.detach()
             self.small += int((seen.abs() <= NEAR_ZERO * seen.float().square().mean().sqrt()).sum())
             self.total += seen.numel()
-        return project(x, weight, bias, groups)
+        return project(x, form, bias, groups)
 
     def share(self) -> float:
         """The share of small entries; 0 if nothing was seen."""

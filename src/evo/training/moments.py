@@ -27,9 +27,13 @@ class InputMoments:
         self._rows: dict[str, int] = {}
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        return self.recast(x, weight, weight, bias, groups)
+
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        """See `RecastingProject`."""
         if id(weight) in self._paths:
             self._note(self._paths[id(weight)], x.detach())
-        return project(x, weight, bias, groups)
+        return project(x, form, bias, groups)
 
     def _note(self, path: str, x: Tensor) -> None:
         rows = x.reshape(-1, x.shape[-1]).float()

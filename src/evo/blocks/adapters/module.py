@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evo.blocks.adapters.nf4 import Packed
 from evo.blocks.adapters.spec import LoraPlan, SingularGainsPlan
 from evo.blocks.base import Adapter, Block
-from evo.blocks.flow import Project
+from evo.blocks.flow import Project, projected_as
 from evo.kernels.grouped import Groups
 
 
@@ -26,6 +26,12 @@ class Adapted:
             return self.inner(x, weight, bias, groups)
         y = adapter.base(self.inner, x, weight, bias, groups)
         return y + adapter.project(self.inner, x, groups)
+
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+        """See `RecastingProject`: what an adapter adds is beside whatever stands for the map."""
+        y = projected_as(self.inner, x, weight, form, bias, groups)
+        adapter = self.adapters.get(weight)
+        return y if adapter is None else y + adapter.project(self.inner, x, groups)
 
 
 class Lora(Adapter):

@@ -106,6 +106,12 @@ class LoraSpec(AdapterSpec):
     def trains_beside(self) -> bool:
         return self.four_bits is None
 
+    def problems_on(self, blocks: list[BlockPlan]) -> Iterator[Fault]:
+        yield from super().problems_on(blocks)
+        if self.four_bits is not None and any(block.recasts_maps for block in blocks):
+            message = "a stage reads its maps in another form, which those in four bits have not"
+            yield Fault("EVO335", ("four_bits",), message, "leave four_bits out")
+
     def plan_for(self, weight: Weight) -> LoraPlan:
         *stack, rows, columns = weight.shape
         bound = columns**-0.5  # He et al.'s uniform law with a = sqrt(5), as published

@@ -38,7 +38,10 @@ class Widen:
     family: str = "grow"
 
     def sites(self, document: Document) -> Sequence[Place]:
-        found = (site for site in sites(document) if site.field.name in site.owner.grows)
+        places = list(sites(document))
+        read_whole = {site.path[:-1] for site in places if site.owner.recasts_maps}
+        found = (site for site in places if site.field.name in site.owner.grows)
+        found = (site for site in found if not any(site.path[: len(path)] == path for path in read_whole))
         return [site for site in found if site.field.meta(Gene) is not None and site.value is not None]
 
     def propose(self, document: Document, site: Place, scale: float, rng: np.random.Generator) -> Proposal | None:

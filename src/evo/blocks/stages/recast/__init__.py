@@ -1,0 +1,1 @@
+"""A stage whose linear maps are read in another form."""
