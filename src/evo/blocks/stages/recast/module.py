@@ -91,7 +91,7 @@ class RecastStage(Stage):
     def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
         """(B, T, D) -> (B, T, D)."""
         # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
-        axes = {self.get_parameter(path): axis for path, axis in self.plan.maps}
+        axes: dict[Tensor, int] = {self.get_parameter(path): axis for path, axis in self.plan.maps}
         again = replace(flow, project=Recast(flow.project, self.plan, axes), tells_weights_apart=True)
         return self._of[0].run({"x": [self.merged(inputs["x"])]}, again)
 
