@@ -13,6 +13,8 @@ STATEFUL_FFNS: dict[str, dict[str, Any]] = {
     "experts, capacity": {**ROOMY, "router": {"capacity": 0.5, "renormalise": False}},
     "experts, capacity, input": {**ROOMY, "on": "input", "skip": 1, "router": {"capacity": 0.6, "score": "sigmoid"}},
     "experts choose": {**ROOMY, "router": {"choose": "each_expert"}},
+    "dense, taps": {"kind": "dense", "hidden": 20, "taps": {"size": 3}},
+    "gated, taps": {"kind": "gated", "hidden": 20, "act": "gelu", "bias": True, "taps": {"residual": False}},
     "channel mix": {"kind": "channel_mix", "ratio": 1.5},
     "channel mix without a gate": {"kind": "channel_mix", "hidden": 20, "gate": False},
     "experts choose less": {**ROOMY, "router": {"choose": "each_expert", "capacity": 0.5, "renormalise": False}},

@@ -70,6 +70,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
         ]
     },
+    "taps of units": {
+        "stages": [
+            stage("a", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "taps": {"size": 3}}),
+            stage("b", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "taps": {"residual": False}}),
+        ]
+    },
     "heads of experts": {
         "stages": [
             stage(

@@ -20,6 +20,7 @@ from evo.blocks.attention.token_values import TokenValuesSpec
 from evo.blocks.experts.narrow import NarrowSpec
 from evo.blocks.experts.router import RouterSpec
 from evo.blocks.experts.spec import SharedSpec
+from evo.blocks.feedforward.spec import UnitTapsSpec
 from evo.dsl import index
 from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, TransformSpec
 from evo.dsl.spec import Spec, spec_fields
@@ -349,7 +350,7 @@ def test_no_field_is_dead(host: str):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec]
-    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec, FactorsSpec, HeadMapsSpec, TokenValuesSpec]
+    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec, FactorsSpec, HeadMapsSpec, TokenValuesSpec, UnitTapsSpec]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
     for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]

@@ -10,7 +10,7 @@ from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.acts import Act
 from evo.dsl.genes import WIDENING, Gene
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 Ratio = Annotated[float, Field(gt=0, le=64), Gene(0.5, 8, "scale")]
@@ -22,6 +22,22 @@ def hidden_size(width: int, ratio: float) -> int:
     return max(8, round(width * ratio / 8) * 8)
 
 
+class UnitTapsSpec(Spec):
+    """A short causal convolution of each hidden channel before it is activated, of what gates too (Canon-D, Allen-Zhu
+    2025)."""
+
+    called: ClassVar[str | None] = "these taps"
+
+    size: Annotated[int, Field(ge=2, le=64), Gene(2, 8, "+1")] = 4
+    """Taps: how many tokens each hidden unit is made of, its own included."""
+    residual: bool = True
+    """Whether the channel itself is added."""
+
+    def weights(self, names: tuple[str, ...], hidden: int) -> list[Weight]:
+        """Those of each projection."""
+        return [taps(f"{name}_taps", hidden, self.size) for name in names]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DensePlan(BlockPlan):
     """A dense feed-forward of `hidden` units."""
@@ -29,6 +45,7 @@ class DensePlan(BlockPlan):
     builder: ClassVar[str] = "evo.blocks.feedforward.module:Dense"
     hidden: int
     act: str
+    taps: UnitTapsSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +55,7 @@ class GatedPlan(BlockPlan):
     builder: ClassVar[str] = "evo.blocks.feedforward.module:Gated"
     hidden: int
     act: str
+    taps: UnitTapsSpec | None = None
 
 
 class UnitsSpec(Spec):
@@ -83,28 +101,44 @@ class UnitsSpec(Spec):
         return (*act_child(self.act, units), *inner)
 
 
-class DenseSpec(UnitsSpec):
+class TappedUnitsSpec(UnitsSpec):
+    """A feed-forward whose hidden units may be made of several tokens."""
+
+    taps: UnitTapsSpec | None = None
+    """Short convolutions of hidden channels; none if left out."""
+
+    def tapped(self, names: tuple[str, ...], hidden: int) -> tuple[list[Weight], int]:
+        """The weights of the taps of these projections, and how many values decoding keeps."""
+        if self.taps is None:
+            return [], 0
+        return self.taps.weights(names, hidden), len(names) * (self.taps.size - 1) * hidden
+
+
+class DenseSpec(TappedUnitsSpec):
     """down(act(up(x)))."""
 
     kind: ClassVar[str | None] = "dense"
 
     def plan(self, scope: Scope) -> DensePlan:
         hidden = self.units(scope)
-        weights = [linear("up", hidden, scope.width), _down(scope, hidden)]
+        found, kept = self.tapped(("up",), hidden)
+        weights = [linear("up", hidden, scope.width), _down(scope, hidden), *found]
         if self.bias:
             weights += [vector("up_bias", hidden, ZEROS), vector("down_bias", scope.given, ZEROS)]
-        cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 2 * hidden)
+        activations = scope.width + 2 * hidden + len(found) * hidden
         return DensePlan(
             kind=self.label,
             weights=tuple(weights),
-            cost=cost,
+            cost=Cost(flops=matmul_flops(tuple(weights)), state=kept, activations=activations),
             children=self.children(scope),
+            has_state=self.taps is not None,
+            taps=self.taps,
             hidden=hidden,
             act=act_word(self.act),
         )
 
 
-class GatedSpec(UnitsSpec):
+class GatedSpec(TappedUnitsSpec):
     """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
     kind: ClassVar[str | None] = "gated"
@@ -121,15 +155,19 @@ class GatedSpec(UnitsSpec):
             linear("up", hidden, scope.width),
             _down(scope, hidden),
         ]
+        found, kept = self.tapped(("gate", "up"), hidden)
+        weights += found
         if self.bias:
             sizes = (("gate", hidden), ("up", hidden), ("down", scope.given))
             weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
-        cost = Cost(flops=matmul_flops(tuple(weights)), activations=scope.width + 4 * hidden)
+        activations = scope.width + 4 * hidden + len(found) * hidden
         return GatedPlan(
             kind=self.label,
             weights=tuple(weights),
-            cost=cost,
+            cost=Cost(flops=matmul_flops(tuple(weights)), state=kept, activations=activations),
             children=self.children(scope),
+            has_state=self.taps is not None,
+            taps=self.taps,
             hidden=hidden,
             act=act_word(self.act),
         )

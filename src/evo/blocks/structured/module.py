@@ -66,7 +66,7 @@ class Structured(Units):
     gate_bias: nn.Parameter | None
 
     def __init__(self, plan: StructuredPlan, children: Mapping[str, Block]) -> None:
-        super().__init__(plan, children)
+        super().__init__(plan, children, plan.act)
         self.form = FORMS[plan.form]
         if self.gate is not None and self.own_act is None:
             self.fused = (GATED,)
