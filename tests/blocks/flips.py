@@ -15,16 +15,17 @@ import torch
 
 from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import build, initial_weight
-from evo.compiler.check import problems
+from evo.compiler.check import checked
+from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve, sources
-from evo.dsl.document import Document
+from evo.dsl.canonical import to_data
+from evo.dsl.document import Document, from_data
 from evo.dsl.genes import Gene
 from evo.dsl.index import is_kind, kind_class, kinds
 from evo.dsl.organism import StageSpec
-from evo.dsl.patch import apply, rewrite
 from evo.dsl.plan import Weight
 from evo.dsl.spec import Spec, SpecField
-from evo.dsl.tree import Place, walk
+from evo.dsl.tree import Place, replaced, walk
 from evo.evolution.sample import choices, is_integer
 
 TIME = 20
@@ -53,7 +54,7 @@ def flips(document: Document, below: str = "", wanted: Set[tuple[str, str]] | No
     """
     for place in walk(document.organism, ("organism",)):
         owner, field = type(place.owner).__name__, place.field.key
-        if below and below not in place.path:
+        if (below and below not in place.path) or (wanted is not None and (owner, field) not in wanted):
             continue
         for new in alternatives(place, document):
             if wanted is not None and (owner, field) not in wanted:
@@ -70,7 +71,7 @@ def _is_left_out(new: Any, place: Place) -> bool:
 
 def _attempt(document: Document, place: Place, new: Any) -> Document | None:
     try:
-        return apply(rewrite(document, {place.path: new}), document).document
+        return from_data(to_data(replaced(document, {place.path: new}))).document
     except DiagnosticError:
         return None
 
@@ -172,10 +173,12 @@ def _initial(path: str, weight: Weight) -> torch.Tensor:
 
 
 class Behaviour:
-    """What a document's network computes on fixed bytes, and computes after one step of gradient descent; float64."""
+    """What a document's network computes on fixed bytes, and computes after one step of gradient descent; float64.
 
-    def __init__(self, document: Document) -> None:
-        plan = resolve(document.organism)
+    plan: the document's.
+    """
+
+    def __init__(self, document: Document, plan: Plan) -> None:
         weights = {path: _initial(path, weight) for path, weight in plan.weights.items()}
         self.model = build(plan, 0, weights=weights).double()
         context = min(TIME, document.organism.context)
@@ -211,21 +214,38 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-10, atol=1e-12)
 
 
+class Judge:
+    """Compares the flips of one document with it."""
+
+    def __init__(self, document: Document) -> None:
+        faults, plan = checked(document)
+        self.spoken = set(faults)
+        self.base = Behaviour(document, plan or resolve(document.organism))
+
+    def builds_another(self, flip: Flip, *, if_silent: bool) -> bool | None:
+        """Whether a flip builds a network that behaves otherwise; None where it is refused, or only warned of
+        `if_silent`."""
+        if flip.document is None:
+            return None
+        faults, plan = checked(flip.document)
+        new = set(faults) - self.spoken
+        if any(if_silent or fault.severity == "error" for fault in new):
+            return None
+        return not self.base.equals(Behaviour(flip.document, plan or resolve(flip.document.organism)))
+
+
 def dead_flips(document: Document, below: str = "") -> list[Flip]:
     """Of every flip of a document, or those at or under keys of a name, the dead ones."""
-    spoken, base = set(problems(document)), Behaviour(document)
-    silent = (flip for flip in flips(document, below) if flip.document and not set(problems(flip.document)) - spoken)
-    return [flip for flip in silent if flip.document and base.equals(Behaviour(flip.document))]
+    judge = Judge(document)
+    return [flip for flip in flips(document, below) if judge.builds_another(flip, if_silent=True) is False]
 
 
 def without_effect(documents: Iterable[Document], wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """Those of the wanted (owner, field) of which no flip in any document builds another network."""
     left = set(wanted)
     for document in documents:
-        spoken, base = set(problems(document)), Behaviour(document)
+        judge = Judge(document)
         for flip in flips(document, wanted=left):
-            if flip.document is None or any(f.severity == "error" for f in set(problems(flip.document)) - spoken):
-                continue
-            if not base.equals(Behaviour(flip.document)):
+            if judge.builds_another(flip, if_silent=False):
                 left.remove((flip.owner, flip.field))
     return left
