@@ -95,6 +95,17 @@ def test_a_new_adapter_changes_nothing(spec: dict[str, Any]) -> None:
     assert (own(TOKENS_BT) == plain(TOKENS_BT)).all()
 
 
+def test_a_map_of_zeros_stays_one() -> None:
+    """Its gains have no sum to keep, and are numbers all the same; with gradients."""
+    _, model = adapted([BODY], {"kind": "svf", "keep_sum": True, "on": ["o"]})
+    for weight, adapter in adapters(model):
+        weight.data.zero_()
+        adapter.begin(weight)
+        assert (adapter.delta() == 0).all()
+    model.loss(TOKENS_BT, TOKENS_BT).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_gains_scale_singular_values() -> None:
     """W' = U diag(z s) V^T, by torch's decomposition; with `keep_sum` the sum of the z s is that of the s."""
     for keeps in (False, True):

@@ -100,5 +100,7 @@ class SingularGains(Adapter):
         """U diag((z - 1) * s)."""
         gains = self.gains
         if self.keeps_sum:
-            gains = gains * (self.values.sum(-1, keepdim=True) / (self.values * gains).sum(-1, keepdim=True))
+            weighed = (self.values * gains).sum(-1, keepdim=True)
+            weighed = torch.where(weighed == 0, 1.0, weighed)  # of a map that is zero, and stays so
+            gains = gains * (self.values.sum(-1, keepdim=True) / weighed)
         return self.left * (self.values * (gains - 1))[..., None, :]
