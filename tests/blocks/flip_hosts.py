@@ -227,6 +227,13 @@ SLOW: dict[str, dict[str, Any]] = {
         ],
     },
     "route": {"stages": [stage("body", {"route": [ATTENTION, CONVOLUTION]}, ffn={"kind": "none"})]},
+    "chunks": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "chunks", "of": stage("c", CONVOLUTION), "size": 3.0, "ratio_loss": 1.0},
+            {"name": "d", "kind": "chunks", "of": stage("e", CONVOLUTION), "width": 24, "from": ["a", "b"]},
+        ],
+    },
     "depths": {
         "stages": [
             stage("a", CONVOLUTION),
@@ -280,6 +287,7 @@ JUDGED_THERE = frozenset(
         "LatentStageSpec",
         "LoopSpec",
         "CyclesSpec",
+        "ChunksSpec",
         "DepthsSpec",
         "PatchesSpec",
         "DynamicPatchesSpec",
@@ -298,6 +306,7 @@ NOT_BY_ITSELF = {
     ("LoopSpec", "of"),
     ("CyclesSpec", "of"),
     ("CyclesSpec", "slow"),
+    ("ChunksSpec", "of"),
     ("DepthsSpec", "of"),
     ("PatchesSpec", "of"),
     ("DynamicPatchesSpec", "of"),

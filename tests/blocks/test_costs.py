@@ -210,6 +210,11 @@ INSIDE: dict[str, dict[str, Any]] = {
     },
     "segments": {"stages": [{"name": "a", "kind": "segments", "of": BODY, "every": 8, "count": 3}]},
     "a norm behind layers, twice": {"stages": [WRITTEN, {"name": "b", "weights_of": "e"}]},
+    "chunks in a loop": {
+        "stages": [
+            {"name": "a", "kind": "loop", "of": {"name": "b", "kind": "chunks", "of": BODY, "size": 3.0}, "times": 2}
+        ]
+    },
     "a norm behind layers in depths": {"stages": [{"name": "a", "kind": "depths", "of": WRITTEN}]},
     "adapters of a loop": {
         "stages": [{"name": "a", "kind": "loop", "of": BODY, "inject": "concat"}],

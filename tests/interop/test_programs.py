@@ -118,11 +118,11 @@ def test_a_file_computes_for_any_number_of_rows(stage: dict[str, Any], tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["depths", "dynamic_patches"])
+@pytest.mark.parametrize("kind", ["depths", "chunks", "dynamic_patches"])
 def test_a_file_has_what_only_some_tokens_pass(kind: str, tmp_path: Path) -> None:
     """How many do is not asked while it is traced, so that it computes the same for others."""
     inner = {"name": "inner", "mix": {"kind": "attention", "heads": 2}}
-    body = {"name": "body", "kind": kind, "of": inner, **({"size": 2, "heads": 2} if kind != "depths" else {})}
+    body = {"name": "body", "kind": kind, "of": inner, **{"dynamic_patches": {"size": 2, "heads": 2}}.get(kind, {})}
     organism = {"width": 8, "context": 12, "stages": [body]}
     tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
     logits = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")(tokens)

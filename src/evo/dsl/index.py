@@ -135,6 +135,7 @@ KINDS: dict[str, dict[str, str]] = {
         "blocks": "evo.blocks.stages.layers.spec:BlocksSpec",
         "recast": "evo.blocks.stages.recast.spec:RecastSpec",
         "adapted": "evo.blocks.stages.adapted.spec:AdaptedSpec",
+        "chunks": "evo.blocks.stages.chunks.spec:ChunksSpec",
         "cycles": "evo.blocks.stages.cycles.spec:CyclesSpec",
         "depths": "evo.blocks.stages.depths.spec:DepthsSpec",
         "dynamic_patches": "evo.blocks.stages.dynamic_patches.spec:DynamicPatchesSpec",

@@ -1,0 +1,1 @@
+"""A stage over chunks whose ends a router finds."""
