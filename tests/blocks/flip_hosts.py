@@ -70,6 +70,12 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
         ]
     },
+    "dynamic convolutions": {
+        "stages": [
+            stage("a", {"kind": "dynamic_convolution", "heads": 2, "rank": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "dynamic_convolution", "by": "learned", "inner": 24}, ffn={"kind": "none"}),
+        ]
+    },
     "taps of units": {
         "stages": [
             stage("a", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "taps": {"size": 3}}),

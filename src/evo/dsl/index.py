@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str]] = {
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",
+        "dynamic_convolution": "evo.blocks.dynamic_convolution.spec:DynamicConvolutionSpec",
         "ema": "evo.blocks.ema.spec:EmaSpec",
         "engram": "evo.blocks.engram.spec:EngramSpec",
         "gated_memory": "evo.blocks.gated_memory.spec:GatedMemorySpec",

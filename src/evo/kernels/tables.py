@@ -6,6 +6,7 @@ from evo.kernels.attention import backends as attention
 from evo.kernels.attention.probe import TABLE as PROBE
 from evo.kernels.attention.reflected import TABLE as REFLECTED
 from evo.kernels.convolution import backends as convolution
+from evo.kernels.convolution.dynamic import TABLE as DYNAMIC
 from evo.kernels.dispatch import KernelCall, Table
 from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATHER_SEQUENCES, NORM
 from evo.kernels.grouped import backends as grouped
@@ -18,7 +19,7 @@ TABLES: dict[str, Table] = {
     table.family: table
     for table in (
         *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, SCAN, PROBE),
-        *(REFLECTED, BY_VALUE, BY_LEVEL),
+        *(REFLECTED, BY_VALUE, BY_LEVEL, DYNAMIC),
         *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES),
     )
 }

@@ -1,0 +1,1 @@
+"""Convolutions whose taps tokens make."""
