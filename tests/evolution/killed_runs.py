@@ -3,7 +3,8 @@
 With "strangers" as its last argument the search has kinds of the package `strangers`, which must be installed: in the
 organism that it starts from, in its training, and in how it is searched.
 
-Evaluations are real the first time and remembered after that: what is tried is the order in which things are written.
+Evaluations, children and cells are real the first time and remembered after that: what is tried is the order in which
+things are written. `remembered` holds that children are asked for in the same situation.
 An event is a statement of the journal, a file that is synced or renamed, or a word to the observer.
 """
 
@@ -18,16 +19,19 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import searches
+from schedules import remembered
 
 import strangers
+from evo.archive.space import Space, make_space
 from evo.compiler.check import require_valid
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import from_data
 from evo.dsl.evolve import VerifySpec
+from evo.evolution import archives, run
 from evo.evolution import journal as journal_module
-from evo.evolution import run
 from evo.evolution.emitters.variation.spec import VariationSpec
 from evo.evolution.evaluate import TrialJob, evaluate
 from evo.evolution.trial import Evaluation
@@ -36,6 +40,7 @@ from strangers.search import Afresh, Backwards, Halving, HyperbolicCooling
 EVALUATE = "killed_runs:remembered_evaluate"
 SETTINGS = searches.settings(verify=VerifySpec(seeds=1), repeats=2)
 REMEMBERED: dict[bytes, Evaluation] = {}
+SPACES: dict[bytes, Space] = {}
 
 
 def remembered_evaluate(job: TrialJob) -> Evaluation:
@@ -44,6 +49,14 @@ def remembered_evaluate(job: TrialJob) -> Evaluation:
     if key not in REMEMBERED:
         REMEMBERED[key] = evaluate(job)
     return REMEMBERED[key]
+
+
+def remembered_space(*arguments: Any) -> Space:
+    """The space of a search, made once."""
+    key = pickle.dumps(arguments)
+    if key not in SPACES:
+        SPACES[key] = make_space(*arguments)
+    return SPACES[key]
 
 
 class Fuse:
@@ -116,6 +129,12 @@ def facts(folder: Path) -> Any:
 
 def main(root: Path, stride: int, twice: int) -> None:
     """Kill at every `stride`-th event, then at every `twice`-th again while resuming; print how each one ended."""
+    with remembered(), patch.object(archives, "make_space", remembered_space):
+        print(json.dumps(killed(root, stride, twice)))
+
+
+def killed(root: Path, stride: int, twice: int) -> dict[str, Any]:
+    """The number of events and of kills, and the events at which a killed run ended otherwise than the whole one."""
     run.start(root / "whole", SETTINGS, searches.Quiet(), evaluate=EVALUATE)
     expected, kills, unequal, at = facts(root / "whole"), 0, [], 1
     while True:
@@ -129,7 +148,7 @@ def main(root: Path, stride: int, twice: int) -> None:
         if not died:
             break
         kills, at = kills + 1, at + stride
-    print(json.dumps({"events": at, "kills": kills, "unequal": unequal}))
+    return {"events": at, "kills": kills, "unequal": unequal}
 
 
 if __name__ == "__main__":
