@@ -70,6 +70,16 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
         ]
     },
+    "gated attention": {
+        "stages": [
+            stage("a", {"kind": "gated_attention", "inner": 24, "dim": 6}, ffn={"kind": "none"}),
+            stage(
+                "b",
+                {"kind": "gated_attention", "dim": 4, "averages": 2, "steps": True, "position": {"kind": "rope"}},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "dynamic convolutions": {
         "stages": [
             stage("a", {"kind": "dynamic_convolution", "heads": 2, "rank": 4}, ffn={"kind": "none"}),
