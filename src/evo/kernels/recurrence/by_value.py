@@ -1,8 +1,7 @@
 """Outer updates whose decays are those of value channels: S_t = S_{t-1} diag(exp(log_decay_t)) + k_t^T v_t.
 
 The transpose of a decay by key channel, read along the other axis, so that none of the family's kernels is it. It goes
-in chunks, and in each by halves: what a first half gives to the second one is a product of matrices about the pivot
-between them, so that only exponentials of numbers below 0 are taken.
+in chunks, in each of which tokens meet by halves (`halves`); only exponentials of numbers below 0 are taken.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from evo.kernels.documents import document_numbers
 from evo.kernels.plain import plain_table
+from evo.kernels.recurrence.halves import decayed_sums
 from evo.kernels.recurrence.scores import LOG_ZERO
 
 CHUNK = 16
@@ -63,7 +63,7 @@ def recur_by_value(
         seen, kept = seen * documents.goes_on_C1, kept * documents.stays_C1
         left = left * documents.goes_on_C1[..., -1:, :]
     incoming, last_BHKV = _carry(left, k.transpose(-1, -2) @ kept, initial_state_BHKV.to(compute))
-    o = _among(q, k, v, upto, documents) + (q @ incoming) * seen
+    o = torch.addcmul(decayed_sums(_among(q, k, documents), v, upto), q @ incoming, seen)
     return o.flatten(2, 3)[:, :, :T].transpose(1, 2), last_BHKV
 
 
@@ -86,33 +86,12 @@ def _carry(left: Tensor, written: Tensor, state_BHKV: Tensor) -> tuple[Tensor, T
     return torch.stack(incoming, dim=2), state_BHKV
 
 
-def _among(q: Tensor, k: Tensor, v: Tensor, upto: Tensor, documents: Documents | None) -> Tensor:
-    """What tokens of a chunk get of its own: the sum of (q_t . k_s) exp(upto_t - upto_s) v_s over s <= t.
-
-    A block of 2h tokens is two blocks of h, and what the first gives to the second.
-    """
-    own, half = ((q * k).sum(-1, keepdim=True) * v)[..., None, :], 1
-    while half < q.shape[-2]:
-        _, q_late = _halves(q, half)
-        k_early, _ = _halves(k, half)
-        v_early, _ = _halves(v, half)
-        upto_early, upto_late = _halves(upto, half)
-        met = q_late @ k_early.transpose(-1, -2)
-        if documents is not None:
-            early, late = _halves(documents.number_C1, half)
-            met = met.masked_fill(late != early.transpose(-1, -2), 0.0)
-        pivot = upto_early[..., -1:, :]
-        given = (met @ (v_early * (pivot - upto_early).exp())) * (upto_late - pivot).exp()
-        first, second = own.unflatten(-3, (-1, 2)).unbind(-3)
-        own = torch.cat((first, second + given), dim=-2)
-        half *= 2
-    return own.squeeze(-3)
-
-
-def _halves(x_CX: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """First and second halves, (..., h, X), of blocks of 2h rows."""
-    first, second = x_CX.unflatten(-2, (-1, 2, half)).unbind(-3)
-    return first, second
+def _among(q: Tensor, k: Tensor, documents: Documents | None) -> Tensor:
+    """q_t . k_s of a chunk, (B, H, N, C, C), 0 for tokens of two documents; only s <= t counts."""
+    scores = (q @ k.transpose(-1, -2)).to(q.dtype)  # which autocast may have lowered
+    if documents is None:
+        return scores
+    return scores.masked_fill(documents.number_C1 != documents.number_C1.transpose(-1, -2), 0.0)
 
 
 TABLE = plain_table("recurrence by value", recur_by_value)

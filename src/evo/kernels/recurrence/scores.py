@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evo.kernels.recurrence import halves
+
 LOG_ZERO = -100.0
 
 
@@ -19,9 +21,10 @@ def lower_mask(size: int, device: torch.device, strict: bool) -> Tensor:
 def decayed_scores(x_CK: Tensor, y_CK: Tensor, upto_x: Tensor | None, upto_y: Tensor | None, *, strict: bool) -> Tensor:
     """A[t, s] = sum_k x[t, k] exp(upto_x[t, k] - upto_y[s, k]) y[s, k] for s <= t (s < t when strict), else 0.
 
-    x, y (..., C, K); `upto_*` cumulative log decays, None, (..., C, 1) or (..., C, K), with upto_x[t] <= upto_y[s]
-    wherever the mask is open. Leading dims broadcast, so that several x or y share their exponentials.
-    C is a power of two for channel decays. Returns (..., C, C).
+    x, y (B, H, N, C, K), or in a stack (S, B, H, N, C, K), which shares its exponentials; `upto_*` cumulative log
+    decays, None, (B, H, N, C, 1) or (B, H, N, C, K), with upto_x[t] <= upto_y[s] wherever the mask is open, and one and
+    the same unless strict.
+    C is a power of two for channel decays. Returns ([S,] B, H, N, C, C).
     """
     mask = lower_mask(x_CK.shape[-2], x_CK.device, strict)
     if upto_x is None or upto_y is None:
@@ -33,24 +36,6 @@ def decayed_scores(x_CK: Tensor, y_CK: Tensor, upto_x: Tensor | None, upto_y: Te
 
 
 def _channel_scores(x: Tensor, y: Tensor, upto_x: Tensor, upto_y: Tensor, strict: bool) -> Tensor:
-    """Lower triangle by halves: a block of 2h rows is two blocks of h rows and the square between them.
-
-    The square is a matmul about the pivot where the first half ends, which lies between every s and every t of it.
-    """
-    size = x.shape[-2]
-    if strict:
-        shape = torch.broadcast_tensors(x, y)[0].shape[:-1]  # torch.broadcast_shapes would import sympy, for seconds
-        blocks = torch.zeros(*shape, 1, 1, dtype=x.dtype, device=x.device)
-    else:
-        blocks = (x * (upto_x - upto_y).exp() * y).sum(-1)[..., None, None]
-    half = 1
-    while half < size:
-        x_late, upto_late = (z.unflatten(-2, (-1, 2, half))[..., 1, :, :] for z in (x, upto_x))
-        y_early, upto_early = (z.unflatten(-2, (-1, 2, half))[..., 0, :, :] for z in (y, upto_y))
-        pivot = upto_early[..., -1:, :]
-        square = (x_late * (upto_late - pivot).exp()) @ (y_early * (pivot - upto_early).exp()).transpose(-1, -2)
-        first, second = blocks.unflatten(-3, (-1, 2)).unbind(-3)
-        above = torch.cat([first, torch.zeros_like(first)], dim=-1)
-        blocks = torch.cat([above, torch.cat([square, second], dim=-1)], dim=-2)
-        half *= 2
-    return blocks.squeeze(-3)
+    stacked = tuple(z if z.ndim == 6 else z[None] for z in (x, y, upto_x, upto_y))
+    scores = halves.decayed_scores(*stacked, strict)
+    return scores if x.ndim == 6 or y.ndim == 6 else scores[0]
