@@ -93,7 +93,7 @@ class Plan:
         blocks = ((prefix, block) for prefix, block in self.named_blocks() if block.is_frozen)
         return frozenset(path for prefix, block in blocks for path, _ in block.named_weights(prefix))
 
-    @property
+    @cached_property
     def is_adapted(self) -> bool:
         """Whether adapters are trained, and nothing else."""
         return any(_is_alone(block) for _, block in self.named_blocks())
@@ -104,7 +104,7 @@ class Plan:
         found = (named for stage in self.stages for named in stage.named_blocks(stage_path(stage.name)))
         return {path: block for path, block in found if block.is_layer}
 
-    @property
+    @cached_property
     def losses(self) -> tuple[str, ...]:
         """The names of the auxiliary losses that are added to the task's, in alphabetical order."""
         of_blocks = {name for _, block in self.named_blocks() for name in block.losses}
