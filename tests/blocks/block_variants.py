@@ -120,6 +120,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention relu": {**window(5), "weigh": "relu"},
     "attention with values of tokens": {**ATTENTION, "kv_heads": 1, "token_values": {"gate": "head", "reads": 5}},
     "attention with shares of values of tokens": {**ATTENTION, "token_values": {"to": "rows"}},
+    "attention giving keys to mixes": {**ATTENTION, "kv_heads": 1, "mix_layers": {"to": "layer"}},
     "attention subtracting": {
         **ATTENTION,
         "heads": 4,

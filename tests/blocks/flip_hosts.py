@@ -70,6 +70,13 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "gated_memory", "of": "m", "inner": 24, "norm": RMS}, ffn={"kind": "none"}),
         ]
     },
+    "mixes of layers": {
+        "stages": [
+            stage("a", {**ATTENTION, "mix_layers": {"to": "one"}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "mix_layers": {"to": "two", "of": "one"}}, ffn={"kind": "none"}),
+            stage("c", {**ATTENTION, "mix_layers": {"of": ["one", "two"], "apart": True}}, ffn={"kind": "none"}),
+        ]
+    },
     "gated attention": {
         "stages": [
             stage("a", {"kind": "gated_attention", "inner": 24, "dim": 6}, ffn={"kind": "none"}),
@@ -352,6 +359,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "kv_to"),
     ("AttentionSpec", "values_to"),
     ("TokenValuesSpec", "to"),
+    ("LayerMixSpec", "to"),
     ("GatedMemorySpec", "inner"),
     ("GatedMemorySpec", "of"),
     ("RecurrenceSpec", "reading_to"),

@@ -15,6 +15,7 @@ from flips import dead_flips, without_effect
 
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
+from evo.blocks.attention.layer_mix import LayerMixSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.token_values import TokenValuesSpec
 from evo.blocks.experts.narrow import NarrowSpec
@@ -350,7 +351,17 @@ def test_no_field_is_dead(host: str):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec]
-    found += [RouterSpec, NarrowSpec, SharedSpec, TapsSpec, FactorsSpec, HeadMapsSpec, TokenValuesSpec, UnitTapsSpec]
+    found += [
+        RouterSpec,
+        NarrowSpec,
+        SharedSpec,
+        TapsSpec,
+        FactorsSpec,
+        HeadMapsSpec,
+        TokenValuesSpec,
+        LayerMixSpec,
+        UnitTapsSpec,
+    ]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
     for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]

@@ -12,6 +12,10 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "keys that are the values are kept once, for its own queries",
         ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from", "token_values"),
     ),
+    "mix_layers": (
+        "heads of several layers meet as they are projected, keys apart from values",
+        ("values_of", "factors", "head_maps"),
+    ),
     "subtract": (
         "a pair of its own heads, which nothing else tells apart, gives one output",
         ("differ", "head_experts", "head_maps"),

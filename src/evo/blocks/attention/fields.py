@@ -7,6 +7,7 @@ from pydantic import Field
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_experts import HeadExpertsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
+from evo.blocks.attention.layer_mix import LayerMixSpec
 from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.plan import Biased, Selective, Values
@@ -89,6 +90,8 @@ class AttentionFields(Spec):
     """A name under which later attentions may mix its projected values into theirs."""
     values_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
     """The name of an earlier attention's values, mixed into its own by two learned numbers (ResFormer, 2410.17897)."""
+    mix_layers: LayerMixSpec | None = None
+    """Keys and values of other layers that are mixed with its own; its own alone if left out."""
     token_values: TokenValuesSpec | None = None
     """What values have besides by the token alone; nothing if left out."""
     weigh: Weigh = "softmax"
@@ -135,7 +138,7 @@ class AttentionFields(Spec):
             ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
             ("value_dim", self.values in ("keys", "turned_keys") and self.kv_from is None),
         ]
-        own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain", "token_values")
+        own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain", "token_values", "mix_layers")
         found += [(name, self.kv_from is not None) for name in own]
         return frozenset(name for name, is_unread in found if is_unread)
 

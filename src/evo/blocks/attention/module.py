@@ -17,6 +17,7 @@ from evo.blocks.attention.factors import beside, product
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
 from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
+from evo.blocks.attention.mixed_layers import mixed_layers
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.scored import NOTHING_FALLS, Falls, Scored
@@ -102,8 +103,8 @@ class Attention(Scored):
             shape = (*x_BTD.shape[:2], self.kv_heads)
             for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
-        if (rows := token_values(self)) is not None:
-            rows.note(x_BTD, flow)
+        for part in filter(None, (token_values(self), mixed_layers(self))):
+            part.note(x_BTD, flow)
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
         flow.signals[KV] = x_BTD
@@ -270,8 +271,10 @@ class Attention(Scored):
         mapped_BTC = self._mapped(x_BTD, "k", flow)
         raw_BTGK = self._heads(mapped_BTC, "k", self.head_dim, flow, taps)
         q_BTHK, raw_BTGK = taps.paired(q_BTHK, raw_BTGK, raw_BTC, mapped_BTC)
-        q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
         v_BTGV = raw_BTGK if self.v is None else self._own_values(x_BTD, flow, taps)
+        if (layers := mixed_layers(self)) is not None:
+            raw_BTGK, v_BTGV = layers.mixed(raw_BTGK, v_BTGV, flow)
+        q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
         v_BTGV = self._inner("v_norm", self._values(v_BTGV, x_BTD, flow), flow)
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)

@@ -96,6 +96,8 @@ class AttentionSpec(AttentionFields):
             yield from under(self.mix_scores.faults(self.heads), "mix_scores")
         if self.token_values is not None and self.kv_from is None:
             yield from under(self.token_values.faults(scope.width), "token_values")
+        if self.mix_layers is not None and self.kv_from is None:
+            yield from under(self.mix_layers.faults(), "mix_layers")
         if self.low_rank is not None:
             yield from under(self.low_rank.faults(self._outputs(scope)[0]), "low_rank")
         if self.taps is not None and self.kv_from is None:
@@ -123,6 +125,7 @@ class AttentionSpec(AttentionFields):
             "differ": self.differ is not None,
             "subtract": self.subtract,
             "token_values": self.token_values is not None,
+            "mix_layers": self.mix_layers is not None,
             "head gains": any(
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),
@@ -148,6 +151,7 @@ class AttentionSpec(AttentionFields):
         apart = (
             *told,
             self.token_values,
+            self.mix_layers,
             self.mix_scores,
             self.head_experts,
             self.low_rank,
@@ -263,9 +267,7 @@ class AttentionSpec(AttentionFields):
             activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
         )
         given, mixed = (self._value_signal(name, scope) for name in (self.values_to, self.values_from))
-        own = self.token_values if is_own else None
-        read = () if own is None else own.inputs(groups, values)
-        rows = () if own is None else own.rows(own.to, groups, values)
+        read, rows = self._beside_signals(groups, dim, values) if is_own else ((), ())
         return AttentionPlan(
             kind=self.label,
             weights=weights,
@@ -352,6 +354,17 @@ class AttentionSpec(AttentionFields):
             return ()
         return (f"projected values of {name} ({self._groups} heads of {self._value_dim(scope)})",)
 
+    def _beside_signals(self, groups: int, dim: int, values: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What its values of tokens and its mix of layers read of a pass, and what they give."""
+        read, given = tuple[str, ...](), tuple[str, ...]()
+        if self.token_values is not None:
+            own = self.token_values
+            read, given = own.inputs(groups, values), own.rows(own.to, groups, values)
+        if self.mix_layers is not None:
+            plan = self.mix_layers.child(groups, dim, values)
+            read, given = (*read, *(name for pair in plan.reads for name in pair)), (*given, *plan.gives)
+        return read, given
+
     def _children(self, scope: Scope) -> tuple[tuple[str, BlockPlan], ...]:
         dim, values = self._head_dim(scope), self._value_dim(scope)
         found = [("position", self._position(scope).for_heads(scope, self.heads, dim))]
@@ -366,6 +379,8 @@ class AttentionSpec(AttentionFields):
             found.append(("inner_norm", self.inner_norm.over_heads(*self._outputs(scope))))
         if self.token_values is not None and self.kv_from is None:
             found.append(("token_values", self.token_values.child(scope, self._groups, values)))
+        if self.mix_layers is not None and self.kv_from is None:
+            found.append(("mix_layers", self.mix_layers.child(self._groups, dim, values)))
         found += [] if self.low_rank is None else self.low_rank.children(scope)
         if self.head_experts is not None:
             found.append(("head_experts", self.head_experts.chooser(scope)))
