@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.acts import Word
-from evo.dsl.genes import FIXED
+from evo.dsl.genes import FIXED, WIDENING
 from evo.dsl.organism import NAME
 from evo.dsl.plan import BlockPlan, Cost, linear, matmul_flops
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
@@ -39,7 +39,7 @@ class GatedMemorySpec(Spec):
 
     of: Annotated[str, Field(pattern=NAME, max_length=64, examples=["scan"]), FIXED]
     """The name under which a selective scan or a recurrence above publishes what it read (`reading_to`)."""
-    inner: Annotated[int | None, Field(ge=1, le=262144), FIXED] = None
+    inner: Annotated[int | None, Field(ge=1, le=262144), FIXED, WIDENING] = None
     """How many channels that has; twice the width if left out, as a selective scan's."""
     act: Word = "silu"
     """The activation of the gate."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evo.blocks.route.spec import shared
 from evo.blocks.stages.around import AroundSpec
-from evo.dsl.genes import FIXED, Gene
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import ZEROS, Cost, Init, Weight, gains, linear, matmul_flops, vector
@@ -38,7 +38,9 @@ class ChunksSpec(AroundSpec):
     """The stage. It reads chunks as its whole sequence, so it has no `from`; its positions count them."""
     size: Annotated[float, Field(gt=1, le=4096), Gene(1.5, 16, "scale")] = 4.0
     """Tokens of a chunk on average, to which a loss draws them."""
-    width: Annotated[int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=8, optional=True)] = None
+    width: Annotated[
+        int | None, Field(ge=1, le=65536), Gene(64, 1024, "scale", multiple=8, optional=True), WIDENING
+    ] = None
     """Width of the stage, at least the stream's, which it is if left out; beyond that stands one learned vector."""
     ratio_loss: Annotated[float, Field(ge=0, le=1e6), FIXED] = 0.03
     """The weight of that loss, size / (size - 1) ((size - 1) F G + (1 - F) (1 - G)): F is the share of tokens that
