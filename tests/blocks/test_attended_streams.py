@@ -35,16 +35,19 @@ def body(**streams: Any) -> StreamedLayers:
     return found
 
 
-def attended(query: Tensor, states: list[Tensor]) -> Tensor:
+def attended(query: Tensor | None, states: list[Tensor]) -> Tensor:
     """`block_attn_res` of the authors: V a stack, K its norm, a softmax over the stack (2603.15031, figure 2)."""
+    if query is None:  # there is one state, and its share is 1
+        (state,) = states
+        return state
     v = torch.stack(states)
     k = v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()
     logits = torch.einsum("d, n b t d -> n b t", query, k)
     return torch.einsum("n b t, n b t d -> b t d", logits.softmax(0), v)
 
 
-def weight(block: Block, name: str) -> Tensor:
-    return block.child(name).get_parameter("query")
+def weight(block: Block, name: str) -> Tensor | None:
+    return dict(block.child(name).named_parameters()).get("query")
 
 
 @pytest.mark.parametrize("every", [1, 2, 4])

@@ -18,7 +18,7 @@ class Attended(Connection):
     """Reads a sum of states, (B, T, N, D), by shares softmax_n(q norm(X_n)); what is written is a state more, or joins
     the latest."""
 
-    query: nn.Parameter
+    query: nn.Parameter | None
 
     def __init__(self, plan: AttendedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -26,7 +26,8 @@ class Attended(Connection):
 
     def read(self, x_BTND: Tensor, flow: Flow) -> Read:
         del flow
-        return attended(x_BTND, self.query, self.eps), x_BTND, None
+        read_BTD = x_BTND[..., 0, :] if self.query is None else attended(x_BTND, self.query, self.eps)
+        return read_BTD, x_BTND, None
 
     def written(self, kept_BTND: Tensor, gains_N: Tensor | None, y_BTD: Tensor, flow: Flow) -> Tensor:
         del gains_N, flow

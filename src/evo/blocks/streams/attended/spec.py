@@ -47,7 +47,9 @@ class AttendedStreams(StreamsSpec):
     def connection(self, scope: Scope, index: int) -> AttendedPlan:
         """index: how many sublayers of the stage stand before."""
         count = self._states(index)
-        cost, weights = self._cost(scope.width, count), (vector("query", scope.width, ZEROS),)
+        # the one state before the first sublayer has all of a softmax, whatever is asked
+        weights = (vector("query", scope.width, ZEROS),) if count > 1 else ()
+        cost = self._cost(scope.width, count) if count > 1 else Cost()
         opens = index % self.every == 0
         return AttendedPlan(kind=self.label, weights=weights, cost=cost, count=count, opens=opens, eps=self.eps)
 
