@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from block_variants import document, plan
+from published_mixtures import MIXTURES
 from published_stages import MORE
 
 from evo.compiler.build import build
@@ -14,6 +15,7 @@ from evo.compiler.organism import Organism
 
 STAGES: dict[str, str] = {
     **MORE,
+    **MIXTURES,
     "Primer (2109.08668): taps behind q, k and v, squared relu": """
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, taps: {size: 3}}, ffn: {kind: dense, act: relu2}}
     """,
