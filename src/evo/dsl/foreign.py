@@ -73,6 +73,12 @@ VALUES = {
     "quick_gelu": "the same function is called `gelu_quick`",
     "swish": "the same function is called `silu`",
     **dict.fromkeys(("relu_squared", "squared_relu"), "the same function is called `relu2`"),
+    **{
+        name: f"it is no word: `{{kind: pointwise, of: {name}}}`"
+        for name in ("mish", "elu", "selu", "relu6", "laplace")
+    },
+    "hardswish": "it is no word: `{kind: pointwise, of: hard_swish}`",
+    "prelu": "it is no word: `{kind: leaky_relu, learned: true}`",
     "swiglu": "a gated ffn with silu: `ffn: {kind: gated, act: silu}`",
     "geglu": "a gated ffn with exact gelu: `ffn: {kind: gated, act: gelu}`",
     "mlp": "a plain feed-forward is `{kind: dense}`",
