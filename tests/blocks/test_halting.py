@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from block_variants import inputs, moved, organism, stage
+from block_variants import inputs
+from loops import model
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -12,15 +13,7 @@ from evo.blocks.stages.loop.halting import HaltingLoop
 from evo.compiler.organism import Organism, OrganismState
 from evo.training.causality import find_leak
 
-CONVOLUTION = {"kind": "convolution"}
-BODY = stage("step", [{"kind": "attention", "heads": 2}, CONVOLUTION], repeat=2, ffn={"kind": "gated", "ratio": 1.0})
 HALT = {"times": 5, "halt": {"threshold": 0.8, "loss": 0.3}}
-
-
-def model(**loop: object) -> Organism:
-    """A prelude, a loop and a coda in float64, with every weight moved."""
-    middle = {"name": "think", "kind": "loop", "of": BODY, **loop}
-    return moved(organism([stage("prelude", CONVOLUTION), middle, stage("coda", CONVOLUTION)]))
 
 
 def looped(found: Organism) -> HaltingLoop:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import document, moved, organism, plan, stage
+from block_variants import document, organism, plan, stage
+from loops import BODY, CONVOLUTION, model
 from torch import Tensor
 
 from evo.blocks.flow import Flow
@@ -15,15 +16,7 @@ from evo.compiler.organism import Organism, OrganismState
 from evo.training.causality import find_leak
 
 ATTENTION = {"kind": "attention", "heads": 2}
-CONVOLUTION = {"kind": "convolution"}
 RMS = {"kind": "rms"}
-BODY = stage("step", [ATTENTION, CONVOLUTION], repeat=2, ffn={"kind": "gated", "ratio": 1.0})
-
-
-def model(**loop: Any) -> Organism:
-    """A prelude, a loop and a coda in float64, with every weight moved."""
-    middle = {"name": "think", "kind": "loop", "of": BODY, **loop}
-    return moved(organism([stage("prelude", CONVOLUTION), middle, stage("coda", CONVOLUTION)]))
 
 
 def looped(found: Organism) -> Loop:
