@@ -78,13 +78,17 @@ class Rnn(Block):
         """The next T positions, one after another."""
         parts_BTGC, past = self._parts(x_BTD, state.past_BWD, flow)
         starts_BT = None if flow.segments_BT is None else document_starts(flow.segments_BT)
-        is_plain = flow.project is project and product_dtype(parts_BTGC) == self.own.dtype == parts_BTGC.dtype
-        run = self._walked if is_plain else self._mapped
+        run = self._walked if self._can_walk(parts_BTGC, flow) else self._mapped
         h_BTC, memory = run(parts_BTGC, state.memory, starts_BT, flow)
         h_BTC = h_BTC.to(x_BTD.dtype)
         if "norm" in self._modules:
             h_BTC = self.child("norm")(h_BTC, flow)
         return flow.project(h_BTC, self.o, self.o_bias), RnnState(memory, past)
+
+    def _can_walk(self, parts_BTGC: Tensor, flow: Flow) -> bool:
+        """Whether nothing but their maps meets its own outputs, on a CPU: on a GPU captured steps replay the loop."""
+        is_own = product_dtype(parts_BTGC) == self.own.dtype == parts_BTGC.dtype
+        return parts_BTGC.device.type == "cpu" and flow.project is project and is_own
 
     def _mapped(
         self, parts_BTGC: Tensor, memory: Memory, starts_BT: Tensor | None, flow: Flow
