@@ -29,3 +29,11 @@ def test_a_cell_without_a_kernel_is_told() -> None:
     assert (cell.layer, cell.family, cell.backend) == ("stages.a.0.mixer", "recurrent cell", "reference")
     with pytest.raises(DiagnosticError, match="recurrent cell: unknown backend 'triton'"):
         kernel_choices(rnn, **CALL, requested="triton")
+
+
+def test_what_stands_inside_a_stage_with_adapters_is_told() -> None:
+    """As everywhere else."""
+    of = {"name": "b", "mix": {"kind": "rnn"}}
+    adapted = {"name": "c", "kind": "adapted", "of": of, "adapters": {"kind": "lora", "rank": 2}}
+    rows = [choice for choice in kernel_choices(plan([adapted]), **CALL) if choice.family == "recurrent cell"]
+    assert [choice.layer for choice in rows] == ["stages.c.of_b.0.mixer"]

@@ -50,7 +50,7 @@ class Block(nn.Module):
     fused: tuple[Table, ...] = ()
     """The tables of the fused operations that it launches; what it computes besides is in `problems`."""
 
-    plain: tuple[str, ...] = ()
+    in_torch: tuple[str, ...] = ()
     """What it computes besides in plain torch, by name: there is no kernel for it. Matrix products are not told."""
 
     read_at_once: int | None = 0

@@ -51,7 +51,7 @@ def kernel_choices(
     posed_by = (row for part in parts for row in part.layer_problems(x_BTD, flow))
     asks = [(path, table_of(call), call) for path, calls in posed_by for call in dict.fromkeys(calls)]
     for _, block in organism.named_blocks():
-        tables = [plain_table(name, block.forward) for name in block.plain]
+        tables = [plain_table(name, block.forward) for name in block.in_torch]
         asks += [(block.path, table, plain_call(table, x_BTD)) for table in tables]
     found: list[KernelChoice] = []
     for path, table, call in asks:

@@ -31,7 +31,7 @@ class EngramState(State):
 class Engram(Block):
     """u + silu(conv(N u)), u_n = sigmoid(root(N k_n . N x_n / sqrt(D))) v for each stream n."""
 
-    plain = ("n-gram memory",)
+    in_torch = ("n-gram memory",)
 
     table: nn.Parameter
     key: nn.Parameter

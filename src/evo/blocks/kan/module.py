@@ -34,7 +34,7 @@ def gaussians(x: Tensor, grid: int, bound: float) -> Tensor:
 class Kan(Block):
     """down(edges(up(edges(x)))), edges the activation and the basis of every channel."""
 
-    plain = ("splines",)
+    in_torch = ("splines",)
 
     up: nn.Parameter
     down: nn.Parameter

@@ -24,7 +24,7 @@ class LinkSlotsState(State):
 class LinkSlots(Block):
     """Each token reads the earlier queries that are nearest to its own, then fills a slot with it."""
 
-    plain = ("link slots",)
+    in_torch = ("link slots",)
 
     q: nn.Parameter
     o: nn.Parameter

@@ -56,7 +56,7 @@ class Pace:
 class Memory(Block):
     """o(gate * M_t(q_t)): equations in README.md."""
 
-    plain = ("neural memory",)
+    in_torch = ("neural memory",)
 
     q: nn.Parameter
     k: nn.Parameter

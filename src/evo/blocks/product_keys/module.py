@@ -17,7 +17,7 @@ from evo.kernels.fused import ACTS
 class ProductKeys(Block):
     """sum over heads and best slots of share * value (Lample et al. 1907.05242, eqs. 1 to 6)."""
 
-    plain = ("product keys",)
+    in_torch = ("product keys",)
 
     q: nn.Parameter
     keys: nn.Parameter

@@ -32,7 +32,7 @@ class RnnState(State):
 class Rnn(Block):
     """o(norm(h)), h the outputs of a cell that reads its own last one."""
 
-    plain = ("recurrent cell",)
+    in_torch = ("recurrent cell",)
 
     candidate: nn.Parameter
     candidate_bias: nn.Parameter
