@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,3 +25,12 @@ def document_starts(segments_BT: Tensor) -> Tensor:
 def document_numbers(segments_BT: Tensor) -> Tensor:
     """int32 (B, T): documents counted from 0, so that an id that returns names a new one."""
     return document_starts(segments_BT).cumsum(1, dtype=torch.int32)
+
+
+def apart(f: Callable[[Tensor], Tensor], x_BTD: Tensor, segments_BT: Tensor) -> Tensor:
+    """What a function of (1, n, D) gives each document by itself, at its place: (B, T, D). It waits for a GPU."""
+    rows: list[Tensor] = []
+    for x_TD, numbers_T in zip(x_BTD, document_numbers(segments_BT), strict=True):
+        documents = x_TD[None].split(torch.bincount(numbers_T).tolist(), dim=1)
+        rows.append(torch.cat([f(x_1ND) for x_1ND in documents], dim=1))
+    return torch.cat(rows)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, compute_dtype, in_own_precision
 from evo.blocks.flow import Flow, State
 from evo.blocks.memory.spec import MemoryPlan
-from evo.kernels.documents import document_starts
+from evo.kernels.documents import apart
 from evo.kernels.fused import ACTS
 
 EPS = 1e-6
@@ -82,12 +81,7 @@ class Memory(Block):
         """(B, T, D) -> (B, T, D)."""
         if flow.segments_BT is None:
             return self._read(x_BTD, self._first(x_BTD), flow)[0]
-        rows: list[Tensor] = []
-        for x_TD, starts_T in zip(x_BTD, document_starts(flow.segments_BT), strict=True):
-            edges = sorted({0, *starts_T.nonzero()[:, 0].tolist(), len(x_TD)})
-            parts = [x_TD[None, start:end] for start, end in pairwise(edges)]
-            rows.append(torch.cat([self._read(part, self._first(part), flow)[0] for part in parts], dim=1))
-        return torch.cat(rows)
+        return apart(lambda x_1ND: self._read(x_1ND, self._first(x_1ND), flow)[0], x_BTD, flow.segments_BT)
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> MemoryState:
         """The memory that training has found to begin with."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from evo.blocks.residual import Residual
 from evo.blocks.stages.memory_tokens.spec import MemoryTokensPlan
 from evo.blocks.stages.stage import Stage
 from evo.kernels.dispatch import KernelCall
-from evo.kernels.documents import document_starts
+from evo.kernels.documents import apart
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,10 @@ class MemoryTokens(Stage):
         """(B, T, D) -> (B, T, D). Segments of packed documents begin with each of them."""
         if flow.segments_BT is None:
             return self._passed(x_BTD, 0, replace(flow, signals={}))
-        rows: list[Tensor] = []
-        for x_TD, starts_T in zip(x_BTD, document_starts(flow.segments_BT), strict=True):
-            edges = sorted({0, *starts_T.nonzero()[:, 0].tolist(), len(x_TD)})
-            parts = [x_TD[None, start:end] for start, end in pairwise(edges)]
-            alone = (self._passed(part, 0, replace(flow, signals={}, segments_BT=None)) for part in parts)
-            rows.append(torch.cat(list(alone), dim=1))
-        return torch.cat(rows)
+        segments_BT = flow.segments_BT
+        return apart(
+            lambda x_1ND: self._passed(x_1ND, 0, replace(flow, signals={}, segments_BT=None)), x_BTD, segments_BT
+        )
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> MemoryTokensState:
         """No token yet."""

@@ -14,7 +14,7 @@ from evo.blocks.residual import Residual
 from evo.blocks.stages.segments.spec import SegmentsPlan
 from evo.blocks.stages.stage import Stage
 from evo.kernels.dispatch import KernelCall
-from evo.kernels.documents import document_starts
+from evo.kernels.documents import apart
 
 Kept = Mapping[tuple[str, int], State]
 
@@ -49,12 +49,8 @@ class Segments(Stage):
         """(B, T, D) -> (B, T, D). Segments of packed documents begin with each of them."""
         if flow.segments_BT is None:
             return self._passed(x_BTD, flow)
-        rows: list[Tensor] = []
-        for x_TD, starts_T in zip(x_BTD, document_starts(flow.segments_BT), strict=True):
-            lengths = torch.bincount(starts_T.cumsum(0)).tolist()
-            parts = x_TD[None].split(lengths, dim=1)
-            rows.append(torch.cat([self._passed(part, replace(flow, segments_BT=None)) for part in parts], dim=1))
-        return torch.cat(rows)
+        alone = replace(flow, segments_BT=None)
+        return apart(lambda x_1ND: self._passed(x_1ND, alone), x_BTD, flow.segments_BT)
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> SegmentsState:
         """No token yet."""
