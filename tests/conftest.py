@@ -7,6 +7,7 @@ and makes them small.
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -31,7 +32,9 @@ ROOM = 2**30
 
 def pytest_configure() -> None:
     """What tests write they write to memory, where there is room and programs may run: a search waits for the disk
-    at each of its steps, for longer than it computes."""
+    at each of its steps, for longer than it computes. And an interrupt is one: a shell that runs something in the
+    background has it ignored, by all that this starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(AttributeError, OSError):  # systems without it
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize > ROOM and not found.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
