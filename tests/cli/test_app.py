@@ -36,9 +36,11 @@ def test_a_row_repeats_its_command(name: str):
 
 
 @pytest.mark.parametrize("name", list(present()))
-def test_every_command_has_help_with_exit_codes(evo, name: str):
-    """`evo NAME --help` works and exits with 0."""
+def test_every_command_has_help_with_exit_codes(evo, name: str, monkeypatch: pytest.MonkeyPatch):
+    """`evo NAME --help` works, exits with 0, and cuts no summary of a subcommand short at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
     outcome = evo(name, "--help")
+    assert not [line for line in outcome.out.partition("\nCommands:")[2].splitlines() if line.endswith("...")]
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: evo {name} ")
 

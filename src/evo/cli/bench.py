@@ -28,7 +28,10 @@ def train(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Training throughput on one CPU thread, beside a plain torch GPT of the same shape, in float32 and in bf16."""
+    """Training throughput beside a plain torch GPT.
+
+    On one CPU thread, in the same shape, in float32 and in bf16.
+    """
     from evo.bench.tables import markdown, write_table
     from evo.bench.training import measure
 
@@ -56,7 +59,10 @@ def step(
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often every way is timed.")] = 9,
     as_json: Json = False,
 ) -> None:
-    """One captured training step of a tiny GPT on a GPU, beside plain torch, its CUDA graph, and torch.compile."""
+    """A captured training step beside torch.compile.
+
+    Of a tiny GPT on a GPU; beside plain torch and its CUDA graph too.
+    """
     _require_cuda()
     from evo.bench.step import cells, write
 
@@ -73,7 +79,10 @@ def memory(
     out: Annotated[Path, typer.Option(help="Where the table goes, as Markdown.")] = Path("results/bench/memory.md"),
     as_json: Json = False,
 ) -> None:
-    """What a captured training step of a GPT of 99 M parameters reserves on a GPU, beside torch.compile."""
+    """Memory of a captured step beside torch.compile.
+
+    Of a GPT of 99 M parameters on a GPU.
+    """
     _require_cuda()
     from evo.bench.memory import cells, write
 
@@ -92,7 +101,7 @@ def probe(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """What the causality probe takes of the time of one candidate of a search."""
+    """What the causality probe takes of a candidate's time."""
     from evo.bench.probe import SHAPES, cells, measure
     from evo.bench.tables import markdown, write_table
 
@@ -113,7 +122,7 @@ def archive(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The archive beside pyribs' with the same candidates, which must end in the same cells."""
+    """The archive beside pyribs', with equal results."""
     from evo.bench.archive import cells, measure
     from evo.bench.tables import markdown, write_table
 
@@ -140,7 +149,9 @@ def kernels(
     only: Annotated[list[str] | None, typer.Option(help="Only the cases whose name begins so.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Our kernels on a GPU beside SDPA, FlexAttention and flash-linear-attention (where installed).
+    """Our kernels on a GPU beside the best public ones.
+
+    Those are SDPA, FlexAttention and, where installed, flash-linear-attention.
 
     Each row is told on stderr as soon as it is measured.
     """
@@ -166,7 +177,10 @@ def pool(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """A step with a pool of pseudopods, static and alive, beside attention of the same heads; and what elites take."""
+    """A step with a living pool beside a static one.
+
+    And beside attention of the same heads; and what elites take.
+    """
     from evo.bench.pool import SETTINGS, cells, elites_megabytes, measure
     from evo.bench.tables import markdown, write_table
 
@@ -198,7 +212,9 @@ def candidates(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Candidates an hour of `evo evolve`, everything included; on a GPU with a cold and a warm cache of kernels.
+    """Candidates an hour of `evo evolve`, all included.
+
+    On a GPU with a cold and a warm cache of kernels.
 
     Candidates have about 3.2 M parameters and 2 M tokens on a GPU, 1.8 M and 0.14 M on a CPU. The table is written
     whenever a search ended.

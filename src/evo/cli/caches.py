@@ -34,7 +34,7 @@ Window = Annotated[
         "--window",
         min=1,
         max=10_000_000,
-        help="Of full attention, keep the first 4 positions and the latest ones.",
+        help="Of full attention, keep the first 4 positions and this many of the latest.",
     ),
 ]
 Heavy = Annotated[
@@ -43,7 +43,7 @@ Heavy = Annotated[
         "--heavy",
         min=1,
         max=10_000_000,
-        help="With --window, keep these many that got most attention in place of the first 4 (H2O).",
+        help="With --window, keep this many positions, those that got most attention, in place of the first 4 (H2O).",
     ),
 ]
 

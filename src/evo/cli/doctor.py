@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from evo.cli import view
 from evo.cli.documents import Json
+from evo.cli.options import Device
 
 
 def command(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Say what was found here, and what is chosen.

@@ -13,7 +13,7 @@ import typer
 from evo.base.signals import TERMINATED, TerminatedError, termination_raised
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid, require_distinct
-from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, finite, with_fields
+from evo.cli.options import MOST_GIB, MOST_SECONDS, MOST_THREADS, Device, finite, with_fields
 from evo.cli.tracking import Track, trackers_of
 from evo.dsl.engine import EngineSpec
 from evo.dsl.evolve import EvolveSpec
@@ -28,7 +28,7 @@ def command(
     cfgs: Annotated[list[Path], typer.Argument(metavar="CFG...", help="The seeds; the first one's settings hold.")],
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
     overrides: Overrides = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Device = "auto",
     kernels: Kernels = "auto",
     workers: Annotated[
         int | None,

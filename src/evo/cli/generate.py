@@ -20,7 +20,7 @@ from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
 from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy, warn_tipped
 from evo.cli.documents import Json, Kernels
-from evo.cli.options import MOST_SEED, finite
+from evo.cli.options import MOST_SEED, Device, finite
 
 
 class Adapt(StrEnum):
@@ -32,7 +32,7 @@ class Adapt(StrEnum):
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.safetensors of `evo train`, or its folder.")],
-    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "\n",
+    prompt: Annotated[str, typer.Option(help="What the text begins with.", show_default="a new line")] = "\n",
     tokens: Annotated[int, typer.Option(min=1, max=10_000_000, help="Tokens to sample.")] = 300,
     temperature: Annotated[
         float, typer.Option(min=0.0, max=1e6, callback=finite, help="0 takes the likeliest token.")
@@ -60,7 +60,7 @@ def command(
         bool, typer.Option("--speculate", help="Let `organism.ahead` draft tokens; the text is the same.")
     ] = False,
     kernels: Kernels = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Sample text from a checkpoint.

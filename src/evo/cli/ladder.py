@@ -11,7 +11,7 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, read_valid, require_distinct
-from evo.cli.options import MOST_SECONDS, MOST_THREADS, finite
+from evo.cli.options import MOST_SECONDS, MOST_THREADS, Device, finite
 from evo.cli.scale import By, size_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def command(
     ] = False,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Where it goes; results/NAME_ladder if left out.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Device = "auto",
     kernels: Kernels = "auto",
     workers: Annotated[
         int | None,

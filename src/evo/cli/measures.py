@@ -10,18 +10,18 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Overrides, read_valid
-from evo.cli.options import MOST_SEED
+from evo.cli.options import MOST_SEED, Device
 
 if TYPE_CHECKING:
     from evo.archive.factorability import Factorability
 
 
 def command(
-    cfg: Annotated[Path, typer.Argument(help="The seed.")],
+    cfg: Annotated[Path, typer.Argument(help="The document that is mutated.")],
     sample: Annotated[int, typer.Option(min=8, max=100_000, help="How many random mutants are probed.")] = 64,
     mutations: Annotated[int, typer.Option(min=1, max=100, help="The most mutations of one.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds every draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Device = "auto",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:

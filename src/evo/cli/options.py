@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 PLAIN = (int, float, bool)
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 MOST_SEED = 2**63 - 1
 """The largest seed, as of the fields of that name."""
 MOST_THREADS = 1024

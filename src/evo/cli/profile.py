@@ -9,6 +9,7 @@ import typer
 
 from evo.cli import view
 from evo.cli.documents import Json, Overrides, read_valid
+from evo.cli.options import Device
 
 
 def command(
@@ -17,7 +18,7 @@ def command(
     batch: Annotated[
         int | None, typer.Option(min=1, max=65_536, help="Rows of a pass; train.batch by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:

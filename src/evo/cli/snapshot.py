@@ -23,7 +23,10 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="variant_07.safetenso
 
 @command.command()
 def show(file: File, as_json: Json = False) -> None:
-    """Show what a snapshot holds: method, rank and bytes of every tensor, and the measured loss."""
+    """Show method, rank and bytes of every tensor.
+
+    And the measured loss.
+    """
     from dataclasses import asdict
 
     from evo.archive.snapshot.summary import summarise

@@ -16,7 +16,7 @@ from evo.base.rundirs import run_of
 from evo.base.signals import TERMINATED, TerminatedError
 from evo.cli import view
 from evo.cli.documents import Json, Kernels, Overrides, overridden, read_valid
-from evo.cli.options import MOST_STEPS, MOST_THREADS
+from evo.cli.options import MOST_STEPS, MOST_THREADS, Device
 from evo.cli.tracking import Track, trackers_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from evo.training.run import TrainingRun, TrainResult
 
 WEIGHTS = ".safetensors"
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
 def command(
