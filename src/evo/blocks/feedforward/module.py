@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class UnitsState(State):
     past: tuple[Tensor, ...]
 
 
-class TappedUnits(Units):
+class TappedUnits(Units, ABC):
     """The same, each of which may be made of several tokens."""
 
     tapped: tuple[str, ...] = ()
@@ -78,9 +79,9 @@ class TappedUnits(Units):
         found = [getattr(self, f"{name}_taps") for name in self.tapped]
         return [plan_convolution(hidden_BTF, taps) for taps in found if taps is not None]
 
+    @abstractmethod
     def _units(self, x_BTD: Tensor, past: tuple[Tensor, ...] | None, flow: Flow) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What it gives, and what its taps read at the latest tokens."""
-        raise NotImplementedError
 
     def convolved(
         self, hidden: list[Tensor], past: tuple[Tensor, ...] | None, flow: Flow
