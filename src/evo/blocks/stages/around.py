@@ -55,6 +55,16 @@ class AroundSpec(StageSpec):
         """The faults of the stage inside, by their paths from here."""
         return [placed(fault, "of") for fault in self._inner.problems(self._scope(scope))]
 
+    def _read_through(self, scope: Scope) -> list[Fault]:
+        """The same of a stage inside that reads what this one does: it names no sources of its own."""
+        found = self._passed_on(scope)
+        for slot, names in self._inner.written_sources().items():
+            if names is not None:
+                where = ("of", self._inner.source_fields()[slot].key)
+                message = "the stage inside reads what the one around it does"
+                return [*found, Fault("EVO359", where, message, "write it there")]
+        return found
+
     def _alone(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
         """Faults of a stage inside that cannot run over a sequence of its own, which `units` make another one."""
         found = self._passed_on(scope)

@@ -51,14 +51,8 @@ class AdaptedSpec(AroundSpec):
         return self._inner.is_normed
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        faults = self._passed_on(scope)
+        faults = self._read_through(scope)
         yield from faults
-        for slot, names in self._inner.written_sources().items():
-            if names is not None:
-                field = self._inner.source_fields()[slot].key
-                message = "the stage inside reads what the one around it does"
-                yield Fault("EVO359", ("of", field), message, "write it there")
-                return
         if all(fault.severity == "warning" for fault in faults):
             yield from use_faults(self._inner.plan(self._scope(scope)), self._adapters)
 
