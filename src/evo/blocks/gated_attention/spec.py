@@ -1,7 +1,7 @@
 """The language and the plan of gated attention units."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -10,14 +10,12 @@ from evo.blocks.attention.stencils import KernelStencil, StencilSpec
 from evo.blocks.attention.weighing import share
 from evo.blocks.ema.spec import EmaSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
+from evo.blocks.position.turning import turning_problems
 from evo.dsl.acts import Word
 from evo.dsl.genes import DRAWN, FIXED, WIDENING, Gene
-from evo.dsl.index import kind_class, kinds
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
-TURNS = ("queries and keys", "nothing")
-"""What a position encoding may act on here."""
 TOWARDS = Init("constant", -2.0)
 """The logit of the step towards the candidate at first."""
 
@@ -69,17 +67,7 @@ class GatedAttentionSpec(Spec):
         if not self.stencil.is_causal:
             message = f"a unit continues a text, and stencil {self.stencil.label} sees positions still to come"
             yield Fault("EVO308", ("stencil",), message, "write a causal one")
-        if isinstance(self.position, PositionSpec):
-            if self.position.acts_on not in TURNS:
-                message = f"a gated attention unit cannot use position {self.position.kind}"
-                known = ", ".join(kind for kind in kinds("position") if _turns(kind))
-                yield Fault("EVO304", ("position",), message, f"known here: {known}")
-                return
-            if self.position.acts_on == "nothing":
-                message = "it has no position encoding anyway"
-                yield Fault("EVO330", ("position",), message, "remove it", "warning")
-            for problem in self.position.attention_problems(self.dim):
-                yield replace(problem, path=("position", *problem.path))
+        yield from turning_problems(self.position, self.dim, "a gated attention unit")
         if self.stencil.masks and self.stencil.visible(scope.context, True) >= scope.context * (scope.context + 1) / 2:
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
@@ -124,8 +112,3 @@ class GatedAttentionSpec(Spec):
             found += [linear("candidate", width, width), vector("candidate_bias", width, ZEROS)]
             found += [linear("step", width, width), vector("step_bias", width, TOWARDS)]
         return tuple(found)
-
-
-def _turns(kind: str) -> bool:
-    position = kind_class("position", kind)
-    return issubclass(position, PositionSpec) and position.acts_on in TURNS

@@ -65,13 +65,13 @@ class PositionSpec(Spec):
     """A position encoding."""
 
     acts_on: ClassVar[ActsOn]
+    """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
     adds_bias: ClassVar[bool] = False
     """Whether it adds to scores what more than a slope says: attention alone knows how."""
     is_one_sided: ClassVar[bool] = True
     """Whether it has nothing to say of later keys; matters where `adds_bias`."""
     counts_keys: ClassVar[bool] = False
     """Whether what it adds depends on the keys between a query and another, all of which it must see then."""
-    """What it changes: queries and keys, or scores, inside a mixer; the embedding, to which it is added; or nothing."""
 
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         """What keeps it from acting on heads of this width."""

@@ -3,21 +3,13 @@
 from collections.abc import Iterator
 
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.position.spec import PositionSpec
+from evo.blocks.position.turning import turning_problems
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.fields import POSITIVE, RecurrenceFields
-from evo.dsl.index import kind_class, kinds
 from evo.dsl.spec import Fault, Scope
 
 WORDS = ("head", "token", "channel")
 """Kinds of decay that a word stands for."""
-TURNS = ("queries and keys", "nothing")
-"""What a position encoding may act on here: a recurrence has no scores."""
-
-
-def _turns(kind: str) -> bool:
-    position = kind_class("position", kind)
-    return issubclass(position, PositionSpec) and position.acts_on in TURNS
 
 
 def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
@@ -38,7 +30,7 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = "normalizer sum divides by a sum that is positive only with update outer and a feature such as elu"
         yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
     yield from _option_problems(spec, scope)
-    yield from _position_problems(spec, scope)
+    yield from turning_problems(spec.position, spec.dims(scope)[0], "a recurrence")
 
 
 def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
@@ -159,19 +151,3 @@ def _key_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         yield Fault("EVO305", (field,), "keys made of a decay are neither of unit length nor turned", "write keys: own")
     if spec.written > 1 and spec.skip:
         yield Fault("EVO305", ("skip",), "a token that writes several values has none to add", "write skip: false")
-
-
-def _position_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
-    if spec.position is None:
-        return
-    assert isinstance(spec.position, PositionSpec)
-    if spec.position.acts_on not in TURNS:
-        message = f"a recurrence cannot use position {spec.position.kind}"
-        known = ", ".join(kind for kind in kinds("position") if _turns(kind))
-        yield Fault("EVO304", ("position",), message, f"known here: {known}")
-        return
-    if spec.position.acts_on == "nothing":
-        message = "a recurrence has no position encoding anyway"
-        yield Fault("EVO330", ("position",), message, "remove it", "warning")
-    for problem in spec.position.attention_problems(spec.dims(scope)[0]):
-        yield Fault(problem.code, ("position", *problem.path), problem.message, problem.help)
