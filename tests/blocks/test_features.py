@@ -7,8 +7,13 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 import torch.nn.functional as F
-from papers import HEADS, by_heads, compare, read_out
+from block_variants import CONTEXT, Whole, block_of, built, inputs, plan, stage
+from papers import HEADS, by_heads, compare, read_out, softmax_attention
 from torch import Tensor
+
+from evo.base.streams import Stream
+from evo.compiler.build import drawn
+from evo.dsl.plan import Init, Weight
 
 LINEAR = {
     "kind": "recurrence", "heads": HEADS, "update": "outer", "decay": "none", "normalizer": "sum", "conv": 0,
@@ -61,3 +66,53 @@ def test_squares_are_those_of_scores():
         return means((q @ k.transpose(-1, -2)).square() / q.shape[-1] * decays, w, x)
 
     compare({**LINEAR, "feature": "squares", "decay": {"kind": "token", "form": "logsigmoid"}}, theirs, moved=0.4)
+
+
+def test_drawn_features_are_favor():
+    """h(x) exp(w x) with h = exp(-|x|² / 2) / sqrt(m), x = q / d^(1/4) (Choromanski et al. 2009.14794, eq. 7 and lemma
+    1), queries over their largest as in the authors' code."""
+
+    def phi(x: Tensor, rows: Tensor, is_query: bool) -> Tensor:
+        x = x / x.shape[-1] ** 0.25
+        logits = torch.einsum("bhtd,hmd->bhtm", x, rows) - (x * x).sum(-1, keepdim=True) / 2
+        if is_query:
+            logits = logits - logits.max(-1, keepdim=True).values.detach()
+        return logits.exp() / rows.shape[1] ** 0.5
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k = (by_heads(x @ w[name].T) for name in "qk")
+        rows = w["feature_map.rows"]
+        terms = phi(q, rows, True) @ phi(k, rows, False).transpose(-1, -2)
+        return means(terms, w, x)
+
+    compare({**LINEAR, "feature": "drawn", "draws": 7}, theirs, moved=0.4)
+
+
+def test_many_drawn_features_are_a_softmax():
+    """Their products are on average exponentials of scores (lemma 1): means come near those of softmax attention."""
+    block = Whole(built(block_of(plan([stage("s", {**LINEAR, "feature": "drawn", "draws": 40000})]), "mixer")))
+    w, x = dict(block.named_parameters()), 0.5 * inputs()
+    wanted = softmax_attention(*(x @ w[name].T for name in "qkv")) @ w["o"].T
+    assert (block(x) - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+def test_rows_are_orthogonal_and_as_long_as_normal_ones():
+    """Blocks of as many rows as columns (appendix B.2); lengths have the mean square of normal vectors."""
+    rows = drawn(Weight("rows", (3, 40, 16), Init("orthogonal", 1.0), ("stack", "rows", "channel")), Stream(0))
+    unit = F.normalize(rows, dim=-1)
+    for block in unit.split(16, dim=1):
+        torch.testing.assert_close(block @ block.mT, torch.eye(block.shape[1]).expand(3, -1, -1), rtol=0, atol=1e-5)
+    assert abs(rows.square().sum(-1).mean() - 16) < 2
+    assert abs(unit.mean()) < 0.02
+
+
+def test_cosines_fall_with_distance():
+    """relu(q) relu(k) cos(pi / 2 (i - j) / M), M the longest text (Qin et al. 2202.08791, eq. 8)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k = (torch.relu(by_heads(x @ w[name].T)) for name in "qk")
+        places = torch.arange(x.shape[1], dtype=x.dtype)
+        falls = torch.cos(torch.pi / 2 * (places[:, None] - places) / CONTEXT)
+        return means(q @ k.transpose(-1, -2) * falls / q.shape[-1] ** 0.5, w, x)
+
+    compare({**LINEAR, "feature": "cosines"}, theirs, moved=0.4)

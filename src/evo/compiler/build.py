@@ -123,6 +123,18 @@ def _diagonal(init: Init, shape: tuple[int, ...], generator: torch.Generator) ->
     return torch.where(is_on, init.b, 0.0).expand(*shape[:-2], rows, columns).reshape(shape).clone()
 
 
+def _orthogonal(init: Init, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Directions of rows uniform on the sphere, orthogonal in blocks; lengths as if they were apart (Choromanski et al.
+    2009.14794, appendix B.2). In float64, whose rounding no float32 shows."""
+    *stack, rows, columns = shape
+    blocks = -(-rows // columns)
+    drawn = torch.randn(*stack, blocks, columns, columns, generator=generator, dtype=torch.float64)
+    found, upper = torch.linalg.qr(drawn)
+    found = (found * upper.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]).mT.flatten(-3, -2)[..., :rows, :]
+    lengths = torch.randn(shape, generator=generator, dtype=torch.float64).norm(dim=-1, keepdim=True)
+    return (init.a * lengths * found).float()
+
+
 LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "constant": _constant,
@@ -134,4 +146,5 @@ LAWS: dict[str, Callable[[Init, tuple[int, ...], torch.Generator], Tensor]] = {
     "leading": _leading,
     "cycle": _cycle,
     "diagonal": _diagonal,
+    "orthogonal": _orthogonal,
 }

@@ -28,11 +28,22 @@ class Init:
     log_count: log(a + i) at place i of the last axis. ring: x with exp(-2 softplus(x)) uniform in [a², b²]. ramp: from
     a to b in equal steps along the last axis. leading: b at the first a places of the last axis, 0 behind them.
     cycle: whole numbers below a, a random one at the first place of the last axis, and from there on in a circle.
-    diagonal: b where the last axis is a places on from the one before it (from 0 in a vector), 0 elsewhere.
+    diagonal: b where the last axis is a places on from the one before it (from 0 in a vector), 0 elsewhere. orthogonal:
+    N(0, a²) by row, of which each as many as there are columns are orthogonal.
     """
 
     law: Literal[
-        "normal", "constant", "uniform", "timestep", "log_count", "ring", "ramp", "leading", "cycle", "diagonal"
+        "normal",
+        "constant",
+        "uniform",
+        "timestep",
+        "log_count",
+        "ring",
+        "ramp",
+        "leading",
+        "cycle",
+        "diagonal",
+        "orthogonal",
     ]
     a: float
     b: float = 0.0

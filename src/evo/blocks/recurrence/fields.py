@@ -10,11 +10,11 @@ from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.index import kind_class
 from evo.dsl.spec import RoleOf, Scope, Spec
 
-Feature = Literal["identity", "l2", "elu", "relu", "taylor", "squares", "signs", "neighbours"]
-POSITIVE = ("elu", "relu", "taylor", "squares", "signs", "neighbours")
+Feature = Literal["identity", "l2", "elu", "relu", "taylor", "squares", "signs", "neighbours", "drawn", "cosines"]
+POSITIVE = ("elu", "relu", "taylor", "squares", "signs", "neighbours", "drawn", "cosines")
 """Features whose products are never negative."""
-PRODUCTS = ("taylor", "squares")
-"""Those that have products of channels, and a scale of their own."""
+SCALED = ("taylor", "squares", "drawn")
+"""Those that have a scale of their own."""
 
 
 class RecurrenceFields(Spec):
@@ -35,7 +35,12 @@ class RecurrenceFields(Spec):
     """What is done to q and k. identity: nothing. l2: unit length. elu: elu + 1. relu: relu. taylor: [1, x, x x], whose
     products are the first three terms of the exponential (Based, 2402.18668). squares: all x_i x_j, whose products are
     squares of those of q and k (ReBased, 2402.10644; power attention, 2507.04239). signs: softmax of x beside that of
-    -x (Hedgehog, 2402.04347). neighbours: [relu(x), relu(-x)] times the same moved by one (DPFP, 2102.11174)."""
+    -x (Hedgehog, 2402.04347). neighbours: [relu(x), relu(-x)] times the same moved by one (DPFP, 2102.11174). drawn:
+    exponentials of fixed random projections, whose products are on average the exponential of q k / sqrt(key_dim)
+    (FAVOR+; Performer, 2009.14794). cosines: relu, and its products times the cosine of a quarter turn's share that
+    their distance has of the context (cosFormer, 2202.08791)."""
+    draws: Annotated[int, Field(ge=1, le=65536), Gene(16, 256, "x2")] = 64
+    """How many random projections there are; nothing learns them."""
     feature_map: bool = False
     """Whether q and k each pass a learned map of their head before, which is the identity at first (Hedgehog; with
     relu, Kasai et al. 2103.13076)."""
@@ -72,7 +77,8 @@ class RecurrenceFields(Spec):
     act: Literal["none", "silu"] | None = None
     """What q, k and v pass before they are features; silu behind a convolution, and nothing without, if left out."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
-    """What queries are multiplied by; if left out, key_dim ** -0.5, or 1 where features are products of channels."""
+    """What queries are multiplied by; if left out, key_dim ** -0.5, or 1 where features have a scale of
+    their own."""
     beta_range: Annotated[float, Field(gt=0, le=2), FIXED] = 1.0
     """The largest share that the delta rule takes out; above 1, states may change sign (Grazzi et al. 2411.12537)."""
     gate_at: Literal["after", "before"] = "after"
@@ -106,6 +112,7 @@ class RecurrenceFields(Spec):
             ("key_heads", self.keys == "decay"),
             ("feature_map", self.keys == "decay"),
             ("conv_bias", not self.conv),
+            ("draws", self.feature != "drawn"),
             ("beta_range", self.update != "delta"),
             ("erase", self.update != "delta"),
             ("gate_rank", self.gate == "none"),
@@ -147,7 +154,7 @@ class RecurrenceFields(Spec):
     def _features(self, key_dim: int) -> int:
         """How many channels a key has behind its features."""
         wide = {"taylor": 1 + key_dim + key_dim**2, "squares": key_dim * (key_dim + 1) // 2}
-        wide |= dict.fromkeys(("signs", "neighbours"), 2 * key_dim)
+        wide |= dict.fromkeys(("signs", "neighbours", "cosines"), 2 * key_dim) | {"drawn": self.draws}
         return wide.get(self.feature, key_dim)
 
     @property

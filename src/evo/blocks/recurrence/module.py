@@ -16,6 +16,7 @@ from evo.blocks.constant import Constant
 from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
+from evo.blocks.recurrence.feature_maps import FeatureMap
 from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity
 from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
@@ -103,7 +104,7 @@ class Recurrence(Block):
         self.divides = plan.normalizer == "sum"
         self.columns = plan.value_dim + self.divides
         self.solve, self.levels, self.turns = plan.solve, plan.levels, plan.turns
-        self.feature, self.features = FEATURES[plan.feature], plan.features
+        self.feature, self.features = FEATURES.get(plan.feature, identity), plan.features
         self.gate_act = GATES.get(plan.gate, identity)
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
         self.repeats = plan.heads // plan.key_heads
@@ -256,6 +257,9 @@ class Recurrence(Block):
             if self.correction is not None:
                 q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
             q_BTHK, k_BTHK = (_mapped(x, m, flow) for x, m in ((q_BTHK, self.q_map), (k_BTHK, self.k_map)))
+            feature_map = self._modules.get("feature_map")
+            if isinstance(feature_map, FeatureMap):
+                q_BTHK, k_BTHK = feature_map.pair(q_BTHK, k_BTHK, flow.position)
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
         q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
         if self.q_bias is not None and self.k_bias is not None:

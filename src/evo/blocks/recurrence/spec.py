@@ -10,7 +10,8 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.conflicts import faults
 from evo.blocks.recurrence.decays import DecaySpec
-from evo.blocks.recurrence.fields import PRODUCTS, RecurrenceFields
+from evo.blocks.recurrence.featured import feature_maps
+from evo.blocks.recurrence.fields import SCALED, RecurrenceFields
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, Scope
 
@@ -74,6 +75,7 @@ class RecurrenceSpec(RecurrenceFields):
         if isinstance(self.position, PositionSpec):
             position = self.position.for_heads(scope, self.heads, key_dim)
         children: list[tuple[str, BlockPlan]] = [("position", position)]
+        children += feature_maps(self.feature, self.groups, key_dim, self.draws, scope.context)
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
         if isinstance(self.qk_norm, NormSpec):
@@ -85,6 +87,7 @@ class RecurrenceSpec(RecurrenceFields):
         streams = sum(size for _, size in self._streams(key_dim, value_dim))
         cost = Cost(
             flops=matmul_flops(weights)
+            + (4.0 * self.groups * key_dim * self.draws if self.feature == "drawn" else 0.0)
             + self._mixing_flops(self._features(key_dim), value_dim) * max(levels, 1)
             + self.solve * self._mixing_flops(key_dim, key_dim),
             state=state
@@ -130,7 +133,7 @@ class RecurrenceSpec(RecurrenceFields):
         """What queries are multiplied by; None for the root of how wide they are behind their features."""
         if self.scale is not None or self.keeps_channels:
             return self.scale
-        return 1.0 if self.feature in PRODUCTS else key_dim**-0.5
+        return 1.0 if self.feature in SCALED else key_dim**-0.5
 
     def _mixing_flops(self, key_dim: int, value_dim: int) -> float:
         """Stepwise: write and read the state (4 K V a head), once more each for delta's read and for decay."""
