@@ -20,11 +20,15 @@ POOL: dict[str, Any] = {"kind": "pool", "slots": 4, "alive": 3}
 
 
 def living(
-    pool: dict[str, Any] | None = None, steps: int = 10, train: dict[str, Any] | None = None, **life: Any
+    pool: dict[str, Any] | None = None,
+    steps: int = 10,
+    train: dict[str, Any] | None = None,
+    layers: int = 1,
+    **life: Any,
 ) -> Document:
-    """A document of one layer whose pool lives."""
+    """A document whose layers have a pool each, which lives."""
     settings = {"steps": steps, "life": {**LIFE, **life}, **(train or {})}
-    return document({**POOL, **(pool or {})}, train=settings, stage={"repeat": 1})
+    return document({**POOL, **(pool or {})}, train=settings, stage={"repeat": layers})
 
 
 def trainer(made: Document, mode: str = "eager", device: str = "cpu") -> Trainer:

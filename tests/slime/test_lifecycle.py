@@ -181,16 +181,16 @@ def test_a_captured_life_repeats_to_the_byte(of: Any) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("of", OF.values(), ids=OF)
 def test_a_replayed_look_sees_what_a_launched_one_does(of: Any) -> None:
-    """The second look is captured, and its replay with another row gives what its operations give."""
-    training = trainer(living({"of": of}, steps=400, every=8, warmup=8, gentle=400), "captured", "cuda")
+    """The second look is captured, pool beside pool, and its replay with another row gives what its operations give."""
+    training = trainer(living({"of": of}, steps=400, layers=3, every=8, warmup=8, gentle=400), "captured", "cuda")
     run(training, 20)
     glance = life_of(training).glance
     assert glance.refusal == ""
     assert glance.replay is not None
-    (colony,) = glance.colonies
-    before = colony.vitals.gradient_P.clone()
+    before = [colony.vitals.gradient_P.clone() for colony in glance.colonies]
     replayed = {name: tensor.clone() for name, tensor in glance.take(24).items()}
-    colony.vitals.gradient_P.copy_(before)
+    for colony, gradient_P in zip(glance.colonies, before, strict=True):
+        colony.vitals.gradient_P.copy_(gradient_P)
     row_1T = training._row(24).to(training.device)
     launched = glance._measured(row_1T, lambda one: glance._drawn(one, 24))
     torch.testing.assert_close(replayed, launched, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ steps are one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,9 @@ from evo.blocks.companion import Surroundings
 from evo.slime.behaviour import Look, measure, projection
 from evo.slime.colony import Colony
 from evo.slime.transfer import sent
+
+BRANCHES = 8
+"""Of a captured look: so many pools are measured at once, as the launches of one leave most of a device idle."""
 
 
 class Glance:
@@ -65,16 +68,23 @@ class Glance:
         gradients = [g for colony in self.colonies for g in colony.vitals.captured.values()]
         return [tensor.data_ptr() for tensor in (*self.around.model.parameters(), *gradients)]
 
-    def _measured(self, row_1T: Tensor, drawn: Callable[[Colony], Tensor]) -> dict[str, Tensor]:
+    def _measured(
+        self,
+        row_1T: Tensor,
+        drawn: Callable[[Colony], Tensor],
+        branch: Callable[[int], AbstractContextManager[None]] = lambda index: nullcontext(),
+    ) -> dict[str, Tensor]:
+        """branch: where the launches of each pool go."""
         with listening(self.colonies) as looks, torch.no_grad():
             self.around.model(row_1T)
         seen: dict[str, Tensor] = {}
-        for colony in self.colonies:
+        for index, colony in enumerate(self.colonies):
             look = looks[colony.path]
             self.widths[colony.path] = look.x_TD.shape[1]
-            colony.vitals.look()
-            measures_PM = measure(colony.pool, look, colony.vitals.gradient_P, drawn(colony))
-            seen |= {f"{colony.path}:rows": colony.vitals.rows(), f"{colony.path}:measures": measures_PM}
+            with branch(index):
+                colony.vitals.look()
+                measures_PM = measure(colony.pool, look, colony.vitals.gradient_P, drawn(colony))
+                seen |= {f"{colony.path}:rows": colony.vitals.rows(), f"{colony.path}:measures": measures_PM}
         return seen
 
     def _drawn(self, colony: Colony, step: int) -> Tensor:
@@ -93,7 +103,7 @@ class _Replay:
         row_1T: Tensor,
         drawn: dict[str, Tensor],
         addresses: list[int],
-        measured: Callable[[Tensor, Callable[[Colony], Tensor]], dict[str, Tensor]],
+        measured: Callable[..., dict[str, Tensor]],
     ) -> None:
         self.row_1T, self.drawn, self.addresses = row_1T, drawn, addresses
         self.graph = torch.cuda.CUDAGraph()
@@ -101,8 +111,8 @@ class _Replay:
         stream = torch.cuda.current_stream(device)
         recording = torch.cuda.graph(self.graph, capture_error_mode="thread_local")
         try:
-            with torch.cuda.device(device), no_collection(), recording:
-                self.seen = measured(row_1T, lambda colony: drawn[colony.path])
+            with torch.cuda.device(device), no_collection(), recording, _branches(len(drawn), device) as branch:
+                self.seen = measured(row_1T, lambda colony: drawn[colony.path], branch)
         finally:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own in place
 
@@ -114,6 +124,24 @@ class _Replay:
             self.drawn[path].copy_(sent(projection_D, device))
         self.graph.replay()
         return self.seen
+
+
+@contextmanager
+def _branches(count: int, device: torch.device) -> Iterator[Callable[[int], AbstractContextManager[None]]]:
+    """Streams beside the current one, which waits for them at the end. Nothing made in one may be read before."""
+    main = torch.cuda.current_stream(device)
+    streams = [torch.cuda.Stream(device) for _ in range(min(count, BRANCHES))]
+
+    @contextmanager
+    def branch(index: int) -> Iterator[None]:
+        stream = streams[index % len(streams)]
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            yield
+
+    yield branch
+    for stream in streams:
+        main.wait_stream(stream)
 
 
 @contextmanager
