@@ -61,8 +61,7 @@ def commands_page() -> str:
     import typer
     from typer.cli import get_docs_for_click
 
-    from evo.cli.app import EXIT_CODES
-    from evo.cli.app import _load as load
+    from evo.cli.app import EXIT_CODES, load
     from evo.cli.commands import present
 
     ending = EXIT_CODES.replace("\b\n", "").strip()

@@ -17,6 +17,7 @@ from typer.main import get_command
 from evo import __version__
 from evo.cli import guard, view
 from evo.cli.commands import ROWS, present
+from evo.cli.help_page import Command
 
 EXIT_CODES = """\
 \b
@@ -26,8 +27,8 @@ Exit codes:
   2    the command line is wrong
   70   evo itself failed; a short report says where the traceback is
   130  interrupted
-  143  ended by SIGTERM
   141  nobody reads the output any more
+  143  ended by SIGTERM
 """
 _COMMAND_LINE: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
 """What the parser itself raises and prints; the last is click's own root, which typer does not name."""
@@ -42,7 +43,7 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, found, rest = super().resolve_command(ctx, args)
-        return name, found and _load(str(name)), rest
+        return name, found and load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in ctx.args
@@ -117,13 +118,18 @@ def _open_closed() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
+    """A command by its row, imported, as the parser calls it."""
     row = ROWS[name]
     found = getattr(importlib.import_module(row.module), row.attribute)
     if isinstance(found, typer.Typer):
+        for inner in found.registered_commands:
+            inner.cls, inner.epilog = Command, EXIT_CODES
+        found.info.epilog = EXIT_CODES
         return get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command(name, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)(found)
+    settings = {"help_option_names": ["-h", "--help"]}
+    single.command(name, cls=Command, context_settings=settings, epilog=EXIT_CODES)(found)
     return get_command(single)
 
 

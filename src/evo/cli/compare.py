@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="A B...", help="Variants of runs, runs (their best variants), documents.")
+        list[Path], typer.Argument(metavar="VARIANT", help="Variants of runs, runs (their best variants), documents.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -29,7 +29,7 @@ def command(
     from evo.report.compare import compare
 
     if len(paths) < 2:
-        raise typer.BadParameter("two or more are compared", context, param_hint="A B...")
+        raise typer.BadParameter("two or more are compared", context, param_hint="VARIANT...")
     found = compare(paths)
     if as_json:
         names = [column.name for column in found.columns]

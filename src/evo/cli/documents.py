@@ -21,7 +21,7 @@ SUFFIXES = (".yaml", ".yml")
 Paths = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PATH...", help="Files, folders that are searched for *.yaml and *.yml, or - for standard input."
+        metavar="PATH", help="Files, folders that are searched for *.yaml and *.yml, or - for standard input."
     ),
 ]
 Kernels = Annotated[

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @with_fields(EvolveSpec)
 def command(
-    cfgs: Annotated[list[Path], typer.Argument(metavar="CFG...", help="The seeds; the first one's settings hold.")],
+    cfgs: Annotated[list[Path], typer.Argument(metavar="CFG", help="The seeds; the first one's settings hold.")],
     out: Annotated[Path | None, typer.Option(help="The run directory; results/NAME if left out.")] = None,
     overrides: Overrides = None,
     device: Device = "auto",
@@ -69,8 +69,9 @@ def command(
     --warm begins from a finished run's weights: every candidate is trained on from what they are in it, the compute
     behind them is charged, and the verdict holds them against a start from scratch at equal compute.
 
-    The options from --generations on are the document's `evolve`, and what it says holds where one is left out.
-    `evo explain evolve` has their defaults, and what may stand for YAML: a kind's name, or as in '{seeds: 5}'.
+    The options from --generations on are the document's `evolve`: what it says holds where one is left out, and the
+    default where it says nothing. `evo explain evolve` tells what may stand for YAML: a kind's name, or as in
+    '{seeds: 5}'.
     """
     from evo.dsl.canonical import to_yaml
     from evo.dsl.relocate import relocated

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def command(
     variant: Annotated[Path, typer.Argument(help="The document that is thought to be better.")],
-    baselines: Annotated[list[Path], typer.Argument(metavar="BASELINE...", help="What it is held against.")],
+    baselines: Annotated[list[Path], typer.Argument(metavar="BASELINE", help="What it is held against.")],
     sizes: Annotated[str, typer.Option(help="Numbers of parameters, such as 300k,1M,4M.")] = "1M,4M,16M",
     way: By = "stretching",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each at each size.")] = 3,

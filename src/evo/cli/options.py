@@ -12,10 +12,13 @@ import typer
 from evo.base.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
+    from evo.dsl.reference import FieldEntry
     from evo.dsl.spec import Spec, SpecField
 
 Command = Callable[..., None]
 PLAIN = (int, float, bool)
+NOTHING = ("null", "{}", "[]")
+"""Defaults that say nothing to a reader: the field's meaning does, or the fields inside."""
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 MOST_SEED = 2**63 - 1
 """The largest seed, as of the fields of that name."""
@@ -42,11 +45,11 @@ def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:
     Numbers and booleans are options of their type; their limits are for `documents.overridden` to hold. Everything
     else is written as YAML, a kind with its defaults as its name alone.
     """
-    from evo.dsl.describe import field_docs
+    from evo.dsl.reference import kind_entry
     from evo.dsl.spec import spec_fields
 
-    docs = field_docs(cls)
-    made = [_parameter(shape, docs.get(shape.name, "")) for shape in spec_fields(cls).values()]
+    told = kind_entry("", cls).fields
+    made = [_parameter(shape, _help(field)) for shape, field in zip(spec_fields(cls).values(), told, strict=True)]
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
@@ -55,6 +58,11 @@ def with_fields(cls: type[Spec]) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def _help(field: FieldEntry) -> str:
+    """A field's meaning, and what it is where nothing else is said, if that is something."""
+    return field.meaning if field.default in NOTHING else f"{field.meaning}  [default: {field.default}]"
 
 
 def _parameter(shape: SpecField, help: str) -> inspect.Parameter:

@@ -13,7 +13,7 @@ from evo.cli.tracking import Track, trackers_of
 
 
 def command(
-    directory: Annotated[Path, typer.Argument(help="The run directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The run directory.")],
     workers: Annotated[
         int | None, typer.Option(min=0, max=MOST_THREADS, help="Processes; as before if left out.")
     ] = None,

@@ -13,7 +13,7 @@ from evo.cli.documents import Json
 if TYPE_CHECKING:
     from evo.evolution.status import Status
 
-Directory = Annotated[Path, typer.Argument(help="The run directory.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The run directory.")]
 
 
 def command(directory: Directory, as_json: Json = False) -> None:
