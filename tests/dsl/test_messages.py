@@ -3,6 +3,7 @@
 After a deliberate change of wording: `python tests/dsl/test_messages.py` rewrites the files; read their diff.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from evo.dsl.foreign import KEYS, VALUES
 from evo.dsl.index import KINDS, kind_class
 from evo.dsl.spec import spec_fields
 
+ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden_messages"
 START = "evo: 1\norganism:\n  width: 64\n  stages:\n    - name: body\n      mix: {kind: attention, heads: 2}\n"
 STAGE, MIX = "    - name: body\n", "{kind: attention, heads: 2}"
@@ -76,6 +78,28 @@ WRONG = {
     "rope_dims_of_the_organism": organism("position: {kind: rope, dims: 48}"),
     "vocab_of_another_tokenizer": organism("vocab: 50257"),
     "no_heads": START.replace(", heads: 2", ""),
+    "n_head": START.replace("heads", "n_head"),
+    "d_model_for_width": START.replace("width", "d_model"),
+    "heads_of_the_organism": organism("heads: 4"),
+    "act_of_a_stage": stage("act: gelu"),
+    "dtype": START + "train: {dtype: bfloat16}\n",
+    "device": START + "train: {device: cuda}\n",
+    "dataset": START + "train: {dataset: wikitext}\n",
+    "attention_of_a_stage": stage("attention: {heads: 4}"),
+    "layers_of_the_organism": organism("layers: 4"),
+    "ffn_swiglu": stage("ffn: swiglu"),
+    "optimizer_adam": START + "train: {optimizer: Adam}\n",
+    "optimizer_adamx": START + "train: {optimizer: adamx}\n",
+    "kind_of_a_stage": START.replace("      mix: {kind: attention, heads: 2}", "      kind: attention"),
+    "stage_is_a_word": START[: START.index("    - name")] + "    - attention\n",
+    "mamba2": START.replace("attention, heads: 2", "mamba2"),
+    "mha": START.replace("attention", "mha"),
+    "no_space": START.replace("kind: attention, heads: 2", "kind:attention, heads: 2"),
+    "no_space_in_a_stage": START.replace("- name: body", "- {name:body, mix: {kind: attention, heads: 2}}").replace(
+        "      mix: {kind: attention, heads: 2}\n", ""
+    ),
+    "no_dash": START.replace("    - name", "      name"),
+    "nothing": "",
 }
 
 
@@ -111,6 +135,13 @@ def test_foreign_words_are_foreign():
     assert not kinds & set(VALUES)
     own = [set(spec_fields(kind_class(role, kind))) for role, kinds in KINDS.items() for kind in kinds]
     assert not any(set(KEYS) <= keys for keys in own)
+
+
+def test_a_model_that_is_named_has_a_document():
+    """`evo new --from` finds each that advice on values sends people to."""
+    named = [match[1] for advice in VALUES.values() if (match := re.search(r"--from (\S+)`", advice))]
+    assert "zoo/mamba2" in named
+    assert [name for name in named if not (ROOT / "examples" / f"{name}.yaml").is_file()] == []
 
 
 def test_another_function_is_not_suggested():

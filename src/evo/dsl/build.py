@@ -96,7 +96,9 @@ class Builder:
     def _table(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if not isinstance(node.value, dict):
-            return self._fail("EVO202", path, f"expected a mapping of names here, found {_found(node)}")
+            foreign = KEYS.get(str(path[-1]))
+            help = f"what other tools call {path[-1]} is {foreign}" if foreign else None
+            return self._fail("EVO202", path, f"expected a mapping of names here, found {_found(node)}", help)
         values = {key: self._one(shape, (*path, key)) for key in node.value}
         return FAILED if any(value is FAILED for value in values.values()) else values
 
@@ -105,7 +107,9 @@ class Builder:
         assert shape.many is not None
         if not isinstance(node.value, tuple):
             if not shape.many.bare:
-                return self._fail("EVO202", path, f"expected a list here, found {_found(node)}")
+                first = next(iter(node.value), "") if isinstance(node.value, dict) else ""
+                help = f"an entry of a list begins with a dash: `- {first}: ...`" if first else None
+                return self._fail("EVO202", path, f"expected a list here, found {_found(node)}", help)
             value = self._one(shape, path)
             return value if value is FAILED else (value,)
         values = tuple(self._one(shape, (*path, index)) for index in range(len(node.value)))
@@ -118,8 +122,7 @@ class Builder:
             return self._fail("EVO202", path, f"expected {options} here, found {_found(node)}")
         if not isinstance(node.value, dict):
             is_known = isinstance(node.value, str) and is_kind(role, node.value)
-            known = f"known {role} kinds: {', '.join(tagged(role))}"
-            hint = f"write {written(kind_class(role, str(node.value)))}" if is_known else known
+            hint = f"write {written(kind_class(role, str(node.value)))}" if is_known else self._kinds(role, node.value)
             return self._fail("EVO202", path, f"expected a mapping with a `kind` here, found {_found(node)}", hint)
         if "kind" not in node.value:
             return self._untagged(role, node.value, path)
@@ -130,9 +133,13 @@ class Builder:
                 return self.spec(cls, path)
             message = f"{kind.value} is written without `kind`"
             return self._fail("EVO210", (*path, "kind"), message, f"write {{{kind.value}: ...}}")
-        known = tagged(role)
-        help = f"{self._advice(kind.value, known)}known {role} kinds: {', '.join(known)}"
-        return self._fail("EVO210", (*path, "kind"), f"unknown {role} kind {_found(kind)}", help)
+        message = f"unknown {role} kind {_found(kind)}"
+        return self._fail("EVO210", (*path, "kind"), message, self._kinds(role, kind.value))
+
+    def _kinds(self, role: str, word: object) -> str:
+        """What to write for a word that is no kind of a role, and which kinds that has."""
+        hint = _inside(role, word) or self._advice(word, tagged(role))
+        return f"{hint}known {role} kinds: {', '.join(tagged(role))}"
 
     def _no_word(self, shape: SpecField, path: Path) -> _Failed:
         """Tells of text that is none of the words of a field that takes a spec of a role too."""
@@ -155,7 +162,8 @@ class Builder:
             return self.spec(cls, path)
         options = [*tagged(role), *(f"{{{key}: ...}}" for key in keyed(role))]
         wanted = "`kind`" if tagged(role) else "key that tells its kind"
-        return self._fail("EVO211", path, f"this {role} has no {wanted}", f"known {role} kinds: {', '.join(options)}")
+        help = f"{''.join(_apart(key, ('kind',)) for key in keys)}known {role} kinds: {', '.join(options)}"
+        return self._fail("EVO211", path, f"this {role} has no {wanted}", help)
 
     def _may_tell(self, cls: type[Spec], key: str, path: Path) -> bool:
         """Whether what stands under the key that tells a kind is more than a count where specs are expected."""
@@ -214,12 +222,15 @@ class Builder:
     def _unknown_key(self, cls: type[Spec], path: Path) -> str:
         """Tells of a key that the class does not have; the key that was meant, if that is clear."""
         known, word = list(spec_fields(cls)), str(path[-1])
-        foreign = KEYS.get(word.lower())
-        hint = f"in evo: {foreign}; " if foreign else _sections(cls, word) or self._suggestion(word, known)
-        help = f"{hint}known keys: {', '.join(known)}" if known else "it has no settings"
+        foreign, apart = KEYS.get(word.lower()), _apart(word, known)
+        hint = apart or _sections(cls, word) or self._suggestion(word, known)
+        listed = f"known keys: {', '.join(known)}" if known else "it has no settings"
+        help = f"in evo: {foreign}" if foreign else f"{hint}{listed}"
         message = f"unknown key '{_clip(str(path[-1]))}'{_of(cls)}"
         self.diagnostics.append(Diagnostic("EVO200", message, self.root.key_at(path), help))
-        return hint.split("'")[1] if hint.startswith("did you mean") else ""
+        if foreign:
+            return foreign.split("`")[1] if "`" in foreign else ""
+        return word.partition(":")[0] if apart else hint.split("'")[1] if hint.startswith("did you mean") else ""
 
     def _advice(self, value: object, known: Iterable[str]) -> str:
         """What to write for a value that is none of some words; never a near word that means another thing."""
@@ -268,6 +279,23 @@ def _sections(cls: type[Spec], key: str) -> str:
         f"{name}.{key}" for name, field in spec_fields(cls).items() if field.nested and key in spec_fields(field.nested)
     ]
     return f"write {' or '.join(found)}; " if found else ""
+
+
+def _apart(word: str, known: Iterable[str]) -> str:
+    """What to write for a key and its value that no space stands between: to YAML they are one word."""
+    key, colon, value = word.partition(":")
+    return f"put a space behind the colon: `{key}: {_clip(value) or '...'}`; " if colon and key in known else ""
+
+
+def _inside(role: str, word: object) -> str:
+    """Where a word belongs that is no kind of a role, but of one of the fields of the role's usual kind."""
+    if role not in DEFAULT_KIND or not isinstance(word, str):
+        return ""
+    usual = kind_class(role, DEFAULT_KIND[role])
+    for key, shape in spec_fields(usual).items():
+        if shape.kind and is_kind(shape.kind.role, word):
+            return f"write `{key}: {written(kind_class(shape.kind.role, word))}`{_of(usual)}; "
+    return ""
 
 
 def _of(cls: type[Spec]) -> str:

@@ -28,6 +28,12 @@ _CLIP = "`clip` under `train`; null for no clipping"
 _TIE = "`tie` of the readout: `readout: {tie: true}`"
 _ACT = "`act` of the ffn: `ffn: {kind: gated, act: silu}`"
 _EPS = "`eps` of the norm: `norm: {kind: rms, eps: 1e-6}`"
+_MIX = "`mix` of a stage: `mix: {kind: attention, heads: 4}`"
+_PRECISION = "`precision` under `train`: `precision: bf16`"
+_DEVICE = "an option of commands, and no part of a document: `evo train --device cuda`"
+_TASK = "`task` under `train`: `task: {kind: bytes, corpus: path/to/folder}`"
+_SCHEDULE = "`schedule` under `train`: `schedule: {kind: cosine}`"
+_ORGANISM = "`organism`: its `width` and `stages`"
 _TYPE = "nothing: an organism is written out as stages; documents under examples/ are a start"
 
 KEYS = {
@@ -37,8 +43,8 @@ KEYS = {
         _CONTEXT,
     ),
     **dict.fromkeys(("vocab_size", "padded_vocab_size", "n_vocab"), _VOCAB),
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "nhead"), _HEADS),
-    **dict.fromkeys(("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_query_groups"), _KV_HEADS),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "nhead", "heads"), _HEADS),
+    **dict.fromkeys(("kv_heads", "num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_query_groups"), _KV_HEADS),
     **dict.fromkeys(("head_size", "d_head", "head_width"), _HEAD_DIM),
     **dict.fromkeys(("sliding_window", "window", "window_size", "attention_window"), _WINDOW),
     **dict.fromkeys(("n_layer", "n_layers", "num_layers", "num_hidden_layers", "layers", "depth"), _REPEAT),
@@ -59,8 +65,14 @@ KEYS = {
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _EPOCHS),
     **dict.fromkeys(("grad_clip", "max_grad_norm", "gradient_clipping", "clip_grad_norm"), _CLIP),
     **dict.fromkeys(("tie_word_embeddings", "tie_embeddings"), _TIE),
-    **dict.fromkeys(("hidden_act", "activation", "activation_function"), _ACT),
+    **dict.fromkeys(("hidden_act", "act", "activation", "activation_function"), _ACT),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"), _EPS),
+    **dict.fromkeys(("attention", "attn", "self_attn", "self_attention", "mixer"), _MIX),
+    **dict.fromkeys(("dtype", "torch_dtype", "mixed_precision", "amp"), _PRECISION),
+    **dict.fromkeys(("device", "accelerator"), _DEVICE),
+    **dict.fromkeys(("data", "dataset", "corpus", "train_file"), _TASK),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_scheduler_type"), _SCHEDULE),
+    "model": _ORGANISM,
     **dict.fromkeys(("model_type", "architectures"), _TYPE),
 }
 """Keys, and what stands for each."""
@@ -85,6 +97,15 @@ VALUES = {
     "rmsnorm": "it is written `{kind: rms}`",
     **dict.fromkeys(("layernorm", "layer_norm"), "it is written `{kind: layer}`"),
     "rotary": "it is written `{kind: rope}`",
+    **dict.fromkeys(
+        ("mha", "multihead_attention", "multi_head_attention", "self_attention", "causal_self_attention"),
+        "it is written `{kind: attention, heads: 4}`",
+    ),
+    **dict.fromkeys(("gqa", "mqa"), "it is written `{kind: attention, heads: 4, kv_heads: 1}`"),
+    **{
+        name: f"a published model is a document: `evo new NAME --from zoo/{name}`"
+        for name in ("gpt2", "llama", "mamba", "mamba2", "retnet", "rwkv", "rwkv7", "titans")
+    },
     "adam": "without decoupled decay, it is `{kind: adamw, weight_decay: 0}`",
 }
 """Values and kinds, and what to write."""

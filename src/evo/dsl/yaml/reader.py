@@ -97,7 +97,8 @@ class _Reader:
     def _expect_content(self) -> None:
         next(self.events)
         if isinstance(next(self.events), yaml.StreamEndEvent):
-            raise self._fault("EVO107", "the file holds no document", Span(self.file, 1, 1))
+            help = "`evo new NAME` writes one to begin with"
+            raise self._fault("EVO107", "the file holds no document", Span(self.file, 1, 1), help)
 
     def _expect_end(self) -> None:
         next(self.events)
