@@ -19,6 +19,18 @@ def test_a_diagnostic_shows_place_source_caret_and_help():
     )
 
 
+def test_help_is_wrapped_where_columns_are_told():
+    """Under its beginning, no word torn apart; the words are the same."""
+    help = "did you mean `lr`? known keys: " + ", ".join(f"some_key_{n}" for n in range(40))
+    told = Diagnostic("EVO200", "unknown", None, help)
+    *_, first, second, last = render(told, columns=80).splitlines()
+    assert first.startswith(" " * 9 + "some_key_")
+    assert second.startswith(" " * 9 + "some_key_")
+    assert max(map(len, render(told, columns=80).splitlines())) <= 80
+    assert " ".join(render(told, columns=80).split()) == " ".join(render(told).split())
+    assert last.endswith("some_key_39")
+
+
 def test_a_warning_says_so():
     """Warnings are told apart from errors in the text."""
     assert render(Diagnostic("EVO321", "unused", severity="warning")) == "EVO321 warning: unused"

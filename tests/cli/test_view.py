@@ -37,6 +37,18 @@ def test_terminals_get_colour_and_pipes_do_not(monkeypatch: pytest.MonkeyPatch):
     assert again.getvalue() == plain.getvalue()
 
 
+def test_terminals_get_help_in_their_width_and_pipes_on_a_line(monkeypatch: pytest.MonkeyPatch):
+    """A program reads lines; a person must not read words that the edge tore apart."""
+    monkeypatch.setenv("COLUMNS", "60")
+    fault = Diagnostic("EVO200", "x", None, 30 * "some words ")
+    narrow, plain = Terminal(), io.StringIO()
+    monkeypatch.setenv("NO_COLOR", "1")
+    view.show([fault], "", narrow)
+    view.show([fault], "", plain)
+    assert max(map(len, narrow.getvalue().splitlines())) <= 60
+    assert len(plain.getvalue().splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0"), (950, "950"), (999.6, "1 k"), (12_345, "12.3 k"), (4.56e6, "4.56 M"), (1.25e14, "125 T"), (3e15, "3 P")],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ Paint = Callable[[Role, str], str]
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What PyYAML counts as the end of a line; `str.splitlines` knows more and would show the wrong one."""
 _MAX_SHOWN = 160
+_HELP = "   help: "
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,11 @@ def plain(role: Role, text: str) -> str:
     return text
 
 
-def render(diagnostic: Diagnostic, source: str = "", paint: Paint = plain) -> str:
-    """The diagnostic as text: `file:line:col: CODE message`, two lines of source with a caret, and the help."""
+def render(diagnostic: Diagnostic, source: str = "", paint: Paint = plain, columns: int | None = None) -> str:
+    """The diagnostic as text: `file:line:col: CODE message`, two lines of source with a caret, and the help.
+
+    columns: what the help is wrapped at; None: it stays on one line, as programs that read it want it.
+    """
     is_warning = diagnostic.severity == "warning"
     code = f"{diagnostic.code} warning:" if is_warning else diagnostic.code
     head = f"{paint(diagnostic.severity, code)} {printable(diagnostic.message)}"
@@ -100,8 +105,18 @@ def render(diagnostic: Diagnostic, source: str = "", paint: Paint = plain) -> st
         place = paint("place", f"{printable(span.file)}:{span.line}:{span.column}:")
         lines = [f"{place} {head}", *_excerpt(span, source, paint)]
     if diagnostic.help:
-        lines.append(f"   {paint('help', 'help:')} {printable(diagnostic.help)}")
+        help = _wrapped(printable(diagnostic.help), columns, len(_HELP))
+        lines.append(_HELP.replace("help:", paint("help", "help:")) + help)
     return "\n".join(lines)
+
+
+def _wrapped(text: str, columns: int | None, indent: int) -> str:
+    """Text on as many lines as it takes behind an indent, the first of which stands already; words stay whole."""
+    if columns is None:
+        return text
+    margin = " " * indent
+    lines = textwrap.wrap(text, columns - indent, break_long_words=False, break_on_hyphens=False)
+    return f"\n{margin}".join(lines)
 
 
 def printable(text: str) -> str:

@@ -52,7 +52,7 @@ def show(
     out = stream or sys.stderr
     paint = paint_for(out)
     for diagnostic in diagnostics[:MAX_SHOWN]:
-        print(render(diagnostic, source_of(diagnostic, source), paint), file=out)
+        print(render(diagnostic, source_of(diagnostic, source), paint, _columns(out)), file=out)
     if len(diagnostics) > MAX_SHOWN:
         print(f"... and {len(diagnostics) - MAX_SHOWN:,} more (--json shows all)", file=out)
 
@@ -68,7 +68,12 @@ def show_error(command: str, error: DiagnosticError, as_json: bool) -> None:
 
 def width() -> int:
     """Columns that prose may take: those of the terminal, 80 in a pipe, and no more than are easy to read."""
-    return min(120, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
+    return _columns(sys.stdout) or 80
+
+
+def _columns(stream: IO[str]) -> int | None:
+    """Those of the terminal that a stream leads to, if it does."""
+    return min(120, shutil.get_terminal_size((80, 24)).columns) if stream.isatty() else None
 
 
 def say_wrapped(text: str) -> None:
