@@ -92,8 +92,7 @@ def test_validate_json(evo, good: Path, bad: Path):
         "code": "EVO200",
         "severity": "error",
         "message": "unknown key 'depth' in organism",
-        "help": "in evo: `repeat` of a stage: how many layers it has; known keys: width, vocab, context, position, "
-        "embedding, norm, pseudopods, layers, stages, readout, ahead, adapters",
+        "help": "in evo: `repeat` of a stage: how many layers it has",
         "where": {"file": str(bad), "line": 3, "column": 3, "length": 5},
     }
 
