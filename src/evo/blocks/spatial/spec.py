@@ -26,11 +26,14 @@ class SpatialPlan(BlockPlan):
     act: str
     gate_act: str
     context: int
+    keys: bool
+    window: int | None
 
 
 class SpatialSpec(Spec):
     """o(g(x_t) * (sum over s <= t of w_ts v_s + b_t)), w learned and the same for every text (gMLP, Liu et al.
-    2105.08050; random synthesizers, Tay et al. 2005.00743).
+    2105.08050; random synthesizers, Tay et al. 2005.00743). With `keys`, tokens weigh too (Attention Free Transformer,
+    Zhai et al. 2105.14103).
     """
 
     kind: ClassVar[str | None] = "spatial"
@@ -39,10 +42,18 @@ class SpatialSpec(Spec):
     """Equal parts of the channels, each with weights of its own."""
     inner: Annotated[int | None, Field(ge=1, le=262144), Gene(32, 2048, "scale", optional=True, multiple=8)] = None
     """Channels that are mixed; the width if left out."""
-    by: Literal["places", "distance"] = "places"
-    """Whether there is a weight for every two places of the context, or for every distance (a Toeplitz matrix)."""
+    by: Literal["places", "distance", "nothing"] = "places"
+    """Whether there is a weight for every two places of the context, or for every distance (a Toeplitz matrix);
+    nothing: all places weigh alike."""
     weigh: Literal["plain", "softmax"] = "plain"
     """plain: weights as they are, and a bias for each place, 1 at first; softmax: of a token's weights, and no bias."""
+    keys: bool = False
+    """Whether a map of each earlier token is added to its weights before their softmax, channel by channel."""
+    window: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 128, "x2", optional=True)] = None
+    """How many of the latest places have weights, the token's own included; those before them weigh 0, which with
+    softmax they are still seen by (AFT-local). All have if left out."""
+    rank: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
+    """Width of two vectors of each place whose products are the weights of places; these are free if left out."""
     act: Word = "gelu"
     """The activation of values."""
     norm: Annotated[Spec | None, RoleOf("norm")] = None
@@ -54,19 +65,33 @@ class SpatialSpec(Spec):
 
     @property
     def unread(self) -> frozenset[str]:
-        return frozenset() if self.gate else frozenset({"gate_act"})
+        found = {
+            "gate_act": not self.gate,
+            "keys": self.weigh == "plain",
+            "window": self.by == "nothing",
+            "rank": self.by != "places",
+        }
+        return frozenset(name for name, is_unread in found.items() if is_unread)
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         inner = self.inner or scope.width
         if inner % self.heads:
             message = f"{self.heads} heads do not divide {inner} channels"
             yield Fault("EVO300", ("heads",), message, "change heads, or set inner")
+        if self.by == "nothing" and self.weigh == "plain":
+            message = "where no place has a weight, nothing is mixed"
+            yield Fault("EVO308", ("by",), message, "write weigh: softmax, or by: distance")
+        if self.window is not None and self.by != "nothing" and self.window >= scope.context:
+            message = f"all places of a context of {scope.context} have weights anyway"
+            yield Fault("EVO331", ("window",), message, "make it smaller, or leave it out", "warning")
         if isinstance(self.norm, NormSpec):
             yield from self.norm.slot_problems(inner, ("norm",))
 
     def plan(self, scope: Scope) -> SpatialPlan:
         width, inner, context = scope.width, self.inner or scope.width, scope.context
         maps = [linear("v", inner, width)]
+        has_keys = self.keys and self.weigh == "softmax"
+        maps += [linear("k", inner, width)] if has_keys else []
         maps += [linear("gate", inner, width)] if self.gate else []
         maps.append(linear("o", width, inner, scope.residual_gain, writes_residual=True))
         children: tuple[tuple[str, BlockPlan], ...] = ()
@@ -77,9 +102,9 @@ class SpatialSpec(Spec):
             kind=self.label,
             weights=(*maps, *self._places(context)),
             cost=Cost(
-                flops=matmul_flops(tuple(maps)) + 2.0 * inner * pairs,
-                cache_per_token=inner,
-                activations=width + inner * (4 if self.gate else 2),
+                flops=matmul_flops(tuple(maps)) + 2.0 * (1 + has_keys) * inner * pairs + self._rank_flops(pairs),
+                cache_per_token=inner * (1 + has_keys),
+                activations=width + inner * ((4 if self.gate else 2) + 2 * has_keys),
             ),
             children=children,
             has_state=True,
@@ -90,15 +115,25 @@ class SpatialSpec(Spec):
             act=self.act,
             gate_act=self.gate_act if self.gate else "",
             context=context,
+            keys=has_keys,
+            window=None if self.by == "nothing" else self.window,
         )
+
+    def _rank_flops(self, pairs: float) -> float:
+        """Of products of vectors of places."""
+        return 2.0 * self.heads * self.rank * pairs if self.rank is not None and self.by == "places" else 0.0
 
     def _places(self, context: int) -> list[Weight]:
         """The weights of places or distances, near 0 at first, and biases."""
-        start = Init("normal", 0.02)
-        if self.by == "places":
-            found = [Weight("places", (self.heads, context, context), start, ("stack", "rows", "channel"))]
-        else:
-            found = [Weight("places", (self.heads, context), start, ("stack", "channel"))]
+        start, last = Init("normal", 0.02), min(self.window or context, context)
+        found: list[Weight] = []
+        if self.by == "places" and self.rank is not None:
+            shape, near = (self.heads, context, self.rank), Init("normal", 0.1 * self.rank**-0.25)
+            found = [Weight(name, shape, near, ("stack", "rows", "channel")) for name in ("places_to", "places_from")]
+        elif self.by == "places":
+            found = [Weight("places", (self.heads, context, last), start, ("stack", "rows", "channel"))]
+        elif self.by == "distance":
+            found = [Weight("places", (self.heads, last), start, ("stack", "channel"))]
         if self.weigh == "plain":
             found.append(Weight("place_bias", (self.heads, context), ONES, ("stack", "channel")))
         return found
