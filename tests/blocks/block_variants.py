@@ -202,6 +202,8 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention contextual": {**ATTENTION, "kv_heads": 2, "position": {"kind": "contextual", "most": 4}},
     "attention selective": {**ATTENTION, "kv_heads": 2, "selective": "one", "sink_logit": True},
     "attention selective, each head, forgetting": {**ATTENTION, "kv_heads": 2, "selective": "each", "forget": True},
+    "attention of learned spans": {**ATTENTION, "kv_heads": 2, "span": {"soft": 4}, "sink_logit": True},
+    "attention of tokens' spans": {**window(7, 2), "span": {"by": "token", "most": 6, "soft": 3}},
     "attention of chosen maps": {**ATTENTION, "kv_heads": 2, "head_maps": {"count": 3}, "value_dim": 6, "bias": True},
     "attention of factors": {
         **ATTENTION,

@@ -137,6 +137,12 @@ FLOW: dict[str, dict[str, Any]] = {
             ),
         ]
     },
+    "spans": {
+        "stages": [
+            stage("a", {**ATTENTION, "span": {"soft": 4, "penalty": 0.1}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "span": {"by": "token", "most": 8, "soft": 3}}, ffn={"kind": "none"}),
+        ]
+    },
     "factors": {
         "stages": [
             stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}}, ffn={"kind": "none"}),

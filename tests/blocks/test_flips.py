@@ -16,6 +16,7 @@ from flips import dead_flips, without_effect
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
 from evo.blocks.attention.layer_mix import LayerMixSpec
+from evo.blocks.attention.span import SpanSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.token_values import TokenValuesSpec
 from evo.blocks.experts.narrow import NarrowSpec
@@ -360,6 +361,7 @@ def spec_classes() -> list[type[Spec]]:
         HeadMapsSpec,
         TokenValuesSpec,
         LayerMixSpec,
+        SpanSpec,
         UnitTapsSpec,
     ]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")

@@ -98,6 +98,7 @@ MIXERS: dict[str, Any] = {
     "wkv7": {"kind": "wkv7", "heads": 2},
     "mlstm": {"kind": "mlstm", "heads": 2},
     "spatial": {"kind": "spatial", "heads": 2},
+    "attention of learned spans": {**ATTENTION, "span": {"by": "token", "soft": 4}},
     "attention free": {"kind": "spatial", "weigh": "softmax", "keys": True, "window": 5},
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},

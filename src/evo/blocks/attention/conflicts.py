@@ -29,6 +29,10 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "what its queries pass over are its own earlier keys, all of them",
         ("select", "persistent", "kv_from", "not causal", "stencil", "mix_scores.queries", "factors"),
     ),
+    "span": (
+        "it makes a softmax's weights smaller by how far its tokens' keys are from a query",
+        ("weigh", "select", "persistent", "mix_scores.queries", "head_experts"),
+    ),
     "factors": (
         "keys and values are kept as factors, of which its own heads are made",
         (

@@ -11,6 +11,7 @@ from evo.blocks.attention.layer_mix import LayerMixSpec
 from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.plan import Biased, Selective, Values
+from evo.blocks.attention.span import SpanSpec
 from evo.blocks.attention.stencils import StencilSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.temperature import TemperatureSpec
@@ -106,6 +107,8 @@ class AttentionFields(Spec):
     """Whether what a query scores an earlier key, where that is above 0, is taken from all later queries' scores of it;
     a text's first key is spared. one: as the first head scores keys, for all heads (Leviathan et al. 2410.02703); each:
     as each head does, for itself."""
+    span: SpanSpec | None = None
+    """How far each head sees, if that is learned; as far as the stencil shows if left out."""
     factors: FactorsSpec | None = None
     """Factors whose outer products queries, keys and values are sums of; each head has maps of its own if left out."""
     head_maps: HeadMapsSpec | None = None

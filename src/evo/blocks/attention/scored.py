@@ -14,6 +14,7 @@ from evo.blocks.attention.forgetting import fall, summed
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.selective import passed_over
+from evo.blocks.attention.spans import span_of
 from evo.blocks.attention.tapped import Tapped
 from evo.blocks.base import Block, Distances, Position, compute_dtype
 from evo.blocks.flow import Flow
@@ -111,6 +112,8 @@ class Scored(Tapped):
         by_keys_BHTS = self.position.bias_by_keys(q_BTHK, keys_BSGK, self.scale, at, flow)
         terms += [] if by_keys_BHTS is None else [by_keys_BHTS]
         terms += falls.terms
+        if (span := span_of(self)) is not None:
+            terms.append(span.bias(x_BTD, q_BTHK.shape[1], at, flow))
         if self.plan.offset is not None:
             terms.append(q_BTHK.new_full((1, 1, 1), self.plan.offset, dtype=compute_dtype(q_BTHK)))
         return {"bias_HTS": reduce(torch.add, terms)} if terms else {}

@@ -133,6 +133,7 @@ class AttentionSpec(AttentionFields):
             "values": self._are_one,
             "low_rank": self.low_rank is not None,
             "selective": self.selective != "none",
+            "span": self.span is not None,
             "factors": self.factors is not None,
             "head_maps": self.head_maps is not None,
             "qk_norm": self._norm is not None or self.k_norm is not None,
@@ -157,6 +158,7 @@ class AttentionSpec(AttentionFields):
             self.low_rank,
             self.factors,
             self.head_maps,
+            self.span,
         )
         if is_apart or any(part is not None for part in apart):
             return None
@@ -340,6 +342,7 @@ class AttentionSpec(AttentionFields):
             "kv_to",
             "selective",
             "factors",
+            "span",
         )
         return not (any(has[name] for name in told_apart) or self.stencil.masks or position.adds_bias)
 
@@ -381,6 +384,7 @@ class AttentionSpec(AttentionFields):
             found.append(("token_values", self.token_values.child(scope, self._groups, values)))
         if self.mix_layers is not None and self.kv_from is None:
             found.append(("mix_layers", self.mix_layers.child(self._groups, dim, values)))
+        found += [] if self.span is None else [("span", self.span.child(scope, self.heads))]
         found += [] if self.low_rank is None else self.low_rank.children(scope)
         if self.head_experts is not None:
             found.append(("head_experts", self.head_experts.chooser(scope)))
