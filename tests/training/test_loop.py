@@ -1,5 +1,7 @@
 """The training loop: repeatable, clipped, guarded, and moved by every setting."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from torch import nn
 
 from evo.dsl.canonical import to_data
 from evo.dsl.document import Document, from_data
+from evo.training import loop
 from evo.training.loop import BudgetError, DivergedError, Progress, Trainer
 
 OPTIMIZERS = ("adamw", "muon", "lion")
@@ -52,6 +55,32 @@ def test_stopping_on_the_way_changes_nothing() -> None:
         trainer.run(until)
     assert trainer.step == made.train.steps
     assert same(trained(), dict(trainer.model.named_parameters()))
+
+
+def test_looks_that_lag_behind_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host reads a look when the next one is launched, as on a GPU, it is told what it would have seen; at a
+    stop, what led there."""
+
+    def told(stop: int = 0) -> list[Progress]:
+        made, seen = document(train={"steps": 7}), list[Progress]()
+        trainer = Trainer(model(), task(), made.train)
+        take = trainer._step
+
+        def step() -> torch.Tensor:
+            if stop and trainer.step == stop:
+                raise KeyboardInterrupt
+            return take().clone()
+
+        monkeypatch.setattr(trainer, "_step", step)
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            trainer.run(on_step=seen.append)
+        return [replace(progress, seconds=0.0) for progress in seen]
+
+    at_once = told()
+    monkeypatch.setitem(loop.RHYTHMS, "cpu", (2, 1))
+    last = len(at_once)
+    assert told() == [progress for progress in at_once if progress.step % 2 == 0 or progress.step == last]
+    assert [progress.step for progress in told(stop=5)] == [2, 4]
 
 
 def test_it_learns() -> None:

@@ -18,13 +18,13 @@ from evo.archive.store import Elite
 from evo.base.streams import Stream
 from evo.blocks.companion import Event, Surroundings
 from evo.blocks.pool.module import Pool
+from evo.blocks.transfer import sent
 from evo.slime.behaviour import MEASURES
 from evo.slime.chemotaxis import Chemotaxis
 from evo.slime.comonad import Context, Neighbour, relative_fitness
 from evo.slime.elites import Elites, from_bytes, to_bytes
 from evo.slime.fitness import worth
 from evo.slime.spec import AnnealedLifeSpec
-from evo.slime.transfer import sent
 from evo.slime.vitals import Vitals
 
 Floats = NDArray[np.float64]

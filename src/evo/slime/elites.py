@@ -21,7 +21,7 @@ from evo.archive.snapshot.methods import METHODS, Layout
 from evo.archive.snapshot.record import EncodedTensor, Snapshot
 from evo.archive.snapshot.restore import restore
 from evo.archive.store import Elite
-from evo.slime.transfer import Arriving
+from evo.blocks.transfer import Arriving
 
 Floats = NDArray[np.float64]
 LEVEL = 1e-6

@@ -14,9 +14,9 @@ from evo.base.causes import first_cause
 from evo.base.memory import no_collection
 from evo.base.streams import Stream
 from evo.blocks.companion import Surroundings
+from evo.blocks.transfer import sent
 from evo.slime.behaviour import Look, measure, projection
 from evo.slime.colony import Colony
-from evo.slime.transfer import sent
 
 BRANCHES = 8
 """Of a captured look: so many pools are measured at once, as the launches of one leave most of a device idle."""

@@ -14,13 +14,13 @@ from evo.archive.cvt import CVTArchive
 from evo.archive.factorability import adequacy
 from evo.blocks.companion import Aside, Companion, Event, Surroundings, in_turn
 from evo.blocks.pool.module import Pool
+from evo.blocks.transfer import Arriving
 from evo.slime.behaviour import MEASURES
 from evo.slime.colony import Census, Colony
 from evo.slime.elites import Elites
 from evo.slime.gate import Gate
 from evo.slime.glance import Glance
 from evo.slime.spec import AnnealedLifeSpec
-from evo.slime.transfer import Arriving
 from evo.slime.vitals import Vitals, note
 
 REFINEMENT = 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from evo.base.streams import Stream
 from evo.blocks.companion import Event
 from evo.blocks.dropout import Dropout
 from evo.blocks.flow import Flow
+from evo.blocks.transfer import Arriving
 from evo.compiler.organism import Losses, Organism
 from evo.dsl.schedules import Course
 from evo.dsl.train import TrainSpec
@@ -26,7 +28,10 @@ from evo.training.device_updates import DeviceUpdate
 from evo.training.optimizer import Optimizer
 
 GUARD_EVERY = 16
-"""Steps between two looks at the loss on an accelerator, where looking waits for the device."""
+"""Steps between two looks at the loss on an accelerator, where what is seen has to come to the host."""
+RHYTHMS = {"cpu": (1, 0), "cuda": (GUARD_EVERY, 1)}
+"""By device: the steps between two looks, and how many looks may be on their way: while the host waits for one, the
+device has the steps up to the next."""
 
 MODES = ("auto", "captured", "eager")
 
@@ -62,6 +67,18 @@ class Progress:
     def tokens_per_second(self) -> float:
         """Throughput so far."""
         return self.tokens / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look on its way to the host. step: how many were taken. seen: `losses`, as `recorded` gives them, and the
+    `norm` of the gradient where it is known."""
+
+    step: int
+    tokens: int
+    rate: float
+    events: tuple[Event, ...]
+    seen: Arriving
 
 
 class Trainer:
@@ -170,32 +187,53 @@ class Trainer:
         self.prepare()
         started, tokens, loss = time.perf_counter(), 0, float("nan")
         end = self.steps if until is None else min(until, self.steps)
-        while self.step < end:
-            losses = self._step()
-            tokens += self.spec.batch * self.context
-            looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0 or self.step == end
-            if looks:
-                seconds = time.perf_counter() - started
-                if on_step is None:
-                    loss, _ = self._guard(losses)
-                else:
-                    progress = self.look(losses, tokens, seconds)
-                    loss = progress.loss
+        every, behind = RHYTHMS[self.device.type]
+        looks = deque[Look]()
+
+        def tell(most: int) -> None:
+            nonlocal loss
+            while len(looks) > most:
+                progress = self.progress(looks.popleft(), started)
+                loss = progress.loss
+                if on_step is not None:
                     on_step(progress)
-                if max_seconds is not None and seconds > max_seconds:
+                if max_seconds is not None and progress.seconds > max_seconds:
                     raise BudgetError(f"training took more than {max_seconds:g} s")
+
+        try:
+            while self.step < end:
+                losses = self._step()
+                tokens += self.spec.batch * self.context
+                if self.step % every == 0 or self.step == end:
+                    looks.append(self.look(losses, tokens))
+                tell(behind)
+        except KeyboardInterrupt:  # who stops here may save, and then has all that led here
+            tell(0)
+            raise
+        tell(0)
         self.require_finite()
         return loss
 
-    def look(self, losses: torch.Tensor, tokens: int, seconds: float) -> Progress:
-        """Where the run stands after a step with these losses, as `recorded` gives them. It waits for the device.
+    def look(self, losses: torch.Tensor, tokens: int) -> Look:
+        """Look at the step that was just taken, with these losses, as `recorded` gives them. It waits for nothing."""
+        norm = self.optimizer.gradient_norm if self.update is None else self.update.gradient_norm()
+        seen = {"losses": losses} if norm is None else {"losses": losses, "norm": norm}
+        return Look(self.step, tokens, self.rate(self.step - 1), self.take_events(), Arriving(seen))
+
+    def progress(self, look: Look, started: float) -> Progress:
+        """Where the run stood at a look, as soon as the device was there. started: the run, by `time.perf_counter`.
 
         Raises:
-            DivergedError: one of them is not finite.
+            DivergedError: a loss is not finite.
         """
-        loss, auxiliary = self._guard(losses)
-        rate, norm = self.rate(self.step - 1), self._gradient_norm()
-        return Progress(self.step, self.steps, loss, tokens, seconds, auxiliary, rate, norm, self.take_events())
+        seen = look.seen.wait()
+        loss, *auxiliary = seen["losses"].tolist()
+        named = dict(zip(self.model.plan.losses, auxiliary, strict=True))
+        for name, value in {"loss": loss, **{f"loss '{name}'": value for name, value in named.items()}}.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the {name} became {value} at step {look.step} of {self.steps}")
+        seconds, norm = time.perf_counter() - started, float(seen["norm"]) if "norm" in seen else None
+        return Progress(look.step, self.steps, loss, look.tokens, seconds, named, look.rate, norm, look.events)
 
     def require_finite(self) -> None:
         """End a part of the training: the model scores from here on. Raises DivergedError for a weight that is not
@@ -273,17 +311,3 @@ class Trainer:
     def _row(self, step: int) -> torch.Tensor:
         """One row of a step's batch, tokens (1, T)."""
         return self.task.batch(self.offset + step, 1, self.context, self.stream).inputs_BT
-
-    def _gradient_norm(self) -> float | None:
-        """That of the last step. It waits for the device."""
-        norm = self.optimizer.gradient_norm if self.update is None else self.update.gradient_norm()
-        return None if norm is None else float(norm)
-
-    def _guard(self, losses: torch.Tensor) -> tuple[float, dict[str, float]]:
-        """The task's loss and the auxiliary ones, all of them finite."""
-        loss, *auxiliary = losses.tolist()
-        named = dict(zip(self.model.plan.losses, auxiliary, strict=True))
-        for name, value in {"loss": loss, **{f"loss '{name}'": value for name, value in named.items()}}.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"the {name} became {value} at step {self.step} of {self.steps}")
-        return loss, named

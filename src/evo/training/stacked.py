@@ -90,11 +90,10 @@ class Stack:
         while first.step < end and not all(failures):
             losses_ML = self._step()
             tokens += first.spec.batch * first.context
-            seconds = time.perf_counter() - started
             for member, trainer in enumerate(self.trainers):
                 if failures[member] is None:
-                    failures[member] = _told(trainer, losses_ML[member], tokens, seconds, listeners[member])
-            if max_seconds is not None and seconds > max_seconds:
+                    failures[member] = _told(trainer, losses_ML[member], tokens, started, listeners[member])
+            if max_seconds is not None and time.perf_counter() - started > max_seconds:
                 raise BudgetError(f"training took more than {max_seconds:g} s")
         for member, trainer in enumerate(self.trainers):
             try:
@@ -115,10 +114,10 @@ class Stack:
 
 
 def _told(
-    trainer: Trainer, losses: Tensor, tokens: int, seconds: float, on_step: OnStep | None
+    trainer: Trainer, losses: Tensor, tokens: int, started: float, on_step: OnStep | None
 ) -> DivergedError | None:
     try:
-        progress = trainer.look(losses, tokens, seconds)
+        progress = trainer.progress(trainer.look(losses, tokens), started)
     except DivergedError as error:
         return error
     if on_step is not None:
