@@ -19,11 +19,14 @@ from typing import Any
 
 from evo import Search
 from evo.compiler.compute import budget_of, step_flops, whole_steps
+from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import parse
+from evo.dsl.evolve import EvolveSpec
 from evo.dsl.schedules import Course
 from evo.dsl.tree import replaced
 from evo.engines.jobs import Outcome
+from evo.evolution.cost_range import cost_range
 from evo.evolution.evaluate import TrialJob, outcome_of
 from evo.evolution.trial import Evaluation, Trial
 
@@ -35,6 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "emitters": {"kind": "variation", "thrift": 0.0, "selection": {"kind": "tournament", "size": 2}},
     },
     "evolve, size held": HELD,
+    "evolve, any cost": {"shrink": 0.0},
     "evolve, asha": {"fidelity": {"kind": "asha"}},
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
@@ -45,7 +49,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "aging, size held": {"emitters": {"kind": "aging", "size": 8, "sample": 3}, **HELD},
 }
 """`evolve` has the defaults; `as it was` those before they were changed by a simulation; `size held` keeps the seed's
-width and depth, as narrow winners of short trials lose at longer ones (results/search/README.md).
+width and depth, and `any cost` lets children cost next to nothing: what wins short trials so loses longer ones
+(results/search/README.md).
 `aging` breeds from its ninth candidate on: two thirds of its trials at 24 are mutants of its population."""
 GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (0.5, 0.75, 1.0, 1.25), (0.5, 0.75, 1.0, 1.5), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
@@ -221,7 +226,7 @@ class Evolving(Hunt):
 
 @dataclass
 class Grid(Hunt):
-    """A grid over rate, width and depth of plain documents, in random order."""
+    """A grid over rate, width and depth of plain documents that cost what children may, in random order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -268,9 +273,12 @@ class Grid(Hunt):
         seed = parse(self.document).document
         width, (body, *_) = seed.organism.width, seed.organism.stages
         depths = sorted({max(1, round(share * body.repeat)) for share in DEPTHS})
+        costs = cost_range(EvolveSpec(), [resolve(seed.organism)])
         for share, repeat, rate in itertools.product(WIDTHS, depths, RATES):
             sized = {("organism", "width"): round(share * width), ("organism", "stages", 0, "repeat"): repeat}
-            yield to_yaml(replaced(seed, {**sized, ("train", "optimizer", "lr"): rate}))
+            made = replaced(seed, {**sized, ("train", "optimizer", "lr"): rate})
+            if costs.holds(resolve(made.organism)):
+                yield to_yaml(made)
 
 
 def hunt(arm: str, corpus: str, seed: int, setting: Setting) -> Hunt:

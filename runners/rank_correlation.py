@@ -36,10 +36,12 @@ from evo.compiler.compute import budget_of, whole_steps
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_data, to_yaml
 from evo.dsl.document import from_data, parse
+from evo.dsl.evolve import EvolveSpec
 from evo.dsl.schedules import Course
 from evo.dsl.tree import replaced
 from evo.engines.jobs import Job, Outcome
 from evo.engines.pool import PoolEngine
+from evo.evolution.cost_range import cost_range
 from evo.evolution.evaluate import EVALUATE, TrialJob, outcome_of
 from evo.evolution.mutate import mutants
 from evo.evolution.settings import Settings
@@ -49,17 +51,13 @@ from evo.evolution.surrogates.ridge.spec import RidgeSpec
 from evo.evolution.surrogates.ridge.surrogate import Ridge
 from evo.report.guesses import foreseen
 
-RATES: dict[str, dict[str, Any] | None] = {
-    "as written": None,
-    "mup": {"kind": "mup", "base": 128},
-    "spectral": {"kind": "spectral", "base": 128},
-}
+AS_WRITTEN = "as written"
+RATES = (AS_WRITTEN, "mup", "spectral")
+"""How rates follow widths: not at all, or by a rule that leaves them as they are at the seed's width."""
 PROXIES = {GradientNormSpec.kind: GradientNorm, SynflowSpec.kind: Synflow}
 TRAIN = """
 train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
 """
-GROWTH = 2.0
-"""The most FLOPs a token of a mutant, as a multiple of the seed's: what a search accepts."""
 DRAWS = 500
 """Samples of mutants for an interval."""
 
@@ -70,22 +68,22 @@ Trained = dict[str, Any]
 def documents(organism: str, steps: int, corpus: str, count: int, mutations: int) -> list[str]:
     """The seed document and its mutants; widths, depths and mixers differ, how they are trained does not."""
     seed = parse(organism + TRAIN % (steps, corpus)).document
-    most = GROWTH * resolve(seed.organism).flops_per_token
+    costs = cost_range(EvolveSpec(), [resolve(seed.organism)])
     found = {to_yaml(seed): None}
     for child in mutants(seed, 10 * count, 0, mutations):
-        if resolve(child.document.organism).flops_per_token <= most:
+        if costs.holds(resolve(child.document.organism)):
             found[to_yaml(replaced(child.document, {("train",): seed.train}))] = None
         if len(found) == count:
             break
     return list(found)
 
 
-def with_rates(text: str, arm: str) -> str:
-    """The document with another way of setting rates."""
-    if RATES[arm] is None:
+def with_rates(text: str, arm: str, base: int) -> str:
+    """The document with another way of setting rates, which are the document's own at the width `base`."""
+    if arm == AS_WRITTEN:
         return text
     data = to_data(parse(text).document)
-    return to_yaml(from_data({**data, "train": {**data["train"], "rates": RATES[arm]}}).document)
+    return to_yaml(from_data({**data, "train": {**data["train"], "rates": {"kind": arm, "base": base}}}).document)
 
 
 def jobs(texts: Sequence[str], given: argparse.Namespace, wanted: dict[str, Trained]) -> Iterator[Job]:
@@ -94,11 +92,12 @@ def jobs(texts: Sequence[str], given: argparse.Namespace, wanted: dict[str, Trai
         for index, text in enumerate(texts):
             wanted[f"{name}/{index}"] = {"index": index, "proxy": name}
             yield Job(f"{name}/{index}", proxy.function, (text, "."))
-    budget = budget_of(parse(texts[0]).document)
+    seed = parse(texts[0]).document
+    budget, base = budget_of(seed), seed.organism.width
     for share in (1.0, *given.shares):
         for index, text in enumerate(texts):
             for arm in given.rates:
-                own = with_rates(text, arm)
+                own = with_rates(text, arm, base)
                 course = Course.of(whole_steps(budget, parse(own).document, share))
                 id = f"{arm}/{share}/{index}"
                 wanted[id] = {"index": index, "rates": arm, "share": share, "steps": course.steps}

@@ -156,7 +156,7 @@ def remembered() -> Iterator[None]:
 
     def emit(generation: int, situation: Situation) -> tuple[list[Candidate], dict[str, float]]:
         elites = [(e.id, e.objective, e.measures) for e in situation.archive.elites()]
-        seen = (elites, situation.scale, situation.max_flops, sorted(situation.known))
+        seen = (elites, situation.scale, situation.costs, sorted(situation.known))
         if generation not in made:
             made[generation] = seen, real(generation, situation)[0]
         before, children = made[generation]

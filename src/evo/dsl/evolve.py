@@ -68,6 +68,9 @@ class EvolveSpec(Spec):
     """How the operators of elites' mutations are chosen: as often as ever, or as they improved the archive."""
     growth: Annotated[float, Field(ge=1, le=1_000_000)] = 2.0
     """The most FLOPs per token a child may cost, as a multiple of the costliest seed's."""
+    shrink: Fraction = 0.5
+    """The fewest FLOPs per token a child may cost, as a share of the cheapest seed's. Candidates are trained with equal
+    FLOPs, so what costs a tenth takes ten times the steps: it wins a short search by these and loses any longer one."""
     inherit: bool = False
     """Whether a child starts from its parent's trained weights where shapes allow."""
     freeze: Annotated[tuple[Frozen, ...], AsTuple, ListOf(bare=True)] = ()

@@ -16,6 +16,7 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Engine, Job
+from evo.evolution.cost_range import cost_range
 from evo.evolution.frozen import Frozen
 from evo.evolution.mutate import NoChildError, mutate
 from evo.evolution.settings import Settings
@@ -96,13 +97,13 @@ def sample(settings: Settings, engine: Engine, seeds: dict[str, str], mutants: i
 def _mutants(settings: Settings, seeds: Sequence[str], count: int, most: int) -> Iterator[str]:
     documents = [parse(seed).document for seed in seeds]
     frozen = Frozen(settings.evolve.freeze, documents)
-    limit = settings.evolve.growth * max(resolve(document.organism).flops_per_token for document in documents)
+    costs = cost_range(settings.evolve, [resolve(document.organism) for document in documents])
     for index in range(count):
         stream = Stream(settings.evolve.seed).child("sample", index)
         document: Document = documents[index % len(documents)]
         number = 1 + int(stream.child("count").numpy().integers(most))
         try:
-            accept = lambda child, plan: plan.flops_per_token <= limit and frozen.allows(child.document)  # noqa: E731
+            accept = lambda child, plan: costs.holds(plan) and frozen.allows(child.document)  # noqa: E731
             drawn = stream.child("mutate")
             yield to_yaml(mutate(document, drawn, mutations=number, accept=accept, frozen=frozen).document)
         except NoChildError:

@@ -16,6 +16,7 @@ from evo.dsl.canonical import content_hash
 from evo.engines.jobs import Engine, Job
 from evo.evolution.archives import SAMPLE, Archives
 from evo.evolution.candidate import Candidate, candidate_id
+from evo.evolution.cost_range import cost_range
 from evo.evolution.documents import document_of, plan_of
 from evo.evolution.emission import emit
 from evo.evolution.emitters.base import Situation
@@ -185,12 +186,11 @@ class Search:
         return [Candidate(candidate_id(0, slot), 0, slot, hash, text) for slot, (hash, text) in items]
 
     def _children(self) -> list[Candidate]:
-        costliest = max(plan_of(text).flops_per_token for text in self.settings.seeds)
         situation = Situation(
             evolve=self.evolve,
             archive=self.archives.working,
             journal=self.journal,
-            max_flops=costliest * self.evolve.growth,
+            costs=cost_range(self.evolve, map(plan_of, self.settings.seeds)),
             scale=self.archives.mutation_scale(self.generation),
             known=self.known,
         )

@@ -15,6 +15,7 @@ from evo.dsl.evolve import EvolveSpec
 from evo.dsl.operators import Made
 from evo.evolution.breeders import ArchiveBreeders
 from evo.evolution.candidate import Candidate
+from evo.evolution.cost_range import CostRange
 from evo.evolution.credit import history, odds
 from evo.evolution.documents import document_of
 from evo.evolution.frozen import Frozen
@@ -27,23 +28,20 @@ from evo.evolution.trial import WeightsRef
 class Situation:
     """A search as it stands before a child is made.
 
-    archive: the working one, never empty. journal: every candidate and every evaluation so far. max_flops: the most
-    forward FLOPs per token that a child may cost. scale: how large mutations are, in (0, 1]. known: content hashes
-    that exist.
+    archive: the working one, never empty. journal: every candidate and every evaluation so far. costs: those that a
+    child may have. scale: how large mutations are, in (0, 1]. known: content hashes that exist.
     """
 
     evolve: EvolveSpec
     archive: CVTArchive
     journal: Journal
-    max_flops: float
+    costs: CostRange
     scale: float
     known: set[str]
 
     def accepts(self, child: Child, plan: Plan) -> bool:
-        """Whether a child is new, cheap enough, and as a seed is where the search keeps still."""
-        if plan.flops_per_token > self.max_flops or child.hash in self.known:
-            return False
-        return self.frozen.allows(child.document)
+        """Whether a child is new, costs what it may, and is as a seed is where the search keeps still."""
+        return self.costs.holds(plan) and child.hash not in self.known and self.frozen.allows(child.document)
 
     @cached_property
     def frozen(self) -> Frozen:

@@ -35,7 +35,7 @@ class Immigrants:
             seed = situation.seed(draw)
             document = document_of(seed.document)
             fresh = self._drawn(document, draw.child("fresh").numpy())
-            if fresh is None or resolve(fresh.organism).flops_per_token > situation.max_flops:
+            if fresh is None or not situation.costs.holds(resolve(fresh.organism)):
                 continue
             count = 1 + int(draw.child("count").numpy().integers(self.spec.mutations))
             drawn, frozen = draw.child("mutate"), situation.frozen
