@@ -84,6 +84,16 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             stage("c", {"kind": "rnn", "cell": "gru", "bias": True}, ffn={"kind": "none"}),
         ]
     },
+    "compressive": {
+        "stages": [
+            stage("a", {"kind": "compressive", "heads": 2, "kv_heads": 1, "segment": 4}, ffn={"kind": "none"}),
+            stage(
+                "b",
+                {"kind": "compressive", "heads": 2, "segment": 6, "update": "delta", "position": {"kind": "rope"}},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "path attention": {
         "stages": [
             stage("a", {"kind": "path_attention", "heads": 2, "kv_heads": 1, "forget": True}, ffn={"kind": "none"}),

@@ -153,6 +153,9 @@ RECURRENT: dict[str, dict[str, Any]] = {
     "rg_lru": {"kind": "rg_lru", "heads": 4},
     "rg_lru, wide, biased": {"kind": "rg_lru", "heads": 2, "inner": 24, "conv": 2, "bias": True},
     "rg_lru without taps": {"kind": "rg_lru", "heads": 1, "conv": 0},
+    "compressive": {"kind": "compressive", "heads": 4, "kv_heads": 2, "segment": 5},
+    "compressive delta": {"kind": "compressive", "heads": 2, "segment": 7, "update": "delta", "head_dim": 6},
+    "compressive turned": {"kind": "compressive", "heads": 2, "segment": 8, "position": {"kind": "rope"}},
     "path attention": {"kind": "path_attention", "heads": 2, "rank": 3},
     "path attention, dressed": {
         "kind": "path_attention",

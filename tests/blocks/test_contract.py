@@ -209,6 +209,7 @@ FORGETTING = (
     "wkv",
     "hyena",
     "spatial",
+    "compressive",
     "mlstm",
     "recurrence",
     "convolution",

@@ -99,6 +99,7 @@ MIXERS: dict[str, Any] = {
     "mlstm": {"kind": "mlstm", "heads": 2},
     "spatial": {"kind": "spatial", "heads": 2},
     "attention of learned spans": {**ATTENTION, "span": {"by": "token", "soft": 4}},
+    "compressive": {"kind": "compressive", "heads": 2, "segment": 6, "update": "delta"},
     "attention free": {"kind": "spatial", "weigh": "softmax", "keys": True, "window": 5},
     "hyena": {"kind": "hyena", "hidden": 8},
     "pool": {"kind": "pool", "slots": 4, "alive": 2},

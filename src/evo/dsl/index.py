@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, str]] = {
     "mixer": {
         "attention": "evo.blocks.attention.spec:AttentionSpec",
         "chain": "evo.blocks.chain.spec:ChainSpec",
+        "compressive": "evo.blocks.compressive.spec:CompressiveSpec",
         "conditioned": "evo.blocks.conditioned.spec:ConditionedSpec",
         "convolution": "evo.blocks.convolution.spec:ConvolutionSpec",
         "cross_attention": "evo.blocks.cross_attention.spec:CrossAttentionSpec",

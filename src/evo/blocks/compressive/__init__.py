@@ -1,0 +1,1 @@
+"""Attention within segments, beside a memory of all segments before."""
