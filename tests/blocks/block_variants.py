@@ -9,6 +9,7 @@ import torch
 from ffn_variants import STATEFUL_FFNS
 from held_variants import HELD
 from recurrent_variants import OUTER, RECURRENCE, RECURRENT
+from spatial_variants import SPATIAL
 from tapped_variants import TAPPED
 
 from evo.blocks.base import Block
@@ -98,24 +99,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention of many tokens": {**ATTENTION, "mix_scores": {"queries": 3, "keys": 4, "after": 2}},
     "attention of many keys": {**ATTENTION, "mix_scores": {"before": 2, "keys": 3}, "weigh": "softmax1"},
     "attention scalable softmax": {**ATTENTION, "temperature": {"slope": 0.7, "period": 1, "form": "log"}},
-    "spatial": {"kind": "spatial", "inner": 24, "norm": {"kind": "layer"}},
-    "spatial by distance": {"kind": "spatial", "heads": 2, "by": "distance", "gate_act": "sigmoid"},
-    "spatial softmax": {"kind": "spatial", "heads": 4, "weigh": "softmax", "act": "identity", "gate": False},
-    "spatial keys": {"kind": "spatial", "weigh": "softmax", "keys": True, "act": "identity", "gate_act": "sigmoid"},
-    "spatial keys, narrow": {"kind": "spatial", "inner": 24, "weigh": "softmax", "keys": True, "rank": 3, "window": 5},
-    "spatial keys in a band": {"kind": "spatial", "heads": 2, "weigh": "softmax", "keys": True, "window": 7},
-    "spatial keys by distance": {
-        "kind": "spatial",
-        "heads": 4,
-        "weigh": "softmax",
-        "keys": True,
-        "by": "distance",
-        "window": 4,
-        "gate": False,
-    },
-    "spatial keys alone": {"kind": "spatial", "weigh": "softmax", "keys": True, "by": "nothing"},
-    "spatial band": {"kind": "spatial", "heads": 2, "window": 6},
-    "spatial softmax by distance": {"kind": "spatial", "heads": 2, "weigh": "softmax", "by": "distance"},
+    **SPATIAL,
     "attention off by one": {**ATTENTION, "kv_heads": 2, "weigh": "softmax1", "soft_cap": 3.0},
     "attention sparsemax": {**window(5, 2), "kv_heads": 2, "weigh": "sparsemax"},
     "attention entmax": {**ATTENTION, "weigh": "entmax", "position": {"kind": "alibi"}},
