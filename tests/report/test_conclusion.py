@@ -53,7 +53,7 @@ def test_every_reader_gets_the_same(name: str) -> None:
     """The heading and mood of every kind of run are one record: the summary's line, the page's title and colour, the
     data."""
     verdict, mood, title = CASES[name]
-    said = conclusion(verdict, BPB)
+    said = conclusion(verdict, BPB, 3)
     assert (said.mood, said.title.startswith(title)) == (mood, True), said.title
     report = sample(verdict=verdict)
     assert f"verdict: {said.title}" in summary_lines(report)
@@ -66,12 +66,20 @@ def test_every_reader_gets_the_same(name: str) -> None:
 
 def test_the_winners_seed_is_named_where_it_is_another() -> None:
     """A winner that beats its own weak seed and loses to the best is said to do both."""
-    said = " ".join(conclusion(CASES["a weak winner's seed"][0], BPB).sentences)
+    said = " ".join(conclusion(CASES["a weak winner's seed"][0], BPB, 3).sentences)
     assert "0000/01 (seed of the winner's line): 3.2100 after 100 steps; the winner is better than it (-0.2000" in said
     assert "0000/00 (best seed): 2.9100 after 100 steps; the winner is worse than it (+0.1000" in said
 
 
+@pytest.mark.parametrize(("seeds", "why"), [(0, "verify.seeds is 0"), (3, "has not ended")])
+def test_no_verdict_says_why(seeds: int, why: str) -> None:
+    """A run that was told to leave the verdict out is not said to go on perhaps."""
+    (sentence,) = conclusion(None, BPB, seeds).sentences
+    assert why in sentence
+    assert " or " not in sentence
+
+
 def test_a_failed_training_is_named_with_its_cause() -> None:
     """Who failed, and of what."""
-    said = " ".join(conclusion(CASES["the seed failed"][0], BPB).sentences)
+    said = " ".join(conclusion(CASES["the seed failed"][0], BPB, 3).sentences)
     assert "0000/00 (best seed, seed of the winner's line): a training failed (crash)." in said

@@ -121,6 +121,7 @@ def test_every_elite_is_drawn_in_every_panel() -> None:
     legend = 8
     pictures = 10 + 2
     assert len(dots) == pictures * 3 + legend, "of pairs, the plane and the genealogy"
+    assert classes["seed"] == pictures - 1, "of pairs and the plane"
     assert classes["ring"] == pictures
     for id in ("0000/00", "0001/00", "0001/01"):
         assert len(re.findall(f"{id}: objective", outline.said())) == 10 + 1

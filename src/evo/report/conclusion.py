@@ -22,11 +22,15 @@ class Conclusion:
     sentences: tuple[str, ...]
 
 
-def conclusion(verdict: Verdict | None, primary: Score) -> Conclusion:
-    """What follows from a verdict, or from there being none."""
+def conclusion(verdict: Verdict | None, primary: Score, seeds: int) -> Conclusion:
+    """What follows from a verdict, or from there being none. seeds: how many it is to be over."""
     if verdict is None:
-        why = "Nothing was trained from scratch: `verify.seeds` is 0, or the run has not ended."
-        return Conclusion("", "No verdict", (why,))
+        why = (
+            "the run has not ended with a best variant"
+            if seeds
+            else "the search was told to leave it out (verify.seeds is 0)"
+        )
+        return Conclusion("", "No verdict", (f"Nothing was trained from scratch: {why}.",))
     mood, title = _heading(verdict, primary)
     return Conclusion(mood, title, (_terms(verdict), *_standings(verdict, primary), *_inheritance(verdict)))
 

@@ -214,7 +214,7 @@ class Report:
     @cached_property
     def conclusion(self) -> Conclusion:
         """What the verdict says, for every reader alike."""
-        return conclusion(self.verdict, self.primary)
+        return conclusion(self.verdict, self.primary, self.evolve.verify.seeds)
 
     @property
     def best_variant(self) -> Variant | None:

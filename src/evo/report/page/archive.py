@@ -53,7 +53,8 @@ def _caption(report: Report, marks: list[Mark]) -> Html:
     parts: list[str | None] = [
         f"{counted(len(marks), 'elite')} in {counted(total, 'cell')}: in one picture along the two directions "
         "in which variants differ most, then along every pair of measures. Large dots are elites where they were "
-        "measured, coloured by objective; small dots are the cells' centroids. "
+        "measured, coloured by objective; the smallest dots are the cells' centroids, and "
+        "grey ones in the first picture the other variants. "
     ]
     if any(mark.id == report.best for mark in marks):
         parts.append("The ring is the best elite. ")

@@ -73,12 +73,15 @@ def _drawing(
         dot = tag("circle", tag("title", said), **place, r=radius, class_=look, data_id=variant.id)
         return joined([tag("circle", **place, r=9, class_="ring"), dot]) if variant.id == report.best else dot
 
+    begun = [where[variant.id] for variant in report.seeds if variant.id in where]
+    crosses = "".join(f"M{across(x) - 5:.1f} {up(y):.1f}h10m-5 -5v10" for x, y in begun)
     frame = f"M{LEFT:.0f} {TOP:.0f}V{BOTTOM:.0f}H{RIGHT:.0f}"
     drawing = tag(
         "svg",
         tag("path", d=frame, class_="axis"),
         tag("path", d=dots, class_="cells") if dots else None,
         *(mark(variant, "each", 2.5) for variant in others),
+        tag("path", d=crosses, class_="seed") if crosses else None,
         *(mark(variant, f"elite q{shades.shade(variant.objective)}", 5) for variant in by_worth),
         viewBox=f"0 0 {WIDTH} {HEIGHT - 26}",
         role="img",

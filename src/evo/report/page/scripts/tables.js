@@ -16,7 +16,7 @@ function readyTable(frame, name) {
   state.tables.set(name, now);
   const count = make("span", { class: "soft", "aria-live": "polite" });
   const words = make("input", { type: "search", value: now.words, placeholder: "words, or -word", input: update });
-  const order = [["", "as made"], ...titles.map((title, index) => [String(index), title])];
+  const order = [["", "as listed"], ...titles.map((title, index) => [String(index), title])];
   const chosen = now.column === null ? "" : String(now.column);
   const sorting = choice("sort by", order, chosen, (value) => sortBy(value === "" ? null : Number(value), false));
   frame.querySelector(".scroll").before(
