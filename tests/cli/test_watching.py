@@ -8,10 +8,11 @@ from rich.live import Live
 from rich.progress import Progress
 
 from evo.cli import watching
-from evo.cli.watching import SearchTable, bar_columns, fitting, headings
+from evo.cli.watching import SearchTable, bar_columns, fitting, headings, training_bar
 from evo.evolution.candidate import Candidate
 from evo.evolution.trial import Evaluation, Trial
 from evo.tasks.bytes.spec import BytesSpec
+from evo.training import loop
 
 TRIAL = Trial(Candidate("0000/00", 0, 0, "", ""), 0, 1)
 ROW = ("12", "100.0%", "123.456", "0.8980", "2.9183", "0.1000", "17", "3")
@@ -86,3 +87,27 @@ def test_the_verdict_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monk
     table.verdict_trained(2)
     table.verdict_trained(4)
     assert capsys.readouterr().err.splitlines()[1:] == ["verdict: 2 of 6 trained; 40 s left", "verdict: 6 of 6 trained"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_scoring_is_told_and_a_resumed_bar_starts_where_it_goes_on(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Before the first step no loss is told; after the last one, what the wait is for."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=is_terminal, width=100, color_system=None)
+    monkeypatch.setattr(watching, "Console", lambda **_: console)
+    with training_bar(40, begun=30, quiet=False) as note:
+        note(loop.Progress(39, 40, 2.5, 100, 1.0))
+        assert watching.SCORING not in out.getvalue() + capsys.readouterr().err
+        note(loop.Progress(40, 40, 2.5, 100, 1.0))
+        assert watching.SCORING in out.getvalue() + capsys.readouterr().err
+    assert "nan" not in out.getvalue()
+    assert ("step 30/40" in out.getvalue()) == is_terminal
+
+
+def test_nothing_is_told_where_a_program_reads(capsys: pytest.CaptureFixture[str]):
+    """With --json."""
+    with training_bar(1, begun=0, quiet=True) as note:
+        note(loop.Progress(1, 1, 2.5, 100, 1.0))
+    assert capsys.readouterr() == ("", "")

@@ -67,9 +67,10 @@ def test_evolve_and_resume(tmp_path: Path, cfg: Path, evo: Evo) -> None:
         ".lock", "run.yaml", "journal.sqlite", "search_report.json", "report.html", "gen_0000", "gen_0001"
     }  # fmt: skip
     report = json.loads((out_dir / "search_report.json").read_text())
-    code, out, _ = evo("resume", out_dir, "--json")
+    code, out, err = evo("resume", out_dir, "--json")
     resumed = json.loads(out)
     assert (code, resumed["command"]) == (0, "resume")
+    assert "the run is finished" in err
     assert {key: resumed[key] for key in report} == report
     code, out, err = evo("evolve", cfg, *options)
     assert (code, out, err[:6]) == (1, "", "EVO601")

@@ -48,7 +48,7 @@ def test_status_and_watch_print_it(looked: Looking, evo: Evo) -> None:
     shown = evo("status", looked.path)
     assert shown.out.startswith("finished: generation 1 of 1, 3 of 3 trials evaluated; 4 candidates in all")
     scored = min(open_run(looked.path), key=lambda variant: variant.scores["bits_per_byte"])
-    assert f"; best bits_per_byte {scored.scores['bits_per_byte']:.4f} ({scored.id})\n" in shown.out
+    assert f"; best bits per byte {scored.scores['bits_per_byte']:.4f} ({scored.id})\n" in shown.out
     assert evo("watch", looked.path).out == shown.out
     assert evo("status", looked.path, "--json").json["is_finished"] is True
     assert "EVO600" in evo("status", looked.path.parent).err

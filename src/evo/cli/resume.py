@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evo.cli import view
 from evo.cli.documents import Json
 from evo.cli.options import MOST_SECONDS, MOST_THREADS, finite
 from evo.cli.tracking import Track, trackers_of
@@ -39,8 +41,11 @@ def command(
     from evo.cli.evolve import carry_out
     from evo.evolution.run import resume
     from evo.evolution.rundir import RunDirectory
+    from evo.evolution.status import status
 
     settings, trackers = RunDirectory(directory).load(), trackers_of(track)
+    if generations is None and status(directory).is_finished:
+        view.say("the run is finished: its files are written again; --generations goes on", file=sys.stderr)
     if generations is not None:
         settings = settings.of_generations(max(generations, settings.evolve.generations))
     carry_out(

@@ -45,6 +45,6 @@ def lines(status: Status) -> list[str]:
     if status.failures:
         found.append("failed: " + ", ".join(f"{cause} {number}" for cause, number in status.failures.items()))
     if status.best is not None:
-        scored = f"; best {status.score} {status.best_score:.4f} ({status.best_scored})"
+        scored = f"; best {status.score.replace('_', ' ')} {status.best_score:.4f} ({status.best_scored})"
         found.append(f"best: {status.best}{scored if status.best_score is not None else ''}")
     return found

@@ -157,7 +157,7 @@ def _watched(runs: list[TrainingRun], settings: _Settings) -> Iterator[Callable[
     from evo.cli.watching import training_bar
 
     try:
-        with training_bar(runs[0].trainer.steps, quiet=settings.as_json) as on_step:
+        with training_bar(runs[0].trainer.steps, begun=runs[0].trainer.step, quiet=settings.as_json) as on_step:
             yield on_step
     except KeyboardInterrupt as error:
         for run in runs:

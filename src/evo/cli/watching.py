@@ -30,22 +30,30 @@ NARROW, WIDE = 45, 80
 """Columns of a terminal below which the bar of a training leaves parts out."""
 DISPENSABLE = (6, 2, 5, 1, 7, 3, 0)
 """Columns of the table of a search, the first to be left out on a narrow terminal first."""
+SCORING = "scoring on what was held out"
+"""What goes on, for seconds or minutes, between the last step and the score."""
 GAP = 2
 """Characters around a column."""
 
 
 @contextmanager
-def training_bar(steps: int, *, quiet: bool) -> Iterator[Callable[[loop.Progress], None]]:
-    """A bar with loss, tokens/s and time left on a terminal; a line every 50 steps in a pipe; nothing if quiet."""
+def training_bar(steps: int, *, begun: int, quiet: bool) -> Iterator[Callable[[loop.Progress], None]]:
+    """A bar with loss, tokens/s and time left on a terminal; a line every 50 steps in a pipe; nothing if quiet.
+
+    begun: the step that the training goes on from.
+    """
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield (lambda progress: None) if quiet else _plain_line
         return
     with Progress(*bar_columns(console.width), console=console) as bar:
-        task = bar.add_task("train", total=steps, loss="nan", speed=0.0)
+        task = bar.add_task("train", total=steps, completed=begun, loss="-", speed=0.0)
 
         def note(progress: loop.Progress) -> None:
             bar.update(task, completed=progress.step, loss=_losses(progress), speed=progress.tokens_per_second)
+            if progress.step == progress.steps:
+                bar.stop()
+                console.print(SCORING)
 
         yield note
 
@@ -73,6 +81,8 @@ def _plain_line(progress: loop.Progress) -> None:
         print(
             f"step {progress.step}/{progress.steps}  loss {_losses(progress)}  {speed}  {left:.0f} s left", flush=True
         )
+    if progress.step == progress.steps:
+        print(SCORING, file=sys.stderr, flush=True)
 
 
 def say(warnings: tuple[str, ...]) -> None:
