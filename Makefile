@@ -17,9 +17,9 @@ SCHEDULES ?= 10000
 .PHONY: help setup evolve test test-all check format-check types floors schema schema-check docs test-slow test-kernels test-schedules test-ray test-gpu clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.installed $(VENV)/.oracles ## Make .venv with evo, its tools and the test oracles (once; minutes)
+setup: $(VENV)/.installed $(VENV)/.oracles ## Make .venv with evo and its tools (once; minutes)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -39,17 +39,17 @@ $(VENV)/.oracles: requirements-oracles.txt $(VENV)/.installed
 	@$(COMPILE)
 	@touch $@
 
-evolve: $(VENV)/.installed ## The main job: evolve a small model on real text (minutes on two cores) into results/demo
+evolve: $(VENV)/.installed ## The main job: an evolution on real text (minutes)
 	$(BIN)/evo evolve examples/first.yaml --set train.steps=40 --generations 3 --population 6 --seed 0 --out results/demo
 
-test: setup ## The quick tests
+test: setup ## The quick tests (minutes)
 	$(BIN)/ruff check .
 	$(PYTEST) -m "not slow and $(ELSEWHERE)"
 
 test-all: test check ## Everything this machine can check
 
 # What uses one core, or waits, goes two at a time; the other tests use both.
-check: setup ## What `make test` leaves out: format, types, floors, schemas, the site, slow tests, kernels, schedules, Ray
+check: setup ## What `make test` leaves out (many minutes)
 	@$(MAKE) --no-print-directory -j2 test-ray types docs floors schema-check format-check
 	@$(MAKE) --no-print-directory test-slow test-kernels test-schedules
 
@@ -62,7 +62,7 @@ types: setup
 floors: setup
 	$(BIN)/lint-imports
 
-schema: setup ## Write dsl_schemas/ and docs/language.md from the spec classes
+schema: setup ## Write dsl_schemas/ and docs/language.md
 	$(BIN)/evo schema --docs docs
 
 schema-check: setup
@@ -72,10 +72,10 @@ schema-check: setup
 test-slow: setup
 	$(PYTEST) -m "slow and $(ELSEWHERE)" || [ $$? -eq 5 ]
 
-test-schedules: setup ## SCHEDULES=10000 drawn schedules of kills, late, doubled and lost results and full disks
+test-schedules: setup ## Drawn schedules of kills and full disks: SCHEDULES=10000
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/evolution/schedules.py $(SCHEDULES)
 
-test-kernels: setup ## The proofs of the Triton kernels at small size on the CPU (minutes)
+test-kernels: setup ## The Triton kernels, small, on the CPU (minutes)
 	TRITON_INTERPRET=1 $(PYTEST) -m "not slow and $(ELSEWHERE)" tests/kernels
 
 $(VENV)/.docs: $(VENV)/.installed
@@ -83,7 +83,7 @@ $(VENV)/.docs: $(VENV)/.installed
 	@$(PIP) -c constraints.txt -e '.[docs]' || echo "MkDocs cannot be installed here; the documentation site is not built."
 	@touch $@
 
-docs: setup $(VENV)/.docs ## Build the documentation site into site/; a warning is an error
+docs: setup $(VENV)/.docs ## Build the documentation site into site/
 	@if $(BIN)/python -c 'import mkdocs' 2> /dev/null; then $(BIN)/python -m mkdocs build --strict --quiet; \
 		else echo "The documentation site was not built: MkDocs is not installed."; fi
 
@@ -93,12 +93,12 @@ $(VENV)/.ray: $(VENV)/.installed
 	@$(PIP) -c constraints.txt -e '.[ray]' || echo "Ray cannot be installed here; the tests of its engine are skipped."
 	@touch $@
 
-test-ray: setup $(VENV)/.ray ## The engine on a local Ray cluster, one of whose nodes is killed (minutes)
+test-ray: setup $(VENV)/.ray ## The engine on a local Ray cluster (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m ray tests/engines
 
 test-gpu: setup ## The proofs that need a CUDA device
 	$(BIN)/pytest -q -n 8 -m gpu
 
-clean: ## Remove caches and build leftovers; keeps .venv and results
+clean: ## Remove caches and build leftovers, not .venv or results
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

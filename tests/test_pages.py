@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_the_session_validates_every_example() -> None:
     """The README's count of documents is that of `examples`."""
     (count,) = re.findall(r"\$ evo validate examples\n(\d+) files: valid\n", (ROOT / "README.md").read_text())
     assert int(count) == len([*(ROOT / "examples").rglob("*.yaml")])
+
+
+def test_what_there_is_to_make_fits_a_terminal() -> None:
+    """`make help` takes 80 columns, and its second column begins in one place."""
+    told = subprocess.run(
+        ["make", "-C", ROOT, "--no-print-directory", "help"], capture_output=True, text=True, check=True
+    )
+    lines = told.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {len(line) - len(line.split(maxsplit=2)[2]) for line in lines} == {lines[0].index("Say")}
 
 
 def test_the_floors_are_those_of_the_import_contract() -> None:
