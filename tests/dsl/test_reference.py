@@ -36,6 +36,14 @@ def test_a_field_says_type_range_default_and_gene():
     assert [kind for kind, _ in role.kinds] == kinds("optimizer")
 
 
+@pytest.mark.parametrize(("path", "type"), [("train.rates", "rates or null"), ("train.optimizer", "an optimizer")])
+def test_a_role_has_an_article_if_it_is_one(path: str, type: str):
+    """Not `a rates`."""
+    field = entry(path)[0]
+    assert isinstance(field, FieldEntry)
+    assert field.type == type
+
+
 def test_a_path_goes_through_defaults_and_names_of_several_roles():
     """The default kind's fields are there without its name; a name of two roles gives both."""
     assert entry("train.schedule.warmup") == entry("train.schedule.wsd.warmup")

@@ -220,7 +220,7 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
     if "$ref" in schema:
         role = str(schema["$ref"]).rpartition("/")[2]
-        return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
+        return role if role.endswith("s") else f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
     if "const" in schema:
         return flow(schema["const"])
     if "enum" in schema:
