@@ -115,8 +115,8 @@ def test_every_setting_has_an_option_that_wins(cfg: Path, evo: Evo, monkeypatch:
     assert evo("evolve", cfg, "--cooling", "cosine", "--device", "cpu").code == 0
     settings, other = started
     assert settings.evolve == EvolveSpec(
-        generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, shrink=0.25, tolerance=0.5, inherit=True,
-        cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
+        generations=3, population=2, cells=5, crossover=0.5, mutations=4, growth=3.0, shrink=0.25, tolerance=0.5,
+        inherit=True, cooling=GeometricCooling(start=0.5), fitness=FitnessSpec(efficiency=0.0), seed=7,
         emitters=(VariationSpec(selection=TournamentSelection(size=3)),), engine=ProcessSpec(),
         freeze=("train", "organism.width"), thresholds=0.5, centroids=UniformCentroids(),
         measures=("attention_span", "gradient_flow"),
