@@ -81,7 +81,12 @@ class Comparison:
         self.checks = list[dict[str, Any]]()
         self.queue = Queue()
         self.owners = dict[str, tuple[Hunt, str]]()
-        self.wanted = dict[str, dict[str, Any]]()
+        self.wanted = dict[tuple[str, int], list[dict[str, Any]]]()
+        """Trainings of the verdict by document and seed: whose they are, as several searches may find the same."""
+        self.told = dict[tuple[str, int], dict[str, Any]]()
+        """What came of them."""
+        self.verdicts = dict[str, tuple[str, int]]()
+        """Them by job."""
 
     def carry_out(self) -> None:
         """Everything, or what the time is enough for."""
@@ -133,17 +138,22 @@ class Comparison:
                 text, self.setting.root, self.setting.device, course=Course.of(steps), repeat=seed, tolerance=None,
                 budget=Budget(held_out_tokens=HELD_OUT),
             )  # fmt: skip
-            job = Job(f"verdict/{name}/{corpus}/{seed}", EVALUATE, payload)
-            self.wanted[job.id] = {
-                "name": name, "corpus": corpus, "seed": seed, "times": self.given.verify, "steps": steps
-            }  # fmt: skip
-            self.queue.put(2.0 - 1e-9 * steps if rank is None else rank, job)
+            key, rows = (text, seed), self.wanted.setdefault((text, seed), [])
+            rows.append({"name": name, "corpus": corpus, "seed": seed, "times": self.given.verify, "steps": steps})
+            if key in self.told:
+                self.checks.append({**rows[-1], **self.told[key]})
+            elif len(rows) == 1:
+                job = Job(f"verdict/{name}/{corpus}/{seed}", EVALUATE, payload)
+                self.verdicts[job.id] = key
+                self.queue.put(2.0 - 1e-9 * steps if rank is None else rank, job)
 
     def _note(self, outcome: Outcome) -> None:
         found = outcome_of(outcome)
         score = None if found.cause else found.scores["bits_per_byte"]
-        row = {**self.wanted[outcome.id], "score": score, "cause": found.cause, "seconds": outcome.seconds}
-        self.checks.append(row)
+        told = {"score": score, "cause": found.cause, "seconds": outcome.seconds}
+        key = self.verdicts[outcome.id]
+        self.told[key] = told
+        self.checks += [{**row, **told} for row in self.wanted[key]]
         self._write()
 
     def _write(self) -> None:
