@@ -24,6 +24,8 @@ ATTENTION = {"kind": "attention", "heads": 4, "kv_heads": 2, "head_dim": 6}
 LATENT = {"kind": "latent", "heads": 2, "kv_rank": 5, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
 WINDOW = {**ATTENTION, "stencil": {"kind": "window", "size": 4, "sinks": 1}}
 FORGETTING = {**ATTENTION, "forget": True}
+UNIT = {"kind": "gated_attention", "inner": 24, "dim": 6, "position": {"kind": "rope"}}
+NEAR_UNIT = {**UNIT, "stencil": {"kind": "window", "size": 4, "sinks": 1}}
 PACKING = [name for name, store in STORES.items() if store.packer]
 
 
@@ -91,7 +93,9 @@ def test_each_number_is_the_nearest_there_is(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "mixer", [ATTENTION, LATENT, WINDOW, FORGETTING], ids=["attention", "latent", "window", "forgetting"]
+    "mixer",
+    [ATTENTION, LATENT, WINDOW, FORGETTING, UNIT, NEAR_UNIT],
+    ids=["attention", "latent", "window", "forgetting", "unit", "unit in a window"],
 )
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("name", ["full", *PACKING])
@@ -157,6 +161,21 @@ def test_decoding_reads_what_was_kept(name: str, window: int | None) -> None:
             seen = F.scaled_dot_product_attention(q[:, t : t + 1].transpose(1, 2), keys, values)
             expected.append(seen.transpose(1, 2).flatten(2) @ block.o.T)
     torch.testing.assert_close(torch.cat(parts, 1), torch.cat(expected, 1))
+
+
+@pytest.mark.parametrize("weigh", ["relu2", "softmax"])
+def test_a_unit_reads_what_a_window_keeps(weigh: str) -> None:
+    """The first positions and the latest: a parallel pass in which a query sees these alone."""
+    shown = {"kind": "window", "size": 4, "sinks": SINKS}
+    models = [
+        organism([stage("a", {**UNIT, "weigh": weigh, **settings}, ffn={"kind": "none"})]).float()
+        for settings in ({}, {"stencil": shown})
+    ]
+    tokens = torch.randint(256, (2, 14), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, _ = decoded(models[0], tokens, CachePolicy(window=3))
+        wanted = models[1](tokens)
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("name", ["full", "nf4"])

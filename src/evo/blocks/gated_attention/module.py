@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.kept import append_tokens, latest, slots
+from evo.blocks.attention.state import AttentionState
 from evo.blocks.base import Block, Position
-from evo.blocks.flow import Flow, State
+from evo.blocks.cache.packers import unpack
+from evo.blocks.cache.policy import SINKS
+from evo.blocks.flow import Flow
 from evo.blocks.gated_attention.spec import GatedAttentionPlan
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
-
-
-@dataclass(frozen=True)
-class GatedAttentionState(State):
-    """Keys (B, S, 1, K) and values (B, S, 1, V) so far."""
-
-    keys_BS1K: Tensor
-    values_BS1V: Tensor
 
 
 class GatedAttention(Block):
@@ -61,19 +57,34 @@ class GatedAttention(Block):
         parts = self._parts()
         return [*found, plan_attention(*self._heads(x_BTD, x_BTD, flow), parts["stencil"], weigh=parts["weigh"])]
 
-    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> GatedAttentionState:
+    def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AttentionState:
         """No keys, no values."""
-        sizes = self.plan.dim, self.plan.inner
-        return GatedAttentionState(*(torch.empty(batch, 0, 1, size, device=device, dtype=dtype) for size in sizes))
+        empty = torch.empty(batch, 0, 1, self.plan.dim + self.plan.inner, device=device, dtype=dtype)
+        keys, values = empty.split([self.plan.dim, self.plan.inner], dim=-1)
+        return AttentionState(keys, values)
 
-    def extend(self, x_BTD: Tensor, state: GatedAttentionState, flow: Flow) -> tuple[Tensor, GatedAttentionState]:
+    def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions."""
         read_BTD = self._read(x_BTD, flow)
         q_BT1K, k_BT1K, v_BT1V = self._heads(x_BTD, read_BTD, flow)
-        pairs = ((state.keys_BS1K, k_BT1K), (state.values_BS1V, v_BT1V))
-        keys, values = (torch.cat(pair, dim=1) for pair in pairs)
-        o_BT1V = attend(q_BT1K, keys, values, query_offset=flow.position, backend=self.backend, **self._parts())
-        return self._out(o_BT1V, x_BTD, read_BTD, flow), GatedAttentionState(keys, values)
+        assert state.values_BSGV is not None
+        keys, values = (
+            append_tokens(unpack(past), new) for past, new in ((state.keys_BSGK, k_BT1K), (state.values_BSGV, v_BT1V))
+        )
+        own = self.plan.cost.cache_limit
+        limit, sinks = (flow.cache.limit, SINKS) if own is None else (own, self.stencil.sinks)
+        o_BT1V = attend(
+            q_BT1K,
+            keys,
+            values,
+            query_offset=flow.position,
+            key_positions_S=slots(keys, flow.position, limit, sinks),
+            backend=self.backend,
+            **self._parts(),
+        )
+        keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
+        kept = state.appended(k_BT1K, v_BT1V, flow.cache.store).kept(keep)
+        return self._out(o_BT1V, x_BTD, read_BTD, flow), AttentionState(*kept)
 
     def _parts(self) -> dict[str, Any]:
         plan = self.plan

@@ -86,6 +86,8 @@ class GatedAttentionSpec(Spec):
             cost=Cost(
                 flops=matmul_flops(weights) + 2.0 * (self.dim + inner) * pairs + 4.0 * self.dim + 2.0 * inner,
                 cache_per_token=self.dim + inner,
+                cache_vectors=(self.dim, inner),
+                cache_limit=self.stencil.kept(),
                 activations=scope.width * (5 if self.steps else 1) + 4 * inner + 3 * self.dim,
             ),
             children=tuple(children),
