@@ -76,6 +76,7 @@ SEGMENTED: dict[str, dict[str, Any]] = {
                 "backprop": 2,
                 "from": ["embedding", "a"],
             },
+            {"name": "e", "kind": "segments", "of": stage("f", CONVOLUTION), "every": 5, "hand": "states"},
         ],
     },
 }

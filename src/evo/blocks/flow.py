@@ -95,6 +95,7 @@ class Flow:
         other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
     sample: which of the draws from priors a pass without a seed has.
     cache: how decoding keeps keys and values.
+    hands_states: whether what blocks keep is for a segment that sends no gradient back to the inputs of this one.
     forgets_layers: whether the backward pass computes each layer again instead of keeping what it needs of it.
     has_fixed_shapes: whether no shape may follow from values, for which the host would have to wait.
     """
@@ -112,6 +113,7 @@ class Flow:
     seed: Tensor | None = None
     sample: int = 0
     cache: CachePolicy = EVERYTHING
+    hands_states: bool = False
     forgets_layers: bool = False
     has_fixed_shapes: bool = False
     next_states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], Any])

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evo.blocks.attention.apart import made_apart
 from evo.blocks.attention.differing import halves_differed, halves_paired, neighbours_differed
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.factors import beside, product
@@ -93,8 +94,7 @@ class Attention(Scored):
         at = Distances(flow.position, q_BTHK.shape[1], k_BTGK.shape[1], q_BTHK.device)
         falls = self._falls(x_BTD, q_BTHK, k_BTGK, at, flow)
         parts = {**self._parts(q_BTHK), **self._bias(x_BTD, q_BTHK, k_BTGK, at, flow, falls)}
-        run = self._remembering(dropping(flow))
-        run = partial(run, segments_BT=flow.segments_BT, backend=self.backend, **parts)
+        run = partial(self._remembering(dropping(flow)), segments_BT=flow.segments_BT, backend=self.backend, **parts)
         return self._out(self._attended(q_BTHK, k_BTGK, v_BTGV, x_BTD, made_of, flow, run), x_BTD, flow, met)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
@@ -128,9 +128,8 @@ class Attention(Scored):
         of_keys, of_values = self.plan.kept
         keys = torch.empty(batch, 0, *of_keys, device=device, dtype=dtype)
         values = None if self.plan.are_one else torch.empty(batch, 0, *of_values, device=device, dtype=dtype)
-        past, fallen = self.untapped(keys), self._nothing_fell(keys)
         asked = keys.new_zeros(batch, self.asks_again, self.plan.heads, self.head_dim) if self.asks_again else None
-        return AttentionState(keys, values, past=past, fallen=fallen, asked_BPHK=asked)
+        return AttentionState(keys, values, past=self.untapped(keys), fallen=self._nothing_fell(keys), asked_BPHK=asked)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:
         """The next T positions; raises ValueError if queries see their future, which is not there yet."""
@@ -147,6 +146,8 @@ class Attention(Scored):
         asked = q_BTHK if state.asked_BPHK is None else torch.cat((state.asked_BPHK.to(q_BTHK.dtype), q_BTHK), dim=1)
         o_BTHV = self._continued(asked, keys, values, x_BTD, made_of, flow, falls)[:, self.asks_again :]
         y_BTD = self._out(o_BTHV, x_BTD, flow, met)
+        if flow.hands_states:
+            _, k_BTGK, v_BTGV = made_apart(self._made_of, self._project, x_BTD, met, taps, flow)
         kept = state.appended(k_BTGK, v_BTGV, flow.cache.store)
         if self.plan.cost.evicting_heads and flow.cache.evicting_limit is not None:
             return y_BTD, replace(self._evicted(q_BTHK, keys, kept, state.got_BSG, flow), past=taps.after)
@@ -157,6 +158,7 @@ class Attention(Scored):
             past=taps.after,
             fallen=falls.kept(keep),
             asked_BPHK=asked[:, -self.asks_again :] if self.asks_again else None,
+            is_apart=flow.hands_states,
         )
 
     def _evicted(

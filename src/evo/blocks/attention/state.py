@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -24,6 +24,7 @@ class AttentionState(State):
     fallen: of each key what lowers its scores, (B, S, R), float32, or float64 for float64 activations: `forgot`, the
         sum of the logs of forget gates up to it; `passed`, what queries so far scored it, if later ones score it less.
     past: the projections at the latest W - 1 positions, by name, where taps read them.
+    is_apart: whether keys and values are made of inputs that no gradient reaches; those of their maps do.
     """
 
     keys_BSGK: Vectors
@@ -32,6 +33,11 @@ class AttentionState(State):
     past: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     fallen: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     asked_BPHK: Tensor | None = None
+    is_apart: bool = False
+
+    def cut(self) -> AttentionState:
+        found = super().cut()
+        return replace(found, keys_BSGK=self.keys_BSGK, values_BSGV=self.values_BSGV) if self.is_apart else found
 
     def without(self, latest: int, seen: int) -> AttentionState | None:
         cannot = self.got_BSG is not None or self.past or self.asked_BPHK is not None or "passed" in self.fallen

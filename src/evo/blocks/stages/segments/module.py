@@ -1,4 +1,4 @@
-"""Segments: a stage runs over one after the other, between vectors that it hands on."""
+"""Segments: a stage runs over one after the other, between vectors that it hands on, or from states."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class SegmentsState(State):
 
 
 class Segments(Stage):
-    """What f(m_s, segment s, m_s) gives the tokens, m_(s+1) being what it gives the last vectors."""
+    """What f(m_s, segment s, m_s) gives the tokens, m_(s+1) being what it gives the last vectors; or what f gives each
+    segment behind those before, whose states send no gradient back."""
 
-    learned: nn.Parameter
+    learned: nn.Parameter | None
 
     def __init__(self, plan: SegmentsPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -59,6 +60,9 @@ class Segments(Stage):
 
     def extend(self, x_BTD: Tensor, state: SegmentsState, flow: Flow) -> tuple[Tensor, SegmentsState]:
         """The next T positions: a segment hands its vectors on when a token behind it comes."""
+        if self.learned is None:
+            y_BTD, blocks = self._continued(x_BTD, state.seen, state.blocks, flow)
+            return y_BTD, SegmentsState(state.seen + x_BTD.shape[1], None, blocks)
         found: list[Tensor] = []
         while x_BTD.shape[1]:
             at = state.seen % self.every
@@ -74,13 +78,19 @@ class Segments(Stage):
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """Those of its stage, over one segment."""
         part_BND = x_BTD[:, : self.every]
+        if self.learned is None:
+            yield from self.of[0].layer_problems(part_BND, flow)
+            return
         yield from self.of[0].layer_problems(torch.cat((self._first(part_BND), part_BND), dim=1), flow)
 
     def _first(self, x_BTD: Tensor) -> Tensor:
+        assert self.learned is not None
         return self.learned.to(x_BTD.dtype).expand(x_BTD.shape[0], -1, -1)
 
     def _passed(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """Whole segments, the first of them at the beginning."""
+        if self.learned is None:
+            return self._from_states(x_BTD, replace(flow, hands_states=True))
         memory_BMD, found = self._first(x_BTD), list[Tensor]()
         parts = x_BTD.split(self.every, dim=1)
         for index, part_BND in enumerate(parts):
@@ -92,6 +102,15 @@ class Segments(Stage):
             end = self.count + part_BND.shape[1]
             found.append(y_BND[:, self.count : end])
             memory_BMD = y_BND[:, end:]
+        return torch.cat(found, dim=1)
+
+    def _from_states(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """The same without vectors: each goes on from the states of all before."""
+        blocks, seen, found = dict[tuple[str, int], State](), 0, list[Tensor]()
+        for part_BND in x_BTD.split(self.every, dim=1):
+            y_BND, kept = self._continued(part_BND, seen, blocks, flow)
+            blocks, seen = {key: state.cut() for key, state in kept.items()}, seen + part_BND.shape[1]
+            found.append(y_BND)
         return torch.cat(found, dim=1)
 
     def _around(self, x_BTD: Tensor, state: SegmentsState, flow: Flow) -> tuple[Tensor, Kept]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,8 +17,8 @@ from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentsPlan(StagePlan):
-    """A stage, its one child, over segments of `every` tokens with `count` vectors that are handed on; None: gradients
-    flow through all segments."""
+    """A stage, its one child, over segments of `every` tokens with `count` vectors that are handed on, or with 0 its
+    states; backprop None: gradients flow through all segments of vectors."""
 
     builder: ClassVar[str] = "evo.blocks.stages.segments.module:Segments"
     every: int
@@ -28,50 +28,66 @@ class SegmentsPlan(StagePlan):
 
 class SegmentsSpec(AroundSpec):
     """A stage over one segment of tokens after the other, each between vectors that the stage made of those of the
-    segment before (Recurrent Memory Transformer, Bulatov et al. 2207.06881)."""
+    segment before (Recurrent Memory Transformer, Bulatov et al. 2207.06881), or each from the states that its blocks
+    kept of all before, as while decoding, which send no gradient back (Transformer-XL, Dai et al. 1901.02860)."""
 
     kind: ClassVar[str | None] = "segments"
 
     of: Annotated[Spec, RoleOf("stage")]
-    """The stage. It reads a segment as its whole sequence, so it has no `from`; its positions count that."""
+    """The stage, without `from`. Between vectors a segment is its whole sequence, and its positions count that."""
     every: Annotated[int, Field(ge=1, le=65536), Gene(8, 128, "x2")] = 32
     """Tokens of a segment."""
+    hand: Literal["vectors", "states"] = "vectors"
+    """What a segment hands to the next: vectors; or states, keys and values of attention, which teach the maps that
+    made them and nothing before these, and all that other blocks keep, which teaches nothing."""
     count: Annotated[int, Field(ge=1, le=4096), Gene(1, 16, "x2")] = 4
     """Vectors that a segment hands to the next; those before the first one are learned."""
     backprop: Annotated[int | None, Field(ge=1, le=65536), FIXED] = None
     """Through how many segments at a time gradients flow; all if left out."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset({"count", "backprop"}) if self.hand == "states" else frozenset()
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         yield from self._alone(scope, "EVO358", "segments")
         if self.every >= scope.context:
             message = f"a context of {scope.context} tokens ends with its first segment of {self.every}"
             yield Fault("EVO358", ("every",), message, "lower every")
-        elif self.backprop is not None and self.backprop * self.every >= scope.context:
+        elif self.hand == "vectors" and self.backprop is not None and self.backprop * self.every >= scope.context:
             message = f"gradients flow through all segments of {scope.context} tokens anyway"
             yield Fault("EVO358", ("backprop",), message, "lower or remove it", "warning")
 
     def plan(self, scope: Scope) -> SegmentsPlan:
         reads, width = self.reads(scope.before), scope.width
         sources, inner = len(dict(reads)["x"]), self._inner.plan(self._scope(scope))
-        met = shared(inner, inner, 1.0 + 2.0 * self.count / self.every)
+        vectors = self._vectors
+        met = shared(inner, inner, 1.0 + 2.0 * vectors / self.every)
+        if vectors:
+            met = _seeing(met, inner, (self.every + vectors) / scope.context)
         return SegmentsPlan(
             kind=self.label,
             name=self.name,
             reads=reads,
             weights=(
-                table("learned", self.count, width, 0.02),
+                *((table("learned", vectors, width, 0.02),) if vectors else ()),
                 *((gains(MERGE, sources, width),) if sources > 1 else ()),
             ),
-            cost=Cost(state=self.count * width, activations=2 * width),
-            children=((self._child, _seeing(met, inner, (self.every + self.count) / scope.context)),),
+            cost=Cost(state=vectors * width, activations=2 * width),
+            children=((self._child, met),),
             has_state=True,
             every=self.every,
-            count=self.count,
-            backprop=self.backprop,
+            count=vectors,
+            backprop=self.backprop if vectors else None,
         )
 
+    @property
+    def _vectors(self) -> int:
+        return self.count if self.hand == "vectors" else 0
+
     def _scope(self, scope: Scope) -> Scope:
-        return replace(super()._scope(scope), context=self.every + 2 * self.count)
+        found = super()._scope(scope)
+        return replace(found, context=self.every + 2 * self.count) if self._vectors else found
 
 
 def _seeing(plan: BlockPlan, alone: BlockPlan, share: float) -> BlockPlan:
