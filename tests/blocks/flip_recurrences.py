@@ -44,6 +44,15 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             ),
         ]
     },
+    "ranks": {
+        "stages": [
+            stage(
+                "a",
+                {**OUTER, "ranks": 2, "normalizer": "none", "write": "step", "feature": "identity", "conv": 0},
+                ffn={"kind": "none"},
+            ),
+        ]
+    },
     "readings": {
         "stages": [
             stage("a", {**OUTER, "solve": 3, "conv": 0}, ffn={"kind": "none"}),

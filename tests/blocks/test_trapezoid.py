@@ -24,6 +24,13 @@ def as_complex(x: Tensor) -> Tensor:
     return torch.complex(*x.chunk(2, dim=-1))
 
 
+SETTINGS = {
+    "update": "outer", "conv": 0, "feature": "identity", "normalizer": "none", "key_dim": STATE,
+    "decay": {"kind": "token", "form": "product"}, "write": "trapezoid", "turns": True, "skip": True,
+    "qk_norm": {"kind": "rms"}, "qk_bias": True, "key_heads": GROUPS,
+}  # fmt: skip
+
+
 def test_mamba3():
     """h_t = a_t h_{t-1} + (1 - l_t) d_t a_t B_{t-1} x_{t-1} + l_t d_t B_t x_t, a_t = exp(d_t (A_t + i theta_t)), with
     complex states read by the conjugate of C_t in place of turned queries and keys."""
@@ -49,9 +56,38 @@ def test_mamba3():
         y = torch.stack(found, dim=1) + w["skip"][:, None] * values
         return (y.flatten(2) * F.silu(x @ w["gate"].T)) @ w["o"].T
 
-    settings = {
-        "update": "outer", "conv": 0, "feature": "identity", "normalizer": "none", "key_dim": STATE,
-        "decay": {"kind": "token", "form": "product"}, "write": "trapezoid", "turns": True, "skip": True,
-        "qk_norm": {"kind": "rms"}, "qk_bias": True, "key_heads": GROUPS,
-    }  # fmt: skip
-    compare(ours(0.5, kind="recurrence", heads=HEADS, **settings), theirs)
+    compare(ours(0.5, kind="recurrence", heads=HEADS, **SETTINGS), theirs)
+
+
+def test_mamba3_of_several_inputs_and_outputs():
+    """h_t = a_t h_{t-1} + (1 - l_t) d_t a_t B_{t-1} X_{t-1}^T + l_t d_t B_t X_t^T with R columns of B, C and X (its
+    MIMO form): X = W_x * x, each column of C^T h + D X gated by silu(W_z * z), times W_o and summed, by head."""
+    ranks = 3
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        def columns(name: str) -> Tensor:
+            y = (x @ w[name].T).unflatten(-1, (GROUPS, ranks, -1)).repeat_interleave(HEADS // GROUPS, dim=2)
+            bias = w[f"{name}_bias"].unflatten(0, (HEADS, ranks))
+            return as_complex(normed(y, w[f"{name}_norm.gain"]) + bias)
+
+        C, B = columns("q") * STATE**-0.5, columns("k")
+        values = (x @ w["v"].T).unflatten(-1, (HEADS, 1, -1)) * w["value_ranks"]
+        step = F.softplus(x @ w["decay"].T + w["decay_bias"])
+        A = -F.softplus(x @ w["decay_rates"].T)
+        blend = (x @ w["blend"].T).sigmoid()
+        theta = by_group(x @ w["turn"].T)
+        a = torch.exp(step[..., None] * torch.complex(A[..., None] + 0 * theta, -theta))
+        h = torch.zeros(x.shape[0], HEADS, STATE // 2, values.shape[-1], dtype=torch.complex128)
+        last, found = torch.zeros_like(h), []
+        for t in range(x.shape[1]):
+            written = torch.einsum("bhrn,bhrp->bhnp", B[:, t], values[:, t].to(B.dtype))
+            share = (blend * step)[:, t, :, None, None]
+            rest = ((1 - blend) * step)[:, t, :, None, None]
+            h = a[:, t, :, :, None] * (h + rest * last) + share * written
+            last = written
+            found.append(torch.einsum("bhrn,bhnp->bhrp", C[:, t].conj(), h).real)
+        y = torch.stack(found, dim=1) + w["skip"][:, None, None] * values
+        z = (x @ w["gate"].T).unflatten(-1, (HEADS, 1, -1)) * w["gate_ranks"]
+        return (y * F.silu(z) * w["out_ranks"]).sum(3).flatten(2) @ w["o"].T
+
+    compare(ours(0.5, kind="recurrence", heads=HEADS, ranks=ranks, **SETTINGS), theirs)

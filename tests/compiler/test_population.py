@@ -59,6 +59,7 @@ MIXERS: dict[str, Any] = {
     "retention": {**OUTER, "decay": "head", "feature": "identity", "conv": 0, "position": {"kind": "rope"}},
     "gated linear attention": {**OUTER, "decay": "channel", "conv": 0},
     "hedgehog": {**OUTER, "decay": "none", "feature": "signs", "feature_map": True, "normalizer": "sum", "conv": 0},
+    "Mamba-3 of ranks": {**OUTER, "ranks": 2, "normalizer": "none", "write": "trapezoid", "skip": True, "conv": 0},
     "performer": {**OUTER, "decay": "none", "feature": "drawn", "draws": 8, "normalizer": "sum", "conv": 0},
     "attention subtracting": {**ATTENTION, "subtract": True, "position": {"kind": "relative", "furthest": 4}},
     "mega": {"kind": "gated_attention", "dim": 8, "averages": 3, "steps": True, "weigh": "softmax"},

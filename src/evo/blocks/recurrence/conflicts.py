@@ -70,6 +70,21 @@ def _read_problems(spec: RecurrenceFields) -> Iterator[Fault]:
         "feature": not spec.keeps_channels,
         "levels": spec.levels,
     }
+    beside_ranks = {
+        "update": spec.update == "delta",
+        "normalizer": spec.normalizer != "none",
+        "feature": not spec.keeps_channels,
+        "keys": spec.keys == "decay",
+        **both,
+        "solve": spec.solve > 0,
+        "levels": spec.levels,
+        "feature_map": spec.feature_map,
+        "correct": spec.correct,
+        "reading_to": spec.reading_to is not None,
+    }
+    for other in (name for name, is_there in beside_ranks.items() if spec.ranks > 1 and is_there):
+        message = f"several keys and queries at once do not go together with this '{other}'"
+        yield Fault("EVO305", ("ranks",), message, f"change {other}, or write ranks: 1")
     is_twice = spec.write == "trapezoid"
     beside_levels = {**both, "write": is_twice, "writes": spec.written > 1, "erase": spec.erased == "channel"}
     for name, others in (("solve", beside_solve), ("levels", beside_levels)):
@@ -131,7 +146,7 @@ def _key_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = f"with this '{other}' keys are not what they are plus a vector"
         yield Fault("EVO305", ("qk_bias",), message, f"change {other}, or leave qk_bias out")
     if isinstance(spec.qk_norm, NormSpec):
-        yield from spec.qk_norm.head_problems(spec.groups, spec.dims(scope)[0], ("qk_norm",))
+        yield from spec.qk_norm.head_problems(spec.groups * spec.ranks, spec.dims(scope)[0], ("qk_norm",))
         if spec.keys == "decay" or spec.written > 1:
             other = "keys" if spec.keys == "decay" else "writes"
             message = f"with this '{other}' a token has no key of each head to normalise"

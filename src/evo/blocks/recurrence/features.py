@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evo.blocks.flow import Flow
+
 NORM_EPS = 1e-6
 
 
@@ -50,6 +52,13 @@ def neighbours(x_BTHK: Tensor) -> Tensor:
     """r_i r_{i-1} of r = relu([x, -x]), 2 K channels in a circle (deterministic projection, Schlag et al.)."""
     both = F.relu(torch.cat((x_BTHK, -x_BTHK), dim=-1))
     return both * both.roll(1, dims=-1)
+
+
+def mapped(x_BTGK: Tensor, map_GKK: Tensor | None, flow: Flow) -> Tensor:
+    """What each head has, through a map of its own."""
+    if map_GKK is None:
+        return x_BTGK
+    return flow.project(x_BTGK.movedim(2, 0), map_GKK).movedim(0, 2)
 
 
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,7 +17,8 @@ from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.feature_maps import FeatureMap
-from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity
+from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity, mapped
+from evo.blocks.recurrence.ranks import of_ranks, read_by_rank, spread
 from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
 from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
@@ -95,6 +96,9 @@ class Recurrence(Block):
     gate_down: nn.Parameter | None
     gate_up: nn.Parameter | None
     skip: nn.Parameter | None
+    value_ranks: nn.Parameter | None
+    gate_ranks: nn.Parameter | None
+    out_ranks: nn.Parameter | None
     position: Position
 
     def __init__(self, plan: RecurrencePlan, children: Mapping[str, Block]) -> None:
@@ -103,7 +107,7 @@ class Recurrence(Block):
         self.taps = plan.conv
         self.divides = plan.normalizer == "sum"
         self.columns = plan.value_dim + self.divides
-        self.solve, self.levels, self.turns = plan.solve, plan.levels, plan.turns
+        self.solve, self.levels, self.turns, self.ranks = plan.solve, plan.levels, plan.turns, plan.ranks
         self.feature, self.features = FEATURES.get(plan.feature, identity), plan.features
         self.gate_act = GATES.get(plan.gate, identity)
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
@@ -142,6 +146,8 @@ class Recurrence(Block):
         parts.pop("trapezoid")
         if self.level is not None:
             return [*convolutions, plain_call(BY_LEVEL, x_BTD)]
+        if self.value_ranks is not None:
+            (q, k, v), parts = spread((q, k, v), self.value_ranks, parts)
         found = plan_recurrence(q, k, v[..., : self.columns], **parts)
         if self.blend is not None:
             return [*convolutions, found, found]
@@ -161,8 +167,8 @@ class Recurrence(Block):
             None
             if self.blend is None
             else (
-                torch.zeros(batch, self.heads, self.features, device=device, dtype=dtype),
-                torch.zeros(batch, self.heads, self.columns, device=device, dtype=dtype),
+                torch.zeros(batch, self.heads * self.ranks, self.features, device=device, dtype=dtype),
+                torch.zeros(batch, self.heads * self.ranks, self.columns, device=device, dtype=dtype),
             ),
         )
 
@@ -185,15 +191,29 @@ class Recurrence(Block):
             o_BTHV, memory_BHKV, seen_B = read_by_level(heads, weight_BTHL, memory_BHKV, seen_B, self.scale, called)
         elif self.ridge is not None:
             o_BTHV, memory_BHKV = read_solved(heads, self.ridge, self.solve, memory_BHKV, self.scale, called)
+        elif self.value_ranks is not None:
+            before = None if state is None else state.before
+            read = read_by_rank(heads, self.value_ranks, terms, before, memory_BHKV, self.scale, called)
+            o_BTHV, memory_BHKV, written = self._summed(read[0], streams[-1], x_BTD, flow), *read[1:]
         elif terms is not None:
             before = None if state is None else state.before
             o_BTHV, memory_BHKV, written = write_twice(heads, terms, before, memory_BHKV, self.scale, called)
         else:
             o_BTHV, memory_BHKV = recur(*heads, **called, scale=self.scale, initial_state_BHKV=memory_BHKV)
         o_BTHV = o_BTHV[:, n - 1 :: n]
-        if self.skip is not None:
+        if self.skip is not None and self.ranks == 1:
             o_BTHV = o_BTHV + self.skip[:, None].to(o_BTHV.dtype) * streams[-1].unflatten(-1, (self.heads, -1))
         return self._out(o_BTHV, x_BTD, flow), RecurrenceState(memory_BHKV, past, seen_B, turned_BHR, written)
+
+    def _summed(self, o_BTHRV: Tensor, v_BTX: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """What all ranks read, gated, as one head's."""
+        assert self.value_ranks is not None
+        assert self.out_ranks is not None
+        if self.skip is not None:
+            o_BTHRV = o_BTHRV + self.skip[:, None, None].to(o_BTHRV.dtype) * of_ranks(v_BTX, self.value_ranks)
+        if self.gate_ranks is not None:
+            o_BTHRV = o_BTHRV * self.gate_act(of_ranks(self._gate_logits(x_BTD, flow), self.gate_ranks))
+        return (o_BTHRV * self.out_ranks.to(o_BTHRV.dtype)).sum(3)
 
     def _level_weights(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What each level counts for, (B, T, H, L), in float32 or wider."""
@@ -228,9 +248,11 @@ class Recurrence(Block):
             v_BTHV, parts = erase_by_channel(k_BTHK, v_BTHV, self._repeated(gate_BTGK), parts)
         return (q_BTHK, k_BTHK, v_BTHV), parts, None if angle_BTHR is None else angle_BTHR[:, -1]
 
-    def _repeated(self, x_BTGK: Tensor) -> Tensor:
-        """What a head of keys has, for each state that it serves."""
-        return x_BTGK if self.repeats == 1 else x_BTGK.repeat_interleave(self.repeats, dim=2)
+    def _repeated(self, x_BTGK: Tensor, ranks: int = 1) -> Tensor:
+        """What a head of keys has, for each state that it serves; if it has so many keys, all of them."""
+        if self.repeats == 1:
+            return x_BTGK
+        return x_BTGK.unflatten(2, (-1, ranks)).repeat_interleave(self.repeats, dim=2).flatten(2, 3)
 
     def _heads(
         self,
@@ -256,15 +278,16 @@ class Recurrence(Block):
             q_BTHK, k_BTHK = self.position.rotate(q_BTHK, k_BTHK, flow.position)
             if self.correction is not None:
                 q_BTHK = q_BTHK - self.correction[:, None].to(q_BTHK.dtype) * k_BTHK
-            q_BTHK, k_BTHK = (_mapped(x, m, flow) for x, m in ((q_BTHK, self.q_map), (k_BTHK, self.k_map)))
+            q_BTHK, k_BTHK = (mapped(x, m, flow) for x, m in ((q_BTHK, self.q_map), (k_BTHK, self.k_map)))
             feature_map = self._modules.get("feature_map")
             if isinstance(feature_map, FeatureMap):
                 q_BTHK, k_BTHK = feature_map.pair(q_BTHK, k_BTHK, flow.position)
             q_BTHK, k_BTHK = self.feature(q_BTHK), self.feature(k_BTHK)
-        q_BTHK, k_BTHK = self._repeated(q_BTHK), self._repeated(k_BTHK)
+        q_BTHK, k_BTHK = self._repeated(q_BTHK, self.ranks), self._repeated(k_BTHK, self.ranks)
         if self.q_bias is not None and self.k_bias is not None:
             q_BTHK, k_BTHK = q_BTHK + self.q_bias.to(q_BTHK.dtype), k_BTHK + self.k_bias.to(k_BTHK.dtype)
         if angle_BTHR is not None:
+            angle_BTHR = angle_BTHR if self.ranks == 1 else angle_BTHR.repeat_interleave(self.ranks, dim=2)
             q_BTHK, k_BTHK = turn(q_BTHK, angle_BTHR), turn(k_BTHK, angle_BTHR)
         if self.divides:
             v_BTHV = F.pad(v_BTHV, (0, 1), value=1.0)
@@ -295,7 +318,7 @@ class Recurrence(Block):
         return {**parts, "beta_BTH": beta_BTH, "log_decay": log_decay}
 
     def _parts(self, x_BTD: Tensor, flow: Flow) -> tuple[dict[str, Any], Tensor | None]:
-        """What the recurrence has besides q, k and v, and the step that sets the decay."""
+        """What it has besides q, k and v, and the step that sets the decay."""
         log_decay, step_BTH = (None, None) if self.decay_of is None else self.decay_of(self, self.rule, x_BTD, flow)
         beta_BTH = None if self.beta is None else torch.sigmoid(flow.project(x_BTD, self.beta))
         if beta_BTH is not None and self.beta_range != 1 and self.erase in ("written", "head"):
@@ -343,7 +366,7 @@ class Recurrence(Block):
         if self.divides:
             o_BTHV = o_BTHV[..., :-1] / (o_BTHV[..., -1:] + SUM_EPS)
         flow.signals.update(dict.fromkeys(self.outputs, o_BTHV.flatten(-2)))
-        gate_BTX = self._gate(x_BTD, flow)
+        gate_BTX = self._gate(x_BTD, flow) if self.ranks == 1 else None
         if gate_BTX is not None and self.gates_first:
             o_BTHV, gate_BTX = o_BTHV * gate_BTX.unflatten(-1, (self.heads, -1)), None
         if self.out_norm is not None:
@@ -356,18 +379,15 @@ class Recurrence(Block):
         return flow.project(inner_BTX, self.o)
 
     def _gate(self, x_BTD: Tensor, flow: Flow) -> Tensor | None:
+        has_gate = self.gate is not None or self.gate_down is not None
+        return self.gate_act(self._gate_logits(x_BTD, flow)) if has_gate else None
+
+    def _gate_logits(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.gate is not None:
-            return self.gate_act(flow.project(x_BTD, self.gate))
-        if self.gate_down is None or self.gate_up is None:
-            return None
-        return self.gate_act(flow.project(flow.project(x_BTD, self.gate_down), self.gate_up))
-
-
-def _mapped(x_BTGK: Tensor, map_GKK: Tensor | None, flow: Flow) -> Tensor:
-    """What each head has, through a map of its own."""
-    if map_GKK is None:
-        return x_BTGK
-    return flow.project(x_BTGK.movedim(2, 0), map_GKK).movedim(0, 2)
+            return flow.project(x_BTD, self.gate)
+        assert self.gate_down is not None
+        assert self.gate_up is not None
+        return flow.project(flow.project(x_BTD, self.gate_down), self.gate_up)
 
 
 def decay_function(rule: DecaySpec) -> Callable[[Recurrence, Any, Tensor, Flow], Decay]:

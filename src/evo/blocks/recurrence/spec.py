@@ -52,6 +52,7 @@ class RecurrencePlan(BlockPlan):
     solve: int
     levels: int
     turns: bool
+    ranks: int
 
 
 class RecurrenceSpec(RecurrenceFields):
@@ -79,7 +80,7 @@ class RecurrenceSpec(RecurrenceFields):
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
         if isinstance(self.qk_norm, NormSpec):
-            children += [(f"{name}_norm", self.qk_norm.over_heads(self.groups, key_dim)) for name in "qk"]
+            children += [(f"{name}_norm", self.qk_norm.over_heads(self.groups * self.ranks, key_dim)) for name in "qk"]
         beside = (self.normalizer == "sum") + (key_dim if self.solve else 0)
         levels = (max(scope.context - 1, 1).bit_length() + 1) if self.levels else 0
         weights += self._read_weights(scope.width, key_dim, levels)
@@ -93,7 +94,11 @@ class RecurrenceSpec(RecurrenceFields):
             state=state
             + max(self.conv - 1, 0) * streams
             + (self.heads * (key_dim // 2) if self.turns else 0)
-            + (self.heads * (self._features(key_dim) + value_dim + beside) if self.write == "trapezoid" else 0),
+            + (
+                self.heads * self.ranks * (self._features(key_dim) + value_dim + beside)
+                if self.write == "trapezoid"
+                else 0
+            ),
             activations=scope.width + (2 if self.conv else 1) * streams + 3 * self.heads * value_dim,
         )
         return RecurrencePlan(
@@ -127,6 +132,7 @@ class RecurrenceSpec(RecurrenceFields):
             solve=self.solve,
             levels=levels,
             turns=self.turns,
+            ranks=self.ranks,
         )
 
     def _scale(self, key_dim: int) -> float | None:
@@ -140,7 +146,7 @@ class RecurrenceSpec(RecurrenceFields):
         touches = 2 + self.written * (2 + 2 * (self.update == "delta")) + (self.decay != "none")
         if self.write == "trapezoid":  # once more, of the token before
             touches *= 2
-        return float(self.heads * key_dim * value_dim * touches)
+        return float(self.heads * key_dim * value_dim * touches * self.ranks**2)
 
     def _read_weights(self, width: int, key_dim: int, levels: int) -> tuple[Weight, ...]:
         """What reading a state has weights of."""
@@ -149,9 +155,18 @@ class RecurrenceSpec(RecurrenceFields):
         found = (ridge,) if self.solve else ()
         return (*found, linear("level", self.heads * levels, width), gains) if levels else found
 
+    def _rank_weights(self, value_dim: int) -> list[Weight]:
+        """Vectors by which a head's value and gate become those of each rank, and what ranks read is summed."""
+        if self.ranks == 1:
+            return []
+        mean = Init("constant", 1.0 / self.ranks)
+        starts = {"value_ranks": mean, "out_ranks": mean, **({"gate_ranks": ONES} if self.gate != "none" else {})}
+        shape = (self.heads, self.ranks, value_dim)
+        return [Weight(name, shape, start, ("channel",) * 3) for name, start in starts.items()]
+
     def _streams(self, key_dim: int, value_dim: int) -> list[tuple[str, int]]:
         """Queries, keys and values that are projections, and how wide each is."""
-        keys, values = self.groups * key_dim, self.heads * value_dim
+        keys, values = self.groups * self.ranks * key_dim, self.heads * value_dim
         own = [] if self.keys == "decay" else [("k", self.written * keys)]
         return [("q", keys), *own, ("v", self.written * values)]
 
@@ -187,8 +202,9 @@ class RecurrenceSpec(RecurrenceFields):
         if self.write == "trapezoid":
             weights.append(linear("blend", self.heads, width))
         if self.qk_bias:
-            shape = (self.heads, self._features(key_dim))
+            shape = (self.heads * self.ranks, self._features(key_dim))
             weights += [Weight(f"{name}_bias", shape, ONES, ("channel", "channel")) for name in "qk"]
+        weights += self._rank_weights(value_dim)
         if self.correct:
             weights.append(vector("correction", self.groups, Init("constant", 0.02)))
         if self.normalizer == "rms":
