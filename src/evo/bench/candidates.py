@@ -41,6 +41,8 @@ MIXERS = (
 """Of the seeds: a mixed population from the start."""
 POPULATION = 64
 """Children a generation: workers wait for one another at its end."""
+CELLS = 1250
+"""One for four candidates of an hour of 5,000; the generations are more than any search here comes to."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ def documents(size: Size, overrides: Sequence[str] = ()) -> list[Document]:
     """What a search begins with. Raises DiagnosticError for overrides that no document can have."""
     stage = f"{{name: body, repeat: {size.layers}, mix: %s}}"
     organism = f"{{width: {size.width}, context: {size.context}, stages: [{stage}]}}"
-    evolve = f"{{generations: 1000, population: {POPULATION}, centroids: {{kind: uniform}}, verify: {{seeds: 0}}}}"
+    cells = f"cells: {CELLS}, centroids: {{kind: uniform}}"
+    evolve = f"{{generations: 1000, population: {POPULATION}, {cells}, verify: {{seeds: 0}}}}"
     train = f"{{batch: {size.batch}, steps: {size.steps}}}"
     text = f"evo: 1\norganism: {organism}\ntrain: {train}\nevolve: {evolve}\n"
     return [require_valid(parse(text % mixer, overrides=overrides)) for mixer in MIXERS]
