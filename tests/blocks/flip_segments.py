@@ -51,6 +51,17 @@ REPEATED: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "expected halting": {
+        "stages": [
+            {
+                "name": "b",
+                "kind": "loop",
+                "of": stage("c", CONVOLUTION),
+                "times": 4,
+                "halt": {"by": "losses", "threshold": 0.6, "prior": 0.3, "loss": 0.1},
+            }
+        ]
+    },
 }
 SEGMENTED: dict[str, dict[str, Any]] = {
     "memory tokens": {

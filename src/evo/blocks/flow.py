@@ -95,6 +95,8 @@ class Flow:
         other pass: what it is scored by and what decodes depends on no draw but that of `sample`, by place.
     sample: which of the draws from priors a pass without a seed has.
     cache: how decoding keeps keys and values.
+    turns: in a pass whose loss is made of them, what the last stage gives at each of its turns, (B, T, D), and the
+        chance that a token stops there, (B, T). None in every other pass.
     hands_states: whether what blocks keep is for a segment that sends no gradient back to the inputs of this one.
     forgets_layers: whether the backward pass computes each layer again instead of keeping what it needs of it.
     has_fixed_shapes: whether no shape may follow from values, for which the host would have to wait.
@@ -113,6 +115,7 @@ class Flow:
     seed: Tensor | None = None
     sample: int = 0
     cache: CachePolicy = EVERYTHING
+    turns: list[tuple[Tensor, Tensor]] | None = None
     hands_states: bool = False
     forgets_layers: bool = False
     has_fixed_shapes: bool = False

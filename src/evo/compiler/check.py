@@ -181,11 +181,21 @@ def _wiring(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)
     yield from _exits(organism, names)
+    yield from _read_by_turn(organism)
     read.update(*(spec.signals for _, spec in living))
     for index, name in enumerate(names[:-1]):
         if name not in read:
             help = "add it to a later stage's `from`, or remove it"
             yield Fault("EVO312", ("organism", "stages", index), f"nothing reads stage '{name}'", help)
+
+
+def _read_by_turn(organism: OrganismSpec) -> Iterator[Fault]:
+    """Stages that training reads out between turns, where nothing reads them out."""
+    last = ("organism", "stages", len(organism.stages) - 1)
+    for path, spec in specs(organism, ("organism",)):
+        if isinstance(spec, StageSpec) and spec.is_read_by_turn and path != last:
+            message = "losses are those of what the last stage gives, and another reads this"
+            yield Fault("EVO352", (*path, "halt", "by"), message, "write by: states, or make it the last stage")
 
 
 def _exits(organism: OrganismSpec, names: list[str]) -> Iterator[Fault]:

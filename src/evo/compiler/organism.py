@@ -194,9 +194,15 @@ class Organism(nn.Module):
         flow = Flow() if flow is None else flow
         if flow.seed is None:
             flow = replace(flow, seed=torch.zeros((), dtype=torch.int64, device=tokens_BT.device))
+        turns: list[tuple[Tensor, Tensor]] = []
+        if self.plan.stages[-1].times_read > 1:
+            flow = replace(flow, turns=turns)
         last = self._streamed(self.embed(tokens_BT, flow), flow)
         h_BTD = self._normed(last, flow)
-        task = self._cross_entropy(h_BTD, targets_BT, weights_BT, flow)
+        if turns:
+            task = self._expected(turns, targets_BT, weights_BT, flow)
+        else:
+            task = self._cross_entropy(h_BTD, targets_BT, weights_BT, flow)
         if self.plan.z_loss:
             flow.add_loss("z", self._mean_square_of_sums(h_BTD, weights_BT, flow), self.plan.z_loss)
         for name in self.plan.exits:
@@ -224,6 +230,25 @@ class Organism(nn.Module):
             project=flow.project,
             backend=self.backend,
         )
+
+    def _expected(
+        self, turns: list[tuple[Tensor, Tensor]], targets_BT: Tensor, weights_BT: Tensor | None, flow: Flow
+    ) -> Tensor:
+        """The mean of the cross-entropies that targets have at each turn, by the chances to stop there.
+
+        These learn from the losses, so each token's is made, of logits that are kept.
+        """
+        shares, losses = list[Tensor](), list[Tensor]()
+        for s_BTD, share_BT in turns:
+            logits_NV = self.read(self._normed(Residual(s_BTD), flow), flow).flatten(0, 1)
+            wide_NV = logits_NV.to(compute_dtype(logits_NV))
+            losses.append(F.cross_entropy(wide_NV, targets_BT.flatten(), reduction="none"))
+            shares.append(share_BT.flatten())
+        expected_N = (torch.stack(losses) * torch.stack(shares)).sum(0)
+        if weights_BT is None:
+            return expected_N.mean()
+        weights_N = weights_BT.flatten()
+        return (expected_N * weights_N).sum() / weights_N.sum().clamp_min(1e-30)
 
     def _add_losses_ahead(
         self, ahead: Ahead, last: Residual, targets_BT: Tensor, weights_BT: Tensor | None, flow: Flow

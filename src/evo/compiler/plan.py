@@ -154,8 +154,9 @@ class Plan:
 
     @property
     def further_reads(self) -> int:
-        """How often training reads out besides the last stage: for tokens ahead, and behind inner stages."""
-        return self.tokens_ahead + len(self.exits)
+        """How often training reads out besides the last stage: for tokens ahead, behind inner stages, and between its
+        turns."""
+        return self.tokens_ahead + len(self.exits) + self.stages[-1].times_read - 1
 
     @property
     def training_flops_per_token(self) -> float:

@@ -130,6 +130,11 @@ class StagePlan(BlockPlan):
         return (child for _, child in self.children if isinstance(child, StagePlan))
 
     @property
+    def times_read(self) -> int:
+        """How often training reads out what it gives, where it is the last stage; 1: only what it gives in the end."""
+        return 1
+
+    @property
     def lends(self) -> str:
         """The name of the child that others run again by the stage's name; empty where they run the stage itself."""
         return ""

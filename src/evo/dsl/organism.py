@@ -38,6 +38,11 @@ class StageSpec(Spec):
         return 0
 
     @property
+    def is_read_by_turn(self) -> bool:
+        """Whether training reads out what it gives at each of its turns: then it is the last stage."""
+        return False
+
+    @property
     def own_norm(self) -> Spec | None:
         """What overrides the organism's norm."""
         return None

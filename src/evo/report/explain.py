@@ -208,6 +208,8 @@ def _ahead(plan: Plan) -> Iterator[Row]:
         yield replace(row, layers="" if index else "ahead", cache_bytes_per_token=0, state_bytes=0)
     if plan.tokens_ahead:
         yield Row("", "readouts", "shared", "", "", 0, plan.read_flops * plan.tokens_ahead)
+    if plan.stages[-1].times_read > 1:
+        yield Row("turns", "readouts", "shared", "", "", 0, plan.read_flops * (plan.stages[-1].times_read - 1))
     if plan.exits:
         yield Row("exits", "readouts", "shared", ", ".join(plan.exits), "", 0, plan.read_flops * len(plan.exits))
 

@@ -61,13 +61,41 @@ class HaltingLoopPlan(LoopPlan):
     ponder_loss: float
 
 
-class HaltSpec(Spec):
-    """Each token stops by itself (adaptive computation time, Graves 1603.08983; Universal Transformer)."""
+@dataclass(frozen=True, kw_only=True)
+class ExpectedLoopPlan(HaltingLoopPlan):
+    """A loop whose loss is that of all turns, by the chances that tokens stop there. prior: of stopping at each turn,
+    for which `ponder_loss` weighs the divergence from it; None: all turns alike."""
 
+    builder: ClassVar[str] = "evo.blocks.stages.loop.expected:ExpectedLoop"
+    prior: float | None
+
+    @property
+    def times_read(self) -> int:
+        return self.times
+
+
+class HaltSpec(Spec):
+    """Each token stops by itself (adaptive computation time, Graves 1603.08983; Universal Transformer; PonderNet,
+    Banino et al. 2107.05407)."""
+
+    called: ClassVar[str | None] = "this halt"
+
+    by: Literal["states", "losses"] = "states"
+    """states: the loop gives the sum of its states by their probabilities. losses: training minimises the sum of the
+    losses of all turns by the chances to stop there, p_n = h_n prod(1 - h_j) over j < n (PonderNet; Ouro, 2510.25741);
+    elsewhere the loop gives the state at which these sum to the threshold."""
     threshold: Annotated[float, Field(gt=0, lt=1), Gene(0.5, 0.99, "linear")] = 0.99
     """A token stops at the turn at which its halting probabilities sum to this; the last one gets the rest of 1."""
+    prior: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
+    """By losses: the chance of stopping at a turn that tokens' chances are kept near, the rest of 1 at the last
+    (PonderNet); if left out, all turns have the same, so that it is entropy that counts (Ouro)."""
     loss: Annotated[float, Field(ge=0, le=1e6), FIXED] = 0.01
-    """The weight of the mean of the turns that tokens take, each with the probability left for its last one."""
+    """The weight of the mean of the turns that tokens take, each with the probability left for its last one; by losses:
+    of the divergence of their chances from that prior."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset({"prior"}) if self.by == "states" else frozenset()
 
 
 class LoopSpec(AroundSpec):
@@ -112,6 +140,10 @@ class LoopSpec(AroundSpec):
     @property
     def layer_names(self) -> tuple[str, ...]:
         return super().layer_names * self.times
+
+    @property
+    def is_read_by_turn(self) -> bool:
+        return self.halt is not None and self.halt.by == "losses"
 
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         most = max(self.times, self.score_times or 1)
@@ -168,6 +200,8 @@ class LoopSpec(AroundSpec):
             each = matmul_flops(tuple(weights[-2:])) + 3.0 * width  # a vector is chosen, and added up
             cost = Cost(flops=cost.flops + each * self.times, activations=2 * cost.activations)
         made = LoopPlan if self.halt is None else HaltingLoopPlan
+        if self.halt is not None and self.is_read_by_turn:
+            made, halting = ExpectedLoopPlan, {**halting, "prior": self.halt.prior}
         return made(
             kind=self.label,
             name=self.name,
