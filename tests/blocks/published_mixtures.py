@@ -161,4 +161,66 @@ MIXTURES: dict[str, str] = {
             - {kind: attention, heads: 2, mix_layers: {to: b, of: a}}
             - {kind: attention, heads: 2, mix_layers: {of: [a, b]}}
     """,
+    "Performer (2009.14794), and cosFormer (2202.08791)": """
+        - name: performer
+          mix: {kind: recurrence, heads: 2, update: outer, decay: none, feature: drawn, conv: 0, normalizer: sum}
+        - name: cosformer
+          mix: {kind: recurrence, heads: 2, update: outer, decay: none, feature: cosines, conv: 0, normalizer: sum}
+    """,
+    "the Attention Free Transformer (2105.14103): local, full, of distances, and simple": """
+        - name: body
+          repeat: 4
+          mix:
+            - {kind: spatial, weigh: softmax, keys: true, window: 4, act: identity, gate_act: sigmoid}
+            - {kind: spatial, weigh: softmax, keys: true, rank: 4, act: identity, gate_act: sigmoid}
+            - {kind: spatial, weigh: softmax, keys: true, by: distance, heads: 2, window: 4, act: identity}
+            - {kind: spatial, weigh: softmax, keys: true, by: nothing, act: identity, gate_act: sigmoid}
+    """,
+    "adaptive attention span (1905.07799): of heads, and of tokens": """
+        - name: body
+          repeat: 2
+          mix:
+            - {kind: attention, heads: 2, position: {kind: queried}, span: {soft: 4}}
+            - {kind: attention, heads: 2, position: {kind: queried}, span: {soft: 4, by: token}}
+          ffn: {kind: dense, act: relu}
+    """,
+    "Infini-attention (2404.07143), with both updates": """
+        - name: body
+          repeat: 2
+          mix:
+            - {kind: compressive, heads: 2, segment: 4, position: {kind: rope}}
+            - {kind: compressive, heads: 2, segment: 4, update: delta, position: {kind: rope}}
+    """,
+    "Transformer-XL (1901.02860): segments that send no gradient back": """
+        - kind: segments
+          name: xl
+          hand: states
+          every: 4
+          of:
+            name: body
+            repeat: 2
+            norm: {kind: layer, place: post}
+            mix: {kind: attention, heads: 2, position: {kind: xl}, stencil: {kind: window, size: 5}}
+            ffn: {kind: dense, act: relu}
+    """,
+    "Mamba-3 (2603.15569) of several inputs and outputs": """
+        - name: body
+          repeat: 2
+          mix:
+            kind: recurrence
+            heads: 2
+            key_heads: 1
+            update: outer
+            feature: identity
+            decay: {kind: token, form: product}
+            write: trapezoid
+            turns: true
+            ranks: 2
+            qk_norm: {kind: rms}
+            qk_bias: true
+            skip: true
+            conv: 0
+            normalizer: none
+            scale: 1.0
+    """,
 }
