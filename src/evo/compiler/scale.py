@@ -130,8 +130,13 @@ def _stretched(stages: list[StageSpec], deeper: float) -> list[StageSpec]:
 
 
 def _stacked(stages: list[StageSpec], deeper: float) -> list[StageSpec]:
-    """The graph after itself: what reads the embedding in the first copy reads the end of the one before in another."""
+    """The graph after itself: what reads the embedding in the first copy reads the end of the one before in another.
+
+    One whose last stage must be the last stands once.
+    """
     found = list(stages)
+    if stages[-1].is_read_by_turn:
+        return found
     for turn in range(2, round(deeper) + 1):
         taken, new = {stage.name for stage in found}, {INPUT: found[-1].name}
         for stage in stages:
