@@ -108,7 +108,7 @@ def test_each_slot_can_run_by_itself(of: dict[str, Any]) -> None:
     for slot in range(SLOTS):
         expected = alone(whole, of, slot)(x_RTD[slot::SLOTS], Flow())
         torch.testing.assert_close(found.outputs_RTD[slot::SLOTS], expected, rtol=1e-10, atol=1e-12)
-    assert found.hidden_RTC.shape[:2] == x_RTD.shape[:2]
+    assert {h_PNC.shape[:2] for h_PNC in found.hidden} == {(SLOTS, x_RTD.shape[1])}
 
 
 @pytest.mark.parametrize("of", [*TOGETHER.values(), CONVOLUTION], ids=[*TOGETHER, "apart"])

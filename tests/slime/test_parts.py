@@ -67,6 +67,34 @@ def test_one_token_is_enough_to_look_at() -> None:
     assert (found[:, [SPAN, LOCALITY]] == 0).all()
 
 
+EXPERTS: dict[str, Any] = {"kind": "attention", "heads": 4, "kv_heads": 2, "head_experts": {"count": 3}}
+SEEN: dict[str, dict[str, Any]] = {
+    "by tokens": {"kind": "attention", "heads": 2, "token_values": {}},
+    "in order of experts": {"kind": "attention", "heads": 4, "kv_heads": 2, "head_experts": {"count": 3}},
+    "by experts beside others": {
+        "parallel": [
+            {"kind": "convolution"},
+            {"kind": "attention", "heads": 4, "kv_heads": 2, "head_experts": {"count": 3}},
+        ]
+    },
+    "by as many as are sent": {"route": [{"kind": "convolution"}, {"kind": "recurrence", "heads": 2}]},
+    "without an output map": {"kind": "convolution", "maps": False},
+}
+
+
+@pytest.mark.parametrize("of", SEEN.values(), ids=SEEN)
+def test_pseudopods_of_any_kind_are_looked_at(of: dict[str, Any]) -> None:
+    """Also such as read tokens, take vectors in in another order or number, or have no map to the stream."""
+    training = trainer(living({"of": of, "slots": 3, "alive": 2}, steps=4, cells=4))
+    events: list[Any] = []
+    training.run(on_step=lambda progress: events.extend(progress.events))
+    (colony,) = life_of(training).colonies
+    measures_NM = np.array(colony.history)
+    assert ((measures_NM >= 0) & (measures_NM <= 1)).all()
+    assert (measures_NM[:, INTENSITY] > 0).all()
+    assert [event["fitness"] > 0 for event in events if event["event"] == "look"] == [True, True]
+
+
 def test_worth_is_bounded_and_relative() -> None:
     """Each term lies in [0, 1]; a slot like the mean has 1/2; an empty slot has nothing; weights are normalised."""
     alive_P = np.array([True, True, True, False])

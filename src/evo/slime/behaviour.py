@@ -6,6 +6,7 @@ itself on a row of its own, and one backward pass shows how far each reaches bac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,16 +59,29 @@ def measure(pool: Pool, look: Look, gradient_P: Tensor, projection_D: Tensor) ->
         rank would need.
     """
     x_TD = look.x_TD[: min(WINDOW, max(2, TOKENS // (QUERIES * pool.slots)))]
-    span_P, near_P, hidden_PTC = _reach(pool, x_TD, look.flow, projection_D.to(x_TD.dtype))
-    size_P11 = hidden_PTC.square().mean((1, 2), keepdim=True).sqrt()
-    sparsity_P = (hidden_PTC.abs() <= NEAR_ZERO * size_P11).float().mean((1, 2))
-    gram_PCC = hidden_PTC.mT @ hidden_PTC
-    trace_P = gram_PCC.diagonal(dim1=-2, dim2=-1).sum(-1)
-    rank_P = trace_P.square() / gram_PCC.square().sum((1, 2)).clamp_min(1e-30) / min(hidden_PTC.shape[1:])
+    span_P, near_P, hidden = _reach(pool, x_TD, look.flow, projection_D.to(x_TD.dtype))
+    sparsity_P, rank_P = _sparsity(hidden), _rank(hidden)
     weights_P = pool.slot_squares({path: p.detach() for path, p in pool.named_parameters()})
     flow_P = (4.0 + 0.5 * torch.log10((gradient_P / weights_P.clamp_min(1e-30)).clamp_min(1e-24))) / 3.0
     measures = [span_P, sparsity_P, flow_P.float(), near_P, rank_P]
     return torch.stack([values_P.float() for values_P in measures], dim=1).nan_to_num(0.0).clamp(0.0, 1.0)
+
+
+def _sparsity(hidden: Sequence[Tensor]) -> Tensor:
+    """Of vectors (P, N, C), tensor by tensor: the share of near-zero entries of each slot, (P,)."""
+    entries = sum(h_PNC[0].numel() for h_PNC in hidden)
+    size_P = torch.stack([h_PNC.square().sum((1, 2)) for h_PNC in hidden]).sum(0).div(entries).sqrt()
+    limit_P11 = NEAR_ZERO * size_P[:, None, None]
+    return torch.stack([(h_PNC.abs() <= limit_P11).float().sum((1, 2)) for h_PNC in hidden]).sum(0) / entries
+
+
+def _rank(hidden: Sequence[Tensor]) -> Tensor:
+    """Of the same: the participation ratio over the width, (P,). What stands in several tensors is of maps that do not
+    meet, so G has a block for each."""
+    grams = [h_PNC.mT @ h_PNC for h_PNC in hidden]
+    trace_P = torch.stack([gram_PCC.diagonal(dim1=-2, dim2=-1).sum(-1) for gram_PCC in grams]).sum(0)
+    squares_P = torch.stack([gram_PCC.square().sum((1, 2)) for gram_PCC in grams]).sum(0)
+    return trace_P.square() / squares_P.clamp_min(1e-30) / sum(min(h_PNC.shape[1:]) for h_PNC in hidden)
 
 
 def query_positions(length: int, device: torch.device | str = "cpu") -> Tensor:
@@ -76,20 +90,20 @@ def query_positions(length: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.linspace(last, first, min(QUERIES, max(last - first + 1, 0)), device=device).round().long()
 
 
-def _reach(pool: Pool, x_TD: Tensor, flow: Flow, projection_D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Span and locality (P,) of each slot, and what enters its output map, (P, T, C)."""
+def _reach(pool: Pool, x_TD: Tensor, flow: Flow, projection_D: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Span and locality (P,) of each slot, and what enters its output map, see `Apart`."""
     length = x_TD.shape[0]
     queries_Q = query_positions(length, x_TD.device)
     queries = query_positions(length).tolist() or [length - 1]
-    rows = len(queries) * pool.slots
-    signals = {name: s[:1, :length].expand(rows, *s[:1, :length].shape[1:]) for name, s in flow.signals.items()}
-    x_RTD = x_TD.detach().expand(rows, -1, -1).clone().requires_grad_(True)
+    firsts = {name: signal[:1, :length] for name, signal in flow.signals.items()}
+    signals = {name: signal.expand(len(queries), *signal.shape[1:]) for name, signal in firsts.items()}
+    x_RTD = x_TD.detach().expand(len(queries) * pool.slots, -1, -1).clone().requires_grad_(True)
     with torch.enable_grad():
-        found = pool.apart(x_RTD, Flow(signals))
+        found = pool.apart(x_RTD, Flow(signals, has_fixed_shapes=True))
         outputs_QPTD = found.outputs_RTD.unflatten(0, (len(queries), -1))
         asked = [outputs_PTD[:, query] for outputs_PTD, query in zip(outputs_QPTD, queries, strict=True)]
         (gradient_RTD,) = torch.autograd.grad((torch.stack(asked) @ projection_D).sum(), x_RTD)
-    hidden = found.hidden_RTC[: pool.slots].detach().float()
+    hidden = [h_PNC.detach().float() for h_PNC in found.hidden]
     influence_QPT = gradient_RTD.norm(dim=-1).float().unflatten(0, (len(queries), -1))
     if not len(queries_Q):
         nothing_P = influence_QPT.new_zeros(pool.slots)

@@ -26,8 +26,8 @@ class Pseudopod:
     @torch.no_grad()
     def feel(self, x_TD: Tensor) -> Pseudopod:
         """The same after a sequence (T, D), as wide as the pool, went through it."""
-        found = self.pool.apart(x_TD.expand(self.pool.slots, -1, -1), Flow())
-        return Pseudopod(self.pool, self.slot, found.hidden_RTC[self.slot])
+        found = self.pool.apart(x_TD.expand(self.pool.slots, -1, -1), Flow(has_fixed_shapes=True))
+        return Pseudopod(self.pool, self.slot, found.hidden[0][self.slot])
 
     @property
     def is_alive(self) -> bool:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,10 +22,14 @@ from evo.kernels.operators import is_inlining
 
 @dataclass(frozen=True)
 class Apart:
-    """Slots alone, a row each. outputs_RTD: what they give. hidden_RTC: what enters their projections to the stream."""
+    """Slots alone. outputs_RTD: what they give, slot p on rows p, p + P, ...
+
+    hidden: what enters their projections to the stream, or what they give where they have none: a tensor (P, N, C) for
+    each number N of vectors that projections take in.
+    """
 
     outputs_RTD: Tensor
-    hidden_RTC: Tensor
+    hidden: tuple[Tensor, ...]
 
 
 class Pool(Block):
@@ -53,7 +57,11 @@ class Pool(Block):
         return sum_scaled(gains_P, [flow.run(mixer, x_BTD) for mixer in self.mixers])
 
     def apart(self, x_RTD: Tensor, flow: Flow) -> Apart:
-        """Each slot by itself on rows of its own, whatever its gain: slot p on rows p, p + P, ... of (R, T, D)."""
+        """Each slot by itself on rows of its own, whatever its gain: slot p on rows p, p + P, ... of (R, T, D).
+
+        What is told of hidden vectors is of the first of these, or of all where they stand sorted.
+        flow: its signals have R / P rows, those of one slot, and its shapes are fixed.
+        """
         if self.plan.side_by_side:
             return self._apart_together(x_RTD, flow)
         notes: list[list[Tensor]] = [[] for _ in self.mixers]
@@ -61,16 +69,16 @@ class Pool(Block):
         outputs = [
             f.run(mixer, x_RTD[p :: self.slots]) for p, (f, mixer) in enumerate(zip(flows, self.mixers, strict=True))
         ]
-        hidden = [torch.cat(rows, dim=-1) for rows in notes]
-        return Apart(torch.stack(outputs, 1).flatten(0, 1), torch.stack(hidden, 1).flatten(0, 1))
+        hidden = [_by_length(seen or [y], len(y)) for seen, y in zip(notes, outputs, strict=True)]
+        return Apart(torch.stack(outputs, 1).flatten(0, 1), tuple(map(torch.stack, zip(*hidden, strict=True))))
 
     def _apart_together(self, x_RTD: Tensor, flow: Flow) -> Apart:
         """`apart` where slots stand side by side: the cost of R / P rows through all of them."""
         seen = list[Tensor]()
         project = self._noted(self._by_slot(flow.project), 0, seen)
         outputs_RTD = replace(flow, project=project).run(self.mixers[0], x_RTD)
-        hidden_QTPC = seen[0].unflatten(-1, (self.slots, -1))
-        return Apart(outputs_RTD, hidden_QTPC.movedim(2, 1).flatten(0, 1))
+        hidden_TPC = seen[0][0].unflatten(-1, (self.slots, -1))
+        return Apart(outputs_RTD, (hidden_TPC.movedim(1, 0),))
 
     def slot_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """By slot, its own share of tensors; see `share`."""
@@ -186,3 +194,13 @@ def _weight(mixer: nn.Module, path: str) -> Tensor:
     """A weight by its path, a tensor that `torch.func` has put in its place too."""
     *inside, name = path.split(".")
     return getattr(mixer.get_submodule(".".join(inside)), name)
+
+
+def _by_length(seen: Sequence[Tensor], rows: int) -> list[Tensor]:
+    """What enters products, (N, C) for each number N of vectors: those of the first of some rows, or all of them where
+    they stand sorted by whose map they meet."""
+    found: dict[int, list[Tensor]] = {}
+    for x in seen:
+        x_NC = x[0].flatten(0, -2) if x.ndim > 2 and len(x) == rows else x.flatten(0, -2)
+        found.setdefault(len(x_NC), []).append(x_NC)
+    return [torch.cat(parts, dim=-1) for parts in found.values()]
