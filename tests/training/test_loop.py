@@ -83,6 +83,24 @@ def test_looks_that_lag_behind_tell_the_same(monkeypatch: pytest.MonkeyPatch) ->
     assert [progress.step for progress in told(stop=5)] == [2, 4]
 
 
+def test_a_stop_while_a_look_is_waited_for_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU that is where nearly all stops fall: what was on its way is told, the awaited look too."""
+    monkeypatch.setitem(loop.RHYTHMS, "cpu", (2, 1))
+    seen = list[int]()
+    trainer = Trainer(model(), task(), document(train={"steps": 8}).train)
+    plain, stops = trainer.progress, [False, True]
+
+    def progress(*args: Any) -> Progress:
+        if stops and stops.pop(0):
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    monkeypatch.setattr(trainer, "progress", progress)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(on_step=lambda progress: seen.append(progress.step))
+    assert seen == [2, 4, 6]
+
+
 def test_it_learns() -> None:
     """Sixty steps bring the loss on a text with little surprise well below that of a uniform guess."""
     made = document(train={"steps": 60, "batch": 4, "optimizer": {"kind": "adamw", "lr": 1e-2}})

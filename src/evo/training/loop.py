@@ -193,7 +193,8 @@ class Trainer:
         def tell(most: int) -> None:
             nonlocal loss
             while len(looks) > most:
-                progress = self.progress(looks.popleft(), started)
+                progress = self.progress(looks[0], started)  # whoever stops this here has the look told yet
+                looks.popleft()
                 loss = progress.loss
                 if on_step is not None:
                     on_step(progress)
