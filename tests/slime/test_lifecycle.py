@@ -283,6 +283,20 @@ def test_an_empty_slot_stays_empty_under_every_optimizer() -> None:
         assert (colony.pool.gain != 0.0).tolist() == [False, True, True, False], kind
 
 
+@pytest.mark.parametrize("of", OF.values(), ids=OF)
+def test_the_optimizer_forgets_who_dies(of: Any) -> None:
+    """Whatever it keeps of a slot is zero then, also where rules keep different things of a slot's weights."""
+    training = trainer(living({"of": of}, train={"optimizer": {"kind": "muon"}}, every=100))
+    training.run(3)
+    (colony,) = life_of(training).colonies
+    states = {path: training.optimizer.states[f"{colony.path}.{path}"] for path, _ in colony.pool.named_parameters()}
+    colony.bury([0], colony.census(colony.vitals.rows(), torch.zeros(4, 5)), 3, "cull")
+    for name in ("momentum_buffer", "exp_avg", "exp_avg_sq"):
+        held = {path: state[name] for path, state in states.items() if name in state}
+        assert not any(tensor.any() for tensor in colony.pool.share(held, 0).values())
+        assert all(tensor.any() for tensor in colony.pool.share(held, 1).values())
+
+
 def test_who_has_just_died_leaves_its_weights_as_they_are() -> None:
     """A newborn of an elite that died at the same look has that one's own weights, not those of its genome."""
     training = trainer(living(mutation=0.0, gain=1.0))

@@ -79,6 +79,15 @@ SEEN: dict[str, dict[str, Any]] = {
     },
     "by as many as are sent": {"route": [{"kind": "convolution"}, {"kind": "recurrence", "heads": 2}]},
     "without an output map": {"kind": "convolution", "maps": False},
+    "by features that are not trained": {
+        "kind": "recurrence",
+        "heads": 2,
+        "update": "outer",
+        "feature": "drawn",
+        "draws": 4,
+        "normalizer": "sum",
+        "decay": "none",
+    },
 }
 
 

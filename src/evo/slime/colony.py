@@ -277,17 +277,18 @@ class Colony:
         """Zero what the optimizer keeps of some slots."""
         states, shapes = self._states(), {path: p.shape for path, p in self.pool.named_parameters()}
         for name in sorted({name for state in states.values() for name in state}):
-            kept = {path: states[self._full(path)].get(name) for path in shapes}
+            kept = {path: states[self._full(path)].get(name) for path in shapes if self._full(path) in states}
             shaped = {path: t for path, t in kept.items() if t is not None and t.shape == shapes[path]}
             for slot in slots:
-                if shaped.keys() >= shapes.keys() - {"gain"}:
-                    for tensor in self.pool.share(shaped, slot).values():
-                        tensor.zero_()
+                for tensor in self.pool.share(shaped, slot).values():
+                    tensor.zero_()
                 if "gain" in shaped:
                     shaped["gain"][slot].zero_()
 
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
-        return {self._full(path): self.around.states[self._full(path)] for path, _ in self.pool.named_parameters()}
+        """What the optimizer keeps, by path; of what is not trained (drawn features, say) there is nothing."""
+        paths, states = [self._full(path) for path, _ in self.pool.named_parameters()], self.around.states
+        return {path: states[path] for path in paths if path in states}
 
     def _inner(self) -> list[tuple[str, torch.nn.Parameter]]:
         """The parameters of the pool's mixers."""

@@ -85,7 +85,7 @@ class Pool(Block):
         return [self.share(tensors, slot) for slot in range(self.slots)]
 
     def share(self, tensors: Mapping[str, Tensor], slot: int) -> dict[str, Tensor]:
-        """A slot's own share of tensors that are shaped like this block's weights, by their paths in one slot.
+        """A slot's own share of tensors that are shaped like some of this block's weights, by their paths in one slot.
 
         Views: what is written into them is written into the tensors. The gains are not among them.
         """
@@ -93,7 +93,8 @@ class Pool(Block):
             prefix = f"{self.plan.children[slot][0]}."
             return {path.removeprefix(prefix): t for path, t in tensors.items() if path.startswith(prefix)}
         (name, _), axes = self.plan.children[0], self.plan.side_by_side
-        wholes = {weight: (tensors[f"{name}.{weight}"], axis) for weight, axis in axes}
+        held = [(weight, axis) for weight, axis in axes if f"{name}.{weight}" in tensors]
+        wholes = {weight: (tensors[f"{name}.{weight}"], axis) for weight, axis in held}
         sizes = {weight: whole.shape[axis] // self.slots for weight, (whole, axis) in wholes.items()}
         return {w: whole.narrow(axis, slot * sizes[w], sizes[w]) for w, (whole, axis) in wholes.items()}
 
