@@ -262,10 +262,10 @@ def test_a_loss_that_explodes_freezes_life() -> None:
     """From ten times the average on nothing is born or dies, until the loss is below twice that; the average waits."""
     life = life_of(trainer(living()))
     states = []
-    for loss in (1.0, 1.0, 11.0, 5.0, 2.5, 1.9, 3.0):
+    for loss in (torch.nan, 1.0, 1.0, 11.0, 5.0, 2.5, 1.9, 3.0, torch.nan, torch.inf, 1.0):
         life.gate.follow([loss])
         states.append(life.gate.is_closed)
-    assert states == [False, False, True, True, True, False, False]
+    assert states == [False, False, False, True, True, True, False, False, True, True, False]
     life.note(torch.tensor(2.0))
     life.note(torch.tensor(1000.0))
     assert [event["event"] for event in life.between(12)] == ["frozen"]
@@ -315,13 +315,34 @@ def test_who_has_just_died_leaves_its_weights_as_they_are() -> None:
 
 
 def test_a_budget_is_kept() -> None:
-    """Elites go first, then the worst pseudopods; one always stays."""
-    training = trainer(living(budget_mb=1e-6))
-    events = run(training, 8)
+    """Elites go first, then the worst pseudopods; one always stays, and nobody is born whom it has no room for."""
+    training = trainer(living(budget_mb=1e-6, steps=20))
+    events = run(training)
     assert "budget" in {event["cause"] for event in kinds(events, "death")}
     (colony,) = life_of(training).colonies
-    assert min(event["pool_size"] for event in kinds(events, "look")) <= 2
+    assert [event["pool_size"] for event in kinds(events, "look") if event["step"] >= 4] == [1] * 9
     assert colony.elites is not None
+
+
+def test_a_budget_leaves_room_for_births() -> None:
+    """Elites take what the living leave over, and give way to a newborn."""
+    one = life_of(trainer(living())).colonies[0].nbytes(1)
+    training = trainer(living(steps=40, budget_mb=3.5 * one / 1e6))
+    events = run(training)
+    (colony,) = life_of(training).colonies
+    assert max(event["pool_size"] for event in kinds(events, "look") if event["step"] >= 4) == 3
+    assert [event for event in kinds(events, "birth") if event["step"] > 8]
+    assert colony.nbytes(len(kinds(events, "look")[-1]["alive"])) <= 3.5 * one + colony.elites.nbytes
+
+
+def test_a_pool_in_which_nobody_lives_stays_empty() -> None:
+    """Nothing is born there, as nobody is there to be measured by, and nothing is undefined."""
+    training = trainer(living())
+    (colony,) = life_of(training).colonies
+    with torch.no_grad():
+        colony.pool.gain.zero_()
+    looks = kinds(run(training), "look")
+    assert {(event["pool_size"], event["fitness"]) for event in looks} == {(0, 0.0)}
 
 
 def test_a_step_without_memory_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:

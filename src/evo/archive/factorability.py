@@ -52,7 +52,7 @@ def factorability(names: tuple[str, ...], sample_NM: Floats) -> Factorability:
     Raises:
         ValueError: not more points than measures, or fewer than two measures that vary.
     """
-    varies_M = sample_NM.std(axis=0) > 1e-9
+    varies_M = sample_NM.std(axis=0) > 1e-9 if len(sample_NM) else np.zeros(len(names), dtype=np.bool_)
     kept = tuple(name for name, varies in zip(names, varies_M, strict=True) if varies)
     points_NM = sample_NM[:, varies_M]
     count, dims = points_NM.shape

@@ -54,8 +54,8 @@ class Census:
 
     @property
     def mean(self) -> float:
-        """The mean fitness of the living."""
-        return float(self.fitness_P[self.alive].mean())
+        """The mean fitness of the living; 0 where nobody lives."""
+        return float(self.fitness_P[self.alive].mean()) if self.alive else 0.0
 
     def neighbour(self, slot: int) -> Neighbour:
         """What others may know of who lives in a slot."""
@@ -121,7 +121,7 @@ class Colony:
     def breed(self, census: Census, step: int, temperature: float, stream: Stream) -> list[Event]:
         """At most one birth, with probability exp(-deficit / T)."""
         free = [slot for slot in range(self.pool.slots) if slot not in census.alive]
-        if not free or not census.alive or len(census.alive) >= (self.spec.most or self.pool.slots):
+        if not free or not census.alive or len(census.alive) >= self._most or self._exceeds(len(census.alive) + 1):
             return []
         elite = self._parent(census, stream)
         deficit = 0.0 if elite is None else max(0.0, census.mean - elite.objective)
@@ -152,16 +152,24 @@ class Colony:
         return self.bury(dying, census, step, "cull")
 
     def enforce_budget(self, census: Census, step: int) -> list[Event]:
-        """Forget the worst elites, then let the worst pseudopods die, until the budget holds; one always stays."""
-        if self.spec.budget_mb is None:
-            return []
-        budget, events = self.spec.budget_mb * 1e6, list[Event]()
+        """Forget the worst elites until a birth has room, then let the worst pseudopods die until the budget holds; one
+        always stays."""
+        events, wanted = list[Event](), min(len(census.alive) + 1, self._most)
         order = sorted(census.alive, key=lambda slot: (census.fitness_P[slot], slot))
-        while self.nbytes(len(order)) > budget and self.elites is not None and self.elites.drop_worst():
+        while self._exceeds(max(wanted, len(order))) and self.elites is not None and self.elites.drop_worst():
             pass
-        while self.nbytes(len(order)) > budget and len(order) > 1:
+        while self._exceeds(len(order)) and len(order) > 1:
             events += self.bury([order.pop(0)], census, step, "budget")
         return events
+
+    @property
+    def _most(self) -> int:
+        """How many the pool may grow to."""
+        return min(self.spec.most or self.pool.slots, self.pool.slots)
+
+    def _exceeds(self, alive: int) -> bool:
+        """Whether so many pseudopods, and the archive, take more than they may."""
+        return self.spec.budget_mb is not None and self.nbytes(alive) > self.spec.budget_mb * 1e6
 
     def nbytes(self, alive: int) -> int:
         """Bytes of so many pseudopods with their optimizer state (gradients too), and of the archive."""

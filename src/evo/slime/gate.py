@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Gate:
     """Closed from when a loss exceeds `freeze` times the average until one is below `thaw` times it.
 
-    The average moves over about `horizon` losses, and not while the gate is closed; 0 before the first.
+    The average moves over about `horizon` losses, and not while the gate is closed; 0 before the first. A loss that is
+    no number exceeds whatever the average is.
     """
 
     freeze: float
@@ -21,14 +22,12 @@ class Gate:
     is_closed: bool = False
 
     def follow(self, losses: Iterable[float]) -> None:
-        """Take in losses in their order; those that are no number were never noted."""
+        """Take in losses in their order; what comes before the first that is finite was never noted."""
         for loss in losses:
-            if math.isnan(loss):
-                continue
             if self.average == 0.0:
-                self.average = loss
+                self.average = loss if math.isfinite(loss) else 0.0
                 continue
             limit = self.thaw if self.is_closed else self.freeze
-            self.is_closed = loss > limit * self.average
+            self.is_closed = not loss <= limit * self.average
             if not self.is_closed:
                 self.average += (loss - self.average) / self.horizon

@@ -67,7 +67,7 @@ def note(vitals: Sequence[Vitals], aside: Aside) -> None:
     if not felt:
         return
     felt_by, gains, gradients = map(list, zip(*felt, strict=True))
-    shares = torch._foreach_mul(gains, gradients)
+    shares = [share_P.float() for share_P in torch._foreach_mul(gains, gradients)]
     with aside(*shares):
         torch._foreach_mul_(shares, shares)
         torch._foreach_lerp_([one.task_P for one in felt_by], shares, felt_by[0].share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from evo.api.slime import (
     profile_model,
 )
 from evo.base.diagnostics import DiagnosticError
+from evo.training.loop import DivergedError
 
 YAML = """
 model:
@@ -89,22 +91,56 @@ def test_training_and_observability(tmp_path: Path, causal: bool) -> None:
 
 
 def test_memory_runs_out_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that finds no memory is tried once more after the worst pseudopod is let go; a second time raises."""
+    """A step that finds no memory is tried once more after the worst pseudopod is let go, which is counted; a second
+    time raises. What the first try had made is gone by then."""
     model = SlimeMoldEncoder(16, 16, 8, 3, causal=True)
     trainer = Trainer(model, Config.model_validate({"archive": {"num_centroids": 0}}), context=16)
-    plain, failures = trainer._backward, [1, 0, 0]
+    plain, failures, held = trainer._backward, [1, 0, 0], list[weakref.ref[torch.Tensor]]()
 
     def backward(*args: object) -> torch.Tensor:
+        assert all(activations() is None for activations in held)
         if failures.pop(0):
+            activations = torch.zeros(1)
+            held.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("no memory")
         return plain(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer, "_backward", backward)
     trainer.train([STORIES[:170]], epochs=2, batch_size=10)
     assert len(model.alive()) == 2
+    assert trainer.metrics.get("component_deaths") == [1.0, 0.0]
     failures[:] = [1, 1]
     with pytest.raises(torch.OutOfMemoryError):
         trainer.train([STORIES[:170]], epochs=1, batch_size=10)
+
+
+def test_a_loss_that_is_no_number_ends_a_training() -> None:
+    """Before it reaches the weights."""
+    model = SlimeMoldEncoder(16, 16, 8, 3)
+    trainer = Trainer(model, context=16)
+    with torch.no_grad():
+        trainer.model.readout[0] = torch.nan
+    with pytest.raises(DivergedError, match="nan at step 1"):
+        trainer.train([STORIES])
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_an_encoder_of_another_type_is_trained(dtype: torch.dtype) -> None:
+    """Table and readout are of its type."""
+    (loss,) = Trainer(SlimeMoldEncoder(16, 16, 8, 3).to(dtype), context=16).train([STORIES])
+    assert 0 < loss < 7
+
+
+def test_what_cannot_be_trained_on_is_refused() -> None:
+    """No text at all, batches and windows of nothing."""
+    model = SlimeMoldEncoder(16, 16, 8, 3)
+    with pytest.raises(ValueError, match="0 bytes of text are less than one window of 17"):
+        Trainer(model, context=16).train([])
+    with pytest.raises(ValueError, match="found 0 of 16"):
+        Trainer(model, context=16).train([STORIES], batch_size=0)
+    with pytest.raises(ValueError, match="found 8 of 0"):
+        Trainer(model, context=0).train([STORIES])
 
 
 def test_texts_of_other_formats(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from evo.slime.feedback import LOSS, Feedback
 from evo.slime.lifecycle import Lifecycle
 from evo.slime.observability import MetricsCollector
 from evo.slime.spec import AnnealedLifeSpec
+from evo.training.loop import DivergedError
 from evo.training.optimizer import Optimizer
 
 BYTES, MASK, SYMBOLS = 256, 256, 257
@@ -40,12 +41,12 @@ class ByteModel(nn.Module):
             **{f"encoder.{path}": weight for path, weight in encoder.weights.items()},
         }
         self.table, self.readout = (nn.Parameter(torch.empty(self.weights[n].shape)) for n in ("table", "readout"))
-        device = next(encoder.parameters()).device
         with torch.no_grad():
             for name in ("table", "readout"):
                 self.get_parameter(name).copy_(drawn(self.weights[name], Stream(seed).child("init", name)))
         self.encoder = encoder
-        self.to(device)
+        own = next(encoder.parameters())
+        self.to(own.device, own.dtype)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, 256) for bytes."""
@@ -75,9 +76,12 @@ class Trainer:
         """The mean loss of each epoch, in nats a byte.
 
         Raises:
-            ValueError: texts of fewer bytes than a window of `context` and one more.
+            ValueError: texts of fewer bytes than a window of `context` and one more, or a batch of nothing.
+            DivergedError: a loss is not finite; the weights are those of the step before.
             RuntimeError: a step finds no memory, even after the worst pseudopod was let go.
         """
+        if batch_size < 1 or self.context < 1:
+            raise ValueError(f"a batch is of 1 window of 1 byte at least, found {batch_size} of {self.context}")
         windows_NT = self._windows(dataset)
         count = math.ceil(len(windows_NT) / batch_size)
         optimizer = Optimizer(
@@ -97,15 +101,12 @@ class Trainer:
 
     def _step(self, step: int, windows_BT: Tensor, optimizer: Optimizer) -> float:
         assert self.life is not None
-        try:
-            loss = self._backward(step, windows_BT)
-        except (RuntimeError, MemoryError) as error:
-            if not (is_out_of_memory(error) and self.life.relieve(step)):
-                raise
-            loss = self._backward(step, windows_BT)
+        before = self.life.figures()
+        loss = self._differentiated(step, windows_BT)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss became {float(loss)} at step {step + 1}")
         self.life.note(loss)
         optimizer.step(1.0)
-        before = self.life.figures()
         if self.life.is_due(step + 1):
             self.life.between(step + 1)
         figures = self.life.figures()
@@ -116,6 +117,19 @@ class Trainer:
         if self.feedback is not None:
             self.feedback.tell(LOSS, float(loss), "trainer")
         return float(loss)
+
+    def _differentiated(self, step: int, windows_BT: Tensor) -> Tensor:
+        """The step's loss, with all gradients in place; once more where memory ran out and something was let go of.
+
+        The second try comes when the error is gone, which holds all that the first had made.
+        """
+        assert self.life is not None
+        try:
+            return self._backward(step, windows_BT)
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) and self.life.relieve(step)):
+                raise
+        return self._backward(step, windows_BT)
 
     def _backward(self, step: int, windows_BT: Tensor) -> Tensor:
         self.model.zero_grad(set_to_none=True)
@@ -135,10 +149,10 @@ class Trainer:
 
     def _windows(self, dataset: Sequence[str]) -> Tensor:
         """All texts one after the other in windows (N, context + 1), int64; the rest is left out."""
-        joined = torch.frombuffer(bytearray("\n\n".join(dataset).encode()), dtype=torch.uint8).long()
-        size = self.context + 1
-        if len(joined) < size:
-            raise ValueError(f"{len(joined)} bytes of text are less than one window of {size}")
+        text, size = bytearray("\n\n".join(dataset).encode()), self.context + 1
+        if len(text) < size:
+            raise ValueError(f"{len(text)} bytes of text are less than one window of {size}")
+        joined = torch.frombuffer(text, dtype=torch.uint8).long()
         return joined[: len(joined) // size * size].view(-1, size)
 
     def _spec(self) -> AnnealedLifeSpec:
