@@ -86,6 +86,37 @@ def test_tubes_remember_what_flowed() -> None:
     assert torch.equal(model.flow(x, FlowState())[0], model(x))
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_state_can_be_cut_from_its_graph(causal: bool) -> None:
+    """So that each call of a long stream is trained on by itself; what comes out is the same."""
+    model, x = encoder(causal=causal), vectors()
+    model.sense.requires_grad_(True)
+    _, state = model.flow(x)
+    y, _ = model.flow(x, state.detached())
+    torch.testing.assert_close(y, model.flow(x, state)[0], rtol=0, atol=0)
+    for _ in range(3):
+        y, state = model.flow(x, state.detached())
+        y.square().mean().backward()
+
+
+def test_a_state_is_of_its_rows() -> None:
+    """Calls of no vector, and of other rows than the state has, are refused with both shapes."""
+    model, x = encoder(causal=True), vectors()
+    _, state = model.flow(x)
+    with pytest.raises(ValueError, match=r"2 rows of one vector at least go on from this state, found \(1, "):
+        model.flow(x[:1], state)
+    with pytest.raises(ValueError, match=r"found \(2, 0, "):
+        model.flow(x[:, :0])
+
+
+def test_sizes_below_one_are_refused() -> None:
+    """With what was found; no slots at all are fewer than the pseudopods."""
+    with pytest.raises(ValueError, match="widths are 1 at least, found 0, 8 and 4"):
+        evo.SlimeMoldEncoder(0, 8, 4, 2)
+    with pytest.raises(ValueError, match="2 pseudopods in 0 slots"):
+        evo.SlimeMoldEncoder(8, 8, 4, 2, slots=0)
+
+
 def test_metrics_are_handed_in() -> None:
     """Each call adds its latency and throughput to the collector that was given, and to no other."""
     metrics = MetricsCollector()

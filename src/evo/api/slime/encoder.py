@@ -40,6 +40,10 @@ class FlowState:
     blocks: Mapping[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], State])
     seen: int = 0
 
+    def detached(self) -> FlowState:
+        """The same without its graph: where backpropagation through time ends."""
+        return FlowState(self.tubes.detached(), {key: kept.cut() for key, kept in self.blocks.items()}, self.seen)
+
 
 class SlimeMoldEncoder(nn.Module):
     """h = W x + tube * recall;  y = h + pool(rms(h) * norm): vectors (B, T, sensory_dim) -> (B, T, latent_dim).
@@ -78,15 +82,18 @@ class SlimeMoldEncoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 1 <= num_pseudopods <= (slots or num_pseudopods):
+        slots = num_pseudopods if slots is None else slots
+        if not 1 <= num_pseudopods <= slots:
             raise ValueError(f"{num_pseudopods} pseudopods in {slots} slots")
+        if min(sensory_dim, latent_dim, head_dim) < 1:
+            raise ValueError(f"widths are 1 at least, found {sensory_dim}, {latent_dim} and {head_dim}")
         self.sensory_dim, self.latent_dim, self.causal, self.metrics = sensory_dim, latent_dim, causal, metrics
         self.empty = Tubes(decay)
         position = RopeSpec() if head_dim % 2 == 0 else NoPositionSpec()
         scope = Scope(width=latent_dim, context=1024, depth=1, position=position)
         one = AttentionSpec(heads=1, head_dim=head_dim, causal=causal)
-        alive = None if slots in (None, num_pseudopods) else num_pseudopods
-        plan = PoolSpec(of=one, slots=slots or num_pseudopods, alive=alive).plan(scope)
+        alive = None if slots == num_pseudopods else num_pseudopods
+        plan = PoolSpec(of=one, slots=slots, alive=alive).plan(scope)
         self.weights: dict[str, Weight] = {
             "sense": linear("sense", latent_dim, sensory_dim),
             "norm": vector("norm", latent_dim, ONES),
@@ -121,8 +128,13 @@ class SlimeMoldEncoder(nn.Module):
 
         Where attention is not causal each call is a sequence by itself, and only the tubes remember. With feedback, how
         far the mean output is from what was recalled is published as surprise, and the tubes heed what came of it.
+
+        Raises ValueError for no vector at all, and for a state of another number of rows.
         """
         state = FlowState(self.empty) if state is None else state
+        rows = len(x_BTD) if state.tubes.total is None else len(state.tubes.total)
+        if x_BTD.ndim == 3 and (x_BTD.shape[1] < 1 or len(x_BTD) != rows):
+            raise ValueError(f"{rows} rows of one vector at least go on from this state, found {tuple(x_BTD.shape)}")
         flow = Flow(position=state.seen, states=state.blocks) if self.causal else Flow()
         recalled_BD = state.tubes.recall()
         y_BTD = self._encode(x_BTD, flow, recalled_BD)
