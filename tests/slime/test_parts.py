@@ -244,12 +244,16 @@ def test_pools_are_found_wherever_they_stand() -> None:
         ({"kind": "pool", "slots": 4}, {"every": 11, "warmup": 0}, True),
         ({"parallel": [{"kind": "pool", "slots": 4}, {"kind": "convolution"}]}, {"every": 5, "warmup": 0}, False),
         ({"kind": "convolution"}, {"every": 5, "warmup": 0}, True),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 5, "least": 4, "most": 4}, False),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 5, "least": 4, "most": 3}, True),
+        ({"kind": "pool", "slots": 4}, {"every": 5, "warmup": 5, "thaw": 10.0}, True),
     ],
 )
 def test_a_life_in_which_nothing_happens_is_spoken_against(
     mix: dict[str, Any], life: dict[str, Any], warns: bool
 ) -> None:
-    """No pool, or no look within the ten steps that leads to something in them."""
+    """No pool, no look within the ten steps that leads to something in them, bounds that exclude each other, or a frost
+    that ends where it begins."""
     train = {"steps": 10, "life": {"kind": "annealed", **life}}
     found = [fault.code for fault in problems(document(mix, train=train))]
     assert found == ["EVO334"] * warns

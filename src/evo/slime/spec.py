@@ -41,7 +41,7 @@ class AnnealedLifeSpec(LifeSpec):
     warmup: Annotated[int, Field(ge=0), FIXED] = 1000
     """Steps at the start in which nothing is born and nothing dies."""
     gentle: Annotated[int, Field(ge=0), FIXED] = 5000
-    """Steps at the start in which nothing dies."""
+    """Steps at the start in which nothing dies but for want of memory."""
     least: Annotated[int, Field(ge=1), Gene(1, 16, "x2")] = 2
     """The fewest pseudopods that a pool is left with."""
     most: Annotated[int | None, Field(ge=1), Gene(2, 64, "x2", optional=True)] = None
@@ -77,11 +77,17 @@ class AnnealedLifeSpec(LifeSpec):
         return self.every // 4
 
     def problems_with(self, organism: OrganismSpec, steps: int | None) -> Iterator[Fault]:
-        """Nothing that could live, or no look before the training ends."""
+        """Nothing that could live, bounds that keep a life from anything, or no look before the training ends."""
         path, first = ("train", "life"), max(1, math.ceil(self.warmup / self.every)) * self.every + self.lag
         if not any(spec.lives for _, spec in specs(organism)):
             message = "nothing in this organism can live"
             yield Fault("EVO334", path, message, "write {kind: pool} as a mixer, or remove it", "warning")
+        elif self.most is not None and self.most < self.least:
+            message = f"nothing is born beyond {self.most} pseudopods, and nothing dies below {self.least}"
+            yield Fault("EVO334", (*path, "most"), message, "raise most, or lower least", "warning")
+        elif self.thaw >= self.freeze:
+            message = f"a life that the loss froze thaws below {self.thaw:g} times its average, so it does at once"
+            yield Fault("EVO334", (*path, "thaw"), message, f"write less than freeze, {self.freeze:g}", "warning")
         elif steps is not None and first > steps:
             message = f"life begins at step {first}, and {steps} are trained"
             yield Fault("EVO334", path, message, "lower warmup and every, or train longer", "warning")

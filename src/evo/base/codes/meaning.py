@@ -185,7 +185,8 @@ _EFFECT = {
     ),
     "EVO334": Code(
         "A life in which nothing happens",
-        "`train.life` lets pools of pseudopods live: there must be one, and the first look at it before training ends.",
+        "`train.life` lets pools of pseudopods live: there must be one, the first look at it before training ends, and "
+        "bounds between which it can live: `least` at most `most`, `thaw` below `freeze`.",
         _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed}}\n"),
         _document("{kind: pool}", rest="train: {steps: 80, life: {kind: annealed, every: 10, warmup: 20}}\n"),
     ),
