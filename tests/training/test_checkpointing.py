@@ -9,6 +9,7 @@ import torch
 from tiny_models import MIXERS, document, model, task
 from torch.autograd.graph import saved_tensors_hooks
 
+from evo.compiler.build import build
 from evo.compiler.resolve import resolve
 from evo.evolution.forecast import STATE_BYTES, training_bytes
 from evo.training.loop import Trainer
@@ -51,6 +52,17 @@ def test_losses_and_gradients_are_the_same_and_less_is_kept(mix: Any) -> None:
     assert len(expected) == len(found)
     assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
     assert kept < all_kept / 2
+
+
+@pytest.mark.parametrize("repeat", [{"repeat": 2}, {"repeat": 3, "share": True}], ids=str)
+def test_segments_go_on_from_the_same_states(repeat: dict[str, Any]) -> None:
+    """A layer that is run again finds what the segment before kept for it, however often its weights have run since."""
+    layers = {"name": "inner", "mix": [MIXERS["attention"], {"kind": "recurrence", "heads": 2}], **repeat}
+    stages = [{"name": "body", "kind": "segments", "hand": "states", "every": 5, "of": layers}]
+    made = [document(train=train, stages=stages) for train in ({}, LAYERS)]
+    expected, found = (step_of(Trainer(build(resolve(one.organism), 0), task(), one.train))[0] for one in made)
+    assert len(expected) == len(found)
+    assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize("stage", [{"share": True}, {"norm": {"kind": "rms", "place": "sandwich"}}], ids=str)

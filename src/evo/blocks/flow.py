@@ -151,13 +151,16 @@ class Flow:
         return replace(self, position=position, states=states, signals=signals or {}, next_states={}, _visits={})
 
     def copied(self) -> Flow:
-        """The pass as it stands, for a block that runs again: it finds the same names and draws, and leaves none."""
+        """The pass as it stands, for a block that runs again: it finds the same names, draws and visits, and leaves
+        none, nor states."""
         return replace(
             self,
             signals=dict(self.signals),
             losses=dict(self.losses),
             figures=None,
             dropout=None if self.dropout is None else replace(self.dropout),
+            next_states={},
+            _visits=dict(self._visits),
         )
 
     def dropped(self, x: Tensor, place: str) -> Tensor:
