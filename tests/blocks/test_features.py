@@ -68,24 +68,26 @@ def test_squares_are_those_of_scores():
     compare({**LINEAR, "feature": "squares", "decay": {"kind": "token", "form": "logsigmoid"}}, theirs, moved=0.4)
 
 
-def test_drawn_features_are_favor():
+@pytest.mark.parametrize("is_divided", [True, False])
+def test_drawn_features_are_favor(is_divided: bool):
     """h(x) exp(w x) with h = exp(-|x|² / 2) / sqrt(m), x = q / d^(1/4) (Choromanski et al. 2009.14794, eq. 7 and lemma
-    1), queries over their largest as in the authors' code."""
+    1); queries over their largest as in the authors' code, where the sum of weights divides that out."""
 
-    def phi(x: Tensor, rows: Tensor, is_query: bool) -> Tensor:
+    def phi(x: Tensor, rows: Tensor, is_lowered: bool) -> Tensor:
         x = x / x.shape[-1] ** 0.25
         logits = torch.einsum("bhtd,hmd->bhtm", x, rows) - (x * x).sum(-1, keepdim=True) / 2
-        if is_query:
+        if is_lowered:
             logits = logits - logits.max(-1, keepdim=True).values.detach()
         return logits.exp() / rows.shape[1] ** 0.5
 
     def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
         q, k = (by_heads(x @ w[name].T) for name in "qk")
         rows = w["feature_map.rows"]
-        terms = phi(q, rows, True) @ phi(k, rows, False).transpose(-1, -2)
-        return means(terms, w, x)
+        terms = phi(q, rows, is_divided) @ phi(k, rows, False).transpose(-1, -2)
+        return means(terms, w, x) if is_divided else read_out(terms.tril(), w, x)
 
-    compare({**LINEAR, "feature": "drawn", "draws": 7}, theirs, moved=0.4)
+    normalizer = "sum" if is_divided else "none"
+    compare({**LINEAR, "feature": "drawn", "draws": 7, "normalizer": normalizer}, theirs, moved=0.4)
 
 
 def test_many_drawn_features_are_a_softmax():

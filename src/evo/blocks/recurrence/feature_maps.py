@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
-from evo.blocks.recurrence.featured import CosinePlan
+from evo.blocks.recurrence.featured import CosinePlan, DrawnPlan
 
 
 class FeatureMap(Block):
@@ -30,13 +30,18 @@ class Drawn(FeatureMap):
 
     rows: nn.Parameter
 
+    def __init__(self, plan: DrawnPlan, children: Mapping[str, Block]) -> None:
+        super().__init__(plan, children)
+        self.is_divided = plan.is_divided
+
     def pair(self, q_BTGK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        """A query's features are over its largest, which a sum of weights divides out; keys' are as they are."""
+        """A query's features are over its largest where a sum of weights divides that out; keys' are as they are."""
         del offset
         q_BTGM, k_BTGM = self._logits(q_BTGK), self._logits(k_BTGK)
-        q_BTGM = (q_BTGM - q_BTGM.amax(-1, keepdim=True).detach()).exp()
+        if self.is_divided:
+            q_BTGM = q_BTGM - q_BTGM.amax(-1, keepdim=True).detach()
         size = self.rows.shape[1] ** -0.5
-        return (q_BTGM * size).to(q_BTGK.dtype), (k_BTGM.exp() * size).to(k_BTGK.dtype)
+        return (q_BTGM.exp() * size).to(q_BTGK.dtype), (k_BTGM.exp() * size).to(k_BTGK.dtype)
 
     def _logits(self, x_BTGK: Tensor) -> Tensor:
         x_BTGK = x_BTGK.to(compute_dtype(x_BTGK)) * x_BTGK.shape[-1] ** -0.25

@@ -76,7 +76,8 @@ class RecurrenceSpec(RecurrenceFields):
         if isinstance(self.position, PositionSpec):
             position = self.position.for_heads(scope, self.heads, key_dim)
         children: list[tuple[str, BlockPlan]] = [("position", position)]
-        children += feature_maps(self.feature, self.groups, key_dim, self.draws, scope.context)
+        is_divided = self.normalizer == "sum"
+        children += feature_maps(self.feature, self.groups, key_dim, self.draws, scope.context, is_divided)
         if isinstance(self.normalizer, NormSpec):
             children.append(("head_norm", self.normalizer.over_heads(self.heads, value_dim)))
         if isinstance(self.qk_norm, NormSpec):
