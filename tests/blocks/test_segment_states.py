@@ -105,3 +105,18 @@ def test_it_costs_what_the_stage_does() -> None:
 def test_nothing_leaks() -> None:
     """As training asks before it begins."""
     assert find_leak(model(MIXED)) is None
+
+
+GATHERING: dict[str, dict[str, Any]] = {
+    "route": stage("inner", {"route": [{"kind": "attention", "heads": 2}, {"kind": "convolution"}]}),
+    "chunks": {"name": "inner", "kind": "chunks", "of": MIXED},
+    "depths": {"name": "inner", "kind": "depths", "of": MIXED},
+    "dynamic_patches": {"name": "inner", "kind": "dynamic_patches", "of": MIXED},
+}
+
+
+@pytest.mark.parametrize("name", GATHERING)
+def test_what_takes_tokens_of_each_row_is_refused(name: str) -> None:
+    """EVO358: row by row, some of its maps would meet no token, and no step of training could be captured."""
+    with pytest.raises(AssertionError, match=r"EVO358.*row by row"):
+        model(GATHERING[name])

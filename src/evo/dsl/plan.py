@@ -180,6 +180,8 @@ class BlockPlan:
     """The name of the weight whose entries scale its children in order, where it is their sum and nothing else."""
     chooses: ClassVar[bool] = False
     """Whether what a token meets turns on which of some numbers is larger, so that a small error may change much."""
+    gathers: ClassVar[bool] = False
+    """Whether what it contains meets only some tokens of each row; from states, of one row after the other."""
     recasts_maps: ClassVar[bool] = False
     """Whether linear maps inside are read in another form than they are kept in."""
     ends_with_context: ClassVar[bool] = False

@@ -20,6 +20,7 @@ class RoutePlan(BlockPlan):
 
     builder: ClassVar[str] = "evo.blocks.route.module:Route"
     chooses: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
     top: int
     temperature: float
     balance: float

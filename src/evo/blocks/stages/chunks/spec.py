@@ -23,6 +23,7 @@ class ChunksPlan(StagePlan):
 
     builder: ClassVar[str] = "evo.blocks.stages.chunks.module:Chunks"
     chooses: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
     size: float
     width: int
     ratio_loss: float

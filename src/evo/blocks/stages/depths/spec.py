@@ -23,6 +23,7 @@ class DepthsPlan(StagePlan):
 
     builder: ClassVar[str] = "evo.blocks.stages.depths.module:Depths"
     chooses: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
     share: float
     pick_loss: float
 

@@ -28,6 +28,7 @@ class DynamicPatchesPlan(StagePlan):
     """
 
     builder: ClassVar[str] = "evo.blocks.stages.dynamic_patches.module:DynamicPatches"
+    gathers: ClassVar[bool] = True
     size: int
     vectors: int
     heads: int

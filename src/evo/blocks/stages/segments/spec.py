@@ -58,6 +58,16 @@ class SegmentsSpec(AroundSpec):
             message = f"gradients flow through all segments of {scope.context} tokens anyway"
             yield Fault("EVO358", ("backprop",), message, "lower or remove it", "warning")
 
+    def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
+        yield from super()._inner_faults(scope, code, units)
+        if self.hand == "vectors":
+            return
+        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if block.gathers:
+                message = f"'{block.kind}' goes on from states row by row, over as many tokens as each row has there"
+                yield Fault(code, ("hand",), message, "write hand: vectors, or take it out")
+                return
+
     def plan(self, scope: Scope) -> SegmentsPlan:
         reads, width = self.reads(scope.before), scope.width
         sources, inner = len(dict(reads)["x"]), self._inner.plan(self._scope(scope))
