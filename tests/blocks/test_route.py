@@ -116,6 +116,13 @@ def test_use_is_told_to_who_asks() -> None:
     assert float(flow.figures["route_balance_std"][0]) == pytest.approx(2**0.5)
 
 
+def test_the_refused_block_is_named() -> None:
+    """Whatever adds a loss of its own: a route does, and so does attention whose spans are learned."""
+    for inner, kind in (({"route": [NEAR, CONVOLUTION]}, "route"), ({**NEAR, "span": {"soft": 4}}, "learned spans")):
+        with pytest.raises(AssertionError, match=f"a loss of '{kind}' would be"):
+            plan([stage("s", {"route": [inner, CONVOLUTION]})])
+
+
 def test_what_a_route_cannot_hold_is_refused() -> None:
     """Mixers that see the future, share keys, or balance tokens themselves, and more choices than mixers."""
     for bad in (

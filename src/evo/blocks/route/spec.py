@@ -91,8 +91,8 @@ def _routable(mixer: Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterato
             message = "a mixer that sees few of the tokens cannot share what it computes with other blocks"
             yield Fault("EVO350", path, message, "give it keys and values of its own, or take it out of the route")
         if block.losses:
-            message = "a route inside a route would balance tokens that it was not sent"
-            yield Fault("EVO350", path, message, "list its mixers in this one")
+            message = f"a loss of '{block.kind}' would be a mean over tokens that it was not sent, too"
+            yield Fault("EVO350", path, message, "take it out of the route, or let it add no loss")
 
 
 def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
