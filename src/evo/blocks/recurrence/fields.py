@@ -88,7 +88,7 @@ class RecurrenceFields(Spec):
 
     writes: Annotated[int, Field(ge=1, le=8), Gene(1, 4, "+1")] = 1
     """How often the delta rule writes a token, with a key and a value each time (DeltaProduct, 2502.10297)."""
-    ranks: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "x2")] = 1
+    ranks: Annotated[int, Field(ge=1, le=16), Gene(1, 4, "x2")] = 1
     """Keys, values and queries of a head at each token, all written at once, and then all read (MIMO; Mamba-3). Values
     and gates are those of one times learned vectors; what is read is gated, times others, and summed."""
     keys: Literal["own", "decay"] = "own"
