@@ -59,7 +59,8 @@ def test_an_heir_is_held_against_scratch(inherits: bool) -> None:
         search.journal.set_fact(row.key, {"score": score, "cause": ""})
     found = verdict(own, search.journal)
     assert found is not None
-    said = [line for line in conclusion(found, own.primary).sentences if line.startswith("Inherited weights")]
+    told = conclusion(found, own.primary, own.evolve.verify.seeds)
+    said = [line for line in told.sentences if line.startswith("Inherited weights")]
     if not inherits:
         assert (arms, found.inheritance, said) == ({"inherited": [], "scratch": []}, None, [])
         return

@@ -41,3 +41,15 @@ def life_of(training: Trainer) -> Lifecycle:
     """The life of a training."""
     assert isinstance(training.companion, Lifecycle)
     return training.companion
+
+
+def run(training: Trainer, until: int | None = None) -> list[dict[str, Any]]:
+    """Train, and tell what happened."""
+    events: list[dict[str, Any]] = []
+    training.run(until, on_step=lambda progress: events.extend(map(dict, progress.events)))
+    return events
+
+
+def kinds(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The events of one kind."""
+    return [event for event in events if event["event"] == kind]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from living import LIFE, life_of, living, trainer
+from living import LIFE, kinds, life_of, living, run, trainer
 
 from evo.base.rundirs import METRICS
 from evo.base.streams import Stream
@@ -23,23 +23,10 @@ from evo.tasks.bytes.task import BytesTask
 from evo.training import run as module
 from evo.training.captured import DeviceStep
 from evo.training.checkpoint import load_checkpoint
-from evo.training.loop import Trainer
 from evo.training.run import FILE, TrainingRun
 from evo.training.state import pack_state, restore_state
 
 OF = {"attention": None, "convolution": {"kind": "convolution", "size": 3}}
-
-
-def run(training: Trainer, until: int | None = None) -> list[dict[str, Any]]:
-    """Train, and tell what happened."""
-    events: list[dict[str, Any]] = []
-    training.run(until, on_step=lambda progress: events.extend(map(dict, progress.events)))
-    return events
-
-
-def kinds(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The events of one kind."""
-    return [event for event in events if event["event"] == kind]
 
 
 @pytest.mark.parametrize("of", OF.values(), ids=OF)
@@ -312,56 +299,6 @@ def test_who_has_just_died_leaves_its_weights_as_they_are() -> None:
     (birth,) = colony.breed(census, 3, 1e9, Stream(0))
     assert birth["parent"] == elite.id
     torch.testing.assert_close(colony._share(birth["slot"]), own, rtol=0, atol=0)
-
-
-def test_a_budget_is_kept() -> None:
-    """Elites go first, then the worst pseudopods; one always stays, and nobody is born whom it has no room for."""
-    training = trainer(living(budget_mb=1e-6, steps=20))
-    events = run(training)
-    assert "budget" in {event["cause"] for event in kinds(events, "death")}
-    (colony,) = life_of(training).colonies
-    assert [event["pool_size"] for event in kinds(events, "look") if event["step"] >= 4] == [1] * 9
-    assert colony.elites is not None
-
-
-def test_a_budget_leaves_room_for_births() -> None:
-    """Elites take what the living leave over, and give way to a newborn."""
-    one = life_of(trainer(living())).colonies[0].nbytes(1)
-    training = trainer(living(steps=40, budget_mb=3.5 * one / 1e6))
-    events = run(training)
-    (colony,) = life_of(training).colonies
-    assert max(event["pool_size"] for event in kinds(events, "look") if event["step"] >= 4) == 3
-    assert [event for event in kinds(events, "birth") if event["step"] > 8]
-    assert colony.nbytes(len(kinds(events, "look")[-1]["alive"])) <= 3.5 * one + colony.elites.nbytes
-
-
-def test_a_pool_in_which_nobody_lives_stays_empty() -> None:
-    """Nothing is born there, as nobody is there to be measured by, and nothing is undefined."""
-    training = trainer(living())
-    (colony,) = life_of(training).colonies
-    with torch.no_grad():
-        colony.pool.gain.zero_()
-    looks = kinds(run(training), "look")
-    assert {(event["pool_size"], event["fitness"]) for event in looks} == {(0, 0.0)}
-
-
-def test_a_step_without_memory_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worst pseudopod is let go of, the step is taken, and the event tells why; a second failure raises."""
-    training = trainer(living())
-    plain, failures = training.losses, [False, True, *[False] * 9, True, True]
-
-    def losses(step: int) -> Any:
-        if failures.pop(0):
-            raise torch.OutOfMemoryError("no memory")
-        return plain(step)
-
-    monkeypatch.setattr(training, "losses", losses)
-    deaths = kinds(run(training, 9), "death")
-    assert deaths[0]["cause"] == "memory"
-    assert deaths[0]["step"] == 1
-    failures[:] = [True, True]
-    with pytest.raises(torch.OutOfMemoryError):
-        training.run()
 
 
 def test_a_search_tells_of_lives(tmp_path: Path) -> None:
