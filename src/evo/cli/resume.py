@@ -43,8 +43,11 @@ def command(
     from evo.evolution.rundir import RunDirectory
     from evo.evolution.status import status
 
-    settings, trackers = RunDirectory(directory).load(), trackers_of(track)
-    if generations is None and status(directory).is_finished:
+    run = RunDirectory(directory)
+    settings, trackers = run.load(), trackers_of(track)
+    # a disk that filled up at the start leaves a run without a journal, or with an empty one
+    has_begun = run.journal_file.is_file() and run.journal_file.stat().st_size > 0
+    if generations is None and has_begun and status(directory).is_finished:
         view.say("the run is finished: its files are written again; --generations goes on", file=sys.stderr)
     if generations is not None:
         settings = settings.of_generations(max(generations, settings.evolve.generations))
