@@ -11,6 +11,11 @@ from papers import compare
 from torch import Tensor
 
 
+def sigma(y: torch.Tensor) -> torch.Tensor:
+    """What queries and keys of the memory are (section 2.1)."""
+    return F.elu(y) + 1
+
+
 def turned(x: Tensor) -> Tensor:
     """Pairs of halves of (B, H, T, K) turned by position (RoFormer)."""
     half = x.shape[-1] // 2
@@ -32,7 +37,6 @@ def test_memory_and_segment_are_those_of_infini_attention(size: int, update: str
         q, k, v = ((x @ w[name].T).unflatten(-1, (-1, dim)).transpose(1, 2) for name in "qkv")
         k, v = (y.repeat_interleave(4 // kv_heads, dim=1) for y in (k, v))
         at_q, at_k = (turned(q), turned(k)) if turns else (q, k)
-        sigma = lambda y: F.elu(y) + 1  # noqa: E731
         memory, norm = x.new_zeros(len(x), 4, dim, dim), x.new_zeros(len(x), 4, dim, 1)
         gate, found = w["blend"].sigmoid()[:, None, None], []
         for start in range(0, x.shape[1], size):

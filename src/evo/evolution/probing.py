@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from evo.base.streams import Stream
 from evo.compiler.build import build
+from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.canonical import to_yaml
 from evo.dsl.document import Document, parse
 from evo.engines.jobs import Engine, Job
 from evo.evolution.cost_range import cost_range
 from evo.evolution.frozen import Frozen
-from evo.evolution.mutate import NoChildError, mutate
+from evo.evolution.mutate import Child, NoChildError, mutate
 from evo.evolution.settings import Settings
 from evo.tasks.base import open_task
 from evo.training.behaviour import MEASURES, behaviour
@@ -98,12 +99,15 @@ def _mutants(settings: Settings, seeds: Sequence[str], count: int, most: int) ->
     documents = [parse(seed).document for seed in seeds]
     frozen = Frozen(settings.evolve.freeze, documents)
     costs = cost_range(settings.evolve, [resolve(document.organism) for document in documents])
+
+    def accept(child: Child, plan: Plan) -> bool:
+        return costs.holds(plan) and frozen.allows(child.document)
+
     for index in range(count):
         stream = Stream(settings.evolve.seed).child("sample", index)
         document: Document = documents[index % len(documents)]
         number = 1 + int(stream.child("count").numpy().integers(most))
         try:
-            accept = lambda child, plan: costs.holds(plan) and frozen.allows(child.document)  # noqa: E731
             drawn = stream.child("mutate")
             yield to_yaml(mutate(document, drawn, mutations=number, accept=accept, frozen=frozen).document)
         except NoChildError:
