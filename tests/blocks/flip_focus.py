@@ -3,6 +3,7 @@
 FOCUS = {
     "narrow": "mix",
     "conditioned": "mix",
+    "formed": "mix",
     "lora": "adapters",
     "svf": "adapters",
     "product": "mix",

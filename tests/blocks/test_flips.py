@@ -135,6 +135,12 @@ HOSTS: dict[str, dict[str, Any]] = {
     "structured, gated": {
         "stages": [stage("body", CONVOLUTION, ffn={"kind": "structured", "form": "low_rank", "rank": 4, "gate": True})]
     },
+    "formed": {
+        "stages": [
+            stage("a", {"formed": ATTENTION, "on": ["q", "v"], "blocks": 2}, ffn={"kind": "none"}),
+            stage("b", {"formed": CONVOLUTION, "form": "low_rank", "rank": 3}, ffn={"kind": "none"}),
+        ]
+    },
     "kan": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "hidden": 12})]},
     "kan of gaussians": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "kan", "basis": "gaussian"})]},
     "early ends": {

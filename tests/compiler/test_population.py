@@ -52,6 +52,7 @@ MIXERS: dict[str, Any] = {
     "attention to means of blocks": {**ATTENTION, "select": {"kind": "compressed", "size": 3, "top": 3, "window": 2}},
     "conditioned": {"conditioned": ATTENTION, "by": "lora", "at": ["input", "v"]},
     "convolution": {"kind": "convolution", "act": "silu"},
+    "maps of a form": {"formed": ATTENTION, "blocks": 2, "on": ["q", "o"]},
     "hashed n-grams": {"kind": "engram", "rows": 40, "heads": 2, "dim": 3},
     "gated delta rule": RECURRENCE,
     "delta rule": {**RECURRENCE, "decay": "none"},

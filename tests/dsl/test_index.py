@@ -39,7 +39,7 @@ def test_every_kind_says_its_name(role: str) -> None:
 
 def test_ours_are_told_by_kind_but_for_composites() -> None:
     """`kinds` has both sorts, and each is in one of them."""
-    assert keyed("mixer") == ["chain", "conditioned", "joined", "parallel", "product", "route"]
+    assert keyed("mixer") == ["chain", "conditioned", "formed", "joined", "parallel", "product", "route"]
     assert sorted([*tagged("mixer"), *keyed("mixer")]) == kinds("mixer")
 
 

@@ -68,6 +68,8 @@ class Block(nn.Module):
                 self.register_parameter(name, None)
         for weight in plan.weights:
             self.register_parameter(weight.name, parameter(weight))
+        for name, shape in plan.lent:
+            self._stand_in(name, shape)
         for name, child in children.items():
             self.add_module(name, child)
 
@@ -90,9 +92,12 @@ class Block(nn.Module):
         for name, adapter in self.named_adapters().items():
             adapter.begin(getattr(self, name))
             if adapter.holds_map:
-                shape = self._parameters.pop(name, None)
-                assert shape is not None
-                setattr(self, name, torch.empty(shape.shape, device="meta"))
+                self._stand_in(name, getattr(self, name).shape)
+
+    def _stand_in(self, name: str, shape: tuple[int, ...]) -> None:
+        """Have a shape in the place of a map that somebody else computes, who knows it by that."""
+        self._parameters.pop(name, None)
+        setattr(self, name, torch.empty(shape, device="meta"))
 
     @classmethod
     def weight_names(cls, plan: BlockPlan) -> frozenset[str]:
@@ -134,6 +139,7 @@ class Block(nn.Module):
         planned = {weight.name for weight in plan.weights}
         if unknown := planned - annotated.keys() - self.weight_names(plan):
             raise TypeError(f"{name} does not annotate the planned weights {sorted(unknown)}")
+        planned.update(name for name, _ in plan.lent)
         if missing := {weight for weight, is_optional in annotated.items() if not is_optional} - planned:
             raise TypeError(f"{name} needs the weights {sorted(missing)}, which its plan does not have")
 

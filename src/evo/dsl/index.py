@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, str]] = {
         "dynamic_convolution": "evo.blocks.dynamic_convolution.spec:DynamicConvolutionSpec",
         "ema": "evo.blocks.ema.spec:EmaSpec",
         "engram": "evo.blocks.engram.spec:EngramSpec",
+        "formed": "evo.blocks.formed.spec:FormedSpec",
         "gated_attention": "evo.blocks.gated_attention.spec:GatedAttentionSpec",
         "gated_memory": "evo.blocks.gated_memory.spec:GatedMemorySpec",
         "gated_scan": "evo.blocks.gated_scan.spec:GatedScanSpec",

@@ -197,9 +197,9 @@ _EFFECT = {
         _document(organism="  adapters: {kind: lora, on: [q, v]}\n"),
     ),
     "EVO337": Code(
-        "A condition at a place that is not there",
-        "A condition bends the input or the output of a mixer, or what its own linear maps give; not maps of which "
-        "decoding makes others, as a latent attention does of k and v.",
+        "A condition or a form at a place that is not there",
+        "A condition bends the input or the output of a mixer, or what its own linear maps give, and a form is that of "
+        "such maps; not of those of which decoding makes others, as a latent attention does of k and v.",
         _document("{conditioned: {kind: attention, heads: 2}, at: w}"),
         _document("{conditioned: {kind: attention, heads: 2}, at: v}"),
     ),
