@@ -37,13 +37,16 @@ def homes() -> dict[str, set[Path]]:
 
 
 def choices() -> dict[str, set[str]]:
-    """The words of every field of a spec that takes one of a few, by the field's name."""
+    """The words of every field of a spec, and of the specs inside it, that takes one of a few, by the field's name."""
     found: dict[str, set[str]] = {}
-    for cls in (kind_class(role, kind) for role, rows in KINDS.items() for kind in rows):
+    classes = [kind_class(role, kind) for role, rows in KINDS.items() for kind in rows]
+    for cls in classes:  # grows as it is walked
         for shape in spec_fields(cls).values():
             if get_origin(shape.info.annotation) is Literal:
                 found.setdefault(shape.name, set()).update(get_args(shape.info.annotation))
             found.setdefault(shape.name, set()).update(shape.words)
+            if shape.nested is not None and shape.nested not in classes:
+                classes.append(shape.nested)
     return found
 
 

@@ -24,4 +24,16 @@ TAPPED: dict[str, dict[str, Any]] = {
         "taps": {"size": 3, "on": ["v"], "mix": 1, "act": "silu", "bias": True, "residual": True},
     },
     "attention taps with a bias": {**ATTENTION, "taps": {"on": ["k"], "act": "silu", "bias": True}},
+    "attention taps of heads": {**ATTENTION, "kv_heads": 2, "taps": {"by": "head", "bias": True, "act": "silu"}},
+    "attention taps of tokens": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "taps": {"by": "token", "size": 3, "on": ["q", "v"], "mix": 2, "bias": True},
+        "low_rank": {"q": 6},
+    },
+    "attention taps of tokens over a window": {
+        **WINDOW,
+        "taps": {"by": "token", "size": 2, "on": ["k", "v"], "act": "silu", "bias": True, "residual": True},
+        "values": "halves",
+    },
 }

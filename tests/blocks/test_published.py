@@ -40,6 +40,20 @@ STAGES: dict[str, str] = {
     "Forgetting Transformer (2503.02130)": """
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, forget: true, position: {kind: none}, qk_norm: rms}}
     """,
+    "FoX Pro (2503.02130), and KV shifting (2411.19574)": """
+        - name: body
+          repeat: 2
+          mix:
+            kind: attention
+            heads: 2
+            forget: true
+            position: {kind: none}
+            qk_norm: {kind: rms, gain: heads}
+            inner_norm: {kind: rms, gain: heads}
+            gate: channel
+            taps: {by: token, size: 2, "on": [k, v]}
+        - {name: shift, mix: {kind: attention, heads: 2, taps: {by: head, size: 2, "on": [k, v]}}}
+    """,
     "softpick, sigmoid and stick-breaking attention (2504.20966, 2409.04431, 2410.17980)": """
         - {name: body, repeat: 2, mix: {kind: attention, heads: 2, weigh: softpick}}
         - {name: sticks, mix: {kind: attention, heads: 2, weigh: stick_breaking}, position: {kind: none}}

@@ -263,7 +263,7 @@ class Attention(Scored):
     ) -> tuple[Tensor, Tensor, Tensor]:
         taps = taps or Taps(self.plan.taps, backend=self.backend)
         raw_BTC = self._mapped(made_of, "q", flow, met)
-        q_BTHK = self._product("q", self._heads(raw_BTC, "q", self.head_dim, flow, taps), x_BTD, flow)
+        q_BTHK = self._product("q", self._heads(raw_BTC, "q", made_of, flow, taps), x_BTD, flow)
         if self.k is None:
             keys, values = (flow.signals[name] for name in self.plan.kv_from)
             q_BTHK = self._normed("q_norm", q_BTHK, flow)
@@ -271,7 +271,7 @@ class Attention(Scored):
             return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
         x_BTD = self._kv_input(x_BTD, flow)
         mapped_BTC = self._mapped(x_BTD, "k", flow)
-        raw_BTGK = self._heads(mapped_BTC, "k", self.head_dim, flow, taps)
+        raw_BTGK = self._heads(mapped_BTC, "k", x_BTD, flow, taps)
         q_BTHK, raw_BTGK = taps.paired(q_BTHK, raw_BTGK, raw_BTC, mapped_BTC)
         v_BTGV = raw_BTGK if self.v is None else self._own_values(x_BTD, flow, taps)
         if (layers := mixed_layers(self)) is not None:
@@ -304,12 +304,12 @@ class Attention(Scored):
         project = flow.project if met is None else partial(met.queries, flow=flow)
         return project(x_BTD, getattr(self, name), getattr(self, f"{name}_bias"))
 
-    def _heads(self, y_BTC: Tensor, name: str, dim: int, flow: Flow, taps: Taps) -> Tensor:
-        """A projection behind its taps, within its bounds, cut into heads."""
-        y_BTC = taps(name, y_BTC, self.tap_weights(name), flow)
+    def _heads(self, y_BTC: Tensor, name: str, read_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
+        """A projection of what it read behind its taps, within its bounds, cut into heads."""
+        y_BTC = taps(name, y_BTC, self.tap_weights(name), read_BTD, flow)
         if self.plan.clip is not None:
             y_BTC = y_BTC.clamp(-self.plan.clip, self.plan.clip)
-        return y_BTC.unflatten(-1, (-1, dim))
+        return y_BTC.unflatten(-1, (-1, self.value_dim if name == "v" else self.head_dim))
 
     def _own_values(self, x_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
         """Values, of which half may be the token before's."""
@@ -317,12 +317,12 @@ class Attention(Scored):
             rows_BTGD = x_BTD[:, :, None].expand(-1, -1, self.kv_heads, -1)
             y_BTC = self._switched("v", x_BTD, rows_BTGD, flow, taps.calls).flatten(-2)
             y_BTC = y_BTC if self.v_bias is None else y_BTC + self.v_bias
-            return self._heads(y_BTC, "v", self.value_dim, flow, taps)
+            return self._heads(y_BTC, "v", x_BTD, flow, taps)
         y_BTC = self._mapped(x_BTD, "v", flow)
         if self.v_late is not None:
             late_BTC = taps.late("v_late", flow.project(x_BTD, self.v_late), self.v_late_bias, flow)
             y_BTC = torch.cat((y_BTC, late_BTC), dim=-1)
-        return self._heads(y_BTC, "v", self.value_dim, flow, taps)
+        return self._heads(y_BTC, "v", x_BTD, flow, taps)
 
     def _switched(
         self, name: str, x_BTD: Tensor, rows_BTHX: Tensor, flow: Flow, calls: list[KernelCall] | None = None

@@ -78,3 +78,9 @@ class AttentionPlan(BlockPlan):
         if self.factors is not None:
             return self.factors.kept(self.kv_heads, self.head_dim, values)
         return (self.kv_heads, self.head_dim), (self.kv_heads, values)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """How wide queries, keys and values are, those of all heads side by side."""
+        values = self.value_dim or self.head_dim
+        return {"q": self.heads * self.head_dim, "k": self.kv_heads * self.head_dim, "v": self.kv_heads * values}

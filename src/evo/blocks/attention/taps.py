@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ZEROS, Init, Weight, taps, vector
+from evo.dsl.plan import ZEROS, Init, Weight, linear, taps, vector
 from evo.dsl.spec import AsTuple, Fault, Spec
 
 Tapped = Literal["q", "k", "v"]
@@ -23,6 +23,10 @@ def wrong_names(names: Sequence[str], known: Collection[str], field: str) -> Ite
 class TapsSpec(Spec):
     """act(conv(p)) of a projection p, causal and each channel by itself (Primer, So et al. 2109.08668); with `mix`,
     act(mix(conv(p))), where a second convolution mixes the channels of a head (CCA, Figliolia et al. 2510.04476)."""
+
+    by: Literal["channel", "head", "token"] = "channel"
+    """What has taps of its own: each channel; each head (KV shifting, 2411.19574); or each head of each token, by
+    shares: softmax of [0, W x], the own token's logit first (the data-dependent shift of FoX Pro, 2503.02130)."""
 
     size: Annotated[int, Field(ge=2, le=64), Gene(2, 8, "+1")] = 3
     """Taps: how many tokens each query, key or value is made of, its own included."""
@@ -45,12 +49,16 @@ class TapsSpec(Spec):
             message = "means are those of queries and keys, which both have taps then, and nothing else has"
             yield Fault("EVO308", ("residual",), message, "write on: [q, k], or residual: true")
 
-    def weights(self, sizes: Mapping[str, tuple[int, int]]) -> list[Weight]:
-        """Those of each projection. sizes: how many heads it has, and how wide these are."""
+    def weights(self, sizes: Mapping[str, tuple[int, int]], read: Mapping[str, tuple[int, int]]) -> list[Weight]:
+        """Those of each projection. sizes: how many heads it has, and how wide these are. read: projections by name, of
+        which the second number is how wide their input is."""
         found: list[Weight] = []
         for name in self.on:
             heads, dim = sizes[name]
-            found.append(taps(f"{name}_taps", heads * dim, self.size))
+            if self.by == "token":
+                found.append(linear(f"{name}_shares", (self.size - 1) * heads, read[name][1]))
+            else:
+                found.append(taps(f"{name}_taps", heads if self.by == "head" else heads * dim, self.size))
             if self.mix is not None:
                 shape, draw = (heads, dim, self.mix * dim), Init("normal", (self.mix * dim) ** -0.5)
                 found.append(Weight(f"{name}_mix", shape, draw, ("stack", "out", "in"), "matrix"))

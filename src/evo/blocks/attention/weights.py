@@ -38,7 +38,7 @@ def attention_weights(
         for name, width in (("k", dim), ("v", values)):
             weights.append(table(f"persistent_{name}", spec.persistent, groups * width, width**-0.5))
     if spec.taps is not None:
-        weights += spec.taps.weights({"q": (spec.heads, dim), "k": (groups, dim), "v": (groups, values)})
+        weights += spec.taps.weights({"q": (spec.heads, dim), "k": (groups, dim), "v": (groups, values)}, sizes)
     weights += [vector("key_gain", groups, ONES)] if spec.key_gain and spec.kv_from is None else []
     weights += spec.mix_scores.weights(spec.heads) if spec.mix_scores is not None else []
     if spec.values_from is not None and spec.kv_from is None:
