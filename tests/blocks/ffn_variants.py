@@ -71,6 +71,7 @@ FFNS: dict[str, dict[str, Any]] = (
         "experts as many as wanted": {**ROUTED, "top": 4, "router": {"score": "relu", "renormalise": False}},
         "linear": {"kind": "linear"},
         "linear, normed, beside x": {"kind": "linear", "rank": 2, "norm": {"kind": "rms"}, "residual": True},
+        "linear, activated": {"kind": "linear", "act": "relu2", "norm": {"kind": "rms"}, "residual": True},
         "linear, narrow, biased": {"kind": "linear", "rank": 3, "bias": True},
         "product keys": {"kind": "product_keys", "keys": 5, "heads": 2, "top": 3, "dim": 6},
         "product keys of neurons": {

@@ -14,6 +14,12 @@ HELD: dict[str, dict[str, Any]] = {
     "chain": {"chain": [CANON, WINDOW, {"kind": "dense"}]},
     "chain of two": {"chain": [CANON, {**ATTENTION, "kv_heads": 1}]},
     "product": {"product": [WINDOW, {"kind": "memory", "heads": 2, "chunk": 5}]},
+    "product of any two blocks": {
+        "product": [{"chain": [CANON, WINDOW]}, {"kind": "linear", "rank": 3}],
+        "act": "identity",
+        "norm": "none",
+    },
+    "product, normed": {"product": [{"kind": "dense"}, WINDOW], "act": "silu", "norm": {"kind": "layer"}},
     "conditioned": {"conditioned": ATTENTION, "at": ["input", "output", "q"], "hidden": 8},
     "conditioned by segments": {"conditioned": RECURRENCE, "by": "lora", "at": ["k", "input"], "segment": 5, "rank": 2},
     "conditioned, added": {"conditioned": {"kind": "convolution"}, "by": "add", "at": "output", "segment": 7},

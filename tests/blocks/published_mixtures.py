@@ -1,6 +1,21 @@
 """More architectures as their papers have them: what mixes layers, tokens' values, chunks and states."""
 
 MIXTURES: dict[str, str] = {
+    "gated state spaces (2206.13947)": """
+        - name: body
+          repeat: 2
+          mix:
+            chain:
+              - product:
+                  - chain:
+                      - {kind: linear, act: gelu}
+                      - {kind: state_space, act: identity, maps: false}
+                      - {kind: linear}
+                  - {kind: linear}
+                act: gelu
+                norm: none
+              - {kind: linear}
+    """,
     "Hedgehog (2402.04347): learned features of both signs": """
         - name: body
           repeat: 2

@@ -199,6 +199,7 @@ RECURRENT: dict[str, dict[str, Any]] = {
     "moving averages": {"kind": "ema", "state": 3},
     "moving averages, tanh": {"kind": "ema", "state": 1, "act": "tanh"},
     "state space": {"kind": "state_space", "state": 3},
+    "state space without maps": {"kind": "state_space", "state": 3, "act": "identity", "maps": False},
     "state space, lru": {"kind": "state_space", "state": 2, "form": "lru", "gate": False},
     "state space, dense": {"kind": "state_space", "state": 5, "dense": True},
     "state space, dense lru": {"kind": "state_space", "state": 7, "dense": True, "form": "lru"},

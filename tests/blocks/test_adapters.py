@@ -26,7 +26,7 @@ from evo.dsl.plan import matmul_flops
 from evo.dsl.tree import replaced
 
 LORA, SVF = {"kind": "lora", "rank": 3, "alpha": 4.5}, {"kind": "svf", "keep_sum": True}
-MAPLESS = ("convolution without maps", "moving averages", "moving averages, tanh")
+MAPLESS = ("state space without maps", "convolution without maps", "moving averages", "moving averages, tanh")
 BLOCKS = {name: block for name, block in {**MIXERS, **STATEFUL_FFNS, **FFNS}.items() if name not in MAPLESS}
 
 

@@ -228,7 +228,8 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "product": {
         "stages": [
-            stage("body", {"product": [{"kind": "convolution"}, {"kind": "rg_lru", "heads": 2}]}, ffn={"kind": "none"})
+            stage("body", {"product": [{"kind": "convolution"}, {"kind": "rg_lru", "heads": 2}]}, ffn={"kind": "none"}),
+            stage("map", {"product": [{"kind": "linear"}, CONVOLUTION], "norm": "none"}, ffn={"kind": "none"}),
         ]
     },
     "rg_lru": {"stages": [stage("body", {"kind": "rg_lru", "heads": 2, "inner": 24})]},

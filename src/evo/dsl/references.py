@@ -56,6 +56,15 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
     yield from mixer_problems(scope.pseudopods[entry], inside, (ABSOLUTE, "organism", "pseudopods", entry))
 
 
+def built_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    """The same of an entry that must build a block, as not every feed-forward does."""
+    faults = list(mixer_problems(entry, scope, path))
+    yield from faults
+    is_sound = all(fault.severity != "error" for fault in faults)
+    if is_sound and resolve_mixer(entry, scope).plan(scope) is None:
+        yield Fault("EVO306", path, "this builds nothing that could run here", "remove it")
+
+
 def _written_out(word: str) -> str | None:
     """How the kind of that name is written, if there is one."""
     return f"'{word}' is a kind: write {written(kind_class('block', word))}" if is_kind("block", word) else None

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan
-from evo.dsl.references import mixer_problems, plan_mixer, resolve_mixer
+from evo.dsl.references import built_problems, plan_mixer
 from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
 
 
@@ -42,11 +42,7 @@ class ChainSpec(Spec):
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         for index, entry in enumerate(self.chain):
-            faults = list(mixer_problems(entry, scope, ("chain", index)))
-            yield from faults
-            is_sound = all(fault.severity != "error" for fault in faults)
-            if is_sound and resolve_mixer(entry, scope).plan(scope) is None:
-                yield Fault("EVO306", ("chain", index), "this builds nothing that a chain could run", "remove it")
+            yield from built_problems(entry, scope, ("chain", index))
 
     def plan(self, scope: Scope) -> ChainPlan:
         links = tuple((f"link{index}", plan_mixer(entry, scope)) for index, entry in enumerate(self.chain))

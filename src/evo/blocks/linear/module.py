@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow
 from evo.blocks.linear.spec import LinearPlan
+from evo.kernels.fused import ACTS
 
 
 class Linear(Block):
-    """norm(o(inner(x))), perhaps with x added."""
+    """act(norm(o(inner(x)))), perhaps with x added."""
 
     inner: nn.Parameter | None
     o: nn.Parameter
@@ -20,7 +21,7 @@ class Linear(Block):
 
     def __init__(self, plan: LinearPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.residual = plan.residual
+        self.residual, self.act = plan.residual, ACTS[plan.act]
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -29,4 +30,5 @@ class Linear(Block):
         norm = self._modules.get("norm")
         if isinstance(norm, Norm):
             y_BTD = norm(y_BTD, flow)
+        y_BTD = self.act(y_BTD)
         return x_BTD + y_BTD if self.residual else y_BTD

@@ -7,9 +7,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec
+from evo.dsl.acts import Word
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+LEARNS_AT_ZERO = ("identity", "silu", "gelu", "gelu_tanh", "gelu_quick", "tanh")
+"""Activations that are 0 at 0, and rise there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +23,16 @@ class LinearPlan(BlockPlan):
     builder: ClassVar[str] = "evo.blocks.linear.module:Linear"
     rank: int | None
     residual: bool
+    act: str
 
     @property
     def can_be_silent(self) -> bool:
-        return not self.residual and super().can_be_silent
+        return not self.residual and self.act in LEARNS_AT_ZERO and super().can_be_silent
 
 
 class LinearSpec(Spec):
-    """norm(W x), or norm(U V x) of a low rank, perhaps beside x: a block without an activation (LAuReL, Menghani et al.
-    2411.07501; Zamba)."""
+    """act(norm(W x)), or act(norm(U V x)) of a low rank, perhaps beside x (LAuReL, Menghani et al. 2411.07501; Zamba,
+    where nothing is activated)."""
 
     kind: ClassVar[str | None] = "linear"
     stacks: ClassVar[bool] = True
@@ -39,6 +44,8 @@ class LinearSpec(Spec):
     """A bias of the output."""
     norm: Annotated[Spec | None, RoleOf("norm")] = None
     """A norm of the output."""
+    act: Word = "identity"
+    """What the output passes in the end."""
     residual: Annotated[bool, FIXED] = False
     """Whether the input is added to it."""
 
@@ -64,4 +71,5 @@ class LinearSpec(Spec):
             children=children,
             rank=self.rank,
             residual=self.residual,
+            act=self.act,
         )

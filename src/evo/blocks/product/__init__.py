@@ -1,1 +1,1 @@
-"""One mixer's output, gated by another's."""
+"""One block's output, gated by another's."""

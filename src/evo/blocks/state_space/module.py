@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.flow import Flow, State
 from evo.blocks.state_space.spec import StateSpacePlan
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.fused import ACTS
 from evo.kernels.scan import plan as plan_scan
 from evo.kernels.scan import scan
 
@@ -27,13 +27,13 @@ class StateSpaceState(State):
 
 
 class StateSpace(Block):
-    """o(gelu(Re(C h) + D x)), perhaps gated by a map of the same."""
+    """o(act(Re(C h) + D x)), perhaps gated by a map of the same, or without o."""
 
     rate: nn.Parameter
     frequency: nn.Parameter
     skip: nn.Parameter
     c: nn.Parameter
-    o: nn.Parameter
+    o: nn.Parameter | None
     b: nn.Parameter | None
     gain: nn.Parameter | None
     step: nn.Parameter | None
@@ -74,8 +74,8 @@ class StateSpace(Block):
             backend=self.backend,
         )
         h_BTRN2 = _times(g_BTX.unflatten(-1, (2, *angle_RN.shape)).movedim(2, -1), turn_TRN2)
-        y_BTD = F.gelu(self._read(h_BTRN2, x_BTD.dtype, flow) + self.skip.to(x_BTD.dtype) * x_BTD)
-        o_BTD = flow.project(y_BTD, self.o)
+        y_BTD = ACTS[self.plan.act](self._read(h_BTRN2, x_BTD.dtype, flow) + self.skip.to(x_BTD.dtype) * x_BTD)
+        o_BTD = y_BTD if self.o is None else flow.project(y_BTD, self.o)
         if self.gate is not None:
             o_BTD = o_BTD * flow.project(y_BTD, self.gate).sigmoid()
         return o_BTD, StateSpaceState(_parts(h_BTRN2[:, -1]))

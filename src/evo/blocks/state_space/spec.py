@@ -1,14 +1,16 @@
 """The language and the plan of state spaces that no token changes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.dsl.acts import Word
 from evo.dsl.genes import Gene
 from evo.dsl.plan import ONES, ZEROS, Axis, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import Scope, Spec
+from evo.dsl.spec import Fault, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,7 @@ class StateSpacePlan(BlockPlan):
     rows: int
     state: int
     form: str
+    act: str
 
 
 class StateSpaceSpec(Spec):
@@ -40,6 +43,18 @@ class StateSpaceSpec(Spec):
     learned themselves, and inputs scaled so that states keep their size."""
     gate: bool = True
     """Whether the output is gated by a map of what is read (GLU)."""
+    act: Word = "gelu"
+    """What is read passes before it is mapped."""
+    maps: bool = True
+    """Whether there is an output map; without it the output is what is read, activated, and nothing gates."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.maps else frozenset({"gate"})
+
+    def problems(self, scope: Scope) -> Iterator[Fault]:
+        if not self.maps and scope.given != scope.width:
+            yield Fault("EVO306", ("maps",), "the input has another width than what is given", "write maps: true")
 
     def plan(self, scope: Scope) -> StateSpacePlan:
         rows = 1 if self.dense else scope.width
@@ -58,6 +73,7 @@ class StateSpaceSpec(Spec):
             rows=rows,
             state=self.state,
             form=self.form,
+            act=self.act,
         )
 
     def _weights(self, scope: Scope, rows: int) -> tuple[Weight, ...]:
@@ -68,8 +84,9 @@ class StateSpaceSpec(Spec):
         else:
             init = Init("normal", state**-0.5)
             weights.append(Weight("c", (width, state, 2), init, ("channel", "channel", "channel")))
-        weights.append(linear("o", scope.given, width, scope.residual_gain, writes_residual=True))
-        if self.gate:
+        if self.maps:
+            weights.append(linear("o", scope.given, width, scope.residual_gain, writes_residual=True))
+        if self.gate and self.maps:
             weights.append(linear("gate", scope.given, width))
         return tuple(weights)
 
