@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evo.blocks.attention.apart import made_apart
@@ -16,25 +15,23 @@ from evo.blocks.attention.differing import halves_differed, halves_paired, neigh
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.factors import beside, product
 from evo.blocks.attention.heating import heat
-from evo.blocks.attention.kept import append_tokens, latest, require_past, slots
+from evo.blocks.attention.keeping import Keeping
+from evo.blocks.attention.kept import append_tokens, latest, require_past
 from evo.blocks.attention.met_heads import Meeting, MetHeads, NotedHeads
 from evo.blocks.attention.mixed_layers import mixed_layers
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
-from evo.blocks.attention.scored import NOTHING_FALLS, Falls, Scored
+from evo.blocks.attention.scored import NOTHING_FALLS, Falls
 from evo.blocks.attention.state import AttentionState
 from evo.blocks.attention.switched import switched
 from evo.blocks.attention.tapped import Taps
 from evo.blocks.attention.valued import token_values
 from evo.blocks.base import Block, Distances, Norm
-from evo.blocks.cache.heavy import attention_got, kept_slots, taken
 from evo.blocks.cache.packers import unpack
-from evo.blocks.cache.policy import SINKS
 from evo.blocks.experts.chooser import Chooser
 from evo.blocks.flow import Flow
 from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV
-from evo.kernels.attention import Stencil, attend
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
@@ -42,7 +39,7 @@ from evo.kernels.fused import ACTS
 Attend = Callable[..., Any]
 
 
-class Attention(Scored):
+class Attention(Keeping):
     """softmax(cap(q k^T / sqrt(K))) v by head, query head h reading key head h // (H / G) (Ainslie et al. 2023)."""
 
     q_down: nn.Parameter | None
@@ -77,12 +74,9 @@ class Attention(Scored):
         super().__init__(plan, children)
         self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
-        self.stencil = Stencil(**plan.stencil, causal=plan.causal)
         self.read_at_once = self.stencil.together if plan.causal else None
         self.asks_again = self.mix.queries - 1 if self.mix is not None else 0
         """How many earlier queries' scores are mixed with a query's."""
-        self.kept = plan.cost.cache_limit
-        """How many positions a cache keeps at most, the first of them the stencil's sinks; None for all."""
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -160,25 +154,6 @@ class Attention(Scored):
             asked_BPHK=asked[:, -self.asks_again :] if self.asks_again else None,
             is_apart=flow.hands_states,
         )
-
-    def _evicted(
-        self, q_BTHK: Tensor, keys: Tensor, kept: AttentionState, past_BSG: Tensor | None, flow: Flow
-    ) -> AttentionState:
-        """What each key head keeps: the latest positions, and those before them that got most attention.
-
-        past_BSG: the attention that the keys before these queries had got before them.
-        """
-        # values here are as wide as there are keys: no kernel is asked for by name
-        run = partial(attend, stencil=self.stencil, key_positions_S=self._slots(keys, flow), **self._parts(q_BTHK))
-        got_BSG = attention_got(run, q_BTHK, keys, flow.position)
-        if past_BSG is not None:
-            got_BSG = got_BSG + F.pad(past_BSG, (0, 0, 0, q_BTHK.shape[1]))
-        limit, heavy = self._limits(flow)
-        if limit is None or keys.shape[1] <= limit:
-            return replace(kept, got_BSG=got_BSG)
-        slots_BNG = kept_slots(got_BSG, heavy, limit - heavy)
-        keep = partial(taken, slots_BNG=slots_BNG)
-        return AttentionState(*kept.kept(keep), got_BSG.take_along_dim(slots_BNG, dim=1))
 
     def _continued(
         self,
@@ -383,18 +358,3 @@ class Attention(Scored):
         else:
             y_BTD = met.outputs(o_BTC, self.o, flow)
         return y_BTD if self.o_bias is None else y_BTD + self.o_bias
-
-    def _slots(self, keys_BSGK: Tensor, flow: Flow) -> Tensor | None:
-        """The position of each key, or None where key s stands at s. The cached keys are sinks, a gap, the latest.
-
-        Those that a head keeps for the attention that they got stand in for sinks: every later query sees them.
-        """
-        return slots(keys_BSGK, flow.position, *self._limits(flow))
-
-    def _limits(self, flow: Flow) -> tuple[int | None, int]:
-        """How many positions are kept at most, and how many of these are the first ones."""
-        if self.kept is not None or "select" in self._modules:
-            return self.kept, self.stencil.sinks
-        if self.plan.cost.evicting_heads and flow.cache.heavy is not None:
-            return flow.cache.evicting_limit, flow.cache.heavy
-        return flow.cache.limit, SINKS
