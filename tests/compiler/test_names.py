@@ -8,6 +8,14 @@ from evo.dsl.document import from_data
 STAGE = {"name": "body", "mix": {"kind": "attention", "heads": 2}}
 
 
+@pytest.mark.parametrize("name", ["embedding", "tokens", "kv"])
+def test_no_stage_has_the_name_of_what_a_pass_hands_on(name: str) -> None:
+    """EVO313: later blocks that read token ids, or what is added to keys and values, would read the stage."""
+    stages = [{**STAGE, "name": name}, {"name": "b", "mix": {"kind": "engram"}}]
+    found = problems(from_data({"evo": 1, "organism": {"width": 32, "stages": stages}}).document)
+    assert [problem.code for problem in found if problem.severity == "error"] == ["EVO313"]
+
+
 def codes(name: str) -> list[str]:
     """What is wrong with a document of that name."""
     document = from_data({"evo": 1, "name": name, "organism": {"width": 32, "stages": [STAGE]}}).document

@@ -18,7 +18,7 @@ from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, sta
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
 from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
-from evo.dsl.spec import INPUT, Fault, Spec, spec_fields
+from evo.dsl.spec import INPUT, KV, TOKENS, Fault, Spec, spec_fields
 from evo.dsl.tree import Path, specs
 
 Living: TypeAlias = list[tuple[Path, Spec]]
@@ -29,6 +29,8 @@ UNSAFE = frozenset('/\\:*?"<>|')
 """What a file's name may not hold on one system or another."""
 RESERVED = frozenset(["CON", "PRN", "AUX", "NUL", *(f"{name}{i}" for name in ("COM", "LPT") for i in range(10))])
 """Names that Windows keeps for devices."""
+PASSED_ON = {INPUT: "the input", TOKENS: "the token ids", KV: "what is added to keys and values"}
+"""What a pass hands on under a name, which no stage's output may then have."""
 
 
 def check(loaded: Loaded) -> list[Diagnostic]:
@@ -175,8 +177,8 @@ def _wiring(organism: OrganismSpec, living: Living) -> Iterator[Fault]:
         path = ("organism", "stages", index)
         if counts[name] > 1 and names.index(name) != index:
             yield Fault("EVO313", (*path, "name"), f"a stage named '{name}' stands above", "names tell stages apart")
-        if name == INPUT:
-            yield Fault("EVO313", (*path, "name"), f"'{INPUT}' is the name of the input")
+        if name in PASSED_ON:
+            yield Fault("EVO313", (*path, "name"), f"'{name}' is the name of {PASSED_ON[name]}", "write another name")
         for slot, listed in reads(organism, index):
             read.update(listed)
             yield from _sources(organism, names, index, slot, listed)

@@ -114,7 +114,8 @@ _WIRING = {
     ),
     "EVO313": Code(
         "A stage name that is taken",
-        "Names tell stages apart, in `from` and in patches; `embedding` is the name of the input.",
+        "Names tell stages apart, in `from` and in patches; `embedding` is the name of the input, `tokens` of "
+        "their ids, and `kv` of what keys and values are given.",
         _document(rest="    - {name: body, mix: {kind: attention, heads: 2}}\n"),
         _document(rest="    - {name: top, mix: {kind: attention, heads: 2}}\n"),
     ),
