@@ -190,6 +190,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
             stage("g", CONVOLUTION, streams={"kind": "gated"}),
             stage("i", CONVOLUTION, repeat=2, streams={"kind": "dense", "rank": 3, "eps": 0.1}),
+            stage("k", ATTENTION, repeat=2, streams={"kind": "dense", "ways": "qkv"}),
             stage("j", CONVOLUTION, repeat=2, streams={"kind": "attended", "eps": 0.1}),
             stage("h", CONVOLUTION, streams={"kind": "channels", "count": 2, "rank": 3}),
             stage("f", CONVOLUTION, streams={"kind": "altup", "count": 2, "aside": 1, "eps": 0.1}),

@@ -33,9 +33,8 @@ SUBLAYER_KINDS = ("hyper", "gates", "sinkhorn", "dual", "gated", "channels")
 AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in SUBLAYER_KINDS]
 KINDS = pytest.mark.parametrize("streams", AROUND_SUBLAYERS)
 FORMS = ("gru", "highway", "output", "input", "sigmoid_tanh")
-EVERY_KIND = pytest.mark.parametrize(
-    "streams", [*AROUND_SUBLAYERS, {"kind": "altup"}, {"kind": "dense"}, {"kind": "attended"}]
-)
+AROUND_LAYERS = [{"kind": "altup"}, {"kind": "dense"}, {"kind": "dense", "ways": "qkv"}]
+EVERY_KIND = pytest.mark.parametrize("streams", [*AROUND_SUBLAYERS, *AROUND_LAYERS, {"kind": "attended"}])
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

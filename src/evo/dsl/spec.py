@@ -202,6 +202,8 @@ TOKENS = "tokens"
 """The name of the token ids among the signals of a pass."""
 KV = "kv"
 """The name among the signals of what a stage gives to the keys and values of its mixers."""
+VALUES = "values of kv"
+"""The same of what it gives to their values alone."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ class Scope:
 
     depth: layers of the whole organism. position, norm: those of the organism, or of the stage around a block.
     before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
-    kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries.
+    kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries; `apart`: to keys, and
+    `VALUES` is to values.
     earlier: the stages above this one by name; none inside another stage, where weights may meet another width.
     gives: the width of what a block gives, where that is not the one of what it reads.
     """
@@ -224,7 +227,7 @@ class Scope:
     norm: Spec | None = None
     before: str = INPUT
     layers: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
-    kv: Literal["", "added", "alone"] = ""
+    kv: Literal["", "added", "alone", "apart"] = ""
     earlier: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     vocab: int = 256
     gives: int | None = None

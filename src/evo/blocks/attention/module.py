@@ -31,7 +31,7 @@ from evo.blocks.cache.packers import unpack
 from evo.blocks.experts.chooser import Chooser
 from evo.blocks.flow import Flow
 from evo.blocks.select.module import Asked, Select
-from evo.dsl.spec import KV
+from evo.dsl.spec import KV, VALUES
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.fused import ACTS
@@ -101,7 +101,7 @@ class Attention(Keeping):
             part.note(x_BTD, flow)
         for name in self.plan.values_from:
             flow.signals[name] = x_BTD.new_empty(*x_BTD.shape[:2], self.kv_heads, self.value_dim)
-        flow.signals[KV] = x_BTD
+        flow.signals.update(dict.fromkeys((KV, VALUES), x_BTD))
         taps, met, made_of = Taps(self.plan.taps, calls=[]), self._noted(), self._made_of(x_BTD, flow)
         q_BTHK, k_BTGK, v_BTGV = self._project(x_BTD, made_of, flow, met, taps)
         parts = self._parts(q_BTHK)
@@ -244,27 +244,29 @@ class Attention(Keeping):
             q_BTHK = self._normed("q_norm", q_BTHK, flow)
             q_BTHK, _ = self.position.rotate(q_BTHK, q_BTHK[:, :, :1], flow.position)
             return self._heated(self._normed_late("q_norm", q_BTHK, flow), flow), keys, values
-        x_BTD = self._kv_input(x_BTD, flow)
+        x_BTD, from_BTD = self._kv_input(x_BTD, flow)
         mapped_BTC = self._mapped(x_BTD, "k", flow)
         raw_BTGK = self._heads(mapped_BTC, "k", x_BTD, flow, taps)
         q_BTHK, raw_BTGK = taps.paired(q_BTHK, raw_BTGK, raw_BTC, mapped_BTC)
-        v_BTGV = raw_BTGK if self.v is None else self._own_values(x_BTD, flow, taps)
+        v_BTGV = raw_BTGK if self.v is None else self._own_values(from_BTD, flow, taps)
         if (layers := mixed_layers(self)) is not None:
             raw_BTGK, v_BTGV = layers.mixed(raw_BTGK, v_BTGV, flow)
         q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
-        v_BTGV = self._inner("v_norm", self._values(v_BTGV, x_BTD, flow), flow)
+        v_BTGV = self._inner("v_norm", self._values(v_BTGV, from_BTD, flow), flow)
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         if self.key_gain is not None:
             k_BTGK = k_BTGK * self.key_gain.to(k_BTGK.dtype)[:, None]
-        k_BTGK, v_BTGV = (self._beside(name, y, x_BTD, flow) for name, y in (("k", k_BTGK), ("v", v_BTGV)))
+        k_BTGK, v_BTGV = self._beside("k", k_BTGK, x_BTD, flow), self._beside("v", v_BTGV, from_BTD, flow)
         return self._heated(q_BTHK, flow), k_BTGK, k_BTGK if self.plan.are_one else v_BTGV
 
-    def _kv_input(self, x_BTD: Tensor, flow: Flow) -> Tensor:
-        """What keys and values are maps of."""
-        if not self.plan.kv:
-            return x_BTD
-        return flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
+    def _kv_input(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
+        """What keys are maps of, and what values are."""
+        if self.plan.kv == "apart":
+            return flow.signals[KV], flow.signals[VALUES]
+        if self.plan.kv:
+            x_BTD = flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
+        return x_BTD, x_BTD
 
     def _values(self, v_BTGV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """Values with those of an earlier attention, and of tokens, mixed in; as projected, for later ones."""

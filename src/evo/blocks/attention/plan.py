@@ -10,6 +10,7 @@ from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
+from evo.dsl.spec import KV, VALUES
 
 Values = Literal["own", "keys", "turned_keys", "halves"]
 Selective = Literal["none", "one", "each"]
@@ -20,6 +21,11 @@ def kv_signals(name: str, groups: int, dim: int, values: int, stencil: KernelSte
     """What keys and values of a name are called in a pass: with shapes and stencil, so that only equal ones meet."""
     tail = f"{name} ({groups} heads of {dim} and {values}, {' '.join(str(item) for item in stencil.values())})"
     return f"keys of {tail}", f"values of {tail}"
+
+
+def kv_inputs(kv: str) -> tuple[str, ...]:
+    """The signals that keys and values are maps of; none where these are the input of the queries."""
+    return ((KV, VALUES) if kv == "apart" else (KV,)) if kv else ()
 
 
 @dataclass(frozen=True, kw_only=True)

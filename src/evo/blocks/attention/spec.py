@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from evo.blocks.attention.conflicts import conflicts
 from evo.blocks.attention.fields import AttentionFields
-from evo.blocks.attention.plan import AttentionPlan, kv_signals
+from evo.blocks.attention.plan import AttentionPlan, kv_inputs, kv_signals
 from evo.blocks.attention.stencils import FullStencil
 from evo.blocks.attention.taps import wrong_names
 from evo.blocks.attention.weighing import offset, share
@@ -15,7 +15,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.plan import BlockPlan, Cost, matmul_flops
-from evo.dsl.spec import KV, Fault, Scope, Spec
+from evo.dsl.spec import Fault, Scope, Spec
 from evo.dsl.tree import replaced
 
 
@@ -275,7 +275,7 @@ class AttentionSpec(AttentionFields):
             weights=weights,
             cost=cost,
             children=self._children(scope),
-            inputs=(*((KV,) if is_own and scope.kv else self._signals(self.kv_from, scope)), *mixed, *read),
+            inputs=(*(kv_inputs(scope.kv) if is_own else self._signals(self.kv_from, scope)), *mixed, *read),
             outputs=(*self._signals(self.kv_to, scope), *given, *rows),
             has_state=is_own,
             heads=self.heads,

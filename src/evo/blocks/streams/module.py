@@ -34,6 +34,9 @@ class Connection(Block, ABC):
 class LayerConnection(Block, ABC):
     """Stands around one layer, whose sublayers compute the first stream."""
 
+    first_reads: int = 0
+    """Which of the streams the blocks of its first sublayer read, instead of the first."""
+
     @abstractmethod
     def predicted(self, x_BTND: Tensor, flow: Flow) -> Tensor:
         """The streams that the layer finds; it reads the first of them."""

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import Eps, NormSpec
 from evo.dsl.genes import FIXED, Gene
+from evo.dsl.layers import LayerPlan
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
 
@@ -94,6 +95,11 @@ class StreamsSpec(Spec):
     """Whether their end gives what norms have passed, so that none needs to stand before the readout."""
 
     @property
+    def gives_kv(self) -> bool:
+        """Whether keys and values of its layers are maps of what they are given under `KV` and `VALUES`."""
+        return False
+
+    @property
     def set_aside(self) -> int:
         """How many of a layer's last sublayers stand outside of the connection around it."""
         return 0
@@ -106,6 +112,11 @@ class StreamsSpec(Spec):
     @abstractmethod
     def connection(self, scope: Scope, index: int) -> ConnectionPlan:
         """What stands around the sublayer of that index in its stage, or around the layer that it begins."""
+
+    def around(self, scope: Scope, index: int, layer: LayerPlan) -> ConnectionPlan:
+        """The same of a layer, for connections that depend on what it is."""
+        del layer
+        return self.connection(scope, index)
 
     def begin(self, scope: Scope) -> BlockPlan | None:
         """What makes them of one vector; they are copies of it if None."""

@@ -61,10 +61,24 @@ class CyclingSpec(StageSpec):
 
     def kv_problems(self, scope: Scope) -> Iterator[Fault]:
         """Something added to keys and values where no mixer has any."""
-        parts = {**scope.pseudopods, **scope.layers}
-        if self.kv_add is not None and not any(spec.reads_kv for spec in reached(self, parts)):
+        parts, gives = {**scope.pseudopods, **scope.layers}, self._streams_give_kv
+        if self.kv_add is not None and gives:
+            message = "its streams give keys and values sums of their own already"
+            yield Fault("EVO351", ("kv_add",), message, "remove it, or write `ways: block` under streams")
+        if (self.kv_add is not None or gives) and not any(spec.reads_kv for spec in reached(self, parts)):
             message = "no mixer of this stage has keys and values of its own"
-            yield Fault("EVO351", ("kv_add",), message, "remove it, or write an attention")
+            where, help = (("streams", "ways"), "`ways: block`") if gives else (("kv_add",), "remove it")
+            yield Fault("EVO351", where, message, f"{help}, or write an attention")
+
+    @property
+    def _streams_give_kv(self) -> bool:
+        return isinstance(self.streams, StreamsSpec) and self.streams.gives_kv
+
+    def with_kv(self, scope: Scope) -> Scope:
+        """What its layers find around them, and what keys and values are maps of there."""
+        if self._streams_give_kv:
+            return replace(scope, kv="apart")
+        return scope if self.kv_add is None else replace(scope, kv="added")
 
     def streams_problems(self, scope: Scope, layer: Callable[[int], LayerPlan]) -> Iterator[Fault]:
         """Faults of its streams, and sublayers that cannot read and write any, by the plans of its layers."""

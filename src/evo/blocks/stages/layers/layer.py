@@ -35,11 +35,13 @@ class Layer(Block):
         """`forward` on a residual stream whose last sum may still be open."""
         return self._run(self.sublayers, residual, flow)
 
-    def _run(self, sublayers: Sequence[Sublayer], residual: Residual, flow: Flow) -> Residual:
-        """Some sublayers, from the first on."""
+    def _run(
+        self, sublayers: Sequence[Sublayer], residual: Residual, flow: Flow, reads_BTD: Tensor | None = None
+    ) -> Residual:
+        """Some sublayers, from the first on. reads_BTD: what the first one's blocks read in place of the stream."""
         waiting: dict[int, Tensor] = {}
         for index, sublayer in enumerate(sublayers):
-            residual = self._sublayer(sublayer, residual, flow, waiting, index)
+            residual = self._sublayer(sublayer, residual, flow, waiting, index, None if index else reads_BTD)
         return residual
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
@@ -47,12 +49,19 @@ class Layer(Block):
         return [problem for name in self.block_names for problem in self.child(name).problems(x_BTD, flow)]
 
     def _sublayer(
-        self, sublayer: Sublayer, residual: Residual, flow: Flow, waiting: dict[int, Tensor], index: int
+        self,
+        sublayer: Sublayer,
+        residual: Residual,
+        flow: Flow,
+        waiting: dict[int, Tensor],
+        index: int,
+        reads_BTD: Tensor | None,
     ) -> Residual:
         """waiting: by the index of a sublayer, the sum of what it adds; late branches are put there."""
         if not sublayer.branches:  # what is late comes here all the same
             return Residual(residual.value(), waiting.pop(index, None))
-        inputs, x_BTD = self._inputs(sublayer, residual, flow)
+        inputs, x_BTD = self._inputs(sublayer, residual if reads_BTD is None else Residual(reads_BTD), flow)
+        x_BTD = x_BTD if reads_BTD is None else residual.value()
         for branch in sublayer.branches:
             y_BTD, at = self._branch(branch, inputs[branch.norm_in], flow), index + branch.late
             waiting[at] = y_BTD if at not in waiting else waiting[at] + y_BTD

@@ -11,7 +11,7 @@ from evo.blocks.streams.spec import StreamsSpec
 from evo.dsl.layers import LayerPlan, StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import BlockPlan, Cost, gains
-from evo.dsl.spec import KV, Scope, Spec
+from evo.dsl.spec import KV, VALUES, Scope, Spec
 
 END = "end_norm"
 STREAMS_BEGIN, STREAMS_END = "streams_begin", "streams_end"
@@ -104,13 +104,15 @@ def with_streams(plan: LayersPlan, streams: StreamsSpec, scope: Scope) -> Stream
     values = {**_values(plan, LayersPlan), "children": (*children, *ends)}
     if streams.ends_normed:
         values["ends_normed"] = True
+    if streams.gives_kv:
+        values["outputs"] = (KV, VALUES)
     return StreamedLayersPlan(**values, count=end.count)
 
 
 def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int) -> LayerPlan:
     if streams.wraps_layers:
         name = f"{layer.sublayers[0].branches[0].block}_streams"
-        children = (*layer.children, (name, streams.connection(scope, first)))
+        children = (*layer.children, (name, streams.around(scope, first, layer)))
         values = {**_values(layer, LayerPlan), "children": children}
         is_plain = streams.is_plain_at_first
         return WrappedLayerPlan(**values, connection=name, aside=streams.set_aside, is_plain=is_plain)

@@ -100,7 +100,7 @@ class BlocksSpec(CyclingSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         inner = replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)
-        return inner if self.kv_add is None else replace(inner, kv="added")
+        return self.with_kv(inner)
 
     def _layer(self, scope: Scope, index: int) -> LayerPlan:
         mixer, ffn = plan_mixer(self.mix[index % len(self.mix)], scope), self.ffn[index % len(self.ffn)].plan(scope)

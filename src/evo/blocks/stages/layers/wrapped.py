@@ -24,7 +24,9 @@ class WrappedLayer(Layer):
         connection = self.child(self.connection)
         assert isinstance(connection, LayerConnection)
         predicted_BTND = connection.predicted(residual.value(), flow)
-        first = self._run(self.sublayers[: self.inside], Residual(predicted_BTND[..., 0, :]), flow)
+        apart = connection.first_reads
+        reads_BTD = predicted_BTND[..., apart, :] if apart else None
+        first = self._run(self.sublayers[: self.inside], Residual(predicted_BTND[..., 0, :]), flow, reads_BTD)
         x_BTND = connection.corrected(predicted_BTND, first.value(), flow)
         for sublayer in self.sublayers[self.inside :]:
             y_BTD = self._summed(sublayer, connection.read_aside(x_BTND), flow)

@@ -78,8 +78,7 @@ class LayersSpec(CyclingSpec):
         return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope), self.streams)
 
     def _scope(self, scope: Scope) -> Scope:
-        inner = replace(scope, position=self.position or scope.position)
-        return inner if self.kv_add is None else replace(inner, kv="added")
+        return self.with_kv(replace(scope, position=self.position or scope.position))
 
     def _layer(self, scope: Scope, index: int) -> LayerPlan:
         entry = self.layers[index % self.cycle]
