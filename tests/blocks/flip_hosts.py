@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
-from ffn_variants import ROUTED
+from flip_choices import CHOICES
 from flip_segments import REPEATED, SEGMENTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
@@ -106,13 +106,7 @@ FLOW: dict[str, dict[str, Any]] = {
             ),
         ]
     },
-    "experts, network": {
-        "stages": [
-            stage("a", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6, "to": "r"}}}),
-            stage("b", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6, "from": "r"}}}),
-            stage("c", CONVOLUTION, ffn={**ROUTED, "router": {"network": {"width": 6}}}),
-        ]
-    },
+    **CHOICES,
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
     "recurrences": {
         "stages": [
@@ -352,6 +346,7 @@ SOMETIMES = {"LoopSpec.spread", "EntropySpec.threshold"}
 
 ELSEWHERE = {
     "OrganismSpec.context": "the length of training sequences; here, learned positions and YaRN",
+    "ExpertsSpec.top": "with `top_p`, tokens may need fewer experts",
     "RouterSpec.capacity": "a limit acts where an expert reaches it, which depends on the tokens",
     "EngramSpec.rows": "a function has as many rows as the next prime says",
     "AttentionSpec.clip": "a bound that what is bounded may never reach",
@@ -373,6 +368,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("RecurrenceSpec", "reading_to"),
     ("SelectiveScanSpec", "reading_to"),
     ("NarrowSpec", "to"),
+    ("RouterSpec", "logits_to"),
     ("TokensSelect", "to"),
     ("SharedSelect", "of"),
     ("PrefixStencil", "size"),

@@ -12,7 +12,18 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.experts.network import Network
 from evo.blocks.experts.plan import ChooserPlan
-from evo.blocks.experts.routing import Routes, best, hashed, loads, rivalled, scores_of, taken, weighed, within
+from evo.blocks.experts.routing import (
+    Routes,
+    before_mass,
+    best,
+    hashed,
+    loads,
+    rivalled,
+    scores_of,
+    taken,
+    weighed,
+    within,
+)
 from evo.blocks.experts.table import Assigned
 from evo.blocks.flow import Flow, State
 from evo.dsl.spec import TOKENS
@@ -41,6 +52,7 @@ class Chooser(Block):
     gives_vectors = False
     router: nn.Parameter | None
     router_bias: nn.Parameter | None
+    earlier_logits: nn.Parameter | None
     choice_bias: nn.Parameter | None
 
     def __init__(self, plan: ChooserPlan, children: Mapping[str, Block]) -> None:
@@ -85,6 +97,8 @@ class Chooser(Block):
             scores_BTP = scores_BTE.gather(-1, chosen_BTP)
         if spec.may_meet_none:
             granted_BTP = granted_BTP & (scores_BTP > 0)
+        if spec.top_p is not None:
+            granted_BTP = granted_BTP & before_mass(scores_BTP, spec.top_p)
         shares_BTX = weighed(
             torch.cat((scores_BTP, shared_BTG), dim=-1), F.pad(granted_BTP, (0, shared_BTG.shape[-1]), value=True), spec
         )
@@ -101,7 +115,12 @@ class Chooser(Block):
             return None
         network = self._modules.get("network")
         read = network(x_BTD, flow) if isinstance(network, Network) else x_BTD
-        return flow.project(read, self.router, self.router_bias).to(compute_dtype(x_BTD))
+        logits_BTE = flow.project(read, self.router, self.router_bias).to(compute_dtype(x_BTD))
+        if self.earlier_logits is not None:
+            (name,) = self.spec.inputs(logits_BTE.shape[-1])
+            logits_BTE = logits_BTE + flow.project(flow.signals[name], self.earlier_logits).to(logits_BTE.dtype)
+        flow.signals.update(dict.fromkeys(self.plan.outputs, logits_BTE))
+        return logits_BTE
 
     def _chosen(self, choice_BTE: Tensor | None, granted_BTE: Tensor | None, flow: Flow) -> Tensor:
         if self.spec.choose == "hash":
@@ -136,10 +155,13 @@ class Chooser(Block):
             return
         if spec.z_loss:
             flow.add_loss("router_z", logits_BTE.logsumexp(-1).square().mean(), spec.z_loss)
+        if spec.entropy:
+            log_BTE = logits_BTE.log_softmax(-1)
+            flow.add_loss("router_entropy", -(log_BTE.exp() * log_BTE).sum(-1).mean(), spec.entropy)
         if "balance" not in spec.losses():
             return
         # who comes too late has asked all the same
-        asked = routes.granted_BTP if spec.may_meet_none else torch.ones_like(routes.granted_BTP)
+        asked = routes.granted_BTP if spec.meets_fewer else torch.ones_like(routes.granted_BTP)
         loads_E = loads(routes.chosen_BTP, asked, classes, scores_BTE.dtype)
         if spec.balance_weight:
             total_BT1 = 1.0 if spec.may_meet_none else scores_BTE.sum(-1, keepdim=True)

@@ -25,6 +25,8 @@ class Experts(Chooser):
     latent_out: nn.Parameter | None
     shared_gate: nn.Parameter | None
     bias: nn.Parameter | None
+    constant: nn.Parameter | None
+    constant_mix: nn.Parameter | None
     routed: Block
 
     def __init__(self, plan: ExpertsPlan, children: Mapping[str, Block]) -> None:
@@ -80,6 +82,24 @@ class Experts(Chooser):
         if self.plan.classes > count:
             is_copy_NP = chosen_NP < count + self.plan.identity
             idle_NPD = given_NPD * is_copy_NP[..., None]
+            if self.constant is not None:
+                read_NXD = x_ND[:, None] if self.plan.on == "output" else given_NPD
+                idle_NPD = idle_NPD + self._constants(given_NPD, read_NXD, chosen_NP, flow)
             y_NPD = torch.where((chosen_NP < count)[..., None], y_NPD, idle_NPD.to(y_NPD.dtype))
         factors_NP = routes.granted_BTP.flatten(0, 1) if self.plan.on == "input" else shares_NP
         return (y_NPD * factors_NP[..., None].to(y_NPD.dtype)).sum(1)
+
+    def _constants(self, x_NPD: Tensor, read_NXD: Tensor, chosen_NP: Tensor, flow: Flow) -> Tensor:
+        """What learned vectors give to the rows that chose one, (N, P, D), and 0 to all others.
+
+        read_NXD: what they are mixed by, the rows themselves or, where these are all the token's, the token.
+        """
+        assert self.constant is not None
+        assert self.constant_mix is not None
+        which_NP = chosen_NP - (self.plan.classes - self.plan.constant)
+        at_NP = which_NP.clamp_min(0)
+        mixes_NXC2 = flow.project(read_NXD, self.constant_mix).unflatten(-1, (-1, 2)).softmax(-1)
+        mixes_NPC2 = mixes_NXC2.expand(-1, at_NP.shape[1], -1, -1)
+        own_NP1, other_NP1 = mixes_NPC2.gather(-2, at_NP[..., None, None].expand(-1, -1, 1, 2))[..., 0, :].split(1, -1)
+        y_NPD = own_NP1 * x_NPD + other_NP1 * self.constant.to(x_NPD.dtype)[at_NP]
+        return y_NPD * (which_NP >= 0)[..., None]

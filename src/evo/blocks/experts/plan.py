@@ -11,7 +11,8 @@ from evo.dsl.plan import ZEROS, BlockPlan, Weight, linear, vector
 class ChooserPlan(BlockPlan):
     """A choice of `top` out of `count` experts and some classes besides.
 
-    identity, skip: further choices of the router that return their input, and nothing. limit: the most tokens that an
+    identity, skip, constant: further choices of the router that return their input, nothing, and a mean of it and a
+    learned vector. limit: the most tokens that an
     expert takes. routed_shared: which of the experts that every token meets are weighed by the router.
     """
 
@@ -22,13 +23,14 @@ class ChooserPlan(BlockPlan):
     router: RouterSpec
     identity: int = 0
     skip: int = 0
+    constant: int = 0
     limit: int | None = None
     routed_shared: tuple[bool, ...] = ()
 
     @property
     def classes(self) -> int:
         """How many choices the router has."""
-        return self.count + self.identity + self.skip
+        return self.count + self.identity + self.skip + self.constant
 
 
 def router_weights(router: RouterSpec, classes: int, scored: int, width: int) -> list[Weight]:
@@ -36,6 +38,8 @@ def router_weights(router: RouterSpec, classes: int, scored: int, width: int) ->
     weights: list[Weight] = []
     if router.has_logits:
         weights.append(linear("router", scored, width if router.network is None else router.network.width))
+    if router.logits_from is not None and router.has_logits:
+        weights.append(Weight("earlier_logits", (scored, scored), ZEROS, ("out", "in"), "matrix"))
     if router.bias:
         weights.append(vector("router_bias", scored, ZEROS))
     if router.choice_bias:

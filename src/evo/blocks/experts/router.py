@@ -9,6 +9,7 @@ from pydantic import Field
 from evo.blocks.experts.assigned import assigned
 from evo.blocks.experts.narrow import NarrowSpec
 from evo.dsl.genes import FIXED, Gene
+from evo.dsl.organism import NAME
 from evo.dsl.plan import BlockPlan
 from evo.dsl.references import placed
 from evo.dsl.spec import TOKENS, Fault, Scope, Spec
@@ -35,6 +36,9 @@ class RouterSpec(Spec):
     choice_of: Annotated[Literal["score", "logit"], FIXED] = "score"
     """What tokens choose by, and the bias is added to: a score, or the logit that it is made of (Kolibri). Without bias
     and groups both choose alike, since every score grows with its logit."""
+    top_p: Annotated[float | None, Field(gt=0, lt=1), Gene(0.2, 0.9, "linear", optional=True)] = None
+    """A token meets its best experts until their scores sum to this, and at most `top` of them (Huang et al.
+    2403.07652)."""
     groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "x2")] = 1
     """Equal groups that experts stand in; a token chooses among its `top_groups` best ones."""
     top_groups: Annotated[int, Field(ge=1, le=1024), Gene(1, 8, "+1")] = 1
@@ -56,6 +60,10 @@ class RouterSpec(Spec):
     """A bias of the logits."""
     network: NarrowSpec | None = None
     """What stands between the input and the map to logits; nothing if left out."""
+    logits_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """A name under which routers of later layers may read its logits."""
+    logits_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """The name of an earlier router's logits, of which a learned map is added to its own (MoE++, 2410.07348)."""
     capacity: Annotated[float | None, Field(gt=0, le=1e6), Gene(0.5, 4, "scale", optional=True)] = None
     """In fair shares (top / count of the tokens). Tokens choose: the most tokens that an expert takes in a context, the
     first that come; no limit if left out. Experts choose: the share of tokens so far that each takes; 1 if left out."""
@@ -67,6 +75,8 @@ class RouterSpec(Spec):
     left out, 0.01 where tokens choose without a choice bias, and else 0."""
     z_loss: Annotated[float, Field(ge=0), FIXED] = 0.0
     """Weight of the mean of logsumexp(logits)² (Zoph et al. 2022)."""
+    entropy: Annotated[float, Field(ge=0), FIXED] = 0.0
+    """Weight of the mean entropy of softmax(logits), which keeps tokens with a `top_p` at few experts."""
 
     @property
     def unread(self) -> frozenset[str]:
@@ -95,14 +105,22 @@ class RouterSpec(Spec):
         return self.score == "relu"
 
     @property
+    def meets_fewer(self) -> bool:
+        """Whether scores say how many experts a token meets."""
+        return self.may_meet_none or self.top_p is not None
+
+    @property
     def has_state(self) -> bool:
         """Whether what it does with a token depends on those before it."""
         return self.choose == "each_expert" or self.capacity is not None
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The signals that it reads besides x: a hash is one of tokens."""
-        return (TOKENS,) if self.is_by_token else ()
+    def inputs(self, scored: int) -> tuple[str, ...]:
+        """The signals that it reads besides x: a hash is one of tokens. scored: how many logits it has."""
+        return (*((TOKENS,) if self.is_by_token else ()), *_logits_of(self.logits_from, scored))
+
+    def outputs(self, scored: int) -> tuple[str, ...]:
+        """The signals that it publishes."""
+        return _logits_of(self.logits_to, scored)
 
     @property
     def is_by_token(self) -> bool:
@@ -117,7 +135,8 @@ class RouterSpec(Spec):
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""
         found = ("balance",) if self.balance_weight or self.choice_bias else ()
-        return (*found, *(("router_z",) if self.z_loss else ()))
+        found = (*found, *(("router_z",) if self.z_loss else ()))
+        return (*found, *(("router_entropy",) if self.entropy else ()))
 
     def limit(self, top: int, count: int, context: int) -> int | None:
         """The most tokens of a context that an expert takes where tokens choose; None for no limit."""
@@ -139,7 +158,17 @@ class RouterSpec(Spec):
         yield from self._unread(top, count, context)
         yield from self._hash_faults(idle)
         if self.rivals is not None:
-            yield from self._rival_faults()
+            yield from self._alone(
+                "rivals", "rivals are near choices by the logits themselves", choice_bias=False, groups=1
+            )
+        if self.top_p is not None:
+            yield from self._alone("top_p", "the scores that are summed are those of the best by softmax", rivals=None)
+            if top == 1:
+                yield Fault("EVO307", ("router", "top_p"), "a token meets one expert whatever its score", "raise top")
+        for name in ("logits_to", "logits_from"):
+            if getattr(self, name) is not None and not self.has_logits:
+                message = "without logits a router neither gives nor adds any"
+                yield Fault("EVO307", ("router", name), message, "remove it, or write another score")
         if self.network is not None:
             yield from (placed(fault, "router", "network") for fault in self.network.faults())
             if not self.has_logits:
@@ -150,13 +179,11 @@ class RouterSpec(Spec):
             message = "a single share divided by itself is always 1, so the task teaches the router nothing"
             yield Fault("EVO307", ("router", "renormalise"), message, "write renormalise: false, or raise top")
 
-    def _rival_faults(self) -> Iterator[Fault]:
-        """Rivals are those of a choice by the softmax of logits alone."""
-        others = {"choose": "each_token", "score": "softmax", "choice_bias": False, "groups": 1}
-        for name, value in others.items():
+    def _alone(self, field: str, message: str, **others: object) -> Iterator[Fault]:
+        """What must be as it is left out where choices are those of the softmax of logits."""
+        for name, value in {"choose": "each_token", "score": "softmax", **others}.items():
             if getattr(self, name) != value:
-                message = "rivals are near choices by the logits themselves"
-                yield Fault("EVO307", ("router", name), message, "remove it, or rivals")
+                yield Fault("EVO307", ("router", name), message, f"remove it, or {field}")
 
     def _group_faults(self, top: int, classes: int) -> Iterator[Fault]:
         if classes % self.groups:
@@ -203,10 +230,16 @@ class RouterSpec(Spec):
             )
         taken = {"choice_bias": self.choice_bias, "groups": self.groups > 1, "balance": bool(self.balance)}
         if not self.has_logits:
-            taken |= {"soft_cap": self.soft_cap is not None, "bias": self.bias, "z_loss": bool(self.z_loss)}
+            taken |= {"soft_cap": self.soft_cap is not None, "bias": self.bias}
+            taken |= {"z_loss": bool(self.z_loss), "entropy": bool(self.entropy)}
         for name in (name for name, is_set in taken.items() if is_set):
             yield Fault("EVO307", ("router", name), "the token's id chooses, whatever scores are", "remove it")
 
 
 def _unread(name: str, message: str, help: str = "remove it") -> Fault:
     return Fault("EVO330", ("router", name), message, help, "warning")
+
+
+def _logits_of(name: str | None, scored: int) -> tuple[str, ...]:
+    """What logits of a name are called in a pass: with their number, so that only equal ones meet."""
+    return () if name is None else (f"router logits of {name} ({scored} of them)",)

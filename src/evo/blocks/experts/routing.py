@@ -84,15 +84,20 @@ def hashed(tokens_BT: Tensor, top: int, count: int) -> Tensor:
 def weighed(scores_BTP: Tensor, granted_BTP: Tensor, router: RouterSpec) -> Tensor:
     """The shares of choices by their scores, (B, T, P).
 
-    Where experts choose, the sum that shares are divided by is over the granted ones; a token that comes too late for
-    an expert's capacity loses that share instead.
+    Where experts choose, or scores say how many a token meets, the sum that shares are divided by is over the granted
+    ones; a token that comes too late for an expert's capacity loses that share instead.
     """
-    if router.choose == "each_expert":
+    if router.choose == "each_expert" or router.top_p is not None:
         scores_BTP = scores_BTP * granted_BTP
     if router.renormalise:
         total_BT1 = scores_BTP.sum(-1, keepdim=True) + router.eps
         scores_BTP = scores_BTP / total_BT1.clamp_min(torch.finfo(total_BT1.dtype).tiny)
     return scores_BTP * granted_BTP * router.scale
+
+
+def before_mass(scores_BTP: Tensor, mass: float) -> Tensor:
+    """Whether the scores of the choices that stand before each one sum to less than `mass`, (B, T, P) bool."""
+    return scores_BTP.detach().cumsum(-1) - scores_BTP.detach() < mass
 
 
 def within(chosen_BTP: Tensor, before_BE: Tensor, limit: int, segments_BT: Tensor | None) -> tuple[Tensor, Tensor]:

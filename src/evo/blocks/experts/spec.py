@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.experts.plan import ChooserPlan, router_weights
 from evo.blocks.experts.router import RouterSpec
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ZEROS, Cost, Weight, linear, matmul_flops, stacked, vector
+from evo.dsl.plan import ZEROS, Cost, Weight, linear, matmul_flops, stacked, table, vector
 from evo.dsl.spec import DEFAULT, AsTuple, Fault, ListOf, RoleOf, Scope, Spec
 
 
@@ -26,7 +26,7 @@ class ExpertsPlan(ChooserPlan):
 
     @property
     def can_be_silent(self) -> bool:
-        return not self.identity and super().can_be_silent
+        return not self.identity and not self.constant and super().can_be_silent
 
 
 class SharedSpec(Spec):
@@ -62,13 +62,16 @@ class ExpertsSpec(Spec):
     """Further choices of the router that return their input, and cost nothing (LongCat-Flash, 2509.01322)."""
     skip: Annotated[int, Field(ge=0, le=4096), Gene(0, 2, "+1")] = 0
     """Further choices that give nothing."""
+    constant: Annotated[int, Field(ge=0, le=4096), Gene(0, 2, "+1")] = 0
+    """Further choices that give a x + (1 - a) v, v a learned vector of each and (a, 1 - a) the softmax of a map of x
+    (MoE++, 2410.07348)."""
     latent: Annotated[int | None, Field(ge=1, le=65536), FIXED] = None
     """Width that routed experts work in: the input is projected there, and the sum back."""
     bias: bool = False
     """A bias of the sum that a token's experts give (JetMoE)."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = list(self.router.faults(self.top, self.count, self.identity + self.skip, scope.context))
+        found = list(self.router.faults(self.top, self.count, self._idle, scope.context))
         yield from found
         yield from _inner_faults(self.of, self._inside(scope), ("of",), must_stack=True)
         for index, shared in enumerate(self.shared):
@@ -78,25 +81,31 @@ class ExpertsSpec(Spec):
             yield from _inner_faults(shared.ffn, scope, ("shared", index, "ffn"), must_stack=False)
 
     def plan(self, scope: Scope) -> ExpertsPlan:
-        inside, classes = self._inside(scope), self.count + self.identity + self.skip
+        inside, classes = self._inside(scope), self.count + self._idle
+        scored = classes + sum(spec.gate == "routed" for spec in self.shared)
         one = self.of.plan(inside)
         assert one is not None
         if self.latent is not None:  # `latent_out` is what writes to the stream
             one = replace(one, weights=tuple(replace(weight, writes_residual=False) for weight in one.weights))
         shared = [(f"shared{i}", plan) for i, spec in enumerate(self.shared) if (plan := spec.ffn.plan(scope))]
-        weights, chooses = self._weights(scope, inside, classes), self.router.children(scope, self.top, self.count)
+        weights, chooses = (
+            self._weights(scope, inside, classes, scored),
+            self.router.children(scope, self.top, self.count),
+        )
         return ExpertsPlan(
             kind=self.label,
             weights=weights,
             cost=self._cost(scope, inside, weights),
             children=(("routed", stacked(one, self.count, self.top)), *chooses, *shared),
-            inputs=self.router.inputs,
+            inputs=self.router.inputs(scored),
+            outputs=self.router.outputs(scored),
             losses=self.router.losses(),
             has_state=self.router.has_state,
             count=self.count,
             top=self.top,
             identity=self.identity,
             skip=self.skip,
+            constant=self.constant,
             on=self.on,
             router=self.router,
             limit=self.router.limit(self.top, self.count, scope.context),
@@ -104,12 +113,20 @@ class ExpertsSpec(Spec):
             routed_shared=tuple(spec.gate == "routed" for spec in self.shared),
         )
 
+    @property
+    def _idle(self) -> int:
+        """The choices that are no feed-forwards."""
+        return self.identity + self.skip + self.constant
+
     def _inside(self, scope: Scope) -> Scope:
         return scope if self.latent is None else replace(scope, width=self.latent)
 
-    def _weights(self, scope: Scope, inside: Scope, classes: int) -> tuple[Weight, ...]:
-        scored = classes + sum(spec.gate == "routed" for spec in self.shared)
+    def _weights(self, scope: Scope, inside: Scope, classes: int, scored: int) -> tuple[Weight, ...]:
         weights = router_weights(self.router, classes, scored, scope.width)
+        if self.constant:
+            mix = linear("constant_mix", 2 * self.constant, inside.width)
+            weights.append(replace(mix, share=self.top if self.on == "input" else 1.0))
+            weights.append(table("constant", self.constant, inside.width, 0.02))
         if self.latent is not None:
             weights.append(linear("latent_in", inside.width, scope.width))
             weights.append(linear("latent_out", scope.width, inside.width, scope.residual_gain, writes_residual=True))
