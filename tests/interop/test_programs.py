@@ -118,6 +118,26 @@ def test_a_file_computes_for_any_number_of_rows(stage: dict[str, Any], tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "mix",
+    [
+        {"kind": "gated_slots", "heads": 2},
+        {"kind": "gated_slots", "heads": 2, "kv_heads": 1},
+        {"kind": "spatial", "weigh": "softmax", "keys": True},
+    ],
+    ids=["gated slots", "shared gated slots", "spatial keys"],
+)
+def test_a_file_of_what_writes_into_its_own_tensors_learns(mix: dict[str, Any], tmp_path: Path) -> None:
+    """Logits and gradients of two rows: halves of chunks that are written into in place, and rows that are spread."""
+    organism = {"width": 8, "context": 20, "vocab": 20, "stages": [{"name": "a", "mix": mix}]}
+    tokens, ours = exported(from_data({"evo": 1, "organism": organism}).document, tmp_path)
+    model = runpy.run_path(str(tmp_path / "model.py"))["load"](tmp_path / "model.safetensors")
+    logits = model(tokens)
+    logits.sum().backward()
+    compare(logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, tokens, ours)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["depths", "chunks", "dynamic_patches"])
 def test_a_file_has_what_only_some_tokens_pass(kind: str, tmp_path: Path) -> None:
     """How many do is not asked while it is traced, so that it computes the same for others."""

@@ -96,7 +96,7 @@ class Spatial(Block):
         hidden = 0.0 if self.plan.weigh == "plain" else -torch.inf
         found_BHTS = logits_BHTS.masked_fill(~seen_B1TS, hidden)
         if k_BSC is not None:
-            return keyed_means(found_BHTS.expand(len(v_BSC), -1, -1, -1), k_BSC.to(v_BSC.dtype), v_BSC)
+            return keyed_means(found_BHTS.expand(v_BSC.shape[0], -1, -1, -1), k_BSC.to(v_BSC.dtype), v_BSC)
         weights_BHTS = found_BHTS if self.plan.weigh == "plain" else found_BHTS.softmax(-1)
         v_BHSC = v_BSC.unflatten(-1, (self.plan.heads, -1)).transpose(1, 2)
         return (weights_BHTS @ v_BHSC).transpose(1, 2).flatten(-2)

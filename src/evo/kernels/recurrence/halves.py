@@ -21,8 +21,9 @@ from evo.kernels.operators import operator
 
 def halves(x_CX: Tensor, half: int) -> tuple[Tensor, Tensor]:
     """First and second halves, (..., h, X), of blocks of 2h rows."""
-    first, second = x_CX.unflatten(-2, (-1, 2, half)).unbind(-3)
-    return first, second
+    blocks = x_CX.unflatten(-2, (-1, 2, half))
+    # not `unbind`: autograd lets nobody write into one of several views, as an exported program does
+    return blocks.select(-3, 0), blocks.select(-3, 1)
 
 
 def squares(scores_CC: Tensor, half: int) -> Tensor:
