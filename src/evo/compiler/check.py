@@ -138,7 +138,7 @@ def _name(document: Document) -> Iterator[Fault]:
         yield Fault("EVO344", ("name",), message, "letters, digits, '-', '_' and '.' inside are always fine")
     elif len(name.encode(errors="replace")) > MAX_NAME_BYTES:
         message = f"the name is longer than a folder's may be ({MAX_NAME_BYTES} bytes of UTF-8)"
-        yield Fault("EVO344", ("name",), message)
+        yield Fault("EVO344", ("name",), message, "write a shorter one")
 
 
 def _diagnostic(problem: Fault, loaded: Loaded) -> Diagnostic:
@@ -165,7 +165,9 @@ def _too_many_mixers(organism: OrganismSpec) -> Iterator[Fault]:
         total += sum(mixer_count(entry, organism.parts, known) * times for entry, times in stage.entries())
         if total > MAX_MIXERS:
             message = f"up to this stage the document stands for more than {MAX_MIXERS:,} mixers"
-            yield Fault("EVO322", ("organism", "stages", index), message)
+            yield Fault(
+                "EVO322", ("organism", "stages", index), message, "lower repeat, or name fewer mixers in one another"
+            )
             return
 
 
@@ -207,7 +209,7 @@ def _exits(organism: OrganismSpec, names: list[str]) -> Iterator[Fault]:
     for position, name in enumerate(after):
         where = ("organism", "readout", "exits", "after", position)
         if name in after[:position]:
-            yield Fault("EVO310", where, f"'{name}' is listed twice")
+            yield Fault("EVO310", where, f"'{name}' is listed twice", "remove it")
         elif name == names[-1]:
             yield Fault("EVO310", where, f"'{name}' is the last stage, which is read out anyway", "name an inner one")
         elif name not in inner:
@@ -227,7 +229,7 @@ def _sources(
         where = (*path, position) if field.many else path
         if source in earlier:
             if source in listed[:position]:
-                yield Fault("EVO310", where, f"'{source}' is listed twice")
+                yield Fault("EVO310", where, f"'{source}' is listed twice", "remove it")
         elif source in names:
             yield Fault("EVO314", where, f"'{source}' does not come before this stage", "data flows downwards")
         else:
@@ -306,7 +308,7 @@ def _train_problems(document: Document, living: Living) -> Iterator[Fault]:
     train, organism = document.train, document.organism
     if train.context is not None and train.context > organism.context:
         message = f"training on {train.context} tokens exceeds the organism's context of {organism.context}"
-        yield Fault("EVO340", ("train", "context"), message)
+        yield Fault("EVO340", ("train", "context"), message, f"{organism.context} at most, or raise organism.context")
     if train.task.tokens_given >= document.context:
         message = f"of {document.context} tokens {train.task.tokens_given} are given, so none is left to predict"
         yield Fault("EVO349", ("train", "task", "given"), message, "lower it, or raise the context")

@@ -47,10 +47,11 @@ def mixer_problems(entry: str | Spec, scope: Scope, path: tuple[str | int, ...])
         yield Fault("EVO320", path, f"no pseudopod is named '{entry}'", help)
         return
     if entry in scope.visiting:
-        yield Fault("EVO311", path, f"pseudopod '{entry}' contains itself")
+        yield Fault("EVO311", path, f"pseudopod '{entry}' contains itself", "name another one in it")
         return
     if len(scope.visiting) == MAX_NESTING:
-        yield Fault("EVO322", path, f"pseudopods name one another more than {MAX_NESTING} levels deep")
+        message = f"pseudopods name one another more than {MAX_NESTING} levels deep"
+        yield Fault("EVO322", path, message, "write what the innermost ones name in their place")
         return
     inside = replace(scope, visiting=(*scope.visiting, entry))
     yield from mixer_problems(scope.pseudopods[entry], inside, (ABSOLUTE, "organism", "pseudopods", entry))

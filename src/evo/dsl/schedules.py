@@ -85,7 +85,7 @@ class WsdSchedule(WarmedUpSchedule):
         """Parts that are longer together than the whole."""
         del scope
         if self.warmup + self.decay > 1:
-            yield Fault("EVO342", (), "warmup and decay together exceed the whole of training")
+            yield Fault("EVO342", (), "warmup and decay together exceed the whole of training", "lower one of them")
 
     def rate(self, step: int, course: Course) -> float:
         """Each training decays at its own end, after the warm-up of the shortest: a branch off the stable part."""

@@ -96,6 +96,11 @@ class Fault:
     inherited: tuple[Spec, str] | None = None
 
 
+def dividing(count: int) -> str:
+    """A line of help: the numbers that divide another."""
+    return f"these do: {', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}"
+
+
 class Spec(BaseModel):
     """One mapping of the language. Immutable: a changed spec is made by applying a patch and by nothing else."""
 

@@ -98,7 +98,7 @@ class TaskSpec(Spec):
         needed = self.smallest_vocab
         if organism.vocab < needed:
             message = f"{self.tokens_are} need a vocabulary of {needed}, this organism has {organism.vocab}"
-            yield Fault("EVO341", ("organism", "vocab"), message)
+            yield Fault("EVO341", ("organism", "vocab"), message, f"{needed} at least")
         elif organism.vocab > max(SPARE * needed, FEW):
             message = f"{self.tokens_are} need a vocabulary of {needed}: most of {organism.vocab:,} rows are never used"
             yield Fault("EVO347", ("organism", "vocab"), message, f"write {needed}, or choose another task", "warning")

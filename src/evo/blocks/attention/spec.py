@@ -15,7 +15,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.plan import BlockPlan, Cost, matmul_flops
-from evo.dsl.spec import Fault, Scope, Spec
+from evo.dsl.spec import Fault, Scope, Spec, dividing
 from evo.dsl.tree import replaced
 
 
@@ -31,9 +31,8 @@ class AttentionSpec(AttentionFields):
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
         if self.heads % self._groups:
-            divisors = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
             message = f"{self._groups} kv_heads do not divide {self.heads} heads"
-            yield Fault("EVO301", ("kv_heads",), message, f"these do: {divisors}")
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Fault("EVO304", ("position",), message, "write them under organism.position")

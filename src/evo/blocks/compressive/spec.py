@@ -11,7 +11,7 @@ from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.position.turning import turning_problems
 from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec, dividing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class CompressiveSpec(Spec):
             return
         if self.heads % (self.kv_heads or self.heads):
             message = f"{self.kv_heads} kv_heads do not divide {self.heads} heads"
-            yield Fault("EVO301", ("kv_heads",), message)
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
         if self.segment >= scope.context:
             message = f"a context of {scope.context} tokens ends with its first segment of {self.segment}"
             yield Fault("EVO358", ("segment",), message, "lower segment")

@@ -87,7 +87,7 @@ class ConditionedSpec(Spec):
                 help = f"{suggestion(name, known)}known here: {', '.join(known)}"
                 yield Fault("EVO337", ("at", index), f"nothing called '{name}' can be bent here", help)
             elif name in self.at[:index]:
-                yield Fault("EVO337", ("at", index), f"'{name}' is listed twice")
+                yield Fault("EVO337", ("at", index), f"'{name}' is listed twice", "remove it")
 
     def plan(self, scope: Scope) -> ConditionedPlan:
         main = plan_mixer(self.conditioned, scope)

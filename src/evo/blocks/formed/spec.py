@@ -63,7 +63,7 @@ class FormedSpec(FormFields, FormedFields):
             if name not in known:
                 yield Fault("EVO337", ("on", index), f"no map is named '{name}'", f"{suggestion(name, known)}{listed}")
             elif name in (self.on or ())[:index]:
-                yield Fault("EVO337", ("on", index), f"'{name}' is listed twice")
+                yield Fault("EVO337", ("on", index), f"'{name}' is listed twice", "remove it")
             elif odd := list(self.undivided(*known[name].shape)):
                 message = f"{self.blocks} blocks do not divide the {odd[0]} channels of '{name}'"
                 yield Fault("EVO300", ("blocks",), message, "change blocks, or leave it out of `on`")

@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.norm.spec import NormSpec, RMSNormSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import BlockPlan, Cost, Weight, linear, matmul_flops
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec, dividing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class GatedSlotsSpec(Spec):
             return
         if self.heads % (self.kv_heads or self.heads):
             message = f"{self.kv_heads} kv_heads do not divide {self.heads} heads"
-            yield Fault("EVO301", ("kv_heads",), message)
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
         if isinstance(self.norm, NormSpec):
             yield from self.norm.head_problems(self.heads, self._dims(scope)[1], ("norm",))
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import Fault, RoleOf, Scope, Spec, dividing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class PathAttentionSpec(Spec):
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
         if self.heads % self._groups:
-            yield Fault("EVO301", ("kv_heads",), f"{self._groups} kv_heads do not divide {self.heads} heads")
+            message = f"{self._groups} kv_heads do not divide {self.heads} heads"
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
         if isinstance(self.qk_norm, NormSpec):
             for count in {self.heads, self._groups}:
                 yield from self.qk_norm.head_problems(count, self._head_dim(scope), ("qk_norm",))

@@ -126,15 +126,24 @@ class RopeSpec(PositionSpec):
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         dims = self.dims or head_dim
         if dims % 2:
-            yield Fault("EVO302", ("dims",), f"rope turns pairs: {dims} dimensions of a head are odd")
+            message = f"rope turns pairs: {dims} dimensions of a head are odd"
+            yield Fault("EVO302", ("dims",), message, self._even(dims, head_dim))
         if dims > head_dim:
             message = f"rope cannot turn {dims} dimensions of heads of width {head_dim}"
             yield Fault("EVO302", ("dims",), message, f"{head_dim} at most, or fewer heads")
         if isinstance(self.scaling, ScalingSpec) and dims < self.scaling.least_dims:
             message = f"{self.scaling.kind} scaling needs more than {dims} rotated dimensions"
-            yield Fault("EVO302", ("scaling",), message)
+            help = f"{self.scaling.least_dims} at least, in wider heads, or another scaling"
+            yield Fault("EVO302", ("scaling",), message, help)
         elif isinstance(self.scaling, ScalingSpec) and (fault := self.scaling.faults(dims)):
-            yield Fault("EVO302", ("scaling",), fault)
+            yield Fault("EVO302", ("scaling",), fault, "write one for each pair, or another scaling")
+
+    def _even(self, dims: int, head_dim: int) -> str:
+        """How an odd number of dimensions is mended."""
+        if self.dims is not None:
+            return f"{min(dims, head_dim) // 2 * 2 or 2}, or another even number"
+        fewer = f"dims: {head_dim // 2 * 2} under the position, or " if head_dim > 1 else ""
+        return f"{fewer}heads of an even width"
 
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         frequencies, amplitude = self.frequencies(head_dim, scope.context)

@@ -6,7 +6,7 @@ from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.turning import turning_problems
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.fields import POSITIVE, RecurrenceFields
-from evo.dsl.spec import Fault, Scope
+from evo.dsl.spec import Fault, Scope, dividing
 
 WORDS = ("head", "token", "channel")
 """Kinds of decay that a word stands for."""
@@ -22,7 +22,7 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = f"the delta rule is stable only with keys of unit length, not with feature {spec.feature}"
         yield Fault("EVO305", ("feature",), message, "write feature: l2, or update: outer")
     if spec.update == "delta" and spec.bonus:
-        yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer")
+        yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer", "write it, or bonus: false")
     if spec.normalizer == "sum" and spec.bonus:
         message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
         yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
@@ -35,7 +35,8 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
 
 def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.heads % spec.groups:
-        yield Fault("EVO301", ("key_heads",), f"{spec.groups} key_heads do not divide {spec.heads} heads")
+        message = f"{spec.groups} key_heads do not divide {spec.heads} heads"
+        yield Fault("EVO301", ("key_heads",), message, dividing(spec.heads))
     if spec.write in ("step", "trapezoid") and (spec.rule is None or not spec.rule.has_step):
         message = "no step sets this decay, so nothing can be written by it"
         yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
