@@ -19,6 +19,7 @@ RECURRENCES: dict[str, dict[str, Any]] = {
             stage("a", {**OUTER, "feature": "signs", "conv": 0, "gate": "none"}, ffn={"kind": "none"}),
             stage("b", {**OUTER, "feature": "squares", "feature_map": True, "conv": 0}, ffn={"kind": "none"}),
             stage("c", {**OUTER, "feature": "drawn", "conv": 0, "gate": "none"}, ffn={"kind": "none"}),
+            stage("d", {**OUTER, "feature": "fourier", "write": "rest", "conv": 0, "draws": 5}, ffn={"kind": "none"}),
         ]
     },
     "memories": {

@@ -106,6 +106,17 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "conv": 0,
         "gate": "none",
     },
+    "recurrence of waves": {
+        **OUTER,
+        "feature": "fourier",
+        "draws": 6,
+        "normalizer": "sum",
+        "decay": {"kind": "token", "form": "logsigmoid"},
+        "write": "rest",
+        "conv": 0,
+        "gate": "none",
+    },
+    "recurrence written by the rest of a fixed decay": {**OUTER, "decay": "head", "write": "rest", "levels": True},
     "recurrence of cosines": {**OUTER, "feature": "cosines", "normalizer": "sum", "feature_map": True, "conv": 0},
     "recurrence of ranks": {
         **OUTER,

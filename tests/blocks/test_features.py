@@ -12,7 +12,10 @@ from papers import HEADS, by_heads, compare, read_out, softmax_attention
 from torch import Tensor
 
 from evo.base.streams import Stream
+from evo.blocks.recurrence.features import over_sums
 from evo.compiler.build import drawn
+from evo.compiler.check import problems
+from evo.dsl.document import from_data
 from evo.dsl.plan import Init, Weight
 
 LINEAR = {
@@ -66,6 +69,72 @@ def test_squares_are_those_of_scores():
         return means((q @ k.transpose(-1, -2)).square() / q.shape[-1] * decays, w, x)
 
     compare({**LINEAR, "feature": "squares", "decay": {"kind": "token", "form": "logsigmoid"}}, theirs, moved=0.4)
+
+
+GATED = {"decay": {"kind": "token", "form": "logsigmoid"}, "write": "rest"}
+
+
+@pytest.mark.parametrize("has_gate", [True, False])
+def test_waves_are_random_feature_attention(has_gate: bool):
+    """sum phi(q) phi(k) v / sum phi(q) phi(k), phi(x) = [sin(w x), cos(w x)] / sqrt(D) of x / |x|, w a random row times
+    learned widths; with the gate, states are g_t S_{t-1} + (1 - g_t) phi(k_t) v_t (Peng et al. 2103.02143)."""
+
+    def phi(x: Tensor, w: Mapping[str, Tensor]) -> Tensor:
+        rows = w["feature_map.drawn.rows"] * w["feature_map.widths"][:, None]
+        angles = torch.einsum("bhtk,hdk->bhtd", x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt(), rows)
+        return torch.cat((angles.sin(), angles.cos()), -1) / rows.shape[1] ** 0.5
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q, k = (phi(by_heads(x @ w[name].T), w) for name in "qk")
+        v = by_heads(x @ w["v"].T)
+        kept = written = x.new_ones(len(x), HEADS, x.shape[1])
+        if has_gate:
+            kept = (x @ w["decay"].T + w["decay_bias"]).sigmoid().transpose(1, 2)
+            written = 1 - kept
+        memory, total, found = (
+            torch.zeros_like(k[:, :, 0, :, None] * v[:, :, 0, None]),
+            torch.zeros_like(k[:, :, 0]),
+            [],
+        )
+        for t in range(x.shape[1]):
+            g, wrote = kept[:, :, t, None], written[:, :, t, None]
+            memory = g[..., None] * memory + wrote[..., None] * k[:, :, t, :, None] * v[:, :, t, None]
+            total = g * total + wrote * k[:, :, t]
+            weight = (q[:, :, t] * total).sum(-1, keepdim=True)
+            assert (weight.abs() > 1e-6).all()  # nearer to 0, another is divided by
+            found.append((q[:, :, t, :, None] * memory).sum(-2) / weight)
+        return torch.stack(found, 2).transpose(1, 2).flatten(-2) @ w["o"].T
+
+    more = GATED if has_gate else {}
+    compare({**LINEAR, "feature": "fourier", "draws": 9, **more}, theirs, moved=0.3)
+
+
+def test_many_waves_are_a_kernel():
+    """Of forty thousand projections, weights are those of softmax of the products of unit vectors, to a tenth."""
+    block = Whole(built(block_of(plan([stage("s", {**LINEAR, "feature": "fourier", "draws": 40000})]), "mixer")))
+    w, x = dict(block.named_parameters()), inputs()
+    with torch.no_grad():
+        w["feature_map.widths"].fill_(1.0)
+        w["feature_map.drawn.rows"].normal_(generator=torch.Generator().manual_seed(0))
+        q, k = (F.normalize(by_heads(x @ w[name].T), dim=-1) for name in "qk")
+        weights = (q @ k.transpose(-1, -2)).exp()
+        torch.testing.assert_close(block(x), means(weights, w, x), rtol=0.05, atol=0.05)
+
+
+def test_a_sum_near_zero_is_kept_from_it():
+    """With its sign, so that outputs are finite where waves cancel."""
+    o = torch.tensor([[2.0, 1e-9], [2.0, -1e-9], [2.0, 0.5], [2.0, -0.5]], dtype=torch.float64)
+    assert over_sums(o, are_positive=False).flatten().tolist() == pytest.approx([2e6, -2e6, 4.0, -4.0])
+
+
+@pytest.mark.parametrize(
+    "more", [{"decay": "none"}, {"decay": "channel"}, {"update": "delta", "feature": "l2", "decay": "token"}]
+)
+def test_a_rest_is_that_of_a_head(more: dict[str, str]):
+    """EVO305 where no head has a decay, or the delta rule has a share already."""
+    mixer = {"kind": "recurrence", "heads": 2, "update": "outer", "write": "rest", **more}
+    found = problems(from_data({"evo": 1, "organism": {"width": 16, "stages": [stage("s", mixer)]}}).document)
+    assert [fault.code for fault in found if fault.severity == "error"] == ["EVO305"]
 
 
 @pytest.mark.parametrize("is_divided", [True, False])

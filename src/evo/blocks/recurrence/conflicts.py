@@ -26,7 +26,7 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.normalizer == "sum" and spec.bonus:
         message = "a bonus may be negative, and normalizer sum divides by a sum that must be positive"
         yield Fault("EVO305", ("bonus",), message, "write normalizer: rms, or leave the bonus out")
-    if spec.normalizer == "sum" and (spec.feature not in POSITIVE or spec.update != "outer"):
+    if spec.normalizer == "sum" and (spec.feature not in (*POSITIVE, "fourier") or spec.update != "outer"):
         message = "normalizer sum divides by a sum that is positive only with update outer and a feature such as elu"
         yield Fault("EVO305", ("normalizer",), message, "write normalizer: rms, or feature: elu and update: outer")
     yield from _option_problems(spec, scope)
@@ -40,9 +40,12 @@ def _option_problems(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
     if spec.write in ("step", "trapezoid") and (spec.rule is None or not spec.rule.has_step):
         message = "no step sets this decay, so nothing can be written by it"
         yield Fault("EVO305", ("write",), message, "write decay: token, or write: plain")
-    elif spec.write in ("step", "share", "trapezoid") and spec.update == "delta":
+    elif spec.write in ("step", "share", "trapezoid", "rest") and spec.update == "delta":
         message = "the delta rule writes by a share of its own anyway"
         yield Fault("EVO305", ("write",), message, "write update: outer, or write: plain")
+    elif spec.write == "rest" and (spec.rule is None or spec.rule.is_by_channel):
+        message = "no head has a decay of its own, whose rest could be written"
+        yield Fault("EVO305", ("write",), message, "write decay: token or head, or write: plain")
     yield from _share_problems(spec)
     yield from _read_problems(spec)
     yield from _turn_problems(spec, scope)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evo.blocks.base import Block, compute_dtype
 from evo.blocks.recurrence.featured import CosinePlan, DrawnPlan
+from evo.blocks.recurrence.features import l2_normalize
 
 
 class FeatureMap(Block):
@@ -47,6 +48,34 @@ class Drawn(FeatureMap):
         x_BTGK = x_BTGK.to(compute_dtype(x_BTGK)) * x_BTGK.shape[-1] ** -0.25
         along_BTGM = torch.einsum("btgk,gmk->btgm", x_BTGK, self.rows.to(x_BTGK.dtype))
         return along_BTGM - 0.5 * x_BTGK.square().sum(-1, keepdim=True)
+
+
+class Rows(Block):
+    """Random projections, (G, M, K)."""
+
+    rows: nn.Parameter
+    gives_vectors = False
+
+
+class Fourier(FeatureMap):
+    """[sin(w x), cos(w x)] / sqrt(M) of x of unit length, w = widths * a random row: their products are on average
+    exp(-|widths * (q - k)|² / 2) (Peng et al. 2103.02143, eqs. 2 and 3 and section 3.3)."""
+
+    widths: nn.Parameter
+
+    def pair(self, q_BTGK: Tensor, k_BTGK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Each by itself."""
+        del offset
+        return self._waves(q_BTGK), self._waves(k_BTGK)
+
+    def _waves(self, x_BTGK: Tensor) -> Tensor:
+        drawn = self.child("drawn")
+        assert isinstance(drawn, Rows)
+        wide_BTGK = l2_normalize(x_BTGK.to(compute_dtype(x_BTGK)))
+        wide_BTGK = wide_BTGK * self.widths.to(wide_BTGK.dtype)
+        along_BTGM = torch.einsum("btgk,gmk->btgm", wide_BTGK, drawn.rows.to(wide_BTGK.dtype))
+        waves = torch.cat((along_BTGM.sin(), along_BTGM.cos()), dim=-1) * along_BTGM.shape[-1] ** -0.5
+        return waves.to(x_BTGK.dtype)
 
 
 class Cosine(FeatureMap):

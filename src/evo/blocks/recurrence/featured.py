@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from evo.dsl.plan import BlockPlan, Init, Weight
+from evo.dsl.plan import ONES, BlockPlan, Init, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,24 @@ class DrawnPlan(BlockPlan):
     @property
     def is_frozen(self) -> bool:
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsPlan(BlockPlan):
+    """Random projections alone, which stay as they are."""
+
+    builder: ClassVar[str] = "evo.blocks.recurrence.feature_maps:Rows"
+
+    @property
+    def is_frozen(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class FourierPlan(BlockPlan):
+    """Waves along random projections, its child `drawn`, of channels times learned numbers."""
+
+    builder: ClassVar[str] = "evo.blocks.recurrence.feature_maps:Fourier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,4 +51,9 @@ def feature_maps(
     if feature == "drawn":
         rows = Weight("rows", (groups, draws, key_dim), Init("orthogonal", 1.0), ("stack", "rows", "channel"))
         return [("feature_map", DrawnPlan(kind="random features", weights=(rows,), is_divided=is_divided))]
+    if feature == "fourier":
+        rows = Weight("rows", (groups, draws, key_dim), Init("normal", 1.0), ("stack", "rows", "channel"))
+        widths = Weight("widths", (groups, key_dim), ONES, ("stack", "channel"))
+        children = (("drawn", RowsPlan(kind="random projections", weights=(rows,))),)
+        return [("feature_map", FourierPlan(kind="random Fourier features", weights=(widths,), children=children))]
     return [("feature_map", CosinePlan(kind="cosine features", context=context))] if feature == "cosines" else []

@@ -11,6 +11,7 @@ from torch import Tensor
 from evo.blocks.flow import Flow
 
 NORM_EPS = 1e-6
+SUM_EPS = 1e-6
 
 
 def l2_normalize(x_BTHK: Tensor) -> Tensor:
@@ -52,6 +53,16 @@ def neighbours(x_BTHK: Tensor) -> Tensor:
     """r_i r_{i-1} of r = relu([x, -x]), 2 K channels in a circle (deterministic projection, Schlag et al.)."""
     both = F.relu(torch.cat((x_BTHK, -x_BTHK), dim=-1))
     return both * both.roll(1, dims=-1)
+
+
+def over_sums(o_BTHV: Tensor, are_positive: bool) -> Tensor:
+    """The first of V + 1 channels over the last, (..., V), which may have any sign where features may: then it is held
+    away from zero."""
+    sums_BTH1 = o_BTHV[..., -1:]
+    if are_positive:
+        return o_BTHV[..., :-1] / (sums_BTH1 + SUM_EPS)
+    far_BTH1 = sums_BTH1.abs().clamp_min(SUM_EPS)
+    return o_BTHV[..., :-1] / torch.where(sums_BTH1 < 0, -far_BTH1, far_BTH1)
 
 
 def mapped(x_BTGK: Tensor, map_GKK: Tensor | None, flow: Flow) -> Tensor:

@@ -10,11 +10,15 @@ from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.index import kind_class
 from evo.dsl.spec import RoleOf, Scope, Spec
 
-Feature = Literal["identity", "l2", "elu", "relu", "taylor", "squares", "signs", "neighbours", "drawn", "cosines"]
+Feature = Literal[
+    "identity", "l2", "elu", "relu", "taylor", "squares", "signs", "neighbours", "drawn", "fourier", "cosines"
+]
 POSITIVE = ("elu", "relu", "taylor", "squares", "signs", "neighbours", "drawn", "cosines")
 """Features whose products are never negative."""
-SCALED = ("taylor", "squares", "drawn")
+SCALED = ("taylor", "squares", "drawn", "fourier")
 """Those that have a scale of their own."""
+RANDOM = ("drawn", "fourier")
+"""Those by random projections."""
 
 
 class RecurrenceFields(Spec):
@@ -37,8 +41,10 @@ class RecurrenceFields(Spec):
     squares of those of q and k (ReBased, 2402.10644; power attention, 2507.04239). signs: softmax of x beside that of
     -x (Hedgehog, 2402.04347). neighbours: [relu(x), relu(-x)] times the same moved by one (DPFP, 2102.11174). drawn:
     exponentials of fixed random projections, whose products are on average the exponential of q k / sqrt(key_dim)
-    (FAVOR+; Performer, 2009.14794). cosines: relu, and its products times the cosine of a quarter turn's share that
-    their distance has of the context (cosFormer, 2202.08791)."""
+    (FAVOR+; Performer, 2009.14794). fourier: sines and cosines of fixed random projections of q and k of unit length,
+    times a learned number for each channel, whose products are on average exp(-|q - k|² / 2), which is e^(q k) over e
+    (random feature attention, 2103.02143). cosines: relu, and its products times the cosine of a quarter turn's share
+    that their distance has of the context (cosFormer, 2202.08791)."""
     draws: Annotated[int, Field(ge=1, le=65536), Gene(16, 256, "x2")] = 64
     """How many random projections there are; nothing learns them."""
     feature_map: bool = False
@@ -57,10 +63,11 @@ class RecurrenceFields(Spec):
     """Turns q and k by position, as RetNet does; nothing if left out (the stage's encoding is not inherited)."""
     key_heads: Annotated[int | None, Field(ge=1, le=1024), Gene(1, 16, "x2", optional=True), WIDENING] = None
     """Heads of queries and keys, each serving heads / key_heads states; as many as heads if left out."""
-    write: Literal["plain", "step", "share", "channel", "trapezoid"] = "plain"
+    write: Literal["plain", "step", "share", "channel", "trapezoid", "rest"] = "plain"
     """What values are multiplied by: nothing, or the share of the delta rule; step: the step that sets the decay
     (Mamba-2); share: a learned share of each head and token (MesaNet); channel: one of each value channel; trapezoid:
-    a learned share of the step, the rest of which writes the token before once more, decayed (Mamba-3)."""
+    a learned share of the step, the rest of which writes the token before once more, decayed (Mamba-3); rest: 1 - the
+    decay, so that states are means (random feature attention with its gate, 2103.02143)."""
     erase: Literal["written", "head", "channel"] = "written"
     """The share that the delta rule takes out of what a key holds: as much as it writes; head: that times a learned
     number of each head (Comba, 2506.02475); channel: one of its own for each key channel (Gated DeltaNet-2)."""
@@ -115,7 +122,7 @@ class RecurrenceFields(Spec):
             ("key_heads", self.keys == "decay"),
             ("feature_map", self.keys == "decay"),
             ("conv_bias", not self.conv),
-            ("draws", self.feature != "drawn"),
+            ("draws", self.feature not in RANDOM),
             ("beta_range", self.update != "delta"),
             ("erase", self.update != "delta"),
             ("gate_rank", self.gate == "none"),
@@ -157,7 +164,10 @@ class RecurrenceFields(Spec):
     def _features(self, key_dim: int) -> int:
         """How many channels a key has behind its features."""
         wide = {"taylor": 1 + key_dim + key_dim**2, "squares": key_dim * (key_dim + 1) // 2}
-        wide |= dict.fromkeys(("signs", "neighbours", "cosines"), 2 * key_dim) | {"drawn": self.draws}
+        wide |= dict.fromkeys(("signs", "neighbours", "cosines"), 2 * key_dim) | {
+            "drawn": self.draws,
+            "fourier": 2 * self.draws,
+        }
         return wide.get(self.feature, key_dim)
 
     @property

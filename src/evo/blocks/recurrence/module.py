@@ -17,7 +17,7 @@ from evo.blocks.flow import Flow, State
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.feature_maps import FeatureMap
-from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity, mapped
+from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity, mapped, over_sums
 from evo.blocks.recurrence.ranks import of_ranks, read_by_rank, spread
 from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
@@ -33,8 +33,6 @@ from evo.kernels.plain import plain_call
 from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
 from evo.kernels.recurrence.levels import TABLE as BY_LEVEL
-
-SUM_EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Recurrence(Block):
         super().__init__(plan, children)
         self.heads, self.key_dim, self.value_dim = plan.heads, plan.key_dim, plan.value_dim
         self.taps = plan.conv
-        self.divides = plan.normalizer == "sum"
+        self.divides, self.are_positive = plan.normalizer == "sum", plan.feature != "fourier"
         self.columns = plan.value_dim + self.divides
         self.solve, self.levels, self.turns, self.ranks = plan.solve, plan.levels, plan.turns, plan.ranks
         self.feature, self.features = FEATURES.get(plan.feature, identity), plan.features
@@ -113,7 +111,8 @@ class Recurrence(Block):
         self.writes, self.names = plan.writes, "qv" if plan.keys_from_decay else "qkv"
         self.repeats = plan.heads // plan.key_heads
         self.act = None if plan.act == "none" else plan.act
-        self.writes_step, self.scale, self.beta_range = plan.write == "step", plan.scale, plan.beta_range
+        self.writes_step, self.writes_rest = plan.write == "step", plan.write == "rest"
+        self.scale, self.beta_range = plan.scale, plan.beta_range
         self.erase = plan.erase
         self.gates_first = plan.gate_at == "before"
         self.head_norm = children.get("head_norm")
@@ -227,6 +226,7 @@ class Recurrence(Block):
     ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any], Tensor | None]:
         """q, k and v, and what `recur` is given besides, write by write; and the angles that tokens summed to."""
         parts, step_BTH = self._parts(x_BTD, flow)
+        rest = -parts["log_decay"].expm1() if self.writes_rest else None
         angle_BTHR = None
         if self.turn is not None:
             rate_BTGR = flow.project(x_BTD, self.turn).to(compute_dtype(x_BTD)).unflatten(-1, (-1, self.key_dim // 2))
@@ -234,6 +234,8 @@ class Recurrence(Block):
             parts = {**parts, "log_decay": of_pairs(parts["log_decay"])}
         heads = self._heads(streams, parts["log_decay"], step_BTH, angle_BTHR, flow)
         q_BTHK, k_BTHK, v_BTHV = self._written(heads)
+        if rest is not None:
+            v_BTHV = v_BTHV * rest[..., None].to(v_BTHV.dtype)
         parts = self._spread(parts)
         if self.write_gate is not None:
             v_BTHV = v_BTHV * flow.project(x_BTD, self.write_gate).sigmoid().unflatten(-1, (self.heads, -1))
@@ -364,7 +366,7 @@ class Recurrence(Block):
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         if self.divides:
-            o_BTHV = o_BTHV[..., :-1] / (o_BTHV[..., -1:] + SUM_EPS)
+            o_BTHV = over_sums(o_BTHV, self.are_positive)
         flow.signals.update(dict.fromkeys(self.outputs, o_BTHV.flatten(-2)))
         gate_BTX = self._gate(x_BTD, flow) if self.ranks == 1 else None
         if gate_BTX is not None and self.gates_first:

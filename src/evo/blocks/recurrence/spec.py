@@ -11,7 +11,7 @@ from evo.blocks.position.spec import NO_POSITION, PositionSpec
 from evo.blocks.recurrence.conflicts import faults
 from evo.blocks.recurrence.decays import DecaySpec
 from evo.blocks.recurrence.featured import feature_maps
-from evo.blocks.recurrence.fields import SCALED, RecurrenceFields
+from evo.blocks.recurrence.fields import RANDOM, SCALED, RecurrenceFields
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, Scope
 
@@ -89,7 +89,7 @@ class RecurrenceSpec(RecurrenceFields):
         streams = sum(size for _, size in self._streams(key_dim, value_dim))
         cost = Cost(
             flops=matmul_flops(weights)
-            + (4.0 * self.groups * key_dim * self.draws if self.feature == "drawn" else 0.0)
+            + (4.0 * self.groups * key_dim * self.draws if self.feature in RANDOM else 0.0)
             + self._mixing_flops(self._features(key_dim), value_dim) * max(levels, 1)
             + self.solve * self._mixing_flops(key_dim, key_dim),
             state=state
