@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from block_variants import CONTEXT
+from block_variants import CONTEXT, block_of, plan, stage
 from papers import compare
 from torch import Tensor
 
 from evo.blocks.spatial.keyed import keyed_means
+from evo.dsl.plan import ZEROS
 
 AFT: dict[str, Any] = {"kind": "spatial", "weigh": "softmax", "keys": True, "act": "identity", "gate_act": "sigmoid"}
 
@@ -67,6 +68,22 @@ def test_conv():
         return free(w, x, torch.where(away < 4, w["places"][:, away.clamp(0, 3)], 0.0), heads=4)
 
     compare({**AFT, "heads": 4, "by": "distance", "window": 4}, theirs, moved=0.4)
+
+
+def test_conv_of_normed_biases():
+    """w_i = gain_i (w_i - mean(w_i)) / std(w_i) + bias_i for the window of each head, which starts as AFT-simple."""
+    conv = {**AFT, "heads": 4, "by": "distance", "window": 4, "normed": True}
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        own = w["places"]
+        std = (own.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+        own = w["place_gain"][:, None] * (own - own.mean(-1, keepdim=True)) / std + w["place_shift"][:, None]
+        away = steps(x.shape[1])
+        return free(w, x, torch.where(away < 4, own[:, away.clamp(0, 3)], 0.0), heads=4)
+
+    compare(conv, theirs, moved=0.4)
+    weights = block_of(plan([stage("s", conv)]), "mixer").weights
+    assert {w.name: w.init for w in weights}["place_gain"] == ZEROS
 
 
 @pytest.mark.parametrize("size", [1, 16, 17, 40])

@@ -16,6 +16,9 @@ from evo.blocks.spatial.spec import SpatialPlan
 from evo.kernels.documents import document_starts
 from evo.kernels.fused import ACTS
 
+EPS = 1e-6
+"""Added to the mean square of weights that are normalised."""
+
 
 @dataclass(frozen=True)
 class SpatialState(State):
@@ -36,6 +39,8 @@ class Spatial(Block):
     places_to: nn.Parameter | None
     places_from: nn.Parameter | None
     place_bias: nn.Parameter | None
+    place_gain: nn.Parameter | None
+    place_shift: nn.Parameter | None
 
     def __init__(self, plan: SpatialPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -101,6 +106,14 @@ class Spatial(Block):
         v_BHSC = v_BSC.unflatten(-1, (self.plan.heads, -1)).transpose(1, 2)
         return (weights_BHTS @ v_BHSC).transpose(1, 2).flatten(-2)
 
+    def _by_distance(self, places_HS: Tensor) -> Tensor:
+        """Weights as they are, or normalised by head (Zhai et al. 2105.14103, section 3.2)."""
+        if self.place_gain is None or self.place_shift is None:
+            return places_HS
+        gain_H1, shift_H1 = (w.to(places_HS.dtype)[:, None] for w in (self.place_gain, self.place_shift))
+        away_HS = places_HS - places_HS.mean(-1, keepdim=True)
+        return gain_H1 * away_HS * (away_HS.square().mean(-1, keepdim=True) + EPS).rsqrt() + shift_H1
+
     def _logits(self, rows_BT: Tensor, places_BS: Tensor, dtype: torch.dtype) -> Tensor:
         """The numbers of all places, later ones too, (B or 1, H, T, S)."""
         away_BTS, window = (rows_BT[..., None] - places_BS[:, None]).clamp_min(0), self.plan.window
@@ -110,7 +123,7 @@ class Spatial(Block):
         elif self.places is None:
             found_HBTS = away_BTS.new_zeros(self.plan.heads, *away_BTS.shape, dtype=dtype)
         elif self.plan.by == "distance":
-            found_HBTS = self.places.to(dtype)[:, away_BTS.clamp_max(self.places.shape[-1] - 1)]
+            found_HBTS = self._by_distance(self.places.to(dtype))[:, away_BTS.clamp_max(self.places.shape[-1] - 1)]
         else:
             at_BTS = places_BS[:, None] if window is None else away_BTS.clamp_max(self.places.shape[-1] - 1)
             found_HBTS = self.places.to(dtype)[:, rows_BT[..., None], at_BTS]

@@ -9,8 +9,10 @@ from pydantic import Field
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.acts import Word
 from evo.dsl.genes import FIXED, Gene
-from evo.dsl.plan import ONES, BlockPlan, Cost, Init, Weight, linear, matmul_flops
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+
+ONE_EACH = Init("normal", 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class SpatialSpec(Spec):
     softmax they are still seen by (AFT-local). All have if left out."""
     rank: Annotated[int | None, Field(ge=1, le=4096), Gene(8, 128, "x2", optional=True)] = None
     """Width of two vectors of each place whose products are the weights of places; these are free if left out."""
+    normed: bool = False
+    """Whether the weights of each head's distances are normalised, their mean taken away and over their deviation,
+    times a learned gain and plus a learned bias, both 0 at first (AFT-conv)."""
     act: Word = "gelu"
     """The activation of values."""
     norm: Annotated[Spec | None, RoleOf("norm")] = None
@@ -70,6 +75,7 @@ class SpatialSpec(Spec):
             "keys": self.weigh == "plain",
             "window": self.by == "nothing",
             "rank": self.by != "places",
+            "normed": self.by != "distance",
         }
         return frozenset(name for name, is_unread in found.items() if is_unread)
 
@@ -133,7 +139,9 @@ class SpatialSpec(Spec):
         elif self.by == "places":
             found = [Weight("places", (self.heads, context, last), start, ("stack", "rows", "channel"))]
         elif self.by == "distance":
+            start = ONE_EACH if self.normed else start
             found = [Weight("places", (self.heads, last), start, ("stack", "channel"))]
+            found += [vector(f"place_{name}", self.heads, ZEROS) for name in ("gain", "shift")] if self.normed else []
         if self.weigh == "plain":
             found.append(Weight("place_bias", (self.heads, context), ONES, ("stack", "channel")))
         return found
