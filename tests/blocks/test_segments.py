@@ -29,6 +29,19 @@ def part(found: Organism) -> Segments:
     return body
 
 
+def handed(body: Segments, memory: Tensor, y: Tensor) -> Tensor:
+    """Hutchins et al. 2203.07852, the fixed gate and the one of an LSTM; without a gate what the stage gives."""
+    w = dict(body.named_parameters())
+    mapped = lambda name: y @ w[name].T + w[f"{name}_bias"]  # noqa: E731
+    if "keep" in w:
+        g = torch.sigmoid(w["keep"])
+        return memory * g + mapped("new") * (1 - g)
+    if "new" in w:
+        i, f = torch.sigmoid(mapped("input_gate") - 1), torch.sigmoid(mapped("forget_gate") + 1)
+        return memory * f + torch.tanh(mapped("new")) * i
+    return y
+
+
 def written_out(body: Segments, x: Tensor, through: int | None = None) -> Tensor:
     """Bulatov et al. 2207.06881, section 3, for decoders: memory, segment, memory; the last of them is the next's."""
     memory, found = body.learned.expand(len(x), -1, -1), []
@@ -38,7 +51,7 @@ def written_out(body: Segments, x: Tensor, through: int | None = None) -> Tensor
         tokens = x[:, start : start + body.every]
         y = body.of[0].run({"x": [torch.cat((memory, tokens, memory), 1)]}, Flow()).value()
         found.append(y[:, 2 : 2 + tokens.shape[1]])
-        memory = y[:, 2 + tokens.shape[1] :]
+        memory = handed(body, memory, y[:, 2 + tokens.shape[1] :])
     return torch.cat(found, 1)
 
 
@@ -55,6 +68,26 @@ def test_vectors_are_handed_on(length: int, backprop: int | None) -> None:
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("gate", ["fixed", "lstm"])
+def test_vectors_are_changed_through_gates(gate: str) -> None:
+    """Outputs and gradients of every weight; decoding and packed documents too."""
+    whole = model(gate=gate)
+    body, x = part(whole), inputs(15).requires_grad_()
+    found, wanted = body.run({"x": [x]}, Flow()).value(), written_out(body, x)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
+    leaves = [x, *body.parameters()]
+    got, expected = (torch.autograd.grad(y.square().sum(), leaves) for y in (found, wanted))
+    torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
+    ids = torch.tensor([[0] * 5 + [1] * 10, [3] * 15])
+    packed = body.run({"x": [x]}, Flow(segments_BT=ids)).value()
+    torch.testing.assert_close(packed[:1, 5:], written_out(body, x[:1, 5:]))
+    rows, state, parts = torch.randint(256, (2, 24), generator=torch.Generator().manual_seed(0)), OrganismState(), []
+    for piece in rows.split([3, 1, 4, 9, 7], dim=1):
+        logits, state = whole.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), whole(rows), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("lengths", [(1,) * 24, (3, 1, 4, 9, 7), (4, 4, 16), (23, 1)])

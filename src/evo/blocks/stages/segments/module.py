@@ -34,6 +34,13 @@ class Segments(Stage):
     segment behind those before, whose states send no gradient back."""
 
     learned: nn.Parameter | None
+    new: nn.Parameter | None
+    new_bias: nn.Parameter | None
+    input_gate: nn.Parameter | None
+    input_gate_bias: nn.Parameter | None
+    forget_gate: nn.Parameter | None
+    forget_gate_bias: nn.Parameter | None
+    keep: nn.Parameter | None
 
     def __init__(self, plan: SegmentsPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -101,7 +108,8 @@ class Segments(Stage):
             y_BND = self.of[0].run({"x": [z_BND]}, replace(flow, signals={})).value()
             end = self.count + part_BND.shape[1]
             found.append(y_BND[:, self.count : end])
-            memory_BMD = y_BND[:, end:]
+            if behind:
+                memory_BMD = self._handed(memory_BMD, y_BND[:, end:], flow)
         return torch.cat(found, dim=1)
 
     def _from_states(self, x_BTD: Tensor, flow: Flow) -> Tensor:
@@ -117,7 +125,23 @@ class Segments(Stage):
         """The vectors around a segment that begins, and what the stage inside has kept of it: nothing."""
         if state.memory_BMD is None:
             return self._first(x_BTD), {}
-        return self._continued(state.memory_BMD, self.count + self.every, state.blocks, flow)[0], {}
+        y_BMD, _ = self._continued(state.memory_BMD, self.count + self.every, state.blocks, flow)
+        return self._handed(state.memory_BMD, y_BMD, flow), {}
+
+    def _handed(self, memory_BMD: Tensor, y_BMD: Tensor, flow: Flow) -> Tensor:
+        """The vectors around the next segment, of those around this one and what the stage made of them behind it
+        (Hutchins et al. 2203.07852)."""
+        if self.new is None:
+            return y_BMD
+        new_BMD = flow.project(y_BMD, self.new, self.new_bias)
+        if self.keep is not None:
+            kept_D = self.keep.sigmoid().to(memory_BMD.dtype)
+            return kept_D * memory_BMD + (1 - kept_D) * new_BMD
+        assert self.input_gate is not None
+        assert self.forget_gate is not None
+        input_BMD = (flow.project(y_BMD, self.input_gate, self.input_gate_bias) - 1).sigmoid()
+        forget_BMD = (flow.project(y_BMD, self.forget_gate, self.forget_gate_bias) + 1).sigmoid()
+        return forget_BMD * memory_BMD + input_BMD * new_BMD.tanh()
 
     def _continued(self, z_BND: Tensor, position: int, blocks: Kept, flow: Flow) -> tuple[Tensor, Kept]:
         """What the stage gives the next vectors of a segment, and what it keeps then."""

@@ -11,7 +11,7 @@ from evo.blocks.stages.around import AroundSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
-from evo.dsl.plan import BlockPlan, Cost, gains, table
+from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Weight, gains, linear, matmul_flops, table, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 
@@ -24,6 +24,7 @@ class SegmentsPlan(StagePlan):
     every: int
     count: int
     backprop: int | None
+    gate: str = "none"
 
 
 class SegmentsSpec(AroundSpec):
@@ -42,12 +43,16 @@ class SegmentsSpec(AroundSpec):
     made them and nothing before these, and all that other blocks keep, which teaches nothing."""
     count: Annotated[int, Field(ge=1, le=4096), Gene(1, 16, "x2")] = 4
     """Vectors that a segment hands to the next; those before the first one are learned."""
+    gate: Literal["none", "fixed", "lstm"] = "none"
+    """What vectors m become, of which the stage made y (Block-Recurrent Transformer, Hutchins et al. 2203.07852). none:
+    y. fixed: g m + (1 - g) (W y + b), g the sigmoid of a learned number for each channel. lstm: f m + i tanh(W y + b),
+    f and i sigmoids of maps of y."""
     backprop: Annotated[int | None, Field(ge=1, le=65536), FIXED] = None
     """Through how many segments at a time gradients flow; all if left out."""
 
     @property
     def unread(self) -> frozenset[str]:
-        return frozenset({"count", "backprop"}) if self.hand == "states" else frozenset()
+        return frozenset({"count", "backprop", "gate"}) if self.hand == "states" else frozenset()
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         yield from self._alone(scope, "EVO358", "segments")
@@ -71,7 +76,7 @@ class SegmentsSpec(AroundSpec):
     def plan(self, scope: Scope) -> SegmentsPlan:
         reads, width = self.reads(scope.before), scope.width
         sources, inner = len(dict(reads)["x"]), self._inner.plan(self._scope(scope))
-        vectors = self._vectors
+        vectors, gates = self._vectors, self._gates(width)
         met = shared(inner, inner, 1.0 + 2.0 * vectors / self.every)
         if vectors:
             met = _seeing(met, inner, (self.every + vectors) / scope.context)
@@ -81,15 +86,26 @@ class SegmentsSpec(AroundSpec):
             reads=reads,
             weights=(
                 *((table("learned", vectors, width, 0.02),) if vectors else ()),
+                *gates,
                 *((gains(MERGE, sources, width),) if sources > 1 else ()),
             ),
-            cost=Cost(state=vectors * width, activations=2 * width),
+            cost=Cost(flops=matmul_flops(gates) * vectors / self.every, state=vectors * width, activations=2 * width),
             children=((self._child, met),),
             has_state=True,
             every=self.every,
             count=vectors,
             backprop=self.backprop if vectors else None,
+            gate=self.gate if vectors else "none",
         )
+
+    def _gates(self, width: int) -> tuple[Weight, ...]:
+        """The weights of the gates between what vectors were and what they become."""
+        names = {"none": (), "fixed": ("new",), "lstm": ("new", "input_gate", "forget_gate")}
+        found: list[Weight] = []
+        for name in names[self.gate] if self._vectors else ():
+            found += [linear(name, width, width), vector(f"{name}_bias", width, ZEROS)]
+        keep = (vector("keep", width, ONES),) if found and self.gate == "fixed" else ()
+        return (*found, *keep)
 
     @property
     def _vectors(self) -> int:
