@@ -24,8 +24,8 @@ TITLE = "Kernels beside the best public ones"
 def run(path: Path, only: Sequence[str] = ()) -> Report:
     """Time every case (or those whose name starts with one of `only`), write the table, return what was found.
 
-    Needs a CUDA device with triton; flash-linear-attention where installed. The file is written after every row, and
-    the row told on stderr.
+    Needs a CUDA device with triton; flash-linear-attention and Liger Kernel where installed. The file is written after
+    every row, and the row told on stderr.
     """
     chosen = [case for case in cases() if not only or case.name.startswith(tuple(only))]
     compile_all([case.name for case in chosen])

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evo.blocks.experts.met import Met
 from evo.kernels.attention import Stencil, attend
 from evo.kernels.convolution import short_convolution
+from evo.kernels.fused import gated
 from evo.kernels.grouped import Groups, grouped_product
 from evo.kernels.recurrence import recur
 from evo.kernels.scan import scan
@@ -65,9 +67,12 @@ def cases() -> Iterator[Case]:
     yield taps((8, 2048, 16), 128)
     yield recurrence("ssd", (8, 2048, 32), 128, values=64)
     yield experts((1, 32768, 64), 1024, 2048)
+    yield mixture((1, 8192, 64), 2048, 1024, top=8)
+    yield mixture((1, 16384, 8), 1024, 2816, top=2)
     for shape, state in (((4, 2048, 1536), 16), ((1, 2048, 1536), 64), ((8, 2048, 1024), 1)):
-        yield channel_scan(shape, state, "associative_scan", associative_scan)
         yield channel_scan(shape, state, "doubling", lambda: scanned("doubling"))
+    # The two larger ones were still compiling there after 390 s.
+    yield channel_scan((8, 2048, 1024), 1, "associative_scan", associative_scan)
 
 
 @cache
@@ -286,6 +291,45 @@ def experts(shape: tuple[int, int, int], inner: int, outer: int) -> Case:
 
     name = f"{shape[2]} experts ({shape[1]}, {inner} to {outer})"
     return Case(name, shape, "grouped_mm", make, through("auto"), through("reference"), lambda: torchs)
+
+
+@cache
+def scattered(rows: int, top: int, experts: int) -> Tensor:
+    """The experts of each row, (rows, top) int64, all of a row different and about as many rows for each expert."""
+    ranks = torch.rand(rows, experts, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    return ranks.argsort(-1)[:, :top]
+
+
+def mixture(shape: tuple[int, int, int], width: int, hidden: int, top: int) -> Case:
+    """(1, rows, experts): the weighed sum of what each row's `top` SwiGLU experts give, beside Liger's fused kernels.
+
+    Ours is what stands in the block behind its router, but for one product of both halves where the block has two.
+    """
+
+    def make(B: int, T: int, H: int) -> list[Tensor]:
+        first, second = normal(H, 2 * hidden, width) * width**-0.5, normal(H, width, hidden) * hidden**-0.5
+        return [normal(B * T, width), first, second, torch.rand(B * T, top, device="cuda").to(DTYPE)]
+
+    def through(backend: str, fused: str) -> Call:
+        def run(x: Tensor, first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
+            met = Met(scattered(len(x), top, len(first)).flatten(), len(first), backend)
+            rows = met.together(x[:, None].expand(-1, top, -1).flatten(0, 1))
+            gate, up = grouped_product(rows, first, met.groups).chunk(2, -1)
+            y = met.apart(grouped_product(gated(gate, up, "silu", backend=fused), second, met.groups))
+            return (y.unflatten(0, (-1, top)) * shares[..., None]).sum(1)
+
+        return run
+
+    def peer() -> Call:
+        liger = importlib.import_module("liger_kernel.ops.fused_moe").LigerFusedMoEFunction
+
+        def run(x: Tensor, first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
+            return liger.apply(x, first, second, scattered(len(x), top, len(first)).int(), shares)
+
+        return run
+
+    name = f"{top} of {shape[2]} experts ({shape[1]}, {width}, {hidden})"
+    return Case(name, shape, "Liger", make, through("auto", "auto"), through("reference", "reference"), peer)
 
 
 def scanned(backend: str) -> Call:

@@ -36,7 +36,7 @@ def write_table(path: Path, title: str, command: str, table: str) -> None:
 def software() -> list[str]:
     """Python, torch and, where installed, what kernels are made with and compared to."""
     found = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
-    for name in ("triton", "flash-linear-attention"):
+    for name in ("triton", "flash-linear-attention", "liger-kernel"):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     return found

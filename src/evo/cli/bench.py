@@ -151,7 +151,7 @@ def kernels(
 ) -> None:
     """Our kernels on a GPU beside the best public ones.
 
-    Those are SDPA, FlexAttention and, where installed, flash-linear-attention.
+    Those are SDPA, FlexAttention and, where installed, flash-linear-attention and Liger Kernel.
 
     Each row is told on stderr as soon as it is measured.
     """
