@@ -56,28 +56,42 @@ GRID, SEED = "tuned", "seed document"
 WIDTHS, DEPTHS, RATES = (0.5, 0.75, 1.0, 1.25), (0.5, 0.75, 1.0, 1.5), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
 """Of the grid: widths and depths as multiples of the seed's, and learning rates."""
 TRAIN = """
-train: {steps: %d, batch: 16, task: {kind: bytes, corpus: %s}}
+train: {steps: %d, batch: %d, task: {kind: bytes, corpus: %s}}
 evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}
 """
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What searches share. organism: what they begin with, a document without `train`; its first stage is `body`.
-    steps: of the seed document, whose FLOPs are the budget of a candidate. candidates: how often a search has that in
-    all. root: the folder with the texts. most_s: the longest training of a search."""
+    """What searches share.
+
+    organism: what they begin with, a document without `train`. baseline: the one that the grid is over; its first stage
+    is `body`. steps: of the seed document, whose FLOPs are the budget of a candidate. candidates: how often a search
+    has that in all. root: the folder with the texts. most_s: the longest training of a search. shrink: the least that
+    children may cost, as in `evolve`. batch: rows of a training step.
+    """
 
     device: str
     root: str
     organism: str
+    baseline: str
     steps: int
     candidates: int
     population: int
     most_s: float
+    shrink: float = EvolveSpec().shrink
+    batch: int = 16
 
     def document(self, corpus: str) -> str:
         """The seed document on a corpus, by the name that it has below the root."""
-        return self.organism + TRAIN % (self.steps, corpus)
+        return self._on(corpus, self.organism)
+
+    def plain(self, corpus: str) -> str:
+        """The baseline, the same way."""
+        return self._on(corpus, self.baseline)
+
+    def _on(self, corpus: str, organism: str) -> str:
+        return organism + TRAIN % (self.steps, self.batch, corpus)
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,8 @@ class Evolving(Hunt):
         generations = math.ceil(self.setting.candidates / population)
         if "fidelity" in ARMS[self.arm]:  # most trials are short, and there are more of them
             generations *= 3
-        own = {"generations": generations, "population": population, "seed": self.seed, **ARMS[self.arm]}
+        own = {"generations": generations, "population": population, "seed": self.seed, "shrink": self.setting.shrink}
+        own |= ARMS[self.arm]
         self.search = Search(file, root=self.setting.root, device=self.setting.device, **own)
         self.out: dict[str, Trial] = {}
 
@@ -226,7 +241,7 @@ class Evolving(Hunt):
 
 @dataclass
 class Grid(Hunt):
-    """A grid over rate, width and depth of plain documents that cost what children may, in random order."""
+    """A grid over rate, width and depth of the baseline, of documents that cost what children may, in random order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -270,10 +285,10 @@ class Grid(Hunt):
         return text, score
 
     def _documents(self) -> Iterator[str]:
-        seed = parse(self.document).document
+        begun, seed = (parse(text).document for text in (self.document, self.setting.plain(search_text(self.corpus))))
         width, (body, *_) = seed.organism.width, seed.organism.stages
         depths = sorted({max(1, round(share * body.repeat)) for share in DEPTHS})
-        costs = cost_range(EvolveSpec(), [resolve(seed.organism)])
+        costs = cost_range(EvolveSpec(shrink=self.setting.shrink), [resolve(begun.organism)])
         for share, repeat, rate in itertools.product(WIDTHS, depths, RATES):
             sized = {("organism", "width"): round(share * width), ("organism", "stages", 0, "repeat"): repeat}
             made = replaced(seed, {**sized, ("train", "optimizer", "lr"): rate})

@@ -34,6 +34,7 @@ from evo.bench.tables import commit, hardware
 from evo.compiler.compute import budget_of, whole_steps
 from evo.data.corpus import SHIPPED, load_corpus
 from evo.dsl.document import parse
+from evo.dsl.evolve import EvolveSpec
 from evo.dsl.schedules import Course
 from evo.engines.jobs import Job, Outcome
 from evo.engines.pool import PoolEngine
@@ -170,7 +171,8 @@ class Comparison:
 def settings_of(given: argparse.Namespace) -> dict[str, Any]:
     """What calls must have in common for their searches to stand in one table."""
     own = {"organism": given.organism.stem} if given.organism else {}
-    return {"steps": given.steps, "candidates": given.candidates, "population": given.population, **own}
+    sizes = {"steps": given.steps, "candidates": given.candidates, "population": given.population}
+    return {**sizes, "batch": given.batch, "shrink": given.shrink, **own}
 
 
 def write_texts(root: Path, corpora: list[str]) -> dict[str, dict[str, Any]]:
@@ -193,10 +195,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, GRID], default=[*ARMS, GRID])
     parser.add_argument("--organism", type=Path, help="a document without `train`; left out, that of seed_organism.py")
+    parser.add_argument("--baseline", type=Path, help="a document that `tuned` is over; left out, the organism")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=Setting.batch, help="rows of a training step")
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--population", type=int, default=4)
     parser.add_argument("--most-seconds", type=float, default=60, help="the longest training of a search")
+    parser.add_argument(
+        "--shrink", type=float, default=EvolveSpec().shrink, help="as in `evolve`, of every arm and the grid"
+    )
     parser.add_argument("--verify", type=float, default=3.3)
     parser.add_argument("--verify-seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=560, help="after which what is left is let go of")
@@ -212,9 +219,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             given.texts = write_texts(Path(folder), given.corpora)
             organism = given.organism.read_text() if given.organism else ORGANISM
+            baseline = given.baseline.read_text() if given.baseline else organism
             setting = Setting(
-                given.device, folder, organism, given.steps, given.candidates, given.population, given.most_seconds
-            )
+                given.device, folder, organism, baseline, given.steps, given.candidates, given.population,
+                given.most_seconds, given.shrink, given.batch,
+            )  # fmt: skip
             Comparison(given, setting, before, given.out / f"{name}.json").carry_out()
     known = read(given.out)
     page = tables([*(call for call in before if call not in known), *known])
