@@ -61,9 +61,10 @@ def test_every_example_can_be_begun_with(evo: Evo, tmp_path: Path, path: Path):
 
 
 def test_new_says_what_there_is_and_replaces_nothing(evo: Evo, tmp_path: Path):
-    """A table of all examples; a slip of the pen gets advice; a file that is there stays."""
+    """A table of all examples, as wide as a terminal; a slip of the pen gets advice; a file that is there stays."""
     listed = evo("new", "--list").out.splitlines()
     assert len(listed) == len(EXAMPLES)
+    assert max(map(len, listed)) <= 80
     assert all(re.match(r"\S+ {2,}\S", line) for line in listed)
     assert "did you mean 'gpt2'" in evo("new", tmp_path / "a", "--from", "gptt2").err
     (tmp_path / "b.yaml").write_text("mine")

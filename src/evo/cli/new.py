@@ -108,8 +108,9 @@ def _list(examples: dict[str, Path], as_json: bool) -> None:
     told = {name: _about(path) for name, path in examples.items()}
     if as_json:
         view.print_json("new", {"examples": told})
-    else:
-        view.say(view.table(list(told.items()), left=2))
+        return
+    room = view.width() - max(map(len, told)) - 2
+    view.say(view.table([(name, _shortened(text, room)) for name, text in told.items()], left=2))
 
 
 def _about(path: Path) -> str:
@@ -118,4 +119,9 @@ def _about(path: Path) -> str:
 
     comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     text = " ".join(line for line in comments if not line.startswith(MODELINE[2:]))
-    return textwrap.shorten(first_sentence(text), 90, placeholder=" ...")
+    return first_sentence(text)
+
+
+def _shortened(text: str, columns: int) -> str:
+    """As much of a text as the columns hold."""
+    return textwrap.shorten(text, columns, placeholder=" ...")
