@@ -302,6 +302,7 @@ RECURRENT: dict[str, dict[str, Any]] = {
     "wkv": {"kind": "wkv"},
     "wkv, wide": {"kind": "wkv", "inner": 24},
     "wkv6": {"kind": "wkv6", "heads": 2},
+    "wkv6 of RWKV-5": {"kind": "wkv6", "heads": 2, "dynamic": False},
     "wkv6, narrow": {"kind": "wkv6", "heads": 4, "decay_rank": 2, "shift_rank": 3},
     "wkv7": {"kind": "wkv7", "heads": 2},
     "wkv7, giving": {"kind": "wkv7", "heads": 4, "first_values": "give", "gate_rank": 3, "rate_rank": 2},

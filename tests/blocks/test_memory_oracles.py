@@ -81,6 +81,19 @@ def test_rwkv_6():
     compare(our(kind="wkv6"), theirs)
 
 
+def test_rwkv_5():
+    """RWKV-5's time mixing (2404.05892, section 4.1): shares and decays that are the same at every token."""
+    rwkv = naive("fla.ops.rwkv6.recurrent_naive:naive_recurrent_rwkv6")
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        xk, xv, xr, xg = (share * before(x) + (1 - share) * x for share in w["stream_mix"])
+        decay = w["decay_base"].exp().neg().expand_as(x)
+        o = rwkv(*map(by_head, (xr @ w["r"].T, xk @ w["k"].T, xv @ w["v"].T, decay)), w["bonus"], scale=1.0)[0]
+        return (group_norm(o, w) * F.silu(xg @ w["g"].T)) @ w["o"].T
+
+    compare(our(kind="wkv6", dynamic=False), theirs)
+
+
 def rwkv_7(x: Tensor, w: Weights, first: Tensor | None = None) -> Tensor:
     """RWKV-7's time mixing as in the paper's appendix, on fla's naive recurrence."""
     dplr = naive("fla.ops.generalized_delta_rule.dplr.naive:dplr_recurrence")

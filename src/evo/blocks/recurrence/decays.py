@@ -63,7 +63,8 @@ class HeadDecay(DecaySpec):
 
 
 class LearnedDecay(DecaySpec):
-    """exp(-exp(rate)), the same at every token (RWKV-5, Peng et al. 2404.05892)."""
+    """exp(-exp(rate)), the same at every token: the decay of RWKV-5 (Peng et al. 2404.05892), whose whole time mixing
+    is `{kind: wkv6, dynamic: false}`."""
 
     kind: ClassVar[str | None] = "learned"
     rule: ClassVar[str] = "evo.blocks.recurrence.rates:learned"

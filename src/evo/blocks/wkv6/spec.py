@@ -12,7 +12,8 @@ from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, mat
 from evo.dsl.spec import Fault, Scope, Spec
 
 STREAMS = ("w", "k", "v", "r", "g")
-"""What reads a mixture of its own of each token and the one before it: decay, key, value, receptance, gate."""
+"""What reads a mixture of its own of each token and the one before it: decay (if it reads any), key, value, receptance,
+gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +27,25 @@ class WKV6Plan(BlockPlan):
 
 
 class WKV6Spec(Spec):
-    """S_t = diag(w_t) S_{t-1} + k_t^T v_t, read before the write with a bonus, with a token shift that depends on the
-    data (RWKV-6, Peng et al. 2404.05892)."""
+    """S_t = diag(w_t) S_{t-1} + k_t^T v_t, read before the write with a bonus; decay and token shift depend on the
+    data (RWKV-6, Peng et al. 2404.05892) or do not (RWKV-5, the same paper)."""
 
     kind: ClassVar[str | None] = "wkv6"
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
     """Heads, each with its own state; they divide the width."""
+    dynamic: bool = True
+    """Whether decay and token shift depend on the data (RWKV-6); RWKV-5 has one decay and four shares a channel."""
     decay_rank: Rank = None
     """Width that the decay passes; width / 8, at least 8, if left out."""
     shift_rank: Rank = None
     """Width that each stream's mixture of a token and the one before passes; width / 16, at least 8, if left out."""
     eps: Annotated[float, Field(gt=0, le=1), FIXED] = 64e-5
     """Of the norm of each head's output."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.dynamic else frozenset({"decay_rank", "shift_rank"})
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
         if scope.width % self.heads:
@@ -67,16 +74,19 @@ class WKV6Spec(Spec):
         )
 
     def _weights(self, scope: Scope) -> tuple[Weight, ...]:
-        width, rank = scope.width, self.shift_rank or max(8, scope.width // 16)
-        count = len(STREAMS)
-        spread = Init("normal", rank**-0.5)
+        width, rates, shares = scope.width, Init("ramp", -6.0, -1.0), Init("uniform", 0.0, 1.0)
+        streams = STREAMS if self.dynamic else STREAMS[1:]
+        own = [Weight("stream_mix", (len(streams), width), shares, ("stack", "channel"))]
+        if self.dynamic:
+            rank, count = self.shift_rank or max(8, width // 16), len(streams)
+            up = Weight("mix_up", (count, width, rank), Init("normal", rank**-0.5), ("stack", "out", "in"), "matrix")
+            own = [vector("x_mix", width, shares), *own, linear("mix_down", count * rank, width), up]
+        through = self.decay_rank or max(8, width // 8)
+        decay = low_rank("decay", width, through, rates) if self.dynamic else [vector("decay_base", width, rates)]
         return (
-            vector("x_mix", width, Init("uniform", 0.0, 1.0)),
-            Weight("stream_mix", (count, width), Init("uniform", 0.0, 1.0), ("stack", "channel")),
-            linear("mix_down", count * rank, width),
-            Weight("mix_up", (count, width, rank), spread, ("stack", "out", "in"), "matrix"),
+            *own,
             *(linear(name, width, width) for name in ("k", "v", "r", "g")),
-            *low_rank("decay", width, self.decay_rank or max(8, width // 8), Init("ramp", -6.0, -1.0)),
+            *decay,
             Weight("bonus", (self.heads, width // self.heads), Init("normal", 0.5), ("channel", "channel")),
             vector("norm_gain", width, ONES),
             vector("norm_bias", width, ZEROS),
