@@ -79,6 +79,8 @@ FFNS: dict[str, dict[str, Any]] = (
         "experts, constants of inputs": {**ROUTED, "top": 4, "constant": 2, "on": "input", "latent": 8},
         "experts up to a mass": {**ROUTED, "top": 4, "router": {"top_p": 0.6, "entropy": 0.1}},
         "experts as many as wanted": {**ROUTED, "top": 4, "router": {"score": "relu", "renormalise": False}},
+        "dense, gains": {"kind": "dense", "hidden": 20, "gain": 2.0, "act": "gelu"},
+        "gated, gains": {"kind": "gated", "hidden": 20, "gain": 4.0, "bias": True, "inner_norm": {"kind": "rms"}},
         "linear": {"kind": "linear"},
         "linear, normed, beside x": {"kind": "linear", "rank": 2, "norm": {"kind": "rms"}, "residual": True},
         "linear, activated": {"kind": "linear", "act": "relu2", "norm": {"kind": "rms"}, "residual": True},

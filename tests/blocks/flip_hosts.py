@@ -95,8 +95,8 @@ FLOW: dict[str, dict[str, Any]] = {
     },
     "taps of units": {
         "stages": [
-            stage("a", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "taps": {"size": 3}}),
-            stage("b", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "taps": {"residual": False}}),
+            stage("a", CONVOLUTION, ffn={"kind": "gated", "hidden": 8, "gain": 2.0, "taps": {"size": 3}}),
+            stage("b", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "gain": 2.0, "taps": {"residual": False}}),
         ]
     },
     "heads of experts": {

@@ -85,7 +85,7 @@ MIXTURES: dict[str, str] = {
             mix: {kind: attention, heads: 2, inner_norm: {kind: rms, groups: 1}}
             ffn: {kind: gated, act: relu2, inner_norm: {kind: rms}}
     """,
-    "nGPT (2410.01131) whole: maps of unit vectors, steps on a sphere": """
+    "nGPT (2410.01131): maps of unit vectors, steps on a sphere, gains of hidden channels": """
         - name: sphere
           kind: recast
           weights: unit
@@ -94,11 +94,11 @@ MIXTURES: dict[str, str] = {
             repeat: 2
             layers:
               sublayers:
-                - block: {kind: attention, heads: 2, qk_norm: {kind: l2, gain: heads}, scale: 2.8}
+                - block: {kind: attention, heads: 2, qk_norm: {kind: l2, gain: heads}, qk_norm_at: position, scale: 2.8}
                   norm: {out: {kind: l2}, after: {kind: l2}}
                   gain: {kind: learned, per: channel, init: 0.05}
                   skip: {kind: rest}
-                - block: {kind: gated}
+                - block: {kind: gated, gain: 4.0}
                   norm: {out: {kind: l2}, after: {kind: l2}}
                   gain: {kind: learned, per: channel, init: 0.05}
                   skip: {kind: rest}

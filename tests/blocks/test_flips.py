@@ -54,7 +54,7 @@ HOSTS: dict[str, dict[str, Any]] = {
                 position={"kind": "rope", "dims": 4},
             )
         ],
-        "readout": {"tie": False, "soft_cap": 5.0},
+        "readout": {"tie": False, "soft_cap": 5.0, "unit": True},
     },
     "yarn": {
         "width": 64,
@@ -128,7 +128,13 @@ HOSTS: dict[str, dict[str, Any]] = {
     "ends": {
         "embedding": {"width": 12, "bias": True, "gain": True, "scale": 3.0, "norm": LAYER},
         "position": {"kind": "sinusoid", "offset": 1},
-        "readout": {"bias": True, "scale": 0.5, "z_loss": 0.01, "transform": {"act": "gelu", "norm": LAYER}},
+        "readout": {
+            "bias": True,
+            "gain": True,
+            "scale": 0.5,
+            "z_loss": 0.01,
+            "transform": {"act": "gelu", "norm": LAYER},
+        },
         "stages": [stage("body", ATTENTION)],
     },
     "structured": {"stages": [stage("body", CONVOLUTION, ffn={"kind": "structured", "hidden": 24, "bias": True})]},

@@ -78,6 +78,27 @@ def test_the_whole_readout(planned, tie: bool):
 
 
 @pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("gain", [True, False])
+def test_symbols_are_unit_vectors(planned, tie: bool, gain: bool):
+    """gain * (scale W / |W| h) + b by symbol (nGPT, 2410.01131, 2.5 and 2.6; without gains NormHead of Baichuan 2,
+    2309.10305), in logits, and the gradients of losses."""
+    readout = {"tie": tie, "unit": True, "gain": gain, "scale": 0.5, "bias": True}
+    model = large(build(planned({"name": "s", "mix": ATTENTION}, readout=readout), 0).double())
+    w, x = dict(model.named_parameters()), tokens()
+    assert ("readout.gain" in w) == gain
+    table = w["embedding.weight"] if tie else w["readout.weight"]
+    h = model.hidden(model.embed(x))
+    logits = (
+        h @ (table / table.norm(dim=-1, keepdim=True)).T * 0.5 * w.get("readout.gain", 1.0) + w["readout.bias"] * 0.5
+    )
+    torch.testing.assert_close(model(x), logits)
+    expected = F.cross_entropy(logits.flatten(0, 1), x.flatten())
+    got = torch.autograd.grad(model.loss(x, x), list(w.values()))
+    for name, a, b in zip(w, got, torch.autograd.grad(expected, list(w.values())), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("tie", [True, False])
 def test_a_mixture_of_softmaxes(planned, tie: bool):
     """log sum_k share_k softmax(cap tanh((W relu(M_k h + m_k) + b) scale / cap)) (1711.03953, eq. 3 and section 3), in
     probabilities, and the loss and its gradients by them."""

@@ -32,6 +32,8 @@ def test_causal_blocks_are_not_accused(mixer: str, size: float) -> None:
         {"position": {"kind": "learned"}},
         {"norm": {"kind": "layer", "place": "post"}},
         {"readout": {"mixture": {"count": 2}}},
+        {"readout": {"mixture": {"count": 2}, "unit": True, "gain": True}},
+        {"readout": {"unit": True}},
     ],
 )
 def test_causal_organisms_are_not_accused(organism: dict[str, Any]) -> None:

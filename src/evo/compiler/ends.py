@@ -95,14 +95,16 @@ class Readout(nn.Module):
     mixture_bias: nn.Parameter | None
     share: nn.Parameter | None
     bias: nn.Parameter | None
+    gain: nn.Parameter | None
 
     def __init__(self, plan: Plan, make: Make) -> None:
         super().__init__()
-        for name in ("weight", "transform", "transform_bias", "mixture", "mixture_bias", "share", "bias"):
+        for name in ("weight", "transform", "transform_bias", "mixture", "mixture_bias", "share", "bias", "gain"):
             self.register_parameter(name, None)
         for weight in (*((plan.readout,) if plan.readout is not None else ()), *plan.readout_maps):
             self.register_parameter(weight.name, parameter(weight))
         self.scale, self.word, self.mixed = plan.readout_scale, plan.readout_act, plan.readout_mixture
+        self.is_unit = plan.readout_is_unit
         for name, block in plan.readout_blocks:
             self.add_module(name, make(block))
 
@@ -121,6 +123,11 @@ class Readout(nn.Module):
         if self.scale is not None:
             h_BTD, bias_V = h_BTD * self.scale, None if bias_V is None else bias_V * self.scale
         return Read(h_BTD, bias_V, log_share)
+
+    def form(self, weight_VE: Tensor) -> Tensor:
+        """What its weights, or the table of tokens, are read as, (V, E)."""
+        form_VE = F.normalize(weight_VE, dim=-1, eps=1e-30) if self.is_unit else weight_VE
+        return form_VE if self.gain is None else form_VE * self.gain[:, None].to(form_VE.dtype)
 
     def _activated(self, h_BTD: Tensor, flow: Flow) -> Tensor:
         act = self._modules.get("act")

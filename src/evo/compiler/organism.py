@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -14,7 +14,7 @@ from evo.blocks.adapters.module import Adapted
 from evo.blocks.ahead.module import Ahead, Ends, Trunk
 from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.cache.policy import EVERYTHING, CachePolicy
-from evo.blocks.flow import Flow, State
+from evo.blocks.flow import Flow, State, projected_as
 from evo.blocks.residual import Residual
 from evo.blocks.stages.stage import Stage
 from evo.compiler.ends import Embedding, Make, Readout
@@ -170,7 +170,7 @@ class Organism(nn.Module):
         probabilities."""
         flow = Flow() if flow is None else flow
         read = self.readout.read(h_BTD, flow)
-        logits = soft_capped(flow.project(read.h, self._readout_weight(), read.bias_V), self.plan.soft_cap)
+        logits = soft_capped(self._logits(flow)(read.h, self._readout_form(), read.bias_V), self.plan.soft_cap)
         if read.log_share is None:
             return logits
         log_parts = F.log_softmax(logits.to(read.log_share.dtype), dim=-1)
@@ -222,12 +222,12 @@ class Organism(nn.Module):
         read = self.readout.read(h_BTD, flow)
         return linear_cross_entropy(
             read.h.flatten(0, 1),
-            self._readout_weight(),
+            self._readout_form(),
             targets_BT.flatten(),
             self.plan.soft_cap,
             bias_V=read.bias_V,
             weights_N=weights_N,
-            project=flow.project,
+            project=self._logits(flow),
             backend=self.backend,
         )
 
@@ -338,6 +338,20 @@ class Organism(nn.Module):
 
     def _readout_weight(self) -> nn.Parameter:
         return self.embedding.weight if self.readout.weight is None else self.readout.weight
+
+    def _readout_form(self) -> Tensor:
+        return self.readout.form(self._readout_weight())
+
+    def _logits(self, flow: Flow) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        """What makes logits of what is read, the form of the readout's weights, and a bias."""
+        weight = self._readout_weight()
+
+        def project(h: Tensor, form: Tensor, bias_V: Tensor | None) -> Tensor:
+            if form is weight:
+                return flow.project(h, weight, bias_V)
+            return projected_as(flow.project, h, weight, form, bias_V, None)
+
+        return project
 
 
 def _stage(block: Block) -> Stage:

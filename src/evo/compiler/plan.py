@@ -30,7 +30,8 @@ class Plan:
     embedding's norm stands before positions are added. projects_last: whether narrower vectors are projected after
     both. order: a block of fixed positions.
     readout_maps: what stands before and beside the readout: the transform with its bias, the maps of a mixture of
-    softmaxes, and a bias of logits. readout_mixture: how many softmaxes, and what their maps pass.
+    softmaxes, and a bias and gains of logits. readout_mixture: how many softmaxes, and what their maps pass.
+    readout_is_unit: whether rows of its weights are read as vectors of unit length.
     exits: the inner stages that training reads out too, the loss of each weighed by `exit_loss`.
     ahead: what training predicts besides the next token.
     """
@@ -54,6 +55,7 @@ class Plan:
     readout_act: str = ""
     readout_scale: float | None = None
     readout_mixture: tuple[int, str] | None = None
+    readout_is_unit: bool = False
     readout_blocks: tuple[tuple[str, BlockPlan], ...] = ()
     exits: tuple[str, ...] = ()
     exit_loss: float = 0.0

@@ -90,10 +90,13 @@ def _transform(organism: OrganismSpec, scope: Scope) -> dict[str, Any]:
         maps += [vector("mixture_bias", mixture.count * inner, ZEROS)] if mixture.bias else []
     if readout.bias:
         maps.append(vector("bias", organism.vocab, ZEROS))
+    if readout.gain:
+        maps.append(vector("gain", organism.vocab, ONES))
     return {
         "readout_maps": tuple(maps),
         "readout_act": act_word(spec.act) if spec is not None else "",
         "readout_scale": readout.scale,
+        "readout_is_unit": readout.unit,
         "readout_mixture": None if mixture is None else (mixture.count, mixture.act),
         "exits": () if readout.exits is None else readout.exits.after,
         "exit_loss": 0.0 if readout.exits is None else readout.exits.weight,

@@ -191,6 +191,10 @@ class ReadoutSpec(Spec):
     """Whether every symbol has a bias (GPT-J)."""
     scale: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
     """What logits are multiplied by before they are bounded (Cohere)."""
+    unit: Annotated[bool, FIXED] = False
+    """Whether each symbol's weights are read as a vector of unit length (NormHead, Baichuan 2; nGPT, 2410.01131)."""
+    gain: Annotated[bool, FIXED] = False
+    """Whether each symbol's logit, before its bias, is multiplied by a learned number, 1 at first (nGPT)."""
     init: Annotated[float, Field(gt=0, le=10), FIXED] = 0.02
     """The standard deviation of its weights at first: of the embedding's where it uses them."""
     z_loss: Annotated[float, Field(ge=0, le=10), FIXED] = 0.0

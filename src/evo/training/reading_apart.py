@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from evo.blocks.flow import Flow
+from evo.blocks.flow import Flow, Project, projected_as
 from evo.compiler.organism import Organism
 from evo.kernels.fused.project import project as plain_project
 from evo.kernels.grouped import Groups
@@ -17,11 +17,24 @@ def reading_apart(flow: Flow, model: Organism) -> Flow:
     readout: its logits are normalised, so each depends on the rows of all symbols, whatever the tokens are."""
     if model.plan.readout_mixture is None or model.plan.readout is not None:
         return flow
-    table, inner = model.embedding.weight, flow.project
+    return replace(flow, project=_Apart(flow.project, model.embedding.weight))
 
-    def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
-        if weight is table:
+
+@dataclass(frozen=True)
+class _Apart:
+    """A `Project` that meets the table as if it was no weight."""
+
+    inner: Project
+    table: Tensor
+
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None, /
+    ) -> Tensor:
+        if weight is self.table:
             return plain_project(x, weight.detach(), bias)
-        return inner(x, weight, bias, groups)
+        return self.inner(x, weight, bias, groups)
 
-    return replace(flow, project=project)
+    def recast(self, x: Tensor, weight: Tensor, form: Tensor, bias: Tensor | None, groups: Groups | None, /) -> Tensor:
+        if weight is self.table:
+            return plain_project(x, form.detach(), bias)
+        return projected_as(self.inner, x, weight, form, bias, groups)

@@ -39,6 +39,17 @@ class Units(Block):
         return norm(hidden_BTF, flow) if isinstance(norm, Norm) else hidden_BTF
 
 
+class HiddenGains(Block):
+    """A learned number for each hidden channel."""
+
+    gain: nn.Parameter
+
+    def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
+        """(..., F) -> (..., F)."""
+        del flow
+        return x_BTD * self.gain.to(x_BTD.dtype)
+
+
 @dataclass(frozen=True)
 class UnitsState(State):
     """The hidden channels of the latest tokens before taps, (B, W - 1, F) of each projection that has some."""
@@ -86,7 +97,8 @@ class TappedUnits(Units, ABC):
     def convolved(
         self, hidden: list[Tensor], past: tuple[Tensor, ...] | None, flow: Flow
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """Hidden channels of each projection as their taps leave them, and what these read at the latest tokens."""
+        """Hidden channels of each projection as gains and taps leave them, and what these read at the latest tokens."""
+        hidden = [self._gained(f"{name}_gain", x_BTF, flow) for name, x_BTF in zip(self.tapped, hidden, strict=True)]
         if self.taps is None:
             return hidden, ()
         found: list[Tensor] = []
@@ -102,6 +114,10 @@ class TappedUnits(Units, ABC):
             found.append(x_BTF + y_BTF if self.taps.residual else y_BTF)
             after.append(kept)
         return found, tuple(after)
+
+    def _gained(self, name: str, x_BTF: Tensor, flow: Flow) -> Tensor:
+        gains = self._modules.get(name)
+        return gains(x_BTF, flow) if isinstance(gains, HiddenGains) else x_BTF
 
 
 class Dense(TappedUnits):

@@ -9,8 +9,8 @@ from pydantic import Field
 from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
 from evo.dsl.acts import Act
-from evo.dsl.genes import WIDENING, Gene
-from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, taps, vector
+from evo.dsl.genes import FIXED, WIDENING, Gene
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 Ratio = Annotated[float, Field(gt=0, le=64), Gene(0.5, 8, "scale")]
@@ -56,6 +56,13 @@ class GatedPlan(BlockPlan):
     hidden: int
     act: str
     taps: UnitTapsSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenGainsPlan(BlockPlan):
+    """A gain for each hidden channel."""
+
+    builder: ClassVar[str] = "evo.blocks.feedforward.module:HiddenGains"
 
 
 class UnitsSpec(Spec):
@@ -106,6 +113,20 @@ class TappedUnitsSpec(UnitsSpec):
 
     taps: UnitTapsSpec | None = None
     """Short convolutions of hidden channels; none if left out."""
+    gain: Annotated[float | None, Field(gt=0, le=1e6), FIXED] = None
+    """What learned numbers start at, one for each hidden channel before its taps and its activation; none if left out.
+    What gates another is multiplied by it, and what it gates by numbers that start at 1 (nGPT, 2410.01131: the root of
+    the width)."""
+
+    def gains(self, names: tuple[str, ...], hidden: int) -> tuple[tuple[str, BlockPlan], ...]:
+        """The gains of these projections, the first of which passes the activation."""
+        if self.gain is None:
+            return ()
+        starts = (self.gain, *(1.0 for _ in names[1:]))
+        return tuple(
+            (f"{name}_gain", HiddenGainsPlan(kind="gains", weights=(vector("gain", hidden, Init("constant", start)),)))
+            for name, start in zip(names, starts, strict=True)
+        )
 
     def tapped(self, names: tuple[str, ...], hidden: int) -> tuple[list[Weight], int]:
         """The weights of the taps of these projections, and how many values decoding keeps."""
@@ -130,7 +151,7 @@ class DenseSpec(TappedUnitsSpec):
             kind=self.label,
             weights=tuple(weights),
             cost=Cost(flops=matmul_flops(tuple(weights)), state=kept, activations=activations),
-            children=self.children(scope),
+            children=(*self.children(scope), *self.gains(("up",), hidden)),
             has_state=self.taps is not None,
             taps=self.taps,
             hidden=hidden,
@@ -165,7 +186,7 @@ class GatedSpec(TappedUnitsSpec):
             kind=self.label,
             weights=tuple(weights),
             cost=Cost(flops=matmul_flops(tuple(weights)), state=kept, activations=activations),
-            children=self.children(scope),
+            children=(*self.children(scope), *self.gains(("gate", "up"), hidden)),
             has_state=self.taps is not None,
             taps=self.taps,
             hidden=hidden,
