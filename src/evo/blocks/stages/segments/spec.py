@@ -100,11 +100,12 @@ class SegmentsSpec(AroundSpec):
 
     def _gates(self, width: int) -> tuple[Weight, ...]:
         """The weights of the gates between what vectors were and what they become."""
-        names = {"none": (), "fixed": ("new",), "lstm": ("new", "input_gate", "forget_gate")}
+        if not self._vectors or self.gate == "none":
+            return ()
         found: list[Weight] = []
-        for name in names[self.gate] if self._vectors else ():
+        for name in ("new",) if self.gate == "fixed" else ("new", "input_gate", "forget_gate"):
             found += [linear(name, width, width), vector(f"{name}_bias", width, ZEROS)]
-        keep = (vector("keep", width, ONES),) if found and self.gate == "fixed" else ()
+        keep = (vector("keep", width, ONES),) if self.gate == "fixed" else ()
         return (*found, *keep)
 
     @property
