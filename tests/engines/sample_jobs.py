@@ -3,8 +3,9 @@
 import ctypes
 import os
 import signal
+import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from evo.engines.memory import resident_bytes
 
@@ -42,6 +43,43 @@ def kill_itself(payload: object) -> None:
 def read_nowhere(payload: object) -> None:
     """Die of a fault in C."""
     ctypes.string_at(0)
+
+
+def break_gpu(payload: tuple[str, int]) -> int:
+    """Find the GPU broken in the first so many processes, which a file counts, and be in the last of them."""
+    file, times = payload
+    with open(file, "a") as counted:
+        counted.write("x")
+    attempt = os.path.getsize(file)
+    if attempt <= times:
+        sys.modules["torch"] = cast("Any", BrokenTorch)
+    return attempt
+
+
+class BrokenTorch:
+    """What torch is like after a kernel's fault."""
+
+    class cuda:
+        is_initialized = staticmethod(lambda: True)
+
+        @staticmethod
+        def synchronize() -> None:
+            """Fail as every call does by then."""
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def fault_on_gpu(payload: object) -> None:
+    """Read behind the end of a tensor, which a kernel finds."""
+    import torch
+
+    torch.zeros(2, device="cuda")[torch.tensor([7], device="cuda")].sum().item()
+
+
+def sum_on_gpu(payload: int) -> float:
+    """As many ones together."""
+    import torch
+
+    return torch.ones(payload, device="cuda").sum().item()
 
 
 def sleep(payload: float) -> float:

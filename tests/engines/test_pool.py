@@ -72,6 +72,32 @@ def test_a_lost_worker_is_replaced(
     assert [outcome.value for id, outcome in sorted(got.items()) if id != "bad"] == [0, 2, 4, 6, 2]
 
 
+@pytest.mark.parametrize(("times", "value"), [(1, 2), (2, None)])
+def test_a_worker_that_lost_its_gpu_is_replaced(tmp_path: Path, times: int, value: int | None) -> None:
+    """A kernel that faults ends the use of the GPU for its process: the job has a second one, those behind it have a
+    sound one."""
+    jobs = [
+        job("break_gpu", (str(tmp_path / "count"), times), "bad"),
+        *(job("double", n, f"after {n}") for n in range(3)),
+    ]
+    with PoolEngine(1, preload=BARE) as pool:
+        got = by_id(list(pool.map(jobs)))
+        assert len(pool.hands) == 1
+    assert got["bad"].value == value
+    assert got["bad"].failure == (None if value else Failure("crash", "the GPU was lost: a kernel faulted"))
+    assert [got[f"after {n}"].value for n in range(3)] == [0, 2, 4]
+
+
+@pytest.mark.gpu
+def test_a_kernel_that_faults_costs_its_job_alone() -> None:
+    """On a real GPU, too."""
+    jobs = [job("sum_on_gpu", 3, "before"), job("fault_on_gpu", None, "bad"), job("sum_on_gpu", 5, "after")]
+    with PoolEngine(1) as pool:
+        got = by_id(list(pool.map(jobs)))
+    assert [got[id].value for id in ("before", "bad", "after")] == [3.0, None, 5.0]
+    assert "CUDA error" in str(got["bad"].failure)
+
+
 def test_a_growing_job_is_killed() -> None:
     """A job that outgrows `max_memory_bytes` is ended with the cause memory, long before it would have finished."""
     limit = 300 * MEBIBYTE

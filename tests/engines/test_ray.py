@@ -56,6 +56,17 @@ def test_jobs_outlive_their_node(nodes: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted((outcome.id, outcome.failure) for outcome in found) == [(str(n), None) for n in range(6)]
 
 
+@pytest.mark.parametrize(("times", "value"), [(1, 2), (2, None)])
+def test_an_actor_that_lost_its_gpu_is_replaced(nodes: Any, tmp_path: Path, times: int, value: int | None) -> None:
+    """The job has a second one, once; the one behind it has a sound one."""
+    bad = job("break_gpu", (str(tmp_path / "count"), times), "bad")
+    with make_engine(RaySpec(address=nodes.address), Limits(1, preload=BARE)) as engine:
+        found = {outcome.id: outcome for outcome in engine.map([bad, job("double", 2, "good")])}
+    assert found["bad"].value == value
+    assert (found["bad"].failure is None) == (value is not None)
+    assert found["good"].value == 4
+
+
 def test_a_job_that_kills_its_worker_is_a_crash(nodes: Any) -> None:
     """A worker that dies on a node that lives is its job's doing; the next job has another worker."""
     with make_engine(RaySpec(address=nodes.address), Limits(1, max_seconds=20.0, preload=BARE)) as engine:

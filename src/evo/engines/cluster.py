@@ -21,8 +21,9 @@ from pydantic import Field
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.dsl.engine import EngineSpec
 from evo.engines.crew import Crew
+from evo.engines.device import ATTEMPTS_WITH_GPU, is_lost
 from evo.engines.inline import run_here
-from evo.engines.jobs import Failure, Job, Limits, Outcome, answered, explain
+from evo.engines.jobs import Failure, Job, Limits, Outcome, answered, explain, without_device
 
 if TYPE_CHECKING:
     from ray import ObjectRef  # pyright: ignore[reportMissingImports]
@@ -67,14 +68,17 @@ class Worker:
 
         return ray.get_runtime_context().get_node_id()
 
-    def run(self, job: Job) -> bytes:
-        """The outcome, pickled here, so that a value that cannot be is a failure like any other."""
-        outcome = run_here(job)
+    def run(self, job: Job) -> tuple[bytes, bool]:
+        """The outcome, pickled here, so that a value that cannot be is a failure like any other; and whether the actor
+        is of no use any more, as it has lost its GPU."""
+        outcome, has_lost_gpu = run_here(job), is_lost()
+        if has_lost_gpu:
+            outcome = without_device(outcome)
         try:
-            return pickle.dumps(outcome)
+            return pickle.dumps(outcome), has_lost_gpu
         except Exception as error:
             failure = Failure("error", f"the job's value cannot be pickled: {explain(error).message}")
-            return pickle.dumps(Outcome(job.id, None, failure, outcome.seconds))
+            return pickle.dumps(Outcome(job.id, None, failure, outcome.seconds)), has_lost_gpu
 
 
 @dataclass
@@ -162,12 +166,10 @@ class RayEngine(Crew[Lane]):
             lane.node, lane.since = value, time.monotonic()
             lane.result = lane.actor.run.remote(lane.payload)
             return None
+        message, has_lost_gpu = value
+        outcome, payload = _read(job, message), lane.payload
         lane.job = lane.payload = lane.result = None
-        try:
-            return answered(job, pickle.loads(value))
-        except Exception as error:
-            message = f"the job's value cannot be read: {explain(error).message}"
-            return Outcome(job.id, None, Failure("error", message), 0.0)
+        return self._on_loss(lane, job, payload, outcome) if has_lost_gpu else outcome
 
     def _overrun(self, lane: Lane, job: Job) -> Outcome | None:
         seconds, limit = time.monotonic() - lane.since, self.limits.max_seconds
@@ -201,6 +203,15 @@ class RayEngine(Crew[Lane]):
             return Outcome(job.id, None, Failure("memory", "took more memory than its node has"), seconds)
         return Outcome(job.id, None, Failure("crash", "the worker ended by itself"), seconds)
 
+    def _on_loss(self, lane: Lane, job: Job, payload: ObjectRef | None, outcome: Outcome) -> Outcome | None:
+        """An actor lost its GPU. The job gets another one, once: it may have been another's kernel that faulted."""
+        assert payload is not None
+        self.dismiss([lane])
+        if lane.attempt >= ATTEMPTS_WITH_GPU:
+            return outcome
+        self._take(self.free(), job, payload, lane.attempt + 1)
+        return None
+
     def _is_gone(self, node: str) -> bool:
         """Whether a node has left the cluster, which takes a while to be noticed."""
         end = time.monotonic() + GONE_SECONDS
@@ -217,6 +228,13 @@ class RayEngine(Crew[Lane]):
         for lane in hands:
             self.hands.remove(lane)
             self.ray.kill(lane.actor, no_restart=True)
+
+
+def _read(job: Job, message: bytes) -> Outcome:
+    try:
+        return answered(job, pickle.loads(message))
+    except Exception as error:
+        return Outcome(job.id, None, Failure("error", f"the job's value cannot be read: {explain(error).message}"), 0.0)
 
 
 def _outside(code: str, message: str, help: str) -> Failure:

@@ -4,8 +4,14 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import ClassVar, Self
 
+from evo.base.diagnostics import Diagnostic
 from evo.dsl.engine import EngineSpec
-from evo.engines.jobs import Job, Limits, Outcome, explain, find_function, one_thread, run_job
+from evo.engines.device import is_lost
+from evo.engines.jobs import Failure, Job, Limits, Outcome, explain, find_function, one_thread, run_job, without_device
+
+GONE = Diagnostic(
+    "EVO606", "a kernel faulted, and this process cannot use the GPU any more", None, "`evo resume` the run"
+)
 
 
 class InlineSpec(EngineSpec):
@@ -20,8 +26,16 @@ class InlineEngine:
     """Runs jobs here, one torch thread as in a worker. It cannot stop a job that hangs, grows or ends the process."""
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Run each job when its outcome is asked for; outcomes come in the order of the jobs."""
-        return (run_here(job) for job in jobs)
+        """Run each job when its outcome is asked for; outcomes come in the order of the jobs.
+
+        After one that broke the GPU for this process the others fail from outside.
+        """
+        for job in jobs:
+            if is_lost():
+                yield Outcome(job.id, None, Failure("outside", GONE.message, (GONE,)), 0.0)
+            else:
+                outcome = run_here(job)
+                yield without_device(outcome) if is_lost() else outcome
 
     def close(self) -> None:
         """Nothing to end."""

@@ -122,6 +122,12 @@ def answered(job: Job, outcome: Outcome) -> Outcome:
     return Outcome(job.id, None, Failure("error", f"the worker answered for job '{outcome.id}'"), outcome.seconds)
 
 
+def without_device(outcome: Outcome) -> Outcome:
+    """The outcome of a job after which its process had lost its GPU: a value of it was made by who knows what."""
+    failure = outcome.failure or Failure("crash", "the GPU was lost: a kernel faulted")
+    return Outcome(outcome.id, None, failure, outcome.seconds)
+
+
 def explain(error: BaseException) -> Failure:
     """The failure that an exception stands for; out of memory, on any device, and faults of the system are causes of
     their own."""

@@ -15,6 +15,7 @@ from typing import ClassVar
 from evo.base.diagnostics import Diagnostic
 from evo.dsl.engine import EngineSpec
 from evo.engines.crew import Crew
+from evo.engines.device import ATTEMPTS_WITH_GPU
 from evo.engines.jobs import Failure, Job, Limits, Outcome
 from evo.engines.memory import resident_bytes
 from evo.engines.process import Phase, WorkerProcess
@@ -88,6 +89,8 @@ class PoolEngine(Crew[WorkerProcess]):
             outcome = worker.poll()
         except (EOFError, OSError):
             return self._on_death(worker, job)
+        if outcome is not None and worker.has_lost_gpu:
+            return self._on_loss(worker, job, outcome)
         if outcome is not None:
             self._retire_if_swollen(worker)
             return outcome
@@ -112,6 +115,14 @@ class PoolEngine(Crew[WorkerProcess]):
         if killer is not None and not is_hungry:
             failure = _killed(killer)
         return Outcome(job.id, None, failure, seconds)
+
+    def _on_loss(self, worker: WorkerProcess, job: Job, outcome: Outcome) -> Outcome | None:
+        """A worker lost its GPU. The job gets another worker, once: it may have been another's kernel that faulted."""
+        self.dismiss([worker])
+        if worker.attempt >= ATTEMPTS_WITH_GPU:
+            return outcome
+        self.free().take(job, worker.attempt + 1)
+        return None
 
     def _overrun(self, worker: WorkerProcess) -> Failure | None:
         if time.monotonic() - worker.since > self._limit_seconds(worker):

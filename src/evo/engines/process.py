@@ -35,7 +35,8 @@ class WorkerProcess:
     """One spawned process.
 
     gpu: the only one that it sees; None for all. since: when its phase began, on the clock of `time.monotonic`.
-    shortages: how often the system had run out of memory when it started.
+    shortages: how often the system had run out of memory when it started. has_lost_gpu: whether it is of no use to
+    another job.
     """
 
     def __init__(self, preload: tuple[str, ...], gpu: str | None = None) -> None:
@@ -48,6 +49,7 @@ class WorkerProcess:
         self.gpu = gpu
         self.job: Job | None = None
         self.attempt = 1
+        self.has_lost_gpu = False
         self.shortages = times_out_of_memory()
         self._message = b""
         self._enter(Phase.STARTING)
@@ -63,7 +65,8 @@ class WorkerProcess:
         """Read what the worker has sent; the outcome if it ended its job. Raises EOFError or OSError if it is gone."""
         while self.pipe.poll():
             answer, *content = self._read()
-            if answer in ("refused", "done"):
+            if answer in ("refused", "done", "lost"):
+                self.has_lost_gpu = answer == "lost"
                 return self._finish(content[0])
             if answer == "started":
                 self._enter(Phase.RUNNING)

@@ -1,8 +1,8 @@
 """The inside of a worker process: read a job, run it, send the outcome, until the parent closes the pipe or dies.
 
 Messages to the parent are pickled tuples: ("ready",) once, then per job either ("refused", Failure), if it cannot be
-loaded, or ("started",) and ("done", Outcome). Plain pickle is used on purpose: `Connection.send` would hand tensors
-over by file descriptor, and those die with the worker.
+loaded, or ("started",) and ("done", Outcome), or ("lost", Outcome) where the process has lost its GPU meanwhile. Plain
+pickle is used on purpose: `Connection.send` would hand tensors over by file descriptor, and those die with the worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from evo.base.memory import keep_freed, return_freed
-from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job
+from evo.engines.device import is_lost
+from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job, without_device
 
 ORPHANED = 3
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -55,6 +56,9 @@ def _serve_one(pipe: Connection, message: bytes) -> None:
     _send(pipe, ("started",))
     outcome = run_job(job, function)
     return_freed()
+    if is_lost():
+        _send(pipe, ("lost", without_device(outcome)))
+        return
     try:
         answer = pickle.dumps(("done", outcome))
     except Exception as error:

@@ -161,9 +161,10 @@ RUNS = {
         source="command",
     ),
     "EVO606": Code(
-        "Workers are killed from outside",
-        "Somebody else ended the worker processes again and again: a batch system at its limit, an administrator. That "
-        "says nothing about the candidates, so none was recorded as failed. `evo resume` tries them again.",
+        "Workers are killed from outside, or the GPU is lost",
+        "Somebody else ended the worker processes again and again: a batch system at its limit, an administrator. Or, "
+        "without workers, a candidate's kernel faulted, after which a process cannot use its GPU. That says nothing "
+        "about the other candidates, so none of them was recorded as failed. `evo resume` tries them again.",
         source="command",
     ),
     "EVO607": Code(

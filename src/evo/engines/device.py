@@ -1,0 +1,23 @@
+"""Whether a process can still use its GPU."""
+
+from __future__ import annotations
+
+import sys
+
+ATTEMPTS_WITH_GPU = 2
+"""Processes that a job gets where they lose their GPU."""
+
+
+def is_lost() -> bool:
+    """Whether a kernel's fault has broken this process's CUDA context: every later call of it raises, whoever makes it.
+
+    Under NVIDIA's MPS a fault in one process breaks that of all. Waits for the device; False where none is in use.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
