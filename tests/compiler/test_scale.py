@@ -17,6 +17,7 @@ from evo.dsl.document import Document, from_data, load, parse
 from evo.dsl.rates import MaximalUpdateRates
 
 ROOT = Path(__file__).parents[2]
+ATTENTION = {"kind": "attention", "heads": 2}
 STAGES: list[Any] = [
     {"name": "low", "repeat": 2, "mix": [{"kind": "attention", "heads": 4, "kv_heads": 2}, {"kind": "convolution"}]},
     {"name": "shared", "repeat": 2, "share": True, "mix": {"kind": "attention", "heads": 4, "kv_heads": 1}},
@@ -122,8 +123,10 @@ def test_the_command_writes_it(evo: Evo, tmp_path: Path) -> None:
         ({"mix": {"kind": "memory", "heads": 2, "dim": 8}}, {"heads": 4}),
         ({"mix": {"kind": "recurrence", "heads": 4, "key_heads": 2}}, {"heads": 8, "key_heads": 4}),
         ({"kind": "latent", "heads": 4, "kv_heads": 2}, {"heads": 8, "kv_heads": 4}),
+        ({"mix": {"formed": ATTENTION, "form": "low_rank", "rank": 4}}, {"heads": 4, "rank": 8}),
+        ({"mix": {"formed": ATTENTION, "blocks": 4}}, {"heads": 4}),
     ],
-    ids=["patches", "memory", "groups of keys", "a code"],
+    ids=["patches", "memory", "groups of keys", "a code", "a rank", "a rank that means nothing"],
 )
 def test_what_is_cut_from_a_stream_widens_with_it(stage: dict[str, Any], numbers: dict[str, int]) -> None:
     """Heads and their groups wherever they stand, and the stream of a stage that has its own: the result is valid."""

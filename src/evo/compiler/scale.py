@@ -99,9 +99,11 @@ def _growths(document: Document) -> Iterator[float]:
 
 
 def _widening(document: Document) -> Iterator[tuple[Path, int]]:
-    """Every number that goes by the width of the stream."""
+    """Every number that goes by the width of the stream, and that means something."""
     for place in walk(document.organism, ("organism",)):
-        if place.field.meta(Widening) is not None and isinstance(place.value, int):
+        if place.field.meta(Widening) is None or place.field.name in place.owner.unread:
+            continue
+        if isinstance(place.value, int):
             yield place.path, place.value
 
 

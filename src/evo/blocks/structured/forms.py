@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evo.dsl.genes import Gene
+from evo.dsl.genes import WIDENING, Gene
 from evo.dsl.plan import Axis, Init, Weight, linear
 from evo.dsl.spec import Spec
 
@@ -19,7 +19,7 @@ class FormFields(Spec):
     channels."""
     blocks: Annotated[int, Field(ge=2, le=4096), Gene(2, 16, "x2")] = 4
     """How many blocks there are, or parts that a Kronecker product's first factor maps."""
-    rank: Annotated[int, Field(ge=1, le=65536), Gene(4, 256, "x2")] = 32
+    rank: Annotated[int, Field(ge=1, le=65536), Gene(4, 256, "x2"), WIDENING] = 32
     """Channels that a map of low rank passes."""
 
     @property
