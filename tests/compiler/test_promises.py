@@ -16,7 +16,7 @@ from evo.blocks.flow import Flow
 from evo.compiler.build import build
 from evo.compiler.organism import Organism
 from evo.compiler.plan import Plan
-from evo.compiler.promises import broken_promises, require_promises
+from evo.compiler.promises import Met, broken_promises, require_promises
 from evo.kernels.fused import ACTS
 
 Spelling = Callable[[Tensor, Tensor, Flow], Tensor]
@@ -43,6 +43,19 @@ def spelled(planned: Any, spelling: Spelling) -> Organism:
 def test_every_shipped_block_keeps_its_promises(rich: Plan) -> None:
     """Each planned linear map of the built-in blocks meets its input in `flow.project`."""
     assert list(broken_promises(build(rich, 0))) == []
+
+
+@pytest.mark.parametrize("gate", ["fixed", "lstm"])
+def test_what_a_short_pass_has_no_input_for_is_met_in_a_longer_one(planned: Any, gate: str) -> None:
+    """The gates behind a segment: no broken promise, and all of them are read through `flow.project`."""
+    of = {"name": "b", "mix": {"kind": "convolution"}}
+    plan = planned({"name": "s", "kind": "segments", "of": of, "every": 4, "count": 2, "gate": gate})
+    model, met = build(plan, 0), Met()
+    assert list(broken_promises(model)) == []
+    model.losses(*torch.zeros(2, 1, 5, dtype=torch.int64), None, Flow(project=met))
+    late = [model.get_parameter(f"{path}.{name}") for path, block in plan.named_blocks() for name in block.late]
+    assert len(late) == {"fixed": 1, "lstm": 3}[gate]
+    assert {id(weight) for weight in late} <= met.weights
 
 
 @pytest.mark.parametrize("name", AROUND)

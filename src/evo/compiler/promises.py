@@ -37,7 +37,8 @@ def broken_promises(model: Organism) -> Iterator[str]:
 
     A linear map that no pass hands to `flow.project` would be left out of the moments that snapshots judge by, of the
     count of small activations, and of half-precision copies: the same function, measured in another way. An auxiliary
-    loss that no plan names would be trained on and reported nowhere.
+    loss that no plan names would be trained on and reported nowhere. Maps that need more tokens than a short pass has
+    are taken at their word.
     """
     met = Met()
     parameter = next(model.parameters())
@@ -45,8 +46,9 @@ def broken_promises(model: Organism) -> Iterator[str]:
     tokens = min(PROBE_TOKENS + model.plan.tokens_ahead, model.plan.context)
     tokens_1T = torch.zeros(1, tokens, dtype=torch.int64, device=parameter.device)
     model.losses(tokens_1T, tokens_1T, None, flow)
+    late = {f"{path}.{name}" for path, block in model.plan.named_blocks() for name in block.late}
     for path, weight in model.named_parameters():
-        if model.plan.weights[path].is_linear and id(weight) not in met.weights:
+        if model.plan.weights[path].is_linear and id(weight) not in met.weights and path not in late:
             yield f"{path} is planned as a linear map, but the module never calls flow.project with it"
     for name in sorted(flow.losses.keys() - set(model.plan.losses)):
         yield f"a block adds the loss '{name}', which no plan lists in `losses`"

@@ -166,8 +166,8 @@ class BlockPlan:
     kind: what people call it. children: blocks it contains, received built. inputs: the named values it reads from the
     flow besides x. outputs: those it puts there for later blocks. losses: the names of those it adds to the task's.
     has_state: whether decoding keeps a state for it. absorbed: the linear maps that it makes others of. lent: the names
-    and shapes of its linear maps that what holds it computes, of weights of its own. adapters: what stands beside its
-    linear maps, by the map's name.
+    and shapes of its linear maps that what holds it computes, of weights of its own. late: the linear maps that meet no
+    input in a pass of a few tokens. adapters: what stands beside its linear maps, by the map's name.
     """
 
     builder: ClassVar[str]
@@ -199,6 +199,7 @@ class BlockPlan:
     has_state: bool = False
     absorbed: tuple[str, ...] = ()
     lent: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    late: tuple[str, ...] = ()
     adapters: tuple[tuple[str, AdapterPlan], ...] = ()
 
     @property

@@ -92,6 +92,7 @@ class SegmentsSpec(AroundSpec):
             cost=Cost(flops=matmul_flops(gates) * vectors / self.every, state=vectors * width, activations=2 * width),
             children=((self._child, met),),
             has_state=True,
+            late=tuple(weight.name for weight in gates if weight.is_linear),
             every=self.every,
             count=vectors,
             backprop=self.backprop if vectors else None,
