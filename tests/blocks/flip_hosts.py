@@ -263,6 +263,7 @@ SLOW: dict[str, dict[str, Any]] = {
         "stages": [
             stage("a", CONVOLUTION),
             {"name": "b", "kind": "depths", "of": stage("c", CONVOLUTION), "share": 0.4, "pick_loss": 1.0},
+            {"name": "d", "kind": "depths", "of": stage("e", CONVOLUTION), "patcher": {"kind": "every"}},
         ],
     },
     "patches": {

@@ -1,6 +1,15 @@
 """Published architectures that need nothing but what others asked for: stages of the language alone."""
 
 MORE: dict[str, str] = {
+    "SpaceByte (2404.14408): global blocks where words begin": """
+        - {name: local, mix: {kind: attention, heads: 2, stencil: {kind: window, size: 6}}}
+        - name: global
+          kind: depths
+          patcher: {kind: space}
+          share: 0.3
+          of: {name: body, repeat: 2, mix: {kind: attention, heads: 2}}
+        - {name: last, mix: {kind: attention, heads: 2, stencil: {kind: window, size: 6}}}
+    """,
     "YOCO (2405.05254): one cache of keys and values for the upper half": """
         - {name: self, repeat: 2, mix: {kind: attention, heads: 2, stencil: {kind: window, size: 5}}}
         - {name: first, mix: {kind: attention, heads: 2, kv_to: shared}}

@@ -132,3 +132,64 @@ def test_what_cannot_be_passed_by_few_is_refused() -> None:
             document(
                 [stage("a", CONVOLUTION), {"name": "deep", "kind": "depths", "of": {**stage("body", ATTENTION), **bad}}]
             )
+
+
+RULE = {"patcher": {"kind": "space"}, "share": 0.34}
+WORDS = "A few, words 7 and  more -- in a row"
+
+
+def words() -> Tensor:
+    return torch.tensor([list(WORDS.encode()), list(reversed(WORDS.encode()))])
+
+
+def ruled_BT(tokens_BT: Tensor) -> Tensor:
+    """The first token, and the first of space-like bytes in a row while a share of the tokens so far leaves room."""
+    picked = torch.zeros(tokens_BT.shape, dtype=torch.bool)
+    for row, tokens_T in enumerate(tokens_BT.tolist()):
+        passed, was_space = 0, False
+        for t, byte in enumerate(tokens_T):
+            is_space = not chr(byte).isalnum()
+            wanted = t == 0 or (is_space and not was_space)
+            if wanted and passed < 1 + int(RULE["share"] * t):
+                picked[row, t], passed = True, passed + 1
+            was_space = is_space
+    return picked
+
+
+@pytest.mark.parametrize("seed", [None, torch.tensor(0)])
+def test_a_rule_picks_tokens_alike_everywhere(seed: Tensor | None) -> None:
+    """SpaceByte (Slagle 2404.14408, section 3): global blocks run on picked tokens alone, whose vectors are replaced by
+    what these give, in training as where it is scored."""
+    whole = model(of=stage("body", [ATTENTION, CONVOLUTION], repeat=2), **RULE)
+    deep, tokens = part(whole), words()
+    x = torch.randn(*tokens.shape, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    picked, expected = ruled_BT(tokens), x.clone()
+    assert 4 < int(picked[0].sum()) < 12
+    for row, picked_T in enumerate(picked):
+        at = picked_T.nonzero().flatten()
+        expected[row, at] = deep.of[0](x[row : row + 1, at], Flow())[0]
+    found = deep(x, Flow(signals={"tokens": tokens}, seed=seed))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    fixed = deep(x, Flow(signals={"tokens": tokens}, seed=seed, has_fixed_shapes=True))
+    torch.testing.assert_close(fixed, expected, rtol=1e-9, atol=1e-11)
+    assert "router" not in dict(deep.named_parameters())
+
+
+def test_a_rule_decodes_as_it_reads() -> None:
+    """Step by step, and in pieces."""
+    whole, tokens = model(of=stage("body", [ATTENTION, CONVOLUTION], repeat=2), **RULE), words()
+    state, parts = OrganismState(), []
+    for piece in tokens.split([1, 2, 5, 1, 9, 18], dim=1):
+        logits, state = whole.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), whole(tokens), rtol=1e-9, atol=1e-11)
+
+
+def test_what_a_rule_cannot_pick_for() -> None:
+    """Experts that are balanced would count the tokens that fill rows up; packed documents would meet."""
+    balanced = stage("body", CONVOLUTION, ffn={"kind": "experts"})
+    with pytest.raises(AssertionError, match="EVO353"):
+        document([{"name": "deep", "kind": "depths", "of": balanced, **RULE}])
+    deep, tokens = part(model(of=stage("body", CONVOLUTION), **RULE)), words()
+    with pytest.raises(ValueError, match="packed documents"):
+        deep(torch.zeros(*tokens.shape, 16, dtype=torch.float64), Flow(segments_BT=torch.zeros_like(tokens)))

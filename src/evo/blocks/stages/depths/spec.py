@@ -9,17 +9,19 @@ from pydantic import Field
 
 from evo.blocks.route.spec import shared
 from evo.blocks.stages.around import AroundSpec
+from evo.blocks.stages.dynamic_patches.patchers.spec import PatcherSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, gains, linear, matmul_flops
-from evo.dsl.references import reached
+from evo.dsl.references import placed, reached
 from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class DepthsPlan(StagePlan):
-    """A stage, its one child, that a `share` of the tokens of each row passes in training."""
+    """A stage that a `share` of the tokens of each row passes in training, at most, if its other child, a `patcher`,
+    picks them."""
 
     builder: ClassVar[str] = "evo.blocks.stages.depths.module:Depths"
     chooses: ClassVar[bool] = True
@@ -32,7 +34,8 @@ class DepthsSpec(AroundSpec):
     """x_t + r_t (f(the picked tokens)_t - x_t) for tokens that a router picks, x_t for others (Raposo et al. 2024).
 
     Training picks the best of each row, which looks ahead. Whatever is scored or generated picks a token by its own
-    r_t > 0, which a loss makes alike.
+    r_t > 0, which a loss makes alike. With a patcher in the router's place, tokens are picked by rule, always alike,
+    and what f gives stands in their place (SpaceByte, Slagle 2404.14408).
     """
 
     kind: ClassVar[str | None] = "depths"
@@ -40,27 +43,44 @@ class DepthsSpec(AroundSpec):
     of: Annotated[Spec, RoleOf("stage")]
     """The stage f. It reads the picked tokens as its whole sequence, so it has no `from`."""
     share: Annotated[float, Field(gt=0, lt=1), Gene(0.05, 0.9, "linear")] = 0.125
-    """The share of a row's tokens that pass it in training."""
+    """The share of a row's tokens that pass it in training; with a patcher the most of those so far, everywhere."""
+    patcher: Annotated[Spec | None, RoleOf("patcher")] = None
+    """What picks tokens, besides the first one: those behind which a patch may end; a router if left out."""
     pick_loss: Annotated[float, Field(gt=0, le=1e6), FIXED] = 0.01
     """The weight of the cross-entropy between sigmoid(r_t) and whether training picked t."""
 
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.patcher is None else frozenset({"pick_loss"})
+
+    def entries(self) -> Iterator[tuple[str | Spec, int]]:
+        yield from super().entries()
+        if isinstance(self.patcher, PatcherSpec):
+            yield from self.patcher.entries()
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         yield from self._alone(scope, "EVO353", "picked tokens")
+        if isinstance(self.patcher, PatcherSpec):
+            yield from (placed(fault, "patcher") for fault in self.patcher.problems(scope))
 
     def plan(self, scope: Scope) -> DepthsPlan:
         reads, width = self.reads(scope.before), scope.width
         sources = len(dict(reads)["x"])
         fewer = replace(scope, context=max(1, math.ceil(scope.context * self.share)))
         whole, cheap = (self._inner.plan(self._scope(around)) for around in (scope, fewer))
-        router = (linear("router", 1, width),)
+        patcher = self.patcher.plan(scope) if isinstance(self.patcher, PatcherSpec) else None
+        router = (linear("router", 1, width),) if patcher is None else ()
         return DepthsPlan(
             kind=self.label,
             name=self.name,
             reads=reads,
             weights=(*router, *((gains(MERGE, sources, width),) if sources > 1 else ())),
             cost=Cost(flops=matmul_flops(router) + 3.0 * width * self.share, activations=2 * width),
-            children=((self._child, shared(whole, cheap, self.share)),),
-            losses=("pick",),
+            children=(
+                *((("patcher", patcher),) if patcher is not None else ()),
+                (self._child, shared(whole, cheap, self.share)),
+            ),
+            losses=("pick",) if patcher is None else (),
             has_state=True,
             share=self.share,
             pick_loss=self.pick_loss,
@@ -74,4 +94,8 @@ class DepthsSpec(AroundSpec):
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
                 yield Fault("EVO353", ("of",), message, "give it keys and values of its own")
+                return
+            if block.losses and self.patcher is not None:
+                message = f"'{block.kind}' would balance tokens too that fill up rows of fewer"
+                yield Fault("EVO353", ("of",), message, "choose one without a loss, or a router")
                 return

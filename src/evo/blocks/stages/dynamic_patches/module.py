@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evo.blocks.base import Block, Norm
 from evo.blocks.flow import Flow, State
 from evo.blocks.residual import Residual
-from evo.blocks.stages.dynamic_patches.patchers.module import Patcher
+from evo.blocks.stages.dynamic_patches.patchers.module import Patcher, granted
 from evo.blocks.stages.dynamic_patches.spec import DynamicPatchesPlan
 from evo.blocks.stages.stage import Passed, Stage
 from evo.blocks.subsequence import Seen, extended, longest
@@ -169,16 +169,10 @@ def ends(wanted_BT: Tensor, size: int, ended_B: Tensor, position: int) -> Tensor
     """Whether a patch ends at each token, (B, T): at the first of all, and at wanted ones that leave patches of `size`
     tokens on average.
 
-    That many have ended up to t: e_t = min(e_(t-1) + wanted_t, 1 + t // size).
-
     ended_B: how many have before the first of these tokens, which stands at `position`.
     """
-    wanted_BT = torch.cat((wanted_BT[:, :1] | (position == 0), wanted_BT[:, 1:]), dim=1)
-    most_T = 1 + torch.arange(position, position + wanted_BT.shape[1], device=wanted_BT.device) // size
-    sums_BT = wanted_BT.cumsum(1)
-    # e_t unrolled: all that were wanted, but for those that found no room up to the tightest place so far
-    spare_BT = torch.maximum((sums_BT - most_T).cummax(1).values, -ended_B[:, None])
-    return (sums_BT - spare_BT).diff(dim=1, prepend=ended_B[:, None]) > 0
+    places_T = torch.arange(position, position + wanted_BT.shape[1], device=wanted_BT.device)
+    return granted(wanted_BT, 1 + places_T // size, ended_B, position)
 
 
 def _rows(x_BNC: Tensor, at_BT: Tensor) -> Tensor:

@@ -61,3 +61,17 @@ def is_space_like(bytes_BT: Tensor) -> Tensor:
     is_digit_BT = (bytes_BT >= ord("0")) & (bytes_BT <= ord("9"))
     goes_on_BT = (bytes_BT >= 0x80) & (bytes_BT < 0xC0)
     return ~(is_letter_BT | is_digit_BT | goes_on_BT)
+
+
+def granted(wanted_BT: Tensor, most_T: Tensor, before_B: Tensor, position: int) -> Tensor:
+    """Which of the wanted tokens there is room for, (B, T), the first of all among them.
+
+    So many are granted up to t: e_t = min(e_(t-1) + wanted_t, most_t).
+
+    before_B: how many were before the first of these tokens, which stands at `position`.
+    """
+    wanted_BT = torch.cat((wanted_BT[:, :1] | (position == 0), wanted_BT[:, 1:]), dim=1)
+    sums_BT = wanted_BT.cumsum(1)
+    # e_t unrolled: all that were wanted, but for those that found no room up to the tightest place so far
+    spare_BT = torch.maximum((sums_BT - most_T).cummax(1).values, -before_B[:, None])
+    return (sums_BT - spare_BT).diff(dim=1, prepend=before_B[:, None]) > 0
