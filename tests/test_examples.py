@@ -10,6 +10,7 @@ import pytest
 from evo.base.diagnostics import DiagnosticError
 from evo.compiler.build import build
 from evo.compiler.check import check
+from evo.compiler.promises import broken_promises
 from evo.compiler.resolve import resolve
 from evo.dsl.document import load
 from evo.tasks.base import Task, open_task
@@ -26,12 +27,14 @@ recurrences and a piece, and further than any example's stencil reaches but thos
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *ZOO], ids=lambda path: path.stem)
 def test_example_trains(path: Path) -> None:
-    """It has no fault and no warning, does not leak, and two steps of training start from about a uniform guess."""
+    """It has no fault and no warning, keeps its plan's promises, does not leak, and two steps of training start from
+    about a uniform guess."""
     loaded = load(path)
     assert check(loaded) == []
     document = loaded.document
     model = build(resolve(document.organism), document.train.seed)
     tokens, given = min(document.context, PROBED), document.train.task.tokens_given
+    assert list(broken_promises(model)) == []
     assert find_leak(model, tokens=tokens, precision="fp32", given=given) is None  # bf16 hides more, and takes thrice
     task = open_task(document.train.task, path.parent)
     small = document.train.model_copy(update={"batch": 2, "context": shortest(task, document.context)})
