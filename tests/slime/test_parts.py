@@ -88,6 +88,18 @@ SEEN: dict[str, dict[str, Any]] = {
         "normalizer": "sum",
         "decay": "none",
     },
+    "by waves along draws that are not trained": {
+        "kind": "recurrence",
+        "heads": 2,
+        "update": "outer",
+        "feature": "fourier",
+        "draws": 4,
+        "decay": {"kind": "token", "form": "logsigmoid"},
+        "write": "rest",
+    },
+    "by maps of a form": {"formed": {"kind": "attention", "heads": 2}, "blocks": 4, "on": ["q", "o"]},
+    "by narrow maps": {"formed": {"kind": "convolution"}, "form": "low_rank", "rank": 2},
+    "by products of maps": {"formed": {"kind": "recurrence", "heads": 2}, "form": "kronecker", "blocks": 2},
 }
 
 
