@@ -153,6 +153,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("a", {"kind": "spatial", "heads": 2}, ffn={"kind": "none"}),
             stage("b", {"kind": "spatial", "inner": 24, "norm": {"kind": "layer"}}, ffn={"kind": "none"}),
             stage("c", {"kind": "spatial", "weigh": "softmax", "keys": True, "rank": 3}, ffn={"kind": "none"}),
+            stage("d", {"kind": "spatial", "by": "distance", "normed": True}, ffn={"kind": "none"}),
         ]
     },
     "powers": {
