@@ -8,6 +8,13 @@ from block_variants import stage
 from recurrent_variants import OUTER, RECURRENCE
 
 RECURRENCES: dict[str, dict[str, Any]] = {
+    "mlstm": {
+        "width": 32,
+        "stages": [
+            stage("body", {"kind": "mlstm", "heads": 2}),
+            stage("wide", {"kind": "mlstm", "heads": 2, "wide": {"inner": 24}}, ffn={"kind": "none"}),
+        ],
+    },
     "turning": {
         "stages": [
             stage("a", {**OUTER, "turns": True, "conv": 0, "feature": "identity"}, ffn={"kind": "none"}),

@@ -39,6 +39,7 @@ HELD: dict[str, dict[str, Any]] = {
     "joined recurrence": {"joined": RECURRENCE, "norm": {"kind": "rms", "groups": 2}},
     "joined scan": {"joined": {"kind": "selective_scan", "state": 3, "bias": True}},
     "joined mlstm": {"joined": {"kind": "mlstm", "heads": 2}},
+    "joined wide mlstm": {"joined": {"kind": "mlstm", "heads": 2, "wide": {"conv": 2}}},
     "joined rg_lru": {"joined": {"kind": "rg_lru", "heads": 2, "bias": True}},
     "joined feed-forward": {"joined": {"kind": "gated", "bias": True}},
     "joined map": {"joined": {"kind": "linear", "rank": 3, "bias": True}},

@@ -1,6 +1,10 @@
 """More architectures as their papers have them: what mixes layers, tokens' values, chunks and states."""
 
 MIXTURES: dict[str, str] = {
+    "xLSTM's first blocks (2405.04517)": """
+        - {name: matrix, mix: {kind: mlstm, heads: 2, cap: null, wide: {}}, ffn: {kind: none}}
+        - {name: scalar, mix: {kind: rnn, heads: 2, input: exponential, conv: 4, norm: {kind: layer, groups: 2}}}
+    """,
     "gated state spaces (2206.13947)": """
         - name: body
           repeat: 2

@@ -307,6 +307,7 @@ RECURRENT: dict[str, dict[str, Any]] = {
     "wkv7": {"kind": "wkv7", "heads": 2},
     "wkv7, giving": {"kind": "wkv7", "heads": 4, "first_values": "give", "gate_rank": 3, "rate_rank": 2},
     "mlstm": {"kind": "mlstm", "heads": 2},
+    "mlstm, wide": {"kind": "mlstm", "heads": 2, "cap": None, "wide": {"inner": 24, "block": 3}},
     "mlstm, biased": {"kind": "mlstm", "heads": 2, "key_dim": 3, "value_dim": 5, "cap": None, "bias": True},
     "hyena": {"kind": "hyena", "hidden": 8},
     "hyena of order 1": {"kind": "hyena", "order": 1, "conv": 1, "bands": 1, "depth": 1, "shift": 0.1, "hidden": 8},

@@ -23,6 +23,7 @@ from evo.blocks.experts.narrow import NarrowSpec
 from evo.blocks.experts.router import RouterSpec
 from evo.blocks.experts.spec import SharedSpec
 from evo.blocks.feedforward.spec import UnitTapsSpec
+from evo.blocks.mlstm.wide import WideSpec
 from evo.dsl import index
 from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, TransformSpec
 from evo.dsl.spec import Spec, spec_fields
@@ -303,7 +304,6 @@ HOSTS: dict[str, dict[str, Any]] = {
             stage("b", {"kind": "wkv7", "heads": 2, "first_values": "take"}, ffn={"kind": "none"}),
         ],
     },
-    "mlstm": {"width": 32, "stages": [stage("body", {"kind": "mlstm", "heads": 2})]},
     "link slots": {"stages": [stage("body", {"kind": "link_slots", "heads": 2, "slots": 6, "top": 2})]},
     "hyena": {"stages": [stage("body", {"kind": "hyena", "shift": 0.05, "hidden": 8}, ffn={"kind": "none"})]},
     "pools": {
@@ -375,6 +375,7 @@ def spec_classes() -> list[type[Spec]]:
         TokenValuesSpec,
         LayerMixSpec,
         SpanSpec,
+        WideSpec,
         UnitTapsSpec,
     ]
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")

@@ -33,8 +33,9 @@ class MLSTMState(State):
     largest_BH: Tensor
 
 
-class MLSTM(Block):
-    """o(sigmoid(gate(x)) * norm(C q / max(|n q|, 1)))."""
+class Memory(Block):
+    """A memory a head that exponential gates write, and its norm; what it reads, and what is made of that, a subclass
+    says."""
 
     q: nn.Parameter
     k: nn.Parameter
@@ -45,13 +46,8 @@ class MLSTM(Block):
     input_gate_bias: nn.Parameter
     forget_gate_bias: nn.Parameter
     norm_gain: nn.Parameter
-    o: nn.Parameter
-    q_bias: nn.Parameter | None
-    k_bias: nn.Parameter | None
-    v_bias: nn.Parameter | None
-    gate_bias: nn.Parameter | None
     norm_bias: nn.Parameter | None
-    o_bias: nn.Parameter | None
+    o: nn.Parameter
 
     def __init__(self, plan: MLSTMPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -62,11 +58,6 @@ class MLSTM(Block):
         """(B, T, D) -> (B, T, D)."""
         return self.extend(x_BTD, self.initial_state(x_BTD.shape[0], x_BTD.device, x_BTD.dtype), flow)[0]
 
-    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
-        """The recurrence of a parallel pass."""
-        q, k, v = self._heads(x_BTD, flow)
-        return [plan_recurrence(q, k, F.pad(v, (0, 1)), log_decay=q[..., 0])]
-
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> MLSTMState:
         """Zeros, as before the first token."""
         kept = torch.promote_types(dtype, torch.float32)
@@ -75,8 +66,17 @@ class MLSTM(Block):
 
     def extend(self, x_BTD: Tensor, state: MLSTMState, flow: Flow) -> tuple[Tensor, MLSTMState]:
         """The next T positions."""
-        q, k, v = self._heads(x_BTD, flow)
-        log_decay_BTH, write_BTH, largest_BTH = self._gates(x_BTD, state.largest_BH, flow)
+        raise NotImplementedError
+
+    def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> KernelCall:
+        """The recurrence of a parallel pass."""
+        return plan_recurrence(q, k, F.pad(v, (0, 1)), log_decay=q[..., 0])
+
+    def _read(
+        self, q: Tensor, k: Tensor, v: Tensor, x_BTX: Tensor, state: MLSTMState, flow: Flow
+    ) -> tuple[Tensor, MLSTMState]:
+        """What queries read, normed by head, (B, T, H V), and the memory. x_BTX: what gates are maps of."""
+        log_decay_BTH, write_BTH, largest_BTH = self._gates(x_BTX, state.largest_BH, flow)
         o_BTHV, memory_BHKV = recur(
             q,
             k,
@@ -92,13 +92,7 @@ class MLSTM(Block):
         normed_BTD = F.layer_norm(read_BTHV, (self.value_dim,), eps=self.eps).flatten(-2) * self.norm_gain
         if self.norm_bias is not None:
             normed_BTD = normed_BTD + self.norm_bias
-        gated_BTD = normed_BTD.to(x_BTD.dtype) * flow.project(x_BTD, self.gate, self.gate_bias).sigmoid()
-        return flow.project(gated_BTD, self.o, self.o_bias), MLSTMState(memory_BHKV, largest_BTH[:, -1])
-
-    def _heads(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        pairs = ((self.q, self.q_bias), (self.k, self.k_bias), (self.v, self.v_bias))
-        q, k, v = (flow.project(x_BTD, weight, bias).unflatten(-1, (self.heads, -1)) for weight, bias in pairs)
-        return q, k, v
+        return normed_BTD, MLSTMState(memory_BHKV, largest_BTH[:, -1])
 
     def _gates(self, x_BTD: Tensor, before_BH: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """The log of what is kept and the factor of what is written, both relative to exp(m_t), and m_t, (B, T, H).
@@ -126,3 +120,28 @@ class MLSTM(Block):
         if starts_BT1 is not None:  # where nothing is kept anyway
             log_decay_BTH = log_decay_BTH.masked_fill(starts_BT1, 0.0)
         return log_decay_BTH, (input_BTH - largest_BTH).exp(), largest_BTH
+
+
+class MLSTM(Memory):
+    """o(sigmoid(gate(x)) * norm(C q / max(|n q|, 1)))."""
+
+    q_bias: nn.Parameter | None
+    k_bias: nn.Parameter | None
+    v_bias: nn.Parameter | None
+    gate_bias: nn.Parameter | None
+    o_bias: nn.Parameter | None
+
+    def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
+        """The recurrence of a parallel pass."""
+        return [self._problem(*self._heads(x_BTD, flow))]
+
+    def extend(self, x_BTD: Tensor, state: MLSTMState, flow: Flow) -> tuple[Tensor, MLSTMState]:
+        """The next T positions."""
+        normed_BTD, state = self._read(*self._heads(x_BTD, flow), x_BTD, state, flow)
+        gated_BTD = normed_BTD.to(x_BTD.dtype) * flow.project(x_BTD, self.gate, self.gate_bias).sigmoid()
+        return flow.project(gated_BTD, self.o, self.o_bias), state
+
+    def _heads(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+        pairs = ((self.q, self.q_bias), (self.k, self.k_bias), (self.v, self.v_bias))
+        q, k, v = (flow.project(x_BTD, weight, bias).unflatten(-1, (self.heads, -1)) for weight, bias in pairs)
+        return q, k, v

@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from evo.blocks.mlstm.wide import WideSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import ONES, ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
+from evo.dsl.references import placed
 from evo.dsl.spec import Fault, Scope, Spec
 
 
@@ -21,6 +23,13 @@ class MLSTMPlan(BlockPlan):
     value_dim: int
     cap: float | None
     eps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WideMLSTMPlan(MLSTMPlan):
+    """The same in a wider space."""
+
+    builder: ClassVar[str] = "evo.blocks.mlstm.wide_module:WideMLSTM"
 
 
 class MLSTMSpec(Spec):
@@ -42,8 +51,18 @@ class MLSTMSpec(Spec):
     there."""
     eps: Annotated[float, Field(gt=0, le=1), FIXED] = 1e-6
     """Of the norm of each head's output."""
+    wide: WideSpec | None = None
+    """What the memory reads and gives where it is wider than the stream (xLSTM's first form, of which key_dim and
+    value_dim are those of its channels); it reads the stream itself if left out (xLSTM 7B)."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return frozenset() if self.wide is None else frozenset({"key_dim", "value_dim", "bias"})
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
+        if self.wide is not None:
+            yield from (placed(fault, "wide") for fault in self.wide.faults(scope, self.heads))
+            return
         free = self.key_dim is None or self.value_dim is None
         if free and scope.width % self.heads:
             message = f"{self.heads} heads do not divide the width {scope.width}"
@@ -54,15 +73,22 @@ class MLSTMSpec(Spec):
             yield Fault("EVO300", (where,), message, "give a head several channels")
 
     def plan(self, scope: Scope) -> MLSTMPlan:
-        share = scope.width // self.heads
-        key_dim, value_dim = self.key_dim or max(1, share // 2), self.value_dim or share
-        weights = self._weights(scope, self.heads * key_dim, self.heads * value_dim)
+        if self.wide is None:
+            share = scope.width // self.heads
+            key_dim, value_dim = self.key_dim or max(1, share // 2), self.value_dim or share
+            weights, beside = self._weights(scope, self.heads * key_dim, self.heads * value_dim), 0
+        else:
+            key_dim = value_dim = self.wide.channels(scope) // self.heads
+            weights, beside = self.wide.weights(scope, self.heads), (self.wide.conv - 1) * self.heads * value_dim
         cost = Cost(
             flops=matmul_flops(weights) + 5.0 * self.heads * key_dim * (value_dim + 1),
-            state=self.heads * (key_dim * (value_dim + 1) + 1),
-            activations=scope.width + 2 * self.heads * key_dim + 5 * self.heads * value_dim,
+            state=self.heads * (key_dim * (value_dim + 1) + 1) + beside,
+            activations=scope.width
+            + 2 * self.heads * key_dim
+            + (5 if self.wide is None else 9) * self.heads * value_dim,
         )
-        return MLSTMPlan(
+        made = MLSTMPlan if self.wide is None else WideMLSTMPlan
+        return made(
             kind=self.label,
             weights=weights,
             cost=cost,
