@@ -59,7 +59,8 @@ class MemorySpec(Spec):
     """Whether a head's output is multiplied by a sigmoid of the token."""
     loss: Literal["square", "huber", "cube"] = "square"
     """What a memory learns to lower, of each channel's error e. square: e². huber: e² up to 1 and 2 |e| - 1 beyond
-    (Yaad). cube: |e|³ (Moneta; both in Miras, 2504.13173)."""
+    (Yaad). cube: |e|³ (of Moneta, without its norm of the weights; both in Miras,
+    2504.13173)."""
     norm: bool = False
     """Whether a memory is read and taught as x + LN(M(x)), with gains and a bias of each head (TTT, 2407.04620)."""
     forget: bool = True
