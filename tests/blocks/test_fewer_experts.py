@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import block_of, built, inputs, plan
+from block_variants import block_of, built, inputs, plan, token_ids
 from torch import Tensor
 
 from evo.blocks.flow import Flow
+from evo.dsl.spec import TOKENS
 
 ONE: dict[str, Any] = {"kind": "gated", "hidden": 8}
 Weights = Mapping[str, Tensor]
@@ -107,3 +108,15 @@ def test_constants_and_logits_of_the_layer_before():
     with torch.no_grad():
         first(inputs(), flow)
     compare(second, theirs, flow)
+
+
+@pytest.mark.parametrize("choose", ["hash", "table"])
+def test_routers_by_token_read_earlier_logits(choose: str):
+    """They weigh what a token's id chose, and every weight learns."""
+    routers = {"logits_to": "r", "choose": choose}, {"logits_from": "r", "choose": choose}
+    first, second = blocks(*({"count": 3, "top": 2, "router": router} for router in routers))
+    flow = Flow(signals={TOKENS: token_ids(inputs())})
+    first(inputs(), flow)
+    y = second(inputs(), flow)
+    for gradient in torch.autograd.grad(y.square().sum(), [second.router, second.earlier_logits]):
+        assert gradient.abs().max() > 0

@@ -117,7 +117,7 @@ class Chooser(Block):
         read = network(x_BTD, flow) if isinstance(network, Network) else x_BTD
         logits_BTE = flow.project(read, self.router, self.router_bias).to(compute_dtype(x_BTD))
         if self.earlier_logits is not None:
-            (name,) = self.spec.inputs(logits_BTE.shape[-1])
+            *_, name = self.spec.inputs(logits_BTE.shape[-1])  # token ids may stand before it
             logits_BTE = logits_BTE + flow.project(flow.signals[name], self.earlier_logits).to(logits_BTE.dtype)
         flow.signals.update(dict.fromkeys(self.plan.outputs, logits_BTE))
         return logits_BTE
