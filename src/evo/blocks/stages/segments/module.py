@@ -101,15 +101,18 @@ class Segments(Stage):
         memory_BMD, found = self._first(x_BTD), list[Tensor]()
         parts = x_BTD.split(self.every, dim=1)
         for index, part_BND in enumerate(parts):
-            if self.backprop is not None and index and index % self.backprop == 0:
-                memory_BMD = memory_BMD.detach()
             behind = () if index == len(parts) - 1 else (memory_BMD,)  # nobody would read them
             z_BND = torch.cat((memory_BMD, part_BND, *behind), dim=1)
             y_BND = self.of[0].run({"x": [z_BND]}, replace(flow, signals={})).value()
             end = self.count + part_BND.shape[1]
             found.append(y_BND[:, self.count : end])
             if behind:
-                memory_BMD = self._handed(memory_BMD, y_BND[:, end:], flow)
+                met_BMD = y_BND[:, end:]
+                if (
+                    self.backprop is not None and (index + 1) % self.backprop == 0
+                ):  # the gates between learn all the same
+                    memory_BMD, met_BMD = memory_BMD.detach(), met_BMD.detach()
+                memory_BMD = self._handed(memory_BMD, met_BMD, flow)
         return torch.cat(found, dim=1)
 
     def _from_states(self, x_BTD: Tensor, flow: Flow) -> Tensor:
