@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from block_variants import CONVOLUTION, organism, stage
+from block_variants import CONVOLUTION, moved, organism, stage
 from torch import Tensor
 
 from evo.blocks.base import Block
@@ -125,6 +125,25 @@ def test_any_mixer_reads_a_sum_of_its_own(ways: str) -> None:
     found = layer(torch.stack(states, -2), Flow())
     torch.testing.assert_close(found[..., -1, :], wanted, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(found[..., :-1, :], torch.stack(states, -2))
+
+
+@pytest.mark.parametrize("more", [{"values": "turned_keys"}, {"values": "keys", "token_values": {}}])
+def test_values_that_are_keys_have_no_sum(more: dict[str, Any]) -> None:
+    """No weight is dead, and decoding goes on as the whole says."""
+    stages = [stage("s", {**MIX, **more}, repeat=3, streams={"kind": "dense", "ways": "qkv"})]
+    run = moved(organism(stages))
+    names = {name.split("mixer_streams.")[-1].split(".")[0] for name, _ in run.named_parameters()}
+    assert {"k_shares", "k_norm"} <= names
+    assert not {"v_shares", "v_norm"} & names
+    tokens = torch.arange(2 * TIME).view(2, TIME)
+    whole = run(tokens)
+    gradients = torch.autograd.grad(whole.square().sum(), list(run.parameters()))
+    assert all(bool(gradient.abs().max() > 0) for gradient in gradients)
+    state, found = OrganismState(), list[Tensor]()
+    for token in tokens.split(1, 1):
+        logits, state = run.extend(token, state)
+        found.append(logits)
+    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("more", [{"mix": CONVOLUTION}, {"mix": MIX, "kv_add": "a"}])

@@ -151,6 +151,12 @@ class AttentionFields(Spec):
         return self.values == "turned_keys" and self.kv_from is None
 
     @property
+    def _reads_for_values(self) -> bool:
+        """Whether anything of values but its keys is a map."""
+        gated = self.token_values is not None and self.token_values.gate != "none"
+        return gated or self.values in ("own", "halves")
+
+    @property
     def speaking(self) -> int:
         """Heads of which the output is made, where it is made of heads as wide as values."""
         return self.heads // 2 if self.subtract else self.heads

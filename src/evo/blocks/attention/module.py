@@ -263,7 +263,7 @@ class Attention(Keeping):
     def _kv_input(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
         """What keys are maps of, and what values are."""
         if self.plan.kv == "apart":
-            return flow.signals[KV], flow.signals[VALUES]
+            return flow.signals[KV], flow.signals.get(VALUES, x_BTD)  # values that are keys read none
         if self.plan.kv:
             x_BTD = flow.signals[KV] if self.plan.kv == "alone" else x_BTD + flow.signals[KV]
         return x_BTD, x_BTD

@@ -23,9 +23,9 @@ def kv_signals(name: str, groups: int, dim: int, values: int, stencil: KernelSte
     return f"keys of {tail}", f"values of {tail}"
 
 
-def kv_inputs(kv: str) -> tuple[str, ...]:
+def kv_inputs(kv: str, maps_values: bool) -> tuple[str, ...]:
     """The signals that keys and values are maps of; none where these are the input of the queries."""
-    return ((KV, VALUES) if kv == "apart" else (KV,)) if kv else ()
+    return ((KV, VALUES) if kv == "apart" and maps_values else (KV,)) if kv else ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -274,7 +274,11 @@ class AttentionSpec(AttentionFields):
             weights=weights,
             cost=cost,
             children=self._children(scope),
-            inputs=(*(kv_inputs(scope.kv) if is_own else self._signals(self.kv_from, scope)), *mixed, *read),
+            inputs=(
+                *(kv_inputs(scope.kv, self._reads_for_values) if is_own else self._signals(self.kv_from, scope)),
+                *mixed,
+                *read,
+            ),
             outputs=(*self._signals(self.kv_to, scope), *given, *rows),
             has_state=is_own,
             heads=self.heads,

@@ -14,6 +14,9 @@ from evo.blocks.streams.dense.spec import DensePlan
 from evo.blocks.streams.module import Beginning, End, LayerConnection
 from evo.dsl.spec import KV, VALUES
 
+SIGNALS = {"k": KV, "v": VALUES}
+"""What keys and values read their sums as."""
+
 
 class _Reading(Block):
     """Reads states, (B, T, N, D), the latest last."""
@@ -27,7 +30,7 @@ class _Reading(Block):
 
     def __init__(self, plan: DensePlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.every, self.eps, self.apart, self.gives_kv = plan.every, plan.eps, plan.apart, plan.gives_kv
+        self.every, self.eps, self.apart, self.gives = plan.every, plan.eps, plan.apart, plan.gives
 
     def _sums(self, x_BTND: Tensor, flow: Flow) -> list[Tensor]:
         """sum_j w_j X_j of the states that are read, each w = a + U gelu(V N(X_last)): (B, T, D) for each sum."""
@@ -51,9 +54,8 @@ class Dense(_Reading, LayerConnection):
 
     def predicted(self, x_BTND: Tensor, flow: Flow) -> Tensor:
         sums = self._sums(x_BTND, flow)
-        if self.gives_kv:
-            keys, values = sums[2:] if self.apart else sums * 2
-            flow.signals[KV], flow.signals[VALUES] = self._normed("k", keys, flow), self._normed("v", values, flow)
+        for name, read_BTD in zip(self.gives, sums[2:] if self.apart else sums * len(self.gives), strict=True):
+            flow.signals[SIGNALS[name]] = self._normed(name, read_BTD, flow)
         return torch.cat((torch.stack(sums[: 1 + self.first_reads], dim=-2), x_BTND), dim=-2)
 
     def _normed(self, name: str, x_BTD: Tensor, flow: Flow) -> Tensor:

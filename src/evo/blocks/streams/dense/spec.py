@@ -10,21 +10,20 @@ from evo.blocks.streams.spec import ConnectionPlan, StreamsSpec
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import LayerPlan
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import KV, Scope
-from evo.dsl.tree import replaced
+from evo.dsl.spec import KV, VALUES, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensePlan(ConnectionPlan):
     """Sums of every `every`-th of the latest states, `count` in all. eps: of the norm that shares depend on. apart: the
-    names of the sums besides the one that the residual goes on from. gives_kv: whether keys and values are maps of
-    sums, through norms of their own if the layer's queries are."""
+    names of the sums besides the one that the residual goes on from. gives: which of keys and values are maps of sums,
+    through norms of their own if the layer's queries are."""
 
     builder: ClassVar[str] = "evo.blocks.streams.dense.module:Dense"
     every: int
     eps: float
     apart: tuple[str, ...] = ()
-    gives_kv: bool = False
+    gives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +75,27 @@ class DenseStreams(StreamsSpec):
 
     def connection(self, scope: Scope, index: int) -> DensePlan:
         """index: how many layers of the stage stand before. Before the first there is but one state to read."""
-        apart = {"one": (), "block": ("q",), "qkv": ("q", "k", "v")}[self.ways] if index else ()
+        return self._reading(scope, index, {"one": (), "block": ("q",), "qkv": ("q", "k", "v")}[self.ways])
+
+    def _reading(self, scope: Scope, index: int, apart: tuple[str, ...]) -> DensePlan:
+        apart = apart if index else ()
         count, weights, cost = self._reads(scope, index + 1, apart)
         return DensePlan(
             kind=self.label, weights=weights, cost=cost, count=count, every=self.every, eps=self.eps, apart=apart
         )
 
     def around(self, scope: Scope, index: int, layer: LayerPlan) -> DensePlan:
-        """No sums for keys and values where the layer's blocks have none."""
-        plan = self.connection(scope, index)
+        """No sums for keys and values where the layer's blocks have none, nor for values where these are its keys."""
         if not self.gives_kv:
-            return plan
-        if all(KV not in block.inputs for name in layer.block_names() for block in layer.child(name).blocks()):
-            return replaced(self, {("ways",): "block"}).connection(scope, index)
-        norm = layer.sublayers[0].branches[0].norm_in
-        norms = () if norm is None else tuple((f"{name}_norm", layer.child(norm)) for name in ("k", "v"))
-        return replace(plan, children=norms, gives_kv=True)
+            return self.connection(scope, index)
+        read = {
+            signal for name in layer.block_names() for block in layer.child(name).blocks() for signal in block.inputs
+        }
+        given = tuple(name for name, signal in (("k", KV), ("v", VALUES)) if signal in read)
+        plan = self._reading(scope, index, ("q", *given))
+        norm = layer.sublayers[0].branches[0].norm_in if given else None
+        norms = () if norm is None else tuple((f"{name}_norm", layer.child(norm)) for name in given)
+        return replace(plan, children=norms, gives=given)
 
     def begin(self, scope: Scope) -> BlockPlan:
         return FirstPlan(kind="first state", count=1)
