@@ -12,6 +12,8 @@ from papers import compare
 from torch import Tensor
 
 from evo.blocks.spatial.keyed import keyed_means
+from evo.compiler.check import check
+from evo.dsl.document import from_data
 from evo.dsl.plan import ZEROS
 
 AFT: dict[str, Any] = {"kind": "spatial", "weigh": "softmax", "keys": True, "act": "identity", "gate_act": "sigmoid"}
@@ -84,6 +86,16 @@ def test_conv_of_normed_biases():
     compare(conv, theirs, moved=0.4)
     weights = block_of(plan([stage("s", conv)]), "mixer").weights
     assert {w.name: w.init for w in weights}["place_gain"] == ZEROS
+
+
+@pytest.mark.parametrize(("more", "shifts"), [({}, False), ({"window": 4}, True), ({"weigh": "plain"}, True)])
+def test_normed_weights_are_shifted_where_that_says_something(more: dict[str, Any], shifts: bool):
+    """A softmax takes away what all places have; a single weight is its own mean (EVO308)."""
+    conv = {**AFT, "keys": False, "by": "distance", "normed": True, **more}
+    found = plan([stage("s", conv)])
+    assert ("place_shift" in {w.name for w in block_of(found, "mixer").weights}) == shifts
+    one = from_data({"evo": 1, "organism": {"width": 16, "stages": [stage("s", {**conv, "window": 1})]}})
+    assert "EVO308" in {diagnostic.code for diagnostic in check(one)}
 
 
 @pytest.mark.parametrize("size", [1, 16, 17, 40])

@@ -108,11 +108,12 @@ class Spatial(Block):
 
     def _by_distance(self, places_HS: Tensor) -> Tensor:
         """Weights as they are, or normalised by head (Zhai et al. 2105.14103, section 3.2)."""
-        if self.place_gain is None or self.place_shift is None:
+        if self.place_gain is None:
             return places_HS
-        gain_H1, shift_H1 = (w.to(places_HS.dtype)[:, None] for w in (self.place_gain, self.place_shift))
         away_HS = places_HS - places_HS.mean(-1, keepdim=True)
-        return gain_H1 * away_HS * (away_HS.square().mean(-1, keepdim=True) + EPS).rsqrt() + shift_H1
+        unit_HS = away_HS * (away_HS.square().mean(-1, keepdim=True) + EPS).rsqrt()
+        found_HS = self.place_gain.to(places_HS.dtype)[:, None] * unit_HS
+        return found_HS if self.place_shift is None else found_HS + self.place_shift.to(places_HS.dtype)[:, None]
 
     def _logits(self, rows_BT: Tensor, places_BS: Tensor, dtype: torch.dtype) -> Tensor:
         """The numbers of all places, later ones too, (B or 1, H, T, S)."""

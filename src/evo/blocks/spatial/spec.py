@@ -90,6 +90,10 @@ class SpatialSpec(Spec):
         if self.window is not None and self.by != "nothing" and self.window >= scope.context:
             message = f"all places of a context of {scope.context} have weights anyway"
             yield Fault("EVO331", ("window",), message, "make it smaller, or leave it out", "warning")
+        if self.normed and self.by == "distance" and self._last(scope.context) == 1:
+            yield Fault(
+                "EVO308", ("normed",), "a single weight is its own mean", "raise window, or write normed: false"
+            )
         if isinstance(self.norm, NormSpec):
             yield from self.norm.slot_problems(inner, ("norm",))
 
@@ -125,13 +129,17 @@ class SpatialSpec(Spec):
             window=None if self.by == "nothing" else self.window,
         )
 
+    def _last(self, context: int) -> int:
+        """How many of the latest places have weights."""
+        return min(self.window or context, context)
+
     def _rank_flops(self, pairs: float) -> float:
         """Of products of vectors of places."""
         return 2.0 * self.heads * self.rank * pairs if self.rank is not None and self.by == "places" else 0.0
 
     def _places(self, context: int) -> list[Weight]:
         """The weights of places or distances, near 0 at first, and biases."""
-        start, last = Init("normal", 0.02), min(self.window or context, context)
+        start, last = Init("normal", 0.02), self._last(context)
         found: list[Weight] = []
         if self.by == "places" and self.rank is not None:
             shape, near = (self.heads, context, self.rank), Init("normal", 0.1 * self.rank**-0.25)
@@ -141,7 +149,9 @@ class SpatialSpec(Spec):
         elif self.by == "distance":
             start = ONE_EACH if self.normed else start
             found = [Weight("places", (self.heads, last), start, ("stack", "channel"))]
-            found += [vector(f"place_{name}", self.heads, ZEROS) for name in ("gain", "shift")] if self.normed else []
+            shifted = self.weigh == "plain" or last < context  # softmax takes away what all places have
+            learned = ("gain", "shift") if shifted else ("gain",)
+            found += [vector(f"place_{name}", self.heads, ZEROS) for name in learned] if self.normed else []
         if self.weigh == "plain":
             found.append(Weight("place_bias", (self.heads, context), ONES, ("stack", "channel")))
         return found
