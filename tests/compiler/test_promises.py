@@ -58,6 +58,15 @@ def test_what_a_short_pass_has_no_input_for_is_met_in_a_longer_one(planned: Any,
     assert {id(weight) for weight in late} <= met.weights
 
 
+def test_adapters_beside_such_maps_are_taken_at_their_word(planned: Any) -> None:
+    """A frozen network with a gate behind its segments can be trained."""
+    of = {"name": "b", "mix": {"kind": "convolution"}}
+    stages = {"name": "s", "kind": "segments", "of": of, "every": 4, "count": 2, "gate": "lstm"}
+    plan = planned(stages, adapters={"kind": "lora", "rank": 2})
+    assert any(".adapters.new." in path for path in plan.weights)
+    assert list(broken_promises(build(plan, 0))) == []
+
+
 @pytest.mark.parametrize("name", AROUND)
 def test_a_product_written_around_project_is_refused(planned: Any, name: str) -> None:
     """The same function by matmul, einsum or F.linear would be measured in another way, so all three are EVO512."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.blocks.flow import Flow
 from evo.compiler.organism import Organism
+from evo.dsl.plan import ADAPTERS
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups
 
@@ -46,12 +47,19 @@ def broken_promises(model: Organism) -> Iterator[str]:
     tokens = min(PROBE_TOKENS + model.plan.tokens_ahead, model.plan.context)
     tokens_1T = torch.zeros(1, tokens, dtype=torch.int64, device=parameter.device)
     model.losses(tokens_1T, tokens_1T, None, flow)
-    late = {f"{path}.{name}" for path, block in model.plan.named_blocks() for name in block.late}
+    late = tuple(_late_paths(model))
     for path, weight in model.named_parameters():
-        if model.plan.weights[path].is_linear and id(weight) not in met.weights and path not in late:
+        if model.plan.weights[path].is_linear and id(weight) not in met.weights and not f"{path}.".startswith(late):
             yield f"{path} is planned as a linear map, but the module never calls flow.project with it"
     for name in sorted(flow.losses.keys() - set(model.plan.losses)):
         yield f"a block adds the loss '{name}', which no plan lists in `losses`"
+
+
+def _late_paths(model: Organism) -> Iterator[str]:
+    """How paths of maps begin of which a short pass shows nothing, and those of their adapters."""
+    for path, block in model.plan.named_blocks():
+        for name in block.late:
+            yield from (f"{path}.{name}.", f"{path}.{ADAPTERS}.{name}.")
 
 
 def require_promises(model: Organism) -> None:
