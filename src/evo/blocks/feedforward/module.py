@@ -136,7 +136,7 @@ class Dense(TappedUnits):
 
 
 class Gated(TappedUnits):
-    """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
+    """down(act(gate(x)) * up_act(up(x))) (Shazeer 2020)."""
 
     fused = (GATED,)
     tapped = ("gate", "up")
@@ -150,12 +150,14 @@ class Gated(TappedUnits):
 
     def __init__(self, plan: GatedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
+        self.up_act = ACTS[plan.up_act]
         if self.own_act is not None:
             self.fused = ()
 
     def _units(self, x_BTD: Tensor, past: tuple[Tensor, ...] | None, flow: Flow) -> tuple[Tensor, tuple[Tensor, ...]]:
         maps = ((self.gate, self.gate_bias), (self.up, self.up_bias))
         (gate_BTF, up_BTF), after = self.convolved([flow.project(x_BTD, *found) for found in maps], past, flow)
+        up_BTF = self.up_act(up_BTF)
         if self.own_act is not None:
             hidden_BTF = self.own_act.gated(gate_BTF, up_BTF, flow)
         else:

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from evo.blocks.activation.spec import act_child, act_word
 from evo.blocks.norm.spec import NormSpec
-from evo.dsl.acts import Act
+from evo.dsl.acts import Act, Word
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Init, Weight, linear, matmul_flops, taps, vector
 from evo.dsl.spec import Fault, RoleOf, Scope, Spec
 
 Ratio = Annotated[float, Field(gt=0, le=64), Gene(0.5, 8, "scale")]
+UpAct = Annotated[Word, FIXED]
 Hidden = Annotated[int | None, Field(ge=1, le=1_000_000), Gene(16, 16384, "scale", multiple=8), WIDENING]
 
 
@@ -50,11 +51,12 @@ class DensePlan(BlockPlan):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPlan(BlockPlan):
-    """A gated feed-forward of `hidden` units."""
+    """A gated feed-forward of `hidden` units. up_act: what those pass that are gated."""
 
     builder: ClassVar[str] = "evo.blocks.feedforward.module:Gated"
     hidden: int
     act: str
+    up_act: str
     taps: UnitTapsSpec | None = None
 
 
@@ -160,7 +162,7 @@ class DenseSpec(TappedUnitsSpec):
 
 
 class GatedSpec(TappedUnitsSpec):
-    """down(act(gate(x)) * up(x)) (Shazeer 2020)."""
+    """down(act(gate(x)) * up_act(up(x))) (Shazeer 2020)."""
 
     kind: ClassVar[str | None] = "gated"
 
@@ -168,6 +170,8 @@ class GatedSpec(TappedUnitsSpec):
     """Hidden width over width; the product is rounded to a multiple of 8."""
     act: Act = "silu"
     """What the gate passes: a word (silu: SwiGLU), or a spec with settings, which may bound what is gated too."""
+    up_act: UpAct = "identity"
+    """What passes before it is gated (relu, as the gate: dReLU; TurboSparse, Song et al. 2406.05955)."""
 
     def plan(self, scope: Scope) -> GatedPlan:
         hidden = self.units(scope)
@@ -181,7 +185,7 @@ class GatedSpec(TappedUnitsSpec):
         if self.bias:
             sizes = (("gate", hidden), ("up", hidden), ("down", scope.given))
             weights += [vector(f"{name}_bias", size, ZEROS) for name, size in sizes]
-        activations = scope.width + 4 * hidden + len(found) * hidden
+        activations = scope.width + (4 + (self.up_act != "identity") + len(found)) * hidden
         return GatedPlan(
             kind=self.label,
             weights=tuple(weights),
@@ -191,6 +195,7 @@ class GatedSpec(TappedUnitsSpec):
             taps=self.taps,
             hidden=hidden,
             act=act_word(self.act),
+            up_act=self.up_act,
         )
 
 

@@ -53,7 +53,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor, Tensor | None, Flow], Tensor]] = {
 
 
 class Structured(Units):
-    """down(act(up(x))), or down(act(gate(x)) * up(x))."""
+    """down(act(up(x))), or down(act(gate(x)) * up_act(up(x)))."""
 
     up: nn.Parameter
     down: nn.Parameter
@@ -67,7 +67,7 @@ class Structured(Units):
 
     def __init__(self, plan: StructuredPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children, plan.act)
-        self.form = FORMS[plan.form]
+        self.form, self.up_act = FORMS[plan.form], ACTS[plan.up_act]
         if self.gate is not None and self.own_act is None:
             self.fused = (GATED,)
 
@@ -76,6 +76,7 @@ class Structured(Units):
         up_BTF = self._mapped(x_BTD, self.up, self.up_inner, self.up_bias, flow)
         if self.gate is not None:
             gate_BTF = self._mapped(x_BTD, self.gate, self.gate_inner, self.gate_bias, flow)
+            up_BTF = self.up_act(up_BTF)
             if self.own_act is not None:
                 hidden_BTF = self.own_act.gated(gate_BTF, up_BTF, flow)
             else:

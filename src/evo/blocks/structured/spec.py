@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from evo.blocks.activation.spec import act_word
-from evo.blocks.feedforward.spec import DensePlan, UnitsSpec
+from evo.blocks.feedforward.spec import DensePlan, UnitsSpec, UpAct
 from evo.blocks.structured.forms import FormFields
 from evo.dsl.plan import ZEROS, Cost, Weight, vector
 from evo.dsl.spec import Fault, Scope
@@ -17,17 +17,24 @@ class StructuredPlan(DensePlan):
 
     builder: ClassVar[str] = "evo.blocks.structured.module:Structured"
     form: str
+    up_act: str
 
 
 class StructuredSpec(FormFields, UnitsSpec):
-    """down(act(up(x))), or down(act(gate(x)) * up(x)), with maps that are blocks on a diagonal, or products of smaller
-    ones (Monarch, Dao et al. 2204.00595)."""
+    """down(act(up(x))), or down(act(gate(x)) * up_act(up(x))), with maps that are blocks on a diagonal, or products of
+    smaller ones (Monarch, Dao et al. 2204.00595)."""
 
     kind: ClassVar[str | None] = "structured"
     stacks: ClassVar[bool] = False
 
     gate: bool = False
     """Whether hidden units are gated: then it is `gate` that passes the activation."""
+    up_act: UpAct = "identity"
+    """What passes before it is gated (relu: dReLU)."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        return super().unread | (frozenset() if self.gate else {"up_act"})
 
     @property
     def grows(self) -> frozenset[str]:
@@ -54,9 +61,12 @@ class StructuredSpec(FormFields, UnitsSpec):
         return StructuredPlan(
             kind=self.label,
             weights=tuple(weights),
-            cost=Cost(flops=flops, activations=scope.width + (5 if self.gate else 3) * hidden),
+            cost=Cost(
+                flops=flops, activations=scope.width + (5 + (self.up_act != "identity") if self.gate else 3) * hidden
+            ),
             children=self.children(scope),
             hidden=hidden,
             act=act_word(self.act),
             form=self.form,
+            up_act=self.up_act,
         )
