@@ -27,6 +27,7 @@ FFNS: dict[str, dict[str, Any]] = (
         "structured, blocks": {"kind": "structured", "form": "blocks", "blocks": 2, "inner_norm": {"kind": "rms"}},
         "structured, kronecker": {"kind": "structured", "form": "kronecker", "hidden": 12, "bias": True},
         "structured, low rank": {"kind": "structured", "form": "low_rank", "rank": 3, "act": {"kind": "xielu"}},
+        "structured, activated": {"kind": "structured", "gate": True, "blocks": 2, "factor_act": "silu"},
         "structured, both active": {"kind": "structured", "hidden": 16, "gate": True, "act": "relu", "up_act": "relu"},
         "gated, both active": {"kind": "gated", "hidden": 20, "act": {"kind": "clipped"}, "up_act": "tanh"},
         "kan": {"kind": "kan"},

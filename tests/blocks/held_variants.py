@@ -25,6 +25,7 @@ HELD: dict[str, dict[str, Any]] = {
     "conditioned, added": {"conditioned": {"kind": "convolution"}, "by": "add", "at": "output", "segment": 7},
     "formed": {"formed": {**ATTENTION, "kv_heads": 2, "bias": True}, "on": ["q", "k", "o"], "blocks": 2},
     "formed recurrence": {"formed": RECURRENCE, "form": "low_rank", "rank": 3},
+    "formed, activated": {"formed": ATTENTION, "form": "low_rank", "rank": 3, "factor_act": "silu"},
     "formed latent": {"formed": LATENT, "form": "blocks", "blocks": 2},
     "formed condition": {"formed": {"conditioned": ATTENTION, "at": ["input", "q"], "hidden": 8}, "blocks": 2},
     "conditioned form": {"conditioned": {"formed": ATTENTION, "on": "v"}, "at": "output", "hidden": 8},

@@ -56,6 +56,37 @@ def test_maps_are_matrices(form: str, gate: bool):
     compare(ours(0.4, kind="structured", **fields), theirs)
 
 
+def activated(x: Tensor, w: Weights, name: str, form: str) -> Tensor:
+    """A map with silu between its factors, (..., in) -> (..., out)."""
+    outer, inner = w[name], w[f"{name}_inner"]
+    if form == "low_rank":  # B silu(A x) (CoLA, 2502.10940, eq. 3)
+        return F.silu(x @ inner.T) @ outer.T
+    if form == "kronecker":
+        met = F.silu(x @ torch.kron(torch.eye(inner.shape[1], dtype=x.dtype), outer).T)
+        return met @ torch.kron(inner, torch.eye(outer.shape[0], dtype=x.dtype)).T
+    blocks, out, met = outer.shape
+    hidden = F.silu(x @ torch.block_diag(*inner).T) @ interleaved(blocks * met, blocks).T
+    return hidden @ torch.block_diag(*outer).T @ interleaved(blocks * out, out).T
+
+
+@pytest.mark.parametrize("form", ["monarch", "kronecker", "low_rank"])
+def test_factors_may_have_an_activation_between_them(form: str):
+    """Of a gated feed-forward, and of all four maps of an attention: values and the gradients of every factor."""
+    size = {"rank": 3} if form == "low_rank" else {"blocks": 4}
+    fields: dict[str, Any] = {"form": form, "factor_act": "silu", **size}
+
+    def units(x: Tensor, w: Weights) -> Tensor:
+        return activated(activated(x, w, "gate", form) * activated(x, w, "up", form), w, "down", form)
+
+    def attended(x: Tensor, w: Weights) -> Tensor:
+        heads = (activated(x, w, name, form).unflatten(-1, (4, -1)).transpose(1, 2) for name in "qkv")
+        y = F.scaled_dot_product_attention(*heads, is_causal=True)
+        return activated(y.transpose(1, 2).flatten(-2), w, "o", form)
+
+    compare(ours(0.4, kind="structured", gate=True, act="identity", hidden=HIDDEN, **fields), units)
+    compare(ours(0.4, formed=ATTENTION, **fields), attended)
+
+
 @pytest.mark.parametrize("form", ["blocks", "monarch", "kronecker", "low_rank"])
 def test_it_starts_as_large_as_a_plain_one(form: str):
     """The maps have about the variance of a dense feed-forward's."""

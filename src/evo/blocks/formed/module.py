@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow
 from evo.blocks.formed.spec import FormedPlan
-from evo.blocks.structured.module import FORMS
+from evo.blocks.structured.module import form_of
 from evo.dsl.plan import BlockPlan
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.grouped import Groups
@@ -23,7 +23,7 @@ class Formed(Block):
 
     def __init__(self, plan: FormedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.form, self.maps = FORMS[plan.form], plan.maps
+        self.form, self.maps = form_of(plan.form, plan.factor_act), plan.maps
 
     @classmethod
     def weight_names(cls, plan: BlockPlan) -> frozenset[str]:

@@ -21,6 +21,7 @@ class FormedPlan(BlockPlan):
 
     builder: ClassVar[str] = "evo.blocks.formed.module:Formed"
     form: str
+    factor_act: str
     maps: tuple[str, ...]
 
     @property
@@ -79,10 +80,11 @@ class FormedSpec(FormFields, FormedFields):
             weights=weights,
             cost=Cost(
                 flops=sum(self.form_flops(*shape) for shape in shapes),
-                activations=sum(self.between(*shape) for shape in shapes),
+                activations=sum(self.between(*shape) + self.activated(*shape) for shape in shapes),
             ),
             children=(("main", _lending(main, maps, spared)),),
             form=self.form,
+            factor_act=self.factor_act,
             maps=tuple(maps),
         )
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evo.dsl.genes import WIDENING, Gene
+from evo.dsl.acts import Word
+from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.plan import Axis, Init, Weight, linear
 from evo.dsl.spec import Spec
 
@@ -21,10 +22,14 @@ class FormFields(Spec):
     """How many blocks there are, or parts that a Kronecker product's first factor maps."""
     rank: Annotated[int, Field(ge=1, le=65536), Gene(4, 256, "x2"), WIDENING] = 32
     """Channels that a map of low rank passes."""
+    factor_act: Annotated[Word, FIXED] = "identity"
+    """What channels pass between the two factors of a map, which is then no matrix (silu with low_rank: CoLA, Liu et
+    al. 2502.10940)."""
 
     @property
     def unread(self) -> frozenset[str]:
-        return super().unread | {"blocks" if self.form == "low_rank" else "rank"}
+        spared = {"factor_act"} if self.form == "blocks" else set[str]()
+        return super().unread | spared | {"blocks" if self.form == "low_rank" else "rank"}
 
     def undivided(self, *channels: int) -> Iterator[int]:
         """Those of some numbers of channels that cannot be cut into the blocks."""
@@ -50,6 +55,10 @@ class FormFields(Spec):
         if self.form == "low_rank":
             return 2.0 * self.rank * (out + into)
         return 2.0 * (out * into // b if self.form == "blocks" else (min(out, into) // b) * (out + into))
+
+    def activated(self, out: int, into: int) -> int:
+        """Channels of one map that pass an activation between its factors."""
+        return 0 if self.factor_act == "identity" else self.between(out, into)
 
     def between(self, out: int, into: int) -> int:
         """Channels between the two factors of one map, 0 where it is one."""

@@ -12,44 +12,54 @@ from evo.blocks.flow import Flow
 from evo.blocks.structured.spec import StructuredPlan
 from evo.kernels.fused import ACTS, GATED, gated
 
+Act = Callable[[Tensor], Tensor]
+Form = Callable[[Tensor, Tensor, Tensor | None, Flow], Tensor]
+"""(..., in) by a map's factors, the outer and the inner one, -> (..., out)."""
+
 
 def on_diagonal(x: Tensor, blocks_EOI: Tensor, flow: Flow) -> Tensor:
     """Each part of the channels by a map of its own, (..., E, I) -> (..., E, O)."""
     return flow.project(x.movedim(-2, 0), blocks_EOI).movedim(0, -2)
 
 
-def of_blocks(x: Tensor, outer: Tensor, inner: Tensor | None, flow: Flow) -> Tensor:
+def of_blocks(x: Tensor, outer: Tensor, inner: Tensor | None, act: Act, flow: Flow) -> Tensor:
     """Blocks on a diagonal, (..., in) -> (..., out)."""
-    del inner
+    del inner, act
     return on_diagonal(x.unflatten(-1, (outer.shape[0], -1)), outer, flow).flatten(-2)
 
 
-def monarch(x: Tensor, outer: Tensor, inner: Tensor | None, flow: Flow) -> Tensor:
-    """Blocks, channels interleaved, blocks, channels interleaved."""
+def monarch(x: Tensor, outer: Tensor, inner: Tensor | None, act: Act, flow: Flow) -> Tensor:
+    """Blocks, act, channels interleaved, blocks, channels interleaved."""
     assert inner is not None
-    met = on_diagonal(x.unflatten(-1, (inner.shape[0], -1)), inner, flow).flatten(-2)
+    met = act(on_diagonal(x.unflatten(-1, (inner.shape[0], -1)), inner, flow).flatten(-2))
     return on_diagonal(met.unflatten(-1, (-1, outer.shape[0])).mT, outer, flow).mT.flatten(-2)
 
 
-def kronecker(x: Tensor, outer: Tensor, inner: Tensor | None, flow: Flow) -> Tensor:
-    """(inner ⊗ outer) x."""
+def kronecker(x: Tensor, outer: Tensor, inner: Tensor | None, act: Act, flow: Flow) -> Tensor:
+    """(inner ⊗ outer) x, with act between the two."""
     assert inner is not None
-    parts = flow.project(x.unflatten(-1, (inner.shape[1], -1)), outer)
+    parts = act(flow.project(x.unflatten(-1, (inner.shape[1], -1)), outer))
     return flow.project(parts.mT, inner).mT.flatten(-2)
 
 
-def low_rank(x: Tensor, outer: Tensor, inner: Tensor | None, flow: Flow) -> Tensor:
-    """outer inner x."""
+def low_rank(x: Tensor, outer: Tensor, inner: Tensor | None, act: Act, flow: Flow) -> Tensor:
+    """outer act(inner x)."""
     assert inner is not None
-    return flow.project(flow.project(x, inner), outer)
+    return flow.project(act(flow.project(x, inner)), outer)
 
 
-FORMS: dict[str, Callable[[Tensor, Tensor, Tensor | None, Flow], Tensor]] = {
+FORMS: dict[str, Callable[[Tensor, Tensor, Tensor | None, Act, Flow], Tensor]] = {
     "blocks": of_blocks,
     "monarch": monarch,
     "kronecker": kronecker,
     "low_rank": low_rank,
 }
+
+
+def form_of(form: str, act: str) -> Form:
+    """How a map of two factors meets its input, with an activation between them."""
+    function, between = FORMS[form], ACTS[act]
+    return lambda x, outer, inner, flow: function(x, outer, inner, between, flow)
 
 
 class Structured(Units):
@@ -67,7 +77,7 @@ class Structured(Units):
 
     def __init__(self, plan: StructuredPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children, plan.act)
-        self.form, self.up_act = FORMS[plan.form], ACTS[plan.up_act]
+        self.form, self.up_act = form_of(plan.form, plan.factor_act), ACTS[plan.up_act]
         if self.gate is not None and self.own_act is None:
             self.fused = (GATED,)
 

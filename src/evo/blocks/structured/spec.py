@@ -17,6 +17,7 @@ class StructuredPlan(DensePlan):
 
     builder: ClassVar[str] = "evo.blocks.structured.module:Structured"
     form: str
+    factor_act: str
     up_act: str
 
 
@@ -58,15 +59,16 @@ class StructuredSpec(FormFields, UnitsSpec):
         if self.bias:
             weights += [vector(f"{name}_bias", out, ZEROS) for name, out, _ in shapes]
         flops = sum(self.form_flops(out, into) for _, out, into in shapes)
+        activated = sum(self.activated(out, into) for _, out, into in shapes)
+        units = 5 + (self.up_act != "identity") if self.gate else 3
         return StructuredPlan(
             kind=self.label,
             weights=tuple(weights),
-            cost=Cost(
-                flops=flops, activations=scope.width + (5 + (self.up_act != "identity") if self.gate else 3) * hidden
-            ),
+            cost=Cost(flops=flops, activations=scope.width + units * hidden + 2 * activated),
             children=self.children(scope),
             hidden=hidden,
             act=act_word(self.act),
             form=self.form,
+            factor_act=self.factor_act,
             up_act=self.up_act,
         )
