@@ -1,5 +1,6 @@
 """Cases of a benchmark that are small enough for any machine: products of two tensors, right and wrong."""
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -47,3 +48,12 @@ def raising(failure: Exception) -> Callable[..., Tensor]:
         raise failure
 
     return refuse
+
+
+def compiled(name: str, who: str) -> float:
+    """Stands for a compilation: one that never ends, one that fails, others that are done at once."""
+    if (name, who) == ("slow", "peer"):
+        time.sleep(600)
+    if name == "bad":
+        raise ValueError("no such tile")
+    return 0.0

@@ -1,16 +1,20 @@
 """The gate before every timing, and what is timed behind it."""
 
 import math
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import as_completed
 from dataclasses import replace
+from itertools import islice
 
 import pytest
-from small_cases import case, pairs, raising, with_gradients
+from small_cases import case, compiled, pairs, raising, with_gradients
 
-from evo.bench import kernels_timing
+from evo.bench import kernels_compile, kernels_timing
 from evo.bench.kernels import ERROR_BOUND, measure
 from evo.bench.kernels_cases import cases
 from evo.bench.kernels_check import largest_error
+from evo.bench.kernels_compile import run_jobs
 from evo.bench.kernels_notes import spread
 from evo.bench.kernels_timing import Timing
 
@@ -108,6 +112,22 @@ def test_a_peer_that_is_missing_or_refuses_is_a_note(timed, note: str):
     peer, theirs = PEERS[note]
     row = measure(case(peer=peer))
     assert (row.ours, row.theirs, row.note) == ((ONE, ONE), theirs, note)
+
+
+def test_what_compiles_slowly_holds_nothing_up(monkeypatch, capfd):
+    """Its name is told when patience is over, and nothing goes on behind that; who failed was done, too."""
+    jobs = [(name, who) for who in ("peer", "ours") for name in ("quick", "slow", "bad")]
+
+    def until_one_is_left(futures, timeout):
+        yield from islice(as_completed(futures), len(jobs) - 1)
+        raise TimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kernels_compile, "as_completed", until_one_is_left)
+        assert run_jobs(compiled, jobs, 2, 1.0) == ["slow"]
+    assert multiprocessing.active_children() == []
+    assert "bad, peer: ValueError('no such tile')" in capfd.readouterr().err
+    assert run_jobs(compiled, [("quick", "ours")], 1, None) == []
 
 
 def test_every_case_is_found_by_its_name():

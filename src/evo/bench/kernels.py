@@ -18,6 +18,8 @@ from evo.bench.kernels_timing import refusal, timings
 from evo.bench.tables import write_table
 
 ERROR_BOUND = 0.03
+PATIENCE_S = 90.0
+"""How long is waited for compilations before the cases whose are done are timed."""
 TITLE = "Kernels beside the best public ones"
 
 
@@ -28,7 +30,6 @@ def run(path: Path, only: Sequence[str] = ()) -> Report:
     every row, and the row told on stderr.
     """
     chosen = [case for case in cases() if not only or case.name.startswith(tuple(only))]
-    compile_all([case.name for case in chosen])
     command = " ".join(["evo bench kernels", *(f"--only '{name}'" for name in only)])
     report = Report([], [])
 
@@ -36,10 +37,14 @@ def run(path: Path, only: Sequence[str] = ()) -> Report:
         print(line, file=sys.stderr, flush=True)
         write_table(path, TITLE, command, report.to_markdown())
 
-    for case in chosen:
-        report.rows.append(measure(case))
-        torch.cuda.empty_cache()
-        tell(" | ".join(report.rows[-1].cells()))
+    left, patience_s = chosen, PATIENCE_S
+    while left:
+        slow = compile_all([case.name for case in left], patience_s)
+        for case in (case for case in left if case.name not in slow):
+            report.rows.append(measure(case))
+            torch.cuda.empty_cache()
+            tell(" | ".join(report.rows[-1].cells()))
+        left, patience_s = [case for case in left if case.name in slow], None
     for note in () if only else notes():
         report.notes.append(note)
         tell(str(note))
