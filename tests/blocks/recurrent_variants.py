@@ -135,6 +135,8 @@ RECURRENT: dict[str, dict[str, Any]] = {
     "recurrence of ranks, retained": {**OUTER, "ranks": 3, "decay": "head", "normalizer": "none", "gate": "none"},
     "recurrence of squares": {**OUTER, "key_dim": 4, "feature": "squares", "normalizer": "sum"},
     "recurrence of neighbours": {**OUTER, "feature": "neighbours", "decay": "head", "feature_map": True},
+    "recurrence exact": {**RECURRENCE, "integrator": "exact", "feature": "identity", "writes": 2, "beta_range": 2.0},
+    "recurrence implicit": {**RECURRENCE, "integrator": "implicit", "feature": "elu", "key_heads": 1, "turns": True},
     "recurrence comba": {**RECURRENCE, "erase": "head", "correct": True, "skip": True, "key_heads": 1},
     "recurrence comba, two writes": {**RECURRENCE, "erase": "head", "writes": 2, "decay": "none"},
     "recurrence gated by channel": {

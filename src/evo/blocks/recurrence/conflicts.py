@@ -18,9 +18,9 @@ def faults(spec: RecurrenceFields, scope: Scope) -> Iterator[Fault]:
         message = f"{spec.heads} heads do not divide the width {scope.width}"
         yield Fault("EVO300", ("heads",), message, "change heads or width, or set key_dim and value_dim")
         return
-    if spec.update == "delta" and spec.feature != "l2":
+    if spec.update == "delta" and spec.feature != "l2" and spec.integrator == "explicit":
         message = f"the delta rule is stable only with keys of unit length, not with feature {spec.feature}"
-        yield Fault("EVO305", ("feature",), message, "write feature: l2, or update: outer")
+        yield Fault("EVO305", ("feature",), message, "write feature: l2, integrator: exact, or update: outer")
     if spec.update == "delta" and spec.bonus:
         yield Fault("EVO305", ("bonus",), "a bonus belongs to update: outer", "write it, or bonus: false")
     if spec.normalizer == "sum" and spec.bonus:
@@ -125,6 +125,9 @@ def _share_problems(spec: RecurrenceFields) -> Iterator[Fault]:
     if is_delta and spec.write == "channel" and spec.erased != "channel":
         message = "a key can give up no share of each value channel"
         yield Fault("EVO305", ("write",), message, "write erase: channel as well, or write: plain")
+    if is_delta and spec.integrator != "explicit" and spec.erase != "written":
+        message = f"an {spec.integrator} step takes out the share that it writes"
+        yield Fault("EVO305", ("integrator",), message, "write erase: written, or integrator: explicit")
     if is_delta and by_channel and spec.written > 1:
         field = "erase" if spec.erased == "channel" else "write"
         message = "a token that writes several times has no shares by channel"

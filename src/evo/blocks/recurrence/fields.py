@@ -71,6 +71,10 @@ class RecurrenceFields(Spec):
     erase: Literal["written", "head", "channel"] = "written"
     """The share that the delta rule takes out of what a key holds: as much as it writes; head: that times a learned
     number of each head (Comba, 2506.02475); channel: one of its own for each key channel (Gated DeltaNet-2)."""
+    integrator: Annotated[Literal["explicit", "exact", "implicit"], FIXED] = "explicit"
+    """How the delta rule's step of size beta along dS/dt = k^T (v - k S) is taken: explicit: beta is the share itself.
+    exact: (1 - exp(-beta |k|²)) / |k|² (EFLA, 2512.12602). implicit: beta / (1 + beta |k|²) (Longhorn, 2407.14207,
+    before its diagonal approximation). With these keys of any length are stable."""
     correct: bool = False
     """Whether queries are less a learned multiple of the token's key, one for each key head (Comba)."""
     qk_norm: Annotated[Spec | None, RoleOf("norm")] = None
@@ -125,6 +129,7 @@ class RecurrenceFields(Spec):
             ("draws", self.feature not in RANDOM),
             ("beta_range", self.update != "delta"),
             ("erase", self.update != "delta"),
+            ("integrator", self.update != "delta"),
             ("gate_rank", self.gate == "none"),
             ("gate_at", self.gate == "none" or self.normalizer == "none"),
         ]

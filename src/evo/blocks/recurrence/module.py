@@ -21,7 +21,7 @@ from evo.blocks.recurrence.features import FEATURES, NORM_EPS, identity, mapped,
 from evo.blocks.recurrence.ranks import of_ranks, read_by_rank, spread
 from evo.blocks.recurrence.rates import Decay
 from evo.blocks.recurrence.readings import read_by_level, read_solved
-from evo.blocks.recurrence.shares import erase_by_channel, erase_less, share_written
+from evo.blocks.recurrence.shares import erase_by_channel, erase_less, integrated, share_written
 from evo.blocks.recurrence.spec import RecurrencePlan
 from evo.blocks.recurrence.trapezoid import Written, shares, write_twice
 from evo.blocks.recurrence.turning import of_pairs, summed_angles, turn
@@ -113,7 +113,7 @@ class Recurrence(Block):
         self.act = None if plan.act == "none" else plan.act
         self.writes_step, self.writes_rest = plan.write == "step", plan.write == "rest"
         self.scale, self.beta_range = plan.scale, plan.beta_range
-        self.erase = plan.erase
+        self.erase, self.integrator = plan.erase, plan.integrator
         self.gates_first = plan.gate_at == "before"
         self.head_norm = children.get("head_norm")
         self.norms = [children[name] for name in ("q_norm", "k_norm") if name in children]
@@ -236,7 +236,7 @@ class Recurrence(Block):
         q_BTHK, k_BTHK, v_BTHV = self._written(heads)
         if rest is not None:
             v_BTHV = v_BTHV * rest[..., None].to(v_BTHV.dtype)
-        parts = self._spread(parts)
+        parts = integrated(k_BTHK, self._spread(parts), self.integrator)
         if self.write_gate is not None:
             v_BTHV = v_BTHV * flow.project(x_BTD, self.write_gate).sigmoid().unflatten(-1, (self.heads, -1))
         if self.erase == "":

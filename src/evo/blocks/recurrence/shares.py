@@ -6,10 +6,27 @@ from typing import Any
 
 from torch import Tensor
 
+from evo.blocks.base import compute_dtype
 from evo.kernels.recurrence.reference import decay_factors
+
+SHORT = 1e-6
+"""The least squared length of a key by which a step is divided."""
 
 Posed = tuple[Tensor, dict[str, Any]]
 """Values, and what `recur` is given besides q, k and v."""
+
+
+def integrated(k_BTHK: Tensor, parts: dict[str, Any], integrator: str) -> dict[str, Any]:
+    """With the share that a step of size beta along dS/dt = k^T (v - k S) comes to: (1 - exp(-beta |k|²)) / |k|² where
+    it is exact (EFLA, 2512.12602), beta / (1 + beta |k|²) where it is implicit (Longhorn, 2407.14207)."""
+    if integrator == "explicit":
+        return parts
+    beta_BTH = parts["beta_BTH"].to(compute_dtype(k_BTHK))
+    square_BTH = k_BTHK.to(beta_BTH.dtype).square().sum(-1)
+    if integrator == "implicit":
+        return {**parts, "beta_BTH": beta_BTH / (1.0 + beta_BTH * square_BTH)}
+    square_BTH = square_BTH.clamp_min(SHORT)
+    return {**parts, "beta_BTH": -(-beta_BTH * square_BTH).expm1() / square_BTH}
 
 
 def share_written(v_BTHV: Tensor, parts: dict[str, Any]) -> Posed:

@@ -44,6 +44,7 @@ class RecurrencePlan(BlockPlan):
     act: str | None
     write: str
     erase: str
+    integrator: str
     scale: float | None
     beta_range: float
     gate_at: str
@@ -125,6 +126,7 @@ class RecurrenceSpec(RecurrenceFields):
             act=self.act or ("silu" if self.conv else None),
             write=self.write,
             erase=self.erased,
+            integrator=self.integrator if self.update == "delta" else "explicit",
             scale=self._scale(key_dim),
             beta_range=self.beta_range,
             gate_at=self.gate_at,
