@@ -198,6 +198,27 @@ def test_norms_feed_forwards_and_readouts_stack_too(planned: Any, place: str, de
     check_members(plan, device)
 
 
+OF = {"name": "of", "mix": ATTENTION}
+AROUND: dict[str, Any] = {
+    "chunks": {"kind": "chunks", "of": OF, "size": 4},
+    "depths": {"kind": "depths", "of": OF, "share": 0.5},
+    "depths by rule": {"kind": "depths", "of": OF, "share": 0.5, "patcher": {"kind": "space"}},
+    "loop": {"kind": "loop", "of": OF},
+    "memory tokens": {"kind": "memory_tokens", "of": OF, "every": 8},
+    "recast": {"kind": "recast", "of": OF},
+    "recast, of a form": {"kind": "recast", "of": {**OF, "mix": MIXERS["maps of a form"]}, "weights": "unit"},
+    "segments": {"kind": "segments", "of": OF, "every": 8, "gate": "lstm"},
+    "segments of states": {"kind": "segments", "of": OF, "every": 8, "hand": "states"},
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_stages_stack_too(planned: Any, name: str) -> None:
+    """Stages around another one, and a readout of unit vectors with gains."""
+    stages = {"name": "low", "mix": ATTENTION}, {"name": "around", **AROUND[name]}
+    check_members(planned(*stages, readout={"unit": True, "gain": True}), "cpu", torch.float64)
+
+
 @pytest.mark.parametrize("kind", ["hyper", "gates", "sinkhorn", "dual", "altup", "dense"])
 def test_streams_and_predictions_ahead_stack_too(planned: Any, kind: str) -> None:
     """Connections of residual streams, and modules that predict further tokens. In float64: streams begin equal, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from evo.blocks.base import Block
 from evo.blocks.flow import Flow, Project, projected_as
@@ -91,10 +91,16 @@ class RecastStage(Stage):
     def run(self, inputs: Mapping[str, Sequence[Tensor]], flow: Flow) -> Residual:
         """(B, T, D) -> (B, T, D)."""
         # looked up in each pass: weights may be exchanged between two (torch.func.functional_call)
-        axes: dict[Tensor, int] = {self.get_parameter(path): axis for path, axis in self.plan.maps}
+        axes: dict[Tensor, int] = {_weight(self, path): axis for path, axis in self.plan.maps}
         again = replace(flow, project=Recast(flow.project, self.plan, axes), tells_weights_apart=True)
         return self._of[0].run({"x": [self.merged(inputs["x"])]}, again)
 
     def layer_problems(self, x_BTD: Tensor, flow: Flow) -> Iterator[tuple[str, list[KernelCall]]]:
         """Those of the stage inside."""
         yield from self._of[0].layer_problems(x_BTD, flow)
+
+
+def _weight(stage: nn.Module, path: str) -> Tensor:
+    """A weight by its path, a tensor that `torch.func` has put in its place too, as `get_parameter` would not."""
+    *inside, name = path.split(".")
+    return getattr(stage.get_submodule(".".join(inside)), name)
