@@ -61,6 +61,7 @@ MIXERS: dict[str, dict[str, Any]] = {
         "inner_norm": {"kind": "rms", "groups": 1},
     },
     "attention gate": {**ATTENTION, "gate": "channel", "value_dim": 6, "bias": True},
+    "attention head gains": {**ATTENTION, "kv_heads": 2, "differ": 0.3, "head_gain": True, "gate": "channel"},
     "attention gate by head": {**ATTENTION, "gate": "head", "gate_act": "softplus", "bias": ["q", "gate"]},
     "attention scale and clip": {**ATTENTION, "scale": 0.3, "clip": 0.5, "bias": ["k"]},
     "attention values from keys": {**ATTENTION, "values": "keys", "v_norm": {"kind": "rms"}, "qk_norm": "rms"},

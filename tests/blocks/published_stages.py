@@ -59,12 +59,12 @@ MORE: dict[str, str] = {
                   - {block: {kind: gated}, norm: {in: {kind: rms}}}
                   - {block: {kind: experts, count: 4, top: 2}, norm: {in: {kind: rms}}}
     """,
-    "NormFormer (2110.09456): norms of heads, behind attention, inside the feed-forward": """
+    "NormFormer (2110.09456): gains of heads, norms behind attention, inside the feed-forward": """
         - name: body
           repeat: 2
           layers:
             sublayers:
-              - block: {kind: attention, heads: 2, inner_norm: {kind: layer, gain: heads}}
+              - block: {kind: attention, heads: 2, head_gain: true}
                 norm: {in: {kind: layer}, out: {kind: layer}}
               - {block: {kind: dense, inner_norm: {kind: layer}}, norm: {in: {kind: layer}}}
     """,

@@ -24,6 +24,19 @@ def test_sigmoid_weighs_each_key_by_itself():
     compare({**ATTENTION, "weigh": "sigmoid"}, theirs)
 
 
+@pytest.mark.parametrize("gate", [False, True])
+def test_heads_have_gains(gate: bool):
+    """Concat(g_1 h_1, ..., g_n h_n) W_o (NormFormer, Shleifer et al. 2110.09456), before a gate if there is one."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        seen = scores(w, x).masked_fill(torch.ones(x.shape[1], x.shape[1]).triu(1).bool(), -math.inf).softmax(-1)
+        parts = (seen @ by_heads(x @ w["v"].T)).unbind(1)
+        y = torch.cat([number * part for number, part in zip(w["head_gain"].unbind(), parts, strict=True)], -1)
+        return (y * (x @ w["gate"].T).sigmoid() if gate else y) @ w["o"].T
+
+    compare({**ATTENTION, "head_gain": True, **({"gate": "channel"} if gate else {})}, theirs, moved=0.3)
+
+
 def test_softpick_is_a_rectified_softmax():
     """relu(e^x - 1) / sum |e^x - 1| over the past (Zuhri et al. 2504.20966, eq. 3)."""
 

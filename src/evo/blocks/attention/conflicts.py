@@ -71,6 +71,7 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
             "forget",
             "select",
             "q taps",
+            "head_gain",
             "head gains",
             "scores",
             "mix_scores",

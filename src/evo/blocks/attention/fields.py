@@ -51,6 +51,8 @@ class AttentionFields(Spec):
     """Whether a query sees only its past. False leaks the future in next-token tasks, which refuse it."""
     position: Annotated[Spec | None, RoleOf("position")] = None
     """Overrides the position encoding of the stage."""
+    head_gain: Annotated[bool, FIXED] = False
+    """Whether the output of each head is multiplied by a learned number, 1 at first (NormFormer, 2110.09456)."""
     gate: Literal["none", "head", "channel"] = "none"
     """The output of each head, or each of its channels, is multiplied by an activated projection of x (Qwen3-Next)."""
     gate_act: Annotated[Word, FIXED] = "sigmoid"

@@ -61,6 +61,7 @@ class Attention(Keeping):
     k_heads: nn.Parameter | None
     v_heads: nn.Parameter | None
     key_gain: nn.Parameter | None
+    head_gain: nn.Parameter | None
     value_mix: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
@@ -343,6 +344,8 @@ class Attention(Keeping):
         o_BTHV = self._inner("inner_norm", self._differed(o_BTHV, x_BTD, flow), flow)
         if self.plan.differ is not None:
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
+        if self.head_gain is not None:
+            o_BTHV = o_BTHV * self.head_gain.to(o_BTHV.dtype)[:, None]
         o_BTC = o_BTHV.flatten(-2)
         if self.gate is not None and self.gate_act is not None:
             gate = flow.project(x_BTD, self.gate, self.gate_bias)

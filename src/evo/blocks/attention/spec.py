@@ -125,6 +125,7 @@ class AttentionSpec(AttentionFields):
             "subtract": self.subtract,
             "token_values": self.token_values is not None,
             "mix_layers": self.mix_layers is not None,
+            "head_gain": self.head_gain,
             "head gains": any(
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),
@@ -147,7 +148,8 @@ class AttentionSpec(AttentionFields):
     def beside(self, count: int, width: int) -> Spec | None:
         """So many times the heads; not where heads are told apart, chosen for, or read by others."""
         told = (self.kv_to, self.kv_from, self.values_to, self.values_from, self.differ, self.taps, self.select)
-        is_apart = self.forget or self.key_gain or self.subtract or self.values == "halves" or self.selective == "one"
+        gains = self.key_gain or self.head_gain
+        is_apart = self.forget or gains or self.subtract or self.values == "halves" or self.selective == "one"
         apart = (
             *told,
             self.token_values,

@@ -40,6 +40,8 @@ def attention_weights(
     if spec.taps is not None:
         weights += spec.taps.weights({"q": (spec.heads, dim), "k": (groups, dim), "v": (groups, values)}, sizes)
     weights += [vector("key_gain", groups, ONES)] if spec.key_gain and spec.kv_from is None else []
+    heard = spec.speaking if spec.differ is None else spec.heads // 2
+    weights += [vector("head_gain", heard, ONES)] if spec.head_gain else []
     weights += spec.mix_scores.weights(spec.heads) if spec.mix_scores is not None else []
     if spec.values_from is not None and spec.kv_from is None:
         weights.append(vector("value_mix", 2, Init("constant", 0.5)))
