@@ -20,7 +20,7 @@ def whole(w: Weights, name: str) -> Tensor:
     "form", [{"kind": "gated"}, {"kind": "structured", "form": "low_rank", "rank": 3, "gate": True}]
 )
 def test_both_halves_may_be_active(form: dict[str, Any]):
-    """max(0, x W_gate) max(0, x W_up) W_down (dReLU, Song et al. 2406.05955, section 3): values and gradients."""
+    """max(0, x W_gate) max(0, x W_up) W_down (dReLU, Song et al. 2406.05955): values and gradients."""
 
     def theirs(x: Tensor, w: Weights) -> Tensor:
         gate, up, down = (whole(w, name) for name in ("gate", "up", "down"))

@@ -19,7 +19,7 @@ BODY: dict[str, Any] = {"kind": "recurrence", "heads": HEADS, "key_dim": KEY, "v
 
 
 def exact(state: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
-    """S at beta of dS/dt = -k k^T S + k v^T, as one exponential of (K + V, K + V) (2512.12602, eq. 11)."""
+    """S at beta of dS/dt = -k k^T S + k v^T, as one exponential of (K + V, K + V) (2512.12602)."""
     flow = torch.cat((-k[..., :, None] * k[..., None, :], k[..., :, None] * v[..., None, :]), -1)
     whole = torch.linalg.matrix_exp(F.pad(flow, (0, 0, 0, VALUE)) * beta[..., None, None])
     return whole[..., :KEY, :KEY] @ state + whole[..., :KEY, KEY:]

@@ -59,7 +59,7 @@ def test_maps_are_matrices(form: str, gate: bool):
 def activated(x: Tensor, w: Weights, name: str, form: str) -> Tensor:
     """A map with silu between its factors, (..., in) -> (..., out)."""
     outer, inner = w[name], w[f"{name}_inner"]
-    if form == "low_rank":  # B silu(A x) (CoLA, 2502.10940, eq. 3)
+    if form == "low_rank":  # B silu(A x) (CoLA, 2502.10940)
         return F.silu(x @ inner.T) @ outer.T
     if form == "kronecker":
         met = F.silu(x @ torch.kron(torch.eye(inner.shape[1], dtype=x.dtype), outer).T)
