@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from evo.compiler.check import check
+from evo.dsl.document import from_data
 
 SOURCES = Path(__file__).parents[2] / "src" / "evo"
 FIELDS = ("code", "path", "message", "help")
@@ -30,3 +34,23 @@ def test_every_fault_has_a_line_of_help(room: str) -> None:
 def test_one_without_is_found() -> None:
     """Its line is told."""
     assert unhelpful('a = 1\nyield_ = Fault("EVO300", (), "no")\nb = Fault("EVO300", (), "no", help="so")') == [2]
+
+
+ROUTED = {"kind": "experts", "count": 4, "router": {"balance": 0, "logits_to": "r"}}
+BY_RULE = {"kind": "depths", "name": "d", "of": {"name": "b", "mix": {"kind": "convolution"}}, "share": 0.5}
+INNER: dict[str, tuple[dict[str, Any], str, str]] = {
+    "routers": ({"name": "b", "mix": {"kind": "convolution"}, "ffn": ROUTED}, "shares", "remove logits_to"),
+    "token ids": (BY_RULE | {"patcher": {"kind": "space"}}, "reads token ids", "take it out"),
+    "keys": ({"name": "b", "mix": {"kind": "attention", "heads": 2, "kv_to": "k"}}, "shares", "keys and values"),
+}
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_help_is_about_what_is_shared(name: str) -> None:
+    """A router or a patcher has no keys and values that could be its own."""
+    of, says, helps = INNER[name]
+    around = {"name": "s", "kind": "segments", "of": of, "every": 8}
+    found = check(from_data({"evo": 1, "organism": {"width": 16, "context": 32, "stages": [around]}}))
+    (fault,) = (diagnostic for diagnostic in found if diagnostic.code == "EVO358")
+    assert says in fault.message
+    assert helps in (fault.help or "")

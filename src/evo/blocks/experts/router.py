@@ -14,6 +14,8 @@ from evo.dsl.plan import BlockPlan
 from evo.dsl.references import placed
 from evo.dsl.spec import TOKENS, Fault, Scope, Spec
 
+ROUTER_LOGITS = "router logits of"
+"""How the names of logits begin that routers share."""
 BALANCE = 0.01
 """The weight of the balance loss where nothing else keeps experts equally busy (Fedus et al. 2021)."""
 
@@ -242,4 +244,4 @@ def _unread(name: str, message: str, help: str = "remove it") -> Fault:
 
 def _logits_of(name: str | None, scored: int) -> tuple[str, ...]:
     """What logits of a name are called in a pass: with their number, so that only equal ones meet."""
-    return () if name is None else (f"router logits of {name} ({scored} of them)",)
+    return () if name is None else (f"{ROUTER_LOGITS} {name} ({scored} of them)",)

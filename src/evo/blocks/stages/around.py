@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
+from evo.blocks.experts.router import ROUTER_LOGITS
 from evo.dsl.organism import StageSpec
+from evo.dsl.plan import BlockPlan
 from evo.dsl.references import placed, reached
-from evo.dsl.spec import Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 
 class AroundSpec(StageSpec):
@@ -83,7 +85,18 @@ class AroundSpec(StageSpec):
         if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
             yield Fault(code, ("of",), f"a mixer here sees later {units}", "write a causal one")
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+            if not block.outputs and set(block.inputs) == {TOKENS}:
+                message = f"'{block.kind}' reads token ids, which {units} do not hand on"
+                yield Fault(code, ("of",), message, "take it out, or write it in a stage of its own")
+                return
             if block.outputs or block.inputs:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see no {units}"
-                yield Fault(code, ("of",), message, "give it keys and values of its own")
+                yield Fault(code, ("of",), message, unshared(block))
                 return
+
+
+def unshared(block: BlockPlan) -> str:
+    """A line of help: how a block is written that shares nothing with others."""
+    if any(name.startswith(ROUTER_LOGITS) for name in (*block.inputs, *block.outputs)):
+        return "remove logits_to and logits_from"
+    return "give it keys and values of its own"

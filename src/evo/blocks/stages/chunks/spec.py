@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.route.spec import shared
-from evo.blocks.stages.around import AroundSpec
+from evo.blocks.stages.around import AroundSpec, unshared
 from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
@@ -90,5 +90,5 @@ class ChunksSpec(AroundSpec):
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see no {units}"
-                yield Fault(code, ("of",), message, "give it keys and values of its own")
+                yield Fault(code, ("of",), message, unshared(block))
                 return

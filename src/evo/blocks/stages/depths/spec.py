@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evo.blocks.route.spec import shared
-from evo.blocks.stages.around import AroundSpec
+from evo.blocks.stages.around import AroundSpec, unshared
 from evo.blocks.stages.dynamic_patches.patchers.spec import PatcherSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import StagePlan
@@ -93,7 +93,7 @@ class DepthsSpec(AroundSpec):
         for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
-                yield Fault("EVO353", ("of",), message, "give it keys and values of its own")
+                yield Fault("EVO353", ("of",), message, unshared(block))
                 return
             if block.losses and self.patcher is not None:
                 message = f"'{block.kind}' would balance tokens too that fill up rows of fewer"
