@@ -150,7 +150,7 @@ class Gated(TappedUnits):
 
     def __init__(self, plan: GatedPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.up_act = ACTS[plan.up_act]
+        self.up_act = ACTS[plan.up_act or "identity"]
         if self.own_act is not None:
             self.fused = ()
 

@@ -51,7 +51,7 @@ class DensePlan(BlockPlan):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPlan(BlockPlan):
-    """A gated feed-forward of `hidden` units. up_act: what those pass that are gated."""
+    """A gated feed-forward of `hidden` units. up_act: what those pass that are gated, if anything."""
 
     builder: ClassVar[str] = "evo.blocks.feedforward.module:Gated"
     hidden: int
@@ -195,7 +195,7 @@ class GatedSpec(TappedUnitsSpec):
             taps=self.taps,
             hidden=hidden,
             act=act_word(self.act),
-            up_act=self.up_act,
+            up_act="" if self.up_act == "identity" else self.up_act,
         )
 
 

@@ -84,7 +84,7 @@ class FormedSpec(FormFields, FormedFields):
             ),
             children=(("main", _lending(main, maps, spared)),),
             form=self.form,
-            factor_act=self.factor_act,
+            factor_act="" if self.factor_act == "identity" else self.factor_act,
             maps=tuple(maps),
         )
 

@@ -58,7 +58,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor, Tensor | None, Act, Flow], Tensor]] =
 
 def form_of(form: str, act: str) -> Form:
     """How a map of two factors meets its input, with an activation between them."""
-    function, between = FORMS[form], ACTS[act]
+    function, between = FORMS[form], ACTS[act or "identity"]
     return lambda x, outer, inner, flow: function(x, outer, inner, between, flow)
 
 
@@ -77,7 +77,7 @@ class Structured(Units):
 
     def __init__(self, plan: StructuredPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children, plan.act)
-        self.form, self.up_act = form_of(plan.form, plan.factor_act), ACTS[plan.up_act]
+        self.form, self.up_act = form_of(plan.form, plan.factor_act), ACTS[plan.up_act or "identity"]
         if self.gate is not None and self.own_act is None:
             self.fused = (GATED,)
 

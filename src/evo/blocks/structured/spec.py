@@ -69,6 +69,6 @@ class StructuredSpec(FormFields, UnitsSpec):
             hidden=hidden,
             act=act_word(self.act),
             form=self.form,
-            factor_act=self.factor_act,
-            up_act=self.up_act,
+            factor_act="" if self.factor_act == "identity" else self.factor_act,
+            up_act="" if self.up_act == "identity" else self.up_act,
         )
