@@ -21,9 +21,9 @@ def summary(cls: type[Spec]) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first paragraph up to its first full stop, without it; "et al." ends no sentence."""
+    """The first paragraph up to its first full stop, without it; "et al." and an ellipsis end no sentence."""
     paragraph = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<!\bal)\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".")
+    return re.split(r"(?<!\bal)(?<!\.)\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".")
 
 
 @cache
