@@ -54,6 +54,7 @@ WRONG = {
     "rope_theta": organism("rope_theta: 10000"),
     "dropout": mix("dropout: 0.1"),
     "lr": START + "train: {lr: 3e-4}\n",
+    "betas": START + "train: {optimizer: {kind: adamw, betas: [0.9, 0.95]}}\n",
     "clip_zero": START + "train: {clip: 0}\n",
     "steps_1e3": START + "train: {steps: 1e3}\n",
     "steps_quoted": START + 'train: {steps: "1e3"}\n',

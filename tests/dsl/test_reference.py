@@ -62,6 +62,9 @@ def test_a_path_goes_through_defaults_and_names_of_several_roles():
         ("heads", "a field of attention"),
         ("softpick", "speaks of it in attention.weigh: ask"),
         ("titans", "memory_tokens: ask"),
+        ("titans", "`evo new NAME --from zoo/titans`"),
+        ("SwiGLU", "a gated ffn with silu"),
+        ("n_layers", "in evo: `repeat` of a stage"),
         ("x.y", "sections: "),
     ],
 )
@@ -72,6 +75,13 @@ def test_what_is_not_there_is_a_diagnostic_with_advice(path: str, advice: str):
     (fault,) = caught.value.diagnostics
     assert fault.code == "EVO005"
     assert advice in (fault.help or "")
+
+
+def test_a_role_tells_whole_sentences_of_its_kinds():
+    """Dots that leave something out end no sentence."""
+    (mixer,) = entry("mixer")
+    assert isinstance(mixer, RoleEntry)
+    assert dict(mixer.kinds)["path_attention"].startswith("softmax(k_s H_{s+1} ... H_t q_t) v")
 
 
 def test_the_page_has_every_kind_and_field():

@@ -20,6 +20,7 @@ _DIMS = "`dims` of rope, rotated channels of a head and no share of it: `positio
 _DROPOUT = "`dropout` under `train`: `dropout: {attention: 0.1, residual: 0.1, embedding: 0.1}`"
 _LR = "`lr` of the optimizer: `optimizer: {kind: adamw, lr: 3e-4}` under `train`"
 _RULE = "a setting of the optimizer: `optimizer: {kind: adamw, ...}` under `train`"
+_BETAS = "`beta1` and `beta2` of the optimizer: `optimizer: {kind: adamw, beta1: 0.9, beta2: 0.95}` under `train`"
 _WARMUP = "`warmup` of the schedule, a share of the steps and no number of them: `schedule: {kind: wsd, warmup: 0.1}`"
 _BATCH = "`batch` under `train`: sequences a step"
 _STEPS = "`steps` under `train`: optimizer steps"
@@ -58,7 +59,8 @@ KEYS = {
         _DROPOUT,
     ),
     **dict.fromkeys(("lr", "learning_rate", "max_lr"), _LR),
-    **dict.fromkeys(("weight_decay", "beta1", "beta2", "betas"), _RULE),
+    **dict.fromkeys(("weight_decay", "beta1", "beta2"), _RULE),
+    "betas": _BETAS,
     **dict.fromkeys(("warmup_steps", "warmup_iters", "num_warmup_steps"), _WARMUP),
     **dict.fromkeys(("batch_size", "micro_batch_size", "global_batch_size"), _BATCH),
     **dict.fromkeys(("max_steps", "max_iters", "num_steps", "iterations"), _STEPS),

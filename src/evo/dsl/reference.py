@@ -10,6 +10,7 @@ from typing import Any, cast
 from evo.base.diagnostics import Diagnostic, DiagnosticError, suggestion
 from evo.dsl.describe import field_docs, first_sentence, summary
 from evo.dsl.document import Document
+from evo.dsl.foreign import KEYS, VALUES
 from evo.dsl.index import DEFAULT_KIND, KINDS, UNIONS, keyed, kind_class, kinds, tagged
 from evo.dsl.schema import field_schema
 from evo.dsl.spec import Spec, SpecField, spec_fields
@@ -78,15 +79,25 @@ def _advice(path: str) -> str:
     """What may have been meant by a path that leads nowhere."""
     if owners := _owners(path):
         return f"it is a field of {', '.join(owners)}: write {owners[0]}.{path}"
+    foreign = _foreign(path.lower())
     told = [name for name, text in _texts() if re.search(rf"\b{re.escape(path)}\b", text, re.IGNORECASE)]
     if told:
-        return f"the language speaks of it in {', '.join(told[:MOST_TOLD])}: ask for one of these"
+        return f"{foreign}the language speaks of it in {', '.join(told[:MOST_TOLD])}: ask for one of these"
+    if foreign:
+        return foreign.removesuffix("; ")
     field = path.partition(".")[0]
     if not any(_starts(field)) and (owners := _owners(field)):
         return f"{field} is a field of {', '.join(owners)}: ask for {owners[0]}.{field}"
     near = suggestion(path, paths())
     sections = ", ".join(filter(None, section_classes()))
     return f"{near}sections: {sections}; roles: {', '.join((*KINDS, *UNIONS))}; also kinds and fields"
+
+
+def _foreign(word: str) -> str:
+    """What stands for a value or a key of other tools, before more is said; nothing for any other word."""
+    if word in VALUES:
+        return f"{VALUES[word]}; "
+    return f"in evo: {KEYS[word]}; " if word in KEYS else ""
 
 
 def _owners(field: str) -> list[str]:
