@@ -102,16 +102,17 @@ def test_a_cache_that_may_tip_routers_is_told_of(evo, tmp_path: Path):
 
 
 def test_a_run_and_a_variant_lead_to_snapshot_restore(evo, tmp_path: Path):
-    """What is no checkpoint says what makes one."""
+    """What is no checkpoint says what makes one, to the command that writes text and to the one that exports."""
     run = tmp_path / "r"
     (run / "gen_0001").mkdir(parents=True)
     (run / "run.yaml").write_text("evo_run: 2\n")
     (run / "gen_0001" / "variant_00.safetensors").write_bytes(b"x")
     (run / "gen_0001" / "variant_00.yaml").write_text(TINY)
     for path in (run, run / "gen_0001" / "variant_00.safetensors", run / "gen_0001" / "variant_00.yaml"):
-        outcome = evo("generate", path)
-        assert outcome.code == 1
-        assert "EVO602" in outcome.err
-        assert f"evo snapshot restore {run}/gen_0001/variant_00.safetensors --out" in outcome.err
+        for command in (("generate", path), ("export", path, "--to", "torch", "--out", tmp_path / "exported")):
+            outcome = evo(*command)
+            assert outcome.code == 1
+            assert "EVO602" in outcome.err
+            assert f"evo snapshot restore {run}/gen_0001/variant_00.safetensors --out" in outcome.err
     (tmp_path / "tiny.yaml").write_text(TINY)
     assert f"`evo train {tmp_path / 'tiny.yaml'}` makes a checkpoint" in evo("generate", tmp_path / "tiny.yaml").err

@@ -10,6 +10,7 @@ import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
 from evo.cli import view
+from evo.cli.checkpoints import Given, helping, load_given
 from evo.cli.documents import Json
 from evo.cli.options import MOST_CONTEXT
 
@@ -35,9 +36,7 @@ WRITTEN = {
 
 def command(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, as `evo train` or `evo import --weights` writes it, or its folder.")
-    ],
+    checkpoint: Given,
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     to: Annotated[Target, typer.Option("--to", help="A Hugging Face folder, Python that only needs torch, or ONNX.")],
     like: Annotated[
@@ -70,12 +69,11 @@ def command(
     if like is not None:
         from evo.interop.checkpoint import export_weights
 
-        count = export_weights(checkpoint, like, out, kind)
+        with helping(checkpoint) as file:
+            count = export_weights(file, like, out, kind)
         found, said = {"tensors": count}, f"config.json and {count} tensors"
     else:
-        from evo.training.checkpoint import load_checkpoint
-
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_given(checkpoint)
         context_length = loaded.document.organism.context
         if length is not None and length > context_length:
             message = f"{length} tokens are more than the context of {context_length}"

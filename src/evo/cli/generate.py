@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import codecs
 import os
-import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ import typer
 from evo.base.diagnostics import Diagnostic, DiagnosticError, printable
 from evo.cli import view
 from evo.cli.caches import Cache, Heavy, Kept, Window, cache_policy, warn_tipped
+from evo.cli.checkpoints import Given, load_given
 from evo.cli.documents import Json, Kernels
 from evo.cli.options import MOST_SEED, Device, finite
 
@@ -31,7 +31,7 @@ class Adapt(StrEnum):
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.safetensors of `evo train`, or its folder.")],
+    checkpoint: Given,
     prompt: Annotated[str, typer.Option(help="What the text begins with.", show_default="a new line")] = "\n",
     tokens: Annotated[int, typer.Option(min=1, max=10_000_000, help="Tokens to sample.")] = 300,
     temperature: Annotated[
@@ -81,7 +81,7 @@ def command(
     from evo.training.generate import generate
     from evo.training.speculate import Acceptance
 
-    saved = _checkpoint(checkpoint)
+    saved = load_given(checkpoint)
     task = open_task(saved.document.train.task, Path(saved.root))
     model = build(resolve(saved.document.organism), saved.document.train.seed, choose_device(device), saved.weights)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def _adapted(
     from evo.base.streams import Stream
     from evo.training.two_pass import Experts
 
-    found = Experts(model, [first, *map(_checkpoint, others)])
+    found = Experts(model, [first, *map(load_given, others)])
     shares = found.adapt(task.encode(text), how == Adapt.mix, Stream(seed).child("adapt"))
     return dict(zip(map(str, (path, *others)), shares, strict=True))
 
@@ -147,26 +147,6 @@ def _write(prompt: bytes, pieces: Iterable[bytes]) -> None:
             out.buffer.write(piece)
             out.buffer.flush()
     out.write("\n")
-
-
-def _checkpoint(path: Path) -> Any:
-    """The checkpoint in a file or folder. Raises DiagnosticError (EVO602), for a run or a snapshot with the way on."""
-    from evo.base.rundirs import exact_or
-    from evo.training.checkpoint import load_checkpoint
-
-    try:
-        return load_checkpoint(exact_or(path))
-    except DiagnosticError as error:
-        variant = "gen_0001/variant_00.safetensors"
-        if (path / "run.yaml").is_file():
-            variant = shlex.quote(str(path / variant))
-        elif path.suffix == ".safetensors" or path.with_suffix(".safetensors").is_file():
-            variant = shlex.quote(str(path.with_suffix(".safetensors")))
-        elif path.suffix in (".yaml", ".yml"):
-            help = f"`evo train {shlex.quote(str(path))}` makes a checkpoint of a document"
-            raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
-        help = f"of a variant of a search, `evo snapshot restore {variant} --out best.safetensors` makes a checkpoint"
-        raise DiagnosticError([replace(fault, help=help) for fault in error.diagnostics]) from None
 
 
 def _warn_beyond(positions: int, plan: Any) -> None:
