@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import searches
+import torch
 
 from commands import Evo
 from evo.compiler.compute import step_flops
 from evo.dsl.document import parse
+from evo.evolution import forecast
 
 
 @pytest.fixture
@@ -33,6 +37,29 @@ def test_a_dry_run_begins_nothing_and_counts(cfg: Path, evo: Evo, tmp_path: Path
     assert found["seconds"] == pytest.approx(21 * one / 2)
     assert "13 candidates" in evo("evolve", cfg, *options, "--dry-run").out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_measures_with_one_thread_as_workers_do(cfg: Path, evo: Evo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of a busy machine that wait for each other would be forecast as the search's own time."""
+    threads = []
+    monkeypatch.setattr(forecast, "make_trainer", _told(threads, forecast.make_trainer))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert evo("evolve", cfg, "--generations", 1, "--workers", 2, "--device", "cpu", "--dry-run").code == 0
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _told(threads: list[int], make: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which tells how many threads torch uses when it is called."""
+
+    def told(*args: Any, **kwargs: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return make(*args, **kwargs)
+
+    return told
 
 
 @pytest.mark.slow

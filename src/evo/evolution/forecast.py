@@ -10,6 +10,7 @@ from evo.compiler.compute import step_flops, step_tokens, whole_steps
 from evo.compiler.plan import Plan
 from evo.compiler.resolve import resolve
 from evo.dsl.document import Document, parse
+from evo.engines.jobs import one_thread
 from evo.evolution.settings import Settings
 from evo.tasks.base import open_task
 from evo.training.setup import make_trainer
@@ -69,7 +70,8 @@ def forecast(settings: Settings) -> Forecast:
         DiagnosticError: no such corpus (EVO500), device (EVO510) or kernels (EVO511).
     """
     evolve = settings.evolve
-    seeds = tuple(_of_seed(settings, parse(text).document) for text in settings.seeds)
+    with one_thread():  # as workers do: several threads may be several times faster, or slower
+        seeds = tuple(_of_seed(settings, parse(text).document) for text in settings.seeds)
     children = evolve.generations * evolve.population
     mean_s = sum(seed.train_s for seed in seeds) / len(seeds)
     mean_flops = sum(seed.flops for seed in seeds) / len(seeds)
