@@ -27,7 +27,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "measure", lambda rounds: TRAINED)
     monkeypatch.setattr(probe, "measure", lambda device, rounds: PROBED)
     monkeypatch.setattr(step, "write", lambda path, rounds: STEPPED)
-    monkeypatch.setattr(kernels, "compile_all", lambda names: None)
+    monkeypatch.setattr(kernels, "compile_all", lambda names, patience_s: [] if patience_s is None else names[1:])
     monkeypatch.setattr(kernels, "cases", lambda: [case(name="product (1)"), case(name="product (2)")])
     monkeypatch.setattr(kernels, "notes", lambda: ())
     monkeypatch.setattr(kernels_timing, "timing", lambda step: Timing(2.0, 1.0, 3.0))
