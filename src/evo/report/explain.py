@@ -240,8 +240,9 @@ def _setting(key: str, value: Any) -> str:
     """A setting that is on, in words; nothing for one that is off or too long to read."""
     if value is True:
         return key
-    if isinstance(value, Spec):  # fields that are left out are not there, so each needs its name
-        return " ".join([key, *(_setting(name, item) for name, item in spec_data(value).items())])
+    if isinstance(value, Spec):  # what is as by default is not there: each needs its name, and what is off is told
+        told = (f"{name} false" if item is False else _setting(name, item) for name, item in spec_data(value).items())
+        return " ".join(filter(None, (key, *told)))
     if isinstance(value, dict):
         return " ".join([key, *(str(item) for item in value.values())])
     if isinstance(value, (int, float, str)) and value and value != "none":

@@ -1,0 +1,14 @@
+"""What `evo explain` says of the settings of blocks."""
+
+from pathlib import Path
+
+from evo.api.documents import load, plan
+from evo.report.explain import rows
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_what_is_off_that_is_on_by_default_is_told():
+    """A router that does not renormalise says so, between single spaces."""
+    told = [row.settings for row in rows(plan(load(EXAMPLES / "zero_experts.yaml")))]
+    assert any("router renormalise false logits_to paths" in settings for settings in told)
