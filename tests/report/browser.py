@@ -99,17 +99,23 @@ class Browser:
         moves = (("mouseMoved", start), ("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end))
         for kind, (x, y) in moves:
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        self._settle()
 
     def key(self, name: str, code: int, text: str = "") -> None:
         """Press a key."""
         row = {"key": name, "code": name, "windowsVirtualKeyCode": code}
         self._call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **row)
         self._call("Input.dispatchKeyEvent", type="keyUp", **row)
+        self._settle()
 
     def picture(self, file: Path) -> None:
         """Write a picture of the whole page."""
         shot = self._call("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
+
+    def _settle(self) -> None:
+        """Let events that are sent behind an input, such as a dialog's `close`, come to those that listen."""
+        self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
