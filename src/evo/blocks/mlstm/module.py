@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class MLSTMState(State):
     largest_BH: Tensor
 
 
-class Memory(Block):
+class Memory(Block, ABC):
     """A memory a head that exponential gates write, and its norm; what it reads, and what is made of that, a subclass
     says."""
 
@@ -64,9 +65,9 @@ class Memory(Block):
         memory = torch.zeros(batch, self.heads, self.key_dim, self.value_dim + 1, device=device, dtype=kept)
         return MLSTMState(memory, torch.zeros(batch, self.heads, device=device, dtype=kept))
 
+    @abstractmethod
     def extend(self, x_BTD: Tensor, state: MLSTMState, flow: Flow) -> tuple[Tensor, MLSTMState]:
         """The next T positions."""
-        raise NotImplementedError
 
     def _problem(self, q: Tensor, k: Tensor, v: Tensor) -> KernelCall:
         """The recurrence of a parallel pass."""
