@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evo.kernels.dispatch import BackendError, choose
 from evo.kernels.fused.project import project
 from evo.kernels.grouped import Groups, grouped_product, plan
 from evo.kernels.grouped.backends import TABLE
+from evo.kernels.grouped.product import _product
 
 COUNTS = torch.tensor([3, 0, 5, 1])
 
@@ -18,6 +24,11 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     """Normal, float64, with a gradient."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def half(*shape: int, seed: int = 0) -> Tensor:
+    """Normal, bfloat16."""
+    return drawn(*shape, seed=seed).detach().bfloat16()
 
 
 def by_hand(x_NI: Tensor, weight_EOI: Tensor) -> Tensor:
@@ -73,6 +84,57 @@ def test_the_vendor_says_what_it_takes():
     assert reasons == {}
     with pytest.raises(BackendError, match=r"CUDA.*bfloat16.*multiples of 8"):
         grouped_product(x, weight, Groups(COUNTS, "grouped_mm"))
+
+
+class Copies(TorchDispatchMode):
+    """The shapes of what is copied inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default):
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_vendor_copies_nothing_that_it_can_read():
+    """Neither pass copies a stack, whichever side of its matrices is dense, nor rows that lie apart: torch's product,
+    which runs on the CPU too, reads them all, in values and gradients."""
+    x, weight, cotangent = half(9, 32), half(4, 8, 16, seed=1), half(9, 16, seed=2)
+    every_other = weight.repeat_interleave(2, 2)[..., ::2]
+    layouts = (weight, weight.mT.contiguous().mT, every_other, weight.expand(2, 4, 8, 16)[1])
+    for stack, copies in zip(layouts, (0, 0, 2, 0), strict=True):
+        rows, dy = x[:, :16].requires_grad_(), cotangent[:, :8]
+        stack = stack.detach().requires_grad_()
+        with Copies() as seen:
+            y = _product(rows, stack, COUNTS, "grouped_mm")
+            found = torch.autograd.grad(y, (rows, stack), dy)
+        assert len(seen.shapes) == copies, (stack.stride(), seen.shapes)
+        wanted = grouped_product(rows, stack, Groups(COUNTS, "reference"))
+        torch.testing.assert_close(y, wanted)
+        torch.testing.assert_close(found, torch.autograd.grad(wanted, (rows, stack), dy))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda x: x.t().contiguous().t(),  # an entry's rows may begin anywhere
+        lambda x: x.repeat(1, 2)[:, 1:17],  # begin at an odd multiple of 2 bytes
+        lambda x: F.pad(x, (0, 1))[:, :16],  # lie 34 bytes apart
+        lambda x: x[:1].expand(9, 16),  # are all one
+        lambda x: x.as_strided((1, 16), (1, 1)),  # is one, at a stride of 1
+    ],
+)
+def test_the_vendor_gets_copies_of_what_it_cannot_read(rows: Callable[[Tensor], Tensor]):
+    """What is not aligned to 16 bytes from row to row is copied first."""
+    given, weight = rows(half(9, 16)), half(4, 8, 16, seed=1)
+    counts = COUNTS if len(given) == 9 else torch.tensor([0, 1, 0, 0])
+    with Copies() as seen:
+        y = _product(given, weight, counts, "grouped_mm")
+    assert seen.shapes == [tuple(given.shape)]
+    torch.testing.assert_close(y, grouped_product(given, weight, Groups(counts, "reference")))
 
 
 def test_rows_of_another_width_are_refused():
