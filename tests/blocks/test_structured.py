@@ -125,6 +125,20 @@ def test_projections_of_attention_are_matrices(form: str, size: dict[str, int]):
     compare(ours(0.4, formed={**ATTENTION, "bias": ["q", "v", "o"]}, form=form, **size), theirs)
 
 
+def test_maps_of_one_block_may_have_several_forms():
+    """Queries and keys of blocks, values and outputs of low rank: values and the gradients of every factor."""
+
+    def theirs(x: Tensor, w: Weights) -> Tensor:
+        inner = {name.removeprefix("main."): value for name, value in w.items()}
+        maps = {n: matrix(inner, n, "blocks") for n in "qk"} | {n: matrix(w, n, "low_rank") for n in "vo"}
+        q, k, v = (F.linear(x, maps[name]).unflatten(-1, (4, -1)).transpose(1, 2) for name in "qkv")
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
+        return F.linear(y, maps["o"])
+
+    inside = {"formed": ATTENTION, "form": "blocks", "blocks": 4, "on": ["q", "k"]}
+    compare(ours(0.4, formed=inside, form="low_rank", rank=3, on=["v", "o"]), theirs)
+
+
 @pytest.mark.parametrize(("form", "size"), FORMS)
 @pytest.mark.parametrize(
     "mixer",

@@ -1,6 +1,7 @@
 """`evo generate`: prompts as they came, what is said beyond the context, and the way from a search to a checkpoint."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -114,5 +115,8 @@ def test_a_run_and_a_variant_lead_to_snapshot_restore(evo, tmp_path: Path):
             assert outcome.code == 1
             assert "EVO602" in outcome.err
             assert f"evo snapshot restore {run}/gen_0001/variant_00.safetensors --out" in outcome.err
+    variants = [{"id": "a", "file": "gen_0001/variant_00.yaml"}, {"id": "b", "file": "gen_0002/variant_03.yaml"}]
+    (run / "search_report.json").write_text(json.dumps({"variants": variants, "best_scored": "b"}))
+    assert f"restore {run}/gen_0002/variant_03.safetensors --out" in evo("generate", run).err  # the best one's
     (tmp_path / "tiny.yaml").write_text(TINY)
     assert f"`evo train {tmp_path / 'tiny.yaml'}` makes a checkpoint" in evo("generate", tmp_path / "tiny.yaml").err

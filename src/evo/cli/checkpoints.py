@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,10 +46,22 @@ def helping(path: Path) -> Iterator[Path]:
         raise DiagnosticError(told, error.source) from None
 
 
+def _leader(run: Path) -> str | None:
+    """The snapshot of the best variant of a run, from its folder, by its report; None where that tells of none."""
+    from evo.base.rundirs import REPORTS
+
+    try:
+        report = json.loads((run / REPORTS[0]).read_text(encoding="utf-8"))
+        files = {variant["id"]: variant["file"] for variant in report["variants"]}
+        return str(Path(files[report["best_scored"]]).with_suffix(".safetensors"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _way_on(path: Path) -> str:
     variant = "gen_0001/variant_00.safetensors"
     if (path / "run.yaml").is_file():
-        variant = shlex.quote(str(path / variant))
+        variant = shlex.quote(str(path / (_leader(path) or variant)))
     elif path.suffix == ".safetensors" or path.with_suffix(".safetensors").is_file():
         variant = shlex.quote(str(path.with_suffix(".safetensors")))
     elif path.suffix in (".yaml", ".yml"):

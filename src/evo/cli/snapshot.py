@@ -51,7 +51,9 @@ def show(file: File, as_json: Json = False) -> None:
 @command.command()
 def restore(
     file: File,
-    out: Annotated[Path, typer.Option(help="The checkpoint to write, for `evo generate` and `evo train --resume`.")],
+    out: Annotated[
+        Path, typer.Option(help="The file to write: a checkpoint to `evo generate` from or `evo train` on.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Restore a variant's weights into a checkpoint and measure them.

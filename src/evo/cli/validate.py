@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.base.rundirs import run_of
 from evo.cli import view
 from evo.cli.documents import Json, Overrides, Paths, found_in, is_patch
 
@@ -25,12 +27,13 @@ def command(
 ) -> int:
     """Check documents and show every fault.
 
-    Syntax, schema and meaning of every file are checked; errors make the exit code 1, warnings do not. Patches are
-    recognised by their key `evo_patch`, and what can be told of them without their document is checked.
+    Syntax, schema and meaning of every file are checked, and that the texts it names are there; errors make the exit
+    code 1, warnings do not. Patches are recognised by their key `evo_patch`, and what can be told of them without
+    their document is checked.
     """
     from evo.compiler.examine import examine_file
 
-    files = [_as_patch(examine_file(path, overrides or ())) for path in found_in(paths)]
+    files = [_as_patch(examine_file(path, overrides or (), _root(path))) for path in found_in(paths)]
     errors, warnings = sum(len(file.errors) for file in files), sum(len(file.warnings) for file in files)
     if as_json:
         view.print_json("validate", {"files": [_to_data(f) for f in files], "errors": errors, "warnings": warnings})
@@ -44,6 +47,12 @@ def command(
     summary = f"{view.plural(len(files), 'file')}: {counted if errors or warnings else 'valid'}"
     view.say(summary, file=sys.stderr if errors else sys.stdout)
     return 1 if errors else 0
+
+
+def _root(path: Path) -> Path | None:
+    """The folder that files which a document names start from; None for a run's variant, whose texts the run has."""
+    file = path.resolve()
+    return file.parent if run_of(file) is None else None
 
 
 def _annotation(fault: Diagnostic) -> str:

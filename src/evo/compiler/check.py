@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,9 @@ from evo.compiler.plan import Plan
 from evo.compiler.resolve import all_stages, organism_scope, reads, resolve, stage_scope, stages_of
 from evo.dsl.document import Document, Loaded
 from evo.dsl.organism import OrganismSpec, StageSpec
-from evo.dsl.references import ABSOLUTE, mixer_count, named, reached
+from evo.dsl.references import ABSOLUTE, mixer_count, named, placed, reached
 from evo.dsl.spec import INPUT, KV, TOKENS, Fault, Spec, spec_fields
+from evo.dsl.task import TaskSpec
 from evo.dsl.tree import Path, specs
 
 Living: TypeAlias = list[tuple[Path, Spec]]
@@ -37,6 +39,13 @@ def check(loaded: Loaded) -> list[Diagnostic]:
     """Every fault of meaning, errors and warnings, in the order of the file."""
     found = [_diagnostic(problem, loaded) for problem in problems(loaded.document)]
     return in_order([*loaded.warnings, *found])
+
+
+def missing_files(loaded: Loaded, root: pathlib.Path) -> list[Diagnostic]:
+    """The files that a document names and that are not there. root: the folder that relative paths start from."""
+    task = loaded.document.train.task
+    assert isinstance(task, TaskSpec)
+    return [_diagnostic(placed(fault, "train", "task"), loaded) for fault in task.missing(root)]
 
 
 def require_valid(loaded: Loaded) -> Document:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError, in_order
-from evo.compiler.check import check
+from evo.compiler.check import check, missing_files
 from evo.dsl.document import Loaded, examine
 from evo.dsl.yaml import read_text
 
@@ -36,13 +36,19 @@ class Examined:
         return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "warning"]
 
 
-def examine_file(path: Path, overrides: Sequence[str] = ()) -> Examined:
-    """Syntax, schema and meaning of a document, all faults at once. overrides: values from outside, `KEY=VALUE`."""
+def examine_file(path: Path, overrides: Sequence[str] = (), root: Path | None = None) -> Examined:
+    """Syntax, schema and meaning of a document, all faults at once.
+
+    overrides: values from outside, `KEY=VALUE`. root: where files that it names start from, if they have to be there.
+    """
     try:
         text = read_text(path)
     except DiagnosticError as error:
         return Examined(path, "", error.diagnostics)
     read = examine(text, str(path), overrides)
-    found = in_order([*read.faults, *(check(read.loaded) if read.loaded else ())])
+    faults = [*read.faults, *(check(read.loaded) if read.loaded else ())]
+    if root is not None and read.loaded is not None:
+        faults += missing_files(read.loaded, root)
+    found = in_order(faults)
     is_valid = all(fault.severity == "warning" for fault in found)
     return Examined(path, text, tuple(found), read.loaded if is_valid else None, read.sources)

@@ -7,7 +7,6 @@ quarter), because a score from a few hundred bytes is noise.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 
 from evo.base.digest import digest_bytes
 from evo.data.files import Text, read_folder, read_one
+from evo.data.named import SHIPPED, CorpusError, unknown_corpus
 from evo.data.overlap import WINDOW_BYTES, overlap
 
-SHIPPED = ("python", "shakespeare")
 SMALLEST_BYTES = 4096
 HONEST_BYTES = 1_000_000
 BLOCK_BYTES = 65_536
@@ -30,18 +29,6 @@ OVERLAP_SHARE = 0.05
 """Of held-out text that stands in the training text: beyond it that is said. Shipped texts have up to 0.023."""
 
 _FOLDER = Path(__file__).parent / "corpora"
-
-
-class CorpusError(Exception):
-    """A corpus cannot be had; `message` says what was found, `help` what to do about it, a line each."""
-
-    def __init__(self, message: str, help: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.help = help
-
-    def __reduce__(self) -> tuple[type[CorpusError], tuple[str, str]]:
-        return type(self), (self.message, self.help)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +115,7 @@ def _read(path: Path, name: str) -> Text:
         return text
     if path.is_file():
         return read_one(path)
-    close = difflib.get_close_matches(name, SHIPPED, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise CorpusError(
-        f"no corpus '{name}'", f"{hint}shipped corpora: {', '.join(SHIPPED)}; or give the path of a file or a folder"
-    )
+    raise unknown_corpus(name)
 
 
 def _freeze(array: NDArray[np.uint8]) -> NDArray[np.uint8]:

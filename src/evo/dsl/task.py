@@ -93,6 +93,14 @@ class TaskSpec(Spec):
         del before, after
         return {}
 
+    def missing(self, root: Path) -> Iterator[Fault]:
+        """Faults of files that it names and that are not there; paths are relative to this spec.
+
+        root: the folder that relative paths start from.
+        """
+        del root
+        return iter(())
+
     def problems_with(self, organism: OrganismSpec) -> Iterator[Fault]:
         """Faults of meaning that need the organism; paths start at the document's root."""
         needed = self.smallest_vocab

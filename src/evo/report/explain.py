@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from evo.compiler.plan import Plan
 from evo.dsl.canonical import to_data as spec_data
@@ -243,8 +243,9 @@ def _setting(key: str, value: Any) -> str:
     if isinstance(value, Spec):  # what is as by default is not there: each needs its name, and what is off is told
         told = (f"{name} false" if item is False else _setting(name, item) for name, item in spec_data(value).items())
         return " ".join(filter(None, (key, *told)))
-    if isinstance(value, dict):
-        return " ".join([key, *(str(item) for item in value.values())])
+    if isinstance(value, dict):  # its first word says what it is, the rest tells what is on
+        first, *others = cast(dict[str, Any], value).items()
+        return " ".join(filter(None, (key, str(first[1]), *(_setting(name, item) for name, item in others))))
     if isinstance(value, (int, float, str)) and value and value != "none":
         return f"{key} {value}"
     return ""

@@ -40,7 +40,10 @@ class Formed(Block):
 
     def _lending(self, flow: Flow) -> Flow:
         """The same pass, in which what stands in for a map meets its input as the map does."""
-        lent = {getattr(self.main, name): name for name in self.maps}
+        bearer = self.main
+        while isinstance(bearer, Formed):
+            bearer = bearer.main
+        lent = {getattr(bearer, name): name for name in self.maps}
 
         def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: Groups | None = None) -> Tensor:
             name = lent.get(weight)

@@ -56,7 +56,7 @@ class FormedSpec(FormFields, FormedFields):
         if resolve_mixer(self.formed, scope).plan(scope) is None:
             yield Fault("EVO306", ("formed",), "this builds nothing that could have maps", "remove it")
             return
-        known = _maps(plan_mixer(self.formed, scope))
+        known = _maps(_bearer(plan_mixer(self.formed, scope)))
         listed = f"the maps here: {', '.join(known) or 'none'}"
         if self.on is None and not any(self._is_smaller(weight) for weight in known.values()):
             yield Fault("EVO337", ("formed",), "no map of its own would be smaller in this form", listed)
@@ -71,7 +71,7 @@ class FormedSpec(FormFields, FormedFields):
 
     def plan(self, scope: Scope) -> FormedPlan:
         main = plan_mixer(self.formed, scope)
-        maps = {name: weight for name, weight in _maps(main).items() if self._is_formed(weight)}
+        maps = {name: weight for name, weight in _maps(_bearer(main)).items() if self._is_formed(weight)}
         weights = tuple(factor for weight in maps.values() for factor in self._factors(weight))
         spared = sum(matmul_flops((weight,)) for weight in maps.values())
         shapes = [weight.shape for weight in maps.values()]
@@ -103,8 +103,15 @@ class FormedSpec(FormFields, FormedFields):
         return [*inner, outer if gain else replace(outer, init=ZEROS)]
 
 
+def _bearer(plan: BlockPlan) -> BlockPlan:
+    """The block whose maps are formed: inside another formed block, the one that this forms."""
+    return _bearer(dict(plan.children)["main"]) if isinstance(plan, FormedPlan) else plan
+
+
 def _lending(main: BlockPlan, maps: dict[str, Weight], spared: float) -> BlockPlan:
     """The block without these maps and their work."""
+    if isinstance(main, FormedPlan):
+        return replace(main, children=(("main", _lending(dict(main.children)["main"], maps, spared)),))
     return replace(
         main,
         weights=tuple(weight for weight in main.weights if weight.name not in maps),

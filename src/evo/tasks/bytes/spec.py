@@ -1,13 +1,15 @@
 """The next byte of a text, as a document names it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from evo.base.paths import moved
+from evo.data.named import SHIPPED, CorpusError, find_corpus
 from evo.dsl.genes import FIXED
-from evo.dsl.spec import AsTuple, ListOf
+from evo.dsl.spec import AsTuple, Fault, ListOf
 from evo.dsl.task import Score, TaskSpec
 from evo.dsl.yaml import Data
 
@@ -37,12 +39,19 @@ class BytesSpec(TaskSpec):
 
     def relocated(self, before: Path, after: Path) -> dict[str, Data]:
         """The corpora, where one is a path that starts at the document."""
-        from evo.data.corpus import SHIPPED  # loads numpy
-
         if all(name in SHIPPED for name in self.corpus):
             return {}
-        paths = [name if name in SHIPPED else _path(moved(name, before, after), SHIPPED) for name in self.corpus]
+        paths = [name if name in SHIPPED else _path(moved(name, before, after)) for name in self.corpus]
         return {"corpus": paths[0] if len(paths) == 1 else list[Data](paths)}
+
+    def missing(self, root: Path) -> Iterator[Fault]:
+        """The corpora that are neither shipped nor there."""
+        for index, name in enumerate(self.corpus):
+            try:
+                find_corpus(name, root)
+            except CorpusError as error:
+                where = ("corpus",) if len(self.corpus) == 1 else ("corpus", index)
+                yield Fault("EVO500", where, error.message, error.help)
 
     def is_plausible(self, task: Any, value: float) -> bool:
         """Whether it does not leave compressors far behind; see `evo.tasks.bytes.plausible`."""
@@ -54,6 +63,6 @@ class BytesSpec(TaskSpec):
         return 256
 
 
-def _path(path: str, shipped: tuple[str, ...]) -> str:
+def _path(path: str) -> str:
     """A path that is not the name of a shipped corpus."""
-    return f"./{path}" if path in shipped else path
+    return f"./{path}" if path in SHIPPED else path
