@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import torch
+from attending_variants import ATTENDING
 from ffn_variants import STATEFUL_FFNS
 from held_variants import HELD
 from recurrent_variants import OUTER, RECURRENCE, RECURRENT
@@ -91,6 +92,7 @@ MIXERS: dict[str, dict[str, Any]] = {
         "temperature": {"slope": 0.7, "period": 5, "form": "smooth", "first": 1},
     },
     **TAPPED,
+    **ATTENDING,
     "attention experts": {**ATTENTION, "kv_heads": 2, "head_experts": {"count": 3}, "bias": True, "qk_norm": "rms"},
     "attention hashed": {**window(5, 2), "kv_heads": 1, "head_experts": {"top": 4, "router": {"choose": "hash"}}},
     "attention sigmoid": {**ATTENTION, "kv_heads": 2, "weigh": "sigmoid"},

@@ -6,6 +6,7 @@ from typing import Any
 
 from block_variants import CONVOLUTION, OUTER, RECURRENCE, stage
 from flip_choices import CHOICES
+from flip_heads import HEADED
 from flip_segments import REPEATED, SEGMENTED
 
 ATTENTION = {"kind": "attention", "heads": 2}
@@ -99,13 +100,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("b", CONVOLUTION, ffn={"kind": "dense", "hidden": 8, "gain": 2.0, "taps": {"residual": False}}),
         ]
     },
-    "heads of experts": {
-        "stages": [
-            stage(
-                "a", {**ATTENTION, "kv_heads": 1, "head_experts": {"count": 4}}, ffn={"kind": "experts", "bias": True}
-            ),
-        ]
-    },
+    **HEADED,
     **CHOICES,
     "chain": {"stages": [stage("body", {"chain": [{**CONVOLUTION, "maps": False}, CONVOLUTION]})]},
     "recurrences": {
@@ -128,23 +123,6 @@ FLOW: dict[str, dict[str, Any]] = {
                 {"kind": "engram", "rows": 20, "heads": 2, "dim": 3, "conv": 2, "end": 3, "place": 1},
                 ffn={"kind": "none"},
                 streams={"kind": "hyper", "count": 2},
-            ),
-        ]
-    },
-    "spans": {
-        "stages": [
-            stage("a", {**ATTENTION, "span": {"soft": 4, "penalty": 0.1}}, ffn={"kind": "none"}),
-            stage("b", {**ATTENTION, "span": {"by": "token", "most": 8, "soft": 3}}, ffn={"kind": "none"}),
-        ]
-    },
-    "factors": {
-        "stages": [
-            stage("a", {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}}, ffn={"kind": "none"}),
-            stage("c", {**ATTENTION, "head_maps": {"count": 3, "top": 2}}, ffn={"kind": "none"}),
-            stage(
-                "b",
-                {**ATTENTION, "selective": "one", "position": {"kind": "contextual", "most": 4}},
-                ffn={"kind": "none"},
             ),
         ]
     },

@@ -25,6 +25,25 @@ def test_every_second_head_is_taken_from_the_one_before(kv_heads: int):
     compare({**ATTENTION, "heads": 4, "kv_heads": kv_heads, "subtract": True}, theirs, moved=0.3)
 
 
+@pytest.mark.parametrize(("ratio", "kv_heads"), [(2, 2), (2, 6), (5, 1)])
+def test_one_head_of_a_group_is_taken_from_all_others(ratio: int, kv_heads: int):
+    """attn1 - sigmoid(lam) repeat(attn2): the last of ratio + 1 heads is noise for the others, each
+    of which has a lam = W x of its own (grouped differential attention, 2510.06949, in the form of Motif 3)."""
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q = (x @ w["q"].T).unflatten(-1, (6, -1)).transpose(1, 2)
+        k, v = ((x @ w[name].T).unflatten(-1, (kv_heads, -1)).transpose(1, 2) for name in "kv")
+        attn = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
+        attn = attn.reshape(*x.shape[:2], 6 // (ratio + 1), ratio + 1, -1)
+        signal, noise = attn.split((ratio, 1), dim=3)
+        lam = (x @ w["less"].T).sigmoid()[..., None]
+        y = signal.flatten(2, 3) - lam * noise.repeat_interleave(ratio, dim=3).flatten(2, 3)
+        return y.flatten(-2) @ w["o"].T
+
+    mixer = {**ATTENTION, "heads": 6, "head_dim": 4, "kv_heads": kv_heads, "subtract": True, "subtract_from": ratio}
+    compare(mixer, theirs, moved=0.3)
+
+
 def test_gates_and_norms_behind_are_those_of_pairs():
     """A gate and a norm behind the difference have as many heads as there are pairs."""
 

@@ -9,21 +9,11 @@ from block_variants import CONVOLUTION, LATENT, OUTER, RECURRENCE, document, sta
 from ffn_variants import ROUTED
 from flip_focus import FOCUS
 from flip_hosts import ELSEWHERE, FLOW, JUDGED_THERE, NO_FLIP_OF_THEIR_OWN
+from flip_parts import PARTS
 from flip_recurrences import RECURRENCES
 from flip_selections import SELECTIONS
 from flips import dead_flips, without_effect
 
-from evo.blocks.attention.factored import FactorsSpec
-from evo.blocks.attention.head_maps import HeadMapsSpec
-from evo.blocks.attention.layer_mix import LayerMixSpec
-from evo.blocks.attention.span import SpanSpec
-from evo.blocks.attention.taps import TapsSpec
-from evo.blocks.attention.token_values import TokenValuesSpec
-from evo.blocks.experts.narrow import NarrowSpec
-from evo.blocks.experts.router import RouterSpec
-from evo.blocks.experts.spec import SharedSpec
-from evo.blocks.feedforward.spec import UnitTapsSpec
-from evo.blocks.mlstm.wide import WideSpec
 from evo.dsl import index
 from evo.dsl.organism import EmbeddingSpec, OrganismSpec, ReadoutSpec, TransformSpec
 from evo.dsl.spec import Spec, spec_fields
@@ -365,19 +355,7 @@ def test_no_field_is_dead(host: str):
 def spec_classes() -> list[type[Spec]]:
     """Every spec class below `organism`."""
     found: list[type[Spec]] = [OrganismSpec, EmbeddingSpec, ReadoutSpec, TransformSpec]
-    found += [
-        RouterSpec,
-        NarrowSpec,
-        SharedSpec,
-        TapsSpec,
-        FactorsSpec,
-        HeadMapsSpec,
-        TokenValuesSpec,
-        LayerMixSpec,
-        SpanSpec,
-        WideSpec,
-        UnitTapsSpec,
-    ]
+    found += PARTS
     inner = ("mixer", "ffn", "act", "norm", "decay", "position", "scaling", "stencil", "select")
     for role in (*inner, "stage", "ahead", "adapter", "streams"):
         found += [index.kind_class(role, kind) for kind in index.kinds(role)]

@@ -37,6 +37,7 @@ MIXERS: dict[str, Any] = {
         "select": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 2, "dim": 4}},
     },
     "attention of chosen maps": {**ATTENTION, "head_maps": {"count": 3}},
+    "attention of shared heads": {**ATTENTION, "heads": 4, "head_shares": {"top": 2, "shared": 1}},
     "attention of factors": {**ATTENTION, "factors": {"q": 3, "k": 2, "v": 2}},
     "attention that passes over, with contextual positions": {
         **ATTENTION,

@@ -72,6 +72,7 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
             "select",
             "q taps",
             "head_gain",
+            "head_shares",
             "head gains",
             "scores",
             "mix_scores",

@@ -24,5 +24,12 @@ def halves_differed(o_BTHV: Tensor, lambdas: Lambdas, start: float | None) -> Te
 
 
 def neighbours_differed(o_BTHV: Tensor, shares_BTP: Tensor) -> Tensor:
-    """o_2p - sigmoid(share_p) o_{2p+1} of pairs of neighbouring heads (Differential Transformer V2)."""
-    return o_BTHV[:, :, ::2] - shares_BTP.sigmoid()[..., None] * o_BTHV[:, :, 1::2]
+    """o_s - sigmoid(share_s) o_n of each head s, n the last one of its group: groups of two are pairs of neighbours
+    (Differential Transformer V2), larger ones those of grouped differential attention (2510.06949).
+
+    shares_BTP: those of all heads but the last of each group.
+    """
+    groups = o_BTHV.shape[2] - shares_BTP.shape[2]
+    o_BTGJV = o_BTHV.unflatten(2, (groups, -1))
+    shares_BTGJ = shares_BTP.sigmoid().unflatten(2, (groups, -1))
+    return (o_BTGJV[:, :, :, :-1] - shares_BTGJ[..., None] * o_BTGJV[:, :, :, -1:]).flatten(2, 3)

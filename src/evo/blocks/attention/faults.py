@@ -60,9 +60,10 @@ class AttentionFaults(AttentionShapes):
         if self.differ is not None and self._groups % 2:
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
-        if self.subtract and self.heads % 2:
-            message = f"heads that are taken from others come in pairs: {self.heads} heads are odd"
-            yield Fault("EVO308", ("subtract",), message, "change heads")
+        if self.subtract and self.heads % (1 + self.subtract_from):
+            message = f"each head that is taken from {self.subtract_from} others stands behind them: {self.heads} heads"
+            help = f"make heads a multiple of {1 + self.subtract_from}"
+            yield Fault("EVO308", ("subtract",), f"{message} are no whole groups of {1 + self.subtract_from}", help)
         if self.values == "halves" and self._groups * values % 2:
             message = f"{self._groups * values} channels have no halves"
             yield Fault("EVO308", ("values",), message, "change kv_heads or value_dim")
@@ -80,6 +81,8 @@ class AttentionFaults(AttentionShapes):
             yield Fault("EVO308", ("weigh",), message, "write causal: true, or weigh otherwise")
         if self.head_experts is not None:
             yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
+        if self.head_shares is not None:
+            yield from under(self.head_shares.faults(self._outputs(scope)[0], scope.context), "head_shares")
         if self.head_maps is not None:
             yield from under(self.head_maps.faults(), "head_maps")
         if self.mix_scores is not None:

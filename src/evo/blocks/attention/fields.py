@@ -7,6 +7,7 @@ from pydantic import Field
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_experts import HeadExpertsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
+from evo.blocks.attention.head_shares import HeadSharesSpec
 from evo.blocks.attention.layer_mix import LayerMixSpec
 from evo.blocks.attention.low_rank import LowRankSpec
 from evo.blocks.attention.mixing import MixScoresSpec
@@ -80,7 +81,10 @@ class AttentionFields(Spec):
     rest (Ye et al. 2024)."""
     subtract: bool = False
     """Whether every second head is taken from the one before it, times the sigmoid of a map of x for each pair
-    (Differential Transformer V2, Ye et al. 2026)."""
+    (Differential Transformer V2, Ye et al. 2026); of more heads before it, by `subtract_from`."""
+    subtract_from: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 1
+    """How many heads before it each such head is taken from, from each times a sigmoid of its own (grouped differential
+    attention, 2510.06949, as in Motif 3)."""
     temperature: Annotated[TemperatureSpec | None, FIXED] = None
     """Scores that grow with the position of the query."""
     persistent: Annotated[int, Field(ge=0, le=65536), Gene(0, 32, "+1")] = 0
@@ -121,6 +125,8 @@ class AttentionFields(Spec):
     """A mix of the scores of heads, and of neighbouring queries and keys; none if left out."""
     low_rank: LowRankSpec | None = None
     """Narrow vectors that queries and outputs pass; none if left out."""
+    head_shares: HeadSharesSpec | None = None
+    """How much the output of each head counts at a token, which keeps its best ones; all alike if left out."""
     head_experts: HeadExpertsSpec | None = None
     """Experts that heads belong to, of which each token chooses some; if left out, it has all heads."""
 
@@ -141,6 +147,7 @@ class AttentionFields(Spec):
         found = [
             ("gate_act", self.gate == "none"),
             ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
+            ("subtract_from", not self.subtract),
             ("value_dim", self.values in ("keys", "turned_keys") and self.kv_from is None),
         ]
         own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain", "token_values", "mix_layers")
@@ -161,7 +168,7 @@ class AttentionFields(Spec):
     @property
     def speaking(self) -> int:
         """Heads of which the output is made, where it is made of heads as wide as values."""
-        return self.heads // 2 if self.subtract else self.heads
+        return self.heads * self.subtract_from // (self.subtract_from + 1) if self.subtract else self.heads
 
     @property
     def _groups(self) -> int:

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evo.blocks.experts.plan import ChooserPlan, router_weights
+from evo.blocks.experts.plan import ChooserPlan, chooser_plan
 from evo.blocks.experts.router import RouterSpec
 from evo.dsl.genes import Gene
-from evo.dsl.plan import Cost, Weight, matmul_flops
+from evo.dsl.plan import Weight
 from evo.dsl.spec import Fault, Scope, Spec
 
 
@@ -46,16 +46,4 @@ class HeadExpertsSpec(Spec):
 
     def chooser(self, scope: Scope) -> ChooserPlan:
         """The plan of the choice."""
-        weights = tuple(router_weights(self.router, self.count, self.count, scope.width))
-        return ChooserPlan(
-            kind="router",
-            weights=weights,
-            cost=Cost(flops=matmul_flops(weights), activations=self.count),
-            children=self.router.children(scope, self.top, self.count),
-            inputs=self.router.inputs(self.count),
-            outputs=self.router.outputs(self.count),
-            losses=self.router.losses(),
-            count=self.count,
-            top=self.top,
-            router=self.router,
-        )
+        return chooser_plan(self.router, scope, self.top, self.count)

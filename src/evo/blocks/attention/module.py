@@ -22,6 +22,7 @@ from evo.blocks.attention.mixed_layers import mixed_layers
 from evo.blocks.attention.persistent import remembering
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.scored import NOTHING_FALLS, Falls
+from evo.blocks.attention.shared_heads import head_shares
 from evo.blocks.attention.state import AttentionState
 from evo.blocks.attention.switched import switched
 from evo.blocks.attention.tapped import Taps
@@ -62,6 +63,8 @@ class Attention(Keeping):
     v_heads: nn.Parameter | None
     key_gain: nn.Parameter | None
     head_gain: nn.Parameter | None
+    shared_shares: nn.Parameter | None
+    kind_shares: nn.Parameter | None
     value_mix: nn.Parameter | None
     persistent_k: nn.Parameter | None
     persistent_v: nn.Parameter | None
@@ -346,6 +349,12 @@ class Attention(Keeping):
             o_BTHV = o_BTHV * (1.0 - self.plan.differ)
         if self.head_gain is not None:
             o_BTHV = o_BTHV * self.head_gain.to(o_BTHV.dtype)[:, None]
+        chooser = self._modules.get("head_shares")
+        if self.plan.head_shares is not None and isinstance(chooser, Chooser):
+            parts = (self.shared_shares, self.kind_shares)
+            o_BTHV = o_BTHV * head_shares(x_BTD, self.plan.head_shares, chooser, *parts, flow)[..., None].to(
+                o_BTHV.dtype
+            )
         o_BTC = o_BTHV.flatten(-2)
         if self.gate is not None and self.gate_act is not None:
             gate = flow.project(x_BTD, self.gate, self.gate_bias)

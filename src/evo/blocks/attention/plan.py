@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
+from evo.blocks.attention.head_shares import HeadSharesSpec
 from evo.blocks.attention.mixing import MixScoresSpec
 from evo.blocks.attention.stencils import KernelStencil
 from evo.blocks.attention.taps import TapsSpec
@@ -39,7 +40,7 @@ class AttentionPlan(BlockPlan):
     multiplied by.
     kv: what the stage's `kv` is to the input of keys and values.
     selective: who passes keys over, so that later queries score them less. factors: of what heads are sums.
-    head_maps: among how many maps of values and outputs heads choose.
+    head_maps: among how many maps of values and outputs heads choose. head_shares: how tokens weigh heads.
     temperature: slope, period, form and the number of the first position.
     """
 
@@ -76,6 +77,7 @@ class AttentionPlan(BlockPlan):
     selective: Selective = "none"
     factors: FactorsSpec | None = None
     head_maps: HeadMapsSpec | None = None
+    head_shares: HeadSharesSpec | None = None
 
     @property
     def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:

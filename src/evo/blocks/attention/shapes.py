@@ -101,6 +101,7 @@ class AttentionShapes(AttentionFields):
             "token_values": self.token_values is not None,
             "mix_layers": self.mix_layers is not None,
             "head_gain": self.head_gain,
+            "head_shares": self.head_shares is not None,
             "head gains": any(
                 isinstance(norm, NormSpec) and norm.tells_heads_apart for norm in (self._norm, self.inner_norm)
             ),

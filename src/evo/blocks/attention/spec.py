@@ -30,6 +30,7 @@ class AttentionSpec(AttentionFaults):
             self.mix_layers,
             self.mix_scores,
             self.head_experts,
+            self.head_shares,
             self.low_rank,
             self.factors,
             self.head_maps,
@@ -112,6 +113,7 @@ class AttentionSpec(AttentionFaults):
             selective=self.selective,
             factors=self.factors,
             head_maps=self.head_maps,
+            head_shares=self.head_shares,
         )
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
@@ -156,6 +158,8 @@ class AttentionSpec(AttentionFaults):
         found += [] if self.low_rank is None else self.low_rank.children(scope)
         if self.head_experts is not None:
             found.append(("head_experts", self.head_experts.chooser(scope)))
+        if self.head_shares is not None:
+            found.append(("head_shares", self.head_shares.chooser(scope, self._outputs(scope)[0])))
         if isinstance(self.select, SelectSpec):
             found.append(("select", self.select.chooser(scope, self._asker(scope))))
         return tuple(found)

@@ -42,6 +42,7 @@ def attention_weights(
     weights += [vector("key_gain", groups, ONES)] if spec.key_gain and spec.kv_from is None else []
     heard = spec.speaking if spec.differ is None else spec.heads // 2
     weights += [vector("head_gain", heard, ONES)] if spec.head_gain else []
+    weights += spec.head_shares.weights(scope.width) if spec.head_shares is not None else []
     weights += spec.mix_scores.weights(spec.heads) if spec.mix_scores is not None else []
     if spec.values_from is not None and spec.kv_from is None:
         weights.append(vector("value_mix", 2, Init("constant", 0.5)))
@@ -51,5 +52,5 @@ def attention_weights(
         weights.append(vector("sink_logit", spec.heads, ZEROS))
     if spec.differ is not None:
         weights += [vector(f"lambda_{name}", dim, Init("normal", 0.1)) for name in ("q1", "k1", "q2", "k2")]
-    weights += [linear("less", spec.heads // 2, scope.width)] if spec.subtract else []
+    weights += [linear("less", spec.speaking, scope.width)] if spec.subtract else []
     return tuple(weights)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from evo.blocks.experts.router import RouterSpec
-from evo.dsl.plan import ZEROS, BlockPlan, Weight, linear, vector
+from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
+from evo.dsl.spec import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +46,20 @@ def router_weights(router: RouterSpec, classes: int, scored: int, width: int) ->
     if router.choice_bias:
         weights.append(vector("choice_bias", classes, ZEROS))
     return weights
+
+
+def chooser_plan(router: RouterSpec, scope: Scope, top: int, count: int) -> ChooserPlan:
+    """The plan of a choice alone, of `top` out of `count`."""
+    weights = tuple(router_weights(router, count, count, scope.width))
+    return ChooserPlan(
+        kind="router",
+        weights=weights,
+        cost=Cost(flops=matmul_flops(weights), activations=count),
+        children=router.children(scope, top, count),
+        inputs=router.inputs(count),
+        outputs=router.outputs(count),
+        losses=router.losses(),
+        count=count,
+        top=top,
+        router=router,
+    )

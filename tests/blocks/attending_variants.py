@@ -1,0 +1,26 @@
+"""Attentions whose heads, scores and positions are more than usual, for the contract suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ATTENTION = {"kind": "attention", "heads": 4}
+NEAR = {**ATTENTION, "stencil": {"kind": "window", "size": 5}}
+
+ATTENDING: dict[str, dict[str, Any]] = {
+    "attention subtracting from two": {
+        **ATTENTION,
+        "heads": 6,
+        "head_dim": 4,
+        "kv_heads": 2,
+        "subtract": True,
+        "subtract_from": 2,
+        "gate": "head",
+    },
+    "attention of shared heads": {**ATTENTION, "kv_heads": 2, "head_shares": {"top": 2, "shared": 1}, "gate": "head"},
+    "attention of chosen heads": {
+        **NEAR,
+        "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},
+        "bias": True,
+    },
+}
