@@ -18,6 +18,13 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "gate": "head",
     },
     "attention of shared heads": {**ATTENTION, "kv_heads": 2, "head_shares": {"top": 2, "shared": 1}, "gate": "head"},
+    "attention polar": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "position": {"kind": "polar", "start": "uniform"},
+        "qk_norm": "rms",
+    },
+    "attention polar in a window": {**NEAR, "position": {"kind": "polar"}, "scale": 0.3, "differ": 0.3},
     "attention of chosen heads": {
         **NEAR,
         "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},

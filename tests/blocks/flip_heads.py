@@ -33,6 +33,13 @@ HEADED: dict[str, dict[str, Any]] = {
             ),
         ]
     },
+    "polar": {
+        "position": {"kind": "polar"},
+        "stages": [
+            stage("a", {**ATTENTION, "position": {"kind": "polar", "theta": 50.0}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "kv_heads": 1}, ffn={"kind": "none"}),
+        ],
+    },
     "heads that count": {
         "stages": [
             stage("a", {**ATTENTION, "heads": 4, "head_shares": {"top": 2, "shared": 1}}, ffn={"kind": "none"}),

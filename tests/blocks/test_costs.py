@@ -181,7 +181,7 @@ def test_attention_pairs_cost_two_products(name: str):
     assert isinstance(stencil, StencilSpec)
     assert isinstance(block, AttentionPlan)
     values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
-    inner = block.heads * (block.head_dim + values)
+    inner = block.heads * ((block.key_dim or block.head_dim) + values)
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT + block.persistent
     mixed = sum(math.prod(weight.shape) for weight in block.weights if weight.name in ("mix_before", "mix_after"))
     heads, dim = block.heads, block.head_dim

@@ -97,6 +97,7 @@ KINDS: dict[str, dict[str, str]] = {
         "kerple": "evo.blocks.position.relative:KerpleSpec",
         "learned": "evo.blocks.position.spec:LearnedSpec",
         "none": "evo.blocks.position.spec:NoPositionSpec",
+        "polar": "evo.blocks.position.polar:PolarSpec",
         "queried": "evo.blocks.position.relative:QueriedSpec",
         "relative": "evo.blocks.position.relative:RelativeSpec",
         "rope": "evo.blocks.position.spec:RopeSpec",

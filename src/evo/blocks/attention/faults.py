@@ -36,6 +36,7 @@ class AttentionFaults(AttentionShapes):
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
         position = self._position(scope)
         yield from self._bias_problems(position)
+        yield from self._width_problems(position)
         for problem in position.attention_problems(self._head_dim(scope)):
             if self.position:
                 yield replace(problem, path=("position", *problem.path))
@@ -110,6 +111,22 @@ class AttentionFaults(AttentionShapes):
         if self.select is not None:
             message = f"a selection and position {position.kind} both add to scores"
             yield Fault("EVO361", ("select",), message, "leave one of them out")
+
+    def _width_problems(self, position: PositionSpec) -> Iterator[Fault]:
+        """What needs keys as wide as they are projected."""
+        if position.widens == 1:
+            return
+        has = {
+            "select": self.select is not None,
+            "persistent": self.persistent > 0,
+            "values": self._are_one,
+            "factors": self.factors is not None,
+            "head_experts": self.head_experts is not None,
+            "qk_norm_at": self.qk_norm_at == "position" and "qk_norm_at" not in self.unread,
+        }
+        for name in (name for name, is_there in has.items() if is_there):
+            message = f"position {position.kind} makes queries and keys wider than '{name}' knows them"
+            yield Fault("EVO361", (name,), message, "remove it, or write another position")
 
     def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
         if (self.stencil.masks and not select.fits_stencils) or not (self.causal and self.stencil.is_causal):

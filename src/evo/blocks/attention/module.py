@@ -77,6 +77,7 @@ class Attention(Keeping):
     def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
         self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
+        self.key_dim = plan.key_dim or plan.head_dim
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.read_at_once = self.stencil.together if plan.causal else None
         self.asks_again = self.mix.queries - 1 if self.mix is not None else 0
@@ -99,7 +100,7 @@ class Attention(Keeping):
         """The attention problem of a parallel pass, or those of the branches of a selection."""
         if self.plan.kv_from:
             shape = (*x_BTD.shape[:2], self.kv_heads)
-            for name, dim in zip(self.plan.kv_from, (self.head_dim, self.value_dim), strict=True):
+            for name, dim in zip(self.plan.kv_from, (self.key_dim, self.value_dim), strict=True):
                 flow.signals[name] = x_BTD.new_empty(*shape, dim)
         for part in filter(None, (token_values(self), mixed_layers(self))):
             part.note(x_BTD, flow)
@@ -126,7 +127,7 @@ class Attention(Keeping):
         of_keys, of_values = self.plan.kept
         keys = torch.empty(batch, 0, *of_keys, device=device, dtype=dtype)
         values = None if self.plan.are_one else torch.empty(batch, 0, *of_values, device=device, dtype=dtype)
-        asked = keys.new_zeros(batch, self.asks_again, self.plan.heads, self.head_dim) if self.asks_again else None
+        asked = keys.new_zeros(batch, self.asks_again, self.plan.heads, self.key_dim) if self.asks_again else None
         return AttentionState(keys, values, past=self.untapped(keys), fallen=self._nothing_fell(keys), asked_BPHK=asked)
 
     def extend(self, x_BTD: Tensor, state: AttentionState, flow: Flow) -> tuple[Tensor, AttentionState]:

@@ -33,7 +33,8 @@ def kv_inputs(kv: str, maps_values: bool) -> tuple[str, ...]:
 class AttentionPlan(BlockPlan):
     """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
 
-    value_dim: the width of a value head where it is another. are_one: whether the keys are the values.
+    value_dim: the width of a value head where it is another. key_dim: that of keys as scores meet them.
+    are_one: whether the keys are the values.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
     weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
@@ -55,6 +56,7 @@ class AttentionPlan(BlockPlan):
     bias: bool | tuple[Biased, ...]
     causal: bool
     value_dim: int | None = None
+    key_dim: int | None = None
     scale: float | None = None
     clip: float | None = None
     gate: str = "none"
@@ -85,7 +87,7 @@ class AttentionPlan(BlockPlan):
         values = self.value_dim or self.head_dim
         if self.factors is not None:
             return self.factors.kept(self.kv_heads, self.head_dim, values)
-        return (self.kv_heads, self.head_dim), (self.kv_heads, values)
+        return (self.kv_heads, self.key_dim or self.head_dim), (self.kv_heads, values)
 
     @property
     def channels(self) -> dict[str, int]:

@@ -61,7 +61,7 @@ class Scored(Tapped):
         has_one = self.plan.weigh == "softmax1"  # a sink of logit 0, which kernels have
         return {
             "repeatable": True,
-            "scale": self.plan.scale,
+            "scale": self.plan.scale if self.plan.key_dim is None else self.scale,
             "soft_cap": self.plan.soft_cap,
             "sink_logits_H": q_BTHK.new_zeros(self.plan.heads) if has_one else self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),

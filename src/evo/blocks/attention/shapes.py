@@ -31,6 +31,10 @@ class AttentionShapes(AttentionFields):
     def _head_dim(self, scope: Scope) -> int:
         return self.head_dim or scope.width // self.heads
 
+    def _key_dim(self, scope: Scope) -> int:
+        """How wide keys are as scores meet them."""
+        return self._head_dim(scope) * self._position(scope).widens
+
     def _value_dim(self, scope: Scope) -> int:
         return ("value_dim" not in self.unread and self.value_dim) or self._head_dim(scope)
 

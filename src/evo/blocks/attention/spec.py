@@ -47,25 +47,26 @@ class AttentionSpec(AttentionFaults):
 
     def plan(self, scope: Scope) -> AttentionPlan:
         dim, values, groups = self._head_dim(scope), self._value_dim(scope), self._groups
+        met = self._key_dim(scope)
         weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
-        kept = (dim,) * groups + (() if self._are_one else (values,) * groups) if is_own else ()
+        kept = (met,) * groups + (() if self._are_one else (values,) * groups) if is_own else ()
         if self.factors is not None:
             kept = tuple(size for count, size in self.factors.kept(groups, dim, values) for _ in range(count))
         speaking = {"none": 0, "one": 1, "each": self.heads}[self.selective]
-        score_flops = 2.0 * self.heads * (dim + (values if self.differ is None else 2 * values))
+        score_flops = 2.0 * self.heads * (met + (values if self.differ is None else 2 * values))
         mix = self.mix_scores
         if mix is not None:
             score_flops += 2.0 * sum(weight.shape[0] * weight.shape[1] for weight in mix.weights(self.heads))
-        score_flops += (2.0 * dim + 2.0) * speaking
+        score_flops += (2.0 * met + 2.0) * speaking
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope) + self._product_flops(scope),
             cache_per_token=sum(kept) + self.heads * self.forget + speaking,
             cache_vectors=kept,
             cache_limit=self.stencil.kept(),
-            state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * dim),
+            state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * met),
             evicting_heads=groups if self._may_evict(scope) else 0,
-            activations=scope.width + self.heads * (dim + values) + groups * (dim + values) + self.heads,
+            activations=scope.width + self.heads * (met + values) + groups * (met + values) + self.heads,
         )
         given, mixed = (self._value_signal(name, scope) for name in (self.values_to, self.values_from))
         read, rows = self._beside_signals(groups, dim, values) if is_own else ((), ())
@@ -91,6 +92,7 @@ class AttentionSpec(AttentionFaults):
             bias=self.bias,
             causal=self.causal,
             value_dim=None if values == dim else values,
+            key_dim=None if met == dim else met,
             scale=self.scale,
             clip=self.clip,
             gate=self.gate,
@@ -118,7 +120,7 @@ class AttentionSpec(AttentionFaults):
 
     def _signals(self, name: str | None, scope: Scope) -> tuple[str, ...]:
         """What keys and values are called in a pass."""
-        sizes = (self._groups, self._head_dim(scope), self._value_dim(scope))
+        sizes = (self._groups, self._key_dim(scope), self._value_dim(scope))
         return () if name is None else kv_signals(name, *sizes, self.stencil.kernel())
 
     def _value_signal(self, name: str | None, scope: Scope) -> tuple[str, ...]:

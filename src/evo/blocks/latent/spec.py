@@ -101,7 +101,7 @@ class LatentSpec(Spec):
         ):
             message = f"this stencil hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("stencil",), message, "write {kind: full}, or make it smaller", "warning")
-        if self._position(scope).adds_bias:
+        if self._position(scope).adds_bias or self._position(scope).widens > 1:
             message = f"latent attention cannot use position {self._position(scope).kind}"
             yield Fault("EVO361", ("position",), message, "write rope, alibi or none")
         for problem in self._position(scope).attention_problems(self.rope_dim):

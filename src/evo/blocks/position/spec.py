@@ -73,6 +73,9 @@ class PositionSpec(Spec):
     counts_keys: ClassVar[bool] = False
     """Whether what it adds depends on the keys between a query and another, all of which it must see then."""
 
+    widens: ClassVar[int] = 1
+    """How many times as wide it makes queries and keys: attention alone knows how to keep them."""
+
     def attention_problems(self, head_dim: int) -> Iterator[Fault]:
         """What keeps it from acting on heads of this width."""
         del head_dim

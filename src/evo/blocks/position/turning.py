@@ -15,9 +15,9 @@ def turning_problems(position: Spec | None, head_dim: int, reader: str) -> Itera
     """Faults of the field `position` of a mixer, called `reader`, whose keys have this width; none if left out."""
     if not isinstance(position, PositionSpec):
         return
-    if position.acts_on not in TURNS:
+    if not _turns(type(position)):
         message = f"{reader} cannot use position {position.kind}"
-        known = ", ".join(kind for kind in kinds("position") if _turns(kind))
+        known = ", ".join(kind for kind in kinds("position") if _turns(kind_class("position", kind)))
         yield Fault("EVO304", ("position",), message, f"known here: {known}")
         return
     if position.acts_on == "nothing":
@@ -27,6 +27,5 @@ def turning_problems(position: Spec | None, head_dim: int, reader: str) -> Itera
         yield replace(problem, path=("position", *problem.path))
 
 
-def _turns(kind: str) -> bool:
-    position = kind_class("position", kind)
-    return issubclass(position, PositionSpec) and position.acts_on in TURNS
+def _turns(position: type[Spec]) -> bool:
+    return issubclass(position, PositionSpec) and position.acts_on in TURNS and position.widens == 1

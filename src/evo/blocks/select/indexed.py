@@ -85,7 +85,7 @@ class Indexed(Spec):
         """What keeps it from scoring; paths are relative to it."""
         position = self.turns(asker)
         where = "position" if self.position else "dim"
-        if self.position and position.acts_on in ("scores", "embedding"):
+        if self.position and (position.acts_on in ("scores", "embedding") or position.widens > 1):
             message = f"an index cannot use position {position.kind}: its queries and keys are turned, or nothing is"
             yield Fault("EVO304", ("position",), message, "write rope or none")
         for problem in position.attention_problems(self.dim):
