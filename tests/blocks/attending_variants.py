@@ -25,6 +25,24 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "qk_norm": "rms",
     },
     "attention polar in a window": {**NEAR, "position": {"kind": "polar"}, "scale": 0.3, "differ": 0.3},
+    "attention composing": {**ATTENTION, "kv_heads": 2, "mix_scores": {"compose": {"rank": 1}, "after": 4}},
+    "attention composing, by keys, in a window": {
+        **NEAR,
+        "mix_scores": {"compose": {"hidden": 5, "by": ["key"], "on": ["before"]}},
+        "soft_cap": 3.0,
+    },
+    "attention composing, by queries": {**ATTENTION, "mix_scores": {"compose": {"by": ["query"], "on": ["after"]}}},
+    "attention with a network of scores": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "position": {"kind": "alibi"},
+        "mix_scores": {"network": 6},
+    },
+    "attention with a network of scores in a window": {
+        **NEAR,
+        "position": {"kind": "kerple"},
+        "mix_scores": {"network": 6, "queries": 1, "before": 2},
+    },
     "attention of chosen heads": {
         **NEAR,
         "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},

@@ -40,6 +40,15 @@ HEADED: dict[str, dict[str, Any]] = {
             stage("b", {**ATTENTION, "kv_heads": 1}, ffn={"kind": "none"}),
         ],
     },
+    "composed scores": {
+        "stages": [
+            stage("a", {**ATTENTION, "mix_scores": {"compose": {"rank": 1, "by": ["key"]}}}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "mix_scores": {"compose": {"hidden": 4, "on": ["after"]}}}, ffn={"kind": "none"}),
+            stage(
+                "c", {**ATTENTION, "position": {"kind": "kerple"}, "mix_scores": {"network": 4}}, ffn={"kind": "none"}
+            ),
+        ],
+    },
     "heads that count": {
         "stages": [
             stage("a", {**ATTENTION, "heads": 4, "head_shares": {"top": 2, "shared": 1}}, ffn={"kind": "none"}),

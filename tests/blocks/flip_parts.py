@@ -6,6 +6,7 @@ from evo.blocks.attention.factored import FactorsSpec
 from evo.blocks.attention.head_maps import HeadMapsSpec
 from evo.blocks.attention.head_shares import HeadSharesSpec
 from evo.blocks.attention.layer_mix import LayerMixSpec
+from evo.blocks.attention.mixing import ComposeSpec
 from evo.blocks.attention.span import SpanSpec
 from evo.blocks.attention.taps import TapsSpec
 from evo.blocks.attention.token_values import TokenValuesSpec
@@ -29,4 +30,5 @@ PARTS: list[type[Spec]] = [
     WideSpec,
     UnitTapsSpec,
     HeadSharesSpec,
+    ComposeSpec,
 ]

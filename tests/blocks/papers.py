@@ -50,6 +50,11 @@ def by_heads(x: Tensor) -> Tensor:
     return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
 
+def by_heads_of(x: Tensor, heads: int) -> Tensor:
+    """The same of so many heads."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
 def scores(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """q k^T / sqrt(K) by head, (B, H, T, S)."""
     q, k = (by_heads(x @ w[name].T) for name in "qk")

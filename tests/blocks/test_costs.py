@@ -183,7 +183,10 @@ def test_attention_pairs_cost_two_products(name: str):
     values = (block.value_dim or block.head_dim) * (1 if block.differ is None else 2)
     inner = block.heads * ((block.key_dim or block.head_dim) + values)
     pairs = brute_force_pairs(stencil, CONTEXT, True) / CONTEXT + block.persistent
-    mixed = sum(math.prod(weight.shape) for weight in block.weights if weight.name in ("mix_before", "mix_after"))
+    kept = ("mix_before", "mix_after", "score_in", "score_out")
+    mixed = sum(math.prod(weight.shape) for weight in block.weights if weight.name in kept)
+    if block.mix_scores is not None and (compose := block.mix_scores.compose) is not None:  # into, out, and gains
+        mixed += len(compose.by) * len(compose.on) * block.heads * (2 * compose.rank + 1)
     heads, dim = block.heads, block.head_dim
     lowered = {"none": 0, "one": 1, "each": heads}[block.selective] * (dim + 1)
     flops = matmul_flops(block.weights) + 2 * (inner + mixed + lowered) * pairs

@@ -28,6 +28,8 @@ MIXERS: dict[str, Any] = {
     "attention with ALiBi": {**ATTENTION, "position": {"kind": "alibi"}},
     "attention with Transformer-XL's terms": {**ATTENTION, "position": {"kind": "xl"}},
     "attention with polar positions": {**ATTENTION, "kv_heads": 1, "position": {"kind": "polar"}},
+    "attention composing": {**ATTENTION, "mix_scores": {"compose": {"rank": 1}}},
+    "attention with a network of scores": {**ATTENTION, "position": {"kind": "alibi"}, "mix_scores": {"network": 4}},
     "attention with keys of no token": {**ATTENTION, "persistent": 2},
     "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},

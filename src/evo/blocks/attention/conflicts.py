@@ -62,6 +62,14 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "products of neighbours are mixed where each query sees all that is before it, and nothing is added to them",
         ("kv_from", "forget", "stencil", "bias by distance"),
     ),
+    "mix_scores.compose": (
+        "tokens say sums of the products of one query with one of its own keys",
+        ("mix_scores.queries", "kv_from"),
+    ),
+    "mix_scores.network": (
+        "it reads what the position encoding adds to products, and nothing else that is added",
+        ("span", "forget", "selective"),
+    ),
     "head_experts": (
         "a token's heads are not its neighbour's, and this tells heads apart",
         (

@@ -88,6 +88,9 @@ class AttentionFaults(AttentionShapes):
             yield from under(self.head_maps.faults(), "head_maps")
         if self.mix_scores is not None:
             yield from under(self.mix_scores.faults(self.heads), "mix_scores")
+            if self.mix_scores.network is not None and self._position(scope).acts_on != "scores":
+                message = f"position {self._position(scope).kind} adds nothing to scores that a network could read"
+                yield Fault("EVO308", ("mix_scores", "network"), message, "write position: {kind: alibi}, or kerple")
         if self.token_values is not None and self.kv_from is None:
             yield from under(self.token_values.faults(scope.width), "token_values")
         if self.mix_layers is not None and self.kv_from is None:

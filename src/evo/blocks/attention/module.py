@@ -180,8 +180,7 @@ class Attention(Keeping):
             self._remembering(dropping(flow)),
             query_offset=flow.position - self.asks_again,
             backend=self.backend,
-            **where,
-            **parts,
+            **{**parts, **where},
         )
         return self._attended(q_BTHK, keys, values, x_BTD, made_of, flow, run)
 

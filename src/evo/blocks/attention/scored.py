@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.composed import Composing, Said, composed
 from evo.blocks.attention.forgetting import fall, summed
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.plan import AttentionPlan
 from evo.blocks.attention.selective import passed_over
 from evo.blocks.attention.spans import span_of
-from evo.blocks.attention.tapped import Tapped
 from evo.blocks.base import Block, Distances, Position, compute_dtype
 from evo.blocks.flow import Flow
-from evo.kernels.attention.mixing import ScoreMix, shaped
 
 Fallen = dict[str, Tensor]
 """Of each key, what later queries must know of what lowers its scores, (B, S, R) by name, float32 or wider."""
@@ -26,9 +25,11 @@ Fallen = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Falls:
-    """What is added to the scores of these queries, each (B, R, T, S), and what later ones must know."""
+    """What is added to the scores of these queries, each (B, R, T, S), what tokens say of mixing them, and what later
+    ones must know."""
 
     terms: tuple[Tensor, ...] = ()
+    said: Said | None = None
     fallen: Mapping[str, Tensor] | None = None
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> Fallen:
@@ -39,11 +40,9 @@ class Falls:
 NOTHING_FALLS = Falls()
 
 
-class Scored(Tapped):
+class Scored(Composing):
     """An attention whose scores are more than products."""
 
-    mix_before: nn.Parameter | None
-    mix_after: nn.Parameter | None
     forget: nn.Parameter | None
     forget_bias: nn.Parameter | None
     sink_logit: nn.Parameter | None
@@ -53,11 +52,9 @@ class Scored(Tapped):
         super().__init__(plan, children)
         self.plan = plan
         self.scale = plan.head_dim**-0.5 if plan.scale is None else plan.scale
-        self.mix = plan.mix_scores
 
     def _parts(self, q_BTHK: Tensor) -> dict[str, Any]:
         """What the softmax has besides scores and stencil. The same seed must give the same training, byte for byte."""
-        mix = self.mix
         has_one = self.plan.weigh == "softmax1"  # a sink of logit 0, which kernels have
         return {
             "repeatable": True,
@@ -66,13 +63,15 @@ class Scored(Tapped):
             "sink_logits_H": q_BTHK.new_zeros(self.plan.heads) if has_one else self.sink_logit,
             "alibi_slopes_H": self.position.slopes_H(q_BTHK),
             "weigh": "softmax" if has_one else self.plan.weigh,
-            "mix": mix and ScoreMix(shaped(self.mix_before, mix.queries, mix.keys), shaped(self.mix_after, 1, 1)),
+            "mix": self.score_mix(),
         }
 
     def _nothing_fell(self, keys_BSGK: Tensor) -> Fallen:
         """The same before the first token."""
         speakers = {"none": 0, "one": 1, "each": self.plan.heads}[self.plan.selective]
         counts = {"forgot": self.plan.heads if self.forget is not None else 0, "passed": speakers}
+        compose = None if self.mix is None else self.mix.compose
+        counts["said"] = 0 if compose is None else compose.kept(self.plan.heads)
         compute = compute_dtype(keys_BSGK)
         return {name: keys_BSGK.new_zeros(len(keys_BSGK), 0, n, dtype=compute) for name, n in counts.items() if n}
 
@@ -98,12 +97,16 @@ class Scored(Tapped):
             sums = passed_over(speaks, met, self.scale, at, flow.segments_BT, before.get("passed"))
             terms.append(-sums[0])
             fallen["passed"] = sums[1]
-        return Falls(tuple(terms), fallen)
+        said = self.said(x_BTD, before.get("said"), flow)
+        if said is not None and said[1].shape[-1]:
+            fallen["said"] = said[1]
+        return Falls(tuple(terms), said, fallen)
 
     def _bias(
         self, x_BTD: Tensor, q_BTHK: Tensor, keys_BSGK: Tensor, at: Distances, flow: Flow, falls: Falls
-    ) -> dict[str, Tensor]:
-        """What is added to scores, if anything: by the position encoding, by what falls, and the same to all."""
+    ) -> dict[str, Any]:
+        """What is added to scores, if anything: by the position encoding, by what falls, and the same to all; and the
+        mix of scores where tokens say it."""
         terms: list[Tensor] = []
         bias_HTS = self.position.bias_HTS(x_BTD, q_BTHK, self.scale, at, flow)
         if bias_HTS is not None:
@@ -116,4 +119,8 @@ class Scored(Tapped):
             terms.append(span.bias(x_BTD, q_BTHK.shape[1], at, flow))
         if self.plan.offset is not None:
             terms.append(q_BTHK.new_full((1, 1, 1), self.plan.offset, dtype=compute_dtype(q_BTHK)))
-        return {"bias_HTS": reduce(torch.add, terms)} if terms else {}
+        found: dict[str, Any] = {"bias_HTS": reduce(torch.add, terms)} if terms else {}
+        mix = self.score_mix()
+        if mix is not None and self.mix is not None and falls.said is not None:
+            found["mix"] = composed(mix, self.mix, falls.said, self.plan.heads)
+        return found

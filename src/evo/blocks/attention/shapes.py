@@ -95,6 +95,8 @@ class AttentionShapes(AttentionFields):
             "stencil": self.stencil.masks or not self.stencil.is_causal,
             "mix_scores": self.mix_scores is not None,
             "mix_scores.queries": self.mix_scores is not None and self.mix_scores.meets_neighbours,
+            "mix_scores.compose": self.mix_scores is not None and self.mix_scores.compose is not None,
+            "mix_scores.network": self.mix_scores is not None and self.mix_scores.network is not None,
             "bias by distance": position.adds_bias,
             "bias by keys": position.counts_keys,
             "not causal": not self.causal,

@@ -57,11 +57,12 @@ class AttentionSpec(AttentionFaults):
         score_flops = 2.0 * self.heads * (met + (values if self.differ is None else 2 * values))
         mix = self.mix_scores
         if mix is not None:
-            score_flops += 2.0 * sum(weight.shape[0] * weight.shape[1] for weight in mix.weights(self.heads))
+            score_flops += mix.pair_flops(self.heads)
+        said = 0 if mix is None or mix.compose is None else mix.compose.kept(self.heads)
         score_flops += (2.0 * met + 2.0) * speaking
         cost = Cost(
             flops=matmul_flops(weights) + score_flops * self._pairs(scope) + self._product_flops(scope),
-            cache_per_token=sum(kept) + self.heads * self.forget + speaking,
+            cache_per_token=sum(kept) + self.heads * self.forget + speaking + said,
             cache_vectors=kept,
             cache_limit=self.stencil.kept(),
             state=self._kept(scope) + (0 if mix is None else (mix.queries - 1) * self.heads * met),

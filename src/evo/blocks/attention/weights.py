@@ -43,7 +43,7 @@ def attention_weights(
     heard = spec.speaking if spec.differ is None else spec.heads // 2
     weights += [vector("head_gain", heard, ONES)] if spec.head_gain else []
     weights += spec.head_shares.weights(scope.width) if spec.head_shares is not None else []
-    weights += spec.mix_scores.weights(spec.heads) if spec.mix_scores is not None else []
+    weights += spec.mix_scores.weights(scope.width, spec.heads) if spec.mix_scores is not None else []
     if spec.values_from is not None and spec.kv_from is None:
         weights.append(vector("value_mix", 2, Init("constant", 0.5)))
     if spec.forget:

@@ -9,20 +9,84 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class HeadMix(NamedTuple):
+    """What tokens add to the scores of all heads: of scores x, sum over ranks i of out_i (into_i . x), and gains * x.
+
+    into, out: (B, T, I, H). gains: (B, T, H). T: queries, or keys where these say it.
+    """
+
+    into: Tensor
+    out: Tensor
+    gains: Tensor
+
+
+class Composed(NamedTuple):
+    """What queries add to scores, and what keys do; None adds nothing."""
+
+    by_query: HeadMix | None
+    by_key: HeadMix | None
+
+
+class ScoreNetwork(NamedTuple):
+    """A network over the heads of each pair: (F, 2 H), (F,), (H, F), (H,). It reads products and biases of position."""
+
+    into: Tensor
+    into_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+
+
 class ScoreMix(NamedTuple):
     """What is added to products before the softmax, weights (H, g, queries, keys), and to weights after it, (H, g, 1,
-    1); g heads lie in a group. None adds nothing."""
+    1); g heads lie in a group. composed_before, composed_after: what tokens say of the same. network: what is added
+    to products and biases. None adds nothing."""
 
     before: Tensor | None
     after: Tensor | None
+    composed_before: Composed | None = None
+    composed_after: Composed | None = None
+    network: ScoreNetwork | None = None
 
 
-def mixed(scores_BHTS: Tensor, mix_HGQC: Tensor | None, seen: Tensor, segments: tuple[Tensor, Tensor] | None) -> Tensor:
+def mixed(
+    scores_BHTS: Tensor,
+    mix_HGQC: Tensor | None,
+    composed: Composed | None,
+    seen: Tensor,
+    segments: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Scores, unseen ones 0, with what is added by weights and what tokens add, each to the scores as they are."""
+    if mix_HGQC is None and composed is None:
+        return scores_BHTS
+    scores_BHTS = scores_BHTS.masked_fill(~seen, 0.0)
+    total_BHTS = convolved(scores_BHTS, mix_HGQC, segments)
+    for mix, letter in zip(composed or (), "ts", strict=False):
+        if mix is None:
+            continue
+        into, out, gains = (part.to(scores_BHTS.dtype) for part in mix)
+        inner_BITS = torch.einsum(f"bhts,b{letter}ih->bits", scores_BHTS, into)
+        total_BHTS = total_BHTS + torch.einsum(f"bits,b{letter}ih->bhts", inner_BITS, out)
+        gains_BHTS = gains.mT[..., None] if letter == "t" else gains.mT[:, :, None]
+        total_BHTS = total_BHTS + gains_BHTS * scores_BHTS
+    return total_BHTS
+
+
+def added(products_BHTS: Tensor, biased_BHTS: Tensor, network: ScoreNetwork | None) -> Tensor:
+    """Products with their biases, and what a network makes of both: W2 leaky_relu(W1 [products, biases] + b1) + b2 over
+    the heads of each pair (Zheng et al. 2405.14722, eq. 3)."""
+    if network is None:
+        return biased_BHTS
+    into, into_bias, out, out_bias = (part.to(products_BHTS.dtype) for part in network)
+    read_BTSX = torch.cat((products_BHTS, biased_BHTS - products_BHTS), dim=1).movedim(1, -1)
+    made_BTSH = F.linear(F.leaky_relu(F.linear(read_BTSX, into, into_bias)), out, out_bias)
+    return biased_BHTS + made_BTSH.movedim(-1, 1)
+
+
+def convolved(scores_BHTS: Tensor, mix_HGQC: Tensor | None, segments: tuple[Tensor, Tensor] | None) -> Tensor:
     """scores + sum over heads g of the group, i and j of mix[h, g, i, j] scores[g, t - i, s + j - keys // 2], those of
     unseen keys 0; queries of other documents are left out."""
     if mix_HGQC is None:
         return scores_BHTS
-    scores_BHTS = scores_BHTS.masked_fill(~seen, 0.0)
     heads, group, queries, keys = mix_HGQC.shape
     mix_HGQC = mix_HGQC.to(scores_BHTS.dtype)
     total_BHTS = scores_BHTS

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evo.kernels.attention.mixing import ScoreMix, mixed
+from evo.kernels.attention.mixing import ScoreMix, added, mixed
 from evo.kernels.attention.stencil import Stencil
 
 
@@ -60,20 +60,22 @@ def attention(
     query_T1, key_1S = positions(T, S, query_offset, key_positions_S, q.device)
     seen = visible(stencil, query_T1, key_1S, segments)
     if mix is not None:
-        logits_BHTS = mixed(logits_BHTS, mix.before, seen, segments)
+        logits_BHTS = mixed(logits_BHTS, mix.before, mix.composed_before, seen, segments)
     if soft_cap is not None:
         logits_BHTS = soft_cap * torch.tanh(logits_BHTS / soft_cap)
+    products_BHTS = logits_BHTS
     if alibi_slopes_H is not None:
         distance_TS = (query_T1 - key_1S).abs().to(compute)
         logits_BHTS = logits_BHTS - alibi_slopes_H.to(compute)[:, None, None] * distance_TS
     if bias_HTS is not None:
         logits_BHTS = logits_BHTS + bias_HTS.to(compute)
+    logits_BHTS = logits_BHTS if mix is None else added(products_BHTS, logits_BHTS, mix.network)
     if weigh == STICK_BREAKING:
         seen = seen & (key_1S < query_T1)
     other = WEIGHTS.get(weigh)
     weights = masked_softmax(logits_BHTS, seen, sink_logits_H) if other is None else other(logits_BHTS, seen)
     if mix is not None:
-        weights = mixed(weights, mix.after, seen, segments)
+        weights = mixed(weights, mix.after, mix.composed_after, seen, segments)
     if keep_BHTS is not None:
         weights = weights * keep_BHTS.to(compute)
     o = weights.reshape(B, G, H // G, T, S) @ v
