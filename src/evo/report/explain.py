@@ -243,9 +243,11 @@ def _setting(key: str, value: Any) -> str:
     if isinstance(value, Spec):  # what is as by default is not there: each needs its name, and what is off is told
         told = (f"{name} false" if item is False else _setting(name, item) for name, item in spec_data(value).items())
         return " ".join(filter(None, (key, *told)))
-    if isinstance(value, dict):  # its first word says what it is, the rest tells what is on
-        first, *others = cast(dict[str, Any], value).items()
-        return " ".join(filter(None, (key, str(first[1]), *(_setting(name, item) for name, item in others))))
+    if isinstance(value, dict):  # its kind, if it has one, says what it is, the rest tells what is on
+        items = cast(dict[str, Any], value)
+        kind = str(items.get("kind", ""))
+        told = (_setting(name, item) for name, item in items.items() if name != "kind")
+        return " ".join(filter(None, (key, kind, *told)))
     if isinstance(value, (int, float, str)) and value and value != "none":
         return f"{key} {value}"
     return ""
