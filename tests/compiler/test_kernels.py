@@ -145,6 +145,22 @@ def test_an_explicit_backend_is_used_everywhere_or_refused(plan) -> None:
     assert "stages.a.0" in caught.value.diagnostics[0].message
 
 
+@pytest.mark.parametrize(
+    ("layers", "backend"),
+    [
+        ("mix: {kind: attention, heads: 2}, ffn: {kind: gated}", "sdpa"),
+        ("layers: {sublayers: [{block: {kind: experts, count: 3, top: 2}}]}", "all"),
+    ],
+)
+def test_a_backend_of_one_family_leaves_the_fused_operations_alone(layers: str, backend: str) -> None:
+    """What its layers may run on by that name, runs: feed-forwards beside them have no backend called so."""
+    text = f"evo: 1\norganism: {{width: 32, context: 32, stages: [{{name: a, {layers}}}]}}\n"
+    model, tokens_BT = build(resolve(parse(text).document.organism), 0), torch.arange(32).reshape(2, 16)
+    expected = model(tokens_BT)
+    use_kernels(model, backend, batch=2, tokens=16)
+    torch.testing.assert_close(model(tokens_BT), expected)
+
+
 def test_stages_of_other_lengths_do_not_mix_their_problems(planned) -> None:
     """Keys and values to which a stage adds are as many as its tokens, whatever was posed over patches before."""
     attention = {"kind": "attention", "heads": 2}

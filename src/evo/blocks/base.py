@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from evo.blocks.flow import Flow, Project, State
 from evo.dsl.plan import ADAPTERS, BlockPlan, Weight
 from evo.kernels.dispatch import AUTO, KernelCall, Table
+from evo.kernels.fused.support import REFERENCE
 from evo.kernels.grouped import Groups
 
 
@@ -72,6 +73,11 @@ class Block(nn.Module):
             self._stand_in(name, shape)
         for name, child in children.items():
             self.add_module(name, child)
+
+    @property
+    def fused_backend(self) -> str:
+        """Which backend its fused operations run on: a name that is one of its other kernels' is none of theirs."""
+        return REFERENCE if self.backend == REFERENCE else AUTO
 
     def adapt(self, adapters: Mapping[str, Block]) -> None:
         """Take what stands beside its linear maps, by their names."""

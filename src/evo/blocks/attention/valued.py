@@ -48,7 +48,7 @@ class TokenValues(Block):
     def _rows(self, flow: Flow) -> Tensor:
         if self.table is None:
             return flow.signals[self.plan.source]
-        rows_BTC = embed(flow.signals[TOKENS], self.table, backend=self.backend)
+        rows_BTC = embed(flow.signals[TOKENS], self.table, backend=self.fused_backend)
         return rows_BTC.unflatten(-1, (self.plan.groups, -1))
 
 

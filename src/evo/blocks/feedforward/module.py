@@ -161,5 +161,5 @@ class Gated(TappedUnits):
         if self.own_act is not None:
             hidden_BTF = self.own_act.gated(gate_BTF, up_BTF, flow)
         else:
-            hidden_BTF = gated(gate_BTF, up_BTF, self.word, backend=self.backend)
+            hidden_BTF = gated(gate_BTF, up_BTF, self.word, backend=self.fused_backend)
         return flow.project(self.normed(hidden_BTF, flow), self.down, self.down_bias), after

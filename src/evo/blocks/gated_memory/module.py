@@ -26,7 +26,7 @@ class GatedMemory(Block):
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         memory_BTC = flow.signals[self.signal].to(x_BTD.dtype)
-        hidden_BTC = gated(flow.project(x_BTD, self.gate), memory_BTC, self.word, backend=self.backend)
+        hidden_BTC = gated(flow.project(x_BTD, self.gate), memory_BTC, self.word, backend=self.fused_backend)
         norm = self._modules.get("norm")
         if isinstance(norm, Norm):
             hidden_BTC = norm(hidden_BTC, flow)

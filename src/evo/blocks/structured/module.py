@@ -90,7 +90,7 @@ class Structured(Units):
             if self.own_act is not None:
                 hidden_BTF = self.own_act.gated(gate_BTF, up_BTF, flow)
             else:
-                hidden_BTF = gated(gate_BTF, up_BTF, self.word, backend=self.backend)
+                hidden_BTF = gated(gate_BTF, up_BTF, self.word, backend=self.fused_backend)
         else:
             hidden_BTF = ACTS[self.word](up_BTF) if self.own_act is None else self.own_act(up_BTF, flow)
         return self._mapped(self.normed(hidden_BTF, flow), self.down, self.down_inner, self.down_bias, flow)

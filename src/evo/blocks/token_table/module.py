@@ -28,10 +28,10 @@ class TokenTable(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        row_BTF = embed(flow.signals[TOKENS], self.table, backend=self.backend).to(x_BTD.dtype) * self.scale
+        row_BTF = embed(flow.signals[TOKENS], self.table, backend=self.fused_backend).to(x_BTD.dtype) * self.scale
         norm = self._modules.get("norm")
         if self.project is not None and isinstance(norm, Norm):
             own_BTF = norm(flow.project(flow.signals[INPUT], self.project), flow)
             row_BTF = (row_BTF + own_BTF) * 0.5**0.5
-        hidden_BTF = gated(flow.project(x_BTD, self.gate), row_BTF, self.word, backend=self.backend)
+        hidden_BTF = gated(flow.project(x_BTD, self.gate), row_BTF, self.word, backend=self.fused_backend)
         return flow.project(hidden_BTF, self.down)
