@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from block_variants import MIXERS, plan, stage
+from ffn_variants import ROUTED
 
 from evo.base.diagnostics import DiagnosticError
 from evo.compiler.kernels import EVERYWHERE, kernel_choices
@@ -29,6 +30,21 @@ def test_a_cell_without_a_kernel_is_told() -> None:
     assert (cell.layer, cell.family, cell.backend) == ("stages.a.0.mixer", "recurrent cell", "reference")
     with pytest.raises(DiagnosticError, match="recurrent cell: unknown backend 'triton'"):
         kernel_choices(rnn, **CALL, requested="triton")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"mix": {"kind": "convolution"}, "ffn": ROUTED},
+        {"mix": MIXERS["attention of chosen maps"]},
+        {"mix": MIXERS["attention experts"]},
+    ],
+)
+def test_what_lays_rows_down_for_experts_is_told(layer: dict[str, Any]) -> None:
+    """Whoever meets some of a stack: feed-forwards, maps of heads, heads."""
+    pytest.importorskip("triton", reason="its absence is a reason against every kernel")
+    rows = {choice.family: choice for choice in kernel_choices(plan([stage("a", **layer)]), **CALL)}
+    assert [(rows[name].layer, rows[name].backend) for name in ("permute", "unpermute")] == [(EVERYWHERE, "triton")] * 2
 
 
 def test_what_stands_inside_a_stage_with_adapters_is_told() -> None:

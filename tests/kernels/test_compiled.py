@@ -185,3 +185,16 @@ def test_scan_compiles(shared_bytes, channels):
     scan.states(x, x, before)
     scan.gradients(x, x, before, x)
     fits(shared_bytes, "forward", "backward")
+
+
+@pytest.mark.parametrize("width", [24, 2048])
+def test_permutations_compile(shared_bytes, width):
+    """Both ways and the gradient of shares."""
+    from evo.kernels.fused.permute import _permute, _row_dots, _unpermute
+
+    shift, shares = zeros(320, dtype=torch.int64), zeros(40, 8)
+    x, y = zeros(40, width), zeros(320, width)
+    _permute.run(x, shift, shares)
+    _unpermute.run(y, shift, shares, 8)
+    _row_dots.run(x, y, shift)
+    fits(shared_bytes, "permute", "unpermute", "row_dots")

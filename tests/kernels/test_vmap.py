@@ -84,6 +84,21 @@ def embedded(backend, weight):
     return weighed(fused.embed(targets(T, weight), weight, backend=backend))
 
 
+def sorted_rows(scores):
+    """The order of rows by numbers that differ from member to member; these have no gradient but 0."""
+    return fused.Permutation.of(scores.detach().argsort()), 0 * scores.sum()
+
+
+def permuted(backend, x, scores, **shares):
+    rows, zero = sorted_rows(scores)
+    return weighed(fused.permute(x, rows, *shares.values(), backend=backend)) + zero
+
+
+def unpermuted(backend, y, scores, **shares):
+    rows, zero = sorted_rows(scores)
+    return weighed(fused.unpermute(y, rows, *shares.values(), backend=backend)) + zero
+
+
 def entropy(backend, logits):
     return fused.cross_entropy(logits, targets(T, logits), 3.0, backend=backend)
 
@@ -156,6 +171,10 @@ CASES = {
     "add norm": (added_and_normed, {"x": (B, T, 6), "y": (B, T, 6), **LAYER}),
     "gated": (gated, {"gate": (B, T, 6), "up": (B, T, 6)}),
     "embed": (embedded, {"weight": (11, 6)}),
+    "permute": (permuted, {"x": (T, 6), "scores": (3 * T,)}),
+    "permute weighed": (permuted, {"x": (T, 6), "scores": (3 * T,), "shares": (T, 3)}),
+    "unpermute": (unpermuted, {"y": (3 * T, 6), "scores": (3 * T,)}),
+    "unpermute weighed": (unpermuted, {"y": (3 * T, 6), "scores": (3 * T,), "shares": (T, 3)}),
     "cross entropy": (entropy, {"logits": (T, 11)}),
     "linear cross entropy": (linear_entropy, {"h": (T, 6), "weight": (11, 6)}),
     "weighted cross entropy": (weighted_entropy, {"h": (T, 6), "weight": (11, 6), "counts": (T,)}),
@@ -175,7 +194,7 @@ TURNED = {
 SLOW = {"delta channel", "dplr head", "dplr bonus packed"}
 """What takes the interpreter seconds and shows nothing new there."""
 INTERPRETED = {name: case for name, case in {**CASES, **TURNED}.items() if not is_interpreting() or name not in SLOW}
-PARAMETERS = {"gain", "bias", "weight", "bias_D", "sink_logits_H", "alibi_slopes_H", "bonus_HK"}
+PARAMETERS = {"gain", "bias", "weight", "bias_D", "sink_logits_H", "alibi_slopes_H", "bonus_HK", "scores"}
 """What has no batch, beside decays of shape (H,)."""
 
 

@@ -313,10 +313,9 @@ def mixture(shape: tuple[int, int, int], width: int, hidden: int, top: int) -> C
     def through(backend: str, fused: str) -> Call:
         def run(x: Tensor, first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
             met = Met(scattered(len(x), top, len(first)).flatten(), len(first), backend)
-            rows = met.together(x[:, None].expand(-1, top, -1).flatten(0, 1))
-            gate, up = grouped_product(rows, first, met.groups).chunk(2, -1)
-            y = met.apart(grouped_product(gated(gate, up, "silu", backend=fused), second, met.groups))
-            return (y.unflatten(0, (-1, top)) * shares[..., None]).sum(1)
+            gate, up = grouped_product(met.together(x), first, met.groups).chunk(2, -1)
+            y = grouped_product(gated(gate, up, "silu", backend=fused), second, met.groups)
+            return met.summed(y, shares)
 
         return run
 

@@ -12,6 +12,7 @@ from tests.kernels.device import DEVICE, RUNS_KERNELS, replayed
 
 from evo.kernels.fused import (
     ACTS,
+    Permutation,
     add_norm,
     cross_entropy,
     embed,
@@ -19,8 +20,10 @@ from evo.kernels.fused import (
     gather_sequences,
     linear_cross_entropy,
     norm,
+    permute,
     rotate,
     rotate_qkv,
+    unpermute,
 )
 from evo.kernels.triton_support import is_interpreting
 
@@ -41,6 +44,11 @@ def turns() -> tuple[torch.Tensor, torch.Tensor]:
     return angles.cos(), angles.sin()
 
 
+def thirds(tokens: int) -> Permutation:
+    """Three rows of each token in some order."""
+    return Permutation.of(torch.arange(3 * tokens, device=DEVICE).view(3, -1).t().flatten())
+
+
 # By name, the shapes of the tensors at B batches, and the function of them.
 FUNCTIONS = {
     "norm": (lambda B: [(B, 5, 24), (24,)], lambda x, g: norm(x, g, None, 1e-6, center=False, **TRITON)),
@@ -55,6 +63,14 @@ FUNCTIONS = {
         lambda q, k, v: rotate_qkv(q, k, v, *turns()),
     ),
     "embed": (lambda B: [(B, 5, 24), (7, 24)], lambda x, w: x + embed(numbers(len(x) * 5, 7).view(-1, 5), w, **TRITON)),
+    "permute": (
+        lambda B: [(B, 24), (B, 3)],
+        lambda x, shares: permute(x, thirds(len(x)), shares, **TRITON),
+    ),
+    "unpermute": (
+        lambda B: [(3 * B, 24), (B, 3)],
+        lambda y, shares: unpermute(y, thirds(len(shares)), shares, **TRITON),
+    ),
     "cross_entropy": (lambda B: [(B, 24)], lambda x: cross_entropy(x, numbers(len(x), 24), 3.0, **TRITON)),
     "linear_cross_entropy": (
         lambda B: [(B, 40), (24, 40)],

@@ -47,8 +47,8 @@ class MetHeads:
 
     def queries(self, x_BTD: Tensor, q_ECD: Tensor, bias_EC: Tensor | None, flow: Flow) -> Tensor:
         """Raw queries of all heads side by side, (B, T, P C), by maps of C channels."""
-        rows_RD = x_BTD[:, :, None].expand(-1, -1, self.shares_BTP.shape[-1], -1).flatten(0, 2)
-        y_RC = self.met.apart(flow.grouped(self.met.groups).project(self.met.together(rows_RD), q_ECD, bias_EC))
+        rows_RD = self.met.together(x_BTD.flatten(0, 1))
+        y_RC = self.met.apart(flow.grouped(self.met.groups).project(rows_RD, q_ECD, bias_EC))
         y_BTPGC = y_RC.unflatten(0, self.shares_BTP.shape).unflatten(-1, (self.kv_heads, -1))
         return y_BTPGC.transpose(2, 3).flatten(2)
 
@@ -56,9 +56,8 @@ class MetHeads:
         """What the experts make of their heads, each times its share: (B, T, P C) -> (B, T, D)."""
         o_BTGPC = o_BTC.unflatten(-1, (self.kv_heads, self.shares_BTP.shape[-1], -1))
         rows_RC = o_BTGPC.transpose(2, 3).flatten(3).flatten(0, 2)
-        y_RD = self.met.apart(flow.grouped(self.met.groups).project(self.met.together(rows_RC), o_EDC))
-        y_BTPD = y_RD.unflatten(0, self.shares_BTP.shape)
-        return (y_BTPD * self.shares_BTP[..., None].to(y_BTPD.dtype)).sum(2)
+        y_RD = flow.grouped(self.met.groups).project(self.met.together(rows_RC), o_EDC)
+        return self.met.summed(y_RD, self.shares_BTP.flatten(0, 1)).unflatten(0, self.shares_BTP.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from evo.blocks.select.module import Asked, Select
 from evo.dsl.spec import KV, VALUES
 from evo.kernels.attention import plan as plan_attention
 from evo.kernels.dispatch import KernelCall
-from evo.kernels.fused import ACTS
+from evo.kernels.fused import ACTS, PERMUTE, UNPERMUTE
 
 Attend = Callable[..., Any]
 
@@ -80,6 +80,8 @@ class Attention(Keeping):
         self.key_dim = plan.key_dim or plan.head_dim
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.read_at_once = self.stencil.together if plan.causal else None
+        if plan.head_maps is not None or "head_experts" in children:
+            self.fused = (PERMUTE, UNPERMUTE)
         self.asks_again = self.mix.queries - 1 if self.mix is not None else 0
         """How many earlier queries' scores are mixed with a query's."""
 

@@ -34,7 +34,6 @@ def switched(
     chosen_BTHP = order_BTHE[..., :top]
     first_H1 = torch.arange(heads, device=x_BTD.device)[:, None] * scores_BTHE.shape[-1]
     met = Met((chosen_BTHP + first_H1).flatten(), stack.shape[0], backend)
-    rows_RX = rows_BTHX[..., None, :].expand(*shape, top, -1).flatten(0, 3)
-    y_RY = met.apart(flow.grouped(met.groups).project(met.together(rows_RX), stack))
-    shares_BTHP = scores_BTHE.gather(-1, chosen_BTHP).to(y_RY.dtype)
-    return (shares_BTHP[..., None] * y_RY.unflatten(0, chosen_BTHP.shape)).sum(3)
+    y_RY = flow.grouped(met.groups).project(met.together(rows_BTHX.flatten(0, 2)), stack)
+    shares_BTHP = scores_BTHE.gather(-1, chosen_BTHP)
+    return met.summed(y_RY, shares_BTHP.flatten(0, 2)).unflatten(0, shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from evo.blocks.base import Block
@@ -14,12 +13,14 @@ from evo.blocks.experts.routing import Routes
 from evo.blocks.experts.spec import ExpertsPlan
 from evo.blocks.flow import Flow
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.fused import PERMUTE, UNPERMUTE
 from evo.kernels.grouped import plan as plan_grouped
 
 
 class Experts(Chooser):
     """sum over a token's experts e of share_e * f_e(x), and the shared ones."""
 
+    fused = (PERMUTE, UNPERMUTE)
     plan: ExpertsPlan
     latent_in: nn.Parameter | None
     latent_out: nn.Parameter | None
@@ -73,33 +74,40 @@ class Experts(Chooser):
     def _sum_of_chosen(self, x_ND: Tensor, routes: Routes, flow: Flow) -> Tensor:
         """The weighed sum of what each row's choices give, (N, D)."""
         chosen_NP, shares_NP = routes.chosen_BTP.flatten(0, 1), routes.shares_BTP.flatten(0, 1).to(x_ND.dtype)
-        top, count = self.plan.top, self.plan.count
-        rows_NPD = x_ND[:, None].expand(-1, top, -1)
-        given_NPD = rows_NPD * shares_NP[..., None] if self.plan.on == "input" else rows_NPD
-        met = Met(chosen_NP.flatten(), count, self.backend)
-        y_RD = met.apart(self.routed(met.together(given_NPD.flatten(0, 1)), flow.grouped(met.groups)))
-        y_NPD = y_RD.unflatten(0, (-1, top))
-        if self.plan.classes > count:
-            is_copy_NP = chosen_NP < count + self.plan.identity
-            idle_NPD = given_NPD * is_copy_NP[..., None]
-            if self.constant is not None:
-                read_NXD = x_ND[:, None] if self.plan.on == "output" else given_NPD
-                idle_NPD = idle_NPD + self._constants(given_NPD, read_NXD, chosen_NP, flow)
-            y_NPD = torch.where((chosen_NP < count)[..., None], y_NPD, idle_NPD.to(y_NPD.dtype))
-        factors_NP = routes.granted_BTP.flatten(0, 1) if self.plan.on == "input" else shares_NP
-        return (y_NPD * factors_NP[..., None].to(y_NPD.dtype)).sum(1)
+        before_NP, after_NP = None, shares_NP
+        if self.plan.on == "input":
+            before_NP, after_NP = shares_NP, routes.granted_BTP.flatten(0, 1)
+        met = Met(chosen_NP.flatten(), self.plan.count, self.backend)
+        y_RD = self.routed(met.together(x_ND, before_NP), flow.grouped(met.groups))
+        if self.plan.classes == self.plan.count:
+            return met.summed(y_RD, after_NP)
+        y_ND = met.summed(y_RD, after_NP * (chosen_NP < self.plan.count))
+        return y_ND + self._sum_of_idle(x_ND, chosen_NP, before_NP, after_NP, flow).to(y_ND.dtype)
 
-    def _constants(self, x_NPD: Tensor, read_NXD: Tensor, chosen_NP: Tensor, flow: Flow) -> Tensor:
-        """What learned vectors give to the rows that chose one, (N, P, D), and 0 to all others.
+    def _sum_of_idle(
+        self, x_ND: Tensor, chosen_NP: Tensor, before_NP: Tensor | None, after_NP: Tensor, flow: Flow
+    ) -> Tensor:
+        """The weighed sum of what those choices give that are no experts, (N, D).
 
-        read_NXD: what they are mixed by, the rows themselves or, where these are all the token's, the token.
+        before_NP, after_NP: what multiplies what such a choice gets, if anything, and what it gives.
         """
-        assert self.constant is not None
+        first = self.plan.count
+        own_NP = ((chosen_NP >= first) & (chosen_NP < first + self.plan.identity)).to(x_ND.dtype)
+        through_NP = after_NP if before_NP is None else after_NP * before_NP
+        if self.constant is None:
+            return x_ND * (through_NP * own_NP).sum(-1, keepdim=True)
+        at_NP = (chosen_NP - (self.plan.classes - self.plan.constant)).clamp_min(0)
+        mixed_NP, vector_NP = self._mixed(x_ND, at_NP, before_NP, flow)
+        is_vector_NP = chosen_NP >= self.plan.classes - self.plan.constant
+        vectors_NPD = self.constant.to(x_ND.dtype)[at_NP] * (after_NP * vector_NP * is_vector_NP)[..., None]
+        own_NP = own_NP + mixed_NP * is_vector_NP
+        return x_ND * (through_NP * own_NP).sum(-1, keepdim=True) + vectors_NPD.sum(1)
+
+    def _mixed(self, x_ND: Tensor, at_NP: Tensor, before_NP: Tensor | None, flow: Flow) -> tuple[Tensor, Tensor]:
+        """How much a choice of each learned vector gives of what it gets, and of the vector: (N, P) each."""
         assert self.constant_mix is not None
-        which_NP = chosen_NP - (self.plan.classes - self.plan.constant)
-        at_NP = which_NP.clamp_min(0)
+        read_NXD = x_ND[:, None] if before_NP is None else x_ND[:, None] * before_NP[..., None]
         mixes_NXC2 = flow.project(read_NXD, self.constant_mix).unflatten(-1, (-1, 2)).softmax(-1)
         mixes_NPC2 = mixes_NXC2.expand(-1, at_NP.shape[1], -1, -1)
-        own_NP1, other_NP1 = mixes_NPC2.gather(-2, at_NP[..., None, None].expand(-1, -1, 1, 2))[..., 0, :].split(1, -1)
-        y_NPD = own_NP1 * x_NPD + other_NP1 * self.constant.to(x_NPD.dtype)[at_NP]
-        return y_NPD * (which_NP >= 0)[..., None]
+        mixed_NP, vector_NP = mixes_NPC2.gather(-2, at_NP[..., None, None].expand(-1, -1, 1, 2))[..., 0, :].unbind(-1)
+        return mixed_NP, vector_NP

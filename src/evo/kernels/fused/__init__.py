@@ -4,9 +4,10 @@ Each function is the plain torch expression, and on CUDA a Triton kernel with it
 float32 whatever the dtype of the tensors.
 
 Holds: `add_norm` (residual + RMS or layer norm), `gated` (act(gate) * up), `rotate` (RoPE on queries and keys),
-`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward),
-`gather_sequences` (of a text, as batches), in `channel_gains` gains folded into the map behind them, and in `adamw` a
-clipped AdamW step over many tensors in three launches.
+`cross_entropy` and `linear_cross_entropy`, `embed` (an embedding with a dense, deterministic backward), `permute` and
+`unpermute` (rows in the order of the experts that they meet, and their weighed sums), `gather_sequences` (of a text,
+as batches), in `channel_gains` gains folded into the map behind them, and in `adamw` a clipped AdamW step over many
+tensors in three launches.
 """
 
 from evo.kernels.fused.add_norm import ADD_NORM, NORM, add_norm, norm
@@ -14,6 +15,7 @@ from evo.kernels.fused.cross_entropy import CROSS_ENTROPY, cross_entropy, linear
 from evo.kernels.fused.embed import EMBED, embed
 from evo.kernels.fused.gated import ACTS, GATED, gated
 from evo.kernels.fused.gather_sequences import GATHER_SEQUENCES, gather_sequences
+from evo.kernels.fused.permute import PERMUTE, UNPERMUTE, Permutation, permute, unpermute
 from evo.kernels.fused.rotate import rotate, rotate_qkv
 from evo.kernels.fused.support import FUSED, FusedCall, takes_triton
 
@@ -26,7 +28,10 @@ __all__ = [
     "GATED",
     "GATHER_SEQUENCES",
     "NORM",
+    "PERMUTE",
+    "UNPERMUTE",
     "FusedCall",
+    "Permutation",
     "add_norm",
     "cross_entropy",
     "embed",
@@ -34,8 +39,10 @@ __all__ = [
     "gather_sequences",
     "linear_cross_entropy",
     "norm",
+    "permute",
     "rotate",
     "rotate_qkv",
     "soft_capped",
     "takes_triton",
+    "unpermute",
 ]
