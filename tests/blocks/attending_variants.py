@@ -43,6 +43,14 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "position": {"kind": "kerple"},
         "mix_scores": {"network": 6, "queries": 1, "before": 2},
     },
+    "attention of tied keys": {
+        **ATTENTION,
+        "kv_heads": 2,
+        "values": "tied",
+        "position": {"kind": "rope", "dims": 2, "at": "last"},
+        "bias": ["k"],
+    },
+    "attention of tied keys in a window": {**NEAR, "values": "tied", "shared_dims": 1, "position": {"kind": "alibi"}},
     "attention of chosen heads": {
         **NEAR,
         "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},

@@ -49,6 +49,13 @@ HEADED: dict[str, dict[str, Any]] = {
             ),
         ],
     },
+    "tied": {
+        "position": {"kind": "none"},
+        "stages": [
+            stage("a", {**ATTENTION, "values": "tied", "shared_dims": 3, "clip": 0.5}, ffn={"kind": "none"}),
+            stage("b", {**ATTENTION, "values": "tied", "bias": ["k"], "kv_heads": 1}, ffn={"kind": "none"}),
+        ],
+    },
     "heads that count": {
         "stages": [
             stage("a", {**ATTENTION, "heads": 4, "head_shares": {"top": 2, "shared": 1}}, ffn={"kind": "none"}),

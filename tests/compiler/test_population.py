@@ -30,6 +30,7 @@ MIXERS: dict[str, Any] = {
     "attention with polar positions": {**ATTENTION, "kv_heads": 1, "position": {"kind": "polar"}},
     "attention composing": {**ATTENTION, "mix_scores": {"compose": {"rank": 1}}},
     "attention with a network of scores": {**ATTENTION, "position": {"kind": "alibi"}, "mix_scores": {"network": 4}},
+    "attention of tied keys": {**ATTENTION, "values": "tied", "position": {"kind": "alibi"}},
     "attention with keys of no token": {**ATTENTION, "persistent": 2},
     "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},

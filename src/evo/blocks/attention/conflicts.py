@@ -12,6 +12,23 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "keys that are the values are kept once, for its own queries",
         ("persistent", "differ", "v_norm", "kv_to", "values_to", "values_from", "token_values"),
     ),
+    "tied": (
+        "a key is kept as its value and as what all heads share, for its own queries",
+        (
+            "taps",
+            "select",
+            "persistent",
+            "qk_norm",
+            "v_norm",
+            "key_gain",
+            "kv_to",
+            "values_to",
+            "values_from",
+            "token_values",
+            "selective",
+            "bias by keys",
+        ),
+    ),
     "mix_layers": (
         "heads of several layers meet as they are projected, keys apart from values",
         ("values_of", "factors", "head_maps"),
@@ -91,10 +108,15 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
 """Of a field: why it goes with none of some parts, and these."""
 
 
+FIELDS: dict[str, tuple[str, ...]] = {"tied": ("values",)}
+"""Where a part stands whose field has another name."""
+
+
 def conflicts(has: Mapping[str, bool]) -> Iterator[Fault]:
     """A fault for each two that are there. has: whether an attention has each part."""
     for field, (why, others) in NOT_BESIDE.items():
         for other in others:
             if has[field] and has[other]:
-                message = f"'{field.split('.')[0]}' does not go together with '{other}': {why}"
-                yield Fault("EVO308", tuple(field.split(".")), message, "leave out one of them")
+                where = FIELDS.get(field, tuple(field.split(".")))
+                message = f"'{where[0]}' does not go together with '{other}': {why}"
+                yield Fault("EVO308", where, message, "leave out one of them")

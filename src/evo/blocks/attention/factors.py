@@ -15,3 +15,9 @@ def product(kept_BSRX: Tensor, dim: int) -> Tensor:
     """sum_r share_rh y_r / R of vectors of `dim` channels with their shares behind them: (B, S, H, K)."""
     y_BSRK, shares_BSRH = kept_BSRX.split((dim, kept_BSRX.shape[-1] - dim), dim=-1)
     return shares_BSRH.transpose(-1, -2) @ y_BSRK / y_BSRK.shape[2]
+
+
+def tied(values_BSGV: Tensor, shared_BS1R: Tensor) -> Tensor:
+    """Keys of values but for their last channels, which all key heads share: (B, S, G, V)."""
+    own_BSGX = values_BSGV[..., : values_BSGV.shape[-1] - shared_BS1R.shape[-1]]
+    return torch.cat((own_BSGX, shared_BS1R.expand(-1, -1, own_BSGX.shape[2], -1)), dim=-1)

@@ -37,6 +37,8 @@ class AttentionFaults(AttentionShapes):
         position = self._position(scope)
         yield from self._bias_problems(position)
         yield from self._width_problems(position)
+        if self._are_tied:
+            yield from self._tied_problems(position, scope)
         for problem in position.attention_problems(self._head_dim(scope)):
             if self.position:
                 yield replace(problem, path=("position", *problem.path))
@@ -130,6 +132,17 @@ class AttentionFaults(AttentionShapes):
         for name in (name for name, is_there in has.items() if is_there):
             message = f"position {position.kind} makes queries and keys wider than '{name}' knows them"
             yield Fault("EVO361", (name,), message, "remove it, or write another position")
+
+    def _tied_problems(self, position: PositionSpec, scope: Scope) -> Iterator[Fault]:
+        """What keeps keys from being values but for their last channels."""
+        dim, shared = self._head_dim(scope), self._shared_dims(scope)
+        if shared >= dim:
+            message = f"of heads of width {dim}, {shared} shared channels leave none that are values as well"
+            yield Fault("EVO308", ("shared_dims",), message, f"{dim - 1} at most")
+        elif position.first_turned(dim) < dim - shared:
+            message = f"position {position.kind} turns channels of keys that are values as well"
+            help = f"write position: {{kind: rope, dims: {shared}, at: last}}, or one that turns no keys"
+            yield Fault("EVO308", ("values",), message, help)
 
     def _select_problems(self, select: SelectSpec, scope: Scope) -> Iterator[Fault]:
         if (self.stencil.masks and not select.fits_stencils) or not (self.causal and self.stencil.is_causal):

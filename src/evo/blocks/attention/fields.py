@@ -73,7 +73,10 @@ class AttentionFields(Spec):
     values: Annotated[Values, FIXED] = "own"
     """keys: values are the keys as projected, before norm and rotation (Gemma 4). turned_keys: values are the keys as
     scores meet them, kept once, and what a head sees is turned back by the query's position (DeepSeek-V4). halves: the
-    second half of all their channels is that of the token before (CCA, 2510.04476)."""
+    second half of all their channels is that of the token before (CCA, 2510.04476). tied: a key is its value but for
+    its last channels, which all key heads share and alone turn (grouped-tied attention, 2505.21487)."""
+    shared_dims: Annotated[int | None, Field(ge=1, le=4096), Gene(4, 128, "x2", optional=True)] = None
+    """How many channels of tied keys are shared; half of a head if left out."""
     key_gain: bool = False
     """Whether keys are multiplied by a learned number a key head, which is the temperature of its scores (CCA)."""
     differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
@@ -148,7 +151,8 @@ class AttentionFields(Spec):
             ("gate_act", self.gate == "none"),
             ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
             ("subtract_from", not self.subtract),
-            ("value_dim", self.values in ("keys", "turned_keys") and self.kv_from is None),
+            ("value_dim", self.values in ("keys", "turned_keys", "tied") and self.kv_from is None),
+            ("shared_dims", self.values != "tied" or self.kv_from is not None),
         ]
         own = ("k_norm", "values", "v_norm", "values_to", "values_from", "key_gain", "token_values", "mix_layers")
         found += [(name, self.kv_from is not None) for name in own]
@@ -158,6 +162,11 @@ class AttentionFields(Spec):
     def _are_one(self) -> bool:
         """Whether its keys are its values."""
         return self.values == "turned_keys" and self.kv_from is None
+
+    @property
+    def _are_tied(self) -> bool:
+        """Whether its keys are its values but for some channels."""
+        return self.values == "tied" and self.kv_from is None
 
     @property
     def _reads_for_values(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evo.blocks.attention.apart import made_apart
 from evo.blocks.attention.differing import halves_differed, halves_paired, neighbours_differed
 from evo.blocks.attention.dropping import dropping
-from evo.blocks.attention.factors import beside, product
+from evo.blocks.attention.factors import beside, product, tied
 from evo.blocks.attention.heating import heat
 from evo.blocks.attention.keeping import Keeping
 from evo.blocks.attention.kept import append_tokens, latest, require_past
@@ -46,6 +46,8 @@ class Attention(Keeping):
     q_down: nn.Parameter | None
     q: nn.Parameter
     k: nn.Parameter | None
+    k_shared: nn.Parameter | None
+    k_shared_bias: nn.Parameter | None
     v: nn.Parameter | None
     o_down: nn.Parameter | None
     o: nn.Parameter
@@ -217,6 +219,8 @@ class Attention(Keeping):
 
     def _whole(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values by head, of what is kept of them."""
+        if self.plan.shared_dims is not None:
+            return tied(values, keys), values
         keys = keys if self.k_heads is None else product(keys, self.head_dim)
         return keys, values if self.v_heads is None else product(values, self.value_dim)
 
@@ -259,10 +263,14 @@ class Attention(Keeping):
             raw_BTGK, v_BTGV = layers.mixed(raw_BTGK, v_BTGV, flow)
         q_BTHK, k_BTGK = self._normed("q_norm", q_BTHK, flow), self._normed("k_norm", raw_BTGK, flow)
         v_BTGV = self._inner("v_norm", self._values(v_BTGV, from_BTD, flow), flow)
+        if self.k_shared is not None:
+            k_BTGK = tied(k_BTGK, self._bounded(flow.project(x_BTD, self.k_shared, self.k_shared_bias))[:, :, None])
         q_BTHK, k_BTGK, v_BTGV = self.position.rotate_beside(q_BTHK, k_BTGK, v_BTGV, flow.position)
         q_BTHK, k_BTGK = self._normed_late("q_norm", q_BTHK, flow), self._normed_late("k_norm", k_BTGK, flow)
         if self.key_gain is not None:
             k_BTGK = k_BTGK * self.key_gain.to(k_BTGK.dtype)[:, None]
+        if self.plan.shared_dims is not None:
+            k_BTGK = k_BTGK[:, :, :1, -self.plan.shared_dims :]
         k_BTGK, v_BTGV = self._beside("k", k_BTGK, x_BTD, flow), self._beside("v", v_BTGV, from_BTD, flow)
         return self._heated(q_BTHK, flow), k_BTGK, k_BTGK if self.plan.are_one else v_BTGV
 
@@ -289,10 +297,12 @@ class Attention(Keeping):
 
     def _heads(self, y_BTC: Tensor, name: str, read_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
         """A projection of what it read behind its taps, within its bounds, cut into heads."""
-        y_BTC = taps(name, y_BTC, self.tap_weights(name), read_BTD, flow)
-        if self.plan.clip is not None:
-            y_BTC = y_BTC.clamp(-self.plan.clip, self.plan.clip)
+        y_BTC = self._bounded(taps(name, y_BTC, self.tap_weights(name), read_BTD, flow))
         return y_BTC.unflatten(-1, (-1, self.value_dim if name == "v" else self.head_dim))
+
+    def _bounded(self, y_BTC: Tensor) -> Tensor:
+        """Within its bounds, if it has any."""
+        return y_BTC if self.plan.clip is None else y_BTC.clamp(-self.plan.clip, self.plan.clip)
 
     def _own_values(self, x_BTD: Tensor, flow: Flow, taps: Taps) -> Tensor:
         """Values, of which half may be the token before's."""

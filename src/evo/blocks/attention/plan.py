@@ -13,7 +13,7 @@ from evo.blocks.attention.weighing import Weigh
 from evo.dsl.plan import BlockPlan
 from evo.dsl.spec import KV, VALUES
 
-Values = Literal["own", "keys", "turned_keys", "halves"]
+Values = Literal["own", "keys", "turned_keys", "halves", "tied"]
 Selective = Literal["none", "one", "each"]
 Biased = Literal["q", "k", "v", "o", "gate", "gate_heads"]
 
@@ -34,7 +34,8 @@ class AttentionPlan(BlockPlan):
     """Attention of `heads` query heads over `kv_heads` key and value heads of width `head_dim`.
 
     value_dim: the width of a value head where it is another. key_dim: that of keys as scores meet them.
-    are_one: whether the keys are the values.
+    are_one: whether the keys are the values. shared_dims: how many of a key's channels, the last, are those of one map
+    that all key heads share, where the others are those of values.
     kv_to, kv_from: the signals, keys and values, that it publishes for later blocks, or reads instead of its own.
     values_to, values_from: the signal that its projected values are for later blocks, or that is mixed into them.
     weigh, offset, share: what makes weights of scores, a number that is added to these, and one that weights are
@@ -63,6 +64,7 @@ class AttentionPlan(BlockPlan):
     gate_act: str = ""
     norm_after_position: bool = False
     are_one: bool = False
+    shared_dims: int | None = None
     differ: float | None = None
     temperature: tuple[float, int, str, int] | None = None
     persistent: int = 0
@@ -87,6 +89,8 @@ class AttentionPlan(BlockPlan):
         values = self.value_dim or self.head_dim
         if self.factors is not None:
             return self.factors.kept(self.kv_heads, self.head_dim, values)
+        if self.shared_dims is not None:
+            return (1, self.shared_dims), (self.kv_heads, values)
         return (self.kv_heads, self.key_dim or self.head_dim), (self.kv_heads, values)
 
     @property

@@ -35,6 +35,10 @@ class AttentionShapes(AttentionFields):
         """How wide keys are as scores meet them."""
         return self._head_dim(scope) * self._position(scope).widens
 
+    def _shared_dims(self, scope: Scope) -> int:
+        """How many channels tied keys share."""
+        return self.shared_dims or max(1, self._head_dim(scope) // 2)
+
     def _value_dim(self, scope: Scope) -> int:
         return ("value_dim" not in self.unread and self.value_dim) or self._head_dim(scope)
 
@@ -54,6 +58,8 @@ class AttentionShapes(AttentionFields):
         found = {"q": (queries * dim, (low and low.q) or width)}
         if self.kv_from is None:
             found["k"] = (keys * dim, width)
+            if self._are_tied:
+                found["k_shared"] = (self._shared_dims(scope), width)
             if self.values in ("own", "halves"):
                 parts = ("v", "v_late") if self.values == "halves" else ("v",)
                 found |= dict.fromkeys(parts, (of_values * values // len(parts), width))
@@ -113,6 +119,7 @@ class AttentionShapes(AttentionFields):
             ),
             "scores": position.acts_on == "scores",
             "values": self._are_one,
+            "tied": self._are_tied,
             "low_rank": self.low_rank is not None,
             "selective": self.selective != "none",
             "span": self.span is not None,
@@ -143,6 +150,7 @@ class AttentionShapes(AttentionFields):
             "kv_to",
             "selective",
             "factors",
+            "tied",
             "span",
         )
         return not (any(has[name] for name in told_apart) or self.stencil.masks or position.adds_bias)

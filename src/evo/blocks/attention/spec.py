@@ -51,6 +51,7 @@ class AttentionSpec(AttentionFaults):
         weights = attention_weights(self, scope, self._projections(scope), (groups, dim, values))
         is_own = self.kv_from is None
         kept = (met,) * groups + (() if self._are_one else (values,) * groups) if is_own else ()
+        kept = (self._shared_dims(scope), *(values,) * groups) if self._are_tied else kept
         if self.factors is not None:
             kept = tuple(size for count, size in self.factors.kept(groups, dim, values) for _ in range(count))
         speaking = {"none": 0, "one": 1, "each": self.heads}[self.selective]
@@ -100,6 +101,7 @@ class AttentionSpec(AttentionFaults):
             gate_act="" if self.gate == "none" else self.gate_act,
             norm_after_position=self.qk_norm_at == "position",
             are_one=self._are_one,
+            shared_dims=self._shared_dims(scope) if self._are_tied else None,
             differ=self.differ,
             persistent=self.persistent,
             temperature=self.temperature and self.temperature.numbers,

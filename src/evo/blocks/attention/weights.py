@@ -25,7 +25,7 @@ def attention_weights(
         weights += spec.low_rank.weights(scope.width, spec.speaking * values)
     weights += spec.factors.weights(scope.width, spec.heads, groups) if spec.factors is not None else []
     biased = tuple(sizes) if spec.bias is True else spec.bias or ()
-    with_bias = [name for name in sizes if name.removesuffix("_late") in biased]
+    with_bias = [name for name in sizes if name.removesuffix("_late").removesuffix("_shared") in biased]
     weights += [vector(f"{name}_bias", sizes[name][0], ZEROS) for name in with_bias]
     if spec.head_experts is not None:
         weights = [spec.head_experts.stack(w) if w.name in ("q", "q_bias", "o") else w for w in weights]

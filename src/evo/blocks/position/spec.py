@@ -81,6 +81,10 @@ class PositionSpec(Spec):
         del head_dim
         return iter(())
 
+    def first_turned(self, head_dim: int) -> int:
+        """The first channel of a head that it turns; `head_dim` if it turns none."""
+        return 0 if self.acts_on == "queries and keys" else head_dim
+
     def for_heads(self, scope: Scope, heads: int, head_dim: int) -> BlockPlan:
         """What a mixer with these heads does with q, k and the scores."""
         raise NotImplementedError
@@ -140,6 +144,9 @@ class RopeSpec(PositionSpec):
             yield Fault("EVO302", ("scaling",), message, help)
         elif isinstance(self.scaling, ScalingSpec) and (fault := self.scaling.faults(dims)):
             yield Fault("EVO302", ("scaling",), fault, "write one for each pair, or another scaling")
+
+    def first_turned(self, head_dim: int) -> int:
+        return head_dim - (self.dims or head_dim) if self.at == "last" else 0
 
     def _even(self, dims: int, head_dim: int) -> str:
         """How an odd number of dimensions is mended."""
