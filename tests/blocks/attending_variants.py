@@ -51,6 +51,13 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "bias": ["k"],
     },
     "attention of tied keys in a window": {**NEAR, "values": "tied", "shared_dims": 1, "position": {"kind": "alibi"}},
+    "attention nearest": {**ATTENTION, "kv_heads": 2, "select": {"kind": "nearest", "size": 5, "top": 3}},
+    "attention nearest, learning": {
+        **ATTENTION,
+        "qk_norm": "rms",
+        "sink_logit": True,
+        "select": {"kind": "nearest", "size": 4, "top": 2, "learns": True},
+    },
     "attention of chosen heads": {
         **NEAR,
         "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},

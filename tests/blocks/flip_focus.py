@@ -18,6 +18,7 @@ FOCUS = {
     "pooled": "select",
     "values": "select",
     "means": "select",
+    "nearest": "select",
     "streams": "streams",
     "spatial": "mix",
     "engram": "mix",

@@ -52,6 +52,9 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "means": {
         "stages": [stage("a", {**ATTENTION, "select": {"kind": "means", "size": 3, "top": 2}}, ffn={"kind": "none"})]
     },
+    "nearest": {
+        "stages": [stage("a", {**ATTENTION, "select": {"kind": "nearest", "size": 5, "top": 3}}, ffn={"kind": "none"})]
+    },
     "values": {"stages": [stage("a", {**ATTENTION, "select": {"kind": "values", "top": 4}}, ffn={"kind": "none"})]},
     "pooled": {
         "stages": [

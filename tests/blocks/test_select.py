@@ -29,6 +29,7 @@ SELECTS = {
     "compressed": {"kind": "compressed", "size": 3, "top": 2, "window": 2},
     "means": {"kind": "means", "size": 3, "top": 2},
     "values": {"kind": "values", "top": 3},
+    "nearest": {"kind": "nearest", "size": 4, "top": 2},
     "whole_blocks": {"kind": "whole_blocks", "size": 3, "top": 2, "dim": 4},
     "pooled": {"kind": "pooled", "size": 3, "overlap": True, "index": {"top": 1, "dim": 4}},
 }

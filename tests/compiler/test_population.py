@@ -31,6 +31,7 @@ MIXERS: dict[str, Any] = {
     "attention composing": {**ATTENTION, "mix_scores": {"compose": {"rank": 1}}},
     "attention with a network of scores": {**ATTENTION, "position": {"kind": "alibi"}, "mix_scores": {"network": 4}},
     "attention of tied keys": {**ATTENTION, "values": "tied", "position": {"kind": "alibi"}},
+    "attention to nearest tokens": {**ATTENTION, "select": {"kind": "nearest", "size": 4, "top": 2}},
     "attention with keys of no token": {**ATTENTION, "persistent": 2},
     "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},

@@ -130,6 +130,7 @@ KINDS: dict[str, dict[str, str]] = {
         "blocks": "evo.blocks.select.indexed:BlocksSelect",
         "compressed": "evo.blocks.select.spec:CompressedSelect",
         "means": "evo.blocks.select.spec:MeansSelect",
+        "nearest": "evo.blocks.select.spec:NearestSelect",
         "pooled": "evo.blocks.select.pooled.spec:PooledSelect",
         "shared": "evo.blocks.select.indexed:SharedSelect",
         "tokens": "evo.blocks.select.indexed:TokensSelect",

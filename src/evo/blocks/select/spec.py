@@ -63,6 +63,18 @@ class ByMeansPlan(BlockPlan):
     top: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class NearestPlan(BlockPlan):
+    """A query's own segment of `size` tokens, and by a gate the `top` earlier tokens nearest to it."""
+
+    builder: ClassVar[str] = "evo.blocks.select.nearest:Nearest"
+    chooses: ClassVar[bool] = True
+    heads: int
+    size: int
+    top: int
+    learns: bool
+
+
 class SelectSpec(Spec):
     """Which of the earlier keys a query meets, by what they hold."""
 
@@ -143,6 +155,43 @@ class CompressedSelect(SelectSpec):
 
     def pairs(self, context: int) -> int:
         return block_pairs(self.size, self.top, context)
+
+
+class NearestSelect(SelectSpec):
+    """Attention within a query's own segment, and attention to the tokens of earlier segments whose keys have the
+    largest products with it, a choice for each head; the two are mixed by a learned gate a head (Memorizing
+    Transformers, Wu et al. 2203.08913)."""
+
+    kind: ClassVar[str | None] = "nearest"
+
+    size: Annotated[int, Field(ge=1), Gene(4, 1024, "x2")]
+    """Tokens of a segment; the first begins with the sequence."""
+    top: Annotated[int, Field(ge=1), Gene(1, 64, "x2")] = 32
+    """How many tokens of earlier segments a head of a query meets at most."""
+    learns: Annotated[bool, FIXED] = False
+    """Whether what is met of earlier segments teaches their keys and values (as published, it does not)."""
+
+    def faults(self, scope: Scope, asker: Asker) -> Iterator[Fault]:
+        yield from _headless(asker, "nearest tokens need keys")
+        if self.size >= scope.context:
+            message = f"a segment of {self.size} tokens leaves none before it in a context of {scope.context}"
+            yield Fault("EVO360", ("size",), message, f"{scope.context - 1} at most")
+
+    def chooser(self, scope: Scope, asker: Asker) -> NearestPlan:
+        flops = asker.heads * asker.key_dim * scope.context  # half of all tokens, on average
+        return NearestPlan(
+            kind=self.label,
+            weights=(vector("gate", asker.heads, ZEROS),),
+            cost=Cost(flops=flops, activations=2 * asker.heads * asker.value_dim),
+            heads=asker.heads,
+            size=self.size,
+            top=self.top,
+            learns=self.learns,
+        )
+
+    def pairs(self, context: int) -> int:
+        own = block_pairs(self.size, 1, context)
+        return own + sum(min(self.top, self.size * (at // self.size)) for at in range(context))
 
 
 class ValuesSelect(SelectSpec):
