@@ -282,6 +282,7 @@ NORMS: dict[str, dict[str, Any]] = {
     "l2 with gains": {"kind": "l2", "gain": True, "groups": 2},
     "l2 with one gain": {"kind": "l2", "gain": "one"},
     "gated": {"kind": "gated", "norm": {"kind": "layer"}, "rank": 3},
+    "scaled": {"kind": "scaled", "norm": {"kind": "layer"}, "scale": 0.7},
     "squashed": {"kind": "squashed", "slope": 0.7},
     "squashed by erf": {"kind": "squashed", "by": "erf", "shift": True, "bias": False},
 }

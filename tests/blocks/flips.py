@@ -32,6 +32,9 @@ TIME = 20
 REQUIRED: dict[str, Any] = {"heads": 4, "factor": 2.0, "size": 5}
 """Values for fields without a default, when a flip makes a spec of another kind."""
 
+TELLING: dict[str, dict[str, Any]] = {"scaled": {"scale": 0.5}}
+"""The same for kinds that by default change nothing in a first layer."""
+
 
 @dataclass(frozen=True)
 class Flip:
@@ -139,7 +142,7 @@ def _kinds(role: str) -> Iterator[Spec]:
         cls = kind_class(role, kind)
         needed = [name for name, info in cls.model_fields.items() if info.is_required()]
         if set(needed) <= set(REQUIRED):
-            yield cls.model_validate({name: REQUIRED[name] for name in needed})
+            yield cls.model_validate({**{name: REQUIRED[name] for name in needed}, **TELLING.get(kind, {})})
 
 
 def _scalars(shape: SpecField, value: Any, document: Document) -> Iterator[Any]:

@@ -145,7 +145,12 @@ def stage_scope(organism: OrganismSpec, index: int) -> Scope:
     """What a stage can see of it: the same, and which stages stand before."""
     stages = stages_of(organism)
     earlier = {stage.name: stage for stage in stages[:index]}
-    return replace(organism_scope(organism), before=stages[index - 1].name if index else INPUT, earlier=earlier)
+    return replace(
+        organism_scope(organism),
+        before=stages[index - 1].name if index else INPUT,
+        earlier=earlier,
+        layer=1 + sum(stage.depth for stage in stages[:index]),
+    )
 
 
 def reads(organism: OrganismSpec, index: int) -> Reads:

@@ -87,6 +87,7 @@ KINDS: dict[str, dict[str, str]] = {
         "l2": "evo.blocks.norm.spec:L2NormSpec",
         "layer": "evo.blocks.norm.spec:LayerNormSpec",
         "rms": "evo.blocks.norm.spec:RMSNormSpec",
+        "scaled": "evo.blocks.norm.scaled.spec:ScaledNormSpec",
         "squashed": "evo.blocks.norm.squashed.spec:SquashedNormSpec",
     },
     "position": {

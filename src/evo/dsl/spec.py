@@ -146,6 +146,11 @@ class Spec(BaseModel):
         return False
 
     @property
+    def reads_layer(self) -> bool:
+        """Whether its plan depends on the number of the layer it stands in; what is inside it answers for itself."""
+        return False
+
+    @property
     def copies_norm(self) -> bool:
         """Whether it makes norms like the organism's that have a place of their own; what is inside it answers for
         itself."""
@@ -219,7 +224,8 @@ class Scope:
     before: the stage before this one, or the embedding. visiting: names being looked into, outermost first.
     kv: what the signal `KV` is to keys and values, whose input is otherwise that of the queries; `apart`: to keys, and
     `VALUES` is to values.
-    earlier: the stages above this one by name; none inside another stage, where weights may meet another width.
+    earlier: the stages above this one by name; none inside a stage that gives another width, or other maps.
+    layer: the number of the layer around a block, from 1 on; of a stage, of its first one; 1 outside of layers.
     gives: the width of what a block gives, where that is not the one of what it reads.
     """
 
@@ -236,6 +242,7 @@ class Scope:
     earlier: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
     vocab: int = 256
     gives: int | None = None
+    layer: int = 1
 
     @property
     def given(self) -> int:

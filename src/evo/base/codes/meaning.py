@@ -180,7 +180,8 @@ _EFFECT = {
     ),
     "EVO333": Code(
         "Sharing without anything to share",
-        "A warning: layers share weights with the layers that are like them, and here no two are.",
+        "Layers share weights with the layers that are like them: a warning where no two are. Layers that read their "
+        "own number (a scaled norm, a gain of depth) never are.",
         _document(stage="share: true\n"),
         _document(stage="repeat: 4\nshare: true\n"),
     ),

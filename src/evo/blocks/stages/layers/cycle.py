@@ -70,6 +70,16 @@ class CyclingSpec(StageSpec):
             where, help = (("streams", "ways"), "`ways: block`") if gives else (("kv_add",), "remove it")
             yield Fault("EVO351", where, message, f"{help}, or write an attention")
 
+    def planned(self, scope: Scope) -> int:
+        """How many of its layers, from the first on, have plans that may differ: a cycle, or all that are numbered."""
+        return self.repeat if self._reads_layers(scope) else min(self.cycle, self.repeat)
+
+    def _reads_layers(self, scope: Scope) -> bool:
+        """Whether something in its layers reads their numbers."""
+        around = (scope.norm,) if scope.norm is not None else ()
+        parts = {**scope.pseudopods, **scope.layers}
+        return any(spec.reads_layer for root in (self, *around) for spec in reached(root, parts))
+
     @property
     def _streams_give_kv(self) -> bool:
         return isinstance(self.streams, StreamsSpec) and self.streams.gives_kv
@@ -101,8 +111,9 @@ class CyclingSpec(StageSpec):
             message = "streams are added to and mixed: no sum of them passes a norm, is scaled, or comes late"
             yield Fault("EVO357", ("streams",), message, "put norms inside branches, or keep one stream")
 
-    def cycle_problems(self, **lists: tuple[Any, ...]) -> Iterator[Fault]:
-        """Lists, by field, that are longer than the stage; weights that are shared by one layer alone."""
+    def cycle_problems(self, scope: Scope, **lists: tuple[Any, ...]) -> Iterator[Fault]:
+        """Lists, by field, that are longer than the stage; weights that are shared by one layer alone, or by layers
+        that their numbers tell apart."""
         for field, entries in lists.items():
             if len(entries) > self.repeat:
                 message = f"'{field}' lists {len(entries)} entries but the stage has {self.repeat} layers"
@@ -110,6 +121,14 @@ class CyclingSpec(StageSpec):
         if self.share and self.repeat <= self.cycle:
             message = "no two layers of this stage are alike, so nothing is shared"
             yield Fault("EVO333", ("share",), message, None, "warning")
+        elif self.share and self._reads_layers(scope):
+            message = "what is multiplied by a power of the layer's number is another block in each layer"
+            yield Fault("EVO333", ("share",), message, "write share: false, or `power: 0`")
+
+
+def numbered(scope: Scope, index: int) -> Scope:
+    """What stands around the layer that runs at a place of a stage, of whose first layer the scope is."""
+    return replace(scope, layer=scope.layer + index)
 
 
 def turned(entries: tuple[Any, ...], start: int) -> tuple[Any, ...]:

@@ -47,18 +47,24 @@ class LearnedGain(GainSpec):
 
 
 class DepthGain(GainSpec):
-    """scale * depth^power with the number of layers of the organism (DeepNet, Wang et al. 2022; MiniCPM)."""
+    """scale * n^power, n the number of layers of the organism (DeepNet, Wang et al. 2022; MiniCPM), or of this one."""
 
     kind: ClassVar[str | None] = "depth"
 
     power: Annotated[float, Field(ge=-4, le=4)] = -0.5
-    """The exponent of the number of layers."""
+    """The exponent of n."""
     scale: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """What the power is multiplied by."""
+    of: Literal["organism", "layer"] = "organism"
+    """Whether n is how many layers there are, or the number of this layer, from 1 on."""
+
+    @property
+    def reads_layer(self) -> bool:
+        return self.of == "layer" and self.power != 0
 
     def gain(self, name: str, scope: Scope) -> float:
         del name
-        return self.scale * float(scope.depth) ** self.power
+        return self.scale * float(scope.depth if self.of == "organism" else scope.layer) ** self.power
 
 
 class RestGain(GainSpec):

@@ -145,11 +145,11 @@ def layers_plan(
 ) -> LayersPlan:
     """The plan of a stage whose layers are called as `stage.layer_names` says.
 
-    layer: the plan of the layer that runs at a place; asked once for each place of the cycle. end: a norm that the
+    layer: the plan of the layer that runs at a place; asked once for each that may differ. end: a norm that the
     output passes. streams: what it has instead of one residual stream.
     """
     names, reads = stage.layer_names, stage.reads(scope.before)
-    cycle = [layer(index) for index in range(min(stage.cycle, stage.repeat))]
+    cycle = [layer(index) for index in range(stage.planned(scope))]
     built = {name: cycle[index % len(cycle)] for index, name in enumerate(dict.fromkeys(names))}
     sources = len(dict(reads)["x"])
     plan = LayersPlan(

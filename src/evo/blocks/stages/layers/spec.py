@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evo.blocks.norm.spec import NormSpec, Place
 from evo.blocks.position.spec import PositionSpec
-from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, turned
+from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, numbered, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import Branch, LayerPlan, Sublayer
@@ -78,7 +78,9 @@ class BlocksSpec(CyclingSpec):
         faults = list(self._meant(scope))
         yield from faults
         if all(fault.severity == "warning" for fault in faults):
-            yield from self.streams_problems(scope, lambda index: self._layer(self._scope(scope), index))
+            yield from self.streams_problems(
+                scope, lambda index: self._layer(numbered(self._scope(scope), index), index)
+            )
 
     def _meant(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
@@ -87,7 +89,7 @@ class BlocksSpec(CyclingSpec):
         for index, ffn in enumerate(self.ffn):
             yield from (replace(p, path=("ffn", index, *p.path)) for p in ffn.problems(inner))
         yield from self.kv_problems(scope)
-        yield from self.cycle_problems(mix=self.mix, ffn=self.ffn)
+        yield from self.cycle_problems(inner, mix=self.mix, ffn=self.ffn)
         if isinstance(self.norm, NormSpec):
             yield from self.norm.stream_problems(scope.width, ("norm",))
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
@@ -96,7 +98,7 @@ class BlocksSpec(CyclingSpec):
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner = self._scope(scope)
-        return layers_plan(self, scope, lambda index: self._layer(inner, index), streams=self.streams)
+        return layers_plan(self, scope, lambda index: self._layer(numbered(inner, index), index), streams=self.streams)
 
     def _scope(self, scope: Scope) -> Scope:
         inner = replace(scope, position=self.position or scope.position, norm=self.norm or scope.norm)

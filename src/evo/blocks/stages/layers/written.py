@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evo.base.diagnostics import suggestion
 from evo.blocks.norm.spec import NormSpec
-from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, turned
+from evo.blocks.stages.layers.cycle import CyclingSpec, KvAdd, numbered, turned
 from evo.blocks.stages.layers.plan import LayersPlan, layers_plan
 from evo.dsl.genes import Gene
 from evo.dsl.layers import LayerPlan
@@ -61,7 +61,9 @@ class LayersSpec(CyclingSpec):
         faults = list(self._meant(scope))
         yield from faults
         if all(fault.severity == "warning" for fault in faults):
-            yield from self.streams_problems(scope, lambda index: self._layer(self._scope(scope), index))
+            yield from self.streams_problems(
+                scope, lambda index: self._layer(numbered(self._scope(scope), index), index)
+            )
 
     def _meant(self, scope: Scope) -> Iterator[Fault]:
         inner = self._scope(scope)
@@ -70,12 +72,14 @@ class LayersSpec(CyclingSpec):
         if isinstance(self.norm_end, NormSpec):
             yield from self.norm_end.slot_problems(scope.width, ("norm_end",))
         yield from self.kv_problems(scope)
-        yield from self.cycle_problems(layers=self.layers)
+        yield from self.cycle_problems(inner, layers=self.layers)
 
     def plan(self, scope: Scope) -> LayersPlan:
         inner, end = self._scope(scope), self.norm_end
         assert end is None or isinstance(end, NormSpec)
-        return layers_plan(self, scope, lambda index: self._layer(inner, index), end and end.plan(scope), self.streams)
+        return layers_plan(
+            self, scope, lambda index: self._layer(numbered(inner, index), index), end and end.plan(scope), self.streams
+        )
 
     def _scope(self, scope: Scope) -> Scope:
         return self.with_kv(replace(scope, position=self.position or scope.position))

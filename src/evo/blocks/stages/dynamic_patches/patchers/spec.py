@@ -153,4 +153,5 @@ class EntropySpec(PatcherSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         """What stands around the small model's layers."""
-        return replace(scope, width=self.width, depth=max(1, self._inner.depth), before=self._inner.name, earlier={})
+        depth = max(1, self._inner.depth)
+        return replace(scope, width=self.width, depth=depth, before=self._inner.name, earlier={}, layer=1)

@@ -1,0 +1,1 @@
+"""A norm times a constant of its layer."""
