@@ -1,4 +1,4 @@
-"""Organisms whose fields are flipped: routers that read those before them, and choices that are no feed-forwards."""
+"""Organisms whose fields are flipped: routers that read those before them, choices that are no feed-forwards, picks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from block_variants import CONVOLUTION, stage
 from ffn_variants import ROUTED
 
 CONSTANT = {**ROUTED, "constant": 1}
+RULED = {"patcher": {"kind": "every"}, "share": 0.7, "picks_to": "p"}
 CHOICES: dict[str, dict[str, Any]] = {
     "experts, network": {
         "stages": [
@@ -21,5 +22,13 @@ CHOICES: dict[str, dict[str, Any]] = {
             stage("a", CONVOLUTION, ffn={**CONSTANT, "router": {"logits_to": "l", "entropy": 0.1}}),
             stage("b", CONVOLUTION, ffn={**CONSTANT, "top": 3, "router": {"logits_from": "l", "top_p": 0.7}}),
         ]
+    },
+    "depths": {
+        "stages": [
+            stage("a", CONVOLUTION),
+            {"name": "b", "kind": "depths", "of": stage("c", CONVOLUTION), "share": 0.4, "pick_loss": 1.0},
+            {"name": "d", "kind": "depths", "of": stage("e", CONVOLUTION), **RULED},
+            {"name": "f", "kind": "depths", "of": stage("g", CONVOLUTION), "share": 0.2, "picks_from": "p"},
+        ],
     },
 }

@@ -188,6 +188,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("a", CONVOLUTION, norm={"kind": "gated", "norm": RMS, "rank": 2}),
             stage("b", CONVOLUTION, norm={"kind": "layer"}),
             stage("c", CONVOLUTION, norm={"kind": "squashed"}),
+            stage("d", CONVOLUTION, norm={"kind": "scaled", "norm": RMS}),
         ],
     },
     "weights of others": {
@@ -236,13 +237,6 @@ SLOW: dict[str, dict[str, Any]] = {
             stage("a", CONVOLUTION),
             {"name": "b", "kind": "chunks", "of": stage("c", CONVOLUTION), "size": 3.0, "ratio_loss": 1.0},
             {"name": "d", "kind": "chunks", "of": stage("e", CONVOLUTION), "width": 24, "from": ["a", "b"]},
-        ],
-    },
-    "depths": {
-        "stages": [
-            stage("a", CONVOLUTION),
-            {"name": "b", "kind": "depths", "of": stage("c", CONVOLUTION), "share": 0.4, "pick_loss": 1.0},
-            {"name": "d", "kind": "depths", "of": stage("e", CONVOLUTION), "patcher": {"kind": "every"}},
         ],
     },
     "patches": {

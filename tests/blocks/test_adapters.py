@@ -76,9 +76,7 @@ def test_a_merged_map_computes_what_its_adapter_does(name: str) -> None:
     assert_merged(*adapted([{"name": "s", "layers": {"sublayers": [{"block": BLOCKS[name]}]}}], LORA))
 
 
-@pytest.mark.parametrize(
-    "name", ["graph", "written layers", *(name for name in SLOW if name not in {"codes", "depths"})]
-)
+@pytest.mark.parametrize("name", ["graph", "written layers", *(name for name in SLOW if name != "codes")])
 def test_a_merged_map_of_a_stage_computes_what_its_adapter_does(name: str) -> None:
     """Maps that stages have of their own, and layers that run several times."""
     settings = dict({**FLOW, **SLOW}[name])

@@ -390,7 +390,7 @@ def test_explain_tells_of_the_language(evo):
     outcome = evo("explain", "attention.haeds")
     assert (outcome.code, "did you mean 'attention.heads'" in outcome.err) == (1, True)
     assert "EVO001" in evo("explain", "attention.yaml").err
-    kinds = "attention, dynamic_convolution, gated_attention, spatial, whole_blocks"
+    kinds = "attention, dynamic_convolution, gated_attention, spatial, whole_blocks, depths"
     known = f"weigh is a field of {kinds}: ask for attention.weigh"
     assert known in evo("explain", "weigh.softpick").err
     assert "help: `evo explain codes` lists them" in evo("explain", "EVO999").err

@@ -62,6 +62,11 @@ class StageSpec(Spec):
         """What overrides the organism's position encoding."""
         return None
 
+    def borrowed(self, scope: Scope) -> tuple["StageSpec", ...]:
+        """The stages above that it runs with their own weights; called where its problems leave no error."""
+        del scope
+        return ()
+
     def reads(self, before: str) -> Reads:
         """The stages that it reads, by input; as x the stage `before` it unless it names others."""
         found: list[tuple[str, tuple[str, ...]]] = []

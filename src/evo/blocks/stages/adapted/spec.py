@@ -1,7 +1,7 @@
 """The language and the plan of a stage with adapters of its own use."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from evo.blocks.adapters.spec import AdapterSpec
@@ -70,6 +70,10 @@ class AdaptedSpec(AroundSpec):
             children=((self._child, plain), *beside),
             again=again,
         )
+
+    def _scope(self, scope: Scope) -> Scope:
+        """No stages above: this changes the maps of the stage inside, and those are another's."""
+        return replace(super()._scope(scope), earlier={})
 
     @property
     def _adapters(self) -> AdapterSpec:

@@ -36,6 +36,12 @@ class UsePlan(StagePlan):
     def with_adapters(self, beside: Callable[[BlockPlan], tuple[tuple[str, AdapterPlan], ...]]) -> Self:
         return replace(super().with_adapters(beside), again=self.again.with_adapters(beside))
 
+    def running(self, other: BlockPlan, make: Callable[[BlockPlan, BlockPlan], BlockPlan]) -> Self:
+        assert isinstance(other, UsePlan)
+        again = make(self.again, other.again)
+        assert isinstance(again, StagePlan)
+        return replace(self, again=again)
+
     def running_layers(self) -> Iterator[tuple[str, LayerPlan]]:
         return self.again.running_layers()
 

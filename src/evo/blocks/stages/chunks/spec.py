@@ -13,7 +13,6 @@ from evo.dsl.genes import FIXED, WIDENING, Gene
 from evo.dsl.layers import StagePlan
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import ZEROS, Cost, Init, Weight, gains, linear, matmul_flops, vector
-from evo.dsl.references import reached
 from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 
@@ -81,13 +80,14 @@ class ChunksSpec(AroundSpec):
         )
 
     def _scope(self, scope: Scope) -> Scope:
-        return super()._scope(replace(scope, width=self.width or scope.width))
+        wide = self.width or scope.width
+        return super()._scope(replace(scope, width=wide, earlier=scope.earlier if wide == scope.width else {}))
 
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
-        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+        if not all(spec.is_causal for spec in self._inside(scope)):
             message = "a mixer that sees later chunks cannot stand here: rows are filled up with tokens that begin none"
             yield Fault(code, ("of",), message, "write a causal one")
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+        for block in self._inner.plan(self._scope(scope)).blocks():
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see no {units}"
                 yield Fault(code, ("of",), message, unshared(block))

@@ -109,6 +109,10 @@ class CyclesSpec(AroundSpec):
         yield from ((entry, count * self.turns * self.times) for entry, count in self._inner.entries())
         yield from ((entry, count * self.times) for entry, count in self._last.entries())
 
+    def borrowed(self, scope: Scope) -> tuple[StageSpec, ...]:
+        slow = self._last.borrowed(self._scope(scope)) if self.slow is not None else ()
+        return (*super().borrowed(scope), *slow)
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         inside = {"of": self._inner, **({"slow": self.slow} if isinstance(self.slow, StageSpec) else {})}
         for field, stage in inside.items():

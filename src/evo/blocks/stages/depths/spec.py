@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,9 +12,10 @@ from evo.blocks.stages.around import AroundSpec, unshared
 from evo.blocks.stages.dynamic_patches.patchers.spec import PatcherSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.layers import StagePlan
+from evo.dsl.organism import NAME
 from evo.dsl.paths import MERGE
 from evo.dsl.plan import Cost, gains, linear, matmul_flops
-from evo.dsl.references import placed, reached
+from evo.dsl.references import placed
 from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 
@@ -28,6 +29,15 @@ class DepthsPlan(StagePlan):
     gathers: ClassVar[bool] = True
     share: float
     pick_loss: float
+    weigh: str
+    scale: float
+    adds: str
+    picks_to: str | None
+    picks_from: str | None
+
+
+PICKS = "picks "
+"""How signals begin that tell which tokens a stage picked."""
 
 
 class DepthsSpec(AroundSpec):
@@ -48,10 +58,21 @@ class DepthsSpec(AroundSpec):
     """What picks tokens, besides the first one: those behind which a patch may end; a router if left out."""
     pick_loss: Annotated[float, Field(gt=0, le=1e6), FIXED] = 0.01
     """The weight of the cross-entropy between sigmoid(r_t) and whether training picked t."""
+    weigh: Literal["logit", "sigmoid"] = "logit"
+    """What multiplies what is added: r_t, or its sigmoid."""
+    scale: Annotated[float, Field(gt=0, le=1e6), FIXED] = 1.0
+    """What that is multiplied by (Mixture-of-Recursions: 0.1)."""
+    adds: Literal["change", "whole"] = "change"
+    """What is added: f(...)_t - x_t, or f(...)_t whole (the code of Mixture-of-Recursions)."""
+    picks_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """A name under which later ones may pick among the tokens that this one picks."""
+    picks_from: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
+    """The name of an earlier one's tokens, of which it picks some (Mixture-of-Recursions, Bae et al. 2507.10524)."""
 
     @property
     def unread(self) -> frozenset[str]:
-        return frozenset() if self.patcher is None else frozenset({"pick_loss"})
+        by_router = {"pick_loss", "weigh", "scale", "adds", "picks_from"}
+        return frozenset() if self.patcher is None else frozenset(by_router)
 
     def entries(self) -> Iterator[tuple[str | Spec, int]]:
         yield from super().entries()
@@ -82,15 +103,26 @@ class DepthsSpec(AroundSpec):
             ),
             losses=("pick",) if patcher is None else (),
             has_state=True,
+            inputs=(f"{PICKS}{self.picks_from}",) if self._picks_among else (),
+            outputs=(f"{PICKS}{self.picks_to}",) if self.picks_to is not None else (),
             share=self.share,
             pick_loss=self.pick_loss,
+            weigh=self.weigh if patcher is None else "logit",
+            scale=self.scale if patcher is None else 1.0,
+            adds=self.adds if patcher is None else "change",
+            picks_to=self.picks_to,
+            picks_from=self.picks_from if self._picks_among else None,
         )
 
+    @property
+    def _picks_among(self) -> bool:
+        return self.picks_from is not None and self.patcher is None
+
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
-        if not all(spec.is_causal for spec in reached(self._inner, {**scope.pseudopods, **scope.layers})):
+        if not all(spec.is_causal for spec in self._inside(scope)):
             message = "a mixer that sees later tokens cannot stand here: rows are filled up with tokens not picked"
             yield Fault("EVO353", ("of",), message, "write a causal one")
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+        for block in self._inner.plan(self._scope(scope)).blocks():
             if block.outputs or set(block.inputs) - {TOKENS}:
                 message = f"'{block.kind}' shares what it computes with other blocks, which see other tokens"
                 yield Fault("EVO353", ("of",), message, unshared(block))

@@ -92,7 +92,7 @@ class DynamicPatchesSpec(OverPatchesSpec):
 
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:
         yield from super()._inner_faults(scope, code, units)
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+        for block in self._inner.plan(self._scope(scope)).blocks():
             if block.losses:
                 message = f"'{block.kind}' would balance patches too that fill up rows of fewer"
                 yield Fault(code, ("of",), message, "choose one without a loss, or patches of one size")

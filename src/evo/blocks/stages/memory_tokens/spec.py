@@ -64,4 +64,4 @@ class MemoryTokensSpec(AroundSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         times = 1 if self.every is None else (scope.context - 1) // self.every
-        return replace(super()._scope(scope), context=scope.context + times * self.count)
+        return replace(super()._scope(scope), context=scope.context + times * self.count, earlier={})

@@ -29,4 +29,4 @@ class OverPatchesSpec(AroundSpec):
 
     def _scope(self, scope: Scope) -> Scope:
         width, patches = self.patch_width(scope.width), self.patch_count(scope.context)
-        return replace(super()._scope(scope), width=width, context=patches)
+        return replace(super()._scope(scope), width=width, context=patches, earlier={})

@@ -1,7 +1,7 @@
 """The language and the plan of a stage whose linear maps are read in another form."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -100,6 +100,10 @@ class RecastSpec(AroundSpec):
             inputs_as=self.inputs,
             maps=tuple((path, -2 if weight.writes_residual else -1) for path, weight in found),
         )
+
+    def _scope(self, scope: Scope) -> Scope:
+        """No stages above: this changes the maps of the stage inside, and those are another's."""
+        return replace(super()._scope(scope), earlier={})
 
     def _maps(self, inner: StagePlan) -> Iterator[tuple[str, Weight]]:
         """The linear maps of the stage inside, by their paths from here."""

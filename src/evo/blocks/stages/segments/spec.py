@@ -67,7 +67,7 @@ class SegmentsSpec(AroundSpec):
         yield from super()._inner_faults(scope, code, units)
         if self.hand == "vectors":
             return
-        for _, block in self._inner.plan(self._scope(scope)).named_blocks(""):
+        for block in self._inner.plan(self._scope(scope)).blocks():
             if block.gathers:
                 message = f"'{block.kind}' goes on from states row by row, over as many tokens as each row has there"
                 yield Fault(code, ("hand",), message, "write hand: vectors, or take it out")
@@ -121,8 +121,9 @@ class SegmentsSpec(AroundSpec):
 def _seeing(plan: BlockPlan, alone: BlockPlan, share: float) -> BlockPlan:
     """A block whose caches grow to what one segment fills over the whole context."""
     pairs = zip(plan.children, alone.children, strict=True)
+    seen = plan.running(alone, lambda met, own: _seeing(met, own, share))
     return replace(
-        plan,
+        seen,
         cost=replace(plan.cost, seen_per_token=alone.cost.seen_per_token * share),
         children=tuple((name, _seeing(child, own, share)) for (name, child), (_, own) in pairs),
     )

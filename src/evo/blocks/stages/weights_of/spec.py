@@ -35,6 +35,11 @@ class WeightsOfSpec(StageSpec):
     adapters: Annotated[Spec | None, RoleOf("adapter")] = None
     """What this use adds to the linear maps, trained with them (Zamba2: low rank)."""
 
+    def borrowed(self, scope: Scope) -> tuple[StageSpec, ...]:
+        other = scope.earlier[self.weights_of]
+        assert isinstance(other, StageSpec)
+        return (other,)
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
         other = scope.earlier.get(self.weights_of)
         if not isinstance(other, StageSpec) or isinstance(other, WeightsOfSpec):
