@@ -32,7 +32,6 @@ class Composing(Tapped):
     score_in: nn.Parameter | None
     score_in_bias: nn.Parameter | None
     score_out: nn.Parameter | None
-    score_out_bias: nn.Parameter | None
 
     def __init__(self, plan: AttentionPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
@@ -43,7 +42,7 @@ class Composing(Tapped):
         if self.mix is None:
             return None
         found = ScoreMix(shaped(self.mix_before, self.mix.queries, self.mix.keys), shaped(self.mix_after, 1, 1))
-        parts = (self.score_in, self.score_in_bias, self.score_out, self.score_out_bias)
+        parts = (self.score_in, self.score_in_bias, self.score_out)
         network = [part for part in parts if part is not None]
         return found if self.mix.network is None else found._replace(network=ScoreNetwork(*network))
 

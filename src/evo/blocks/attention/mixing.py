@@ -110,9 +110,9 @@ class MixScoresSpec(Spec):
         found = [Weight(name, (heads, size), ZEROS, axes, "vector") for name, size in sizes.items() if size > 1]
         found += self.compose.weights(width, heads) if self.compose is not None else []
         if (hidden := self.network) is not None:
-            for name, out, into in (("score_in", hidden, 2 * heads), ("score_out", heads, hidden)):
-                found.append(Weight(name, (out, into), Init("normal", into**-0.5), axes, "vector"))
-                found.append(vector(f"{name}_bias", out, ZEROS))
+            found.append(Weight("score_in", (hidden, 2 * heads), Init("normal", (2 * heads) ** -0.5), axes, "vector"))
+            found.append(vector("score_in_bias", hidden, ZEROS))
+            found.append(Weight("score_out", (heads, hidden), Init("normal", hidden**-0.5), axes, "vector"))
         return found
 
     def pair_flops(self, heads: int) -> float:

@@ -28,12 +28,12 @@ class Composed(NamedTuple):
 
 
 class ScoreNetwork(NamedTuple):
-    """A network over the heads of each pair: (F, 2 H), (F,), (H, F), (H,). It reads products and biases of position."""
+    """A network over the heads of each pair: (F, 2 H), (F,), (H, F). It reads products and biases of position. A bias
+    behind it would be the same for all keys of a query, which no softmax tells."""
 
     into: Tensor
     into_bias: Tensor
     out: Tensor
-    out_bias: Tensor
 
 
 class ScoreMix(NamedTuple):
@@ -72,14 +72,14 @@ def mixed(
 
 
 def added(products_BHTS: Tensor, biased_BHTS: Tensor, network: ScoreNetwork | None) -> Tensor:
-    """Products with their biases, and what a network makes of both: W2 leaky_relu(W1 [products, biases] + b1) + b2 over
+    """Products with their biases, and what a network makes of both: W2 leaky_relu(W1 [products, biases] + b1) over
     the heads of each pair (Zheng et al. 2405.14722, eq. 3)."""
     if network is None:
         return biased_BHTS
-    into, into_bias, out, out_bias = (part.to(products_BHTS.dtype) for part in network)
-    read_BTSX = torch.cat((products_BHTS, biased_BHTS - products_BHTS), dim=1).movedim(1, -1)
-    made_BTSH = F.linear(F.leaky_relu(F.linear(read_BTSX, into, into_bias)), out, out_bias)
-    return biased_BHTS + made_BTSH.movedim(-1, 1)
+    into, into_bias, out = (part.to(products_BHTS.dtype) for part in network)
+    read_BXTS = torch.cat((products_BHTS, biased_BHTS - products_BHTS), dim=1)
+    inner_BFTS = F.leaky_relu(F.conv2d(read_BXTS, into[..., None, None], into_bias))
+    return biased_BHTS + F.conv2d(inner_BFTS, out[..., None, None])
 
 
 def convolved(scores_BHTS: Tensor, mix_HGQC: Tensor | None, segments: tuple[Tensor, Tensor] | None) -> Tensor:
