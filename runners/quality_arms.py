@@ -43,6 +43,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
     "evolve, ridge": {"surrogate": {"kind": "ridge"}},
+    "random, hyperband": {"emitters": {"kind": "random"}, "fidelity": {"kind": "hyperband"}},
     "random": {"emitters": {"kind": "random"}},
     "random, size held": {"emitters": {"kind": "random"}, **HELD},
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},

@@ -112,6 +112,12 @@ def weighted_entropy(backend, h, weight, counts):
     return fused.linear_cross_entropy(h, weight, targets(T, h), weights_N=weights, backend=backend) + 0 * counts.sum()
 
 
+def lru_terms(backend, u, i, r, bias, gain, rate):
+    parts = (x.unflatten(-1, (2, 3)).movedim(-2, 0) for x in (i, r))
+    first = targets(T, u).expand(len(u), T) < 4
+    return sum(weighed(x) for x in fused.lru_terms(u, *parts, bias, gain, rate, first, backend=backend))
+
+
 def rotated(backend, q, k):
     return sum(weighed(x) for x in fused.rotate(q, k, *tables(q)))
 
@@ -170,6 +176,7 @@ CASES = {
     "layer norm": (normed(center=True), {"x": (B, T, 6), **LAYER}),
     "add norm": (added_and_normed, {"x": (B, T, 6), "y": (B, T, 6), **LAYER}),
     "gated": (gated, {"gate": (B, T, 6), "up": (B, T, 6)}),
+    "lru terms": (lru_terms, {**dict.fromkeys("uir", (B, T, 6)), **LAYER, "rate": (6,)}),
     "embed": (embedded, {"weight": (11, 6)}),
     "permute": (permuted, {"x": (T, 6), "scores": (3 * T,)}),
     "permute weighed": (permuted, {"x": (T, 6), "scores": (3 * T,), "shares": (T, 3)}),
@@ -194,7 +201,7 @@ TURNED = {
 SLOW = {"delta channel", "dplr head", "dplr bonus packed"}
 """What takes the interpreter seconds and shows nothing new there."""
 INTERPRETED = {name: case for name, case in {**CASES, **TURNED}.items() if not is_interpreting() or name not in SLOW}
-PARAMETERS = {"gain", "bias", "weight", "bias_D", "sink_logits_H", "alibi_slopes_H", "bonus_HK", "scores"}
+PARAMETERS = {"gain", "bias", "weight", "bias_D", "sink_logits_H", "alibi_slopes_H", "bonus_HK", "rate", "scores"}
 """What has no batch, beside decays of shape (H,)."""
 
 

@@ -8,7 +8,18 @@ from evo.kernels.attention.reflected import TABLE as REFLECTED
 from evo.kernels.convolution import backends as convolution
 from evo.kernels.convolution.dynamic import TABLE as DYNAMIC
 from evo.kernels.dispatch import KernelCall, Table
-from evo.kernels.fused import ADD_NORM, CROSS_ENTROPY, EMBED, FUSED, GATED, GATHER_SEQUENCES, NORM, PERMUTE, UNPERMUTE
+from evo.kernels.fused import (
+    ADD_NORM,
+    CROSS_ENTROPY,
+    EMBED,
+    FUSED,
+    GATED,
+    GATHER_SEQUENCES,
+    LRU_TERMS,
+    NORM,
+    PERMUTE,
+    UNPERMUTE,
+)
 from evo.kernels.grouped import backends as grouped
 from evo.kernels.recurrence import backends as recurrence
 from evo.kernels.recurrence.by_value import TABLE as BY_VALUE
@@ -20,7 +31,7 @@ TABLES: dict[str, Table] = {
     for table in (
         *(attention.TABLE, recurrence.TABLE, convolution.TABLE, grouped.TABLE, SCAN, PROBE),
         *(REFLECTED, BY_VALUE, BY_LEVEL, DYNAMIC),
-        *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES, PERMUTE, UNPERMUTE),
+        *(FUSED, NORM, ADD_NORM, GATED, EMBED, CROSS_ENTROPY, GATHER_SEQUENCES, LRU_TERMS, PERMUTE, UNPERMUTE),
     )
 }
 """By family."""

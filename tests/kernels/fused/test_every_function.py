@@ -19,6 +19,7 @@ from evo.kernels.fused import (
     gated,
     gather_sequences,
     linear_cross_entropy,
+    lru_terms,
     norm,
     permute,
     rotate,
@@ -57,6 +58,12 @@ FUNCTIONS = {
         lambda x, y, g, b: add_norm(x, y, g, b, 1e-6, center=True, **TRITON),
     ),
     "gated": (lambda B: [(B, 5, 24), (B, 5, 24)], lambda g, u: gated(g, u, "silu", **TRITON)),
+    "lru_terms": (
+        lambda B: [(B, 5, 24), (B, 5, 2, 12), (B, 5, 2, 12), (24,), (24,), (24,)],
+        lambda u, i, r, *vectors: lru_terms(
+            u, i.movedim(-2, 0), r.movedim(-2, 0), *vectors, numbers(5, 2).bool().expand(len(u), 5), **TRITON
+        ),
+    ),
     "rotate": (lambda B: [(B, 5, 2, 16), (B, 5, 1, 16)], lambda q, k: rotate(q, k, *turns())),
     "rotate_qkv": (
         lambda B: [(B, 5, 2, 16), (B, 5, 1, 16), (B, 5, 1, 8)],

@@ -20,6 +20,7 @@ from evo.kernels.fused import (
     gated,
     gather_sequences,
     linear_cross_entropy,
+    lru_terms,
     norm,
     rotate,
     rotate_qkv,
@@ -101,6 +102,27 @@ def test_norm_alone(dtype):
     x, gain = normal(7, 48, 5, dtype=dtype), 1 + normal(48, seed=2)
     fused = lambda x, g: norm(x.transpose(1, 2), g, None, 1e-6, center=False, backend="triton")  # noqa: E731
     check(fused, lambda x, g: plain_norm(x.transpose(1, 2), g, None, False), [x, gain])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 3, 7), (3, 1, 1, 1), (2, 3, 37, 20), (1, 2, 9, 300)], ids=str)
+def test_lru_terms(shape, dtype):
+    """The decay and the input of an RG-LRU, with first tokens, and decays near 1, where the root is steep."""
+    heads, batch, time, part = shape
+    C = heads * part
+    u, *gates = (normal(*size, seed=n, dtype=dtype) for n, size in enumerate([(batch, time, C), shape, shape]))
+    vectors = [normal(C, seed=3), normal(C, seed=4) - 2, 3 * normal(C, seed=5) - 4]
+    first = normal(batch, time, seed=6) > 1
+    run = lambda backend: lambda *tensors: lru_terms(*tensors, first, backend=backend)  # noqa: E731
+    check(run("triton"), run("reference"), [u, *gates, *vectors], outputs=2)
+
+
+def test_lru_terms_without_room():
+    """A decay that rounds to 1 gives slopes that are bounded, and no NaN."""
+    ones = torch.ones(1, 4, 8, device=DEVICE)
+    tensors = [ones, ones[None], ones[None], ones[0, 0], ones[0, 0], -60 * ones[0, 0]]
+    run = lambda backend: lambda *given: lru_terms(*given, ones[..., 0] > 1, backend=backend)  # noqa: E731
+    check(run("triton"), run("reference"), tensors, outputs=2)
 
 
 @pytest.mark.parametrize("center", [False, True])

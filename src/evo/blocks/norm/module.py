@@ -25,16 +25,14 @@ class RMSNorm(Norm):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(..., D) -> (..., D) in x's dtype, or autocast's."""
-        if takes_triton(x_BTD, self.backend):
-            return norm(x_BTD, self.gain, None, self.eps, center=False)
-        return rms_norm(x_BTD, self.gain, self.eps)
+        return rms_norm(x_BTD, self.gain, self.eps, self.backend)
 
     def after_sum(self, x_BTD: Tensor, y_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
         """x + y and its norm, each (..., D)."""
         if takes_triton(x_BTD, self.backend):
             return add_norm(x_BTD, y_BTD, self.gain, None, self.eps, center=False)
         total_BTD = x_BTD + y_BTD
-        return total_BTD, rms_norm(total_BTD, self.gain, self.eps)
+        return total_BTD, rms_norm(total_BTD, self.gain, self.eps, self.backend)
 
 
 class LayerNorm(Norm):

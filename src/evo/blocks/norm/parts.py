@@ -11,11 +11,13 @@ from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.flow import Flow
 from evo.blocks.norm.rms import rms_norm
 from evo.blocks.norm.spec import PartsNormPlan
+from evo.kernels.fused import NORM
 
 
 class PartsNorm(Norm):
     """(x - mean) * rsqrt(mean(x²) + eps) * gain + bias of each part; see `PartsNormPlan` for what may be left out."""
 
+    fused = (NORM,)
     gain: nn.Parameter | None
     bias: nn.Parameter | None
 
@@ -32,7 +34,7 @@ class PartsNorm(Norm):
         gain = self._by_part(self.gain)
         is_rms = self.bias is None and not (self.center or self.total)
         if gain is not None and gain.shape == parts.shape[-1:] and is_rms:
-            return rms_norm(parts, gain, self.eps).reshape(x_BTD.shape)
+            return rms_norm(parts, gain, self.eps, self.fused_backend).reshape(x_BTD.shape)
         return self._plain(parts, gain).reshape(x_BTD.shape).to(x_BTD.dtype)
 
     def _plain(self, parts: Tensor, gain: Tensor | None) -> Tensor:

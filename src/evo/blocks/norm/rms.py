@@ -1,4 +1,4 @@
-"""RMS normalisation. On the CPU, where torch has no fused form, in half the passes over memory."""
+"""RMS normalisation, where torch has no fast form: on CUDA by a kernel, on the CPU in half the passes over memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evo.kernels.dispatch import AUTO
+from evo.kernels.fused import norm, takes_triton
 from evo.kernels.operators import in_transform
 
 FULL = (torch.float32, torch.float64)
 
 
-def rms_norm(x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps) * gain over the last dimension, (..., D) -> (..., D) in x's dtype (Zhang & Sennrich)."""
+def rms_norm(x: Tensor, gain_D: Tensor, eps: float, backend: str = AUTO) -> Tensor:
+    """x / sqrt(mean(x²) + eps) * gain over the last dimension, (..., D) -> (..., D) (Zhang & Sennrich).
+
+    In x's dtype, or by the kernel in autocast's.
+    """
+    if takes_triton(x, backend):
+        return norm(x, gain_D, None, eps, center=False)
     gain_D = gain_D.to(x.dtype)
     if x.device.type != "cpu" or x.dtype not in FULL or torch.compiler.is_compiling():
         return F.rms_norm(x, gain_D.shape, gain_D, eps)

@@ -29,6 +29,7 @@ from evo.dsl.plan import BlockPlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import KernelCall
+from evo.kernels.fused import NORM
 from evo.kernels.plain import plain_call
 from evo.kernels.recurrence import plan as plan_recurrence
 from evo.kernels.recurrence import recur
@@ -58,6 +59,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "sigmoid": torch
 class Recurrence(Block):
     """S_t = A_t S_{t-1} + update(k_t, v_t), y_t = o(norm(S_t^T q_t) * gate(x_t))."""
 
+    fused = (NORM,)
     q: nn.Parameter
     k: nn.Parameter | None
     v: nn.Parameter
@@ -372,7 +374,7 @@ class Recurrence(Block):
         if gate_BTX is not None and self.gates_first:
             o_BTHV, gate_BTX = o_BTHV * gate_BTX.unflatten(-1, (self.heads, -1)), None
         if self.out_norm is not None:
-            o_BTHV = rms_norm(o_BTHV, self.out_norm, NORM_EPS)
+            o_BTHV = rms_norm(o_BTHV, self.out_norm, NORM_EPS, self.fused_backend)
         elif self.head_norm is not None:
             o_BTHV = self.head_norm(o_BTHV, flow)
         inner_BTX = o_BTHV.flatten(-2)

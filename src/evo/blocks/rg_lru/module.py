@@ -6,23 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, compute_dtype
+from evo.blocks.base import Block
 from evo.blocks.flow import Flow, State
 from evo.blocks.rg_lru.spec import RGLRUPlan
 from evo.kernels.convolution import plan as plan_convolution
 from evo.kernels.convolution import short_convolution
 from evo.kernels.dispatch import KernelCall
 from evo.kernels.documents import document_starts
+from evo.kernels.fused import GATED, LRU_TERMS, gated, lru_terms
 from evo.kernels.scan import plan as plan_scan
 from evo.kernels.scan import scan
-
-SHARPNESS = 8.0
-"""c of Griffin's eq. 4: how fast the decay falls with its gate."""
-STEEPEST = 1000.0
-"""The largest slope of sqrt(1 - a²), which would be infinite at a = 1 (RecurrentGemma)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,7 @@ class RGLRUState(State):
 class RGLRU(Block):
     """o(gelu(gate(x)) * h), h the gated linear recurrence of conv(x)."""
 
+    fused = (GATED, LRU_TERMS)
     x: nn.Parameter
     gate: nn.Parameter
     input_gate: nn.Parameter
@@ -94,23 +90,23 @@ class RGLRU(Block):
         states_BTC, memory_BC = scan(
             decay_BTC, input_BTC, state.memory_BC, segments_BT=flow.segments_BT, backend=self.backend
         )
-        gate_BTC = F.gelu(flow.project(x_BTD, self.gate, self.gate_bias), approximate="tanh")
-        y_BTD = flow.project(states_BTC.to(u_BTC.dtype) * gate_BTC, self.o, self.o_bias)
+        gate_BTC, h_BTC = flow.project(x_BTD, self.gate, self.gate_bias), states_BTC.to(u_BTC.dtype)
+        y_BTD = flow.project(gated(gate_BTC, h_BTC, "gelu_tanh", backend=self.fused_backend), self.o, self.o_bias)
         return y_BTD, RGLRUState(memory_BC, past, state.seen + x_BTD.shape[1])
 
     def _terms(self, u_BTC: Tensor, starts_BT: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
         """a_t, and sqrt(1 - a_t²) i_t u_t, or i_t u_t at the first token of a document."""
-        input_gate_BTC = self._gated(u_BTC, self.input_gate, self.input_gate_bias, flow)
-        decay_gate_BTC = self._gated(u_BTC, self.decay_gate, self.decay_gate_bias, flow)
-        log_decay_BTC = -SHARPNESS * decay_gate_BTC * F.softplus(self.decay_rate.to(decay_gate_BTC.dtype))
-        room_BTC = -torch.expm1(2 * log_decay_BTC)
-        factor_BTC = torch.where(starts_BT[..., None], 1.0, _BoundedRoot.apply(room_BTC))
-        return log_decay_BTC.exp(), factor_BTC * input_gate_BTC * u_BTC.to(room_BTC.dtype)
-
-    def _gated(self, u_BTC: Tensor, weight: Tensor, bias: Tensor, flow: Flow) -> Tensor:
-        """sigmoid of the block-diagonal map, (B, T, C), in float32 or wider."""
         parts_HBTP = u_BTC.unflatten(-1, (self.plan.heads, -1)).movedim(-2, 0)
-        return flow.project(parts_HBTP, weight, bias).movedim(0, -2).flatten(-2).to(compute_dtype(u_BTC)).sigmoid()
+        return lru_terms(
+            u_BTC,
+            flow.project(parts_HBTP, self.input_gate),
+            flow.project(parts_HBTP, self.decay_gate),
+            self.input_gate_bias.flatten(),
+            self.decay_gate_bias.flatten(),
+            self.decay_rate,
+            starts_BT,
+            backend=self.fused_backend,
+        )
 
     @staticmethod
     def _starts(u_BTC: Tensor, seen: int, flow: Flow) -> Tensor:
@@ -119,22 +115,3 @@ class RGLRU(Block):
         if flow.segments_BT is None:
             return first_T.expand(u_BTC.shape[0], -1)
         return document_starts(flow.segments_BT) | first_T
-
-
-class _BoundedRoot(torch.autograd.Function):
-    """sqrt(x) with a slope of at most STEEPEST."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.sqrt()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor) -> Tensor:
-        (root,), (gradient,) = ctx.saved_tensors, gradients
-        return gradient / (2 * root).clamp_min(1 / STEEPEST)

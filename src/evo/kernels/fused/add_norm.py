@@ -127,10 +127,16 @@ def _add_norm_backward(
         dtotal is not None, dy.numel() > 0, center, has_bias, tile, width,
         _unit(total, dout, dx, dy), num_warps=max(1, width // WARP_ELEMENTS),
     )  # fmt: skip
-    triton_norm.column_sums[(-(-D // SUM_COLS), len(shares))](
-        shares, dvectors, programs, D, min(SUM_ROWS, next_pow2(programs)), SUM_COLS
-    )
+    column_sums(shares, dvectors)
     return dx, dy, dvectors
+
+
+def column_sums(shares_VPD: Tensor, sums_VD: Tensor) -> None:
+    """Write the sums of the P rows of each matrix, all dense float32; their order never changes."""
+    from evo.kernels.fused import triton_norm
+
+    V, P, D = shares_VPD.shape
+    triton_norm.column_sums[(-(-D // SUM_COLS), V)](shares_VPD, sums_VD, P, D, min(SUM_ROWS, next_pow2(P)), SUM_COLS)
 
 
 def _unit(*tensors: Tensor) -> int:
