@@ -13,7 +13,7 @@ pytestmark = [
 
 DOCUMENT = (
     "evo: 1\norganism: {{width: {width}, context: {context}, stages: [{{name: body, repeat: {repeat}, mix: {mix}, "
-    "ffn: {{kind: gated, ratio: {ratio}}}}}]}}\ntrain: {{batch: {batch}, steps: 9}}\n"
+    "ffn: {ffn}}}]}}\ntrain: {{batch: {batch}, steps: 9}}\n"
 )
 
 
@@ -45,8 +45,16 @@ KNOW_SIZES = ("attention.", "convolution.", "recurrence.", "fused.triton_norm.co
 def test_sizes_share_kernels(mix, other):
     """Heads, width, depth, context, batch and a layer's ratio give no new kernels inside a power of two, but of those
     that know them."""
-    known = asked(width=256, context=128, repeat=1, batch=32, ratio=3.0, mix=mix)
-    new = asked(width=192, context=112, repeat=2, batch=48, ratio=3.5, mix=other) - known
+    known = asked(width=256, context=128, repeat=1, batch=32, mix=mix, ffn="{kind: gated, ratio: 3.0}")
+    new = asked(width=192, context=112, repeat=2, batch=48, mix=other, ffn="{kind: gated, ratio: 3.5}") - known
     names = {kernel.name for kernel in known}
     assert any(name.startswith("fused.") for name in names)
     assert not {kernel.name for kernel in new if not kernel.name.startswith(KNOW_SIZES)}
+
+
+def test_experts_share_kernels():
+    """How many experts there are, and how many a token meets, gives no new kernels."""
+    sizes = {"width": 256, "context": 128, "repeat": 1, "batch": 32, "mix": "{kind: convolution}"}
+    known = asked(**sizes, ffn="{kind: experts, count: 4, top: 2}")
+    assert any(kernel.name == "fused.triton_permute.unpermute" for kernel in known)
+    assert asked(**sizes, ffn="{kind: experts, count: 6, top: 3}") <= known

@@ -102,13 +102,18 @@ class TestKernels:
         assert not _row_dots(x, y, rows.shift_R).isnan().any()
 
     def test_what_needs_no_gradient_gets_none(self):
-        """Shares that nobody trains cost no scalar products, and rows that nobody trains are not laid down again."""
+        """Shares that nobody trains cost no scalar products, and rows are not kept for them; nor are rows that nobody
+        trains laid down again."""
         rows, shares, y = order(15), normal(5, 3, seed=1), normal(15, 40, seed=2)
         for run, x in ((permute, normal(5, 40)), (unpermute, y)):
             call = partial(run, backend="triton")
             whole, part = shares.clone().requires_grad_(), x.clone().requires_grad_()
             both = torch.autograd.grad(call(part, rows, whole).sum(), (part, whole))
-            assert torch.equal(torch.autograd.grad(call(part, rows, shares).sum(), part)[0], both[0])
+            kept: list[torch.Size] = []
+            with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):  # noqa: B023
+                alone = call(part, rows, shares)
+            assert x.shape not in kept
+            assert torch.equal(torch.autograd.grad(alone.sum(), part)[0], both[0])
             assert torch.equal(torch.autograd.grad(call(x, rows, whole).sum(), whole)[0], both[1])
 
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")

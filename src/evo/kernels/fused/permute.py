@@ -97,7 +97,7 @@ def _permute(x: Tensor, shift: Tensor, shares: Tensor | None) -> Tensor:
     out = torch.empty(R, D, dtype=x.dtype, device=x.device)
     rows, cols = _tile(D)
     triton_permute.permute[(-(-R // rows), -(-D // cols))](
-        x, out, shift, None if shares is None else shares.contiguous(), R, R // N, D, shares is not None, rows, cols
+        x, out, shift, x if shares is None else shares.contiguous(), R, R // N, int(shares is not None), D, rows, cols
     )
     return out
 
@@ -117,8 +117,8 @@ def _unpermute(y: Tensor, shift: Tensor, shares: Tensor | None, top: int) -> Ten
     out = torch.empty(R // top, D, dtype=y.dtype, device=y.device)
     rows, cols = _tile(D)
     triton_permute.unpermute[(-(-(R // top) // rows), -(-D // cols))](
-        y, out, shift, None if shares is None else shares.contiguous(), R // top, top, D,
-        shares is not None, rows, cols,
+        y, out, shift, y if shares is None else shares.contiguous(), R // top, top, int(shares is not None), D,
+        rows, cols,
     )  # fmt: skip
     return out
 
@@ -149,7 +149,7 @@ def _(x, y, shift):
 def _save_permute(ctx, inputs, output):
     x, shift, shares = inputs
     ctx.top = shift.shape[0] // x.shape[0]
-    ctx.save_for_backward(None if shares is None else x, shift, shares)
+    ctx.save_for_backward(x if ctx.needs_input_grad[2] else None, shift, shares)
 
 
 def _permute_backward(ctx, dout):
@@ -160,7 +160,7 @@ def _permute_backward(ctx, dout):
 
 def _save_unpermute(ctx, inputs, output):
     y, shift, shares, _ = inputs
-    ctx.save_for_backward(None if shares is None else y, shift, shares)
+    ctx.save_for_backward(y if ctx.needs_input_grad[2] else None, shift, shares)
 
 
 def _unpermute_backward(ctx, dout):

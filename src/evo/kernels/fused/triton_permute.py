@@ -8,29 +8,22 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["R", "top"])
-def permute(
-    x, out, shift, shares, R, top, D,
-    SHARES: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-):  # fmt: skip
-    """out (R, D): at place r + shift[r] row r // top of x (R // top, D), times shares[r] if SHARES; all dense."""
+@triton.jit(do_not_specialize=["R", "top", "weighs"])
+def permute(x, out, shift, shares, R, top, weighs, D, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """out (R, D): at place r + shift[r] row r // top of x (R // top, D), times shares[r] if it `weighs`; all dense."""
     r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
     inside = (r < R)[:, None] & (col < D)
     at = (r + tl.load(shift + r, mask=r < R, other=0)) * D
     token = (r // top).to(tl.int64) * D
-    row = tl.load(x + token[:, None] + col, mask=inside, other=0.0)
-    if SHARES:
-        row = row.to(tl.float32) * tl.load(shares + r, mask=r < R, other=0.0).to(tl.float32)[:, None]
+    share = tl.load(shares + r, mask=(r < R) & (weighs != 0), other=1.0).to(tl.float32)
+    row = tl.load(x + token[:, None] + col, mask=inside, other=0.0).to(tl.float32) * share[:, None]
     tl.store(out + at[:, None] + col, row.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["N", "top"])
-def unpermute(
-    y, out, shift, shares, N, top, D,
-    SHARES: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-):  # fmt: skip
-    """out (N, D): the sum of rows n top + p of y (N top, D), which lie `shift` behind, times their shares if SHARES.
+@triton.jit(do_not_specialize=["N", "top", "weighs"])
+def unpermute(y, out, shift, shares, N, top, weighs, D, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """out (N, D): the sum of rows n top + p of y (N top, D), which lie `shift` behind, times shares if it `weighs`.
 
     A few turns of the loop are one, so that their loads do not wait for each other.
     """
@@ -41,10 +34,8 @@ def unpermute(
     for p in tl.range(top, loop_unroll_factor=4):
         r = n * top + p
         at = (r + tl.load(shift + r, mask=n < N, other=0)) * D
-        row = tl.load(y + at[:, None] + col, mask=inside, other=0.0).to(tl.float32)
-        if SHARES:
-            row *= tl.load(shares + r, mask=n < N, other=0.0).to(tl.float32)[:, None]
-        total += row
+        share = tl.load(shares + r, mask=(n < N) & (weighs != 0), other=1.0).to(tl.float32)
+        total += tl.load(y + at[:, None] + col, mask=inside, other=0.0).to(tl.float32) * share[:, None]
     tl.store(out + n.to(tl.int64)[:, None] * D + col, total.to(out.dtype.element_ty), mask=inside)
 
 
