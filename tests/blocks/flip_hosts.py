@@ -333,6 +333,7 @@ NO_FLIP_OF_THEIR_OWN = {
     ("AttentionSpec", "causal"),
     ("ConditionedSpec", "at"),
     ("ExpertsSpec", "router"),
+    ("HeadSharesSpec", "router"),
     ("AttentionSpec", "kv_to"),
     ("AttentionSpec", "values_to"),
     ("TokenValuesSpec", "to"),

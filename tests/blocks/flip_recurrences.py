@@ -32,7 +32,7 @@ RECURRENCES: dict[str, dict[str, Any]] = {
     "memories": {
         "stages": [
             stage("a", {"kind": "memory", "heads": 2, "norm": True, "bias": True, "chunk": 4}, ffn={"kind": "none"}),
-            stage("b", {"kind": "memory", "heads": 2, "loss": "huber", "chunk": 4}, ffn={"kind": "none"}),
+            stage("b", {"kind": "memory", "heads": 2, "loss": "huber", "chunk": 4, "power": 4.0}, ffn={"kind": "none"}),
         ]
     },
     "trapezoids": {

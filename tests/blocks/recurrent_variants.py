@@ -299,6 +299,7 @@ RECURRENT: dict[str, dict[str, Any]] = {
     },
     "memory of ttt, two layers": {"kind": "memory", "heads": 2, "dim": 3, "depth": 2, "norm": True, "bias": True},
     "memory of cubes": {"kind": "memory", "heads": 2, "chunk": 3, "loss": "cube", "forget": False},
+    "memory of norms": {"kind": "memory", "heads": 2, "chunk": 3, "loss": "cube", "power": 4.0, "depth": 2},
     "memory, robust": {"kind": "memory", "heads": 2, "chunk": 3, "loss": "huber", "bias": True},
     "memory without momentum": {"kind": "memory", "heads": 4, "chunk": 1, "momentum": False, "gate": False},
     "wkv": {"kind": "wkv"},

@@ -29,6 +29,13 @@ def huber(e: Tensor) -> Tensor:
 LOSSES = {"square": torch.square, "huber": huber, "cube": lambda e: e.abs() ** 3}
 
 
+def met(layers: list[Tensor], data: dict[str, Any]) -> list[Tensor]:
+    """W = A / ||A||_q^(q - 2), of which the loss and its gradient are (Moneta; Miras, 2504.13173)."""
+    if (q := data.get("power")) is None:
+        return list(layers)
+    return [layer / layer.abs().pow(q).sum((-2, -1), keepdim=True).pow(1 / q).pow(q - 2) for layer in layers]
+
+
 def read(x: Tensor, layers: list[Tensor], w: Weights, data: dict[str, Any]) -> Tensor:
     """What a memory of one layer list gives for (B, H, K)."""
     y = x
@@ -45,7 +52,9 @@ def read(x: Tensor, layers: list[Tensor], w: Weights, data: dict[str, Any]) -> T
 CASES: dict[str, dict[str, Any]] = {
     "TTT-Linear": {"norm": True, "bias": True, "forget": False, "momentum": False},
     "TTT-MLP": {"norm": True, "bias": True, "forget": False, "momentum": False, "depth": 2},
-    "Moneta": {"loss": "cube", "momentum": False},
+    "cubes": {"loss": "cube", "momentum": False},
+    "Moneta": {"loss": "cube", "momentum": False, "power": 4.0, "depth": 2},
+    "norms of all of it": {"loss": "huber", "norm": True, "bias": True, "depth": 2, "power": 3.0},
     "Yaad": {"loss": "huber", "momentum": False, "depth": 2},
     "all of it": {"loss": "huber", "norm": True, "bias": True, "depth": 2},
 }
@@ -65,14 +74,14 @@ def test_steps_are_gradients(data: dict[str, Any]):
         layers = [w[n].expand(len(x), *w[n].shape) for n in ("memory_0", "memory_1") if n in w]
         momenta, rows = [torch.zeros_like(layer) for layer in layers], []
         for start, end in pairwise([*range(0, TIME, CHUNK), TIME]):
-            first = list(layers)
+            first = met(layers, data)
             for t in range(start, end):
                 loss = LOSSES[data.get("loss", "square")](read(k[:, t], first, w, data) - v[:, t]).mean(-1).sum()
                 slopes = torch.autograd.grad(loss, first, create_graph=True)
                 rate = RATE * step[:, t, :, None, None]
                 momenta = [kept[:, t, :, None, None] * m - rate * s for m, s in zip(momenta, slopes, strict=True)]
                 layers = [(1 - gone[:, t, :, None, None]) * a + m for a, m in zip(layers, momenta, strict=True)]
-                rows.append(read(q[:, t], layers, w, data).flatten(1))
+                rows.append(read(q[:, t], met(layers, data), w, data).flatten(1))
         return torch.stack(rows, 1) @ w["o"].T
 
     compare(ours(0.4, **MEMORY, **data), theirs)

@@ -135,8 +135,9 @@ class Memory(Block):
         for start in range(0, q_BHTK.shape[2], size):
             here = slice(start, start + size)
             pace = _pace(stays_BHT[..., here], None if keeps_BHT is None else keeps_BHT[..., here])
-            errors = self._errors(k_BHTK[:, :, here], v_BHTK[:, :, here], steps_BHT[..., here], weights)
-            read = _recalled(q_BHTK[:, :, here], weights, momenta, errors, pace, has_bias=self.plan.bias)
+            met = tuple(_met(weight, self.plan.power) for weight in weights)
+            errors = self._errors(k_BHTK[:, :, here], v_BHTK[:, :, here], steps_BHT[..., here], met)
+            read = _recalled(q_BHTK[:, :, here], weights, momenta, errors, pace, self.plan)
             parts.append(read if self.norm_gain is None else q_BHTK[:, :, here] + self._normed(_standard(read)[0]))
             if start + size <= q_BHTK.shape[2]:
                 weights, momenta = _renewed(weights, momenta, errors, pace)
@@ -246,17 +247,38 @@ def _recalled(
     momenta: tuple[Tensor, ...],
     errors: list[tuple[Tensor, Tensor]],
     pace: Pace,
-    *,
-    has_bias: bool,
+    plan: MemoryPlan,
 ) -> Tensor:
     """M_t(q_t) of each token of a chunk, (B, H, c, K)."""
     for index, (weight, (inputs, slopes)) in enumerate(zip(weights, errors, strict=True)):
-        x = _with_one(F.gelu(x) if index else x, has_bias)
+        x = _with_one(F.gelu(x) if index else x, plan.bias)
         y = pace.stays_T[..., None] * (x @ weight.mT) - (pace.written_TS * (x @ inputs.mT)) @ slopes
         if momenta:
             y = y + pace.carried_T[..., None] * (x @ momenta[index].mT)
+        if plan.power is not None:
+            each_TOI = _each(weight, momenta[index] if momenta else None, inputs, slopes, pace)
+            y = y * _share(each_TOI, plan.power)[..., 0]
         x = y
     return x
+
+
+def _each(weight: Tensor, momentum: Tensor | None, inputs: Tensor, slopes: Tensor, pace: Pace) -> Tensor:
+    """The weights of a layer at each token of a chunk, (B, H, c, out, in)."""
+    found = pace.stays_T[..., None, None] * weight[:, :, None]
+    if momentum is not None:
+        found = found + pace.carried_T[..., None, None] * momentum[:, :, None]
+    return found - torch.einsum("bhts,bhso,bhsi->bhtoi", pace.written_TS, slopes, inputs)
+
+
+def _met(weight: Tensor, power: float | None) -> Tensor:
+    """Weights as they are read and taught."""
+    return weight if power is None else weight * _share(weight, power)
+
+
+def _share(weight: Tensor, power: float) -> Tensor:
+    """1 / ||A||_q^(q - 2) of the entries of each matrix, (..., 1, 1)."""
+    sums = weight.abs().pow(power).sum((-2, -1), keepdim=True)
+    return sums.clamp_min(torch.finfo(sums.dtype).tiny) ** ((2.0 - power) / power)
 
 
 def _renewed(

@@ -27,6 +27,7 @@ class MemoryPlan(BlockPlan):
     qk_norm: bool
     gate: bool
     loss: str
+    power: float | None
     norm: bool
     forget: bool
     bias: bool
@@ -59,8 +60,10 @@ class MemorySpec(Spec):
     """Whether a head's output is multiplied by a sigmoid of the token."""
     loss: Literal["square", "huber", "cube"] = "square"
     """What a memory learns to lower, of each channel's error e. square: e². huber: e² up to 1 and 2 |e| - 1 beyond
-    (Yaad). cube: |e|³ (of Moneta, without its norm of the weights; both in Miras,
-    2504.13173)."""
+    (Yaad). cube: |e|³ (Moneta, with `power: 4`; both in Miras, 2504.13173)."""
+    power: Annotated[float | None, Field(gt=2, le=16), Gene(3, 6, "linear", optional=True)] = None
+    """A layer's weights A are read, and taught, as A / ||A||_q^(q - 2), q this number and the norm that of all entries
+    (Moneta: 4); as they are if left out. The weights of every token are made then."""
     norm: bool = False
     """Whether a memory is read and taught as x + LN(M(x)), with gains and a bias of each head (TTT, 2407.04620)."""
     forget: bool = True
@@ -86,13 +89,16 @@ class MemorySpec(Spec):
         kinds = 2 if self.momentum else 1
         passes = 2.0 * held * (self.depth + kinds) + 4.0 * held  # errors, reads, and what a chunk leaves behind
         inside = 2.0 * self.chunk * sum(out + into for out, into in sizes)
+        inside += (2.0 * self.chunk + 8.0) * held if self.power is not None else 0.0
         return MemoryPlan(
             kind=self.label,
             weights=weights,
             cost=Cost(
                 flops=matmul_flops(weights) + self.heads * (passes + inside),
                 state=self.heads * (held * kinds + (self.chunk - 1) * (2 * dim + kinds + self.forget)),
-                activations=scope.width + self.heads * (4 * dim + 2 * sum(out + into for out, into in sizes)),
+                activations=scope.width
+                + self.heads
+                * (4 * dim + 2 * sum(out + into for out, into in sizes) + (held if self.power is not None else 0)),
             ),
             has_state=True,
             heads=self.heads,
@@ -105,6 +111,7 @@ class MemorySpec(Spec):
             qk_norm=self.qk_norm,
             gate=self.gate,
             loss=self.loss,
+            power=self.power,
             norm=self.norm,
             forget=self.forget,
             bias=self.bias,
