@@ -7,6 +7,9 @@ from typing import Any
 ATTENTION = {"kind": "attention", "heads": 4}
 NEAR = {**ATTENTION, "stencil": {"kind": "window", "size": 5}}
 
+LATENT = {"kind": "latent", "kv_rank": 6, "nope_dim": 4, "rope_dim": 2, "value_dim": 5}
+SUBTRACTING = {"subtract": True, "subtract_from": 2}
+
 ATTENDING: dict[str, dict[str, Any]] = {
     "attention subtracting from two": {
         **ATTENTION,
@@ -58,6 +61,8 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "sink_logit": True,
         "select": {"kind": "nearest", "size": 4, "top": 2, "learns": True},
     },
+    "latent grouped": {**LATENT, "heads": 4, "kv_heads": 2, "position": {"kind": "alibi"}},
+    "latent subtracting": {**LATENT, "heads": 6, "kv_heads": 2, "q_rank": 5, "gate": "channel", **SUBTRACTING},
     "attention of chosen heads": {
         **NEAR,
         "head_shares": {"top": 1, "even": False, "router": {"renormalise": False}},

@@ -56,6 +56,25 @@ HEADED: dict[str, dict[str, Any]] = {
             stage("b", {**ATTENTION, "values": "tied", "bias": ["k"], "kv_heads": 1}, ffn={"kind": "none"}),
         ],
     },
+    "latent groups": {
+        "stages": [
+            stage(
+                "a",
+                {
+                    "kind": "latent",
+                    "heads": 6,
+                    "kv_heads": 2,
+                    "kv_rank": 6,
+                    "nope_dim": 4,
+                    "rope_dim": 4,
+                    "value_dim": 5,
+                    "subtract": True,
+                    "subtract_from": 2,
+                },
+                ffn={"kind": "none"},
+            )
+        ]
+    },
     "heads that count": {
         "stages": [
             stage("a", {**ATTENTION, "heads": 4, "head_shares": {"top": 2, "shared": 1}}, ffn={"kind": "none"}),

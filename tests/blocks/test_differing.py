@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+import torch
 import torch.nn.functional as F
 from block_variants import plan, stage
 from papers import ATTENTION, by_heads, compare
@@ -41,6 +42,45 @@ def test_one_head_of_a_group_is_taken_from_all_others(ratio: int, kv_heads: int)
         return y.flatten(-2) @ w["o"].T
 
     mixer = {**ATTENTION, "heads": 6, "head_dim": 4, "kv_heads": kv_heads, "subtract": True, "subtract_from": ratio}
+    compare(mixer, theirs, moved=0.3)
+
+
+def test_latent_heads_are_taken_from_others_as_by_motif_3():
+    """Queries of a narrow vector, keys and values of a head for each group, made of another; of each group the last
+    head is taken from the others, then an elementwise gate of the queries' vector (Motif 3's MotifGDLAttention)."""
+    groups, ratio, nope, values = 2, 2, 4, 5
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        heads = groups * (ratio + 1)
+        down = F.rms_norm(x @ w["q_down"].T, (6,), w["q_norm.gain"], 1e-6)
+        q = (down @ w["q"].T).unflatten(-1, (heads, -1)).transpose(1, 2)
+        latent, shared = (x @ w["kv_down"].T).split((7, 2), -1)
+        latent = F.rms_norm(latent, (7,), w["kv_norm.gain"], 1e-6)
+        k = (latent @ w["k"].T).unflatten(-1, (groups, nope)).transpose(1, 2)
+        k = torch.cat((k, shared[:, None].expand(-1, groups, -1, -1)), -1)
+        v = (latent @ w["v"].T).unflatten(-1, (groups, values)).transpose(1, 2)
+        k, v = (part.repeat_interleave(ratio + 1, dim=1) for part in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        attn1, attn2 = out.unflatten(2, (groups, ratio + 1)).split((ratio, 1), dim=3)
+        lam = (x @ w["less"].T).unflatten(-1, (groups, ratio)).sigmoid()[..., None]
+        y = (attn1 - lam * attn2).flatten(2)
+        return (y * (down @ w["gate"].T).sigmoid()) @ w["o"].T
+
+    mixer = {
+        "kind": "latent",
+        "heads": groups * (ratio + 1),
+        "kv_heads": groups,
+        "q_rank": 6,
+        "kv_rank": 7,
+        "nope_dim": nope,
+        "rope_dim": 2,
+        "value_dim": values,
+        "subtract": True,
+        "subtract_from": ratio,
+        "gate": "channel",
+        "gate_from": "q",
+        "position": {"kind": "none"},
+    }
     compare(mixer, theirs, moved=0.3)
 
 

@@ -32,6 +32,7 @@ MIXERS: dict[str, Any] = {
     "attention with a network of scores": {**ATTENTION, "position": {"kind": "alibi"}, "mix_scores": {"network": 4}},
     "attention of tied keys": {**ATTENTION, "values": "tied", "position": {"kind": "alibi"}},
     "attention to nearest tokens": {**ATTENTION, "select": {"kind": "nearest", "size": 4, "top": 2}},
+    "latent subtracting": {"kind": "latent", "heads": 4, "kv_heads": 2, "kv_rank": 6, "subtract": True},
     "attention with keys of no token": {**ATTENTION, "persistent": 2},
     "attention with profiles": {**ATTENTION, "position": {"kind": "queried", "extent": 6}},
     "attention to chosen tokens": {**ATTENTION, "select": {"kind": "tokens", "top": 5, "heads": 2, "dim": 4}},

@@ -63,10 +63,8 @@ class AttentionFaults(AttentionShapes):
         if self.differ is not None and self._groups % 2:
             message = f"differential heads come in pairs: {self._groups} key heads are odd"
             yield Fault("EVO308", ("differ",), message, "change heads or kv_heads")
-        if self.subtract and self.heads % (1 + self.subtract_from):
-            message = f"each head that is taken from {self.subtract_from} others stands behind them: {self.heads} heads"
-            help = f"make heads a multiple of {1 + self.subtract_from}"
-            yield Fault("EVO308", ("subtract",), f"{message} are no whole groups of {1 + self.subtract_from}", help)
+        if self.subtract:
+            yield from whole_groups(self.heads, self.subtract_from)
         if self.values == "halves" and self._groups * values % 2:
             message = f"{self._groups * values} channels have no halves"
             yield Fault("EVO308", ("values",), message, "change kv_heads or value_dim")
@@ -152,3 +150,11 @@ class AttentionFaults(AttentionShapes):
             message = f"this selection hides nothing within the context of {scope.context}"
             yield Fault("EVO331", ("select",), message, "make it smaller, or leave it out", "warning")
         yield from under(select.faults(scope, self._asker(scope)), "select")
+
+
+def whole_groups(heads: int, subtract_from: int) -> Iterator[Fault]:
+    """What keeps each head that is taken from so many others from standing behind them."""
+    size = 1 + subtract_from
+    if heads % size:
+        message = f"each head that is taken from {subtract_from} others stands behind them: {heads} heads are no whole"
+        yield Fault("EVO308", ("subtract",), f"{message} groups of {size}", f"make heads a multiple of {size}")

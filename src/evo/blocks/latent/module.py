@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evo.blocks.attention.differing import neighbours_differed
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.kept import latest, require_past, slots
 from evo.blocks.base import Block, Norm, Position
@@ -49,12 +50,14 @@ class Latent(Block):
     o_bias: nn.Parameter | None
     gate: nn.Parameter | None
     sink_logit: nn.Parameter | None
+    less: nn.Parameter | None
     position: Position
     kv_norm: Norm
 
     def __init__(self, plan: LatentPlan, children: Mapping[str, Block]) -> None:
         super().__init__(plan, children)
-        self.heads, self.nope_dim, self.rope_dim = plan.heads, plan.nope_dim, plan.rope_dim
+        self.heads, self.kv_heads = plan.heads, plan.kv_heads
+        self.nope_dim, self.rope_dim = plan.nope_dim, plan.rope_dim
         self.kv_rank, self.value_dim, self.scale = plan.kv_rank, plan.value_dim, plan.scale
         self.stencil = Stencil(**plan.stencil)
         self.read_at_once = self.stencil.together
@@ -63,17 +66,17 @@ class Latent(Block):
 
     def forward(self, x_BTD: Tensor, flow: Flow) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        made_of, gate, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        made_of, gate, q_BTHK, k_BTGK, v_BTGV = self._whole(x_BTD, flow)
         parts = {**self._parts(q_BTHK), "scale": self.scale}
         run = partial(dropping(flow), segments_BT=flow.segments_BT, backend=self.backend, **parts)
-        o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)
-        return self._out(o_BTHV, gate, flow)
+        o_BTHV = self._attended(x_BTD, made_of, q_BTHK, k_BTGK, v_BTGV, flow, run)
+        return self._out(o_BTHV, x_BTD, gate, flow)
 
     def problems(self, x_BTD: Tensor, flow: Flow) -> list[KernelCall]:
         """The one attention problem of a parallel pass."""
-        made_of, _, q_BTHK, k_BTHK, v_BTHV = self._whole(x_BTD, flow)
+        made_of, _, q_BTHK, k_BTGK, v_BTGV = self._whole(x_BTD, flow)
         run = partial(plan_attention, **self._parts(q_BTHK))
-        return [self._attended(x_BTD, made_of, q_BTHK, k_BTHK, v_BTHV, flow, run)]
+        return [self._attended(x_BTD, made_of, q_BTHK, k_BTGK, v_BTGV, flow, run)]
 
     def initial_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> LatentState:
         """Nothing kept."""
@@ -85,7 +88,7 @@ class Latent(Block):
         made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
         new_BT1C = torch.cat((c_BTR[:, :, None], r_BT1K), dim=-1)
         kept_BS1C = torch.cat((unpack(state.kept_BS1C), new_BT1C), dim=1)
-        up_HRK = self.with_adapter("k").unflatten(0, (self.heads, self.nope_dim)).transpose(1, 2)
+        up_HRK = self._of_heads("k", self.nope_dim).transpose(1, 2)
         q_BTHR = flow.project(nope_BTHK.movedim(2, 0), up_HRK).movedim(0, 2)
         limit, sinks = self._limits(flow)
         run = partial(
@@ -98,17 +101,24 @@ class Latent(Block):
         )
         q_BTHC = torch.cat((q_BTHR, rope_BTHK), dim=-1)
         o_BTHR = self._attended(x_BTD, made_of, q_BTHC, kept_BS1C, kept_BS1C[..., : self.kv_rank], flow, run)
-        down_HVR = self.with_adapter("v").unflatten(0, (self.heads, self.value_dim))
+        down_HVR = self._of_heads("v", self.value_dim)
         o_BTHV = flow.project(o_BTHR.movedim(2, 0), down_HVR).movedim(0, 2)
-        y_BTD = self._out(o_BTHV, gate, flow)
+        y_BTD = self._out(o_BTHV, x_BTD, gate, flow)
         kept = appended(state.kept_BS1C, new_BT1C, flow.cache.store)
         keep = partial(latest, seen=flow.position + x_BTD.shape[1], limit=limit, sinks=sinks)
         return y_BTD, LatentState(picked(kept, keep))
 
-    def _out(self, o_BTHV: Tensor, gate: Tensor | None, flow: Flow) -> Tensor:
-        """What heads see, gated and mapped, (B, T, H, V) -> (B, T, D)."""
+    def _of_heads(self, name: str, dim: int) -> Tensor:
+        """The map that each query head meets, (H, K or V, R)."""
+        found_GXR = self.with_adapter(name).unflatten(0, (self.kv_heads, dim))
+        return found_GXR.repeat_interleave(self.heads // self.kv_heads, dim=0)
+
+    def _out(self, o_BTHV: Tensor, x_BTD: Tensor, gate: Tensor | None, flow: Flow) -> Tensor:
+        """What heads see, some taken from others, gated and mapped, (B, T, H, V) -> (B, T, D)."""
+        if self.less is not None:
+            o_BTHV = neighbours_differed(o_BTHV, flow.project(x_BTD, self.less))
         if gate is not None:
-            o_BTHV = o_BTHV * gate.sigmoid().unflatten(-1, (self.heads, -1))
+            o_BTHV = o_BTHV * gate.sigmoid().unflatten(-1, (o_BTHV.shape[2], -1))
         return flow.project(o_BTHV.flatten(-2), self.o, self.o_bias)
 
     def _attended(
@@ -138,13 +148,13 @@ class Latent(Block):
         return normed, gate, nope_BTHK, rope_BTHK, self.kv_norm(c_BTR, flow), r_BT1K
 
     def _whole(self, x_BTD: Tensor, flow: Flow) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-        """What queries are made of; gates; queries, keys and values of every head."""
+        """What queries are made of; gates; queries of every head, keys and values of every key head."""
         made_of, gate, nope_BTHK, rope_BTHK, c_BTR, r_BT1K = self._narrow(x_BTD, flow)
-        k_BTHK = flow.project(c_BTR, self.k).unflatten(-1, (self.heads, -1))
-        v_BTHV = flow.project(c_BTR, self.v).unflatten(-1, (self.heads, -1))
-        shared_BTHK = r_BT1K.expand(-1, -1, self.heads, -1).to(k_BTHK.dtype)
+        k_BTGK = flow.project(c_BTR, self.k).unflatten(-1, (self.kv_heads, -1))
+        v_BTGV = flow.project(c_BTR, self.v).unflatten(-1, (self.kv_heads, -1))
+        shared_BTGK = r_BT1K.expand(-1, -1, self.kv_heads, -1).to(k_BTGK.dtype)
         q_BTHK = torch.cat((nope_BTHK, rope_BTHK), dim=-1)
-        return made_of, gate, q_BTHK, torch.cat((k_BTHK, shared_BTHK), dim=-1), v_BTHV
+        return made_of, gate, q_BTHK, torch.cat((k_BTGK, shared_BTGK), dim=-1), v_BTGV
 
     def _parts(self, like: Tensor) -> dict[str, Any]:
         return {

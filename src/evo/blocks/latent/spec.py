@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from evo.blocks.attention.faults import whole_groups
 from evo.blocks.attention.stencils import FullStencil, KernelStencil, StencilSpec
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec, acts_on_heads
 from evo.blocks.select.spec import Asker, SelectSpec, hides_nothing, under
 from evo.dsl.genes import DRAWN, FIXED, WIDENING, Gene
 from evo.dsl.plan import ZEROS, BlockPlan, Cost, Weight, linear, matmul_flops, vector
-from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec
+from evo.dsl.spec import DEFAULT, Fault, RoleOf, Scope, Spec, dividing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class LatentPlan(BlockPlan):
 
     builder: ClassVar[str] = "evo.blocks.latent.module:Latent"
     heads: int
+    kv_heads: int
     q_rank: int | None
     kv_rank: int
     nope_dim: int
@@ -45,7 +47,9 @@ class LatentSpec(Spec):
     widths_apart: ClassVar[bool] = True
 
     heads: Annotated[int, Field(ge=1, le=1024), Gene(1, 32, "x2"), WIDENING]
-    """Heads of queries, keys and values."""
+    """Heads of queries, and of keys and values but for `kv_heads`."""
+    kv_heads: Annotated[int | None, Field(ge=1), Gene(1, 32, "x2", optional=True), WIDENING] = None
+    """Key and value heads, each serving heads / kv_heads queries; as many as heads if left out."""
     kv_rank: Annotated[int, Field(ge=1, le=65536), Gene(8, 512, "x2"), WIDENING] = 64
     """Width of what keys and values are made of; a cache keeps it."""
     q_rank: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 1024, "x2", optional=True), WIDENING] = None
@@ -72,6 +76,11 @@ class LatentSpec(Spec):
     """A learned logit a head that shares the softmax with the keys (HY-V4)."""
     bias: bool = False
     """Biases of the maps to the narrow vectors and of the output."""
+    subtract: bool = False
+    """Whether the last head of a group is taken from the others, from each times the sigmoid of a map of x (grouped
+    differential latent attention, Motif 3)."""
+    subtract_from: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 1
+    """How many heads before it each such head is taken from."""
     gate: Annotated[Literal["none", "head", "channel"], FIXED] = "none"
     """Multiplies what heads see by the sigmoid of a map of x, one value a head or a channel (Ling 3.0)."""
     gate_from: Annotated[Literal["x", "q"], FIXED] = "x"
@@ -87,9 +96,24 @@ class LatentSpec(Spec):
     def unread(self) -> frozenset[str]:
         is_whole = self.q_rank is None
         found = [("q_from", is_whole), ("gate_from", is_whole or self.gate == "none")]
+        found.append(("subtract_from", not self.subtract))
         return frozenset(name for name, is_unread in found if is_unread)
 
+    @property
+    def _groups(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def _speaking(self) -> int:
+        """Heads that are left once some are taken from others."""
+        return self.heads * self.subtract_from // (self.subtract_from + 1) if self.subtract else self.heads
+
     def problems(self, scope: Scope) -> Iterator[Fault]:
+        if self.heads % self._groups:
+            message = f"{self._groups} kv_heads do not divide {self.heads} heads"
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
+        if self.subtract:
+            yield from whole_groups(self.heads, self.subtract_from)
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
             message = "learned positions are added to the embedding: they belong to the organism"
             yield Fault("EVO304", ("position",), message, "write them under organism.position")
@@ -142,7 +166,8 @@ class LatentSpec(Spec):
 
     def plan(self, scope: Scope) -> LatentPlan:
         weights, key_dim = self._weights(scope), self.nope_dim + self.rope_dim
-        pairs, made = self._pairs(scope), self.heads * (2 * self.nope_dim + self.rope_dim + self.value_dim)
+        pairs = self._pairs(scope)
+        made = self.heads * key_dim + self._groups * (self.nope_dim + self.value_dim)
         return LatentPlan(
             kind=self.label,
             weights=weights,
@@ -157,6 +182,7 @@ class LatentSpec(Spec):
             children=self._children(scope),
             has_state=True,
             heads=self.heads,
+            kv_heads=self._groups,
             q_rank=self.q_rank,
             kv_rank=self.kv_rank,
             nope_dim=self.nope_dim,
@@ -195,13 +221,14 @@ class LatentSpec(Spec):
         weights += [
             linear("q", queries, self._made_of(width)),
             linear("kv_down", self.kv_rank + self.rope_dim, width),
-            linear("k", self.heads * self.nope_dim, self.kv_rank),
-            linear("v", self.heads * self.value_dim, self.kv_rank),
-            linear("o", scope.given, self.heads * self.value_dim, scope.residual_gain, writes_residual=True),
+            linear("k", self._groups * self.nope_dim, self.kv_rank),
+            linear("v", self._groups * self.value_dim, self.kv_rank),
+            linear("o", scope.given, self._speaking * self.value_dim, scope.residual_gain, writes_residual=True),
         ]
         if self.gate != "none":
             made_of = self._made_of(width) if self.gate_from == "q" else width
-            weights.append(linear("gate", self.heads * (1 if self.gate == "head" else self.value_dim), made_of))
+            weights.append(linear("gate", self._speaking * (1 if self.gate == "head" else self.value_dim), made_of))
+        weights += [linear("less", self._speaking, width)] if self.subtract else []
         if self.sink_logit:
             weights.append(vector("sink_logit", self.heads, ZEROS))
         if self.bias:
