@@ -162,6 +162,7 @@ FLOW: dict[str, dict[str, Any]] = {
             stage("c", CONVOLUTION, streams={"kind": "gates", "count": 2}),
             stage("d", CONVOLUTION, streams={"kind": "sinkhorn", "count": 2, "iterations": 2}),
             stage("g", CONVOLUTION, streams={"kind": "gated"}),
+            stage("l", CONVOLUTION, streams={"kind": "fractions", "eps": 0.1}),
             stage("i", CONVOLUTION, repeat=2, streams={"kind": "dense", "rank": 3, "eps": 0.1}),
             stage("k", ATTENTION, repeat=2, streams={"kind": "dense", "ways": "qkv"}),
             stage("j", CONVOLUTION, repeat=2, streams={"kind": "attended", "eps": 0.1}),

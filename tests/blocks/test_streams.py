@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from evo.base.streams import Stream
 from evo.blocks.flow import Flow
 from evo.blocks.stages.layers.streamed import StreamedLayers
-from evo.blocks.streams.module import Connection, End
+from evo.blocks.streams.module import Beginning, Connection, End
 from evo.blocks.streams.spec import StreamsSpec
 from evo.compiler.build import build, drawn, make
 from evo.compiler.check import check
@@ -29,7 +29,7 @@ from evo.evolution.operators.growth import AddStreams, keeps
 
 ATTENTION = {"kind": "attention", "heads": 2}
 WIDTH, COUNT = 16, 3
-SUBLAYER_KINDS = ("hyper", "gates", "sinkhorn", "dual", "gated", "channels")
+SUBLAYER_KINDS = ("hyper", "gates", "sinkhorn", "dual", "gated", "channels", "fractions")
 AROUND_SUBLAYERS: list[dict[str, Any]] = [{"kind": kind} for kind in SUBLAYER_KINDS]
 KINDS = pytest.mark.parametrize("streams", AROUND_SUBLAYERS)
 FORMS = ("gru", "highway", "output", "input", "sigmoid_tanh")
@@ -261,12 +261,13 @@ def test_gates_of_one_stream_are_those_of_gtrxl(form: str) -> None:
 
 @KINDS
 def test_a_stage_is_its_connections_in_a_row(streams: dict[str, Any]) -> None:
-    """Copies of the input, each sublayer between a read and a write, the end; and step by step the same."""
+    """Copies or parts of the input, each sublayer between a read and a write, the end; and step by step the same."""
     found = model(streams)
     run = found.stages["a"]
     assert isinstance(run, StreamedLayers)
     x = noise(2, 6, WIDTH)
-    found_streams = torch.stack([x] * run.count, 2)
+    begin = dict(run.named_children()).get("streams_begin")
+    found_streams = begin.begun(x, Flow()) if isinstance(begin, Beginning) else torch.stack([x] * run.count, 2)
     for layer in run.layers():
         for name in ("mixer", "ffn"):
             connection, norm = layer.child(f"{name}_streams"), layer.child(f"{name}_norm")

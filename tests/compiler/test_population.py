@@ -226,7 +226,7 @@ def test_stages_stack_too(planned: Any, name: str) -> None:
     check_members(planned(*stages, readout={"unit": True, "gain": True}), "cpu", torch.float64)
 
 
-@pytest.mark.parametrize("kind", ["hyper", "gates", "sinkhorn", "dual", "altup", "dense"])
+@pytest.mark.parametrize("kind", ["hyper", "gates", "sinkhorn", "dual", "altup", "dense", "fractions"])
 def test_streams_and_predictions_ahead_stack_too(planned: Any, kind: str) -> None:
     """Connections of residual streams, and modules that predict further tokens. In float64: streams begin equal, and
     the gradients of what tells them apart are so small that in float32 they are rounding."""

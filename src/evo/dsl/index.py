@@ -172,6 +172,7 @@ KINDS: dict[str, dict[str, str]] = {
         "dual": "evo.blocks.streams.spec:DualStreams",
         "gated": "evo.blocks.streams.gated.spec:GatedStreams",
         "gates": "evo.blocks.streams.spec:GatesStreams",
+        "fractions": "evo.blocks.streams.fractions.spec:FractionStreams",
         "hyper": "evo.blocks.streams.spec:HyperStreams",
         "sinkhorn": "evo.blocks.streams.spec:SinkhornStreams",
     },

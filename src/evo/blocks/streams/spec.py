@@ -90,7 +90,7 @@ class StreamsSpec(Spec):
     """Whether a connection, and the end, depends on how many layers, or sublayers where it stands around each of them,
     stand before it. `connection` is told these as its index, and `end_behind` how many there are."""
     keeps_count: ClassVar[bool] = True
-    """Whether there are as many of them behind a sublayer as before it."""
+    """Whether there are as many of them behind a sublayer as before it, each as wide as the stream."""
     ends_normed: ClassVar[bool] = False
     """Whether their end gives what norms have passed, so that none needs to stand before the readout."""
 

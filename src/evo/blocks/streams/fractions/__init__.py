@@ -1,0 +1,1 @@
+"""A stream in parts that are mixed as streams are."""
