@@ -56,6 +56,17 @@ def break_gpu(payload: tuple[str, int]) -> int:
     return attempt
 
 
+def leave_for_a_while(payload: tuple[str, int]) -> int:
+    """End the process in the first so many tries, which a file counts, and be in the last of them."""
+    file, times = payload
+    with open(file, "a") as counted:
+        counted.write("x")
+    attempt = os.path.getsize(file)
+    if attempt <= times:
+        os.abort()
+    return attempt
+
+
 class BrokenTorch:
     """What torch is like after a kernel's fault."""
 

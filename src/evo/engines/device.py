@@ -1,9 +1,11 @@
-"""Whether a process can still use its GPU."""
+"""The GPUs of a process, and whether it can still use its own."""
 
 from __future__ import annotations
 
 import sys
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The variable that says which ones it sees."""
 ATTEMPTS_WITH_GPU = 2
 """Processes that a job gets where they lose their GPU."""
 

@@ -2,7 +2,9 @@
 
 A worker that raises reports; one that dies, is killed, runs past `max_seconds` or grows past `max_memory_bytes` is
 replaced, and its job's outcome carries the cause. Workers are spawned, not forked, and use one torch thread each, so
-that a value does not depend on their number. Limits are enforced while an outcome is waited for.
+that a value does not depend on their number. Limits are enforced while an outcome is waited for. Where workers share
+GPUs by MPS, a job that lost its GPU is tried again in a worker that shares none, which ends after it: so a kernel that
+faults does so alone the second time, and is told from those that it broke.
 """
 
 import math
@@ -18,6 +20,7 @@ from evo.engines.crew import Crew
 from evo.engines.device import ATTEMPTS_WITH_GPU
 from evo.engines.jobs import Failure, Job, Limits, Outcome
 from evo.engines.memory import resident_bytes
+from evo.engines.mps import MPS
 from evo.engines.process import Phase, WorkerProcess
 
 POLL_SECONDS = 0.05
@@ -34,13 +37,17 @@ class ProcessSpec(EngineSpec):
     kind: ClassVar[str | None] = "process"
     builder: ClassVar[str] = "evo.engines.pool:begin"
 
+    mps: bool = False
+    """Whether workers that share a GPU run their kernels on it side by side, by NVIDIA's MPS, instead of in turns."""
+
 
 class PoolEngine(Crew[WorkerProcess]):
     """Runs jobs in `workers` processes.
 
     `max_seconds` limits the wall time of a job's function, without the time its module takes to import;
     `max_memory_bytes` limits the resident memory of its process, libraries included; `preload` names the modules that a
-    worker imports before it counts as ready; of `gpus` each worker sees one, the one that the fewest others see.
+    worker imports before it counts as ready; of `gpus` each worker sees one, the one that the fewest others see; `mps`
+    lets them share it by a server that ends with this engine. Raises what `MPS` raises.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class PoolEngine(Crew[WorkerProcess]):
         max_memory_bytes: int | None = None,
         preload: tuple[str, ...] = ("torch",),
         gpus: tuple[str, ...] = (),
+        mps: bool = False,
     ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
@@ -58,11 +66,17 @@ class PoolEngine(Crew[WorkerProcess]):
         self.max_memory_bytes = max_memory_bytes
         self.preload = preload
         self.gpus = gpus
+        self.mps = MPS() if mps else None
 
     def hire(self) -> WorkerProcess:
         """A new process."""
+        return self._hired()
+
+    def _hired(self, is_apart: bool = False) -> WorkerProcess:
         taken = [worker.gpu for worker in self.hands]
-        return WorkerProcess(self.preload, min(self.gpus, key=taken.count, default=None))
+        gpu = min(self.gpus, key=taken.count, default=None)
+        variables = {} if self.mps is None else self.mps.environment(not is_apart)
+        return WorkerProcess(self.preload, gpu, variables, is_apart)
 
     def take(self, hand: WorkerProcess, job: Job) -> None:
         """Send a job to a process."""
@@ -92,7 +106,7 @@ class PoolEngine(Crew[WorkerProcess]):
         if outcome is not None and worker.has_lost_gpu:
             return self._on_loss(worker, job, outcome)
         if outcome is not None:
-            self._retire_if_swollen(worker)
+            self._retire(worker)
             return outcome
         failure = self._overrun(worker)
         if failure is None:
@@ -109,6 +123,9 @@ class PoolEngine(Crew[WorkerProcess]):
         killer, failure, attempt = worker.was_killed(), worker.death(), worker.attempt
         is_hungry = killer is signal.SIGKILL and is_running and worker.is_out_of_memory()
         self.dismiss([worker])
+        if killer is None and is_running and self.mps is not None and not worker.is_apart:
+            self._try_apart(worker, job)  # its context may have been broken by another's kernel
+            return None
         if attempt < ATTEMPTS and (killer is not None or not is_running):
             self.free().take(job, attempt + 1)
             return None
@@ -119,10 +136,18 @@ class PoolEngine(Crew[WorkerProcess]):
     def _on_loss(self, worker: WorkerProcess, job: Job, outcome: Outcome) -> Outcome | None:
         """A worker lost its GPU. The job gets another worker, once: it may have been another's kernel that faulted."""
         self.dismiss([worker])
-        if worker.attempt >= ATTEMPTS_WITH_GPU:
+        if worker.is_apart or (self.mps is None and worker.attempt >= ATTEMPTS_WITH_GPU):
             return outcome
-        self.free().take(job, worker.attempt + 1)
+        if self.mps is None:
+            self.free().take(job, worker.attempt + 1)
+        else:
+            self._try_apart(worker, job)
         return None
+
+    def _try_apart(self, worker: WorkerProcess, job: Job) -> None:
+        other = self._hired(is_apart=True)
+        self.hands.append(other)
+        other.take(job, worker.attempt + 1)
 
     def _overrun(self, worker: WorkerProcess) -> Failure | None:
         if time.monotonic() - worker.since > self._limit_seconds(worker):
@@ -139,14 +164,22 @@ class PoolEngine(Crew[WorkerProcess]):
             return START_SECONDS
         return math.inf if self.max_seconds is None else self.max_seconds
 
-    def _retire_if_swollen(self, worker: WorkerProcess) -> None:
-        """Memory that one job left behind must not count against the next one."""
-        if self.max_memory_bytes is not None and (self._resident(worker) or 0) > self.max_memory_bytes / 2:
+    def _retire(self, worker: WorkerProcess) -> None:
+        """End a worker of one job, or a swollen one: memory that a job left behind must not count against the next."""
+        if worker.is_apart or (
+            self.max_memory_bytes is not None and (self._resident(worker) or 0) > self.max_memory_bytes / 2
+        ):
             self.dismiss([worker])
 
     def _resident(self, worker: WorkerProcess) -> int | None:
         pid = worker.process.pid
         return None if pid is None else resident_bytes(pid)
+
+    def close(self) -> None:
+        """End all workers, and what they shared."""
+        super().close()
+        if self.mps is not None:
+            self.mps.close()
 
     def dismiss(self, hands: Sequence[WorkerProcess]) -> None:
         """End processes and reap them."""
@@ -164,5 +197,5 @@ def _killed(killer: signal.Signals) -> Failure:
 
 def begin(spec: ProcessSpec, limits: Limits) -> PoolEngine:
     """The engine of a spec."""
-    del spec
-    return PoolEngine(limits.workers, limits.max_seconds, limits.max_memory_bytes, limits.preload, limits.gpus)
+    own = limits.workers, limits.max_seconds, limits.max_memory_bytes, limits.preload, limits.gpus
+    return PoolEngine(*own, spec.mps)

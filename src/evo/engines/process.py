@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from multiprocessing import get_context, resource_tracker
+from types import MappingProxyType
 from typing import Any
 
+from evo.engines.device import VISIBLE
 from evo.engines.jobs import Failure, Job, Outcome, answered, explain
 from evo.engines.memory import times_out_of_memory
 from evo.engines.worker import serve
@@ -34,19 +36,29 @@ class Phase(Enum):
 class WorkerProcess:
     """One spawned process.
 
-    gpu: the only one that it sees; None for all. since: when its phase began, on the clock of `time.monotonic`.
+    gpu: the only one that it sees; None for all. variables: of its environment, besides. is_apart: whether it serves
+    one job, and shares nothing with others. since: when its phase began, on the clock of `time.monotonic`.
     shortages: how often the system had run out of memory when it started. has_lost_gpu: whether it is of no use to
     another job.
     """
 
-    def __init__(self, preload: tuple[str, ...], gpu: str | None = None) -> None:
+    def __init__(
+        self,
+        preload: tuple[str, ...],
+        gpu: str | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        is_apart: bool = False,
+    ) -> None:
         context = get_context("spawn")
+        environment = {**variables, **({} if gpu is None else {VISIBLE: gpu})}
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, preload, gpu), daemon=True, name="evo-worker")
+        self.process = context.Process(
+            target=serve, args=(theirs, preload, environment), daemon=True, name="evo-worker"
+        )
         with _interrupts_held():
             self.process.start()
         theirs.close()
-        self.gpu = gpu
+        self.gpu, self.is_apart = gpu, is_apart
         self.job: Job | None = None
         self.attempt = 1
         self.has_lost_gpu = False

@@ -21,18 +21,15 @@ from evo.engines.device import is_lost
 from evo.engines.jobs import Failure, Job, Outcome, explain, find_function, run_job, without_device
 
 ORPHANED = 3
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def serve(pipe: Connection, preload: tuple[str, ...], gpu: str | None) -> None:
+def serve(pipe: Connection, preload: tuple[str, ...], environment: dict[str, str]) -> None:
     """Serve jobs from the pipe. Interrupts are the parent's business; so is stdout, and prints go to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    if gpu is not None:
-        os.environ[VISIBLE] = gpu
+    os.environ.update({**dict.fromkeys(THREAD_VARIABLES, "1"), **environment})
     keep_freed()
     for module in preload:
         importlib.import_module(module)

@@ -8,6 +8,7 @@ import os
 import torch
 
 from evo.base.diagnostics import Diagnostic, DiagnosticError
+from evo.engines.device import VISIBLE
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -40,7 +41,7 @@ def gpus_to_share(device: str) -> tuple[str, ...]:
     where the device is CUDA's without a number and there are several; otherwise none."""
     if device != "cuda" or (count := torch.cuda.device_count()) < 2:
         return ()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = os.environ.get(VISIBLE)
     return tuple(named.split(",")[:count] if named else map(str, range(count)))
 
 
