@@ -74,7 +74,7 @@ class AttentionFields(Spec):
     """keys: values are the keys as projected, before norm and rotation (Gemma 4). turned_keys: values are the keys as
     scores meet them, kept once, and what a head sees is turned back by the query's position (DeepSeek-V4). halves: the
     second half of all their channels is that of the token before (CCA, 2510.04476). tied: a key is its value but for
-    its last channels, which all key heads share and alone turn (grouped-tied attention, 2505.21487)."""
+    its last channels, which all key heads share and alone turn (GTA, grouped-tied attention, 2505.21487)."""
     shared_dims: Annotated[int | None, Field(ge=1, le=4096), Gene(4, 128, "x2", optional=True)] = None
     """How many channels of tied keys are shared; half of a head if left out."""
     key_gain: bool = False
@@ -86,8 +86,8 @@ class AttentionFields(Spec):
     """Whether every second head is taken from the one before it, times the sigmoid of a map of x for each pair
     (Differential Transformer V2, Ye et al. 2026); of more heads before it, by `subtract_from`."""
     subtract_from: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 1
-    """How many heads before it each such head is taken from, from each times a sigmoid of its own (grouped differential
-    attention, 2510.06949, as in Motif 3)."""
+    """How many heads before it each such head is taken from, from each times a sigmoid of its own (GDA, grouped
+    differential attention, 2510.06949, as in Motif 3)."""
     temperature: Annotated[TemperatureSpec | None, FIXED] = None
     """Scores that grow with the position of the query."""
     persistent: Annotated[int, Field(ge=0, le=65536), Gene(0, 32, "+1")] = 0
@@ -129,7 +129,8 @@ class AttentionFields(Spec):
     low_rank: LowRankSpec | None = None
     """Narrow vectors that queries and outputs pass; none if left out."""
     head_shares: HeadSharesSpec | None = None
-    """How much the output of each head counts at a token, which keeps its best ones; all alike if left out."""
+    """How much the output of each head counts at a token, which keeps its best ones (MoH); all alike if left
+    out."""
     head_experts: HeadExpertsSpec | None = None
     """Experts that heads belong to, of which each token chooses some; if left out, it has all heads."""
 

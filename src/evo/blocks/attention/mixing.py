@@ -88,7 +88,7 @@ class MixScoresSpec(Spec):
     """How many keys around each, itself included; of an even number, one more lies before it."""
 
     compose: ComposeSpec | None = None
-    """Sums over all heads that tokens say; none if left out."""
+    """Sums over all heads that tokens say (DCMHA); none if left out."""
     network: Annotated[int | None, Field(ge=1, le=65536), Gene(8, 64, "x2", optional=True)] = None
     """Hidden channels of a network that reads the products of all heads at a pair, and what the position encoding adds
     to them, and whose outputs are added to both (DAPE, Zheng et al. 2405.14722: 32); none if left out."""

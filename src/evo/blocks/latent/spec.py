@@ -77,8 +77,8 @@ class LatentSpec(Spec):
     bias: bool = False
     """Biases of the maps to the narrow vectors and of the output."""
     subtract: bool = False
-    """Whether the last head of a group is taken from the others, from each times the sigmoid of a map of x (grouped
-    differential latent attention, Motif 3)."""
+    """Whether the last head of a group is taken from the others, from each times the sigmoid of a map of x (GDLA,
+    grouped differential latent attention, Motif 3)."""
     subtract_from: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 1
     """How many heads before it each such head is taken from."""
     gate: Annotated[Literal["none", "head", "channel"], FIXED] = "none"
