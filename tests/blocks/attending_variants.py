@@ -61,6 +61,15 @@ ATTENDING: dict[str, dict[str, Any]] = {
         "sink_logit": True,
         "select": {"kind": "nearest", "size": 4, "top": 2, "learns": True},
     },
+    "attention differing from two": {
+        **ATTENTION,
+        "heads": 6,
+        "head_dim": 4,
+        "kv_heads": 4,
+        "differ": 0.3,
+        "differ_from": 2,
+        "inner_norm": {"kind": "rms"},
+    },
     "latent grouped": {**LATENT, "heads": 4, "kv_heads": 2, "position": {"kind": "alibi"}},
     "latent subtracting": {**LATENT, "heads": 6, "kv_heads": 2, "q_rank": 5, "gate": "channel", **SUBTRACTING},
     "attention of chosen heads": {

@@ -56,6 +56,15 @@ HEADED: dict[str, dict[str, Any]] = {
             stage("b", {**ATTENTION, "values": "tied", "bias": ["k"], "kv_heads": 1}, ffn={"kind": "none"}),
         ],
     },
+    "differing": {
+        "stages": [
+            stage(
+                "a",
+                {**ATTENTION, "heads": 6, "head_dim": 4, "kv_heads": 2, "differ": 0.3, "differ_from": 2},
+                ffn={"kind": "none"},
+            )
+        ]
+    },
     "latent groups": {
         "stages": [
             stage(

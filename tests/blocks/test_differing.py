@@ -45,6 +45,33 @@ def test_one_head_of_a_group_is_taken_from_all_others(ratio: int, kv_heads: int)
     compare(mixer, theirs, moved=0.3)
 
 
+@pytest.mark.parametrize(("ratio", "noise", "groups"), [(2, 2, 2), (3, 2, 1), (4, 1, 1)])
+def test_differential_heads_share_what_is_taken_from_them(ratio: int, noise: int, groups: int):
+    """Motif 2's grouped differential attention (2510.06949): signal heads over the keys of their group, noise heads
+    over others, values of both halves for both; each noise head is taken from `ratio` signal heads, then a norm."""
+    dim, start = 4, 0.4
+
+    def theirs(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        q = (x @ w["q"].T).unflatten(-1, (noise * (ratio + 1), dim)).transpose(1, 2)
+        k, v = ((x @ w[name].T).unflatten(-1, (2 * groups, dim)).transpose(1, 2) for name in "kv")
+        q1, q2 = q.split((noise * ratio, noise), 1)
+        k1, k2 = k.chunk(2, 1)
+        values = torch.cat(v.chunk(2, 1), -1)
+
+        def attend(queries: Tensor, keys: Tensor) -> Tensor:
+            times = queries.shape[1] // groups
+            both = (part.repeat_interleave(times, dim=1) for part in (keys, values))
+            return F.scaled_dot_product_attention(queries, *both, is_causal=True)
+
+        one, two = (w[f"lambda_q{n}"].mul(w[f"lambda_k{n}"]).sum().exp() for n in (1, 2))
+        y = attend(q1, k1) - (one - two + start) * attend(q2, k2).repeat_interleave(ratio, dim=1)
+        y = F.rms_norm(y, (2 * dim,), w["inner_norm.gain"], 1e-6) * (1 - start)
+        return y.transpose(1, 2).flatten(2) @ w["o"].T
+
+    mixer = {**ATTENTION, "heads": noise * (ratio + 1), "kv_heads": 2 * groups, "head_dim": dim, "differ": start}
+    compare({**mixer, "differ_from": ratio, "inner_norm": {"kind": "rms"}}, theirs, moved=0.2)
+
+
 def test_latent_heads_are_taken_from_others_as_by_motif_3():
     """Queries of a narrow vector, keys and values of a head for each group, made of another; of each group the last
     head is taken from the others, then an elementwise gate of the queries' vector (Motif 3's MotifGDLAttention)."""
@@ -101,3 +128,11 @@ def test_odd_heads_have_no_pairs():
     """Nothing is dropped in silence."""
     with pytest.raises(AssertionError, match="EVO308"):
         plan([stage("s", {**ATTENTION, "heads": 3, "head_dim": 4, "subtract": True})])
+
+
+@pytest.mark.parametrize("change", [{"heads": 8}, {"kv_heads": 8}, {"gate": "head"}, {"persistent": 2}])
+def test_unlike_groups_are_checked(change: dict[str, object]):
+    """Heads that are no equal parts, keys that do not divide them, and what needs like groups."""
+    mixer = {**ATTENTION, "heads": 6, "head_dim": 4, "kv_heads": 4, "differ": 0.3, "differ_from": 2}
+    with pytest.raises(AssertionError, match=r"EVO30[18]"):
+        plan([stage("s", {**mixer, **change})])

@@ -37,6 +37,10 @@ NOT_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {
         "a pair of its own heads, which nothing else tells apart, gives one output",
         ("differ", "head_experts", "head_maps"),
     ),
+    "differ_from": (
+        "its key heads serve unlike numbers of queries",
+        ("gate", "low_rank", "taps", "select", "persistent", "selective", "bias by keys"),
+    ),
     "low_rank": ("experts have maps of their own", ("head_experts",)),
     "forget": (
         "gates are those of its own earlier keys, all of them",

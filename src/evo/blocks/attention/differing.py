@@ -8,19 +8,30 @@ from torch import Tensor
 Lambdas = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-def halves_paired(v_BTGV: Tensor) -> Tensor:
+def halves_paired(v_BTGV: Tensor, ratio: int) -> Tensor:
     """Values as the scores of differential heads meet them: those of both halves side by side, for both."""
-    return torch.cat(v_BTGV.chunk(2, dim=2), dim=-1).repeat(1, 1, 2, 1)
+    paired_BTGV = torch.cat(v_BTGV.chunk(2, dim=2), dim=-1)
+    return torch.cat((paired_BTGV.repeat_interleave(ratio, dim=2), paired_BTGV), dim=2)
 
 
-def halves_differed(o_BTHV: Tensor, lambdas: Lambdas, start: float | None) -> Tensor:
-    """o1 - lambda o2 of the two halves of differential heads (Ye et al. 2024, eq. 1); as they are without lambdas."""
+def halves_repeated(k_BTGK: Tensor, ratio: int) -> Tensor:
+    """Keys as those scores meet them: of the first half, each for `ratio` times as many heads, and of the second."""
+    if ratio == 1:
+        return k_BTGK
+    first_BTGK, second_BTGK = k_BTGK.chunk(2, dim=2)
+    return torch.cat((first_BTGK.repeat_interleave(ratio, dim=2), second_BTGK), dim=2)
+
+
+def halves_differed(o_BTHV: Tensor, lambdas: Lambdas, start: float | None, ratio: int) -> Tensor:
+    """o1 - lambda o2 of the parts of differential heads (Ye et al. 2024, eq. 1), each of the last taken from `ratio`
+    others; as they are without lambdas."""
     one_q, one_k, two_q, two_k = lambdas
     if start is None or one_q is None or one_k is None or two_q is None or two_k is None:
         return o_BTHV
     one, two = (one_q * one_k).sum().exp(), (two_q * two_k).sum().exp()
-    first, second = o_BTHV.chunk(2, dim=2)
-    return first - (one - two + start) * second
+    noise = o_BTHV.shape[2] // (ratio + 1)
+    first, second = o_BTHV.split((ratio * noise, noise), dim=2)
+    return first - (one - two + start) * second.repeat_interleave(ratio, dim=2)
 
 
 def neighbours_differed(o_BTHV: Tensor, shares_BTP: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class AttentionFaults(AttentionShapes):
             message = f"{self.heads} heads do not divide the width {scope.width}"
             yield Fault("EVO300", ("heads",), message, "change heads or width, or set head_dim")
             return
-        if self.heads % self._groups:
+        if self._differs_from_many:
+            yield from self._unlike_groups()
+        elif self.heads % self._groups:
             message = f"{self._groups} kv_heads do not divide {self.heads} heads"
             yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads))
         if isinstance(self.position, PositionSpec) and self.position.acts_on == "embedding":
@@ -45,6 +47,16 @@ class AttentionFaults(AttentionShapes):
             else:
                 yield replace(problem, path=("heads",), inherited=(position, str(problem.path[0])))
         yield from self._option_problems(scope)
+
+    def _unlike_groups(self) -> Iterator[Fault]:
+        """What keeps differential heads from being so many parts and one, which read halves of the key heads."""
+        size = 1 + self.differ_from
+        if self.heads % size:
+            message = f"{self.heads} heads are no {size} equal parts, of which the last is taken from the others"
+            yield Fault("EVO308", ("differ_from",), message, f"make heads a multiple of {size}")
+        elif self._groups % 2 == 0 and self.heads // size % (self._groups // 2):
+            message = f"half of {self._groups} kv_heads do not divide {self.heads // size} heads that are taken away"
+            yield Fault("EVO301", ("kv_heads",), message, dividing(self.heads // size))
 
     def _option_problems(self, scope: Scope) -> Iterator[Fault]:
         dim, values = self._head_dim(scope), self._value_dim(scope)

@@ -82,6 +82,9 @@ class AttentionFields(Spec):
     differ: Annotated[float | None, Field(gt=0, lt=1), FIXED] = None
     """Differential heads: the second half is taken from the first, times a learned number that starts here and plus the
     rest (Ye et al. 2024)."""
+    differ_from: Annotated[int, Field(ge=1, le=64), Gene(1, 4, "+1")] = 1
+    """How many heads each differential head is taken from: of so many parts of heads and one, the last (GDA,
+    2510.06949, as in Motif 2). Keys and values have halves all the same."""
     subtract: bool = False
     """Whether every second head is taken from the one before it, times the sigmoid of a map of x for each pair
     (Differential Transformer V2, Ye et al. 2026); of more heads before it, by `subtract_from`."""
@@ -151,6 +154,7 @@ class AttentionFields(Spec):
         found = [
             ("gate_act", self.gate == "none"),
             ("qk_norm_at", self.qk_norm == "none" and self.k_norm is None),
+            ("differ_from", self.differ is None),
             ("subtract_from", not self.subtract),
             ("value_dim", self.values in ("keys", "turned_keys", "tied") and self.kv_from is None),
             ("shared_dims", self.values != "tied" or self.kv_from is not None),
@@ -179,6 +183,16 @@ class AttentionFields(Spec):
     def speaking(self) -> int:
         """Heads of which the output is made, where it is made of heads as wide as values."""
         return self.heads * self.subtract_from // (self.subtract_from + 1) if self.subtract else self.heads
+
+    @property
+    def differing(self) -> int:
+        """Differential heads that give outputs."""
+        return self.heads * self.differ_from // (self.differ_from + 1)
+
+    @property
+    def _differs_from_many(self) -> bool:
+        """Whether its key heads serve unlike numbers of queries."""
+        return self.differ is not None and self.differ_from > 1
 
     @property
     def _groups(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evo.blocks.attention.apart import made_apart
-from evo.blocks.attention.differing import halves_differed, halves_paired, neighbours_differed
+from evo.blocks.attention.differing import halves_differed, halves_paired, halves_repeated, neighbours_differed
 from evo.blocks.attention.dropping import dropping
 from evo.blocks.attention.factors import beside, product, tied
 from evo.blocks.attention.heating import heat
@@ -80,6 +80,7 @@ class Attention(Keeping):
         super().__init__(plan, children)
         self.kv_heads, self.head_dim, self.value_dim = plan.kv_heads, plan.head_dim, plan.value_dim or plan.head_dim
         self.key_dim = plan.key_dim or plan.head_dim
+        self.differ_from = plan.differ_from or 1
         self.gate_act = ACTS[plan.gate_act] if plan.gate_act else None
         self.read_at_once = self.stencil.together if plan.causal else None
         if plan.head_maps is not None or "head_experts" in children:
@@ -200,6 +201,7 @@ class Attention(Keeping):
     ) -> Any:
         """What `run` makes of all keys that the stencil shows, or of those that a selection leaves."""
         keys, values = self._whole(keys, values)
+        keys = halves_repeated(keys, self.differ_from)
         select = self._modules.get("select")
         if not isinstance(select, Select):
             return run(q_BTHK, keys, self._paired(values), stencil=self.stencil)
@@ -342,14 +344,14 @@ class Attention(Keeping):
 
     def _paired(self, v_BTGV: Tensor) -> Tensor:
         """Values as the scores meet them."""
-        return v_BTGV if self.plan.differ is None else halves_paired(v_BTGV)
+        return v_BTGV if self.plan.differ is None else halves_paired(v_BTGV, self.differ_from)
 
     def _differed(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow) -> Tensor:
         """What heads give once some are taken from others, where they are."""
         if self.less is not None:
             return neighbours_differed(o_BTHV, flow.project(x_BTD, self.less))
         lambdas = self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2
-        return halves_differed(o_BTHV, lambdas, self.plan.differ)
+        return halves_differed(o_BTHV, lambdas, self.plan.differ, self.differ_from)
 
     def _out(self, o_BTHV: Tensor, x_BTD: Tensor, flow: Flow, met: MetHeads | None) -> Tensor:
         if self.plan.share is not None:

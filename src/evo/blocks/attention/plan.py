@@ -66,6 +66,7 @@ class AttentionPlan(BlockPlan):
     are_one: bool = False
     shared_dims: int | None = None
     differ: float | None = None
+    differ_from: int | None = None
     temperature: tuple[float, int, str, int] | None = None
     persistent: int = 0
     kv_to: tuple[str, ...] = ()

@@ -1,5 +1,7 @@
 """What the fields of attention come to at one place: its parts, and how wide they are."""
 
+import math
+
 from evo.blocks.attention.fields import AttentionFields
 from evo.blocks.norm.spec import NormSpec
 from evo.blocks.position.spec import PositionSpec
@@ -45,7 +47,7 @@ class AttentionShapes(AttentionFields):
     def _outputs(self, scope: Scope) -> tuple[int, int]:
         """How many heads give outputs, and how wide these are."""
         values = self._value_dim(scope)
-        return (self.speaking, values) if self.differ is None else (self.heads // 2, 2 * values)
+        return (self.speaking, values) if self.differ is None else (self.differing, 2 * values)
 
     def _projections(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """The output and input width of each projection that there is, in order; of experts, those of one."""
@@ -65,7 +67,7 @@ class AttentionShapes(AttentionFields):
                 found |= dict.fromkeys(parts, (of_values * values // len(parts), width))
         found["o"] = (
             scope.given,
-            (self.speaking if self.subtract else asking) * values
+            (asking * values if self.head_experts is not None else math.prod(self._outputs(scope)))
             if low is None or low.o is None
             else low.groups * low.o,
         )
@@ -109,6 +111,7 @@ class AttentionShapes(AttentionFields):
             "head_experts": self.head_experts is not None,
             "gate": self.gate != "none",
             "differ": self.differ is not None,
+            "differ_from": self._differs_from_many,
             "subtract": self.subtract,
             "token_values": self.token_values is not None,
             "mix_layers": self.mix_layers is not None,

@@ -103,6 +103,7 @@ class AttentionSpec(AttentionFaults):
             are_one=self._are_one,
             shared_dims=self._shared_dims(scope) if self._are_tied else None,
             differ=self.differ,
+            differ_from=self.differ_from if self._differs_from_many else None,
             persistent=self.persistent,
             temperature=self.temperature and self.temperature.numbers,
             kv_to=self._signals(self.kv_to, scope),

@@ -40,7 +40,7 @@ def attention_weights(
     if spec.taps is not None:
         weights += spec.taps.weights({"q": (spec.heads, dim), "k": (groups, dim), "v": (groups, values)}, sizes)
     weights += [vector("key_gain", groups, ONES)] if spec.key_gain and spec.kv_from is None else []
-    heard = spec.speaking if spec.differ is None else spec.heads // 2
+    heard = spec.speaking if spec.differ is None else spec.differing
     weights += [vector("head_gain", heard, ONES)] if spec.head_gain else []
     weights += spec.head_shares.weights(scope.width) if spec.head_shares is not None else []
     weights += spec.mix_scores.weights(scope.width, spec.heads) if spec.mix_scores is not None else []
