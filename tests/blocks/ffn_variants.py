@@ -64,6 +64,7 @@ FFNS: dict[str, dict[str, Any]] = (
                 "network": {"width": 6, "norm": {"kind": "rms"}, "to": "routers"},
             },
         },
+        "experts by a norm": {**ROUTED, "router": {"norm": {"kind": "layer"}, "network": {"width": 6}}},
         "experts by a narrow map": {**ROUTED, "router": {"network": {"width": 3, "depth": 0, "bias": False}}},
         "experts on inputs": {
             **ROUTED,

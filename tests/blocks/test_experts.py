@@ -140,6 +140,26 @@ def test_a_hash_spreads_tokens_and_repeats_itself():
     assert torch.equal(chosen_BTP, hashed(tokens_BT.flip(1), 2, 8).flip(1))
 
 
+def test_a_router_may_read_through_a_norm_of_its_own():
+    """Logits are maps of the norm of x, and experts get x itself: values and the gradients of every weight (MoEUT)."""
+    block = experts(of={"kind": "dense", "act": "silu"}, router={"norm": {"kind": "layer"}})
+    with torch.no_grad():
+        for seed, weight in enumerate(block.parameters()):
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed), dtype=weight.dtype))
+    x, w = inputs(9).requires_grad_(), dict(block.named_parameters())
+    normed = F.layer_norm(x, x.shape[-1:], w["read_norm.gain"], w["read_norm.bias"], 1e-5)
+    best, chosen = (normed @ w["router"].T).topk(block.plan.top)
+    hidden = F.silu(torch.einsum("btd,efd->btef", x, w["routed.up"]))
+    each = torch.einsum("btef,edf->bted", hidden, w["routed.down"])
+    met = each.gather(2, chosen[..., None].expand(*chosen.shape, x.shape[-1]))
+    wanted = (best.softmax(-1)[..., None] * met).sum(2)
+    got = block(x, Flow())
+    torch.testing.assert_close(got, wanted)
+    cotangent = inputs(9, seed=5)
+    pairs = (torch.autograd.grad((y * cotangent).sum(), [x, *w.values()]) for y in (got, wanted))
+    torch.testing.assert_close(*pairs)
+
+
 def test_the_choice_bias_moves_against_the_load():
     """Descending the loss lowers the bias of experts that are met too often and raises that of others; it weighs 0."""
     block, flow, x = experts(router={"choice_bias": True, "renormalise": False}), Flow(figures={}), inputs()
@@ -186,6 +206,8 @@ def test_loads_are_told_to_who_asks():
         ({"top": 1, "router": {"top_p": 0.5, "renormalise": False}}, "EVO307", "one expert whatever"),
         ({"router": {"choose": "hash", "score": "alike", "logits_to": "r"}}, "EVO307", "neither gives nor adds"),
         ({"router": {"choose": "table", "groups": 2}}, "EVO307", "the token's id chooses"),
+        ({"router": {"norm": {"kind": "rms", "groups": 3}}}, "EVO303", "3 groups do not divide 16"),
+        ({"router": {"score": "alike", "choose": "hash", "norm": {"kind": "rms"}}}, "EVO307", "reads nothing"),
         ({"of": {"kind": "experts"}}, "EVO307", "cannot be made of 'experts'"),
         ({"of": {"kind": "none"}}, "EVO307", "cannot be made of 'none'"),
         ({"shared": [{"ffn": {"kind": "none"}}]}, "EVO307", "builds nothing"),

@@ -93,9 +93,9 @@ class AttentionFaults(AttentionShapes):
             message = "the nearest earlier key takes its share first, and later keys have no place in that order"
             yield Fault("EVO308", ("weigh",), message, "write causal: true, or weigh otherwise")
         if self.head_experts is not None:
-            yield from under(self.head_experts.faults(self.heads, self._groups, scope.context), "head_experts")
+            yield from under(self.head_experts.faults(self.heads, self._groups, scope), "head_experts")
         if self.head_shares is not None:
-            yield from under(self.head_shares.faults(self._outputs(scope)[0], scope.context), "head_shares")
+            yield from under(self.head_shares.faults(self._outputs(scope)[0], scope), "head_shares")
         if self.head_maps is not None:
             yield from under(self.head_maps.faults(), "head_maps")
         if self.mix_scores is not None:

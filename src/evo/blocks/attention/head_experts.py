@@ -26,9 +26,9 @@ class HeadExpertsSpec(Spec):
     router: RouterSpec = Field(default_factory=RouterSpec)
     """How they are chosen and weighed."""
 
-    def faults(self, heads: int, kv_heads: int, context: int) -> Iterator[Fault]:
+    def faults(self, heads: int, kv_heads: int, scope: Scope) -> Iterator[Fault]:
         """What cannot be with so many heads at a token; paths are relative to this spec."""
-        yield from self.router.faults(self.top, self.count, 0, context)
+        yield from self.router.faults(self.top, self.count, 0, scope)
         if self.router.has_state:
             name = "capacity" if self.router.choose == "each_token" else "choose"
             message = "heads are chosen by each token for itself, whatever others chose"

@@ -30,7 +30,7 @@ class HeadSharesSpec(Spec):
     router: RouterSpec = Field(default_factory=RouterSpec)
     """How heads are chosen and weighed."""
 
-    def faults(self, heads: int, context: int) -> Iterator[Fault]:
+    def faults(self, heads: int, scope: Scope) -> Iterator[Fault]:
         """What cannot be with so many heads that give outputs; paths are relative to this spec."""
         routed = heads - self.shared
         if routed < 2:
@@ -41,7 +41,7 @@ class HeadSharesSpec(Spec):
             message = f"a token cannot keep {self.top} of {routed} heads that are not shared"
             yield Fault("EVO308", ("top",), message, "lower top or shared, or raise heads")
             return
-        yield from self.router.faults(self.top, routed, 0, context)
+        yield from self.router.faults(self.top, routed, 0, scope)
         if self.router.has_state:
             name = "capacity" if self.router.choose == "each_token" else "choose"
             message = "heads are chosen by each token for itself, whatever others chose"

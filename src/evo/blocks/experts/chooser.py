@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evo.blocks.base import Block, compute_dtype
+from evo.blocks.base import Block, Norm, compute_dtype
 from evo.blocks.experts.network import Network
 from evo.blocks.experts.plan import ChooserPlan
+from evo.blocks.experts.router import READ_NORM
 from evo.blocks.experts.routing import (
     Routes,
     before_mass,
@@ -113,8 +114,9 @@ class Chooser(Block):
     def _logits(self, x_BTD: Tensor, flow: Flow) -> Tensor | None:
         if self.router is None:
             return None
-        network = self._modules.get("network")
-        read = network(x_BTD, flow) if isinstance(network, Network) else x_BTD
+        norm, network = self._modules.get(READ_NORM), self._modules.get("network")
+        read = norm(x_BTD, flow) if isinstance(norm, Norm) else x_BTD
+        read = network(read, flow) if isinstance(network, Network) else read
         logits_BTE = flow.project(read, self.router, self.router_bias).to(compute_dtype(x_BTD))
         if self.earlier_logits is not None:
             *_, name = self.spec.inputs(logits_BTE.shape[-1])  # token ids may stand before it

@@ -8,14 +8,16 @@ from pydantic import Field
 
 from evo.blocks.experts.assigned import assigned
 from evo.blocks.experts.narrow import NarrowSpec
+from evo.blocks.norm.spec import NormSpec
 from evo.dsl.genes import FIXED, Gene
 from evo.dsl.organism import NAME
 from evo.dsl.plan import BlockPlan
 from evo.dsl.references import placed
-from evo.dsl.spec import TOKENS, Fault, Scope, Spec
+from evo.dsl.spec import TOKENS, Fault, RoleOf, Scope, Spec
 
 ROUTER_LOGITS = "router logits of"
 """How the names of logits begin that routers share."""
+READ_NORM = "read_norm"
 BALANCE = 0.01
 """The weight of the balance loss where nothing else keeps experts equally busy (Fedus et al. 2021)."""
 
@@ -60,6 +62,8 @@ class RouterSpec(Spec):
     """Bounds logits to ±cap by `cap * tanh(logits / cap)`."""
     bias: bool = False
     """A bias of the logits."""
+    norm: Annotated[Spec | None, RoleOf("norm"), FIXED] = None
+    """A norm that its input passes, where experts read it as it is (MoEUT, 2405.16039; Gemma 4)."""
     network: NarrowSpec | None = None
     """What stands between the input and the map to logits; nothing if left out."""
     logits_to: Annotated[str | None, Field(pattern=NAME, max_length=64), FIXED] = None
@@ -131,8 +135,14 @@ class RouterSpec(Spec):
 
     def children(self, scope: Scope, top: int, count: int) -> tuple[tuple[str, BlockPlan], ...]:
         """What stands before its map to logits, and a table of choices, by name."""
-        network = (("network", self.network.network(scope)),) if self.network is not None and self.has_logits else ()
-        return (*network, *((("assigned", assigned(scope.vocab, top, count)),) if self.choose == "table" else ()))
+        found: list[tuple[str, BlockPlan]] = []
+        if isinstance(self.norm, NormSpec) and self.has_logits:
+            found.append((READ_NORM, self.norm.plan(scope)))
+        if self.network is not None and self.has_logits:
+            found.append(("network", self.network.network(scope)))
+        if self.choose == "table":
+            found.append(("assigned", assigned(scope.vocab, top, count)))
+        return tuple(found)
 
     def losses(self) -> tuple[str, ...]:
         """The names of the losses that it adds."""
@@ -150,14 +160,14 @@ class RouterSpec(Spec):
         """The share of the tokens so far that an expert takes where experts choose."""
         return min(1.0, (self.capacity or 1.0) * top / count)
 
-    def faults(self, top: int, count: int, idle: int, context: int) -> Iterator[Fault]:
+    def faults(self, top: int, count: int, idle: int, scope: Scope) -> Iterator[Fault]:
         """What cannot be, or does nothing, for so many choices of so many experts and idle classes."""
         classes = count + idle
         if top > classes:
             yield Fault("EVO307", ("top",), f"a token cannot meet {top} of {classes} experts", "lower top")
             return
         yield from self._group_faults(top, classes)
-        yield from self._unread(top, count, context)
+        yield from self._unread(top, count, scope.context)
         yield from self._hash_faults(idle)
         if self.rivals is not None:
             yield from self._alone(
@@ -173,9 +183,12 @@ class RouterSpec(Spec):
                 yield Fault("EVO307", ("router", name), message, "remove it, or write another score")
         if self.network is not None:
             yield from (placed(fault, "router", "network") for fault in self.network.faults())
-            if not self.has_logits:
+        if isinstance(self.norm, NormSpec):
+            yield from self.norm.slot_problems(scope.width, ("router", "norm"))
+        for name in ("norm", "network"):
+            if getattr(self, name) is not None and not self.has_logits:
                 message = "without logits a router reads nothing"
-                yield Fault("EVO307", ("router", "network"), message, "remove it, or write another score")
+                yield Fault("EVO307", ("router", name), message, "remove it, or write another score")
         is_constant = self.renormalise and top == 1 and not self.eps
         if is_constant and self.has_logits and self.choose != "each_expert":
             message = "a single share divided by itself is always 1, so the task teaches the router nothing"

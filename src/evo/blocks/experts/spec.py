@@ -71,7 +71,7 @@ class ExpertsSpec(Spec):
     """A bias of the sum that a token's experts give (JetMoE)."""
 
     def problems(self, scope: Scope) -> Iterator[Fault]:
-        found = list(self.router.faults(self.top, self.count, self._idle, scope.context))
+        found = list(self.router.faults(self.top, self.count, self._idle, scope))
         yield from found
         yield from _inner_faults(self.of, self._inside(scope), ("of",), must_stack=True)
         for index, shared in enumerate(self.shared):
