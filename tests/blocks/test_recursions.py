@@ -115,3 +115,17 @@ def test_weights_that_meet_something_else_are_refused() -> None:
         document([stage("turn", {**ATTENTION, "causal": False}), {**ROUTER, "name": "b"}], position={"kind": "none"})
     with pytest.raises(AssertionError, match="EVO315"):
         document([turn, {**ROUTER, "name": "b", "picks_from": "nobody"}])
+    itself = {**ROUTER, "name": "b", "of": {"name": "again", "weights_of": "b"}}
+    with pytest.raises(AssertionError, match="'b' has faults of its own"):
+        document([turn, itself, {"name": "c", "weights_of": "b"}])
+
+
+def test_a_stage_that_runs_another_may_be_run_itself() -> None:
+    """Its weights are those of both, and it decodes as it is scored."""
+    found = model([STAGES[0], {**ROUTER, "name": "b"}, {"name": "c", "weights_of": "b"}])
+    state, parts = OrganismState(), []
+    assert not [path for path in found.state_dict() if ".c." in path]
+    for piece in rows().split([5, 7], dim=1):
+        logits, state = found.extend(piece, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, 1), found(rows()))

@@ -1,7 +1,7 @@
 """The language and the plan of a stage that has another's weights."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -49,8 +49,10 @@ class WeightsOfSpec(StageSpec):
             help = f"{suggestion(self.weights_of, known)}known here: {', '.join(known) or 'none'}"
             yield Fault("EVO359", ("weights_of",), what, help)
             return
-        if all(fault.severity == "warning" for fault in other.problems(scope)):
+        if all(fault.severity == "warning" for fault in other.problems(self._above(scope))):
             yield from self._use_faults(other, scope)
+        else:
+            yield Fault("EVO359", ("weights_of",), f"'{other.name}' has faults of its own", "mend these first")
 
     def plan(self, scope: Scope) -> WeightsOfPlan:
         again, beside = used(self._plan(scope), self._adapters)
@@ -68,8 +70,14 @@ class WeightsOfSpec(StageSpec):
         """The plan of the other stage, without the adapters of its own use."""
         other = scope.earlier[self.weights_of]
         assert isinstance(other, StageSpec)
-        plan = other.plan(scope)
+        plan = other.plan(self._above(scope))
         return plan.plain if isinstance(plan, AdaptedPlan) else plan
+
+    def _above(self, scope: Scope) -> Scope:
+        """What stands around the other stage here: the stages above it are those that it may run itself."""
+        names = list(scope.earlier)
+        above = names[: names.index(self.weights_of)]
+        return replace(scope, earlier={name: scope.earlier[name] for name in above})
 
     @property
     def _adapters(self) -> AdapterSpec | None:
