@@ -108,6 +108,19 @@ def test_it_reads_every_stream_itself(streams: dict[str, object]) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), model(ids), rtol=1e-9, atol=1e-11)
 
 
+def test_a_gate_around_it_is_kept() -> None:
+    """One stream whose sums are gated is no bundle that it could read itself: the gate stands, and decides."""
+    model = organism([{"name": "s", "mix": {"kind": "engram", "rows": 40}, "streams": {"kind": "gated"}}])
+    layer = model.stages["s"].child("0")
+    assert isinstance(layer, StreamedLayer)
+    assert None not in layer.connections
+    ids = torch.randint(0, 256, (1, 12), generator=torch.Generator().manual_seed(0))
+    before = model(ids)
+    with torch.no_grad():
+        layer.child("mixer_streams").get_parameter("bias").add_(50.0)
+    assert not torch.equal(model(ids), before)
+
+
 def test_functions_have_primes_of_their_own() -> None:
     """Those from the least on, one after another over all places."""
     plain = [n for n in range(2, 3000) if all(n % d for d in range(2, n))]

@@ -120,7 +120,8 @@ def _connected(layer: LayerPlan, streams: StreamsSpec, scope: Scope, first: int)
     count = streams.end(scope).count
     for place, sublayer in enumerate(layer.sublayers):
         block = sublayer.branches[0].block
-        over = children[block].over_streams(count) if len(sublayer.branches) == 1 and streams.keeps_count else None
+        is_own = count > 1 and streams.keeps_count and len(sublayer.branches) == 1
+        over = children[block].over_streams(count) if is_own else None
         names.append(f"{block}_streams" if over is None else None)
         if over is None:
             children[f"{block}_streams"] = streams.connection(scope, first + place)
