@@ -57,6 +57,9 @@ class Block(nn.Module):
     read_at_once: int | None = 0
     """How many tokens at the start it reads in one piece while decoding, at least; None if it cannot decode at all."""
 
+    chooses: bool = False
+    """Whether an output jumps where two scores of what it may read are nearly equal, as the best few of many are."""
+
     gives_vectors: bool = True
     """Whether its output is a vector a position, (B, T, ...); what gives another is probed inside what holds it."""
 

@@ -27,7 +27,7 @@ from evo.training.device import autocast
 from evo.training.moves import differentiable, moved, untouched
 from evo.training.reading_apart import reading_apart
 from evo.training.score import Scored
-from evo.training.stepwise import Call, mismatch, noted_calls
+from evo.training.stepwise import EXACT_TOLERANCE, Call, mismatch, noted_calls
 
 TOLERANCE = 1e-4
 """Relative to the largest value: above the rounding of sums taken in another order, far below any real influence."""
@@ -38,8 +38,6 @@ HALF_ROUNDING = 1e-1
 influence between the two, in values alone, is one if the same rows show it in float32 too."""
 ROUNDING = 1e-3
 """What roundings in float32 may come to there, behind products of many. One that is none in float64 is a rounding."""
-EXACT_TOLERANCE = 1e-6
-"""The same as the first in float64."""
 STEPWISE_TOLERANCE = 1e-2
 """Between two algorithms for one block in float32, whose products may keep ten bits on a GPU."""
 STEPWISE_ROWS = 2

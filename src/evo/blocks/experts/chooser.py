@@ -50,6 +50,7 @@ class ExpertsState(State):
 class Chooser(Block):
     """Who meets whom. As it is, it only says so; experts are one that runs what was chosen."""
 
+    chooses = True
     gives_vectors = False
     router: nn.Parameter | None
     router_bias: nn.Parameter | None

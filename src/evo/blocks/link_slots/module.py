@@ -25,6 +25,7 @@ class LinkSlots(Block):
     """Each token reads the earlier queries that are nearest to its own, then fills a slot with it."""
 
     in_torch = ("link slots",)
+    chooses = True
 
     q: nn.Parameter
     o: nn.Parameter

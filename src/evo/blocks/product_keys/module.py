@@ -18,6 +18,7 @@ class ProductKeys(Block):
     """sum over heads and best slots of share * value (Lample et al. 1907.05242, eqs. 1 to 6)."""
 
     in_torch = ("product keys",)
+    chooses = True
 
     q: nn.Parameter
     keys: nn.Parameter

@@ -25,6 +25,7 @@ class RouteState(State):
 class Route(Block):
     """sum over a token's mixers i of p_i * f_i(the tokens that i is sent). The mixers are received built."""
 
+    chooses = True
     router: nn.Parameter
 
     def __init__(self, plan: RoutePlan, children: Mapping[str, Block]) -> None:

@@ -51,6 +51,8 @@ class Asked:
 class Select(Block):
     """Decides which earlier keys an attention meets."""
 
+    chooses = True
+
     def attended(self, asked: Asked, stencil: Any, flow: Flow) -> Any:
         """The outputs of the attention, (B, T, H, V); raises nothing that `attend` does not."""
         raise NotImplementedError

@@ -33,6 +33,7 @@ class DepthsState(State):
 class Depths(Stage):
     """x + share * (f(picked x) - x) at picked tokens, share what is made of r, and 1 where a patcher picks them."""
 
+    chooses = True
     router: nn.Parameter | None
 
     def __init__(self, plan: DepthsPlan, children: Mapping[str, Block]) -> None:
