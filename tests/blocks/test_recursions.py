@@ -9,7 +9,9 @@ import torch
 from block_variants import document, moved, organism, plan, stage
 
 from evo.blocks.flow import Flow
+from evo.compiler.check import check
 from evo.compiler.organism import Organism, OrganismState
+from evo.dsl.document import from_data
 from evo.training.causality import find_leak
 
 ATTENTION = {"kind": "attention", "heads": 2}
@@ -116,8 +118,16 @@ def test_weights_that_meet_something_else_are_refused() -> None:
     with pytest.raises(AssertionError, match="EVO315"):
         document([turn, {**ROUTER, "name": "b", "picks_from": "nobody"}])
     itself = {**ROUTER, "name": "b", "of": {"name": "again", "weights_of": "b"}}
-    with pytest.raises(AssertionError, match="'b' has faults of its own"):
+    with pytest.raises(AssertionError, match="no such stage stands above"):
         document([turn, itself, {"name": "c", "weights_of": "b"}])
+
+
+def test_what_is_wrong_with_a_stage_is_told_once() -> None:
+    """Where it stands, and not again where others run it, who are not planned then."""
+    wrong = stage("turn", {**ATTENTION, "heads": 3})
+    for other in (AGAIN, {**ROUTER, "name": "b"}, {"name": "b", "kind": "loop", "times": 2, "of": AGAIN}):
+        body = {"width": 16, "context": 8, "stages": [wrong, other]}
+        assert [fault.code for fault in check(from_data({"evo": 1, "organism": body}))] == ["EVO300"], other
 
 
 def test_a_stage_that_runs_another_may_be_run_itself() -> None:

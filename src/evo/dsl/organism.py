@@ -67,6 +67,10 @@ class StageSpec(Spec):
         del scope
         return ()
 
+    def stands(self, scope: Scope) -> bool:
+        """Whether it can be planned: neither it nor a stage above that it runs has an error."""
+        return all(fault.severity == "warning" for fault in self.problems(scope))
+
     def reads(self, before: str) -> Reads:
         """The stages that it reads, by input; as x the stage `before` it unless it names others."""
         found: list[tuple[str, tuple[str, ...]]] = []

@@ -56,6 +56,9 @@ class AroundSpec(StageSpec):
     def borrowed(self, scope: Scope) -> tuple[StageSpec, ...]:
         return self._inner.borrowed(self._scope(scope))
 
+    def stands(self, scope: Scope) -> bool:
+        return super().stands(scope) and self._inner.stands(self._scope(scope))
+
     def _inside(self, scope: Scope) -> Iterator[Spec]:
         """The stage inside and all that stands in it, and the same of stages above that it runs."""
         parts = {**scope.pseudopods, **scope.layers}
@@ -86,7 +89,7 @@ class AroundSpec(StageSpec):
                 help = "write it on the stage around it, or take the stage out"
                 yield Fault(code, where, f"a stage that reads {units} reads nothing else", help)
                 return
-        if all(fault.severity == "warning" for fault in found):
+        if self._inner.stands(self._scope(scope)):
             yield from self._inner_faults(scope, code, units)
 
     def _inner_faults(self, scope: Scope, code: str, units: str) -> Iterator[Fault]:

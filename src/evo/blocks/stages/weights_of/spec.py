@@ -49,10 +49,11 @@ class WeightsOfSpec(StageSpec):
             help = f"{suggestion(self.weights_of, known)}known here: {', '.join(known) or 'none'}"
             yield Fault("EVO359", ("weights_of",), what, help)
             return
-        if all(fault.severity == "warning" for fault in other.problems(self._above(scope))):
+        if other.stands(self._above(scope)):  # or its own faults are told where it stands
             yield from self._use_faults(other, scope)
-        else:
-            yield Fault("EVO359", ("weights_of",), f"'{other.name}' has faults of its own", "mend these first")
+
+    def stands(self, scope: Scope) -> bool:
+        return super().stands(scope) and all(other.stands(self._above(scope)) for other in self.borrowed(scope))
 
     def plan(self, scope: Scope) -> WeightsOfPlan:
         again, beside = used(self._plan(scope), self._adapters)
