@@ -308,6 +308,7 @@ NOT_BY_ITSELF = {
     ("CyclesSpec", "slow"),
     ("ChunksSpec", "of"),
     ("DepthsSpec", "of"),
+    ("DepthsSpec", "picks_to"),  # a name that another reads it by
     ("PatchesSpec", "of"),
     ("DynamicPatchesSpec", "of"),
     ("EntropySpec", "of"),

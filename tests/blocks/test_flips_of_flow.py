@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from block_variants import document
+from flip_choices import CHOICES
 from flip_hosts import ELSEWHERE, JUDGED_THERE, NOT_BY_ITSELF, SLOW, SOMETIMES
 from flips import dead_flips, without_effect
 
@@ -27,5 +28,5 @@ def test_every_field_changes_some_network() -> None:
     mine = [cls for cls in kinds if cls.__name__ in JUDGED_THERE]
     fields = {(cls.__name__, key) for cls in mine for key in spec_fields(cls)} - NOT_BY_ITSELF
     fields |= {("BlocksSpec", "kv_add"), ("LayersSpec", "kv_add")}
-    assert without_effect((document(**data) for data in SLOW.values()), fields) == set()
+    assert without_effect((document(**data) for data in (*SLOW.values(), CHOICES["depths"])), fields) == set()
     assert {cls.__name__ for cls in mine} == JUDGED_THERE

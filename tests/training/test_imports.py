@@ -18,7 +18,7 @@ from evo.dsl.tree import replaced
 from evo.evolution.evaluate import TrialJob, begin
 for name in sys.argv[1:]:
     document = evo.load(name)
-    few = {("train", "batch"): 2, ("train", "context"): min(document.context, 72)}  # a chunk of recurrences and a piece
+    few = {("train", "batch"): 2, ("train", "context"): min(document.context, 80)}  # a chunk of recurrences and a piece
     begin(TrialJob(to_yaml(replaced(document, few)), str(Path(name).parent)))
     assert "torch._dynamo" not in sys.modules, name
 """
