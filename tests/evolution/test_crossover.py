@@ -15,9 +15,11 @@ from evo.compiler.resolve import resolve
 from evo.dsl.canonical import content_hash, to_yaml
 from evo.dsl.document import Document, parse
 from evo.dsl.patch import apply
+from evo.evolution import crossover
 from evo.evolution.crossover import align, cross
 from evo.evolution.inheritance import starting_weights
-from evo.evolution.mutate import NoChildError
+from evo.evolution.mutate import NoChildError, Valid, validated
+from evo.evolution.operators import Proposal
 
 CONVOLUTION = {"kind": "convolution"}
 
@@ -34,6 +36,21 @@ def weights_of(parent: Document, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {path: tensor.shape for path, tensor in initial_weights(resolve(parent.organism), 0).items()}
     return {path: torch.randn(shape, generator=generator) for path, shape in shapes.items()}
+
+
+def test_no_exchange_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parents of one stage can be exchanged in four ways: when none is accepted, four are validated, not forty."""
+    one, two = document(stage("lower")), document(stage("lower", CONVOLUTION), train={"clip": 2.0})
+    tried = list[str]()
+
+    def noting(parent: Document, proposal: Proposal) -> Valid | None:
+        tried.append(proposal.patch.to_yaml())
+        return validated(parent, proposal)
+
+    monkeypatch.setattr(crossover, "validated", noting)
+    with pytest.raises(NoChildError):
+        cross(one, two, Stream(0), accept=lambda child, plan: False)
+    assert len(tried) == len(set(tried)) == 4
 
 
 def test_children_are_valid_and_unlike_both() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from evo.base.streams import Stream
 from evo.blocks.position.spec import PositionSpec
@@ -58,9 +56,14 @@ def cross(
     """
     rng = stream.numpy()
     pairs, plans = align(one, two), (resolve(one.organism), resolve(two.organism))
+    refused = set[tuple[tuple[tuple[int, int], ...], bool]]()
     for _ in range(TRIES):
-        taken = [pair for pair in pairs if rng.random() < 0.5]
-        valid = validated(one, Proposal(_exchanged(one, two, taken, rng)))
+        taken = tuple(pair for pair in pairs if rng.random() < 0.5)
+        is_taught = rng.random() < 0.5
+        if (taken, is_taught) in refused:
+            continue
+        refused.add((taken, is_taught))
+        valid = validated(one, Proposal(_exchanged(one, two, taken, is_taught)))
         if valid is None or not all(differs(*parent, *valid) for parent in zip((one, two), plans, strict=True)):
             continue
         rows = tuple(row for pair in pairs for row in _stage_rows(plans, pair, pair in taken))
@@ -70,13 +73,14 @@ def cross(
     raise NoChildError(f"these parents gave no new child in {TRIES} draws")
 
 
-def _exchanged(one: Document, two: Document, taken: list[tuple[int, int]], rng: np.random.Generator) -> Patch:
+def _exchanged(one: Document, two: Document, taken: Sequence[tuple[int, int]], is_taught: bool) -> Patch:
+    """The change that gives the stages of `two` to `one`, and the training settings if it is taught."""
     ours, theirs = stages_of(one.organism), stages_of(two.organism)
     changes: dict[Path, Any] = {}
     for i, j in taken:
         adopted = _self_contained(theirs[j], two.organism, one.organism)
         changes["organism", "stages", i] = replaced(adopted, {("name",): ours[i].name, **_wiring(adopted, ours[i])})
-    if rng.random() < 0.5:
+    if is_taught:
         changes |= _training_of(two.train)
     return rewrite(one, changes)
 

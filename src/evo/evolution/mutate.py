@@ -27,6 +27,8 @@ from evo.evolution.operators.base import NOBODY
 Odds = tuple[tuple[Operator, float], ...]
 """Operators, with how often each is tried first."""
 TRIES = 400
+STEP_TRIES = 10
+"""Draws for one mutation, before those before it are drawn anew."""
 NOTHING = Frozen((), ())
 SCHEDULE_SAMPLES = 512
 """Steps at which two schedules are compared; shorter runs are compared at every step."""
@@ -139,7 +141,8 @@ def _attempt(
     document, names = parent, list[str]()
     origins: WeightSources = ()
     for _ in range(mutations):
-        step = _step(document, plan, scale, rng, operators, frozen)
+        steps = (_step(document, plan, scale, rng, operators, frozen) for _ in range(STEP_TRIES))
+        step = next(filter(None, steps), None)
         if step is None:
             return None
         name, proposal, document, plan = step
