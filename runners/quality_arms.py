@@ -35,6 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "evolve": {},
     "evolve, as it was": {
         "mutations": 2,
+        "surrogate": None,
         "emitters": {"kind": "variation", "thrift": 0.0, "selection": {"kind": "tournament", "size": 2}},
     },
     "evolve, size held": HELD,
@@ -43,6 +44,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "evolve, asha, inherit": {"fidelity": {"kind": "asha"}, "inherit": True},
     "evolve, hyperband": {"fidelity": {"kind": "hyperband"}},
     "evolve, ridge": {"surrogate": {"kind": "ridge"}},
+    "evolve, no surrogate": {"surrogate": None},
     "random, hyperband": {"emitters": {"kind": "random"}, "fidelity": {"kind": "hyperband"}},
     "random": {"emitters": {"kind": "random"}},
     "random, size held": {"emitters": {"kind": "random"}, **HELD},

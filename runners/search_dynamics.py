@@ -34,7 +34,8 @@ train: {steps: 600, batch: 16}
 evolve: {fitness: {task: 1, efficiency: 0, gradient: 0}}
 """
 )
-BEFORE: dict[str, Any] = {"mutations": 2}
+PLAIN: dict[str, Any] = {"surrogate": None}
+BEFORE: dict[str, Any] = {**PLAIN, "mutations": 2}
 LANDSCAPES, POPULATION, FAILING, NOISE = 10, 4, 0.05, 0.004
 
 
@@ -47,8 +48,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "as it was: 2 mutations, a tournament of 2": {**BEFORE, "emitters": variation(0.0, 2)},
     "a tournament of 4": {**BEFORE, "emitters": variation(0.0, 4)},
     "half of the children thrifty": {**BEFORE, "emitters": variation(0.5, 2)},
-    "4 mutations": {"mutations": 4, "emitters": variation(0.0, 2)},
-    "all three: the defaults": {},
+    "4 mutations": {**PLAIN, "emitters": variation(0.0, 2)},
+    "all three": PLAIN,
+    "and the surrogate: the defaults": {},
     "aging": {"emitters": {"kind": "aging", "size": 8, "sample": 3}},
     "random": {"emitters": {"kind": "random"}},
 }

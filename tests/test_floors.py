@@ -40,6 +40,7 @@ TORCH_FREE = (
     "evolution/surrogates/*.py",
     "evolution/surrogates/*/__init__.py",
     "evolution/surrogates/*/spec.py",
+    "evolution/surrogates/linear_ucb/*.py",
     "evolution/surrogates/ridge/*.py",
     "evolution/trial.py",
     "evolution/mutat*/**/*.py",

@@ -40,7 +40,7 @@ from evo.evolution.search import Search
 from evo.evolution.transaction import Transaction
 from evo.evolution.trial import Trial
 
-ASKED = settings(fidelity=AshaFidelity(eta=2, rungs=2), generations=2, population=4, cells=4, repeats=2)
+ASKED = settings(fidelity=AshaFidelity(eta=2, rungs=2), generations=2, population=4, cells=4, repeats=2, surrogate=None)
 WORKERS = 3
 LEASE_S = 5.0
 """After which a result that has not come is asked for again."""

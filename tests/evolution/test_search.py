@@ -71,7 +71,7 @@ def test_what_a_run_holds(whole: Path) -> None:
     assert len({row[3] for row in tables["candidates"]}) == 7
     assert len(tables["placements"]) == 14
     assert len(tables["generations"]) == 3
-    assert {fact[0] for fact in tables["facts"]} == {"centroids", "settings", "warnings"}
+    assert {fact[0] for fact in tables["facts"]} == {"centroids", "guesses/1", "guesses/2", "settings", "warnings"}
     assert len(variants(whole)) == 7 * 2 + 3  # documents, snapshots, exact weights
 
 

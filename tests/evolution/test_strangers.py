@@ -90,7 +90,7 @@ def test_a_strangers_engine_changes_nothing(whole: Path, tmp_path: Path) -> None
 def test_a_score_to_be_raised_is_raised() -> None:
     """With a task whose score is better the higher, the best is the highest, and a higher one has more objective."""
     journal = Journal(":memory:")
-    search = Search(settings(seed_document(task={"kind": "graded"}), generations=3, inherit=False), journal)
+    search = Search(settings(seed_document(task={"kind": "graded"}), generations=3, surrogate=None), journal)
     while trials := search.ask():
         search.tell({trial: graded(trial) for trial in trials})
     last, trials = journal.generations()[-1], journal.trials()

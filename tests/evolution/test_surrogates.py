@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from parents import document, stage
+from scipy.stats import multivariate_normal, norm
 from searches import seed_document, settings
 from test_rungs import made_up
 
@@ -20,6 +22,15 @@ from evo.dsl.surrogate import SurrogateSpec
 from evo.evolution.journal import Journal
 from evo.evolution.search import Search
 from evo.evolution.surrogates.base import GUESSES, make_surrogate
+from evo.evolution.surrogates.features import chosen
+from evo.evolution.surrogates.linear_ucb.surrogate import (
+    CONSTANT,
+    SCALES,
+    Scale,
+    likeliest,
+    normal_scores,
+    posterior,
+)
 from evo.evolution.surrogates.ridge.surrogate import PENALTIES, _coefficients
 from evo.report.guesses import foreseen, guessed, rank_correlation
 from evo.tasks.base import open_task
@@ -79,10 +90,77 @@ def test_ridge_learns_what_pays() -> None:
     assert len(set(sizes)) == 3
     for sign in (1.0, -1.0):
         known = [(text, sign * math.log(len(text) + 100 * place)) for place, text in enumerate(SIZES)]
-        guesses = ridge.guess(SIZES, known)
+        guesses = ridge.guess(SIZES, known, [])
         assert guesses is not None
         assert (rank_correlation(guesses, [objective for _, objective in known]) or 0) > 0.7
-    assert ridge.guess(SIZES, [(SIZES[0], 0.0)] * 7) is None
+    assert ridge.guess(SIZES, [(SIZES[0], 0.0)] * 7, []) is None
+
+
+def mixing(mix: str, **others: Any) -> str:
+    """A document with one mixer."""
+    return to_yaml(document(stage("body", mix={"kind": mix}, **others), width=16))
+
+
+def test_normal_scores_go_by_rank() -> None:
+    """Quantiles of the normal distribution; equal values get one, failures the lowest."""
+    scores = normal_scores([0.5, -math.inf, 0.7, 0.5, -math.inf])
+    expected = norm.ppf((np.array([3.5, 1.5, 5.0, 3.5, 1.5]) - 0.5) / 5)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_the_posterior_is_that_of_regression() -> None:
+    """As the textbook has it in the space of weights: a Gaussian prior on them and on a constant."""
+    rng = np.random.default_rng(1)
+    x_NF, asked_PF, y_N = rng.normal(size=(9, 4)), rng.normal(size=(3, 4)), rng.normal(size=9)
+    mean_P, deviation_P = posterior(x_NF, y_N, asked_PF, Scale(0.5, 0.25))
+    full_NF, full_PF = (np.concatenate((x, np.ones((len(x), 1))), axis=1) for x in (x_NF, asked_PF))
+    precision_FF = full_NF.T @ full_NF / 0.25**2 + np.diag([1 / 0.5**2] * 4 + [1 / CONSTANT])
+    covariance_FF = np.linalg.inv(precision_FF)
+    np.testing.assert_allclose(mean_P, full_PF @ covariance_FF @ full_NF.T @ y_N / 0.25**2, rtol=1e-8)
+    variance_P = np.einsum("pf,fg,pg->p", full_PF, covariance_FF, full_PF)
+    np.testing.assert_allclose(deviation_P, np.sqrt(variance_P), rtol=1e-8)
+
+
+def test_the_likeliest_scale_is_found() -> None:
+    """The grid's best by the density of what varies, as scipy computes it on the differences from the last score."""
+    rng = np.random.default_rng(2)
+    x_NF = rng.normal(size=(40, 6))
+    y_N = x_NF @ rng.normal(scale=0.5, size=6) + rng.normal(scale=0.25, size=40) + 3.0
+    to_last = np.concatenate((np.eye(39), -np.ones((39, 1))), axis=1)
+
+    def density(scale: Scale) -> float:
+        covariance = scale.weight**2 * x_NF @ x_NF.T + scale.noise**2 * np.eye(40)
+        return multivariate_normal(cov=to_last @ covariance @ to_last.T).logpdf(to_last @ y_N)
+
+    grid = [Scale(weight, noise) for weight in SCALES for noise in SCALES]
+    assert likeliest(x_NF, y_N) == max(grid, key=density)
+
+
+def test_what_nobody_tried_comes_first() -> None:
+    """Of equal children the one with a kind that was not tried; not again while another has it that is out; and by
+    the mean alone, what was tried and is good before what failed."""
+    tried, failed, new, newer = (mixing(mix) for mix in ("convolution", "spatial", "gated_scan", "ema"))
+    known = [(tried, 0.5), (failed, -math.inf), (mixing("convolution", repeat=2), 0.5)]
+    bold, sober = (
+        make_surrogate(kind_class("surrogate", "linear_ucb")(optimism=optimism), settings()) for optimism in (2.0, 0.0)
+    )
+    ahead = bold.guess([tried, failed, new], known, [])
+    assert ahead is not None
+    assert max(range(3), key=ahead.__getitem__) == 2
+    out = bold.guess([mixing("gated_scan", repeat=2), newer], known, [new])
+    assert out is not None
+    assert out[1] > out[0]
+    guesses = sober.guess([tried, failed], known, [])
+    assert guesses is not None
+    assert guesses[0] > guesses[1]
+
+
+def test_choices_are_told_by_role_and_field() -> None:
+    """Kinds of every role, and what differs from the default; not what says nothing there."""
+    own = document(stage("body", mix={"kind": "attention", "heads": 2, "sink_logit": True}), width=16)
+    found = chosen(own)
+    assert {"mixer: attention", "optimizer: adamw", "attention.sink_logit: True"} <= found
+    assert not any(name.startswith("attention.") and "sink" not in name for name in found)
 
 
 def test_proxies_are_what_torch_computes() -> None:
@@ -95,14 +173,14 @@ def test_proxies_are_what_torch_computes() -> None:
     model.loss(batch.inputs_BT, batch.targets_BT, batch.weights_BT).backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     broken = to_yaml(document(stage("body"), train={"task": {"kind": "bytes", "corpus": "./gone.txt"}}))
-    found = make_surrogate(made("gradient_norm"), settings()).guess([to_yaml(own), broken], [])
+    found = make_surrogate(made("gradient_norm"), settings()).guess([to_yaml(own), broken], [], [])
     assert found == [pytest.approx(math.log(norm), rel=1e-5), -math.inf]
 
     positive = {path: weight.detach().abs().requires_grad_() for path, weight in model.named_parameters()}
     tokens = torch.zeros(1, own.context, dtype=torch.int64)
     torch.func.functional_call(model, positive, (tokens,)).sum().backward()
     flow = sum((w * w.grad).abs().sum().item() for w in positive.values() if w.grad is not None)
-    found = make_surrogate(made("synflow"), settings()).guess([to_yaml(own)], [])
+    found = make_surrogate(made("synflow"), settings()).guess([to_yaml(own)], [], [])
     assert found == [pytest.approx(math.log(flow), rel=1e-4)]
 
 

@@ -161,7 +161,7 @@ class ShortestFirst:
     def __init__(self, spec: Shortest, settings: object) -> None:
         del spec, settings
 
-    def guess(self, documents: Sequence[str], known: object) -> list[float] | None:
+    def guess(self, documents: Sequence[str], known: object, pending: object) -> list[float] | None:
         """See `Surrogate.guess`."""
-        del known
+        del known, pending
         return [-float(len(text)) for text in documents]

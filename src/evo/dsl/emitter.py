@@ -10,3 +10,5 @@ class EmitterSpec(Spec):
 
     builder: ClassVar[str]
     """`module:class` that makes the emitter of its spec."""
+    is_guided: ClassVar[bool] = False
+    """Whether the search's surrogate chooses among its children; each child of the others is trained."""

@@ -90,8 +90,8 @@ class EvolveSpec(Spec):
         tuple[EmitterSpec, ...], AsTuple, ListOf(bare=True), RoleOf("emitter", default="variation"), Field(min_length=1)
     ] = DEFAULT
     """What makes the children, or a list whose entries take turns."""
-    surrogate: Annotated[SurrogateSpec | None, RoleOf("surrogate")] = None
-    """What chooses among several children before one is trained; each child made is trained if left out."""
+    surrogate: Annotated[SurrogateSpec | None, RoleOf("surrogate", default="linear_ucb")] = DEFAULT
+    """What chooses among several children of elites before one is trained; with null each child made is trained."""
     repeats: Annotated[int, Field(ge=1, le=1_000)] = 3
     """The most trials of a candidate, with seeds of their own, where one would win by less than the noise."""
     engine: Annotated[EngineSpec | None, RoleOf("engine")] = None

@@ -249,6 +249,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "surrogate": {
         "gradient_norm": "evo.evolution.surrogates.proxies.spec:GradientNormSpec",
+        "linear_ucb": "evo.evolution.surrogates.linear_ucb.spec:LinearUCBSpec",
         "ridge": "evo.evolution.surrogates.ridge.spec:RidgeSpec",
         "synflow": "evo.evolution.surrogates.proxies.spec:SynflowSpec",
     },

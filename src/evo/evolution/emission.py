@@ -20,20 +20,23 @@ def emit(
     """The candidates of a generation, whose hashes join those that are known; and by candidate what was guessed of it.
 
     Slot i belongs to emitter i modulo their number. A slot for which its emitter finds nothing new stays empty. choose:
-    one of up to `pool` children that the emitter makes for a slot, with a guess at it if there was one.
+    one of up to `pool` children that an emitter makes for a slot, with a guess at it if there was one; those that are
+    not guided make one.
     """
-    emitters = [make_emitter(spec) for spec in situation.evolve.emitters]
+    specs = situation.evolve.emitters
+    emitters = [make_emitter(spec) for spec in specs]
     stream = Stream(situation.evolve.seed).child("generation", generation)
     found: list[Candidate] = []
     guesses: dict[str, float] = {}
     for slot in range(situation.evolve.population):
-        own = stream.child("slot", slot)
-        streams = [own, *(own.child("further", number) for number in range(1, pool))]
-        drawn = [emitters[slot % len(emitters)].emit(situation, stream) for stream in streams]
+        own, turn = stream.child("slot", slot), slot % len(emitters)
+        further = range(1, pool if specs[turn].is_guided else 1)
+        streams = [own, *(own.child("further", number) for number in further)]
+        drawn = [emitters[turn].emit(situation, stream) for stream in streams]
         children = [offspring for offspring in drawn if offspring is not None]
         if not children:
             continue
-        offspring, guess = choose(children)
+        offspring, guess = choose(children) if specs[turn].is_guided else (children[0], None)
         situation.known.add(offspring.child.hash)
         found.append(_candidate(generation, slot, offspring))
         if guess is not None and isfinite(guess):

@@ -11,6 +11,7 @@ killed anywhere continues to the same result.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from evo.dsl.canonical import content_hash
 from evo.engines.jobs import Engine, Job
@@ -197,7 +198,8 @@ class Search:
         spec = self.evolve.surrogate
         if spec is None:
             return emit(self.generation, situation)[0]
-        known = [(self.journal.candidate(id).document, objective) for id, objective in situation.scored]
+        objectives = dict(situation.scored)
+        known = [(own.document, objectives.get(own.id, -inf)) for own in self.journal.candidates()]
         chooser = Chooser(make_surrogate(spec, self.settings), known)
         candidates, guesses = emit(self.generation, situation, chooser.choose, spec.pool)
         self.journal.set_fact(f"{GUESSES}/{self.generation}", guesses)

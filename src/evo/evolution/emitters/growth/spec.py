@@ -18,6 +18,7 @@ class GrowthSpec(EmitterSpec):
 
     kind: ClassVar[str | None] = "growth"
     builder: ClassVar[str] = "evo.evolution.emitters.growth.emitter:Growth"
+    is_guided: ClassVar[bool] = True
 
     selection: Annotated[SelectionSpec, RoleOf("selection", default="tournament")] = DEFAULT
     """Which elites grow."""

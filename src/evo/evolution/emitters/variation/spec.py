@@ -15,6 +15,7 @@ class BreedingSpec(EmitterSpec):
     """The base of emitters whose children come of elites of the working archive."""
 
     builder: ClassVar[str] = "evo.evolution.emitters.variation.emitter:Variation"
+    is_guided: ClassVar[bool] = True
 
     selection: Annotated[SelectionSpec, RoleOf("selection", default="tournament")] = DEFAULT
     """Which elites breed."""

@@ -36,9 +36,9 @@ class Proxy:
         del spec
         self.root = settings.root
 
-    def guess(self, documents: Sequence[str], known: Known) -> list[float] | None:
+    def guess(self, documents: Sequence[str], known: Known, pending: Sequence[str]) -> list[float] | None:
         """See `Surrogate.guess`."""
-        del known
+        del known, pending
         outcomes = [run_here(Job(str(place), self.function, (text, self.root))) for place, text in enumerate(documents)]
         numbers = [-math.inf if outcome.failure else float(outcome.value) for outcome in outcomes]
         return [number if math.isfinite(number) else -math.inf for number in numbers]

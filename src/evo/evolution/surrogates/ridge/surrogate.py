@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evo.dsl.genes import Gene
 from evo.dsl.surrogate import SurrogateSpec
-from evo.dsl.tree import walk
-from evo.evolution.documents import document_of, plan_of
+from evo.evolution.documents import plan_of
 from evo.evolution.settings import Settings
 from evo.evolution.surrogates.base import Known
+from evo.evolution.surrogates.features import sizes
 
 LEAST = 8
 """Trained candidates, before which nothing is guessed."""
@@ -28,8 +27,10 @@ class Ridge:
     def __init__(self, spec: SurrogateSpec, settings: Settings) -> None:
         del spec, settings
 
-    def guess(self, documents: Sequence[str], known: Known) -> list[float] | None:
+    def guess(self, documents: Sequence[str], known: Known, pending: Sequence[str]) -> list[float] | None:
         """See `Surrogate.guess`: expected objectives."""
+        del pending
+        known = [(text, objective) for text, objective in known if math.isfinite(objective)]
         if len(known) < LEAST:
             return None
         rows, target_N = [features(text) for text, _ in known], np.array([objective for _, objective in known])
@@ -62,21 +63,11 @@ def features(text: str) -> dict[str, float]:
 
     Of each kind of block: how many there are, and its share of the parameters.
     """
-    document, plan = document_of(text), plan_of(text)
-    found = {
-        "width": math.log(plan.width),
-        "parameters": math.log(plan.parameters),
-        "flops": math.log(plan.flops_per_token),
-        "cache": math.log1p(plan.cache_values(document.context)),
-        "layers": math.log1p(len(plan.layers)),
-    }
+    plan, found = plan_of(text), sizes(text)
     for _, block in plan.named_blocks():
         own = sum(weight.count for weight in block.weights)
         for name, amount in ((f"{block.kind} number", 1.0), (f"{block.kind} share", own / plan.parameters)):
             found[name] = found.get(name, 0.0) + amount
-    for place in walk(document.train, ("train",)):
-        if place.field.meta(Gene) is not None and isinstance(place.value, (int, float)) and place.value > 0:
-            found[".".join(map(str, place.path))] = math.log(place.value)
     return found
 
 

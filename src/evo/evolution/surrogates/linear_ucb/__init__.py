@@ -1,0 +1,1 @@
+"""Upper confidence bounds of a linear model over the choices of documents."""
