@@ -152,17 +152,17 @@ def undisturbed() -> tuple[dict[str, list[Any]], Any]:
 def remembered() -> Iterator[None]:
     """Children and costs are made once: of the same situation they are the same, which is asserted."""
     real, real_flops = module.emit, compute.step_flops
-    made, flops = dict[int, tuple[Any, list[Candidate]]](), dict[int, tuple[Document, float]]()
+    made, flops = dict[int, tuple[Any, list[Candidate], dict[str, float]]](), dict[int, tuple[Document, float]]()
 
-    def emit(generation: int, situation: Situation) -> tuple[list[Candidate], dict[str, float]]:
+    def emit(generation: int, situation: Situation, *guided: Any) -> tuple[list[Candidate], dict[str, float]]:
         elites = [(e.id, e.objective, e.measures) for e in situation.archive.elites()]
         seen = (elites, situation.scale, situation.costs, sorted(situation.known))
         if generation not in made:
-            made[generation] = seen, real(generation, situation)[0]
-        before, children = made[generation]
+            made[generation] = seen, *real(generation, situation, *guided)
+        before, children, guesses = made[generation]
         assert before == seen, f"generation {generation} was made in another situation"
         situation.known.update(child.hash for child in children)
-        return children, {}
+        return children, guesses
 
     def step_flops(document: Document) -> float:
         if id(document) not in flops:
