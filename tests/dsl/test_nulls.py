@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evo.base.diagnostics import DiagnosticError
-from evo.dsl.document import Document, from_data
+from evo.dsl.canonical import to_yaml
+from evo.dsl.document import Document, from_data, parse
 from evo.dsl.index import DEFAULT_KIND, KINDS, kind_class
 from evo.dsl.spec import Spec, spec_fields
 
@@ -44,3 +45,11 @@ def test_null_is_a_value_or_a_diagnostic(module: str, name: str, key: str) -> No
     except DiagnosticError as error:
         found = error
     assert isinstance(found, Document) or found.diagnostics
+
+
+def test_null_in_place_of_a_default_is_read_and_written() -> None:
+    """A field that holds a spec by default and may hold none: null is that, and comes back from the canonical text."""
+    organism = {"width": 32, "stages": [{"name": "a", "mix": {"kind": "convolution"}}]}
+    found = from_data({"evo": 1, "organism": organism, "evolve": {"surrogate": None}}).document
+    assert found.evolve.surrogate is None
+    assert parse(to_yaml(found)).document == found

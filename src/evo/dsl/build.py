@@ -70,7 +70,7 @@ class Builder:
     def _field(self, shape: SpecField, path: Path) -> Any:
         node = self._node(path)
         if node.value is None and not shape.info.is_required() and (shape.kind or shape.nested or shape.many):
-            if shape.default is None:
+            if shape.takes_null:
                 return None
             return self._fail("EVO202", path, "expected a value here, found null", "leave the key out for the default")
         if shape.table:

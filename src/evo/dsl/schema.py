@@ -168,7 +168,7 @@ def _one(shape: SpecField, scalar: Json) -> Json:
         options.append({"enum": list(shape.words)})
     if shape.names:
         options.append({"type": "string", "pattern": NAME, "maxLength": 64})
-    if shape.default is None:
+    if shape.takes_null:
         options.append({"type": "null"})
     return {"anyOf": options} if len(options) > 1 else options[0]
 

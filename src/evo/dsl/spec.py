@@ -290,6 +290,11 @@ class SpecField:
         """The field's default, one and the same at every call; undefined for a required field."""
         return self.info.get_default(call_default_factory=True)
 
+    @property
+    def takes_null(self) -> bool:
+        """Whether null may be written: where it is the default, and where it says that the default shall not be."""
+        return type(None) in get_args(self.info.annotation)
+
 
 def _metadata(info: FieldInfo, cls: type) -> Any:
     return next((item for item in info.metadata if isinstance(item, cls)), None)

@@ -25,7 +25,7 @@ from evo.evolution.surrogates.features import chosen, sizes
 from evo.evolution.surrogates.linear_ucb.spec import LinearUCBSpec
 
 MOST = 400
-"""The latest candidates that are learned from: the work grows with the cube of their number."""
+"""The latest candidates that are learned from beside the first: the work grows with the cube of their number."""
 SCALES = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
 """Standard deviations that weights may have, and noise: of the normal scores, whose own is 1."""
 FEWEST = 3
@@ -56,10 +56,10 @@ class LinearUCB:
 
     def guess(self, documents: Sequence[str], known: Known, pending: Sequence[str]) -> list[float] | None:
         """See `Surrogate.guess`: upper confidence bounds of normal scores."""
-        first, known = features(known[0][0]), known[-MOST:]
+        known = (known[0], *known[1:][-MOST:])
+        first = features(known[0][0])
         seen_NF, chosen_MF, asked_PF = _tables(first, [text for text, _ in known], pending, documents)
-        score_N = normal_scores([objective for _, objective in known])
-        scale = likeliest(seen_NF, score_N)
+        score_N, scale = learned(known)
         mean_P, _ = posterior(seen_NF, score_N, asked_PF, scale)
         tried_LF = np.concatenate((seen_NF, chosen_MF))
         _, deviation_P = posterior(tried_LF, np.zeros(len(tried_LF)), asked_PF, scale)
@@ -71,6 +71,14 @@ def features(text: str) -> Mapping[str, float]:
     """A number for each thing that a document chooses, and the logarithms of its sizes."""
     names = chosen(document_of(text))
     return {name: 1.0 if name.startswith(BROAD) else NARROW for name in names} | sizes(text)
+
+
+@lru_cache(maxsize=1)
+def learned(known: tuple[tuple[str, float], ...]) -> tuple[Floats, Scale]:
+    """Scores and their scale, which all slots of a generation share."""
+    (seen_NF,) = _tables(features(known[0][0]), [text for text, _ in known])
+    score_N = normal_scores([objective for _, objective in known])
+    return score_N, likeliest(seen_NF, score_N)
 
 
 def normal_scores(values: Sequence[float]) -> Floats:
